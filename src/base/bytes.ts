@@ -1,0 +1,229 @@
+/**
+ * Little-endian binary writing and strict reading, and the few byte operations that several layers need.
+ * It is not a schema language: every format spells its fields out beside its table in doc/format.md.
+ */
+
+/** Thrown by {@link ByteReader} when the input is too short, too long or out of range. Decoders wrap it in their own error. */
+export class MalformedBytesError extends Error {
+  override readonly name = 'MalformedBytesError';
+}
+
+/** Reads fixed-width little-endian fields from `bytes`, which it borrows and never changes. Throws {@link MalformedBytesError}. */
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #offset = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get offset(): number {
+    return this.#offset;
+  }
+
+  get remaining(): number {
+    return this.#bytes.byteLength - this.#offset;
+  }
+
+  #advance(length: number): number {
+    const at = this.#offset;
+    if (length > this.#bytes.byteLength - at) throw new MalformedBytesError(`needs ${length} bytes at ${at}, has ${this.remaining}`);
+    this.#offset = at + length;
+    return at;
+  }
+
+  u8(): number {
+    return this.#bytes[this.#advance(1)];
+  }
+
+  u16(): number {
+    return this.#view.getUint16(this.#advance(2), true);
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#advance(4), true);
+  }
+
+  /** An unsigned 64-bit field that must fit in 53 bits. */
+  u53(): number {
+    const at = this.#advance(8);
+    const high = this.#view.getUint32(at + 4, true);
+    if (high >= 0x200000) throw new MalformedBytesError(`number at ${at} exceeds 2^53`);
+    return high * 0x100000000 + this.#view.getUint32(at, true);
+  }
+
+  /** A signed 64-bit field that must fit in 53 bits (and a sign). */
+  i53(): number {
+    const at = this.#advance(8);
+    const value = this.#view.getInt32(at + 4, true) * 0x100000000 + this.#view.getUint32(at, true);
+    if (!Number.isSafeInteger(value)) throw new MalformedBytesError(`number at ${at} exceeds 2^53`);
+    return value;
+  }
+
+  u64(): bigint {
+    return this.#view.getBigUint64(this.#advance(8), true);
+  }
+
+  /** LEB128, at most 53 bits, shortest form only. */
+  varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (let index = 0; index < 8; index++) {
+      const byte = this.u8();
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) {
+        if (byte === 0 && index > 0) throw new MalformedBytesError('varint is not in its shortest form');
+        if (!Number.isSafeInteger(value)) throw new MalformedBytesError('varint exceeds 2^53');
+        return value;
+      }
+      scale *= 128;
+    }
+    throw new MalformedBytesError('varint is too long');
+  }
+
+  /** A view of the next `length` bytes: shares memory with the input. */
+  bytes(length: number): Uint8Array {
+    const at = this.#advance(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** The next `length` bytes as a byte string (one char a byte). */
+  byteString(length: number): string {
+    const at = this.#advance(length);
+    return latin1Slice(this.#bytes, at, at + length);
+  }
+
+  /** Asserts that everything was read: trailing bytes are malformed. */
+  end(): void {
+    if (this.remaining !== 0) throw new MalformedBytesError(`${this.remaining} bytes too many`);
+  }
+}
+
+/** Appends fixed-width little-endian fields to a buffer that it owns and grows. */
+export class ByteWriter {
+  #buffer: Buffer;
+  #length = 0;
+
+  constructor(capacity = 256) {
+    this.#buffer = Buffer.allocUnsafe(capacity);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  #reserve(count: number): number {
+    const at = this.#length;
+    const needed = at + count;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2));
+      this.#buffer.copy(grown, 0, 0, at);
+      this.#buffer = grown;
+    }
+    this.#length = needed;
+    return at;
+  }
+
+  u8(value: number): this {
+    this.#buffer[this.#reserve(1)] = value;
+    return this;
+  }
+
+  u16(value: number): this {
+    this.#buffer.writeUInt16LE(value, this.#reserve(2));
+    return this;
+  }
+
+  u32(value: number): this {
+    this.#buffer.writeUInt32LE(value, this.#reserve(4));
+    return this;
+  }
+
+  u53(value: number): this {
+    const at = this.#reserve(8);
+    this.#buffer.writeUInt32LE(value % 0x100000000, at);
+    this.#buffer.writeUInt32LE(Math.floor(value / 0x100000000), at + 4);
+    return this;
+  }
+
+  i53(value: number): this {
+    const at = this.#reserve(8);
+    const high = Math.floor(value / 0x100000000);
+    this.#buffer.writeUInt32LE(value - high * 0x100000000, at);
+    this.#buffer.writeInt32LE(high, at + 4);
+    return this;
+  }
+
+  u64(value: bigint): this {
+    this.#buffer.writeBigUInt64LE(value, this.#reserve(8));
+    return this;
+  }
+
+  varint(value: number): this {
+    let rest = value;
+    while (rest >= 0x80) {
+      this.u8((rest % 128) | 0x80);
+      rest = Math.floor(rest / 128);
+    }
+    return this.u8(rest);
+  }
+
+  bytes(value: Uint8Array): this {
+    const at = this.#reserve(value.byteLength);
+    this.#buffer.set(value, at);
+    return this;
+  }
+
+  byteString(value: string): this {
+    this.#buffer.write(value, this.#reserve(value.length), 'latin1');
+    return this;
+  }
+
+  zeros(count: number): this {
+    const at = this.#reserve(count);
+    this.#buffer.fill(0, at, at + count);
+    return this;
+  }
+
+  /** A view of what was written. It shares memory with the writer: do not write on after taking it. */
+  finish(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
+  }
+}
+
+const asBuffer = (bytes: Uint8Array): Buffer => (bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+
+/** Bytes `start` to `end` as a byte string (one char a byte). */
+export function latin1Slice(bytes: Uint8Array, start: number, end: number): string {
+  return asBuffer(bytes).toString('latin1', start, end);
+}
+
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && asBuffer(a).equals(b);
+}
+
+export function toHex(bytes: Uint8Array): string {
+  return asBuffer(bytes).toString('hex');
+}
+
+/** Strict: lower-case hex of an even length, else {@link MalformedBytesError}. */
+export function fromHex(hex: string): Uint8Array {
+  if (hex.length % 2 !== 0 || !/^[0-9a-f]*$/.test(hex)) throw new MalformedBytesError('not lower-case hex');
+  return Buffer.from(hex, 'hex');
+}
+
+/** UTF-8 text as a byte string. */
+export function byteStringOf(text: string): string {
+  return Buffer.from(text, 'utf8').toString('latin1');
+}
+
+/** A byte string as text for people: UTF-8 where it is, replacement characters where it is not. */
+export function textOf(bytes: string): string {
+  return Buffer.from(bytes, 'latin1').toString('utf8');
+}
+
+export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
+}

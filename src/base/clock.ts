@@ -1,0 +1,51 @@
+/** Time is injected, so that tests and the crash simulator own it. */
+
+/** A point of wall time as the kernel spells it: whole seconds since 1970 (may be negative) and 0..999,999,999 nanoseconds. */
+export interface Timespec {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+export interface Clock {
+  /** Wall time, for timestamps only: it may jump. */
+  now(): Timespec;
+  /** Milliseconds that never go back, for deadlines and intervals. */
+  monotonicMs(): number;
+  /** Resolves after `delayMs`; rejects with the signal's reason when aborted. An unreferenced timer: never keeps the process alive. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  now() {
+    const ms = performance.timeOrigin + performance.now();
+    const sec = Math.floor(Date.now() / 1000);
+    // The sub-millisecond part comes from the monotonic clock: it orders events, it does not claim accuracy.
+    const nsec = Math.floor((Date.now() % 1000) * 1e6 + (Math.floor(ms * 1e6) % 1e6));
+    return { sec, nsec };
+  },
+  monotonicMs: () => performance.now(),
+  sleep: (delayMs, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason as Error);
+      const onAbort = (): void => {
+        clearTimeout(timer);
+        reject(signal?.reason as Error);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      }, delayMs);
+      timer.unref();
+      signal?.addEventListener('abort', onAbort, { once: true });
+    }),
+};
+
+/** Milliseconds since 1970 as a {@link Timespec}. */
+export function timespecOfMs(ms: number): Timespec {
+  const sec = Math.floor(ms / 1000);
+  return { sec, nsec: Math.floor((ms - sec * 1000) * 1e6) };
+}
+
+export function compareTimespec(a: Timespec, b: Timespec): number {
+  return a.sec - b.sec || a.nsec - b.nsec;
+}

@@ -1,0 +1,13 @@
+/**
+ * A value that is there already, or a promise of it. The data path answers synchronously what is in memory and awaits only
+ * page faults and I/O (doc/concurrency.md); these helpers keep that path free of needless promises.
+ */
+export type MaybePromise<T> = T | Promise<T>;
+
+export function isPromise<T>(value: MaybePromise<T>): value is Promise<T> {
+  return value instanceof Promise;
+}
+
+export function then<T, R>(value: MaybePromise<T>, next: (value: T) => MaybePromise<R>): MaybePromise<R> {
+  return isPromise(value) ? value.then(next) : next(value);
+}

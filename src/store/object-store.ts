@@ -1,0 +1,84 @@
+/**
+ * The object store: immutable, opaque objects under keys that carry no meaning (doc/format.md, "Keys").
+ * Whoever runs the store is not trusted: nothing that it says is believed without a check above this layer.
+ */
+import { CodedError } from '../base/errors.js';
+import type { Sealed } from '../base/brand.js';
+
+/** An object's name: `[0-9a-z-]+(/[0-9a-z-]+)*`, at most 200 characters. */
+export type ObjectKey = string;
+
+/**
+ * What went wrong, named for what the caller can do:
+ * - `UNAVAILABLE`: may work later (network, 5xx, hung); the outcome of a put is unknown
+ * - `DENIED`: credentials or permissions; - `FULL`: no space or quota; - `READ_ONLY`: the store takes no writes
+ * - `NOT_A_STORE`: the place does not exist or is something else; - `PROTOCOL`: an answer outside the protocol
+ */
+export type StoreErrorCode = 'UNAVAILABLE' | 'DENIED' | 'FULL' | 'READ_ONLY' | 'NOT_A_STORE' | 'PROTOCOL';
+export class StoreError extends CodedError<StoreErrorCode> {}
+
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** A body that lies in a local file (a finished staging pack): immutable from now on, `size` bytes, already synced to disk. */
+export interface FileBody {
+  readonly path: string;
+  readonly size: number;
+}
+export type ObjectBody = Sealed | FileBody;
+
+export type PutOutcome = 'created' | 'exists';
+
+export interface GetOptions {
+  readonly range?: ByteRange;
+  readonly signal?: AbortSignal;
+  /** Refuse bodies larger than this (a hostile store may send gigabytes). Default: 64 MiB, or the range's length. */
+  readonly sizeMax?: number;
+}
+
+export interface ListedObject {
+  readonly key: ObjectKey;
+  /** A hint only: never used for meaning. */
+  readonly size: number | undefined;
+}
+
+export interface ObjectStore {
+  /** For people and logs; holds no credentials. */
+  readonly description: string;
+  /** True where the objects lie on a disk of this machine: a disk cache in front would only copy them. */
+  readonly local: boolean;
+
+  /**
+   * The object's bytes (or the part of `range` that exists), owned by the caller; `undefined` when there is no such object.
+   * The bytes are NOT yet trusted. Throws {@link StoreError}.
+   */
+  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined>;
+
+  /**
+   * Stores an object durably; objects are never overwritten. `exists`: another body may be under that key already (compare it).
+   * With `ifAbsent` of several concurrent puts exactly one gets `created`, provided the store passes the conformance probe.
+   * Throws {@link StoreError}; after `UNAVAILABLE` the outcome is unknown and must be read back.
+   */
+  put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome>;
+
+  /** Keys under `prefix` (a whole path segment ending in `/`, or empty) greater than `after`, ascending. A hint: may lag, lie or omit. */
+  list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject>;
+
+  /** Removes objects; those that are gone already count as removed. */
+  delete(keys: readonly ObjectKey[]): Promise<void>;
+
+  /** The object's size in bytes as the store tells it (a hint), or `undefined` when there is none. */
+  head(key: ObjectKey): Promise<number | undefined>;
+
+  /** Frees connections; nothing may be called afterwards. */
+  close(): Promise<void>;
+}
+
+const keyPattern = /^[0-9a-z-]+(?:\/[0-9a-z-]+)*$/;
+
+/** Whether `key` is one that Sealdrive can have written: names from a LIST that are not are foreign. */
+export function isObjectKey(key: string): key is ObjectKey {
+  return key.length <= 200 && keyPattern.test(key);
+}
