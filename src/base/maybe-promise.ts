@@ -8,6 +8,6 @@ export function isPromise<T>(value: MaybePromise<T>): value is Promise<T> {
   return value instanceof Promise;
 }
 
-export function then<T, R>(value: MaybePromise<T>, next: (value: T) => MaybePromise<R>): MaybePromise<R> {
-  return isPromise(value) ? value.then(next) : next(value);
+export function andThen<T, R>(value: MaybePromise<T>, continuation: (value: T) => MaybePromise<R>): MaybePromise<R> {
+  return isPromise(value) ? value.then(continuation) : continuation(value);
 }
