@@ -187,6 +187,17 @@ export class ByteWriter {
     return this;
   }
 
+  /** Forgets what was written, keeping the buffer. */
+  reset(): this {
+    this.#length = 0;
+    return this;
+  }
+
+  /** What was written, as bytes of the caller's own. */
+  copy(): Uint8Array {
+    return new Uint8Array(this.#buffer.subarray(0, this.#length));
+  }
+
   /** A view of what was written. It shares memory with the writer: do not write on after taking it. */
   finish(): Uint8Array {
     return this.#buffer.subarray(0, this.#length);

@@ -1,0 +1,92 @@
+/**
+ * The extent: value of an `E` key (doc/format.md, "Extent"). It maps `length` bytes of a file, from the offset in its key, to
+ * a run of chunks that lie side by side in one pack, or to reserved zeros. What no extent covers is a hole.
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | kind | u8: 1 data, 2 reserved (allocated, reads as zeros) |
+ * | length | varint, bytes of the file |
+ * | for data: skip | varint, bytes of the run's plaintext before the extent's first byte |
+ * | pack | 16 bytes |
+ * | packOffset | u32, where the run's first sealed chunk begins |
+ * | chunks | varint count, then plain length varint and sealed length varint of each |
+ */
+import type { Plaintext } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import type { PackId } from '../pack/pack-id.js';
+
+export interface RunChunk {
+  readonly plainLength: number;
+  readonly sealedLength: number;
+}
+
+export interface DataExtent {
+  readonly kind: 'data';
+  readonly length: number;
+  readonly skip: number;
+  readonly pack: PackId;
+  readonly packOffset: number;
+  readonly chunks: readonly RunChunk[];
+}
+
+export interface ReservedExtent {
+  readonly kind: 'reserved';
+  readonly length: number;
+}
+
+export type Extent = DataExtent | ReservedExtent;
+
+/** A run is at most this many chunks, so that a value stays small and a read decodes little. */
+export const runChunksMax = 64;
+
+export function encodeExtent(extent: Extent): Plaintext {
+  const writer = new ByteWriter(64);
+  if (extent.kind === 'reserved') return writer.u8(2).varint(extent.length).finish() as Plaintext;
+  writer.u8(1).varint(extent.length).varint(extent.skip).bytes(fromHex(extent.pack)).u32(extent.packOffset).varint(extent.chunks.length);
+  for (const chunk of extent.chunks) writer.varint(chunk.plainLength).varint(chunk.sealedLength);
+  return writer.finish() as Plaintext;
+}
+
+/** Strict; throws MalformedBytesError. */
+export function decodeExtent(bytes: Uint8Array): Extent {
+  const reader = new ByteReader(bytes);
+  const kind = reader.u8();
+  const length = reader.varint();
+  if (length < 1) throw new MalformedBytesError('extent is empty');
+  if (kind === 2) {
+    reader.end();
+    return { kind: 'reserved', length };
+  }
+  if (kind !== 1) throw new MalformedBytesError('extent of an unknown kind');
+  const skip = reader.varint();
+  const pack = toHex(reader.bytes(16)) as PackId;
+  const packOffset = reader.u32();
+  const count = reader.varint();
+  if (count < 1 || count > runChunksMax) throw new MalformedBytesError('extent has an impossible number of chunks');
+  const chunks: RunChunk[] = [];
+  let plainTotal = 0;
+  for (let index = 0; index < count; index++) {
+    const chunk = { plainLength: reader.varint(), sealedLength: reader.varint() };
+    plainTotal += chunk.plainLength;
+    chunks.push(chunk);
+  }
+  reader.end();
+  if (skip + length > plainTotal) throw new MalformedBytesError('extent reaches past its run');
+  return { kind: 'data', length, skip, pack, packOffset, chunks };
+}
+
+/** The part of an extent that covers file bytes `from` to `to`, relative to the extent's own start. Drops chunks that it no longer touches. */
+export function sliceExtent(extent: Extent, from: number, to: number): Extent {
+  if (extent.kind === 'reserved') return { kind: 'reserved', length: to - from };
+  let { packOffset } = extent;
+  let skip = extent.skip + from;
+  let first = 0;
+  while (skip >= extent.chunks[first].plainLength) {
+    skip -= extent.chunks[first].plainLength;
+    packOffset += extent.chunks[first].sealedLength;
+    first++;
+  }
+  let last = first;
+  for (let covered = extent.chunks[first].plainLength - skip; covered < to - from; covered += extent.chunks[last].plainLength) last++;
+  return { kind: 'data', length: to - from, skip, pack: extent.pack, packOffset, chunks: extent.chunks.slice(first, last + 1) };
+}

@@ -1,0 +1,115 @@
+/**
+ * The inode record: value of an `I` key (doc/format.md, "Inode"). Immutable once made: changes make a new object.
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | version | u8 = 1 |
+ * | mode | u16, S_IFMT and permission bits |
+ * | nlink uid gid rdev flags size allocated generation | varint each |
+ * | atime mtime ctime btime | seconds: zigzag varint; nanoseconds: u32 |
+ * | stamp | writer varint (device index), counter varint |
+ * | inline | varint length + bytes: content of a small file, or a link's target |
+ */
+import type { Plaintext } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import type { Timespec } from '../base/clock.js';
+
+export const S_IFMT = 0o170000;
+export const S_IFREG = 0o100000;
+export const S_IFDIR = 0o040000;
+export const S_IFLNK = 0o120000;
+export const S_IFCHR = 0o020000;
+export const S_IFBLK = 0o060000;
+export const S_IFIFO = 0o010000;
+export const S_IFSOCK = 0o140000;
+
+/** Regular files of at most this many bytes keep their content in the inode; links always do (at most 4,095 bytes). */
+export const inlineMax = 2048;
+const linkTargetMax = 4095;
+
+/** FS_IOC_GETFLAGS bits that are kept. */
+export const FS_IMMUTABLE_FL = 0x10;
+export const FS_APPEND_FL = 0x20;
+export const FS_NOATIME_FL = 0x80;
+
+/** Who wrote the content last: two devices that changed one file have different stamps, and that is how a conflict is seen. */
+export interface ContentStamp {
+  readonly deviceIndex: number;
+  readonly counter: number;
+}
+
+export interface Inode {
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly flags: number;
+  /** Bytes; a directory's is 0. */
+  readonly size: number;
+  /** Bytes of content that take space: data and reserved extents, and inline content. Holes do not count. */
+  readonly allocated: number;
+  readonly generation: number;
+  readonly atime: Timespec;
+  readonly mtime: Timespec;
+  readonly ctime: Timespec;
+  readonly btime: Timespec;
+  readonly stamp: ContentStamp;
+  /** A small file's whole content (then it has no extents, and bytes from here to `size` are a hole), or a link's target. */
+  readonly inline: Plaintext;
+}
+
+export const isDirectory = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFDIR;
+export const isRegular = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFREG;
+export const isSymlink = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFLNK;
+
+function writeTime(writer: ByteWriter, time: Timespec): void {
+  writer.varint(time.sec >= 0 ? time.sec * 2 : -time.sec * 2 - 1).u32(time.nsec);
+}
+
+function readTime(reader: ByteReader): Timespec {
+  const zigzag = reader.varint();
+  const nsec = reader.u32();
+  if (nsec > 999_999_999) throw new MalformedBytesError('nanoseconds out of range');
+  return { sec: zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2, nsec };
+}
+
+const scratch = new ByteWriter(4096);
+
+export function encodeInode(inode: Inode): Plaintext {
+  scratch.reset();
+  scratch.u8(1).u16(inode.mode).varint(inode.nlink).varint(inode.uid).varint(inode.gid).varint(inode.rdev).varint(inode.flags);
+  scratch.varint(inode.size).varint(inode.allocated).varint(inode.generation);
+  writeTime(scratch, inode.atime);
+  writeTime(scratch, inode.mtime);
+  writeTime(scratch, inode.ctime);
+  writeTime(scratch, inode.btime);
+  scratch.varint(inode.stamp.deviceIndex).varint(inode.stamp.counter).varint(inode.inline.byteLength).bytes(inode.inline);
+  return scratch.copy() as Plaintext;
+}
+
+/** Strict; throws MalformedBytesError. `inline` shares memory with `bytes`. */
+export function decodeInode(bytes: Uint8Array): Inode {
+  const reader = new ByteReader(bytes);
+  if (reader.u8() !== 1) throw new MalformedBytesError('inode of an unknown version');
+  const mode = reader.u16();
+  const nlink = reader.varint();
+  const uid = reader.varint();
+  const gid = reader.varint();
+  const rdev = reader.varint();
+  const flags = reader.varint();
+  const size = reader.varint();
+  const allocated = reader.varint();
+  const generation = reader.varint();
+  const atime = readTime(reader);
+  const mtime = readTime(reader);
+  const ctime = readTime(reader);
+  const btime = readTime(reader);
+  const stamp = { deviceIndex: reader.varint(), counter: reader.varint() };
+  const inlineLength = reader.varint();
+  const isLink = (mode & S_IFMT) === S_IFLNK;
+  if (inlineLength > (isLink ? linkTargetMax : inlineMax)) throw new MalformedBytesError('inline content is too long');
+  const inline = reader.bytes(inlineLength) as Plaintext;
+  reader.end();
+  return { mode, nlink, uid, gid, rdev, flags, size, allocated, generation, atime, mtime, ctime, btime, stamp, inline };
+}
