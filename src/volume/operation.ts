@@ -1,0 +1,196 @@
+/**
+ * The semantic operations: everything that changes a volume, as plain data. An operation holds all that its outcome depends
+ * on besides the tree (times, inode numbers, who), so that it can be journalled, replayed after a crash and run again on a newer base.
+ * What each does is in `operation-*.ts`; how it is written to the journal in `operation-codec.ts`.
+ */
+import type { ByteString } from '../base/brand.js';
+import type { Timespec } from '../base/clock.js';
+import { CodedError } from '../base/errors.js';
+import type { Extent } from '../meta/extent.js';
+import type { ContentStamp } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+
+/** Makes an inode of any type and its name. `name` undefined: O_TMPFILE (nlink 0, an orphan until linked). */
+export interface CreateOperation {
+  readonly type: 'create';
+  readonly parent: Ino;
+  readonly name: ByteString | undefined;
+  readonly ino: Ino;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly target: ByteString | undefined;
+  readonly xattrs: readonly (readonly [name: ByteString, value: Uint8Array])[];
+  readonly time: Timespec;
+}
+
+export interface LinkOperation {
+  readonly type: 'link';
+  readonly ino: Ino;
+  readonly parent: Ino;
+  readonly name: ByteString;
+  readonly time: Timespec;
+}
+
+/** Removes a name. `ino` is what it named when it was asked: another inode there now was made by someone else and stays. */
+export interface UnlinkOperation {
+  readonly type: 'unlink';
+  readonly parent: Ino;
+  readonly name: ByteString;
+  readonly ino: Ino;
+  readonly time: Timespec;
+}
+
+export interface RmdirOperation {
+  readonly type: 'rmdir';
+  readonly parent: Ino;
+  readonly name: ByteString;
+  readonly ino: Ino;
+  readonly time: Timespec;
+}
+
+/** `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4 (then `whiteoutIno` is the new device node's number). */
+export interface RenameOperation {
+  readonly type: 'rename';
+  readonly parent: Ino;
+  readonly name: ByteString;
+  readonly newParent: Ino;
+  readonly newName: ByteString;
+  readonly flags: number;
+  readonly ino: Ino;
+  /** What stood under the new name when it was asked: only that may be replaced. */
+  readonly replacedIno: Ino | undefined;
+  readonly whiteoutIno: Ino | undefined;
+  readonly time: Timespec;
+}
+
+/** Only what is to change is present. `size` needs `stamp`. `time` becomes ctime (and mtime where the size changes). */
+export interface SetattrOperation {
+  readonly type: 'setattr';
+  readonly ino: Ino;
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly flags?: number;
+  readonly atime?: Timespec;
+  readonly mtime?: Timespec;
+  /** The kernel's own ctime (writeback cache); otherwise `time`. */
+  readonly ctime?: Timespec;
+  readonly stamp?: ContentStamp;
+  /** Not set for a mere atime update, which leaves ctime alone. */
+  readonly time: Timespec | undefined;
+}
+
+/**
+ * Puts sealed content in place of whatever covered it: each piece covers `[offset, offset + extent.length)`. Size grows to at least `size`.
+ * Dirty data of the same file with a version up to `upTo` is what these extents hold.
+ */
+export interface WriteOperation {
+  readonly type: 'write';
+  readonly ino: Ino;
+  readonly pieces: readonly { readonly offset: number; readonly extent: Extent }[];
+  readonly size: number;
+  readonly mtime: Timespec | undefined;
+  readonly stamp: ContentStamp;
+  /** What the file's stamp was when this content was based on it; another one at rebase is a conflict. */
+  readonly baseStamp: ContentStamp;
+  readonly upTo: number;
+}
+
+/** A small file's whole content, replacing everything it had. `size` is at least its length. */
+export interface InlineOperation {
+  readonly type: 'inline';
+  readonly ino: Ino;
+  readonly content: Uint8Array;
+  readonly size: number;
+  readonly mtime: Timespec | undefined;
+  readonly stamp: ContentStamp;
+  readonly baseStamp: ContentStamp;
+  readonly upTo: number;
+}
+
+/** fallocate: `mode` holds FALLOC_FL_* (KEEP_SIZE 1, PUNCH_HOLE 2, COLLAPSE_RANGE 8, ZERO_RANGE 16, INSERT_RANGE 32). */
+export interface FallocateOperation {
+  readonly type: 'fallocate';
+  readonly ino: Ino;
+  readonly offset: number;
+  readonly length: number;
+  readonly mode: number;
+  readonly stamp: ContentStamp;
+  readonly time: Timespec;
+}
+
+/** copy_file_range by sharing chunks. Both files' dirty data was sealed before. */
+export interface CloneOperation {
+  readonly type: 'clone';
+  readonly from: Ino;
+  readonly fromOffset: number;
+  readonly to: Ino;
+  readonly toOffset: number;
+  readonly length: number;
+  readonly stamp: ContentStamp;
+  readonly time: Timespec;
+}
+
+/** `flags`: XATTR_CREATE 1, XATTR_REPLACE 2. `mode`: new permission bits that go with an access ACL. */
+export interface SetxattrOperation {
+  readonly type: 'setxattr';
+  readonly ino: Ino;
+  readonly name: ByteString;
+  readonly value: Uint8Array;
+  readonly flags: number;
+  readonly mode: number | undefined;
+  readonly time: Timespec;
+}
+
+export interface RemovexattrOperation {
+  readonly type: 'removexattr';
+  readonly ino: Ino;
+  readonly name: ByteString;
+  readonly time: Timespec;
+}
+
+/** Frees an orphan that nothing holds any more: its inode, extents, xattrs. Does nothing if it has a name again. */
+export interface ReclaimOperation {
+  readonly type: 'reclaim';
+  readonly ino: Ino;
+}
+
+export type Operation =
+  | CreateOperation
+  | LinkOperation
+  | UnlinkOperation
+  | RmdirOperation
+  | RenameOperation
+  | SetattrOperation
+  | WriteOperation
+  | InlineOperation
+  | FallocateOperation
+  | CloneOperation
+  | SetxattrOperation
+  | RemovexattrOperation
+  | ReclaimOperation;
+
+/** The names of errno values that an operation can fail with. */
+export type OperationErrorCode =
+  | 'EEXIST'
+  | 'ENOENT'
+  | 'ENOTDIR'
+  | 'EISDIR'
+  | 'ENOTEMPTY'
+  | 'EINVAL'
+  | 'EMLINK'
+  | 'ENODATA'
+  | 'EPERM'
+  | 'EFBIG'
+  | 'ENAMETOOLONG'
+  | 'ESTALE'
+  | 'EOPNOTSUPP'
+  | 'E2BIG'
+  | 'EROFS';
+export class OperationError extends CodedError<OperationErrorCode> {}
+
+/** Sizes and offsets end here: the largest that Linux gives a file (2^63 - 1) does not fit a number, 2^53 - 1 does. */
+export const fileSizeMax = Number.MAX_SAFE_INTEGER;
