@@ -1,0 +1,92 @@
+/**
+ * What an open volume offers to the filesystem above it (doc/architecture.md, "Volume"). The implementation is `open-volume.ts`; tests of
+ * upper layers may open one on a memory store, there is no second implementation.
+ */
+import type { Timespec } from '../base/clock.js';
+import { CodedError } from '../base/errors.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import type { ContentStamp, Inode } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import type { Operation } from './operation.js';
+import type { ReadView } from './view.js';
+
+/**
+ * Named for the remedy: UNAVAILABLE (store away: try later), FENCED (history does not fit: integrity stop), CORRUPT (a check failed),
+ * FULL (local disk or quota), READ_ONLY, CLOSED (unmounting), INTERRUPTED (the asker gave up).
+ */
+export type VolumeErrorCode = 'UNAVAILABLE' | 'FENCED' | 'CORRUPT' | 'FULL' | 'READ_ONLY' | 'CLOSED' | 'INTERRUPTED';
+export class VolumeError extends CodedError<VolumeErrorCode> {}
+
+/** What another device's commit changed, for the kernel's caches. */
+export interface RemoteChange {
+  readonly inodes: ReadonlySet<Ino>;
+  /** Inodes whose content or size changed, a subset of `inodes`. */
+  readonly contents: ReadonlySet<Ino>;
+  readonly entries: readonly { readonly parent: Ino; readonly name: string }[];
+}
+
+export interface VolumeStatistics {
+  readonly files: number;
+  /** Bytes of content that take space, before compression. */
+  readonly bytes: number;
+}
+
+export interface PendingWork {
+  /** Operations that applications were answered and the store does not have yet. */
+  readonly operations: number;
+  /** Files with such operations or with dirty data. */
+  readonly files: number;
+  /** Plaintext bytes not yet sealed, and sealed bytes not yet in the store. */
+  readonly dirtyBytes: number;
+  readonly uploadBytes: number;
+}
+
+export interface FlushProgress extends PendingWork {
+  readonly uploadedBytes: number;
+}
+
+export interface Volume {
+  /** 32 bytes as hex. */
+  readonly id: string;
+  readonly readOnly: boolean;
+
+  /** Runs `query` over the newest state (pending operations included), again after every page fault. It must be a pure function. */
+  read<T>(query: (view: ReadView) => T): MaybePromise<T>;
+  /** Runs `operation` and journals it; throws what the operation throws, having changed nothing. */
+  apply(operation: Operation): MaybePromise<void>;
+  /**
+   * Like `apply`, for an operation that depends on the state: `plan` is a pure function that reads and says what to do (or throws); it and
+   * the operation run at one instant. Answers what `plan` made of it.
+   */
+  transact<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }): MaybePromise<T>;
+
+  /** The inode as applications must see it: its size and mtime include dirty data that is not sealed yet. */
+  inode(view: ReadView, ino: Ino): Inode | undefined;
+
+  allocateIno(): Ino;
+  /** A new stamp for a content change by this device. */
+  nextStamp(): ContentStamp;
+  now(): Timespec;
+
+  /** Up to `size` bytes at `offset`, short only at the end of the file. The pieces are borrowed: use them at once, do not change them. */
+  readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
+  /** Takes a copy of `data`. Waits when too much is dirty (back-pressure). Grows the size; sets mtime to `time`. */
+  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec, signal?: AbortSignal): MaybePromise<void>;
+  /** Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file counts as a hole. */
+  seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
+  /** Makes all dirty data of the file part of the journalled state, so that operations on extents (clone, punch) see it. */
+  sealContent(ino: Ino): MaybePromise<void>;
+  /** What was written to the file until now survives the death of the daemon. */
+  persistContent(ino: Ino): MaybePromise<void>;
+  /** Everything acknowledged until now survives power loss. */
+  sync(): Promise<void>;
+  /** Everything until now is in the store. Reports progress if asked; rejects with VolumeError when it cannot be. */
+  flush(options?: { readonly onProgress?: (progress: FlushProgress) => void; readonly signal?: AbortSignal }): Promise<void>;
+
+  statistics(): VolumeStatistics;
+  pending(): PendingWork;
+  /** At most one listener; called after the change is visible to `read`. */
+  onRemoteChange(listener: (change: RemoteChange) => void): void;
+  /** End of a batch of requests: makes everything applied since durable against the daemon's death. Called by the driver's owner after each batch. */
+  commitBatch(): void;
+}
