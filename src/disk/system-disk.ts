@@ -1,0 +1,165 @@
+/**
+ * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no finalizer
+ * that closes a descriptor behind our back.
+ */
+import {
+  close,
+  constants,
+  copyFile,
+  fdatasync,
+  fstat,
+  fsync,
+  ftruncate,
+  link,
+  lstat,
+  mkdir,
+  open,
+  read,
+  readdir,
+  rename,
+  rmdir,
+  stat,
+  statfs,
+  unlink,
+  write,
+  writeSync,
+} from 'node:fs';
+import type { Dirent, Stats, StatsFs } from 'node:fs';
+import { join } from 'node:path';
+import { diskErrorCode } from './disk.js';
+import type { Disk, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
+
+type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
+
+function settle<T>(start: (done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => start((error, value) => (error ? reject(error) : resolve(value))));
+}
+
+/** The same for calls without a result. */
+function settleVoid(start: (done: (error: NodeJS.ErrnoException | null) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => start((error) => (error ? reject(error) : resolve())));
+}
+
+const safe = constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const openFlags: Readonly<Record<OpenMode, number>> = {
+  read: constants.O_RDONLY | safe,
+  write: constants.O_RDWR | safe,
+  create: constants.O_RDWR | constants.O_CREAT | safe,
+  'create-new': constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | safe,
+};
+
+const kindOf = (of: Stats | Dirent): DiskEntryKind => (of.isFile() ? 'file' : of.isDirectory() ? 'directory' : 'other');
+
+function statOf(stats: Stats): DiskStat {
+  return {
+    kind: kindOf(stats),
+    size: stats.size,
+    allocated: stats.blocks * 512,
+    device: stats.dev,
+    ino: stats.ino,
+    linkCount: stats.nlink,
+    mtimeMs: stats.mtimeMs,
+  };
+}
+
+/** Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem. */
+const zeros = new Uint8Array(256 * 1024);
+
+class SystemFile implements DiskFile {
+  readonly #fd: number;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    let done = 0;
+    while (done < target.byteLength) {
+      const count = await settle<number>((settled) => read(this.#fd, target, done, target.byteLength - done, position + done, settled));
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    for (let done = 0; done < bytes.byteLength; ) {
+      done += await settle<number>((settled) => write(this.#fd, bytes, done, bytes.byteLength - done, position + done, settled));
+    }
+  }
+
+  writeSync(bytes: Uint8Array, position: number): void {
+    for (let done = 0; done < bytes.byteLength; ) done += writeSync(this.#fd, bytes, done, bytes.byteLength - done, position + done);
+  }
+
+  datasync(): Promise<void> {
+    return settleVoid((done) => fdatasync(this.#fd, done));
+  }
+
+  sync(): Promise<void> {
+    return settleVoid((done) => fsync(this.#fd, done));
+  }
+
+  truncate(size: number): Promise<void> {
+    return settleVoid((done) => ftruncate(this.#fd, size, done));
+  }
+
+  async allocate(size: number): Promise<void> {
+    for (let at = (await this.stat()).size; at < size; ) {
+      const count = Math.min(zeros.byteLength, size - at);
+      await this.write(zeros.subarray(0, count), at);
+      at += count;
+    }
+  }
+
+  async stat(): Promise<DiskStat> {
+    return statOf(await settle<Stats>((done) => fstat(this.#fd, done)));
+  }
+
+  close(): Promise<void> {
+    return settleVoid((done) => close(this.#fd, done));
+  }
+}
+
+export const systemDisk: Disk = {
+  async open(path, mode) {
+    return new SystemFile(await settle<number>((done) => open(path, openFlags[mode], 0o600, done)));
+  },
+  async stat(path) {
+    return statOf(await settle<Stats>((done) => stat(path, done)));
+  },
+  async readDirectory(path) {
+    const found: DiskEntry[] = [];
+    for (const entry of await settle<Dirent[]>((done) => readdir(path, { withFileTypes: true }, done))) {
+      const typed = entry.isFile() || entry.isDirectory() || entry.isSymbolicLink() || entry.isFIFO() || entry.isSocket() || entry.isBlockDevice();
+      if (typed || entry.isCharacterDevice()) found.push({ name: entry.name, kind: kindOf(entry) });
+      else {
+        // Some network filesystems name no types in a directory.
+        const stats = await settle<Stats>((done) => lstat(join(path, entry.name), done)).catch(() => undefined);
+        if (stats) found.push({ name: entry.name, kind: kindOf(stats) });
+      }
+    }
+    return found;
+  },
+  makeDirectory: (path) => settleVoid((done) => mkdir(path, 0o700, done)),
+  removeDirectory: (path) => settleVoid((done) => rmdir(path, done)),
+  rename: (from, to) => settleVoid((done) => rename(from, to, done)),
+  link: (from, to) => settleVoid((done) => link(from, to, done)),
+  unlink: (path) => settleVoid((done) => unlink(path, done)),
+  copyFile: (from, to) => settleVoid((done) => copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE, done)),
+  async syncDirectory(path) {
+    const fd = await settle<number>((done) => open(path, constants.O_RDONLY | constants.O_DIRECTORY, done));
+    try {
+      await settleVoid((done) => fsync(fd, done));
+    } catch (error) {
+      // Filesystems that cannot sync a directory (some network and FUSE mounts) say so with EINVAL or ENOTSUP: nothing more can be done.
+      if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(diskErrorCode(error) ?? '')) throw error;
+    } finally {
+      await settleVoid((done) => close(fd, done));
+    }
+  },
+  async space(path) {
+    const stats = await settle<StatsFs>((done) => statfs(path, done));
+    return { free: stats.bavail * stats.bsize, total: stats.blocks * stats.bsize };
+  },
+};
