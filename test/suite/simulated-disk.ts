@@ -1,0 +1,457 @@
+/**
+ * A disk in memory that records every operation and can stop the process or cut the power at any of them.
+ * After power loss it keeps what POSIX promises and no more: synced content, names in synced directories, and of
+ * everything else an adversarial but seeded part. `SimulatedDisk.crash` gives the disk that the next process finds.
+ */
+import { posix } from 'node:path';
+import type { Disk, DiskEntry, DiskFile, DiskStat, OpenMode } from '../../src/disk/disk.js';
+import { SeededRandom } from './seeded-random.js';
+
+/** The process is gone: whatever it was doing never returns. */
+export class SimulatedCrashError extends Error {
+  override readonly name = 'SimulatedCrashError';
+}
+
+export type CrashKind = 'process' | 'power';
+export type DiskOperationKind =
+  | 'open'
+  | 'create'
+  | 'write'
+  | 'truncate'
+  | 'datasync'
+  | 'sync'
+  | 'link'
+  | 'unlink'
+  | 'rename'
+  | 'mkdir'
+  | 'rmdir'
+  | 'copy'
+  | 'sync-directory'
+  | 'read'
+  | 'stat'
+  | 'readdir';
+
+export interface DiskOperation {
+  readonly kind: DiskOperationKind;
+  readonly path: string;
+}
+
+/** Only these change something: crash points are counted over them. */
+const changing: ReadonlySet<DiskOperationKind> = new Set([
+  'create',
+  'write',
+  'truncate',
+  'datasync',
+  'sync',
+  'link',
+  'unlink',
+  'rename',
+  'mkdir',
+  'rmdir',
+  'copy',
+  'sync-directory',
+]);
+
+type Change = { readonly at: number; readonly bytes: Buffer } | { readonly size: number };
+
+class FileNode {
+  readonly kind = 'file';
+  readonly ino: number;
+  content: Buffer;
+  durable: Buffer;
+  unsynced: Change[] = [];
+  linkCount = 0;
+  mtimeMs = 0;
+
+  constructor(ino: number, content: Buffer = Buffer.alloc(0)) {
+    this.ino = ino;
+    this.content = content;
+    this.durable = content;
+  }
+
+  apply(change: Change): void {
+    this.content = applied(this.content, change);
+    this.unsynced.push(change);
+  }
+
+  sync(): void {
+    this.durable = Buffer.from(this.content);
+    this.unsynced = [];
+  }
+}
+
+class DirectoryNode {
+  readonly kind = 'directory';
+  readonly ino: number;
+  readonly entries = new Map<string, Inode>();
+  readonly durable = new Map<string, Inode>();
+
+  constructor(ino: number) {
+    this.ino = ino;
+  }
+}
+
+type Inode = FileNode | DirectoryNode;
+
+interface NameEdit {
+  readonly directory: DirectoryNode;
+  readonly name: string;
+  /** `undefined`: the name is removed. */
+  readonly inode: Inode | undefined;
+}
+/** Edits of directories that reach the disk together or not at all. */
+type NameChange = readonly NameEdit[];
+
+function applied(content: Buffer, change: Change): Buffer {
+  if ('size' in change) {
+    const cut = Buffer.alloc(change.size);
+    content.copy(cut, 0, 0, Math.min(change.size, content.length));
+    return cut;
+  }
+  const grown = Buffer.alloc(Math.max(content.length, change.at + change.bytes.length));
+  content.copy(grown);
+  change.bytes.copy(grown, change.at);
+  return grown;
+}
+
+function systemError(code: string, call: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${call} '${path}'`), { code, syscall: call, path });
+}
+
+export interface SimulatedDiskOptions {
+  readonly seed?: number;
+  /** Filesystems that know no hard links (vfat): link fails with EPERM. */
+  readonly links?: boolean;
+  readonly freeBytes?: number;
+  /** What file times say, in milliseconds since 1970. */
+  readonly nowMs?: () => number;
+}
+
+export class SimulatedDisk implements Disk {
+  readonly #options: SimulatedDiskOptions;
+  readonly #random: SeededRandom;
+  readonly #root: DirectoryNode;
+  #names: NameChange[] = [];
+  #inoNext: number;
+  #crashed = false;
+  #changeCount = 0;
+  #crashAt = Infinity;
+  /** Everything that was asked, in order. */
+  readonly operations: DiskOperation[] = [];
+  /** Called before each operation: a returned error code is thrown instead of doing it. */
+  fault: ((operation: DiskOperation) => string | undefined) | undefined;
+
+  constructor(options: SimulatedDiskOptions = {}, survived?: { root: DirectoryNode; random: SeededRandom; inoNext: number }) {
+    this.#options = options;
+    this.#random = survived?.random ?? new SeededRandom(options.seed ?? 1);
+    this.#root = survived?.root ?? new DirectoryNode(1);
+    this.#inoNext = survived?.inoNext ?? 2;
+  }
+
+  /** How many operations so far changed something: the crash points of this run are 0 .. changeCount - 1. */
+  get changeCount(): number {
+    return this.#changeCount;
+  }
+
+  get crashed(): boolean {
+    return this.#crashed;
+  }
+
+  /** The process stops in the middle of changing operation number `index` (counted from 0 since this disk was made). */
+  crashAt(index: number): void {
+    this.#crashAt = index;
+  }
+
+  /** What the next process finds. Everything on this disk fails with {@link SimulatedCrashError} from now on. */
+  crash(kind: CrashKind): SimulatedDisk {
+    this.#crashed = true;
+    if (kind === 'power') this.#losePower();
+    return new SimulatedDisk(this.#options, { root: this.#root, random: this.#random, inoNext: this.#inoNext });
+  }
+
+  #losePower(): void {
+    // Names first: all, none, a prefix, or any part that keeps the order of changes to one name.
+    const pending = this.#names;
+    const choice = this.#random.below(4);
+    const prefix = this.#random.below(pending.length + 1);
+    const kept = new Set<NameChange>();
+    for (let index = pending.length - 1; index >= 0; index--) {
+      const wanted = choice === 0 ? false : choice === 1 ? true : choice === 2 ? index < prefix : this.#random.below(2) === 0;
+      if (wanted) kept.add(pending[index]);
+    }
+    this.#commitNames((change) => kept.has(change));
+    this.#names = [];
+    const seen = new Set<Inode>();
+    const visit = (inode: Inode): void => {
+      if (seen.has(inode)) return;
+      seen.add(inode);
+      if (inode.kind === 'directory') {
+        inode.entries.clear();
+        for (const [name, child] of inode.durable) {
+          inode.entries.set(name, child);
+          visit(child);
+        }
+      } else {
+        let content = inode.durable;
+        const mode = this.#random.below(3);
+        for (const change of inode.unsynced) {
+          if (mode === 0 || (mode === 2 && this.#random.below(2) === 0)) continue;
+          content = applied(content, mode === 2 ? this.#torn(change) : change);
+        }
+        inode.content = content;
+        inode.sync();
+      }
+    };
+    visit(this.#root);
+  }
+
+  /** Part of a write: whole sectors of it, the rest of its range as zeros (allocated, never written) or not at all. */
+  #torn(change: Change): Change {
+    if ('size' in change || this.#random.below(2) === 0) return change;
+    const keep = Math.min(change.bytes.length, this.#random.below(Math.ceil(change.bytes.length / 512) + 1) * 512);
+    if (this.#random.below(2) === 0) return { at: change.at, bytes: change.bytes.subarray(0, keep) };
+    const bytes = Buffer.alloc(change.bytes.length);
+    change.bytes.copy(bytes, 0, 0, keep);
+    return { at: change.at, bytes };
+  }
+
+  /** Makes the wanted name changes durable, with all earlier ones that touch the same names. */
+  #commitNames(wanted: (change: NameChange) => boolean): void {
+    const touched = new Map<DirectoryNode, Set<string>>();
+    const committed = new Set<NameChange>();
+    for (const change of this.#names.toReversed()) {
+      if (!wanted(change) && !change.some((edit) => touched.get(edit.directory)?.has(edit.name))) continue;
+      committed.add(change);
+      for (const { directory, name } of change) {
+        const names = touched.get(directory) ?? new Set();
+        touched.set(directory, names.add(name));
+      }
+    }
+    for (const change of this.#names) {
+      if (!committed.has(change)) continue;
+      for (const { directory, name, inode } of change) {
+        if (inode) directory.durable.set(name, inode);
+        else directory.durable.delete(name);
+      }
+    }
+    this.#names = this.#names.filter((change) => !committed.has(change));
+  }
+
+  /** Every operation passes here; `partly` is what a crash in its middle leaves behind. */
+  #enter(kind: DiskOperationKind, path: string, partly?: () => void): void {
+    if (this.#crashed) throw new SimulatedCrashError(`${kind} ${path} after the crash`);
+    const operation = { kind, path };
+    this.operations.push(operation);
+    if (changing.has(kind) && this.#changeCount++ === this.#crashAt) {
+      partly?.();
+      this.#crashed = true;
+      throw new SimulatedCrashError(`crashed in ${kind} ${path}`);
+    }
+    const code = this.fault?.(operation);
+    if (code !== undefined) throw systemError(code, kind, path);
+  }
+
+  #lookup(path: string, call: string): Inode {
+    let at: Inode = this.#root;
+    for (const name of posix.normalize(path).split('/')) {
+      if (name === '') continue;
+      if (at.kind !== 'directory') throw systemError('ENOTDIR', call, path);
+      const next = at.entries.get(name);
+      if (!next) throw systemError('ENOENT', call, path);
+      at = next;
+    }
+    return at;
+  }
+
+  #parent(path: string, call: string): { directory: DirectoryNode; name: string; inode: Inode | undefined } {
+    const directory = this.#lookup(posix.dirname(path), call);
+    if (directory.kind !== 'directory') throw systemError('ENOTDIR', call, path);
+    const name = posix.basename(path);
+    return { directory, name, inode: directory.entries.get(name) };
+  }
+
+  #change(change: NameChange): void {
+    for (const { directory, name, inode } of change) {
+      const before = directory.entries.get(name);
+      if (before?.kind === 'file') before.linkCount--;
+      if (inode?.kind === 'file') inode.linkCount++;
+      if (inode) directory.entries.set(name, inode);
+      else directory.entries.delete(name);
+    }
+    this.#names.push(change);
+  }
+
+  #nowMs(): number {
+    return this.#options.nowMs?.() ?? 0;
+  }
+
+  #stat(inode: Inode): DiskStat {
+    const size = inode.kind === 'file' ? inode.content.length : 0;
+    const linkCount = inode.kind === 'file' ? inode.linkCount : 1;
+    return { kind: inode.kind, size, allocated: size, device: 1, ino: inode.ino, linkCount, mtimeMs: inode.kind === 'file' ? inode.mtimeMs : 0 };
+  }
+
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    const { directory, name, inode } = this.#parent(path, 'open');
+    let file: FileNode;
+    if (inode) {
+      this.#enter('open', path);
+      if (mode === 'create-new') throw systemError('EEXIST', 'open', path);
+      if (inode.kind === 'directory') throw systemError('EISDIR', 'open', path);
+      file = inode;
+    } else {
+      if (mode === 'read' || mode === 'write') {
+        this.#enter('open', path);
+        throw systemError('ENOENT', 'open', path);
+      }
+      this.#enter('create', path);
+      file = new FileNode(this.#inoNext++);
+      file.mtimeMs = this.#nowMs();
+      this.#change([{ directory, name, inode: file }]);
+    }
+    return this.#handle(file, path);
+  }
+
+  #handle(file: FileNode, path: string): DiskFile {
+    let closed = false;
+    const enter = (kind: DiskOperationKind, partly?: () => void): void => {
+      if (closed) throw systemError('EBADF', kind, path);
+      this.#enter(kind, path, partly);
+    };
+    const write = (bytes: Uint8Array, position: number): void => {
+      const copy = Buffer.from(bytes);
+      enter('write', () => file.apply({ at: position, bytes: copy.subarray(0, this.#random.below(copy.length + 1)) }));
+      if (this.#options.freeBytes !== undefined && this.#used() + copy.length > this.#options.freeBytes) throw systemError('ENOSPC', 'write', path);
+      file.apply({ at: position, bytes: copy });
+      file.mtimeMs = this.#nowMs();
+    };
+    return {
+      read: async (target, position) => {
+        enter('read');
+        return file.content.copy(target, 0, position, Math.min(file.content.length, position + target.byteLength));
+      },
+      write: async (bytes, position) => write(bytes, position),
+      writeSync: write,
+      datasync: async () => {
+        enter('datasync');
+        file.sync();
+      },
+      sync: async () => {
+        enter('sync');
+        file.sync();
+      },
+      truncate: async (size) => {
+        enter('truncate');
+        file.apply({ size });
+      },
+      allocate: async (size) => {
+        enter('truncate');
+        if (size > file.content.length) file.apply({ size });
+      },
+      stat: async () => {
+        enter('stat');
+        return this.#stat(file);
+      },
+      close: async () => {
+        if (closed) throw systemError('EBADF', 'close', path);
+        closed = true;
+      },
+    };
+  }
+
+  #used(): number {
+    const seen = new Set<Inode>();
+    const visit = (inode: Inode): number => {
+      if (seen.has(inode)) return 0;
+      seen.add(inode);
+      return inode.kind === 'file' ? inode.content.length : [...inode.entries.values()].reduce((sum, child) => sum + visit(child), 0);
+    };
+    return visit(this.#root);
+  }
+
+  async stat(path: string): Promise<DiskStat> {
+    this.#enter('stat', path);
+    return this.#stat(this.#lookup(path, 'stat'));
+  }
+
+  async readDirectory(path: string): Promise<DiskEntry[]> {
+    this.#enter('readdir', path);
+    const inode = this.#lookup(path, 'readdir');
+    if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'readdir', path);
+    // In no order, as on a real disk.
+    return [...inode.entries].map(([name, child]): DiskEntry => ({ name, kind: child.kind })).toSorted(() => this.#random.below(3) - 1);
+  }
+
+  async makeDirectory(path: string): Promise<void> {
+    const { directory, name, inode } = this.#parent(path, 'mkdir');
+    this.#enter('mkdir', path);
+    if (inode || path === '/') throw systemError('EEXIST', 'mkdir', path);
+    this.#change([{ directory, name, inode: new DirectoryNode(this.#inoNext++) }]);
+  }
+
+  async removeDirectory(path: string): Promise<void> {
+    const { directory, name, inode } = this.#parent(path, 'rmdir');
+    this.#enter('rmdir', path);
+    if (!inode) throw systemError('ENOENT', 'rmdir', path);
+    if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'rmdir', path);
+    if (inode.entries.size > 0) throw systemError('ENOTEMPTY', 'rmdir', path);
+    this.#change([{ directory, name, inode: undefined }]);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const source = this.#parent(from, 'rename');
+    const target = this.#parent(to, 'rename');
+    this.#enter('rename', to);
+    if (!source.inode) throw systemError('ENOENT', 'rename', from);
+    if (source.inode === target.inode) return;
+    if (source.inode.kind === 'directory' && target.inode) {
+      if (target.inode.kind === 'file') throw systemError('ENOTDIR', 'rename', to);
+      if (target.inode.entries.size > 0) throw systemError('ENOTEMPTY', 'rename', to);
+    } else if (target.inode?.kind === 'directory') throw systemError('EISDIR', 'rename', to);
+    this.#change([
+      { directory: source.directory, name: source.name, inode: undefined },
+      { directory: target.directory, name: target.name, inode: source.inode },
+    ]);
+  }
+
+  async link(from: string, to: string): Promise<void> {
+    const source = this.#lookup(from, 'link');
+    const { directory, name, inode } = this.#parent(to, 'link');
+    this.#enter('link', to);
+    if (this.#options.links === false || source.kind !== 'file') throw systemError('EPERM', 'link', to);
+    if (inode) throw systemError('EEXIST', 'link', to);
+    this.#change([{ directory, name, inode: source }]);
+  }
+
+  async unlink(path: string): Promise<void> {
+    const { directory, name, inode } = this.#parent(path, 'unlink');
+    this.#enter('unlink', path);
+    if (!inode) throw systemError('ENOENT', 'unlink', path);
+    if (inode.kind === 'directory') throw systemError('EISDIR', 'unlink', path);
+    this.#change([{ directory, name, inode: undefined }]);
+  }
+
+  async copyFile(from: string, to: string): Promise<void> {
+    const source = this.#lookup(from, 'copy');
+    const { directory, name, inode } = this.#parent(to, 'copy');
+    this.#enter('copy', to);
+    if (source.kind !== 'file') throw systemError('EISDIR', 'copy', from);
+    if (inode) throw systemError('EEXIST', 'copy', to);
+    const copy = new FileNode(this.#inoNext++);
+    this.#change([{ directory, name, inode: copy }]);
+    copy.apply({ at: 0, bytes: Buffer.from(source.content) });
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    this.#enter('sync-directory', path);
+    const inode = this.#lookup(path, 'sync-directory');
+    if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'sync-directory', path);
+    this.#commitNames((change) => change.some((edit) => edit.directory === inode));
+  }
+
+  async space(path: string): Promise<{ free: number; total: number }> {
+    this.#lookup(path, 'statfs');
+    const total = this.#options.freeBytes ?? 2 ** 40;
+    return { free: Math.max(0, total - this.#used()), total };
+  }
+}
