@@ -87,6 +87,4 @@ export interface Volume {
   pending(): PendingWork;
   /** At most one listener; called after the change is visible to `read`. */
   onRemoteChange(listener: (change: RemoteChange) => void): void;
-  /** End of a batch of requests: makes everything applied since durable against the daemon's death. Called by the driver's owner after each batch. */
-  commitBatch(): void;
 }
