@@ -20,6 +20,11 @@ export interface RequestContext {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  /**
+   * For mknod, mkdir, create and tmpfile: the permission bits that are still to be taken from `mode`, unless the parent has a
+   * default ACL (umask(2)). 0 everywhere else, and where the kernel has applied it.
+   */
+  readonly umask: number;
   /** Lazily made; aborts when the kernel interrupts the request. An operation that can wait long should heed it (EINTR). */
   readonly signal: AbortSignal;
 }
@@ -120,7 +125,7 @@ export interface FuseOperations {
   setattr(context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply>;
   readlink(context: RequestContext, nodeId: NodeId): MaybePromise<ByteString>;
   symlink(context: RequestContext, parent: NodeId, name: ByteString, target: ByteString): MaybePromise<Entry>;
-  /** Regular files too. `mode` has the umask applied already. */
+  /** Regular files too. `mode` is what the caller asked for: apply `context.umask` here and in the other operations that make an inode. */
   mknod(context: RequestContext, parent: NodeId, name: ByteString, mode: number, rdev: number): MaybePromise<Entry>;
   mkdir(context: RequestContext, parent: NodeId, name: ByteString, mode: number): MaybePromise<Entry>;
   unlink(context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void>;
