@@ -1,0 +1,40 @@
+/** Reading bodies, which are bytes or finished local files, piece by piece: what stores upload and what a read-back compares with. */
+import { assert } from '../base/assert.js';
+import { describeError } from '../base/log.js';
+import type { Disk, DiskFile } from '../disk/disk.js';
+import { StoreError } from './object-store.js';
+import type { FileBody, ObjectBody } from './object-store.js';
+
+export function bodySize(body: ObjectBody): number {
+  return body instanceof Uint8Array ? body.byteLength : body.size;
+}
+
+/** All bytes of a file body. Throws {@link StoreError} `PROTOCOL` when the file is not what the body says. */
+export async function readBody(disk: Disk | undefined, body: FileBody): Promise<Uint8Array> {
+  for await (const piece of bodyPieces(disk, body, Math.max(1, body.size))) return piece;
+  return new Uint8Array(0);
+}
+
+/** The body in pieces of `pieceSize` bytes (the last may be shorter), owned by the caller where they come from a file. */
+export async function* bodyPieces(disk: Disk | undefined, body: ObjectBody, pieceSize: number): AsyncGenerator<Uint8Array> {
+  if (body instanceof Uint8Array) {
+    for (let at = 0; at < body.byteLength; at += pieceSize) yield body.subarray(at, at + pieceSize);
+    return;
+  }
+  assert(disk, 'a store that takes file bodies has a disk to read them from');
+  let file: DiskFile;
+  try {
+    file = await disk.open(body.path, 'read');
+  } catch (error) {
+    throw new StoreError('PROTOCOL', `the file of an object to store cannot be read: ${describeError(error)}`, { cause: error });
+  }
+  try {
+    for (let at = 0; at < body.size; at += pieceSize) {
+      const piece = Buffer.allocUnsafeSlow(Math.min(pieceSize, body.size - at));
+      if ((await file.read(piece, at)) !== piece.byteLength) throw new StoreError('PROTOCOL', 'the file of an object to store is too short');
+      yield piece;
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,182 @@
+import { mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import t from 'tap';
+import { equalBytes } from '../../src/base/bytes.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { DirectoryStore } from '../../src/store/directory-store.js';
+import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import { SimulatedCrashError, SimulatedDisk } from '../suite/simulated-disk.js';
+import type { CrashKind } from '../suite/simulated-disk.js';
+import { writeWhole } from '../suite/whole-file.js';
+
+const seed = testSeed();
+const random = new SeededRandom(seed);
+
+objectStoreSuite(t, 'directory', async () => {
+  const scratch = await scratchDirectory(t);
+  const root = join(scratch, 'store');
+  let count = 0;
+  return {
+    store: await DirectoryStore.create(root, { disk: systemDisk, random }),
+    writeFile: (bytes) => writeWhole(systemDisk, join(scratch, `file-${count++}`), bytes),
+    async plantForeign(name) {
+      await mkdir(dirname(join(root, name)), { recursive: true });
+      await writeFile(join(root, name), 'foreign');
+    },
+  };
+});
+
+for (const links of [true, false]) {
+  objectStoreSuite(t, links ? 'directory on a simulated disk' : 'directory without hard links', async () => {
+    const disk = new SimulatedDisk({ seed, links });
+    let count = 0;
+    return {
+      store: await DirectoryStore.create('/store', { disk, random }),
+      writeFile: (bytes) => writeWhole(disk, `/file-${count++}`, bytes),
+    };
+  });
+}
+
+t.test('a store that is not there is refused with a reason', async (t) => {
+  const scratch = await scratchDirectory(t);
+  const options = { disk: systemDisk, random };
+  await t.rejects(DirectoryStore.open(join(scratch, 'absent'), options), { code: 'NOT_A_STORE', message: /mounted/ });
+  await t.rejects(DirectoryStore.open(scratch, options), { code: 'NOT_A_STORE' });
+  await writeFile(join(scratch, 'file'), 'x');
+  await t.rejects(DirectoryStore.open(join(scratch, 'file'), options), { code: 'NOT_A_STORE' });
+  await t.rejects(DirectoryStore.create(scratch, options), { code: 'NOT_A_STORE' }, 'a directory with other files is not made a store');
+  await t.rejects(DirectoryStore.create(join(scratch, 'a/b'), options), { code: 'NOT_A_STORE' });
+});
+
+t.test('making a store twice opens it, and nobody else can read it', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  const first = await DirectoryStore.create(root, { disk: systemDisk, random });
+  await first.put('keys/a', sealedText('a'));
+  const second = await DirectoryStore.create(root, { disk: systemDisk, random });
+  t.ok(await second.get('keys/a'));
+  t.equal((await stat(root)).mode & 0o777, 0o700);
+  t.equal((await stat(join(root, 'keys/a'))).mode & 0o777, 0o600);
+  t.same(await readdir(join(root, '_tmp')), []);
+});
+
+t.test('an unmounted disk is not an empty store', async (t) => {
+  const scratch = await scratchDirectory(t);
+  const root = join(scratch, 'store');
+  const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+  await store.put('keys/a', sealedText('a'));
+  await rename(root, join(scratch, 'away'));
+  await t.rejects(store.get('keys/b'), { code: 'UNAVAILABLE' });
+  await mkdir(root);
+  await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE' });
+  await t.rejects(store.head('keys/a'), { code: 'UNAVAILABLE' });
+  await t.rejects(store.put('keys/b', sealedText('b')), { code: 'UNAVAILABLE' });
+  await t.rejects(collect(store.list('')), { code: 'UNAVAILABLE' });
+  t.same(await readdir(root), [], 'nothing was written into the mount point');
+  await rename(root, join(scratch, 'mount-point'));
+  await rename(join(scratch, 'away'), root);
+  t.ok(await store.get('keys/a'), 'the disk is back');
+});
+
+t.test('a store made of traps is not read for ever', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+  await store.put('keys/a', sealedText('a'));
+  execFileSync('mkfifo', [join(root, 'keys/fifo')]);
+  await symlink('/etc/passwd', join(root, 'keys/link'));
+  await t.rejects(store.get('keys/fifo'), { code: 'PROTOCOL' });
+  await t.rejects(store.get('keys/link'), { code: 'PROTOCOL' });
+  t.same(await collect(store.list('keys/')), ['keys/a']);
+  t.equal(await store.get('keys'), undefined, 'a directory of keys is not an object');
+});
+
+t.test('a file on the same filesystem is linked, not copied', async (t) => {
+  const scratch = await scratchDirectory(t);
+  const store = await DirectoryStore.create(join(scratch, 'store'), { disk: systemDisk, random });
+  const path = await writeWhole(systemDisk, join(scratch, 'pack'), new Uint8Array(1000));
+  await store.put('packs/aa/x', { path, size: 1000 });
+  t.equal((await stat(join(scratch, 'store/packs/aa/x'))).ino, (await stat(path)).ino);
+});
+
+t.test('temporary files of long ago are removed, recent ones may be in use', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  await DirectoryStore.create(root, { disk: systemDisk, random });
+  await mkdir(join(root, '_tmp'));
+  await writeFile(join(root, '_tmp/old'), 'x');
+  await utimes(join(root, '_tmp/old'), 1_000_000, 1_000_000);
+  await writeFile(join(root, '_tmp/new'), 'x');
+  await DirectoryStore.open(root, { disk: systemDisk, random });
+  t.same(await readdir(join(root, '_tmp')), ['new']);
+});
+
+t.test('errors of the disk are named for what the caller can do', async (t) => {
+  const disk = new SimulatedDisk({ seed });
+  const store = await DirectoryStore.create('/store', { disk, random });
+  for (const [errno, code] of [
+    ['ENOSPC', 'FULL'],
+    ['EDQUOT', 'FULL'],
+    ['EACCES', 'DENIED'],
+    ['EROFS', 'READ_ONLY'],
+    ['EIO', 'UNAVAILABLE'],
+    ['ESTALE', 'UNAVAILABLE'],
+  ] as const) {
+    disk.fault = ({ kind }) => (kind === 'write' ? errno : undefined);
+    await t.rejects(store.put('keys/a', sealedText('a')), { code });
+    disk.fault = undefined;
+    t.equal(await store.get('keys/a'), undefined);
+    t.same(await disk.readDirectory('/store/_tmp'), [], 'no temporary file is left');
+  }
+});
+
+t.test('a directory that someone removed is made again', async (t) => {
+  const disk = new SimulatedDisk({ seed });
+  const store = await DirectoryStore.create('/store', { disk, random });
+  await store.put('packs/aa/x', sealedText('x'));
+  await store.delete(['packs/aa/x']);
+  await disk.removeDirectory('/store/packs/aa');
+  await disk.removeDirectory('/store/_tmp');
+  t.equal(await store.put('packs/aa/y', sealedText('y')), 'created');
+});
+
+t.test('a crash at any point leaves each object whole or absent, and those that were acknowledged whole', async (t) => {
+  t.comment(`TEST_SEED=${seed}`);
+  for (const links of [true, false]) {
+    for (const kind of ['process', 'power'] as const satisfies readonly CrashKind[]) {
+      for (let point = 0, done = false; !done; point++) {
+        const disk = new SimulatedDisk({ seed: seed + point, links });
+        const bodies = ['packs/aa/1', 'packs/ab/2', 'log/3', 'packs/aa/4'].map((key) => ({ key, bytes: random.bytes(2000) }));
+        const created = await DirectoryStore.create('/store', { disk, random });
+        const file = await writeWhole(disk, '/file', bodies[3].bytes);
+        await disk.syncDirectory('/');
+        disk.crashAt(disk.changeCount + point);
+        const acknowledged = new Set<string>();
+        try {
+          await Promise.all(
+            bodies.map(async ({ key, bytes }, index) => {
+              await created.put(key, index === 3 ? { path: file, size: bytes.length } : asSealed(bytes), { ifAbsent: true });
+              acknowledged.add(key);
+            }),
+          );
+          done = true;
+        } catch (error) {
+          if (!(error instanceof SimulatedCrashError)) throw error;
+        }
+        const where = `links ${links}, ${kind}, point ${point}, seed ${seed}`;
+        const store = await DirectoryStore.open('/store', { disk: disk.crash(kind), random });
+        for (const { key, bytes } of bodies) {
+          const got = await store.get(key);
+          if (got ? !equalBytes(got, bytes) : acknowledged.has(key)) t.fail(`${key} is ${got ? 'torn' : 'lost'}: ${where}`);
+          // Whatever the crash left behind, the put can be repeated.
+          const outcome = await store.put(key, asSealed(bytes), { ifAbsent: true });
+          if (outcome !== (got ? 'exists' : 'created')) t.fail(`${key} cannot be put again: ${where}`);
+          const again = await store.get(key);
+          if (!again || !equalBytes(again, bytes)) t.fail(`${key} is wrong after a repeated put: ${where}`);
+        }
+        if (point === 500) throw new Error('the run never ends');
+      }
+    }
+  }
+  t.pass('every crash point was tried');
+});
