@@ -6,6 +6,7 @@
  * reads of one function happens at one instant, there are no locks on metadata, and the same function runs again when operations
  * are rebased onto a newer commit (doc/concurrency.md).
  */
+import type { PageFault } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
 
 export interface ReadView {
@@ -19,13 +20,4 @@ export interface ReadView {
 export interface Transaction extends ReadView {
   put(key: TreeKey, value: Uint8Array): void;
   delete(key: TreeKey): void;
-}
-
-/** Not an error: says which page to load. It carries no stack, since it is thrown on the ordinary path. */
-export class PageFault {
-  readonly load: () => Promise<unknown>;
-
-  constructor(load: () => Promise<unknown>) {
-    this.load = load;
-  }
 }
