@@ -1,0 +1,191 @@
+/**
+ * File content for readers: dirty segments over extents over holes, as borrowed pieces. A read's plan is one synchronous query, so
+ * it shows one instant; only chunks that are not in memory are awaited. Sequential readers get their next chunks fetched ahead.
+ */
+import type { Plaintext } from '../base/brand.js';
+import { type MaybePromise, andThen, isPromise } from '../base/maybe-promise.js';
+import { type DataExtent, sliceExtent } from '../meta/extent.js';
+import type { Inode } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import type { PackId } from '../pack/pack-id.js';
+import type { ContentWriter } from './content-writer.js';
+import { extentsIn, readInode } from './inode-view.js';
+import type { ReadView } from './view.js';
+
+/** Where opened chunks come from. */
+export interface ChunkSource {
+  /** The chunk's plaintext, borrowed. At once when it is in memory. */
+  readChunk(pack: PackId, offset: number, sealedLength: number, plainLength: number): MaybePromise<Plaintext>;
+  /** Starts fetching what is not in memory; failures are left to the read that needs the chunk. */
+  prefetch(pack: PackId, chunks: readonly { readonly offset: number; readonly sealedLength: number; readonly plainLength: number }[]): void;
+}
+
+type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
+
+const zeros = new Uint8Array(1024 * 1024);
+/** Readers that are followed; a new one takes the oldest one's place. */
+const streamsMax = 256;
+const readAheadFirst = 512 * 1024;
+
+interface Stream {
+  next: number;
+  window: number;
+  fetchedTo: number;
+}
+
+export class ContentReader {
+  readonly #read: <T>(query: (view: ReadView) => T) => MaybePromise<T>;
+  readonly #writer: ContentWriter;
+  readonly #chunks: ChunkSource;
+  readonly #readAheadMax: number;
+  readonly #streams = new Map<Ino, Stream>();
+
+  /** `readAheadMax`: bytes fetched ahead of a sequential reader. */
+  constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: ContentWriter, chunks: ChunkSource, readAheadMax: number) {
+    this.#read = read;
+    this.#writer = writer;
+    this.#chunks = chunks;
+    this.#readAheadMax = readAheadMax;
+  }
+
+  /** See Volume.readContent. Answers `undefined` when there is no such inode. */
+  read(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[] | undefined> {
+    const ahead = this.#follow(ino, offset, size);
+    const plan = this.#read((view) => {
+      const stored = readInode(view, ino);
+      if (!stored) return undefined;
+      const inode = this.#writer.effective(ino, stored);
+      const end = Math.min(inode.size, offset + size);
+      const pieces = offset < end ? this.#plan(view, ino, stored, offset, end) : [];
+      const beyond = ahead > 0 && end < inode.size ? plannedAhead(view, ino, end, Math.min(stored.size, end + ahead)) : [];
+      return { pieces, beyond };
+    });
+    return andThen(plan, (planned) => {
+      if (!planned) return undefined;
+      const resolved = this.#resolve(planned.pieces);
+      for (const extent of planned.beyond) this.#chunks.prefetch(extent.pack, chunkPlaces(extent));
+      return resolved;
+    });
+  }
+
+  /** How many bytes to fetch ahead after this read: grows while reads follow each other. */
+  #follow(ino: Ino, offset: number, size: number): number {
+    const stream = this.#streams.get(ino);
+    if (!stream) {
+      if (this.#streams.size >= streamsMax) this.#streams.delete(this.#streams.keys().next().value as Ino);
+      this.#streams.set(ino, { next: offset + size, window: offset === 0 ? readAheadFirst / 2 : 0, fetchedTo: 0 });
+      return 0;
+    }
+    // The kernel may send the reads of one stream slightly out of order.
+    const sequential = Math.abs(offset - stream.next) <= 2 * size;
+    if (!sequential) {
+      stream.next = offset + size;
+      stream.window = 0;
+      stream.fetchedTo = 0;
+      return 0;
+    }
+    stream.next = Math.max(stream.next, offset + size);
+    stream.window = Math.min(this.#readAheadMax, Math.max(readAheadFirst, stream.window * 2));
+    // Ask again only when half of what was fetched ahead is used up: one query serves many reads.
+    if (stream.fetchedTo - stream.next > stream.window / 2) return 0;
+    stream.fetchedTo = stream.next + stream.window;
+    return stream.window;
+  }
+
+  #plan(view: ReadView, ino: Ino, stored: Inode, from: number, to: number): Piece[] {
+    const dirty = this.#writer.get(ino)?.overlapping(from, to) ?? [];
+    const pieces: Piece[] = [];
+    let at = from;
+    for (const segment of dirty) {
+      const start = Math.max(segment.offset, from);
+      const end = Math.min(segment.offset + segment.bytes.byteLength, to);
+      if (at < start) planStored(view, ino, stored, at, start, pieces);
+      pieces.push(segment.bytes.subarray(start - segment.offset, end - segment.offset));
+      at = end;
+    }
+    if (at < to) planStored(view, ino, stored, at, to, pieces);
+    return pieces;
+  }
+
+  #resolve(pieces: readonly Piece[]): MaybePromise<readonly Uint8Array[]> {
+    const parts: MaybePromise<Uint8Array>[] = [];
+    let waits = false;
+    for (const piece of pieces) {
+      if (piece instanceof Uint8Array) {
+        parts.push(piece);
+        continue;
+      }
+      const { extent } = piece;
+      let plainAt = -extent.skip;
+      let packAt = extent.packOffset;
+      for (const chunk of extent.chunks) {
+        const from = Math.max(piece.from, plainAt);
+        const to = Math.min(piece.to, plainAt + chunk.plainLength);
+        if (from < to) {
+          const start = from - plainAt;
+          const end = to - plainAt;
+          const part = andThen(
+            this.#chunks.readChunk(extent.pack, packAt, chunk.sealedLength, chunk.plainLength),
+            (plain): Uint8Array => plain.subarray(start, end),
+          );
+          waits ||= isPromise(part);
+          parts.push(part);
+        }
+        plainAt += chunk.plainLength;
+        packAt += chunk.sealedLength;
+        if (plainAt >= piece.to) break;
+      }
+    }
+    return waits ? Promise.all(parts) : (parts as Uint8Array[]);
+  }
+}
+
+/** Stored bytes `[from, to)`: inline content, extents and holes. */
+function planStored(view: ReadView, ino: Ino, stored: Inode, from: number, to: number, pieces: Piece[]): void {
+  let at = from;
+  if (stored.inline.byteLength > 0) {
+    if (at < stored.inline.byteLength) {
+      const end = Math.min(to, stored.inline.byteLength);
+      pieces.push(stored.inline.subarray(at, end));
+      at = end;
+    }
+  } else {
+    for (const { offset, extent } of extentsIn(view, ino, from, to)) {
+      const start = Math.max(offset, from);
+      const end = Math.min(offset + extent.length, to);
+      if (at < start) pushZeros(pieces, start - at);
+      if (extent.kind === 'data') pieces.push({ extent, from: start - offset, to: end - offset });
+      else pushZeros(pieces, end - start);
+      at = end;
+    }
+  }
+  if (at < to) pushZeros(pieces, to - at);
+}
+
+function pushZeros(pieces: Piece[], count: number): void {
+  for (let left = count; left > 0; left -= zeros.byteLength) pieces.push(left >= zeros.byteLength ? zeros : zeros.subarray(0, left));
+}
+
+function plannedAhead(view: ReadView, ino: Ino, from: number, to: number): DataExtent[] {
+  const ahead: DataExtent[] = [];
+  if (from >= to) return ahead;
+  for (const { offset, extent } of extentsIn(view, ino, from, to)) {
+    if (extent.kind !== 'data') continue;
+    ahead.push(sliceData(extent, Math.max(0, from - offset), Math.min(extent.length, to - offset)));
+  }
+  return ahead;
+}
+
+function sliceData(extent: DataExtent, from: number, to: number): DataExtent {
+  const sliced = sliceExtent(extent, from, to);
+  return sliced.kind === 'data' ? sliced : extent;
+}
+
+function chunkPlaces(extent: DataExtent): { offset: number; sealedLength: number; plainLength: number }[] {
+  let offset = extent.packOffset;
+  return extent.chunks.map((chunk) => {
+    const place = { offset, sealedLength: chunk.sealedLength, plainLength: chunk.plainLength };
+    offset += chunk.sealedLength;
+    return place;
+  });
+}

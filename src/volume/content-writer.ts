@@ -1,0 +1,328 @@
+/**
+ * Written content on its way to packs: holds it in memory (`dirty-file.ts`), journals what is small, seals what is large or old
+ * into staging packs, and bounds the whole (doc/concurrency.md, "Dirty data"). Its operations go through the volume like any other.
+ */
+import type { Plaintext } from '../base/brand.js';
+import type { Clock, Timespec } from '../base/clock.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import { type DataExtent, runChunksMax } from '../meta/extent.js';
+import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
+import type { InlineOperation, Operation, WriteOperation } from './operation.js';
+
+/** What the writer needs from the volume around it. */
+export interface ContentHost {
+  inodeOf(ino: Ino): MaybePromise<Inode | undefined>;
+  apply(operation: Operation): MaybePromise<void>;
+  nextStamp(): ContentStamp;
+  /** Seals consecutive chunks side by side into one staging pack. */
+  appendRun(chunks: readonly Plaintext[]): Promise<Pick<DataExtent, 'pack' | 'packOffset' | 'chunks'>>;
+  journalDirty(ino: Ino, segment: DirtySegment, mtime: Timespec | undefined): void;
+  /** Dirty data grew from nothing: a flush should come. */
+  becameDirty(): void;
+}
+
+export interface ContentLimits {
+  readonly chunkSize: number;
+  /** Writers wait while more than this many bytes are dirty. */
+  readonly dirtyBytesMax: number;
+  /** A file with this much dirty data is sealed in the background while it is still being written. */
+  readonly sealBytes: number;
+  /** Up to this much un-journalled data is journalled when a file is closed or synced; more is sealed at once. */
+  readonly journalBytesMax: number;
+}
+
+export const defaultContentLimits = {
+  dirtyBytesMax: 64 * 1024 * 1024,
+  sealBytes: 4 * 1024 * 1024,
+  journalBytesMax: 256 * 1024,
+} as const;
+
+export class ContentWriter {
+  readonly #files = new Map<Ino, DirtyFile>();
+  readonly #host: ContentHost;
+  readonly #limits: ContentLimits;
+  readonly #clock: Clock;
+  #bytes = 0;
+  #version = 0;
+  #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+
+  constructor(host: ContentHost, limits: ContentLimits, clock: Clock) {
+    this.#host = host;
+    this.#limits = limits;
+    this.#clock = clock;
+  }
+
+  /** Plaintext bytes that are not sealed yet. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get fileCount(): number {
+    return this.#files.size;
+  }
+
+  inos(): IterableIterator<Ino> {
+    return this.#files.keys();
+  }
+
+  get(ino: Ino): DirtyFile | undefined {
+    return this.#files.get(ino);
+  }
+
+  /** The inode with its dirty data taken into account. */
+  effective(ino: Ino, inode: Inode): Inode {
+    const file = this.#files.get(ino);
+    if (!file || file.bytes === 0) return inode;
+    const end = file.end;
+    const mtime = file.mtime ?? inode.mtime;
+    const grown = Math.max(0, end - Math.max(inode.size, 0));
+    return {
+      ...inode,
+      size: Math.max(inode.size, end),
+      // What lies past the old end takes space for certain; overwritten parts do already.
+      allocated: inode.allocated + Math.min(grown, file.bytes),
+      mtime,
+      ctime: file.mtime ?? inode.ctime,
+    };
+  }
+
+  /** Keeps a copy of `data`. A promise when the writer must wait: until enough was sealed (rejects if that fails). */
+  write(ino: Ino, inode: Inode, offset: number, data: Uint8Array, mtime: Timespec): MaybePromise<void> {
+    let file = this.#files.get(ino);
+    if (!file) {
+      if (this.#files.size === 0) this.#host.becameDirty();
+      file = new DirtyFile(ino, inode.stamp, this.#clock.monotonicMs());
+      this.#files.set(ino, file);
+    }
+    const copy = Buffer.allocUnsafeSlow(data.byteLength);
+    copy.set(data);
+    this.#change(file, () => file.write(offset, copy, ++this.#version, false));
+    file.mtime = mtime;
+    if (file.bytes >= this.#limits.sealBytes && !file.sealing) this.#sealInBackground(file, true);
+    if (this.#bytes <= this.#limits.dirtyBytesMax) return undefined;
+    this.#relieve();
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  /** Replay: dirty data that the journal held. */
+  restore(ino: Ino, baseStamp: ContentStamp, offset: number, bytes: Uint8Array, version: number, mtime: Timespec | undefined): void {
+    let file = this.#files.get(ino);
+    if (!file) {
+      file = new DirtyFile(ino, baseStamp, this.#clock.monotonicMs());
+      this.#files.set(ino, file);
+    }
+    this.#version = Math.max(this.#version, version);
+    this.#change(file, () => file.write(offset, Buffer.from(bytes), version, true));
+    file.mtime = mtime;
+  }
+
+  /** An operation was applied: what it makes of the dirty data of its file. */
+  applied(operation: Operation): void {
+    if (operation.type === 'create') return;
+    const file = 'ino' in operation ? this.#files.get(operation.ino) : undefined;
+    if (!file) return;
+    switch (operation.type) {
+      case 'setattr': {
+        const { size } = operation;
+        if (size !== undefined) this.#change(file, () => file.truncate(size));
+        if (operation.mtime !== undefined) file.mtime = undefined;
+        break;
+      }
+      case 'write':
+        this.#change(file, () => {
+          for (const piece of operation.pieces) file.forget(operation.upTo, piece.offset, piece.offset + piece.extent.length);
+        });
+        file.baseStamp = operation.stamp;
+        break;
+      case 'inline':
+        this.#change(file, () => file.forget(operation.upTo, 0, Number.POSITIVE_INFINITY));
+        file.baseStamp = operation.stamp;
+        break;
+      case 'fallocate':
+        file.baseStamp = operation.stamp;
+        break;
+      case 'reclaim':
+        this.#change(file, () => file.truncate(0));
+        break;
+      default:
+    }
+    if (file.bytes === 0 && !file.sealing) this.#files.delete(file.ino);
+  }
+
+  /** What was written to the file until now survives the daemon: in the journal, or sealed if that is too much. */
+  persist(ino: Ino): MaybePromise<void> {
+    const file = this.#files.get(ino);
+    if (!file) return undefined;
+    let unjournalled = 0;
+    for (const segment of file.segments) if (!segment.journalled) unjournalled += segment.bytes.byteLength;
+    if (unjournalled === 0) return undefined;
+    if (unjournalled > this.#limits.journalBytesMax) return this.seal(ino);
+    for (const segment of file.segments) {
+      if (segment.journalled) continue;
+      this.#host.journalDirty(ino, segment, file.mtime);
+      segment.journalled = true;
+    }
+    return undefined;
+  }
+
+  /** Every dirty byte of the file that is there now becomes extents (or inline content). */
+  async seal(ino: Ino): Promise<void> {
+    const upTo = this.#version;
+    for (;;) {
+      const file = this.#files.get(ino);
+      if (!file) return;
+      if (file.sealing) await file.sealing;
+      else if (file.segments.some((segment) => segment.version <= upTo)) await this.#seal(file, false);
+      else return;
+    }
+  }
+
+  /** Seals everything that is dirty now, a few files at a time. */
+  async sealAll(): Promise<void> {
+    const inos = [...this.#files.keys()];
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      while (next < inos.length) await this.seal(inos[next++]);
+    };
+    await Promise.all([worker(), worker(), worker(), worker()]);
+  }
+
+  /** Resolves when no snapshot of the file is being sealed; `undefined` when that is so now. */
+  settled(ino: Ino): Promise<void> | undefined {
+    return this.#files.get(ino)?.sealing;
+  }
+
+  #change(file: DirtyFile, change: () => void): void {
+    const before = file.bytes;
+    change();
+    this.#bytes += file.bytes - before;
+    if (this.#waiting.length > 0 && this.#bytes <= this.#limits.dirtyBytesMax) {
+      for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+    }
+  }
+
+  #sealInBackground(file: DirtyFile, wholeChunksOnly: boolean): void {
+    this.#seal(file, wholeChunksOnly).catch((error: unknown) => {
+      // The data stays dirty and is tried again at the next flush; those who wait for room must not wait for ever.
+      for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+    });
+  }
+
+  /** Too much is dirty: seals the files that hold most of it. */
+  #relieve(): void {
+    const bulky = [...this.#files.values()].sort((a, b) => b.bytes - a.bytes).slice(0, 4);
+    for (const file of bulky) if (!file.sealing && file.bytes > 0) this.#sealInBackground(file, false);
+  }
+
+  #seal(file: DirtyFile, wholeChunksOnly: boolean): Promise<void> {
+    const done = this.#sealSnapshot(file, wholeChunksOnly).finally(() => {
+      file.sealing = undefined;
+      if (file.bytes === 0 && this.#files.get(file.ino) === file) this.#files.delete(file.ino);
+      else if (this.#waiting.length > 0) this.#relieve();
+    });
+    file.sealing = done;
+    // Waiters of `sealing` only want to know that it ended; the one who started it hears how.
+    file.sealing = done.catch(() => {});
+    return done;
+  }
+
+  async #sealSnapshot(file: DirtyFile, wholeChunksOnly: boolean): Promise<void> {
+    const { ino } = file;
+    const upTo = this.#version;
+    const snapshot = file.ranges();
+    const inode = await this.#host.inodeOf(ino);
+    if (!inode) {
+      this.#change(file, () => file.truncate(0));
+      return;
+    }
+    const end = snapshot.reduce((last, range) => Math.max(last, range.offset + range.length), 0);
+    const size = Math.max(inode.size, end);
+    const inlineOnly = inode.allocated === inode.inline.byteLength;
+    if (!wholeChunksOnly && size <= inlineMax && inlineOnly) {
+      const content = new Uint8Array(Math.max(end, inode.inline.byteLength));
+      content.set(inode.inline);
+      for (const range of snapshot) gather(range.segments, range.offset, content.subarray(range.offset, range.offset + range.length));
+      const operation: InlineOperation = {
+        type: 'inline',
+        ino,
+        content,
+        size,
+        mtime: file.mtime,
+        stamp: this.#host.nextStamp(),
+        baseStamp: file.baseStamp,
+        upTo,
+      };
+      await this.#host.apply(operation);
+      return;
+    }
+    const ranges = wholeChunksOnly && inode.inline.byteLength === 0 ? this.#wholeChunks(snapshot) : withInline(inode, snapshot, ino);
+    if (ranges.length === 0) return;
+    const pieces = (await Promise.all(ranges.map((range) => this.#sealRange(range)))).flat();
+    const operation: WriteOperation = {
+      type: 'write',
+      ino,
+      pieces,
+      size: pieces.reduce((last, piece) => Math.max(last, piece.offset + piece.extent.length), 0),
+      mtime: file.mtime,
+      stamp: this.#host.nextStamp(),
+      baseStamp: file.baseStamp,
+      upTo,
+    };
+    await this.#host.apply(operation);
+  }
+
+  /** Cuts a range at the chunk grid and seals it as runs. */
+  async #sealRange(range: DirtyRange): Promise<{ offset: number; extent: DataExtent }[]> {
+    const { chunkSize } = this.#limits;
+    const rangeEnd = range.offset + range.length;
+    const pieces: { offset: number; extent: DataExtent }[] = [];
+    for (let runStart = range.offset; runStart < rangeEnd; ) {
+      const chunks: Plaintext[] = [];
+      let at = runStart;
+      while (at < rangeEnd && chunks.length < runChunksMax) {
+        const chunkEnd = Math.min(rangeEnd, (Math.floor(at / chunkSize) + 1) * chunkSize);
+        chunks.push(plaintextOf(range.segments, at, chunkEnd));
+        at = chunkEnd;
+      }
+      const run = await this.#host.appendRun(chunks);
+      pieces.push({ offset: runStart, extent: { kind: 'data', length: at - runStart, skip: 0, ...run } });
+      runStart = at;
+    }
+    return pieces;
+  }
+
+  /** The parts of the ranges that fill whole chunks of the file's grid. */
+  #wholeChunks(ranges: readonly DirtyRange[]): DirtyRange[] {
+    const { chunkSize } = this.#limits;
+    const whole: DirtyRange[] = [];
+    for (const range of ranges) {
+      const offset = Math.ceil(range.offset / chunkSize) * chunkSize;
+      const end = Math.floor((range.offset + range.length) / chunkSize) * chunkSize;
+      if (offset < end) whole.push({ offset, length: end - offset, segments: range.segments });
+    }
+    return whole;
+  }
+}
+
+/** File bytes `[from, to)` out of side-by-side segments: borrowed when one segment holds them all, else gathered. */
+function plaintextOf(segments: readonly DirtySegment[], from: number, to: number): Plaintext {
+  for (const segment of segments) {
+    const at = from - segment.offset;
+    if (at >= 0 && at + (to - from) <= segment.bytes.byteLength) return segment.bytes.subarray(at, at + (to - from)) as Plaintext;
+  }
+  const bytes = Buffer.allocUnsafeSlow(to - from);
+  gather(segments, from, bytes);
+  return bytes as Uint8Array as Plaintext;
+}
+
+/** Extents replace inline content as a whole, so what is inline now becomes part of what is sealed. */
+function withInline(inode: Inode, snapshot: readonly DirtyRange[], ino: Ino): readonly DirtyRange[] {
+  if (inode.inline.byteLength === 0) return snapshot;
+  const merged = new DirtyFile(ino, inode.stamp, 0);
+  merged.write(0, inode.inline, 0, false);
+  for (const range of snapshot)
+    for (const segment of range.segments) merged.write(segment.offset, segment.bytes, segment.version, segment.journalled);
+  return merged.ranges();
+}

@@ -1,0 +1,171 @@
+/**
+ * The written but not yet sealed content of one file: sorted, disjoint segments of plaintext in memory.
+ * Segment bytes are never changed once they are in place (readers borrow them); an overwrite replaces what it covers.
+ * Who seals and when is `content-writer.ts`; doc/concurrency.md, "Dirty data", tells the life of a segment.
+ */
+import { assert } from '../base/assert.js';
+import type { Timespec } from '../base/clock.js';
+import type { ContentStamp } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+
+export interface DirtySegment {
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** Volume-wide write counter: later writes have greater versions. */
+  readonly version: number;
+  /** The journal holds it: it survives the daemon. */
+  journalled: boolean;
+}
+
+/** A stretch of the file without gaps in its dirty data. */
+export interface DirtyRange {
+  readonly offset: number;
+  readonly length: number;
+  /** In order, side by side. */
+  readonly segments: readonly DirtySegment[];
+}
+
+export class DirtyFile {
+  readonly ino: Ino;
+  /** The content that the first of these writes was based on. */
+  baseStamp: ContentStamp;
+  /** Time of the last write, unless the times were set explicitly since. */
+  mtime: Timespec | undefined;
+  /** Set while a snapshot of the segments is being sealed: operations that cut content wait for it. */
+  sealing: Promise<void> | undefined;
+  /** When the oldest of the segments came, monotonic ms. */
+  sinceMs: number;
+  #segments: DirtySegment[] = [];
+  #bytes = 0;
+
+  constructor(ino: Ino, baseStamp: ContentStamp, sinceMs: number) {
+    this.ino = ino;
+    this.baseStamp = baseStamp;
+    this.sinceMs = sinceMs;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** One past the last dirty byte, 0 when there is none. */
+  get end(): number {
+    const last = this.#segments.at(-1);
+    return last ? last.offset + last.bytes.byteLength : 0;
+  }
+
+  get segments(): readonly DirtySegment[] {
+    return this.#segments;
+  }
+
+  /** Puts `bytes` (which it keeps) over whatever was dirty there. */
+  write(offset: number, bytes: Uint8Array, version: number, journalled: boolean): void {
+    const end = offset + bytes.byteLength;
+    const segment: DirtySegment = { offset, bytes, version, journalled };
+    this.#bytes += bytes.byteLength;
+    if (offset >= this.end) {
+      this.#segments.push(segment);
+      return;
+    }
+    const first = this.#firstReaching(offset);
+    let last = first;
+    const around: DirtySegment[] = [];
+    while (last < this.#segments.length && this.#segments[last].offset < end) {
+      const old = this.#segments[last++];
+      const oldEnd = old.offset + old.bytes.byteLength;
+      this.#bytes -= Math.min(oldEnd, end) - Math.max(old.offset, offset);
+      if (old.offset < offset) around.push(part(old, old.offset, offset));
+      if (oldEnd > end) around.push(part(old, end, oldEnd));
+    }
+    const before = around.filter((piece) => piece.offset < offset);
+    const after = around.filter((piece) => piece.offset > offset);
+    this.#segments.splice(first, last - first, ...before, segment, ...after);
+  }
+
+  /** Forgets what lies at or after `size`. */
+  truncate(size: number): void {
+    this.#keep((segment) => {
+      const end = segment.offset + segment.bytes.byteLength;
+      if (end <= size) return segment;
+      return segment.offset < size ? part(segment, segment.offset, size) : undefined;
+    });
+  }
+
+  /** Forgets what was sealed: segments up to version `upTo` between `from` and `to`. */
+  forget(upTo: number, from: number, to: number): void {
+    const kept: DirtySegment[] = [];
+    this.#bytes = 0;
+    for (const segment of this.#segments) {
+      const end = segment.offset + segment.bytes.byteLength;
+      const touched = segment.version <= upTo && segment.offset < to && end > from;
+      if (!touched) kept.push(segment);
+      else {
+        if (segment.offset < from) kept.push(part(segment, segment.offset, from));
+        if (end > to) kept.push(part(segment, to, end));
+      }
+    }
+    this.#segments = kept;
+    for (const segment of kept) this.#bytes += segment.bytes.byteLength;
+  }
+
+  /** The segments that overlap `[from, to)`, in order, whole. */
+  overlapping(from: number, to: number): DirtySegment[] {
+    const found: DirtySegment[] = [];
+    for (let index = this.#firstReaching(from); index < this.#segments.length && this.#segments[index].offset < to; index++) {
+      found.push(this.#segments[index]);
+    }
+    return found;
+  }
+
+  /** What is dirty now, as stretches without gaps. */
+  ranges(): DirtyRange[] {
+    const ranges: { offset: number; length: number; segments: DirtySegment[] }[] = [];
+    for (const segment of this.#segments) {
+      const last = ranges.at(-1);
+      if (last && last.offset + last.length === segment.offset) {
+        last.length += segment.bytes.byteLength;
+        last.segments.push(segment);
+      } else ranges.push({ offset: segment.offset, length: segment.bytes.byteLength, segments: [segment] });
+    }
+    return ranges;
+  }
+
+  #keep(choose: (segment: DirtySegment) => DirtySegment | undefined): void {
+    this.#segments = this.#segments.map(choose).filter((segment) => segment !== undefined);
+    this.#bytes = this.#segments.reduce((total, segment) => total + segment.bytes.byteLength, 0);
+  }
+
+  /** Index of the first segment that ends after `offset`. */
+  #firstReaching(offset: number): number {
+    let low = 0;
+    let high = this.#segments.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const segment = this.#segments[middle];
+      if (segment.offset + segment.bytes.byteLength <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+function part(segment: DirtySegment, from: number, to: number): DirtySegment {
+  assert(from < to, 'a segment has at least one byte');
+  return {
+    offset: from,
+    bytes: segment.bytes.subarray(from - segment.offset, to - segment.offset),
+    version: segment.version,
+    journalled: segment.journalled,
+  };
+}
+
+/** Copies file bytes `[from, from + target.length)` out of side-by-side segments that cover them. */
+export function gather(segments: readonly DirtySegment[], from: number, target: Uint8Array): void {
+  const to = from + target.byteLength;
+  for (const segment of segments) {
+    const start = Math.max(from, segment.offset);
+    const end = Math.min(to, segment.offset + segment.bytes.byteLength);
+    if (start < end) target.set(segment.bytes.subarray(start - segment.offset, end - segment.offset), start - from);
+  }
+}
