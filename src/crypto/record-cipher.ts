@@ -30,7 +30,7 @@ export class RecordCipher {
     const salt = random.bytes(saltLength);
     const okm = sealKey.derive(place, salt, 1);
     const header = Buffer.concat([salt, okm.subarray(keyLength)]);
-    return { cipher: new RecordCipher(okm.slice(0, keyLength)), header };
+    return { cipher: new RecordCipher(new Uint8Array(okm.subarray(0, keyLength))), header };
   }
 
   /** The cipher of an existing segment, for reading; `undefined` when its header is not for this key and place. */
@@ -38,7 +38,7 @@ export class RecordCipher {
     assert(header.byteLength === recordCipherHeaderLength, 'a cipher header is a salt and a commitment');
     const okm = sealKey.derive(place, header.subarray(0, saltLength), 1);
     if (!timingSafeEqual(okm.subarray(keyLength), header.subarray(saltLength))) return undefined;
-    return new RecordCipher(okm.slice(0, keyLength));
+    return new RecordCipher(new Uint8Array(okm.subarray(0, keyLength)));
   }
 
   #nonceOf(number: number): Uint8Array {

@@ -45,7 +45,7 @@ export class RootKeys {
 
   /** A copy, for making another keyslot; the caller wipes it. */
   rootSecret(): Uint8Array {
-    return this.#secret.slice();
+    return new Uint8Array(this.#secret);
   }
 
   wipe(): void {

@@ -1,0 +1,44 @@
+/** Argon2id on a thread of its own: it takes about a second and must not hold up the event loop. Bounds are checked before any work. */
+import { Worker } from 'node:worker_threads';
+import { CryptoError } from './crypto-error.js';
+
+export interface KdfCost {
+  readonly memoryKiB: number;
+  readonly passes: number;
+  /** Always 1: libsodium has no more. */
+  readonly lanes: number;
+}
+
+export const defaultKdfCost: KdfCost = { memoryKiB: 256 * 1024, passes: 3, lanes: 1 };
+export const kdfFloor: KdfCost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
+const kdfCeiling: KdfCost = { memoryKiB: 4 * 1024 * 1024, passes: 64, lanes: 1 };
+
+/** Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` for a cost that is unsafe or absurd: whoever serves a keyslot is not trusted. */
+export function checkKdfCost(cost: KdfCost): void {
+  const within = (name: keyof KdfCost): boolean => cost[name] >= kdfFloor[name] && cost[name] <= kdfCeiling[name];
+  if (!within('memoryKiB') || !within('passes') || !within('lanes')) {
+    throw new CryptoError('KDF_OUT_OF_BOUNDS', `Argon2id with ${cost.memoryKiB} KiB, ${cost.passes} passes, ${cost.lanes} lanes is refused`);
+  }
+}
+
+/** What the worker is given; it answers with 32 bytes. */
+export interface Argon2Task {
+  readonly password: Uint8Array;
+  readonly salt: Uint8Array;
+  readonly cost: KdfCost;
+}
+
+/** 32 bytes of key. Borrows `password`. Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` or `KDF_FAILED`. */
+export function deriveWithArgon2(password: Uint8Array, salt: Uint8Array, cost: KdfCost): Promise<Uint8Array> {
+  checkKdfCost(cost);
+  return new Promise((resolve, reject) => {
+    const task: Argon2Task = { password, salt, cost };
+    const worker = new Worker(new URL('./argon2-worker.js', import.meta.url), { workerData: task });
+    const fail = (cause: unknown): void =>
+      reject(new CryptoError('KDF_FAILED', `Argon2id with ${cost.memoryKiB} KiB failed; is there enough memory?`, { cause }));
+    worker.once('message', (key: unknown) => (key instanceof Uint8Array ? resolve(key) : fail(undefined)));
+    worker.once('error', fail);
+    // After a message this changes nothing any more.
+    worker.once('exit', (code) => fail(new Error(`the key derivation thread ended with ${code}`)));
+  });
+}
