@@ -5,7 +5,7 @@
  * | --- | --- |
  * | version | u8 = 1 |
  * | mode | u16, S_IFMT and permission bits |
- * | nlink uid gid rdev flags size allocated generation | varint each |
+ * | nlink uid gid rdev flags size allocated generation parent | varint each |
  * | atime mtime ctime btime | seconds: zigzag varint; nanoseconds: u32 |
  * | stamp | writer varint (device index), counter varint |
  * | inline | varint length + bytes: content of a small file, or a link's target |
@@ -13,6 +13,7 @@
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
+import type { Ino } from './key.js';
 
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;
@@ -50,6 +51,11 @@ export interface Inode {
   /** Bytes of content that take space: data and reserved extents, and inline content. Holes do not count. */
   readonly allocated: number;
   readonly generation: number;
+  /**
+   * The directory that it was created in, linked or moved to last. For directories this is exact (the root's is itself; a removed one keeps
+   * its last); for everything else a hint, since that name may be gone while another lives. 0: never had a name.
+   */
+  readonly parent: Ino | 0;
   readonly atime: Timespec;
   readonly mtime: Timespec;
   readonly ctime: Timespec;
@@ -63,11 +69,13 @@ export const isDirectory = (inode: Inode): boolean => (inode.mode & S_IFMT) === 
 export const isRegular = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFREG;
 export const isSymlink = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFLNK;
 
-function writeTime(writer: ByteWriter, time: Timespec): void {
+/** Seconds as a zigzag varint, nanoseconds as u32: how times are written everywhere in the tree and the journal. */
+export function writeTime(writer: ByteWriter, time: Timespec): void {
   writer.varint(time.sec >= 0 ? time.sec * 2 : -time.sec * 2 - 1).u32(time.nsec);
 }
 
-function readTime(reader: ByteReader): Timespec {
+/** The inverse of {@link writeTime}; strict. */
+export function readTime(reader: ByteReader): Timespec {
   const zigzag = reader.varint();
   const nsec = reader.u32();
   if (nsec > 999_999_999) throw new MalformedBytesError('nanoseconds out of range');
@@ -79,7 +87,7 @@ const scratch = new ByteWriter(4096);
 export function encodeInode(inode: Inode): Plaintext {
   scratch.reset();
   scratch.u8(1).u16(inode.mode).varint(inode.nlink).varint(inode.uid).varint(inode.gid).varint(inode.rdev).varint(inode.flags);
-  scratch.varint(inode.size).varint(inode.allocated).varint(inode.generation);
+  scratch.varint(inode.size).varint(inode.allocated).varint(inode.generation).varint(inode.parent);
   writeTime(scratch, inode.atime);
   writeTime(scratch, inode.mtime);
   writeTime(scratch, inode.ctime);
@@ -101,6 +109,7 @@ export function decodeInode(bytes: Uint8Array): Inode {
   const size = reader.varint();
   const allocated = reader.varint();
   const generation = reader.varint();
+  const parent = reader.varint() as Ino | 0;
   const atime = readTime(reader);
   const mtime = readTime(reader);
   const ctime = readTime(reader);
@@ -111,5 +120,5 @@ export function decodeInode(bytes: Uint8Array): Inode {
   if (inlineLength > (isLink ? linkTargetMax : inlineMax)) throw new MalformedBytesError('inline content is too long');
   const inline = reader.bytes(inlineLength) as Plaintext;
   reader.end();
-  return { mode, nlink, uid, gid, rdev, flags, size, allocated, generation, atime, mtime, ctime, btime, stamp, inline };
+  return { mode, nlink, uid, gid, rdev, flags, size, allocated, generation, parent, atime, mtime, ctime, btime, stamp, inline };
 }

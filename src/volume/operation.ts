@@ -39,6 +39,8 @@ export interface UnlinkOperation {
   readonly parent: Ino;
   readonly name: ByteString;
   readonly ino: Ino;
+  /** The file's stamp when it was asked: a file that another device has changed since is not deleted. `recordBase` sets it. */
+  readonly baseStamp?: ContentStamp | undefined;
   readonly time: Timespec;
 }
 
@@ -61,6 +63,8 @@ export interface RenameOperation {
   readonly ino: Ino;
   /** What stood under the new name when it was asked: only that may be replaced. */
   readonly replacedIno: Ino | undefined;
+  /** That one's stamp when it was asked. `recordBase` sets it. */
+  readonly replacedStamp?: ContentStamp | undefined;
   readonly whiteoutIno: Ino | undefined;
   readonly time: Timespec;
 }
@@ -79,6 +83,8 @@ export interface SetattrOperation {
   /** The kernel's own ctime (writeback cache); otherwise `time`. */
   readonly ctime?: Timespec;
   readonly stamp?: ContentStamp;
+  /** With `size`: the file's stamp when it was asked. `recordBase` sets it. */
+  readonly baseStamp?: ContentStamp | undefined;
   /** Not set for a mere atime update, which leaves ctime alone. */
   readonly time: Timespec | undefined;
 }
@@ -119,6 +125,8 @@ export interface FallocateOperation {
   readonly length: number;
   readonly mode: number;
   readonly stamp: ContentStamp;
+  /** The file's stamp when it was asked. `recordBase` sets it. */
+  readonly baseStamp?: ContentStamp | undefined;
   readonly time: Timespec;
 }
 
@@ -131,6 +139,9 @@ export interface CloneOperation {
   readonly toOffset: number;
   readonly length: number;
   readonly stamp: ContentStamp;
+  /** The stamps of `to` and `from` when it was asked. `recordBase` sets them. */
+  readonly baseStamp?: ContentStamp | undefined;
+  readonly fromStamp?: ContentStamp | undefined;
   readonly time: Timespec;
 }
 

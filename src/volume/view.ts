@@ -14,6 +14,8 @@ export interface ReadView {
   get(key: TreeKey): Uint8Array | undefined;
   /** Entries with `from <= key < to`, ascending. Throws {@link PageFault} on any step. */
   scan(from: TreeKey, to: TreeKey): IterableIterator<readonly [TreeKey, Uint8Array]>;
+  /** The greatest entry with `from <= key <= to`, such as the extent that begins at or before an offset. Throws {@link PageFault}. */
+  floor(from: TreeKey, to: TreeKey): readonly [TreeKey, Uint8Array] | undefined;
 }
 
 /** A view that one operation changes; the changes appear together when the operation returns, and not at all when it throws. */
