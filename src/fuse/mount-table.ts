@@ -1,0 +1,39 @@
+/** What is mounted where, out of /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists. */
+import { readFile } from 'node:fs/promises';
+
+export interface MountEntry {
+  /** `major:minor` of the filesystem, as st_dev has it. */
+  readonly device: string;
+  readonly mountPoint: string;
+  readonly type: string;
+  readonly source: string;
+}
+
+const unescapeOctal = (field: string): string =>
+  Buffer.from(
+    field.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
+    'latin1',
+  ).toString('utf8');
+
+/** `content` is latin1: one char a byte. */
+export function parseMountinfo(content: string): MountEntry[] {
+  const entries: MountEntry[] = [];
+  for (const line of content.split('\n')) {
+    const fields = line.split(' ');
+    const separator = fields.indexOf('-', 6);
+    if (separator < 0) continue;
+    entries.push({
+      device: fields[2],
+      mountPoint: unescapeOctal(fields[4]),
+      type: fields[separator + 1],
+      source: unescapeOctal(fields[separator + 2] ?? ''),
+    });
+  }
+  return entries;
+}
+
+/** What is visible at exactly this path: the last one mounted there. `path` is absolute and without symbolic links. */
+export async function findMount(path: string): Promise<MountEntry | undefined> {
+  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'latin1'));
+  return entries.findLast((entry) => entry.mountPoint === path);
+}

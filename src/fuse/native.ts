@@ -1,0 +1,115 @@
+/**
+ * Loads the native addon and gives its functions their types. What runs on which thread, and who owns which buffer, is told in
+ * native/README.md. Nothing here knows an opcode.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { FuseError } from './fuse-error.js';
+
+/** Shape of the errors that the addon throws and rejects with. */
+export interface NativeError extends Error {
+  /** Name of the errno, such as `EBUSY`. */
+  readonly code: string;
+  readonly errno: number;
+  /** The step that failed: `device`, `mount-point`, `mount`, `unmount`, `helper`, `helper-missing`, `session` ... */
+  readonly stage: string;
+}
+
+export interface NativeMountOptions {
+  readonly mountPoint: string;
+  readonly source: string;
+  readonly subtype: string;
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  /** Use fusermount3 even as root. */
+  readonly viaHelper: boolean;
+}
+
+export interface NativeUnmountOptions {
+  /** MNT_DETACH: the name goes at once, the filesystem with its last user. */
+  readonly lazy: boolean;
+  /** MNT_FORCE: the kernel aborts the connection; root only. */
+  readonly abort: boolean;
+  readonly viaHelper: boolean;
+}
+
+export interface NativeSession {
+  /** Names the session in the calls below; never used again. */
+  readonly id: number;
+  /** Holds the request while `onRequest` runs, and is overwritten after it. */
+  readonly request: Uint8Array;
+  /** What `reply` sends. */
+  readonly reply: Uint8Array;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface NativeAddon {
+  /** The descriptor of the connection, owned by the caller until `openSession` takes it over. */
+  mount(options: NativeMountOptions): Promise<number>;
+  unmount(mountPoint: string, options: NativeUnmountOptions): Promise<number>;
+  /** Callbacks come on the event loop, never from within a call. After `onEnd` (an errno) there is no further request. */
+  openSession(
+    fd: number,
+    requestSize: number,
+    replySize: number,
+    onRequest: (length: number) => void,
+    onEnd: (errno: number) => void,
+    onNotifyRoom: () => void,
+  ): NativeSession;
+  /** Sends the first `length` bytes of the reply buffer. The errno, 0 when done; EBADF when closed. */
+  reply(session: number, length: number): number;
+  /** The same followed by at most 1,023 pieces, which are read before it returns. */
+  replyPieces(session: number, length: number, pieces: readonly Uint8Array[]): number;
+  /** Queues a copy of a FUSE_NOTIFY_* message for the notify thread. False when full: `onNotifyRoom` tells when to try again. */
+  notify(session: number, message: Uint8Array): boolean;
+  /** No callback comes after it. Late calls do nothing. */
+  closeSession(session: number): void;
+  /** Off: no core dumps, no ptrace by the same user. */
+  setDumpable(on: boolean): void;
+  /** PR_SET_IO_FLUSHER for the calling thread. False without CAP_SYS_RESOURCE. */
+  setIoFlusher(): boolean;
+  /** sd_notify(3). False when not started by systemd. */
+  notifySystemd(message: string): boolean;
+  /** flock(2), not waiting. False when held by another open file description. */
+  lockExclusive(fd: number): boolean;
+  /** SO_PEERCRED of a connected Unix socket. */
+  peerCredentials(fd: number): PeerCredentials;
+}
+
+/** Where the addon may lie, first match wins: a prebuild that ships with the package, else what `build:native` made. */
+export function addonCandidates(packageRoot: string, platform: string, arch: string): string[] {
+  return [
+    join(packageRoot, 'native', 'prebuilds', `${platform}-${arch}`, 'sealdrive.node'),
+    join(packageRoot, 'native', 'build', 'Release', 'sealdrive.node'),
+  ];
+}
+
+function findPackageRoot(): string {
+  for (let folder = import.meta.dirname; ; folder = dirname(folder)) {
+    if (existsSync(join(folder, 'native', 'binding.gyp')) || existsSync(join(folder, 'native', 'prebuilds'))) return folder;
+    if (dirname(folder) === folder) throw new FuseError('NO_ADDON', 'the native addon is not part of this installation');
+  }
+}
+
+let loaded: NativeAddon | undefined;
+
+/** The addon, loaded once. Throws FuseError `NO_ADDON` where there is none. */
+export function loadNative(): NativeAddon {
+  if (loaded !== undefined) return loaded;
+  const path = addonCandidates(findPackageRoot(), process.platform, process.arch).find((candidate) => existsSync(candidate));
+  if (path === undefined)
+    throw new FuseError('NO_ADDON', `there is no native addon for ${process.platform}-${process.arch}: run "npm run build:native"`);
+  try {
+    loaded = createRequire(import.meta.url)(path) as NativeAddon;
+  } catch (cause) {
+    throw new FuseError('NO_ADDON', 'the native addon cannot be loaded', { cause });
+  }
+  return loaded;
+}

@@ -1,0 +1,88 @@
+/**
+ * Tells the kernel what changed behind its back. Messages are queued for a native thread, which may wait for the kernel; when its
+ * queue is full they wait here, each only once, since invalidating twice is invalidating once.
+ */
+import {
+  fuse_notify_delete_out,
+  fuse_notify_inval_entry_out,
+  fuse_notify_inval_inode_out,
+  fuse_out_header,
+  FUSE_NOTIFY_DELETE,
+  FUSE_NOTIFY_INVAL_ENTRY,
+  FUSE_NOTIFY_INVAL_INODE,
+} from './abi.js';
+import type { ByteString } from '../base/brand.js';
+import type { NodeId, Notifier } from './operations.js';
+
+const headerSize = fuse_out_header.SIZE;
+
+function setI64(buffer: Buffer, at: number, value: number): void {
+  const high = Math.floor(value / 0x100000000);
+  buffer.writeUInt32LE(value - high * 0x100000000, at);
+  buffer.writeInt32LE(high, at + 4);
+}
+
+/** A zeroed message: `unique` 0 marks it as a notification, and the error field carries its code. */
+function makeMessage(code: number, size: number): Buffer {
+  const message = Buffer.alloc(headerSize + size);
+  message.writeUInt32LE(message.length, fuse_out_header.len);
+  message.writeInt32LE(code, fuse_out_header.error);
+  return message;
+}
+
+export class KernelNotifier implements Notifier {
+  readonly #send: (message: Uint8Array) => boolean;
+  readonly #trace: ((line: string) => void) | undefined;
+  /** Refused messages in order, by their bytes. */
+  readonly #waiting = new Map<string, Uint8Array>();
+
+  /** `send` copies a message, or answers false when there is no room; {@link resume} is to be called when there is again. */
+  constructor(send: (message: Uint8Array) => boolean, trace?: (line: string) => void) {
+    this.#send = send;
+    this.#trace = trace;
+  }
+
+  invalidateInode(nodeId: NodeId, offset: number, length: number): void {
+    const message = makeMessage(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out.SIZE);
+    setI64(message, headerSize + fuse_notify_inval_inode_out.ino, nodeId);
+    setI64(message, headerSize + fuse_notify_inval_inode_out.off, offset);
+    setI64(message, headerSize + fuse_notify_inval_inode_out.len, length);
+    this.#trace?.(`! INVAL_INODE node ${nodeId} offset ${offset} length ${length}`);
+    this.#push(message);
+  }
+
+  invalidateEntry(parent: NodeId, name: ByteString): void {
+    const fixed = fuse_notify_inval_entry_out.SIZE;
+    const message = makeMessage(FUSE_NOTIFY_INVAL_ENTRY, fixed + name.length + 1);
+    setI64(message, headerSize + fuse_notify_inval_entry_out.parent, parent);
+    message.writeUInt32LE(name.length, headerSize + fuse_notify_inval_entry_out.namelen);
+    message.write(name, headerSize + fixed, 'latin1');
+    this.#trace?.(`! INVAL_ENTRY node ${parent}`);
+    this.#push(message);
+  }
+
+  deleteEntry(parent: NodeId, child: NodeId, name: ByteString): void {
+    const fixed = fuse_notify_delete_out.SIZE;
+    const message = makeMessage(FUSE_NOTIFY_DELETE, fixed + name.length + 1);
+    setI64(message, headerSize + fuse_notify_delete_out.parent, parent);
+    setI64(message, headerSize + fuse_notify_delete_out.child, child);
+    message.writeUInt32LE(name.length, headerSize + fuse_notify_delete_out.namelen);
+    message.write(name, headerSize + fixed, 'latin1');
+    this.#trace?.(`! DELETE node ${parent} child ${child}`);
+    this.#push(message);
+  }
+
+  /** There is room again. */
+  resume(): void {
+    for (const [key, message] of this.#waiting) {
+      if (!this.#send(message)) return;
+      this.#waiting.delete(key);
+    }
+  }
+
+  #push(message: Buffer): void {
+    // What waits goes first.
+    if (this.#waiting.size === 0 && this.#send(message)) return;
+    this.#waiting.set(message.toString('latin1'), message);
+  }
+}
