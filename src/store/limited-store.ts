@@ -1,0 +1,64 @@
+/**
+ * Bounds how many requests are under way, reads and writes apart: a queue of uploads must not keep an application that reads
+ * waiting. Lists are not counted, since their consumer may pause for as long as it likes.
+ */
+import { Limiter } from '../base/limiter.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+
+export interface LimitedStoreOptions {
+  /** Gets and heads at once. */
+  readonly readsMax: number;
+  /** Puts and deletes at once. */
+  readonly writesMax: number;
+}
+
+export class LimitedStore implements ObjectStore {
+  readonly #inner: ObjectStore;
+  readonly #reads: Limiter;
+  readonly #writes: Limiter;
+
+  constructor(inner: ObjectStore, options: LimitedStoreOptions) {
+    this.#inner = inner;
+    this.#reads = new Limiter(options.readsMax);
+    this.#writes = new Limiter(options.writesMax);
+  }
+
+  get description(): string {
+    return this.#inner.description;
+  }
+
+  get local(): boolean {
+    return this.#inner.local;
+  }
+
+  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    return this.#reads.run(async () => {
+      // It may have been given up while it waited for its turn.
+      options?.signal?.throwIfAborted();
+      return this.#inner.get(key, options);
+    });
+  }
+
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#reads.run(() => this.#inner.head(key));
+  }
+
+  put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
+    return this.#writes.run(async () => {
+      options?.signal?.throwIfAborted();
+      return this.#inner.put(key, body, options);
+    });
+  }
+
+  delete(keys: readonly ObjectKey[]): Promise<void> {
+    return this.#writes.run(() => this.#inner.delete(keys));
+  }
+
+  list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
+    return this.#inner.list(prefix, options);
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * From what a person writes (`/path`, `dir:/path`, a URL) to an object store. Every kind of store is named here and nowhere
+ * else; retries and limits are put around it by the caller.
+ */
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Clock } from '../base/clock.js';
+import { CodedError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { Disk } from '../disk/disk.js';
+import { DirectoryStore } from './directory-store.js';
+import type { ObjectStore } from './object-store.js';
+
+export interface OpenStoreOptions {
+  readonly disk: Disk;
+  readonly random: Random;
+  readonly clock?: Clock;
+  /** Make the place where the store can (a directory), instead of refusing when there is none. */
+  readonly create?: boolean;
+}
+
+/** The text names no store that we know: for the person who wrote it. */
+export class StoreLocationError extends CodedError<'UNKNOWN_SCHEME' | 'MALFORMED'> {}
+
+type Opener = (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
+
+/** By scheme: how it is written, and how it is opened. */
+const kinds: Readonly<Record<string, { readonly example: string; readonly open: Opener }>> = {
+  dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
+  file: {
+    example: 'file:///path',
+    open(location, options) {
+      try {
+        return openDirectory(fileURLToPath(location), options);
+      } catch (error) {
+        throw new StoreLocationError('MALFORMED', 'a file: store is written as file:///path', { cause: error });
+      }
+    },
+  },
+};
+
+function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  if (path === '') throw new StoreLocationError('MALFORMED', 'the store needs a path');
+  const absolute = path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
+  return options.create ? DirectoryStore.create(absolute, options) : DirectoryStore.open(absolute, options);
+}
+
+/**
+ * Opens the store that `location` names; a relative path counts from the working directory.
+ * Throws {@link StoreLocationError} for what cannot be understood and `StoreError` for what cannot be opened.
+ */
+export async function openStore(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  const scheme = /^([a-z][a-z0-9+.-]*):/.exec(location)?.[1];
+  if (scheme === undefined) return openDirectory(location, options);
+  const kind = Object.hasOwn(kinds, scheme) ? kinds[scheme] : undefined;
+  if (kind) return kind.open(location, options);
+  const examples = Object.values(kinds)
+    .map(({ example }) => example)
+    .join(', ');
+  // The location itself stays out of the message: it may hold credentials.
+  throw new StoreLocationError('UNKNOWN_SCHEME', `there is no kind of store called ${scheme}: (write ${examples}; a path with a colon as ./path)`);
+}

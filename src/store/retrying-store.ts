@@ -1,0 +1,181 @@
+/**
+ * Retries what may work later (`UNAVAILABLE`), with exponential backoff and full jitter, until a deadline. A put whose answer
+ * was lost is never repeated blindly: the key is read back and the bytes compared, so that our own object, stored by an attempt
+ * that seemed to fail, is not taken for somebody else's (doc/architecture.md, "The store").
+ */
+import { equalBytes } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { describeError, silentLog } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import type { Disk } from '../disk/disk.js';
+import { bodyPieces, bodySize } from './file-body.js';
+import { StoreError } from './object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+
+export interface RetryingStoreOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Reads file bodies for comparing them. */
+  readonly disk: Disk;
+  readonly log?: Log;
+  /** No attempt starts this long after the call did. Default: 60 seconds. */
+  readonly deadlineMs?: number;
+  /** The first wait lasts 0 to this long. Default: 100. */
+  readonly baseMs?: number;
+  /** No wait is longer. Default: 10 seconds. */
+  readonly waitMaxMs?: number;
+}
+
+const comparePieceSize = 4 * 1024 * 1024;
+
+const isUnavailable = (error: unknown): error is StoreError => error instanceof StoreError && error.code === 'UNAVAILABLE';
+
+/** The attempts of one call: counts them, waits between them, and knows when to give up. */
+class Attempts {
+  readonly #options: Required<Omit<RetryingStoreOptions, 'disk'>>;
+  readonly #doing: string;
+  readonly #signal: AbortSignal | undefined;
+  #startMs: number;
+  #failures = 0;
+
+  constructor(options: Required<Omit<RetryingStoreOptions, 'disk'>>, doing: string, signal: AbortSignal | undefined) {
+    this.#options = options;
+    this.#doing = doing;
+    this.#signal = signal;
+    this.#startMs = options.clock.monotonicMs();
+  }
+
+  /** Something went well: time and backoff start anew. */
+  reset(): void {
+    this.#failures = 0;
+    this.#startMs = this.#options.clock.monotonicMs();
+  }
+
+  /** Waits before the next attempt, or throws `error` when there is to be none. */
+  async afterFailure(error: unknown): Promise<void> {
+    if (!isUnavailable(error) || this.#signal?.aborted) throw error;
+    const { clock, random, log, baseMs, waitMaxMs, deadlineMs } = this.#options;
+    const bytes = random.bytes(4);
+    const fraction = (bytes[0] + bytes[1] * 256 + bytes[2] * 65536 + bytes[3] * 16777216) / 0x100000000;
+    const waitMs = fraction * Math.min(waitMaxMs, baseMs * 2 ** Math.min(this.#failures, 30));
+    this.#failures++;
+    if (clock.monotonicMs() + waitMs - this.#startMs > deadlineMs) throw error;
+    log.debug('store request failed, retrying', {
+      doing: this.#doing,
+      failures: this.#failures,
+      waitMs: Math.round(waitMs),
+      error: describeError(error),
+    });
+    await clock.sleep(waitMs, this.#signal);
+  }
+}
+
+export class RetryingStore implements ObjectStore {
+  readonly #inner: ObjectStore;
+  readonly #disk: Disk;
+  readonly #options: Required<Omit<RetryingStoreOptions, 'disk'>>;
+
+  constructor(inner: ObjectStore, options: RetryingStoreOptions) {
+    this.#inner = inner;
+    this.#disk = options.disk;
+    this.#options = {
+      clock: options.clock,
+      random: options.random,
+      log: options.log ?? silentLog,
+      deadlineMs: options.deadlineMs ?? 60_000,
+      baseMs: options.baseMs ?? 100,
+      waitMaxMs: options.waitMaxMs ?? 10_000,
+    };
+  }
+
+  get description(): string {
+    return this.#inner.description;
+  }
+
+  get local(): boolean {
+    return this.#inner.local;
+  }
+
+  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    return this.#repeat('get', options?.signal, () => this.#inner.get(key, options));
+  }
+
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#repeat('head', undefined, () => this.#inner.head(key));
+  }
+
+  delete(keys: readonly ObjectKey[]): Promise<void> {
+    // What a lost attempt removed counts as removed.
+    return this.#repeat('delete', undefined, () => this.#inner.delete(keys));
+  }
+
+  async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+    const attempts = new Attempts(this.#options, 'put', options.signal);
+    /** An attempt ended without an answer: from then on `exists` may speak of our own object. */
+    let uncertain = false;
+    for (;;) {
+      try {
+        if (uncertain) {
+          const found = await this.#compare(key, body, options.signal);
+          if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
+        }
+        const outcome = await this.#inner.put(key, body, options);
+        if (outcome === 'created' || !uncertain) return outcome;
+        // Our lost attempt arrived after the read-back, or somebody else won meanwhile.
+        const found = await this.#compare(key, body, options.signal);
+        if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
+        throw new StoreError('UNAVAILABLE', `the store says both that ${key} exists and that it does not`);
+      } catch (error) {
+        uncertain = true;
+        await attempts.afterFailure(error);
+      }
+    }
+  }
+
+  /** How the object under `key` compares with `body`, in pieces that fit in memory. */
+  async #compare(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<'absent' | 'same' | 'different'> {
+    let offset = 0;
+    for await (const piece of bodyPieces(this.#disk, body, comparePieceSize)) {
+      const stored = await this.#inner.get(key, { range: { offset, length: piece.byteLength }, signal });
+      if (!stored) return 'absent';
+      if (!equalBytes(stored, piece)) return 'different';
+      offset += piece.byteLength;
+    }
+    const rest = await this.#inner.get(key, { range: { offset: bodySize(body), length: 1 }, signal });
+    if (!rest) return 'absent';
+    return rest.byteLength === 0 ? 'same' : 'different';
+  }
+
+  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+    const attempts = new Attempts(this.#options, 'list', options.signal);
+    let after = options.after;
+    for (;;) {
+      try {
+        for await (const object of this.#inner.list(prefix, { ...options, after })) {
+          after = object.key;
+          attempts.reset();
+          yield object;
+        }
+        return;
+      } catch (error) {
+        await attempts.afterFailure(error);
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  async #repeat<T>(doing: string, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+    const attempts = new Attempts(this.#options, doing, signal);
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (error) {
+        await attempts.afterFailure(error);
+      }
+    }
+  }
+}

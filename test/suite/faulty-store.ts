@@ -1,0 +1,115 @@
+/**
+ * A store that fails as networks do, from a seed: requests that never arrive, answers that get lost after the work was done,
+ * answers out of order. And, on demand, a store that ignores the condition of a put, as some servers do.
+ */
+import { StoreError } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import type { SeededRandom } from './seeded-random.js';
+
+export interface Faults {
+  /** Of 100 requests so many never arrive. */
+  readonly lostRequests?: number;
+  /** Of 100 requests so many are done, but their answer is lost. */
+  readonly lostAnswers?: number;
+  /** Of 100 requests so many take some turns of the event loop. */
+  readonly delays?: number;
+}
+
+export class FaultyStore implements ObjectStore {
+  readonly #inner: ObjectStore;
+  readonly #random: SeededRandom;
+  faults: Faults;
+
+  constructor(inner: ObjectStore, random: SeededRandom, faults: Faults) {
+    this.#inner = inner;
+    this.#random = random;
+    this.faults = faults;
+  }
+
+  get description(): string {
+    return `faulty ${this.#inner.description}`;
+  }
+
+  get local(): boolean {
+    return this.#inner.local;
+  }
+
+  #chance(percent: number | undefined): boolean {
+    return this.#random.below(100) < (percent ?? 0);
+  }
+
+  async #request<T>(what: string, work: () => Promise<T>): Promise<T> {
+    if (this.#chance(this.faults.delays)) {
+      for (let turns = this.#random.below(8); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (this.#chance(this.faults.lostRequests)) throw new StoreError('UNAVAILABLE', `${what}: the request was lost`);
+    const loseAnswer = this.#chance(this.faults.lostAnswers);
+    const answer = await work();
+    if (loseAnswer) throw new StoreError('UNAVAILABLE', `${what}: the answer was lost`);
+    return answer;
+  }
+
+  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    return this.#request('get', () => this.#inner.get(key, options));
+  }
+
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#request('head', () => this.#inner.head(key));
+  }
+
+  put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
+    return this.#request('put', () => this.#inner.put(key, body, options));
+  }
+
+  delete(keys: readonly ObjectKey[]): Promise<void> {
+    return this.#request('delete', () => this.#inner.delete(keys));
+  }
+
+  async *list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
+    for await (const object of this.#inner.list(prefix, options)) {
+      await this.#request('list', () => Promise.resolve());
+      yield object;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+}
+
+/** Takes every put and says `created`: what a server does that does not know `If-None-Match: *`. */
+export class UnconditionalStore implements ObjectStore {
+  readonly #inner: ObjectStore;
+  readonly description = 'unconditional';
+  readonly local = false;
+
+  constructor(inner: ObjectStore) {
+    this.#inner = inner;
+  }
+
+  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    return this.#inner.get(key, options);
+  }
+
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#inner.head(key);
+  }
+
+  async put(key: ObjectKey, body: ObjectBody): Promise<PutOutcome> {
+    await this.#inner.delete([key]);
+    await this.#inner.put(key, body);
+    return 'created';
+  }
+
+  delete(keys: readonly ObjectKey[]): Promise<void> {
+    return this.#inner.delete(keys);
+  }
+
+  list(prefix: string, options?: { readonly after?: ObjectKey }): AsyncIterable<ListedObject> {
+    return this.#inner.list(prefix, options);
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+}
