@@ -1,0 +1,69 @@
+/**
+ * An entry of the log, decoded (doc/format.md, "Commit"). How it becomes bytes is `commit-codec.ts`; how it gets into the log `commit-log.ts`.
+ */
+import type { Brand } from '../base/brand.js';
+import type { PackId } from '../pack/pack-id.js';
+import type { PageReference } from '../pack/page-reference.js';
+
+/** A commit's number: the genesis is 0. */
+export type Sequence = Brand<number, 'Sequence'>;
+/** 16 random bytes as hex. */
+export type DeviceId = Brand<string, 'DeviceId'>;
+
+export interface Enrolment {
+  readonly deviceId: DeviceId;
+  /** Position in the roster: the creator is 0. Inode numbers are allocated under it. */
+  readonly deviceIndex: number;
+  /** Ed25519, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** For people: conflict copies and `status` show it. */
+  readonly name: string;
+}
+
+/** The newest commit of a device that the writer of a commit had seen. */
+export interface Acknowledgement {
+  readonly deviceId: DeviceId;
+  readonly deviceCounter: number;
+}
+
+/** `null` deletes. Keys are tree keys as byte strings, ascending, none twice. */
+export type Mutation = readonly [key: string, value: Uint8Array | null];
+
+export interface Checkpoint {
+  /** Undefined: the tree is empty. */
+  readonly root: PageReference | undefined;
+  /** The tree holds the mutations of all commits up to this one. */
+  readonly covers: Sequence;
+  /** The volume's totals at `covers`. */
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** What the volume decides about a commit; the log adds number, links, counters, roster and signature. */
+export interface CommitDraft {
+  /** Advisory, ms since 1970. */
+  readonly wallTimeMs: number;
+  /** This device will not allocate inode counters below this again. */
+  readonly nextInoCounter: number;
+  /** This device's journal operations up to this serial are in the log with this commit. */
+  readonly operationSerial: number;
+  readonly filesDelta: number;
+  readonly bytesDelta: number;
+  readonly packs: readonly { readonly id: PackId; readonly size: number }[];
+  readonly checkpoint: Checkpoint | undefined;
+  readonly mutations: readonly Mutation[];
+}
+
+/** A commit that was verified: signature, links, counters, place in the log. */
+export interface Commit extends CommitDraft {
+  readonly sequence: Sequence;
+  /** BLAKE2b-256 of its sealed bytes. */
+  readonly hash: Uint8Array;
+  readonly previousHash: Uint8Array;
+  readonly deviceId: DeviceId;
+  readonly deviceCounter: number;
+  readonly previousOwn: Sequence;
+  readonly lastCheckpoint: Sequence;
+  readonly acknowledgements: readonly Acknowledgement[];
+  readonly enrolments: readonly Enrolment[];
+}
