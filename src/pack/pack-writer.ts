@@ -1,9 +1,25 @@
-/** A staging pack on the local disk: skeleton, the signatures only. */
+/**
+ * A staging pack: an append-only file on the local disk that becomes a pack in the store as it stands (doc/format.md, "Pack"). It owns
+ * the allocation of offsets. It is not a log: what it holds counts only once a journal record or a tree refers to it.
+ *
+ * Appends are sealed in call order by one pump: while one batch is being written the next is sealed. An append resolves when its bytes
+ * are in the file, so whoever knows a place can read it.
+ */
+import { dirname } from 'node:path';
+import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
-import type { Disk } from '../disk/disk.js';
+import { isPromise } from '../base/maybe-promise.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import { hashBytes } from '../crypto/hash.js';
+import { diskErrorCode } from '../disk/disk.js';
+import type { Disk, DiskFile } from '../disk/disk.js';
 import type { FileBody } from '../store/object-store.js';
+import { encodeItem, itemPlace } from './item.js';
+import type { ItemKind, PackKeys } from './item.js';
+import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
-import type { PackKeys } from './pack-keys.js';
+import { packSizeMax, readPackIndex, sealPackEnd } from './pack-index.js';
+import type { PackItem } from './pack-index.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackWriterOptions {
@@ -11,12 +27,6 @@ export interface PackWriterOptions {
   readonly path: string;
   readonly id: PackId;
   readonly keys: PackKeys;
-}
-
-export interface PackItem {
-  readonly kind: 'chunk' | 'page';
-  readonly offset: number;
-  readonly sealedLength: number;
 }
 
 /** A run of chunks side by side, as `DataExtent` holds it. */
@@ -30,29 +40,372 @@ export interface FinishedPack extends FileBody {
   readonly id: PackId;
 }
 
-export declare class PackWriter {
-  /** A new, empty pack; the file must not exist. The name becomes durable with the first {@link PackWriter.sync}. */
-  static create(options: PackWriterOptions): Promise<PackWriter>;
-  /** After a crash: keeps what lies below the end of the last of `items` (ascending), drops the rest. A pack that was finished stays finished. */
-  static resume(options: PackWriterOptions, items: readonly PackItem[]): Promise<PackWriter>;
+/** Some items that are to lie side by side. */
+interface Append {
+  readonly kind: ItemKind;
+  readonly payloads: readonly MaybePromise<Plaintext[]>[];
+  readonly resolve: (items: readonly SealedItem[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface SealedItem extends PackItem {
+  readonly sealed: Sealed;
+}
+
+interface Batch {
+  readonly appends: { readonly append: Append; readonly items: readonly SealedItem[] }[];
+  readonly start: number;
+  end: number;
+}
+
+/** A batch is written when it has this many bytes, or when nothing more is waiting. */
+const batchBytes = 2 * 1024 * 1024;
+/** Items at least this large are written as they are, smaller ones are copied together first. */
+const soloBytes = 64 * 1024;
+/** Sealing 256 KiB takes 0.2 ms: after this many bytes others get their turn on the event loop. */
+const sealSliceBytes = 512 * 1024;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function diskError(id: PackId, cause: unknown): PackError {
+  const full = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(cause) ?? '');
+  return new PackError(full ? 'FULL' : 'IO', `staging pack ${id}: the local disk ${full ? 'is full' : 'failed'}`, { cause });
+}
+
+export class PackWriter {
   readonly id: PackId;
   readonly path: string;
-  /** Sealed bytes allocated so far; of a finished pack, the whole file. */
-  readonly size: number;
-  readonly itemCount: number;
-  readonly finished: boolean;
+  readonly #disk: Disk;
+  readonly #file: DiskFile;
+  readonly #keys: PackKeys;
+  /** What is in the file, in order of offsets. */
+  readonly #items: PackItem[];
+  readonly #queue: Append[] = [];
+  #pump: Promise<void> | undefined;
+  /** Where the items in the file end; of a finished pack, its size. */
+  #size: number;
+  #nameSynced: boolean;
+  #finishing: Promise<FinishedPack> | undefined;
+  #closed = false;
+
+  private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, state: 'new' | 'resumed' | 'finished') {
+    this.#disk = options.disk;
+    this.path = options.path;
+    this.id = options.id;
+    this.#keys = options.keys;
+    this.#file = file;
+    this.#items = items;
+    this.#size = size;
+    this.#nameSynced = state !== 'new';
+    if (state === 'finished') this.#finishing = Promise.resolve({ id: this.id, path: this.path, size });
+  }
+
+  /** A new, empty pack; throws PackError IO when the file exists. Its name becomes durable with the first {@link PackWriter.sync}. */
+  static async create(options: PackWriterOptions): Promise<PackWriter> {
+    try {
+      return new PackWriter(options, await options.disk.open(options.path, 'create-new'), [], 0, 'new');
+    } catch (cause) {
+      throw diskError(options.id, cause);
+    }
+  }
+
   /**
-   * Seals chunks side by side, in call order with other appends. Resolves when they are in the file (not yet synced).
-   * The plaintexts are borrowed until then. Throws PackError FULL or IO, having appended nothing.
+   * After a crash: keeps what lies below the end of the last of `items` (ascending), and drops the rest. A pack that was finished stays
+   * finished, with all that it has, since a store may hold it already. Throws PackError MISSING when the file is shorter than that;
+   * whether the bytes are intact only {@link intactItems} tells.
    */
-  appendRun(chunks: readonly Plaintext[], options?: { readonly compress?: boolean }): Promise<RunPlace>;
-  appendPage(page: Plaintext): Promise<PageReference>;
-  /** The sealed bytes of an item whose append has resolved. */
-  read(offset: number, length: number): Promise<Sealed>;
-  /** All appends that have resolved survive power loss, with the file's name. */
-  sync(): Promise<void>;
-  /** Adds index and footer and syncs; no appends afterwards. Again on a finished pack: the same answer. */
-  finish(): Promise<FinishedPack>;
-  /** Closes the file, and leaves it. Waits for what is under way. */
-  close(): Promise<void>;
+  static async resume(options: PackWriterOptions, items: readonly PackItem[]): Promise<PackWriter> {
+    const { disk, path, id, keys } = options;
+    let file: DiskFile;
+    try {
+      file = await disk.open(path, 'write');
+    } catch (cause) {
+      if (diskErrorCode(cause) === 'ENOENT') throw new PackError('MISSING', `staging pack ${id} is not there`, { cause });
+      throw diskError(id, cause);
+    }
+    try {
+      const { size } = await file.stat();
+      const finished = await indexOf(file, options, size);
+      const wanted = withGaps(items);
+      if (finished) {
+        const offsets = new Map(finished.map((item) => [item.offset, item]));
+        for (const item of items) {
+          const found = offsets.get(item.offset);
+          if (found?.sealedLength !== item.sealedLength) throw new PackError('MISSING', `staging pack ${id} has no item at ${item.offset}`);
+        }
+        return new PackWriter(options, file, [...finished], size, 'finished');
+      }
+      const last = wanted.at(-1);
+      const end = last ? last.offset + last.sealedLength : 0;
+      if (end > size) throw new PackError('MISSING', `staging pack ${id} has ${size} bytes, not ${end}`);
+      if (size > end) await file.truncate(end);
+      return new PackWriter({ disk, path, id, keys }, file, wanted, end, 'resumed');
+    } catch (cause) {
+      await file.close();
+      throw cause instanceof PackError ? cause : diskError(id, cause);
+    }
+  }
+
+  /** Bytes of items in the file; of a finished pack, the whole file. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get itemCount(): number {
+    return this.#items.length;
+  }
+
+  /** Whether {@link PackWriter.finish} was called, now or before a crash: there can be no more appends. */
+  get finished(): boolean {
+    return this.#finishing !== undefined;
+  }
+
+  /**
+   * Seals chunks side by side, in call order with other appends. Resolves when they are in the file (not synced). Borrows the
+   * plaintexts until then. Throws PackError FULL or IO, having appended nothing.
+   */
+  async appendRun(chunks: readonly Plaintext[], options?: { readonly compress?: boolean }): Promise<RunPlace> {
+    assert(chunks.length > 0, 'a run has chunks');
+    const items = await this.#append('chunk', chunks, options?.compress ?? true);
+    return {
+      pack: this.id,
+      packOffset: items[0].offset,
+      chunks: items.map((item, index) => ({ plainLength: chunks[index].byteLength, sealedLength: item.sealedLength })),
+    };
+  }
+
+  /** As {@link PackWriter.appendRun}, for a tree page. */
+  async appendPage(page: Plaintext): Promise<PageReference> {
+    const [item] = await this.#append('page', [page], true);
+    return { pack: this.id, offset: item.offset, length: item.sealedLength, hash: hashBytes(item.sealed) };
+  }
+
+  #append(kind: ItemKind, plains: readonly Plaintext[], compress: boolean): Promise<readonly SealedItem[]> {
+    assert(!this.finished && !this.#closed, 'a finished or closed pack takes no appends');
+    return new Promise((resolve, reject) => {
+      const payloads = plains.map((plain) => {
+        const payload = encodeItem(kind, plain, compress);
+        // Whoever waits for it may come later, or never if something before it fails.
+        if (isPromise(payload)) payload.catch(() => {});
+        return payload;
+      });
+      this.#queue.push({ kind, payloads, resolve, reject });
+      this.#pump ??= this.#run();
+    });
+  }
+
+  /** Seals and writes until the queue is empty. Never rejects. */
+  async #run(): Promise<void> {
+    // Those who append in the same turn go into the same batch.
+    await undefined;
+    let writing: Promise<boolean> = Promise.resolve(true);
+    let end = this.#size;
+    while (this.#queue.length > 0) {
+      const batch = await this.#sealBatch(end);
+      if (await writing) {
+        writing = this.#write(batch);
+        end = batch.end;
+      } else {
+        // What follows a failed batch was sealed for places behind it: they are given out again.
+        for (const { append } of batch.appends) append.reject(new PackError('IO', `staging pack ${this.id}: a write before this one failed`));
+        writing = Promise.resolve(true);
+        end = this.#size;
+      }
+      // Before the pump ends, the last batch must be in the file or have failed; meanwhile others may have come.
+      if (this.#queue.length === 0 && !(await writing)) {
+        writing = Promise.resolve(true);
+        end = this.#size;
+      }
+    }
+    // No await after the last look at the queue: an append that comes now starts a pump of its own.
+    this.#pump = undefined;
+  }
+
+  async #sealBatch(start: number): Promise<Batch> {
+    const batch: Batch = { appends: [], start, end: start };
+    let slice = 0;
+    while (batch.end - start < batchBytes) {
+      const append = this.#queue.shift();
+      if (!append) break;
+      const items: SealedItem[] = [];
+      let end = batch.end;
+      try {
+        for (const waiting of append.payloads) {
+          const payload = isPromise(waiting) ? await waiting : waiting;
+          if (slice > sealSliceBytes) {
+            await nextTurn();
+            slice = 0;
+          }
+          const sealed = this.#keys[append.kind].seal(itemPlace(this.id, end), payload);
+          items.push({ kind: append.kind, offset: end, sealedLength: sealed.byteLength, sealed });
+          end += sealed.byteLength;
+          slice += sealed.byteLength;
+        }
+        // Room for the largest index is left, so that every pack can be finished.
+        if (end > packSizeMax / 2) throw new PackError('FULL', `staging pack ${this.id} takes no more`);
+      } catch (error) {
+        append.reject(error);
+        continue;
+      }
+      batch.end = end;
+      batch.appends.push({ append, items });
+    }
+    return batch;
+  }
+
+  /** Answers whether it went well; those who wait for the batch are told here. */
+  async #write(batch: Batch): Promise<boolean> {
+    if (batch.end === batch.start) return true;
+    const writes: Promise<void>[] = [];
+    let small: Sealed[] = [];
+    let smallStart = batch.start;
+    const flush = (): void => {
+      if (small.length > 0) writes.push(this.#file.write(small.length === 1 ? small[0] : Buffer.concat(small), smallStart));
+      small = [];
+    };
+    for (const { items } of batch.appends) {
+      for (const { sealed, offset } of items) {
+        if (sealed.byteLength >= soloBytes) {
+          flush();
+          writes.push(this.#file.write(sealed, offset));
+        } else {
+          if (small.length === 0) smallStart = offset;
+          small.push(sealed);
+        }
+      }
+    }
+    flush();
+    // All must have ended before their places are given out again.
+    const failed = (await Promise.allSettled(writes)).find((outcome) => outcome.status === 'rejected');
+    if (failed) {
+      const error = diskError(this.id, failed.reason);
+      for (const { append } of batch.appends) append.reject(error);
+      return false;
+    }
+    this.#size = batch.end;
+    for (const { append, items } of batch.appends) {
+      for (const { kind, offset, sealedLength } of items) this.#items.push({ kind, offset, sealedLength });
+      append.resolve(items);
+    }
+    return true;
+  }
+
+  /** The sealed bytes of items whose appends have resolved, owned by the caller. Throws PackError MISSING or IO. */
+  async read(offset: number, length: number): Promise<Sealed> {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    let count: number;
+    try {
+      count = await this.#file.read(bytes, offset);
+    } catch (cause) {
+      throw diskError(this.id, cause);
+    }
+    if (count < length) throw new PackError('MISSING', `staging pack ${this.id} has no ${length} bytes at ${offset}`);
+    return bytes as Uint8Array as Sealed;
+  }
+
+  /** All appends that have resolved, and the file's name, survive power loss. Throws PackError FULL or IO. */
+  async sync(): Promise<void> {
+    try {
+      await this.#file.datasync();
+      if (!this.#nameSynced) {
+        await this.#disk.syncDirectory(dirname(this.path));
+        this.#nameSynced = true;
+      }
+    } catch (cause) {
+      throw diskError(this.id, cause);
+    }
+  }
+
+  /** Adds index and footer and syncs; the answer is the object to upload. Again on a finished pack: the same. Throws PackError FULL or IO; it may be tried again. */
+  finish(): Promise<FinishedPack> {
+    if (!this.#finishing) {
+      const finishing = this.#finish();
+      this.#finishing = finishing;
+      finishing.catch(() => {
+        this.#finishing = undefined;
+      });
+    }
+    return this.#finishing;
+  }
+
+  async #finish(): Promise<FinishedPack> {
+    await this.#pump;
+    const [index, footer] = sealPackEnd(this.#keys, this.id, this.#items, this.#size);
+    const size = this.#size + index.byteLength + footer.byteLength;
+    try {
+      await this.#file.write(Buffer.concat([index, footer]), this.#size);
+      // A write that failed may have left bytes behind.
+      if ((await this.#file.stat()).size > size) await this.#file.truncate(size);
+    } catch (cause) {
+      throw diskError(this.id, cause);
+    }
+    await this.sync();
+    this.#size = size;
+    return { id: this.id, path: this.path, size };
+  }
+
+  /** Closes the file, and leaves it there. Waits for what is under way. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#pump;
+    await this.#finishing?.catch(() => {});
+    await this.#file.close();
+  }
+}
+
+/** How many of `items`, from the first on, a staging file holds intact: what a power loss took is seen here. Throws PackError IO. */
+export async function intactItems(options: PackWriterOptions, items: readonly PackItem[]): Promise<number> {
+  let file: DiskFile;
+  try {
+    file = await options.disk.open(options.path, 'read');
+  } catch (cause) {
+    if (diskErrorCode(cause) === 'ENOENT') return 0;
+    throw diskError(options.id, cause);
+  }
+  try {
+    for (let index = 0; index < items.length; index++) {
+      const { kind, offset, sealedLength } = items[index];
+      if (kind === 'gap') continue;
+      const sealed = Buffer.allocUnsafe(sealedLength);
+      if ((await file.read(sealed, offset)) < sealedLength) return index;
+      try {
+        options.keys[kind].open(itemPlace(options.id, offset), sealed);
+      } catch {
+        return index;
+      }
+    }
+    return items.length;
+  } catch (cause) {
+    throw diskError(options.id, cause);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The index of a file that was finished, `undefined` for one that was not. */
+async function indexOf(file: DiskFile, { keys, id }: PackWriterOptions, size: number): Promise<readonly PackItem[] | undefined> {
+  try {
+    return await readPackIndex(keys, id, size, async (offset, length) => {
+      const bytes = Buffer.alloc(length);
+      return bytes.subarray(0, await file.read(bytes, offset));
+    });
+  } catch (error) {
+    // No footer, or one whose index did not reach the disk: then it was not synced either, and nobody has uploaded it.
+    if (error instanceof PackError) return undefined;
+    throw error;
+  }
+}
+
+/** The items with the bytes between them, of which only the length is known. */
+function withGaps(items: readonly PackItem[]): PackItem[] {
+  const all: PackItem[] = [];
+  let end = 0;
+  for (const item of items) {
+    assert(item.offset >= end, 'items are ascending and do not overlap');
+    if (item.offset > end) all.push({ kind: 'gap', offset: end, sealedLength: item.offset - end });
+    all.push(item);
+    end = item.offset + item.sealedLength;
+  }
+  return all;
 }

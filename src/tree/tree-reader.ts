@@ -1,17 +1,341 @@
-/** Reads of a tree, synchronous over pages in memory: skeleton, the signatures only. */
+/**
+ * Reads of a tree at any root: synchronous over the pages in memory, a PageFault for those that are not (doc/concurrency.md).
+ *
+ * The cache of pages is the reader's own, not one of the cache layer's: branches point straight at their children in memory, so that a
+ * descent costs no look-up by name, and a use costs one flag. It evicts by the clock rule (least recently used, nearly).
+ */
 import type { Plaintext } from '../base/brand.js';
+import { latin1Slice } from '../base/bytes.js';
+import { PageFault } from '../base/page-fault.js';
 import type { PageReference } from '../pack/page-reference.js';
+import { TreePage, checkChild, checkOrder } from './tree-page.js';
 
 export interface PageSource {
+  /** The page's bytes, verified, owned by the caller. */
   readPage(reference: PageReference): Promise<Plaintext>;
 }
 
-export declare class TreeReader {
-  constructor(pages: PageSource, options?: { readonly cacheMax?: number });
-  /** The value, borrowed; `undefined` root: the empty tree. Throws PageFault; its `load` rejects with TreeError, PackError, StoreError. */
-  get(root: PageReference | undefined, key: string): Uint8Array | undefined;
-  /** Entries with `from <= key < to`, ascending; values borrowed. Throws PageFault. */
-  scan(root: PageReference | undefined, from: string, to: string): IterableIterator<readonly [string, Uint8Array]>;
-  /** The greatest entry with `from <= key <= to`. Throws PageFault. */
-  floor(root: PageReference | undefined, from: string, to: string): readonly [string, Uint8Array] | undefined;
+export interface TreeReaderOptions {
+  /** Bytes of pages kept in memory. Exceeded only while one read needs more pages at once than fit. */
+  readonly cacheMax?: number;
+}
+
+/** A page is known by its hash: two references with one hash mean the same bytes. */
+const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
+
+const ghostsMax = 16384;
+const readaheadMax = 8;
+
+export class TreeReader {
+  readonly #source: PageSource;
+  readonly #cacheMax: number;
+  /** In the order of the clock's hand: the first is looked at next. */
+  readonly #pages = new Map<string, TreePage>();
+  readonly #loading = new Map<string, Promise<TreePage>>();
+  #bytes = 0;
+  /** Bytes above the bound that are granted for now, see `#admit`. */
+  #slack = 0;
+  /** Pages that were dropped, with the number of loads until then. */
+  readonly #ghosts = new Map<string, number>();
+  #loads = 0;
+  #lastRoot: PageReference | undefined;
+  #lastRootPage: TreePage | undefined;
+
+  constructor(source: PageSource, options: TreeReaderOptions = {}) {
+    this.#source = source;
+    this.#cacheMax = options.cacheMax ?? 64 * 1024 * 1024;
+  }
+
+  /** Bytes of pages in memory now. */
+  get cachedBytes(): number {
+    return this.#bytes;
+  }
+
+  /** The value, borrowed (do not change it); a root of `undefined` is the empty tree. Throws PageFault. */
+  get(root: PageReference | undefined, key: string): Uint8Array | undefined {
+    if (!root) return undefined;
+    let page = this.root(root);
+    let boundary: TreePage | undefined;
+    let boundaryIndex = 0;
+    while (page.level > 0) {
+      const index = page.childIndex(key);
+      if (index + 1 < page.count) {
+        boundary = page;
+        boundaryIndex = index + 1;
+      }
+      const child = page.children[index];
+      if (child?.resident) {
+        child.used = true;
+        page = child;
+      } else page = this.child(page, index, boundary?.keyAt(boundaryIndex));
+    }
+    const index = page.find(key);
+    return index < 0 ? undefined : page.valueAt(index);
+  }
+
+  /** Entries with `from <= key < to`, ascending; values borrowed. A step that throws PageFault may be tried again. */
+  scan(root: PageReference | undefined, from: string, to: string): IterableIterator<readonly [key: string, value: Uint8Array]> {
+    return new TreeScan(this, root, from, to);
+  }
+
+  /** The greatest entry with `from <= key <= to`; its value borrowed. Throws PageFault. */
+  floor(root: PageReference | undefined, from: string, to: string): readonly [key: string, value: Uint8Array] | undefined {
+    if (!root || from > to) return undefined;
+    let page = this.root(root);
+    let upper: string | undefined;
+    /** The nearest branch on the way that has a child before the one taken. */
+    let left: TreePage | undefined;
+    let leftIndex = 0;
+    while (page.level > 0) {
+      const index = page.childIndex(to);
+      if (index > 0) {
+        left = page;
+        leftIndex = index;
+      }
+      if (index + 1 < page.count) upper = page.keyAt(index + 1);
+      page = this.child(page, index, upper);
+    }
+    let index = page.lowerBound(to);
+    if (index === page.count || page.compareAt(index, to) !== 0) index--;
+    if (index < 0) {
+      // All that this leaf holds lies above: the answer is the last entry before it.
+      if (!left) return undefined;
+      upper = left.keyAt(leftIndex);
+      page = this.child(left, leftIndex - 1, upper);
+      while (page.level > 0) page = this.child(page, page.count - 1, upper);
+      index = page.count - 1;
+    }
+    const key = page.keyAt(index);
+    return key >= from && key <= to ? [key, page.valueAt(index)] : undefined;
+  }
+
+  /** The page at a root. Throws PageFault. For this layer. */
+  root(reference: PageReference): TreePage {
+    if (reference === this.#lastRoot && this.#lastRootPage?.resident) {
+      this.#lastRootPage.used = true;
+      return this.#lastRootPage;
+    }
+    const page = this.#resident(reference);
+    if (!page) throw new PageFault(() => this.load(reference));
+    this.#lastRoot = reference;
+    this.#lastRootPage = page;
+    return page;
+  }
+
+  /**
+   * Child `index` of a branch, whose range ends before `upper`. Throws PageFault, whose load calls `also` first, and TreeError when the
+   * page does not belong there. For this layer.
+   */
+  child(parent: TreePage, index: number, upper: string | undefined, also?: () => void): TreePage {
+    const known = parent.children[index];
+    if (known?.resident) {
+      known.used = true;
+      return known;
+    }
+    const reference = parent.referenceAt(index);
+    const child = this.#resident(reference);
+    if (!child) {
+      throw new PageFault(() => {
+        const loaded = this.load(reference);
+        also?.();
+        return loaded;
+      });
+    }
+    checkChild(parent, index, child, upper);
+    parent.children[index] = child;
+    return child;
+  }
+
+  /** As {@link TreeReader.child}, waiting for what is not in memory. */
+  async loadChild(parent: TreePage, index: number, upper: string | undefined): Promise<TreePage> {
+    const known = parent.children[index];
+    if (known?.resident) {
+      known.used = true;
+      return known;
+    }
+    const child = await this.load(parent.referenceAt(index));
+    checkChild(parent, index, child, upper);
+    if (child.resident) parent.children[index] = child;
+    return child;
+  }
+
+  /** The page, from memory or the source. Rejects with TreeError and with what the source throws. */
+  async load(reference: PageReference): Promise<TreePage> {
+    const resident = this.#resident(reference);
+    if (resident) return resident;
+    const id = idOf(reference);
+    const known = this.#loading.get(id);
+    if (known) return known;
+    const loading = this.#fetch(id, reference).finally(() => this.#loading.delete(id));
+    this.#loading.set(id, loading);
+    return loading;
+  }
+
+  /** Begins to load what is not there yet; an error is left for the read that needs the page. */
+  prefetch(reference: PageReference): void {
+    this.load(reference).catch(() => {});
+  }
+
+  /** Begins to load up to `count` children from `index` on whose ranges begin before `to`. */
+  prefetchChildren(parent: TreePage, index: number, count: number, to: string): void {
+    const end = Math.min(parent.count, index + count);
+    for (let at = index; at < end && parent.compareAt(at, to) < 0; at++) {
+      if (!parent.children[at]?.resident) this.prefetch(parent.referenceAt(at));
+    }
+  }
+
+  #resident(reference: PageReference): TreePage | undefined {
+    const page = this.#pages.get(idOf(reference));
+    if (page) page.used = true;
+    return page;
+  }
+
+  async #fetch(id: string, reference: PageReference): Promise<TreePage> {
+    const page = new TreePage(await this.#source.readPage(reference));
+    this.#admit(id, page);
+    return page;
+  }
+
+  #admit(id: string, page: TreePage): void {
+    this.#loads++;
+    const droppedAt = this.#ghosts.get(id);
+    // A page that comes back soon after it was dropped says that one read needs more at once than fits. Such a read runs again from
+    // its start after each load, so without more room it would never end. The room shrinks again when this stops.
+    if (droppedAt !== undefined && this.#loads - droppedAt <= 2 * this.#pages.size + 16) this.#slack += page.footprint;
+    else this.#slack -= this.#slack / 64;
+    this.#ghosts.delete(id);
+    const max = Math.max(0, this.#cacheMax + this.#slack - page.footprint);
+    for (const [oldId, old] of this.#pages) {
+      if (this.#bytes <= max) break;
+      this.#pages.delete(oldId);
+      if (old.used) {
+        old.used = false;
+        // Behind the hand: the iteration comes to it again only after all the others.
+        this.#pages.set(oldId, old);
+      } else this.#drop(oldId, old);
+    }
+    page.resident = true;
+    page.used = true;
+    this.#pages.set(id, page);
+    this.#bytes += page.footprint;
+  }
+
+  #drop(id: string, page: TreePage): void {
+    page.resident = false;
+    // What it points at stays in the cache, but this page no longer keeps it alive.
+    page.children.fill(undefined);
+    this.#bytes -= page.footprint;
+    this.#ghosts.set(id, this.#loads);
+    if (this.#ghosts.size > ghostsMax) {
+      for (const oldest of this.#ghosts.keys()) {
+        this.#ghosts.delete(oldest);
+        break;
+      }
+    }
+  }
+}
+
+/** Where a scan stands: one branch of its path. */
+interface Step {
+  readonly page: TreePage;
+  readonly index: number;
+  /** Where the page's range ends. */
+  readonly upper: string | undefined;
+}
+
+class TreeScan implements IterableIterator<readonly [string, Uint8Array]> {
+  readonly #reader: TreeReader;
+  readonly #root: PageReference | undefined;
+  readonly #from: string;
+  readonly #to: string;
+  /** Branches from the root down. A step replaces it as a whole once it succeeded, so a fault leaves it as it was. */
+  #path: readonly Step[] = [];
+  #leaf: TreePage | undefined;
+  #index = 0;
+  #leavesPassed = 0;
+  #done = false;
+
+  constructor(reader: TreeReader, root: PageReference | undefined, from: string, to: string) {
+    this.#reader = reader;
+    this.#root = root;
+    this.#from = from;
+    this.#to = to;
+    this.#done = root === undefined || from >= to;
+  }
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<readonly [string, Uint8Array], undefined> {
+    while (!this.#done) {
+      if (!this.#leaf) this.#seek();
+      const leaf = this.#leaf as TreePage;
+      if (this.#index < leaf.count) {
+        const key = leaf.keyAt(this.#index);
+        if (key >= this.#to) break;
+        return { done: false, value: [key, leaf.valueAt(this.#index++)] };
+      }
+      if (!this.#advance()) break;
+    }
+    this.#done = true;
+    this.#leaf = undefined;
+    this.#path = [];
+    return { done: true, value: undefined };
+  }
+
+  return(): IteratorResult<readonly [string, Uint8Array], undefined> {
+    this.#done = true;
+    return { done: true, value: undefined };
+  }
+
+  #seek(): void {
+    const path: Step[] = [];
+    let page = this.#reader.root(this.#root as PageReference);
+    let upper: string | undefined;
+    while (page.level > 0) {
+      const index = page.childIndex(this.#from);
+      path.push({ page, index, upper });
+      if (index + 1 < page.count) upper = page.keyAt(index + 1);
+      page = this.#child(page, index, upper);
+    }
+    this.#index = page.lowerBound(this.#from);
+    this.#path = path;
+    this.#leaf = page;
+  }
+
+  /** To the next leaf; false at the end of the tree or of the range. */
+  #advance(): boolean {
+    let depth = this.#path.length - 1;
+    while (depth >= 0 && this.#path[depth].index + 1 === this.#path[depth].page.count) depth--;
+    if (depth < 0) return false;
+    const path = this.#path.slice(0, depth);
+    let { page, index, upper } = this.#path[depth];
+    index++;
+    if (page.compareAt(index, this.#to) >= 0) return false;
+    for (;;) {
+      path.push({ page, index, upper });
+      if (index + 1 < page.count) upper = page.keyAt(index + 1);
+      page = this.#child(page, index, upper);
+      if (page.level === 0) break;
+      index = 0;
+    }
+    // Pages are checked against the range under which they were first found; another root may give them a narrower one.
+    checkOrder(this.#leaf as TreePage, page);
+    this.#path = path;
+    this.#leaf = page;
+    this.#index = 0;
+    this.#leavesPassed++;
+    return true;
+  }
+
+  #child(page: TreePage, index: number, upper: string | undefined): TreePage {
+    const known = page.children[index];
+    if (known?.resident) {
+      known.used = true;
+      return known;
+    }
+    const ahead = Math.min(readaheadMax, 1 + 2 * this.#leavesPassed);
+    return this.#reader.child(page, index, upper, () => this.#reader.prefetchChildren(page, index + 1, ahead, this.#to));
+  }
 }
