@@ -1,0 +1,268 @@
+/**
+ * Operations on content: write, inline, fallocate, clone. They move references to sealed chunks; nothing here sees a byte of a large file, and all
+ * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Extent").
+ */
+import type { Plaintext } from '../base/brand.js';
+import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
+import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
+import { type Ino, extentKey } from '../meta/key.js';
+import type { Execution } from './execution.js';
+import { scanExtents, requireInode } from './inode-view.js';
+import { type CloneOperation, type FallocateOperation, type InlineOperation, OperationError, type WriteOperation, fileSizeMax } from './operation.js';
+import type { ReadView, Transaction } from './view.js';
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_COLLAPSE_RANGE = 8;
+export const FALLOC_FL_ZERO_RANGE = 16;
+export const FALLOC_FL_INSERT_RANGE = 32;
+/** Ranges that are collapsed or inserted are whole blocks of st_blksize. */
+const blockSize = 4096;
+
+const noBytes = new Uint8Array(0) as Plaintext;
+
+/** A regular file, else EISDIR or EINVAL. */
+export function requireRegular(view: ReadView, ino: Ino): Inode {
+  const inode = requireInode(view, ino);
+  if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
+  if (!isRegular(inode)) throw new OperationError('EINVAL', 'not a regular file');
+  return inode;
+}
+
+/** Throws EINVAL for what is no range and EFBIG for what ends past {@link fileSizeMax}. */
+export function checkRange(offset: number, length: number): void {
+  if (!(offset >= 0 && length >= 0) || (offset <= fileSizeMax && !Number.isInteger(offset))) throw new OperationError('EINVAL', 'not a range');
+  if (offset > fileSizeMax || length > fileSizeMax - offset) throw new OperationError('EFBIG', 'past the largest size');
+}
+
+/** Removes what covers `from` to `to` (exclusive), keeping what sticks out on either side. Answers how many bytes were covered. */
+export function cutExtents(view: Transaction, ino: Ino, from: number, to: number): number {
+  let freed = 0;
+  // Collected first: the scan must not meet its own changes.
+  for (const { offset, extent } of [...scanExtents(view, ino, from, to)]) {
+    const end = offset + extent.length;
+    if (offset < from) view.put(extentKey(ino, offset), encodeExtent(sliceExtent(extent, 0, from - offset)));
+    else view.delete(extentKey(ino, offset));
+    if (end > to) view.put(extentKey(ino, to), encodeExtent(sliceExtent(extent, to - offset, extent.length)));
+    freed += Math.min(end, to) - Math.max(offset, from);
+  }
+  return freed;
+}
+
+function putExtent(view: Transaction, ino: Ino, offset: number, extent: Extent): void {
+  view.put(extentKey(ino, offset), encodeExtent(extent));
+}
+
+/**
+ * On an inode that has inline content the pieces hold that too: it is dropped. (Whoever seals content knows the inode and includes it; keeping
+ * both would need bytes where there are only references.)
+ */
+export function executeWrite(run: Execution, operation: WriteOperation): void {
+  const { ino, pieces, mtime, stamp } = operation;
+  const before = requireRegular(run.view, ino);
+  for (const { offset, extent } of pieces) checkRange(offset, extent.length);
+
+  let allocated = before.allocated - before.inline.byteLength;
+  let size = Math.max(before.size, operation.size);
+  for (const { offset, extent } of pieces) {
+    allocated += extent.length - cutExtents(run.view, ino, offset, offset + extent.length);
+    putExtent(run.view, ino, offset, extent);
+    size = Math.max(size, offset + extent.length);
+  }
+  run.changeInode(ino, () => ({ inline: noBytes, allocated, size, stamp, ...(mtime && { mtime, ctime: mtime }) }));
+}
+
+export function executeInline(run: Execution, operation: InlineOperation): void {
+  const { ino, content, mtime, stamp } = operation;
+  requireRegular(run.view, ino);
+  checkRange(operation.size, 0);
+  if (content.byteLength > inlineMax) throw new OperationError('EINVAL', 'too long to be inline');
+
+  cutExtents(run.view, ino, 0, fileSizeMax);
+  const allocated = content.byteLength;
+  const size = Math.max(operation.size, allocated);
+  run.changeInode(ino, () => ({ inline: content as Plaintext, allocated, size, stamp, ...(mtime && { mtime, ctime: mtime }) }));
+}
+
+export function executeFallocate(run: Execution, operation: FallocateOperation): void {
+  const { ino, offset, length, mode } = operation;
+  const before = requireRegular(run.view, ino);
+  checkRange(offset, length);
+  if (length === 0) throw new OperationError('EINVAL', 'an empty range');
+  switch (mode) {
+    case 0:
+    case FALLOC_FL_KEEP_SIZE:
+      return allocate(run, operation, before);
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+      return zero(run, operation, before);
+    case FALLOC_FL_ZERO_RANGE:
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+      return zero(run, operation, before);
+    case FALLOC_FL_COLLAPSE_RANGE:
+      return collapse(run, operation, before);
+    case FALLOC_FL_INSERT_RANGE:
+      return insert(run, operation, before);
+    default:
+      throw new OperationError('EOPNOTSUPP', 'no such mode of fallocate');
+  }
+}
+
+function grownSize({ offset, length, mode }: FallocateOperation, size: number): number {
+  return (mode & FALLOC_FL_KEEP_SIZE) !== 0 ? size : Math.max(size, offset + length);
+}
+
+/** Holes become reserved. A file with inline content has no extents, so there only the size grows: what it reserves costs nothing anyway. */
+function allocate(run: Execution, operation: FallocateOperation, before: Inode): void {
+  const { ino, offset, length, stamp, time } = operation;
+  const size = grownSize(operation, before.size);
+  const reserved = before.inline.byteLength > 0 ? 0 : reserveHoles(run.view, ino, offset, offset + length);
+  run.changeInode(ino, () => ({
+    size,
+    allocated: before.allocated + reserved,
+    stamp,
+    ctime: time,
+    ...(size !== before.size && { mtime: time }),
+  }));
+}
+
+function reserveHoles(view: Transaction, ino: Ino, from: number, to: number): number {
+  const holes: [from: number, to: number][] = [];
+  let at = from;
+  for (const { offset, extent } of scanExtents(view, ino, from, to)) {
+    if (offset > at) holes.push([at, offset]);
+    at = offset + extent.length;
+  }
+  if (at < to) holes.push([at, to]);
+  let reserved = 0;
+  for (const [start, end] of holes) {
+    putExtent(view, ino, start, { kind: 'reserved', length: end - start });
+    reserved += end - start;
+  }
+  return reserved;
+}
+
+/** PUNCH_HOLE and ZERO_RANGE differ in what is left: nothing, or reserved space. */
+function zero(run: Execution, operation: FallocateOperation, before: Inode): void {
+  const { ino, offset, length, mode, stamp, time } = operation;
+  const end = offset + length;
+  let { inline, allocated } = before;
+  if (inline.byteLength > 0) {
+    if (end >= inline.byteLength) {
+      inline = inline.slice(0, Math.min(offset, inline.byteLength)) as Plaintext;
+    } else {
+      inline = inline.slice() as Plaintext;
+      inline.fill(0, offset, end);
+    }
+    allocated = inline.byteLength;
+  } else {
+    allocated -= cutExtents(run.view, ino, offset, end);
+    if ((mode & FALLOC_FL_ZERO_RANGE) !== 0) {
+      putExtent(run.view, ino, offset, { kind: 'reserved', length });
+      allocated += length;
+    }
+  }
+  run.changeInode(ino, () => ({ size: grownSize(operation, before.size), inline, allocated, stamp, mtime: time, ctime: time }));
+}
+
+function checkBlocks({ offset, length }: FallocateOperation): void {
+  if (offset % blockSize !== 0 || length % blockSize !== 0) throw new OperationError('EINVAL', 'not whole blocks');
+}
+
+/** Takes the range out: what followed moves down. It must end before the end of the file. */
+function collapse(run: Execution, operation: FallocateOperation, before: Inode): void {
+  const { view } = run;
+  const { ino, offset, length, stamp, time } = operation;
+  checkBlocks(operation);
+  if (offset + length >= before.size) throw new OperationError('EINVAL', 'the range reaches the end of the file');
+
+  let { inline, allocated } = before;
+  if (inline.byteLength > 0) {
+    inline = joinBytes(inline.subarray(0, offset), inline.subarray(offset + length));
+    allocated = inline.byteLength;
+  } else {
+    allocated -= cutExtents(view, ino, offset, offset + length);
+    // Ascending, so that a moved extent lands where the previous one has left.
+    for (const moved of [...scanExtents(view, ino, offset + length, fileSizeMax)]) {
+      view.delete(extentKey(ino, moved.offset));
+      putExtent(view, ino, moved.offset - length, moved.extent);
+    }
+  }
+  run.changeInode(ino, () => ({ size: before.size - length, inline, allocated, stamp, mtime: time, ctime: time }));
+}
+
+/** Opens a hole at `offset`: what stood there moves up. It must begin inside the file. */
+function insert(run: Execution, operation: FallocateOperation, before: Inode): void {
+  const { view } = run;
+  const { ino, offset, length, stamp, time } = operation;
+  checkBlocks(operation);
+  if (offset >= before.size) throw new OperationError('EINVAL', 'the range begins past the end of the file');
+  checkRange(before.size, length);
+  // Inline content begins at 0 and is shorter than a block, so it could only move as a whole, which it cannot.
+  if (offset < before.inline.byteLength) throw new OperationError('EOPNOTSUPP', 'the content of a small file cannot move');
+
+  const moving = [...scanExtents(view, ino, offset, fileSizeMax)].map(({ offset: at, extent }) => {
+    if (at >= offset) return { offset: at, extent };
+    // The one that the insertion splits: its first part stays.
+    putExtent(view, ino, at, sliceExtent(extent, 0, offset - at));
+    return { offset, extent: sliceExtent(extent, offset - at, extent.length) };
+  });
+  let lost = 0;
+  for (const { offset: at, extent } of moving.toReversed()) {
+    view.delete(extentKey(ino, at));
+    // Reserved space past the end of the file may be pushed out of the largest size.
+    const kept = Math.min(extent.length, fileSizeMax - (at + length));
+    lost += extent.length - Math.max(0, kept);
+    if (kept > 0) putExtent(view, ino, at + length, sliceExtent(extent, 0, kept));
+  }
+  run.changeInode(ino, () => ({ size: before.size + length, allocated: before.allocated - lost, stamp, mtime: time, ctime: time }));
+}
+
+function joinBytes(first: Uint8Array, second: Uint8Array): Plaintext {
+  const joined = new Uint8Array(first.byteLength + second.byteLength);
+  joined.set(first);
+  joined.set(second, first.byteLength);
+  return joined as Plaintext;
+}
+
+/**
+ * Shares the chunks of `from`; its holes and reserved space become holes of `to`. Stops at the end of the source. EOPNOTSUPP where inline content
+ * is only partly concerned: the caller then copies bytes.
+ */
+export function executeClone(run: Execution, operation: CloneOperation): void {
+  const { view } = run;
+  const { from, fromOffset, to, toOffset, stamp, time } = operation;
+  const source = requireRegular(view, from);
+  const before = requireRegular(view, to);
+  checkRange(fromOffset, operation.length);
+  const length = Math.min(operation.length, source.size - fromOffset);
+  if (length <= 0) return;
+  checkRange(toOffset, length);
+  if (from === to && fromOffset < toOffset + length && toOffset < fromOffset + length) throw new OperationError('EINVAL', 'the ranges overlap');
+  const toEnd = toOffset + length;
+  const size = Math.max(before.size, toEnd);
+  const times = { mtime: time, ctime: time };
+  if (source.inline.byteLength > 0) {
+    const whole = fromOffset === 0 && length >= source.inline.byteLength && toOffset === 0 && toEnd >= before.size && from !== to;
+    if (!whole) throw new OperationError('EOPNOTSUPP', 'part of a small file');
+    cutExtents(view, to, 0, fileSizeMax);
+    run.changeInode(to, () => ({ size, inline: source.inline, allocated: source.inline.byteLength, stamp, ...times }));
+    return;
+  }
+  if (before.inline.byteLength > 0 && (toOffset > 0 || toEnd < before.inline.byteLength)) {
+    throw new OperationError('EOPNOTSUPP', 'part of a small file');
+  }
+
+  const shared: { offset: number; extent: Extent }[] = [];
+  for (const { offset, extent } of scanExtents(view, from, fromOffset, fromOffset + length)) {
+    if (extent.kind === 'reserved') continue;
+    const start = Math.max(offset, fromOffset);
+    const end = Math.min(offset + extent.length, fromOffset + length);
+    shared.push({ offset: toOffset + start - fromOffset, extent: sliceExtent(extent, start - offset, end - offset) });
+  }
+  let allocated = before.allocated - before.inline.byteLength - cutExtents(view, to, toOffset, toEnd);
+  for (const { offset, extent } of shared) {
+    putExtent(view, to, offset, extent);
+    allocated += extent.length;
+  }
+  run.changeInode(to, () => ({ size, inline: noBytes, allocated, stamp, ...times }));
+}
