@@ -1,0 +1,105 @@
+/**
+ * From what was thrown to the number that the kernel gets: the only place that makes one. Which error means what to an application is in
+ * doc/semantics.md, "Errors". A failed check of integrity is EIO, never ENOENT.
+ */
+import { constants } from 'node:os';
+import { AssertionError, unreachable } from '../base/assert.js';
+import { type Log, describeError } from '../base/log.js';
+import type { ErrnoOf } from '../fuse/operations.js';
+import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
+import { OperationError, type OperationErrorCode } from '../volume/operation.js';
+import { VolumeError, type VolumeErrorCode } from '../volume/volume.js';
+
+const { errno } = constants;
+
+function errnoNamed(code: VfsErrorCode | OperationErrorCode): number {
+  switch (code) {
+    case 'E2BIG':
+      return errno.E2BIG;
+    case 'EACCES':
+      return errno.EACCES;
+    case 'EBADF':
+      return errno.EBADF;
+    case 'EEXIST':
+      return errno.EEXIST;
+    case 'EFBIG':
+      return errno.EFBIG;
+    case 'EINTR':
+      return errno.EINTR;
+    case 'EINVAL':
+      return errno.EINVAL;
+    case 'EISDIR':
+      return errno.EISDIR;
+    case 'EMLINK':
+      return errno.EMLINK;
+    case 'ENAMETOOLONG':
+      return errno.ENAMETOOLONG;
+    case 'ENODATA':
+      return errno.ENODATA;
+    case 'ENOENT':
+      return errno.ENOENT;
+    case 'ENOTDIR':
+      return errno.ENOTDIR;
+    case 'ENOTEMPTY':
+      return errno.ENOTEMPTY;
+    case 'ENXIO':
+      return errno.ENXIO;
+    case 'EOPNOTSUPP':
+      return errno.EOPNOTSUPP;
+    case 'EPERM':
+      return errno.EPERM;
+    case 'EROFS':
+      return errno.EROFS;
+    case 'ESTALE':
+      return errno.ESTALE;
+    default:
+      return unreachable(code);
+  }
+}
+
+function errnoOfVolume(code: VolumeErrorCode): number {
+  switch (code) {
+    case 'UNAVAILABLE':
+      return errno.ETIMEDOUT;
+    case 'FENCED':
+    case 'CORRUPT':
+      return errno.EIO;
+    case 'FULL':
+      return errno.ENOSPC;
+    case 'READ_ONLY':
+      return errno.EROFS;
+    case 'CLOSED':
+      // What the kernel itself says of a filesystem whose daemon is gone.
+      return errno.ENOTCONN;
+    case 'INTERRUPTED':
+      return errno.EINTR;
+    default:
+      return unreachable(code);
+  }
+}
+
+/** Total: what it does not know is EIO, and logged, once for each kind of error (a flood of requests meets the same one). */
+export function createErrnoOf(log: Log): ErrnoOf {
+  const logged = new Set<string>();
+  const note = (kind: string, error: unknown): number => {
+    if (logged.has(kind) || logged.size >= 100) return errno.EIO;
+    logged.add(kind);
+    const stack = error instanceof Error && !(error instanceof VolumeError) ? error.stack?.split('\n').slice(1, 4).join(' ') : undefined;
+    log.error('a request failed', { kind, reason: describeError(error), at: stack });
+    return errno.EIO;
+  };
+  return (error) => {
+    try {
+      if (error instanceof OperationError || error instanceof VfsError) return errnoNamed(error.code);
+      if (error instanceof VolumeError) {
+        const number = errnoOfVolume(error.code);
+        return number === errno.EIO ? note(`VolumeError ${error.code}`, error) : number;
+      }
+      if (error instanceof Error && error.name === 'AbortError') return errno.EINTR;
+      return note(error instanceof Error ? error.name : typeof error, error);
+    } catch (failure) {
+      // A code that the types exclude: an error that was made by a cast.
+      return note(failure instanceof AssertionError ? 'unknown code' : 'unknown', error);
+    }
+  };
+}

@@ -1,0 +1,277 @@
+/**
+ * The filesystem in FUSE's words: what the kernel asks, answered by vfs, and what the kernel may keep for how long. Node ids are inode
+ * numbers. There are no file handles: `open` and `create` answer that none are needed, so the kernel opens files by itself, makes them
+ * with MKNOD and sends neither OPEN nor RELEASE (so O_TRUNC must come as SETATTR: no FUSE_ATOMIC_O_TRUNC).
+ *
+ * Everything that this machine changes passes the kernel, and what others change is invalidated here: so entries and attributes stay valid
+ * for long.
+ */
+import type { ByteString } from '../base/brand.js';
+import { type MaybePromise, andThen } from '../base/maybe-promise.js';
+import type {
+  AttributeReply,
+  Attributes,
+  ConnectionInfo,
+  DirentSink,
+  Entry,
+  FilesystemStatistics,
+  FuseOperations,
+  NodeId,
+  Notifier,
+  OpenReply,
+  RequestContext,
+  SetAttributes,
+} from '../fuse/operations.js';
+import { S_IFDIR, S_IFMT } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import type { InodeAttributes } from '../vfs/attributes.js';
+import type { Filesystem } from '../vfs/filesystem.js';
+import type { Removed } from '../vfs/naming.js';
+import { RENAME_EXCHANGE } from '../vfs/naming.js';
+import type { RemoteChange } from '../volume/volume.js';
+import { KnownInodes } from './known-inode.js';
+
+export interface CacheValidity {
+  /** How long the kernel may keep names (also absent ones) and attributes without asking, in milliseconds. */
+  readonly entryMs: number;
+  readonly attributesMs: number;
+}
+
+/** For a driver that can invalidate. */
+export const lastingValidity: CacheValidity = { entryMs: 86_400_000, attributesMs: 86_400_000 };
+/** For one that cannot. */
+export const briefValidity: CacheValidity = { entryMs: 1000, attributesMs: 1000 };
+
+const blockSize = 4096;
+/** Never used up: device ranges hold 2^40 inode numbers each. */
+const freeFiles = 2 ** 40;
+const tmpfileHandle: OpenReply = { handle: 0, keepCache: true };
+
+/** Node ids and inode numbers are the same numbers under two names; here, and only here, one becomes the other. */
+const inoOf = (nodeId: NodeId): Ino => nodeId as number as Ino;
+const nodeIdOf = (ino: Ino): NodeId => ino as number as NodeId;
+
+export class FuseFilesystem implements FuseOperations {
+  readonly #filesystem: Filesystem;
+  readonly #validity: CacheValidity;
+  readonly #known: KnownInodes;
+  readonly #absent: Entry;
+  #notifier: Notifier | undefined;
+
+  constructor(filesystem: Filesystem, validity: CacheValidity = lastingValidity) {
+    this.#filesystem = filesystem;
+    this.#validity = validity;
+    this.#known = new KnownInodes((parent, name) => this.#notifier?.invalidateEntry(parent, name));
+    this.#absent = { nodeId: 0, generation: 0, entryValidMs: validity.entryMs, attrValidMs: 0, attributes: undefined };
+  }
+
+  /** Once mounted: from here on the kernel is told what others change. */
+  attach(notifier: Notifier): void {
+    this.#notifier = notifier;
+  }
+
+  /** What another device changed: to be given to `volume.onRemoteChange`. */
+  invalidate(change: RemoteChange): void {
+    const notifier = this.#notifier;
+    if (notifier === undefined) return;
+    for (const { parent, name } of change.entries) notifier.invalidateEntry(nodeIdOf(parent), name);
+    for (const ino of change.inodes) {
+      const nodeId = nodeIdOf(ino);
+      // The kernel is asked only about what it knows; the root it knows always.
+      if (ino !== 1 && !this.#known.has(nodeId)) continue;
+      if (change.contents.has(ino)) {
+        notifier.invalidateInode(nodeId, 0, 0);
+        // Its size the kernel takes only with a new inode (writeback cache), so the old one has to go.
+        this.#known.drop(nodeId);
+      } else {
+        notifier.invalidateInode(nodeId, -1, 0);
+      }
+    }
+  }
+
+  init(_connection: ConnectionInfo): void {}
+
+  async destroy(): Promise<void> {
+    this.#notifier = undefined;
+    this.#known.clear();
+    await this.#filesystem.stop();
+  }
+
+  #entry(parent: NodeId, name: ByteString, attributes: InodeAttributes): Entry {
+    const nodeId = nodeIdOf(attributes.ino);
+    this.#known.refer(nodeId, parent, (attributes.mode & S_IFMT) === S_IFDIR ? '' : name);
+    return { nodeId, generation: attributes.generation, entryValidMs: this.#validity.entryMs, attrValidMs: this.#validity.attributesMs, attributes };
+  }
+
+  #attributes(attributes: Attributes): AttributeReply {
+    return { attrValidMs: this.#validity.attributesMs, attributes };
+  }
+
+  lookup(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<Entry> {
+    return andThen(this.#filesystem.lookup(inoOf(parent), name), (found) => (found === undefined ? this.#absent : this.#entry(parent, name, found)));
+  }
+
+  forget(nodeId: NodeId, nlookup: number): void {
+    if (this.#known.forget(nodeId, nlookup)) this.#filesystem.forget(inoOf(nodeId));
+  }
+
+  getattr(_context: RequestContext, nodeId: NodeId): MaybePromise<AttributeReply> {
+    return andThen(this.#filesystem.getattr(inoOf(nodeId)), (attributes) => this.#attributes(attributes));
+  }
+
+  setattr(_context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply> {
+    return andThen(this.#filesystem.setattr(inoOf(nodeId), change), (attributes) => this.#attributes(attributes));
+  }
+
+  readlink(_context: RequestContext, nodeId: NodeId): MaybePromise<ByteString> {
+    return this.#filesystem.readlink(inoOf(nodeId));
+  }
+
+  symlink(context: RequestContext, parent: NodeId, name: ByteString, target: ByteString): MaybePromise<Entry> {
+    return andThen(this.#filesystem.symlink(context, inoOf(parent), name, target), (made) => this.#entry(parent, name, made));
+  }
+
+  mknod(context: RequestContext, parent: NodeId, name: ByteString, mode: number, rdev: number): MaybePromise<Entry> {
+    return andThen(this.#filesystem.mknod(context, inoOf(parent), name, mode, rdev), (made) => this.#entry(parent, name, made));
+  }
+
+  mkdir(context: RequestContext, parent: NodeId, name: ByteString, mode: number): MaybePromise<Entry> {
+    return andThen(this.#filesystem.mkdir(context, inoOf(parent), name, mode), (made) => this.#entry(parent, name, made));
+  }
+
+  unlink(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void> {
+    return andThen(this.#filesystem.unlink(inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
+  }
+
+  rmdir(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void> {
+    return andThen(this.#filesystem.rmdir(inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
+  }
+
+  #removed(parent: NodeId, name: ByteString, { ino, orphaned }: Removed): void {
+    const nodeId = nodeIdOf(ino);
+    this.#known.removed(nodeId, parent, name);
+    // No FORGET will come for what the kernel does not know.
+    if (orphaned && !this.#known.has(nodeId)) this.#filesystem.forget(ino);
+  }
+
+  rename(_context: RequestContext, parent: NodeId, name: ByteString, newParent: NodeId, newName: ByteString, flags: number): MaybePromise<void> {
+    return andThen(this.#filesystem.rename(inoOf(parent), name, inoOf(newParent), newName, flags), ({ ino, other, orphaned }) => {
+      if (other !== undefined) {
+        if ((flags & RENAME_EXCHANGE) !== 0) this.#known.renamed(nodeIdOf(other), newParent, newName, parent, name);
+        else this.#removed(newParent, newName, { ino: other, orphaned });
+      }
+      this.#known.renamed(nodeIdOf(ino), parent, name, newParent, newName);
+    });
+  }
+
+  link(_context: RequestContext, nodeId: NodeId, newParent: NodeId, newName: ByteString): MaybePromise<Entry> {
+    return andThen(this.#filesystem.link(inoOf(nodeId), inoOf(newParent), newName), (linked) => this.#entry(newParent, newName, linked));
+  }
+
+  open(_context: RequestContext, _nodeId: NodeId, _flags: number): undefined {
+    return undefined;
+  }
+
+  create(_context: RequestContext, _parent: NodeId, _name: ByteString, _mode: number, _flags: number): undefined {
+    return undefined;
+  }
+
+  tmpfile(context: RequestContext, parent: NodeId, mode: number, _flags: number): MaybePromise<{ entry: Entry; open: OpenReply }> {
+    return andThen(this.#filesystem.tmpfile(context, inoOf(parent), mode), (made) => ({
+      entry: this.#entry(parent, '', made),
+      open: tmpfileHandle,
+    }));
+  }
+
+  read(context: RequestContext, nodeId: NodeId, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+    return this.#filesystem.read(context, inoOf(nodeId), offset, size);
+  }
+
+  write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
+    return this.#filesystem.write(context, inoOf(nodeId), offset, data, killSuidgid);
+  }
+
+  flush(_context: RequestContext, nodeId: NodeId): MaybePromise<void> {
+    return this.#filesystem.persist(inoOf(nodeId));
+  }
+
+  fsync(_context: RequestContext, _nodeId: NodeId, _dataOnly: boolean): Promise<void> {
+    return this.#filesystem.sync();
+  }
+
+  release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}
+
+  opendir(_context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply> {
+    // The kernel must not keep listings: cookies are one handle's, and it would resume a kept listing with another's.
+    return andThen(this.#filesystem.opendir(inoOf(nodeId)), (handle) => ({ handle }));
+  }
+
+  readdir(_context: RequestContext, nodeId: NodeId, handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void> {
+    if (!plus) return this.#filesystem.readdir(handle, cookie, false, (entry) => sink.add(entry.name, entry.ino, entry.mode, entry.cookie));
+    return this.#filesystem.readdir(handle, cookie, true, ({ name, ino, mode, cookie: at, attributes }) => {
+      if (attributes === undefined) return sink.add(name, ino, mode, at);
+      const entryNodeId = nodeIdOf(ino);
+      const { entryMs: entryValidMs, attributesMs: attrValidMs } = this.#validity;
+      const entry = { nodeId: entryNodeId, generation: attributes.generation, entryValidMs, attrValidMs, attributes };
+      if (!sink.add(name, ino, mode, at, entry)) return false;
+      // A lookup counts only if the kernel gets to see it.
+      this.#known.refer(entryNodeId, nodeId, (mode & S_IFMT) === S_IFDIR ? '' : name);
+      return true;
+    });
+  }
+
+  releasedir(_context: RequestContext, _nodeId: NodeId, handle: number): void {
+    this.#filesystem.closedir(handle);
+  }
+
+  fsyncdir(_context: RequestContext, _nodeId: NodeId, _dataOnly: boolean): Promise<void> {
+    return this.#filesystem.sync();
+  }
+
+  async statfs(_context: RequestContext, _nodeId: NodeId): Promise<FilesystemStatistics> {
+    const { totalBytes, freeBytes, files } = await this.#filesystem.statfs();
+    const bfree = Math.floor(freeBytes / blockSize);
+    return {
+      blocks: Math.ceil(totalBytes / blockSize),
+      bfree,
+      bavail: bfree,
+      files: files + freeFiles,
+      ffree: freeFiles,
+      bsize: blockSize,
+      frsize: blockSize,
+      namelen: 255,
+    };
+  }
+
+  getxattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<Uint8Array> {
+    return this.#filesystem.getxattr(inoOf(nodeId), name);
+  }
+
+  setxattr(_context: RequestContext, nodeId: NodeId, name: ByteString, value: Uint8Array, flags: number, killSgid: boolean): MaybePromise<void> {
+    return this.#filesystem.setxattr(inoOf(nodeId), name, value, flags, killSgid);
+  }
+
+  listxattr(context: RequestContext, nodeId: NodeId): MaybePromise<readonly ByteString[]> {
+    return this.#filesystem.listxattr(context, inoOf(nodeId));
+  }
+
+  removexattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<void> {
+    return this.#filesystem.removexattr(inoOf(nodeId), name);
+  }
+
+  fallocate(_context: RequestContext, nodeId: NodeId, offset: number, length: number, mode: number): MaybePromise<void> {
+    return this.#filesystem.allocate(inoOf(nodeId), offset, length, mode);
+  }
+
+  lseek(_context: RequestContext, nodeId: NodeId, offset: number, whence: number): MaybePromise<number> {
+    return this.#filesystem.seek(inoOf(nodeId), offset, whence);
+  }
+
+  copyFileRange(context: RequestContext, nodeId: NodeId, offset: number, toNodeId: NodeId, toOffset: number, length: number): Promise<number> {
+    return this.#filesystem.copyRange(context, inoOf(nodeId), offset, inoOf(toNodeId), toOffset, length);
+  }
+
+  syncfs(_context: RequestContext, _nodeId: NodeId): Promise<void> {
+    return this.#filesystem.sync();
+  }
+}

@@ -1,0 +1,47 @@
+/** What stat(2) shows of an inode (doc/semantics.md, "Attributes"). */
+import type { Timespec } from '../base/clock.js';
+import type { Inode } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+
+/** `size` in bytes, `blocks` in units of 512 bytes. */
+export interface InodeAttributes {
+  readonly ino: Ino;
+  readonly generation: number;
+  readonly size: number;
+  readonly blocks: number;
+  readonly atime: Timespec;
+  readonly mtime: Timespec;
+  readonly ctime: Timespec;
+  readonly btime: Timespec;
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly blksize: number;
+}
+
+/**
+ * What programs should read and write at a time: stdio, Python and cat allocate a buffer of this size for each open file, so it is not the
+ * chunk's 256 KiB, which cp uses anyway (its own minimum). Small enough to be harmless, large enough that calls do not dominate.
+ */
+export const preferredBlockSize = 131072;
+
+export function attributesOf(ino: Ino, inode: Inode): InodeAttributes {
+  return {
+    ino,
+    generation: inode.generation,
+    size: inode.size,
+    blocks: Math.ceil(inode.allocated / 512),
+    atime: inode.atime,
+    mtime: inode.mtime,
+    ctime: inode.ctime,
+    btime: inode.btime,
+    mode: inode.mode,
+    nlink: inode.nlink,
+    uid: inode.uid,
+    gid: inode.gid,
+    rdev: inode.rdev,
+    blksize: preferredBlockSize,
+  };
+}

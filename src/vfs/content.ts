@@ -1,0 +1,188 @@
+/**
+ * What files hold: read, write, fallocate, lseek, copy_file_range. Offsets and lengths in bytes. No handles: the kernel's reference to the
+ * inode is all that an open file is (doc/architecture.md, "No open").
+ */
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
+import { type Inode, isDirectory, isRegular } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import { OperationError, fileSizeMax } from '../volume/operation.js';
+import type { Volume } from '../volume/volume.js';
+import { type AccessTimePolicy, noteAccess } from './access-time.js';
+import { heldInode, mayChange, mayOverwrite, withoutSetId } from './protection.js';
+import { dropSetId } from './setattr.js';
+import { VfsError } from './vfs-error.js';
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_COLLAPSE_RANGE = 8;
+export const FALLOC_FL_ZERO_RANGE = 16;
+export const FALLOC_FL_INSERT_RANGE = 32;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+/** How much one step of a copy that cannot share chunks moves, and how much one clone operation covers. */
+const copyStep = 1 << 20;
+const cloneStep = 2 ** 30;
+
+function requireRegular(inode: Inode): void {
+  if (!isRegular(inode)) throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have content');
+}
+
+function regularInode(volume: Volume, ino: Ino): MaybePromise<Inode> {
+  return volume.read((view) => {
+    const inode = heldInode(volume, view, ino);
+    requireRegular(inode);
+    return inode;
+  });
+}
+
+/** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
+export function readFile(
+  volume: Volume,
+  policy: AccessTimePolicy,
+  ino: Ino,
+  offset: number,
+  size: number,
+  signal: AbortSignal | undefined,
+): MaybePromise<readonly Uint8Array[]> {
+  return andThen(regularInode(volume, ino), (inode) => {
+    noteAccess(volume, policy, ino, inode);
+    return volume.readContent(ino, offset, size, signal);
+  });
+}
+
+/** All of `data` or an error. `data` is copied before the first wait: it may change once this has returned. */
+export function writeFile(
+  volume: Volume,
+  ino: Ino,
+  offset: number,
+  data: Uint8Array,
+  dropsSetId: boolean,
+  signal: AbortSignal | undefined,
+): MaybePromise<void> {
+  if (offset + data.byteLength > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
+  const inode = regularInode(volume, ino);
+  if (!isPromise(inode)) return writeInto(volume, ino, inode, offset, data, dropsSetId, signal);
+  const kept = data.slice();
+  return inode.then((loaded) => writeInto(volume, ino, loaded, offset, kept, dropsSetId, signal));
+}
+
+function writeInto(
+  volume: Volume,
+  ino: Ino,
+  inode: Inode,
+  offset: number,
+  data: Uint8Array,
+  dropsSetId: boolean,
+  signal: AbortSignal | undefined,
+): MaybePromise<void> {
+  if (offset < inode.size) mayOverwrite(inode);
+  else mayChange(inode);
+  if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, volume.now(), signal);
+  const dropped = dropSetId(volume, ino);
+  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, volume.now(), signal);
+  const kept = data.slice();
+  return dropped.then(() => volume.writeContent(ino, offset, kept, volume.now(), signal));
+}
+
+/** `mode` of fallocate(2). EOPNOTSUPP for a combination that has no meaning here. */
+export function allocate(volume: Volume, ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {
+  if (offset < 0 || length <= 0) throw new VfsError('EINVAL', 'a range to allocate begins in the file and is not empty');
+  if (offset + length > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
+  const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  const known = kind === 0 || kind === FALLOC_FL_ZERO_RANGE || kind === FALLOC_FL_COLLAPSE_RANGE || kind === FALLOC_FL_INSERT_RANGE;
+  // Punching must keep the size (fallocate(2)); collapsing and inserting cannot.
+  const punches = mode === (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+  if (!punches && !(known && ((kind !== FALLOC_FL_COLLAPSE_RANGE && kind !== FALLOC_FL_INSERT_RANGE) || mode === kind))) {
+    throw new VfsError('EOPNOTSUPP', 'fallocate mode that is not offered');
+  }
+  return andThen(volume.sealContent(ino), () => {
+    const time = volume.now();
+    const stamp = volume.nextStamp();
+    return volume.transact((view) => {
+      const inode = heldInode(volume, view, ino);
+      if (!isRegular(inode)) throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'ENXIO', 'only regular files have content');
+      if (kind === 0) mayChange(inode);
+      else mayOverwrite(inode);
+      return { operation: { type: 'fallocate', ino, offset, length, mode, stamp, time }, result: undefined };
+    });
+  });
+}
+
+/** Where data or a hole begins. ENXIO at or past the end. */
+export function seekContent(volume: Volume, ino: Ino, offset: number, whence: number): MaybePromise<number> {
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new VfsError('EINVAL', 'only data and holes are sought here');
+  return andThen(volume.seek(ino, offset, whence === SEEK_DATA ? 'data' : 'hole'), (found) => {
+    if (found === undefined) throw new VfsError('ENXIO', 'past the end of the file');
+    return found;
+  });
+}
+
+/**
+ * Copies by sharing chunks, else byte for byte. Answers how much: less than `length` at the end of the source, or when the caller gave up
+ * after some was copied.
+ */
+export async function copyRange(
+  volume: Volume,
+  from: Ino,
+  fromOffset: number,
+  to: Ino,
+  toOffset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  if (toOffset + length > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
+  if (from === to && fromOffset < toOffset + length && toOffset < fromOffset + length) throw new VfsError('EINVAL', 'the ranges overlap');
+  const source = await regularInode(volume, from);
+  mayOverwrite(await regularInode(volume, to));
+  const wanted = Math.max(0, Math.min(length, source.size - fromOffset));
+  let copied = 0;
+  let shares = wanted > 0;
+  while (copied < wanted) {
+    if (signal?.aborted === true) {
+      if (copied > 0) break;
+      throw new VfsError('EINTR', 'the caller gave up');
+    }
+    const step = Math.min(wanted - copied, shares ? cloneStep : copyStep);
+    try {
+      if (shares) shares = await cloneStepOf(volume, from, fromOffset + copied, to, toOffset + copied, step);
+      const moved = shares ? step : await copyStepOf(volume, from, fromOffset + copied, to, toOffset + copied, Math.min(step, copyStep), signal);
+      // The source was cut short meanwhile.
+      if (moved === 0) break;
+      copied += moved;
+    } catch (error) {
+      // What was copied is told first; asking for the rest meets the same error again.
+      if (copied > 0) break;
+      throw error;
+    }
+  }
+  return copied;
+}
+
+/** False: these bytes cannot be shared. */
+async function cloneStepOf(volume: Volume, from: Ino, fromOffset: number, to: Ino, toOffset: number, length: number): Promise<boolean> {
+  await volume.sealContent(from);
+  await volume.sealContent(to);
+  try {
+    await volume.apply({ type: 'clone', from, fromOffset, to, toOffset, length, stamp: volume.nextStamp(), time: volume.now() });
+    return true;
+  } catch (error) {
+    if (error instanceof OperationError && error.code === 'EOPNOTSUPP') return false;
+    throw error;
+  }
+}
+
+async function copyStepOf(
+  volume: Volume,
+  from: Ino,
+  fromOffset: number,
+  to: Ino,
+  toOffset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  // The pieces are borrowed from caches that the write may change: a copy of our own.
+  const data = Buffer.concat(await volume.readContent(from, fromOffset, length, signal));
+  if (data.byteLength > 0) await volume.writeContent(to, toOffset, data, volume.now(), signal);
+  return data.byteLength;
+}

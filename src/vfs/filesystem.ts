@@ -1,0 +1,262 @@
+/**
+ * The filesystem as POSIX has it, over a volume: what daemon and WebDAV call. It knows inode numbers and names as bytes, neither FUSE nor
+ * the tree. Each family of calls has its file; what is kept between calls is here: open directories and removed files still in use. There
+ * is no table of inodes or open files: the volume answers from its tree (doc/architecture.md, "Filesystem").
+ *
+ * Fails with VfsError, OperationError or VolumeError. What is in memory is answered synchronously.
+ */
+import type { ByteString } from '../base/brand.js';
+import { type Log, silentLog } from '../base/log.js';
+import { type MaybePromise, andThen } from '../base/maybe-promise.js';
+import { S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
+import { latin1Slice } from '../base/bytes.js';
+import type { Ino } from '../meta/key.js';
+import type { Volume } from '../volume/volume.js';
+import { type AccessTimePolicy, noteAccess } from './access-time.js';
+import { type InodeAttributes, attributesOf } from './attributes.js';
+import type { Caller } from './caller.js';
+import { allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
+import { makeInode } from './creation.js';
+import { DirectoryHandle, type ListedEntry, dotCookie, dotDotCookie } from './directory-handle.js';
+import { getXattr, listXattrs, removeXattr, setXattr } from './extended-attribute.js';
+import { type Removed, type Renamed, link, rename, rmdir, unlink } from './naming.js';
+import { Orphans } from './orphans.js';
+import { heldDirectory, heldInode, inoNamed } from './protection.js';
+import { type AttributeChange, setAttributes } from './setattr.js';
+import { VfsError } from './vfs-error.js';
+
+/** Room at the place that takes the volume's data, in bytes; `undefined` where nobody can say. */
+export type SpaceProbe = () => Promise<{ readonly free: number; readonly total: number } | undefined>;
+
+export interface FilesystemOptions {
+  readonly accessTime?: AccessTimePolicy;
+  readonly space?: SpaceProbe;
+  readonly log?: Log;
+}
+
+/** `statvfs`, in bytes. */
+export interface SpaceStatistics {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly files: number;
+}
+
+/** An entry of a directory as readdir tells it. `attributes` if they were asked for; never for `.` and `..`. */
+export interface DirectoryEntry {
+  readonly name: ByteString;
+  readonly ino: Ino;
+  readonly mode: number;
+  /** Where a later readdir goes on after this entry. */
+  readonly cookie: number;
+  readonly attributes: InodeAttributes | undefined;
+}
+
+/** What df shows as free where nobody knows: 1 PiB, as other drives without a quota do. */
+const unknownFreeBytes = 2 ** 50;
+
+export class Filesystem {
+  readonly #volume: Volume;
+  readonly #accessTime: AccessTimePolicy;
+  readonly #space: SpaceProbe | undefined;
+  readonly #orphans: Orphans;
+  readonly #directories = new Map<number, DirectoryHandle>();
+  #nextHandle = 1;
+
+  constructor(volume: Volume, options: FilesystemOptions = {}) {
+    this.#volume = volume;
+    this.#accessTime = options.accessTime ?? 'relatime';
+    this.#space = options.space;
+    this.#orphans = new Orphans(volume, options.log ?? silentLog);
+  }
+
+  /** Frees what a crash left without a name. Once, before anything else is asked. Answers how many. */
+  start(): Promise<number> {
+    return this.#orphans.reclaimLeftovers();
+  }
+
+  /** Nobody refers to anything any more: frees removed files that were still in use. */
+  async stop(): Promise<void> {
+    this.#directories.clear();
+    this.#orphans.releaseAll();
+    await this.#orphans.settled();
+  }
+
+  /** Undefined: there is no such name. */
+  lookup(parent: Ino, name: ByteString): MaybePromise<InodeAttributes | undefined> {
+    return this.#volume.read((view) => {
+      const ino = inoNamed(view, parent, name);
+      if (ino === undefined) {
+        // A name is absent only where the directory is there.
+        heldDirectory(this.#volume, view, parent);
+        return undefined;
+      }
+      return attributesOf(ino, heldInode(this.#volume, view, ino));
+    });
+  }
+
+  getattr(ino: Ino): MaybePromise<InodeAttributes> {
+    return this.#volume.read((view) => attributesOf(ino, heldInode(this.#volume, view, ino)));
+  }
+
+  setattr(ino: Ino, change: AttributeChange): MaybePromise<InodeAttributes> {
+    return andThen(setAttributes(this.#volume, ino, change), () => this.getattr(ino));
+  }
+
+  readlink(ino: Ino): MaybePromise<ByteString> {
+    return this.#volume.read((view) => {
+      const inode = heldInode(this.#volume, view, ino);
+      if ((inode.mode & S_IFMT) !== S_IFLNK) throw new VfsError('EINVAL', 'not a link');
+      return latin1Slice(inode.inline, 0, inode.inline.byteLength);
+    });
+  }
+
+  mknod(caller: Caller, parent: Ino, name: ByteString, mode: number, rdev: number): MaybePromise<InodeAttributes> {
+    return this.#made(makeInode(this.#volume, caller, parent, name, mode, rdev, undefined));
+  }
+
+  mkdir(caller: Caller, parent: Ino, name: ByteString, mode: number): MaybePromise<InodeAttributes> {
+    return this.#made(makeInode(this.#volume, caller, parent, name, S_IFDIR | (mode & ~S_IFMT), 0, undefined));
+  }
+
+  symlink(caller: Caller, parent: Ino, name: ByteString, target: ByteString): MaybePromise<InodeAttributes> {
+    return this.#made(makeInode(this.#volume, caller, parent, name, S_IFLNK | 0o777, 0, target));
+  }
+
+  /** An inode without a name; it is freed by {@link forget} unless it was linked before. */
+  tmpfile(caller: Caller, parent: Ino, mode: number): MaybePromise<InodeAttributes> {
+    return andThen(makeInode(this.#volume, caller, parent, undefined, mode, 0, undefined), (ino) => {
+      this.#orphans.add(ino);
+      return this.getattr(ino);
+    });
+  }
+
+  #made(ino: MaybePromise<Ino>): MaybePromise<InodeAttributes> {
+    return andThen(ino, (made) => this.getattr(made));
+  }
+
+  link(ino: Ino, newParent: Ino, newName: ByteString): MaybePromise<InodeAttributes> {
+    return andThen(link(this.#volume, ino, newParent, newName), () => {
+      this.#orphans.remove(ino);
+      return this.getattr(ino);
+    });
+  }
+
+  unlink(parent: Ino, name: ByteString): MaybePromise<Removed> {
+    return andThen(unlink(this.#volume, parent, name), (removed) => this.#noteRemoved(removed));
+  }
+
+  rmdir(parent: Ino, name: ByteString): MaybePromise<Removed> {
+    return andThen(rmdir(this.#volume, parent, name), (removed) => this.#noteRemoved(removed));
+  }
+
+  #noteRemoved(removed: Removed): Removed {
+    if (removed.orphaned) this.#orphans.add(removed.ino);
+    return removed;
+  }
+
+  rename(parent: Ino, name: ByteString, newParent: Ino, newName: ByteString, flags: number): MaybePromise<Renamed> {
+    return andThen(rename(this.#volume, parent, name, newParent, newName, flags), (renamed) => {
+      if (renamed.orphaned && renamed.other !== undefined) this.#orphans.add(renamed.other);
+      return renamed;
+    });
+  }
+
+  /** Nobody refers to the inode any more: if it has no name, it is freed. */
+  forget(ino: Ino): void {
+    this.#orphans.release(ino);
+  }
+
+  /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
+  read(caller: Caller, ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+    return readFile(this.#volume, this.#accessTime, ino, offset, size, caller.signal);
+  }
+
+  /** All of `data`, which is copied before the first wait. */
+  write(caller: Caller, ino: Ino, offset: number, data: Uint8Array, dropsSetId: boolean): MaybePromise<void> {
+    return writeFile(this.#volume, ino, offset, data, dropsSetId, caller.signal);
+  }
+
+  /** What was written survives the death of this process from here on. */
+  persist(ino: Ino): MaybePromise<void> {
+    return this.#volume.persistContent(ino);
+  }
+
+  /** Everything that was answered survives power loss. */
+  sync(): Promise<void> {
+    return this.#volume.sync();
+  }
+
+  allocate(ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {
+    return allocate(this.#volume, ino, offset, length, mode);
+  }
+
+  seek(ino: Ino, offset: number, whence: number): MaybePromise<number> {
+    return seekContent(this.#volume, ino, offset, whence);
+  }
+
+  copyRange(caller: Caller, from: Ino, fromOffset: number, to: Ino, toOffset: number, length: number): Promise<number> {
+    return copyRange(this.#volume, from, fromOffset, to, toOffset, length, caller.signal);
+  }
+
+  /** Answers a handle for {@link readdir}. */
+  opendir(ino: Ino): MaybePromise<number> {
+    const checked = this.#volume.read((view) => {
+      heldDirectory(this.#volume, view, ino);
+    });
+    return andThen(checked, () => {
+      const handle = this.#nextHandle++;
+      this.#directories.set(handle, new DirectoryHandle(this.#volume, ino));
+      return handle;
+    });
+  }
+
+  closedir(handle: number): void {
+    this.#directories.delete(handle);
+  }
+
+  /**
+   * Gives the entries after `cookie` (0: from the start, with `.` and `..`) to `take` until it answers false, which says that the entry did
+   * not fit. `.` and `..` come without attributes.
+   */
+  readdir(handle: number, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
+    const directory = this.#directories.get(handle);
+    if (directory === undefined) throw new VfsError('EBADF', 'not an open directory');
+    const { ino } = directory;
+    const takeListed = ({ dirent, inode }: ListedEntry, at: number): boolean =>
+      take({ name: dirent.name, ino: dirent.ino, mode: dirent.type, cookie: at, attributes: inode && attributesOf(dirent.ino, inode) });
+    if (cookie >= dotDotCookie) return directory.list(cookie, withAttributes, takeListed);
+    const inode = this.#volume.read((view) => heldDirectory(this.#volume, view, ino));
+    return andThen(inode, (own) => {
+      if (cookie < dotCookie) noteAccess(this.#volume, this.#accessTime, ino, own);
+      if (cookie < dotCookie && !take({ name: '.', ino, mode: S_IFDIR, cookie: dotCookie, attributes: undefined })) return undefined;
+      const parent = own.parent === 0 ? ino : own.parent;
+      if (!take({ name: '..', ino: parent, mode: S_IFDIR, cookie: dotDotCookie, attributes: undefined })) return undefined;
+      return directory.list(dotDotCookie, withAttributes, takeListed);
+    });
+  }
+
+  getxattr(ino: Ino, name: ByteString): MaybePromise<Uint8Array> {
+    return getXattr(this.#volume, ino, name);
+  }
+
+  /** `value` is copied. */
+  setxattr(ino: Ino, name: ByteString, value: Uint8Array, flags: number, dropsSetgid: boolean): MaybePromise<void> {
+    return setXattr(this.#volume, ino, name, value, flags, dropsSetgid);
+  }
+
+  listxattr(caller: Caller, ino: Ino): MaybePromise<readonly ByteString[]> {
+    return listXattrs(this.#volume, caller, ino);
+  }
+
+  removexattr(ino: Ino, name: ByteString): MaybePromise<void> {
+    return removeXattr(this.#volume, ino, name);
+  }
+
+  async statfs(): Promise<SpaceStatistics> {
+    const { files, bytes } = this.#volume.statistics();
+    const space = await this.#space?.();
+    const freeBytes = space?.free ?? unknownFreeBytes;
+    // What others keep in the same place is neither ours nor free: the total is what this volume could come to.
+    return { totalBytes: bytes + freeBytes, freeBytes, files };
+  }
+}

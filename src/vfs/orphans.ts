@@ -1,0 +1,79 @@
+/**
+ * Inodes without a name that someone may still use: an open file that was removed, an O_TMPFILE. Each is freed when the kernel has let go of
+ * it, and after a crash at the next start, since then nobody can hold it (doc/semantics.md, "Removed files").
+ */
+import { type Log, describeError } from '../base/log.js';
+import { isPromise } from '../base/maybe-promise.js';
+import { ByteReader } from '../base/bytes.js';
+import { type Ino, decodeKey, orphanEnd, orphanStart } from '../meta/key.js';
+import type { Volume } from '../volume/volume.js';
+
+export class Orphans {
+  readonly #volume: Volume;
+  readonly #log: Log;
+  readonly #inos = new Set<Ino>();
+  readonly #reclaiming = new Set<Promise<void>>();
+
+  constructor(volume: Volume, log: Log) {
+    this.#volume = volume;
+    this.#log = log;
+  }
+
+  get count(): number {
+    return this.#inos.size;
+  }
+
+  add(ino: Ino): void {
+    this.#inos.add(ino);
+  }
+
+  /** It has a name again. */
+  remove(ino: Ino): void {
+    this.#inos.delete(ino);
+  }
+
+  releaseAll(): void {
+    for (const ino of this.#inos) this.release(ino);
+  }
+
+  /** Nobody refers to the inode any more: frees it if it is an orphan. Does not fail: what is not freed now is at the next start. */
+  release(ino: Ino): void {
+    if (!this.#inos.delete(ino)) return;
+    try {
+      const applied = this.#volume.apply({ type: 'reclaim', ino });
+      if (isPromise(applied)) this.#track(applied);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #track(applied: Promise<void>): void {
+    const done = applied.catch((error: unknown) => this.#failed(error)).finally(() => this.#reclaiming.delete(done));
+    this.#reclaiming.add(done);
+  }
+
+  #failed(error: unknown): void {
+    this.#log.warn('a removed file is freed only at the next start', { reason: describeError(error) });
+  }
+
+  /** Frees what this device left behind. Before the first request of the kernel. */
+  async reclaimLeftovers(): Promise<number> {
+    if (this.#volume.readOnly) return 0;
+    const own = this.#volume.nextStamp().deviceIndex;
+    const left = await this.#volume.read((view) => {
+      const inos: Ino[] = [];
+      for (const [key, value] of view.scan(orphanStart, orphanEnd)) {
+        const decoded = decodeKey(key);
+        if (decoded.type === 'orphan' && new ByteReader(value).varint() === own) inos.push(decoded.ino);
+      }
+      return inos;
+    });
+    for (const ino of left) await this.#volume.apply({ type: 'reclaim', ino });
+    return left.length;
+  }
+
+  /** When all that was released is freed. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#reclaiming);
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * What an inode forbids or loses whoever asks: the immutable and append-only flags (chattr(1)), and the set-id bits that go when
+ * content or owner changes. Permission bits and ACLs are not here: the kernel checks them.
+ */
+import type { ByteString } from '../base/brand.js';
+import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, isDirectory } from '../meta/inode.js';
+import type { Ino } from '../meta/key.js';
+import { lookup } from '../volume/inode-view.js';
+import type { ReadView } from '../volume/view.js';
+import type { Volume } from '../volume/volume.js';
+import { VfsError } from './vfs-error.js';
+
+export const S_ISUID = 0o4000;
+export const S_ISGID = 0o2000;
+const S_IXGRP = 0o0010;
+
+/** The inode that the kernel holds a reference to. ESTALE: another device removed it. */
+export function heldInode(volume: Volume, view: ReadView, ino: Ino): Inode {
+  const inode = volume.inode(view, ino);
+  if (inode === undefined) throw new VfsError('ESTALE', 'the inode is gone');
+  return inode;
+}
+
+/** A directory that names are to be looked up or changed in. */
+export function heldDirectory(volume: Volume, view: ReadView, ino: Ino): Inode {
+  const inode = heldInode(volume, view, ino);
+  if (!isDirectory(inode)) throw new VfsError('ENOTDIR', 'not a directory');
+  return inode;
+}
+
+/** What the name stands for in the directory, or `undefined`. */
+export function inoNamed(view: ReadView, parent: Ino, name: ByteString): Ino | undefined {
+  if (name.length > 255) throw new VfsError('ENAMETOOLONG', 'a name has at most 255 bytes');
+  return lookup(view, parent, name)?.ino;
+}
+
+/** Refuses to add a name to an immutable directory. An append-only one takes new names. */
+export function mayAddName(directory: Inode): void {
+  if ((directory.flags & FS_IMMUTABLE_FL) !== 0) throw new VfsError('EPERM', 'the directory is immutable');
+}
+
+/** Refuses to take a name from the directory, or to take `inode`'s. */
+export function mayRemoveName(directory: Inode, inode: Inode): void {
+  if (((directory.flags | inode.flags) & (FS_IMMUTABLE_FL | FS_APPEND_FL)) !== 0) throw new VfsError('EPERM', 'immutable or append-only');
+}
+
+/** Refuses any change of an immutable inode. */
+export function mayChange(inode: Inode): void {
+  if ((inode.flags & FS_IMMUTABLE_FL) !== 0) throw new VfsError('EPERM', 'the inode is immutable');
+}
+
+/** Refuses a change of what an append-only or immutable inode already has. */
+export function mayOverwrite(inode: Inode): void {
+  if ((inode.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) !== 0) throw new VfsError('EPERM', 'immutable or append-only');
+}
+
+/** `mode` without set-user-id, and without set-group-id where the group may execute (without, the bit means something else). */
+export function withoutSetId(mode: number): number {
+  const kept = mode & ~S_ISUID;
+  return (mode & S_IXGRP) === 0 ? kept : kept & ~S_ISGID;
+}

@@ -1,0 +1,91 @@
+/**
+ * chmod, chown, truncate, utimensat, and what goes with them: set-id bits that are lost, an access ACL that must follow the mode. The
+ * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2).
+ */
+import type { Timespec } from '../base/clock.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
+import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, S_IFMT, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
+import { type Ino, xattrKey } from '../meta/key.js';
+import { type Operation, type SetattrOperation, fileSizeMax } from '../volume/operation.js';
+import type { ReadView } from '../volume/view.js';
+import type { Volume } from '../volume/volume.js';
+import { accessAclName, aclAfterChmod, decodeAcl, encodeAcl } from './acl.js';
+import { heldInode, withoutSetId } from './protection.js';
+import { VfsError } from './vfs-error.js';
+
+/** Only what is to change is present. */
+export interface AttributeChange {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly atime?: Timespec | 'now';
+  readonly mtime?: Timespec | 'now';
+  readonly ctime?: Timespec;
+  readonly killSuidgid?: boolean;
+}
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
+function mayApply(inode: Inode, change: AttributeChange): void {
+  const { flags } = inode;
+  if ((flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) === 0) return;
+  const onlyNow = change.atime !== undefined && typeof change.atime !== 'string' ? false : change.mtime === undefined || change.mtime === 'now';
+  const others = change.mode !== undefined || change.uid !== undefined || change.gid !== undefined || change.size !== undefined;
+  // An append-only file may be touched, nothing else.
+  if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !onlyNow) throw new VfsError('EPERM', 'immutable or append-only');
+}
+
+function newMode(inode: Inode, change: AttributeChange): number | undefined {
+  const chowned = (change.uid !== undefined || change.gid !== undefined) && !isDirectory(inode);
+  const type = inode.mode & S_IFMT;
+  let permissions = (change.mode ?? inode.mode) & 0o7777;
+  // A mode given together with an owner is what the caller wants after the change.
+  if (change.killSuidgid === true || (chowned && change.mode === undefined)) permissions = withoutSetId(permissions);
+  return permissions === (inode.mode & 0o7777) && change.mode === undefined ? undefined : type | permissions;
+}
+
+/** Applies the change. ESTALE, EPERM, EISDIR, EINVAL, EFBIG. */
+export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange): MaybePromise<void> {
+  const time = volume.now();
+  if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
+  const stamp = change.size === undefined ? undefined : volume.nextStamp();
+  const applied = volume.transact<Operation | undefined>((view) => {
+    const inode = heldInode(volume, view, ino);
+    mayApply(inode, change);
+    if (change.size !== undefined && !isRegular(inode))
+      throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have a size to set');
+    if (change.mode !== undefined && isSymlink(inode)) throw new VfsError('EOPNOTSUPP', 'a link has no permissions of its own');
+    const mode = newMode(inode, change);
+    const operation: Writable<SetattrOperation> = { type: 'setattr', ino, time };
+    let plain = false;
+    if (change.uid !== undefined) plain = ((operation.uid = change.uid), true);
+    if (change.gid !== undefined) plain = ((operation.gid = change.gid), true);
+    if (stamp !== undefined) plain = ((operation.size = change.size), (operation.stamp = stamp), true);
+    if (change.atime !== undefined) plain = ((operation.atime = change.atime === 'now' ? time : change.atime), true);
+    if (change.mtime !== undefined) plain = ((operation.mtime = change.mtime === 'now' ? time : change.mtime), true);
+    if (change.ctime !== undefined) plain = ((operation.ctime = change.ctime), true);
+    // A mode that an access ACL shows changes together with the ACL, in one operation of its own; the rest, rarely there, comes after it.
+    const aclOperation = mode === undefined ? undefined : changedAcl(view, ino, mode, time);
+    if (aclOperation !== undefined) return { operation: aclOperation, result: plain ? operation : undefined };
+    if (mode !== undefined) operation.mode = mode;
+    return { operation: plain || mode !== undefined ? operation : undefined, result: undefined };
+  });
+  return andThen(applied, (rest) => (rest === undefined ? undefined : volume.apply(rest)));
+}
+
+function changedAcl(view: ReadView, ino: Ino, mode: number, time: Timespec): Operation | undefined {
+  const value = view.get(xattrKey(ino, accessAclName));
+  if (value === undefined) return undefined;
+  return { type: 'setxattr', ino, name: accessAclName, value: encodeAcl(aclAfterChmod(decodeAcl(value), mode)), flags: 0, mode, time };
+}
+
+/** Drops the set-id bits, if there are any: content was changed by someone without CAP_FSETID. */
+export function dropSetId(volume: Volume, ino: Ino): MaybePromise<void> {
+  const time = volume.now();
+  return volume.transact((view) => {
+    const inode = heldInode(volume, view, ino);
+    const mode = withoutSetId(inode.mode);
+    return { operation: mode === inode.mode ? undefined : { type: 'setattr', ino, mode, time }, result: undefined };
+  });
+}
