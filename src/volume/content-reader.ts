@@ -2,23 +2,17 @@
  * File content for readers: dirty segments over extents over holes, as borrowed pieces. A read's plan is one synchronous query, so
  * it shows one instant; only chunks that are not in memory are awaited. Sequential readers get their next chunks fetched ahead.
  */
-import type { Plaintext } from '../base/brand.js';
 import { type MaybePromise, andThen, isPromise } from '../base/maybe-promise.js';
 import { type DataExtent, sliceExtent } from '../meta/extent.js';
 import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import type { PackId } from '../pack/pack-id.js';
+import type { PackSource } from '../pack/pack-source.js';
 import type { ContentWriter } from './content-writer.js';
-import { extentsIn, readInode } from './inode-view.js';
+import { scanExtents, readInode } from './inode-view.js';
 import type { ReadView } from './view.js';
 
 /** Where opened chunks come from. */
-export interface ChunkSource {
-  /** The chunk's plaintext, borrowed. At once when it is in memory. */
-  readChunk(pack: PackId, offset: number, sealedLength: number, plainLength: number): MaybePromise<Plaintext>;
-  /** Starts fetching what is not in memory; failures are left to the read that needs the chunk. */
-  prefetch(pack: PackId, chunks: readonly { readonly offset: number; readonly sealedLength: number; readonly plainLength: number }[]): void;
-}
+export type ChunkSource = Pick<PackSource, 'readRun' | 'prefetchRun'>;
 
 type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
 
@@ -63,7 +57,7 @@ export class ContentReader {
     return andThen(plan, (planned) => {
       if (!planned) return undefined;
       const resolved = this.#resolve(planned.pieces);
-      for (const extent of planned.beyond) this.#chunks.prefetch(extent.pack, chunkPlaces(extent));
+      for (const extent of planned.beyond) this.#chunks.prefetchRun(extent, 0, extent.chunks.length - 1);
       return resolved;
     });
   }
@@ -108,35 +102,33 @@ export class ContentReader {
   }
 
   #resolve(pieces: readonly Piece[]): MaybePromise<readonly Uint8Array[]> {
-    const parts: MaybePromise<Uint8Array>[] = [];
     let waits = false;
-    for (const piece of pieces) {
-      if (piece instanceof Uint8Array) {
-        parts.push(piece);
-        continue;
-      }
-      const { extent } = piece;
-      let plainAt = -extent.skip;
-      let packAt = extent.packOffset;
-      for (const chunk of extent.chunks) {
-        const from = Math.max(piece.from, plainAt);
-        const to = Math.min(piece.to, plainAt + chunk.plainLength);
-        if (from < to) {
-          const start = from - plainAt;
-          const end = to - plainAt;
-          const part = andThen(
-            this.#chunks.readChunk(extent.pack, packAt, chunk.sealedLength, chunk.plainLength),
-            (plain): Uint8Array => plain.subarray(start, end),
-          );
-          waits ||= isPromise(part);
-          parts.push(part);
-        }
-        plainAt += chunk.plainLength;
-        packAt += chunk.sealedLength;
-        if (plainAt >= piece.to) break;
-      }
-    }
-    return waits ? Promise.all(parts) : (parts as Uint8Array[]);
+    const parts = pieces.map((piece) => {
+      if (piece instanceof Uint8Array) return piece;
+      const part = this.#resolveExtent(piece.extent, piece.from, piece.to);
+      waits ||= isPromise(part);
+      return part;
+    });
+    return waits ? Promise.all(parts).then((resolved) => resolved.flat()) : (parts as (Uint8Array | Uint8Array[])[]).flat();
+  }
+
+  /** Bytes `from` to `to` of what the extent covers. */
+  #resolveExtent(extent: DataExtent, from: number, to: number): MaybePromise<Uint8Array[]> {
+    const runFrom = extent.skip + from;
+    const runTo = extent.skip + to;
+    let first = 0;
+    let firstAt = 0;
+    while (firstAt + extent.chunks[first].plainLength <= runFrom) firstAt += extent.chunks[first++].plainLength;
+    let last = first;
+    for (let end = firstAt + extent.chunks[first].plainLength; end < runTo; end += extent.chunks[last].plainLength) last++;
+    return andThen(this.#chunks.readRun(extent, first, last), (chunks) => {
+      let at = firstAt;
+      return chunks.map((chunk) => {
+        const part = chunk.subarray(Math.max(0, runFrom - at), Math.min(chunk.byteLength, runTo - at));
+        at += chunk.byteLength;
+        return part;
+      });
+    });
   }
 }
 
@@ -150,7 +142,7 @@ function planStored(view: ReadView, ino: Ino, stored: Inode, from: number, to: n
       at = end;
     }
   } else {
-    for (const { offset, extent } of extentsIn(view, ino, from, to)) {
+    for (const { offset, extent } of scanExtents(view, ino, from, to)) {
       const start = Math.max(offset, from);
       const end = Math.min(offset + extent.length, to);
       if (at < start) pushZeros(pieces, start - at);
@@ -169,7 +161,7 @@ function pushZeros(pieces: Piece[], count: number): void {
 function plannedAhead(view: ReadView, ino: Ino, from: number, to: number): DataExtent[] {
   const ahead: DataExtent[] = [];
   if (from >= to) return ahead;
-  for (const { offset, extent } of extentsIn(view, ino, from, to)) {
+  for (const { offset, extent } of scanExtents(view, ino, from, to)) {
     if (extent.kind !== 'data') continue;
     ahead.push(sliceData(extent, Math.max(0, from - offset), Math.min(extent.length, to - offset)));
   }
@@ -179,13 +171,4 @@ function plannedAhead(view: ReadView, ino: Ino, from: number, to: number): DataE
 function sliceData(extent: DataExtent, from: number, to: number): DataExtent {
   const sliced = sliceExtent(extent, from, to);
   return sliced.kind === 'data' ? sliced : extent;
-}
-
-function chunkPlaces(extent: DataExtent): { offset: number; sealedLength: number; plainLength: number }[] {
-  let offset = extent.packOffset;
-  return extent.chunks.map((chunk) => {
-    const place = { offset, sealedLength: chunk.sealedLength, plainLength: chunk.plainLength };
-    offset += chunk.sealedLength;
-    return place;
-  });
 }

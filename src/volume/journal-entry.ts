@@ -1,0 +1,100 @@
+/**
+ * What the volume writes into its journal (doc/format.md, "Journal segment"). The journal itself keeps entries as bytes.
+ *
+ * | type | fields |
+ * | --- | --- |
+ * | 1 operation | serial u53, then the operation as in `operation-codec.ts` |
+ * | 2 dirty data | ino u53, version u53, offset u53, u8 0/1 with mtime (seconds i53, nanoseconds u32), bytes to the end |
+ * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed operation serial u53 |
+ *
+ * A base entry says on what commit the operations after it were executed, and how to load that state: replay lives through the same
+ * bases in the same order as the first life did (doc/concurrency.md, "Replay").
+ */
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import type { Timespec } from '../base/clock.js';
+import type { Ino } from '../meta/key.js';
+import { type PageReference, readPageReference, writePageReference } from '../pack/page-reference.js';
+import type { Operation } from './operation.js';
+import { decodeOperation, encodeOperation } from './operation-codec.js';
+
+export interface OperationEntry {
+  readonly type: 'operation';
+  /** Counts this device's operations from 1. */
+  readonly serial: number;
+  readonly operation: Operation;
+}
+
+export interface DirtyEntry {
+  readonly type: 'dirty';
+  readonly ino: Ino;
+  readonly version: number;
+  readonly offset: number;
+  readonly mtime: Timespec | undefined;
+  readonly bytes: Uint8Array;
+}
+
+export interface BaseEntry {
+  readonly type: 'base';
+  readonly sequence: number;
+  readonly hash: Uint8Array;
+  /** The tree at `root` holds all commits up to this one. */
+  readonly covers: number;
+  readonly root: PageReference | undefined;
+  /** This device's operations up to here are in commits up to `sequence`. */
+  readonly committedSerial: number;
+}
+
+export type JournalEntry = OperationEntry | DirtyEntry | BaseEntry;
+
+export function encodeOperationEntry(serial: number, operation: Operation): Uint8Array {
+  return new ByteWriter(160).u8(1).u53(serial).bytes(encodeOperation(operation)).finish();
+}
+
+/** In two parts, so that content is not copied. */
+export function encodeDirtyEntry(entry: Omit<DirtyEntry, 'type'>): readonly Uint8Array[] {
+  const head = new ByteWriter(48).u8(2).u53(entry.ino).u53(entry.version).u53(entry.offset);
+  if (entry.mtime) head.u8(1).i53(entry.mtime.sec).u32(entry.mtime.nsec);
+  else head.u8(0);
+  return [head.finish(), entry.bytes];
+}
+
+export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
+  const writer = new ByteWriter(128).u8(3).u53(entry.sequence).bytes(entry.hash).u53(entry.covers);
+  if (entry.root) writePageReference(writer.u8(1), entry.root);
+  else writer.u8(0);
+  return writer.u53(entry.committedSerial).finish();
+}
+
+/** Strict; throws MalformedBytesError. Shares memory with `bytes`. */
+export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
+  const reader = new ByteReader(bytes);
+  const type = reader.u8();
+  switch (type) {
+    case 1:
+      return { type: 'operation', serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.remaining)) };
+    case 2: {
+      const ino = reader.u53() as Ino;
+      const version = reader.u53();
+      const offset = reader.u53();
+      const mtime = readFlag(reader) ? { sec: reader.i53(), nsec: reader.u32() } : undefined;
+      return { type: 'dirty', ino, version, offset, mtime, bytes: reader.bytes(reader.remaining) };
+    }
+    case 3: {
+      const sequence = reader.u53();
+      const hash = new Uint8Array(reader.bytes(32));
+      const covers = reader.u53();
+      const root = readFlag(reader) ? readPageReference(reader) : undefined;
+      const committedSerial = reader.u53();
+      reader.end();
+      return { type: 'base', sequence, hash, covers, root, committedSerial };
+    }
+    default:
+      throw new MalformedBytesError('journal entry of an unknown type');
+  }
+}
+
+function readFlag(reader: ByteReader): boolean {
+  const flag = reader.u8();
+  if (flag > 1) throw new MalformedBytesError('a flag is 0 or 1');
+  return flag === 1;
+}

@@ -1,0 +1,212 @@
+/**
+ * Packs on this device that the store does not have yet: the ones being filled, and the ones waiting for upload. A pack goes
+ * filling -> finished -> in the store, and stays readable all the way (doc/concurrency.md, "Staging").
+ * It does not know what refers to the packs: the committer uploads everything that stands here before the commit that needs it.
+ */
+import type { Plaintext } from '../base/brand.js';
+import { Limiter } from '../base/limiter.js';
+import type { Random } from '../base/random.js';
+import { type Disk, diskErrorCode } from '../disk/disk.js';
+import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
+import type { PackKeys } from '../pack/pack-keys.js';
+import { type PackItem, PackWriter, type RunPlace } from '../pack/pack-writer.js';
+import type { PageReference } from '../pack/page-reference.js';
+import type { ObjectStore } from '../store/object-store.js';
+
+export interface StagingOptions {
+  readonly disk: Disk;
+  /** Exists; holds nothing but staging packs. */
+  readonly directory: string;
+  readonly keys: PackKeys;
+  readonly store: ObjectStore;
+  readonly random: Random;
+  /** The map that readers look into. */
+  readonly registry: Map<PackId, PackWriter>;
+  /** Takes over the file of a pack that is in the store now (the disk cache), or answers false: then it is removed. */
+  readonly adopt: (id: PackId, path: string) => Promise<boolean>;
+}
+
+/** A pack is closed at this size; a run that was begun in it still fits behind. */
+const packBytesTarget = 16 * 1024 * 1024;
+const uploadsMax = 4;
+
+interface Filling {
+  readonly writer: Promise<PackWriter>;
+  /** Appends under way: the pack is not finished before they are in. */
+  readonly appends: Set<Promise<unknown>>;
+  bytes: number;
+}
+
+export class Staging {
+  readonly #options: StagingOptions;
+  readonly #uploads = new Limiter(uploadsMax);
+  /** Chunks and pages never share a pack: pages are read by everybody at once, chunks by the few who want that file. */
+  #chunks: Filling | undefined;
+  #pages: Filling | undefined;
+  /** Closed packs, until they are in the store: by id, the upload that runs, if one does. */
+  readonly #closed = new Map<PackId, { writer: PackWriter; upload: Promise<void> | undefined }>();
+  readonly #closing = new Set<Promise<void>>();
+  #uploadedBytes = 0;
+
+  constructor(options: StagingOptions) {
+    this.#options = options;
+  }
+
+  /** Sealed bytes that the store does not have yet. */
+  get bytes(): number {
+    let total = (this.#chunks?.bytes ?? 0) + (this.#pages?.bytes ?? 0);
+    for (const { writer } of this.#closed.values()) total += writer.size;
+    return total;
+  }
+
+  /** Sealed bytes put into the store since this volume was opened. */
+  get uploadedBytes(): number {
+    return this.#uploadedBytes;
+  }
+
+  async appendRun(chunks: readonly Plaintext[]): Promise<RunPlace> {
+    this.#chunks ??= this.#begin();
+    const filling = this.#chunks;
+    return this.#append(filling, (writer) => writer.appendRun(chunks));
+  }
+
+  async appendPage(page: Plaintext): Promise<PageReference> {
+    this.#pages ??= this.#begin();
+    const filling = this.#pages;
+    return this.#append(filling, (writer) => writer.appendPage(page));
+  }
+
+  /** What was appended until now survives power loss. */
+  async sync(): Promise<void> {
+    const writers = await Promise.all([this.#chunks, this.#pages].map((filling) => filling?.writer));
+    await Promise.all([...writers.map((writer) => writer?.sync()), ...[...this.#closed.values()].map(({ writer }) => writer.sync())]);
+  }
+
+  /** Everything appended until now goes into the store; rejects with the first StoreError or PackError, and can be called again. */
+  async upload(signal?: AbortSignal): Promise<void> {
+    if (this.#chunks) this.#close(this.#chunks);
+    if (this.#pages) this.#close(this.#pages);
+    await Promise.all(this.#closing);
+    await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id, signal)));
+  }
+
+  /** After a crash: a pack that the journal refers to, whose file may be there. False: it is not (so it reached the store). */
+  async resume(id: PackId, items: readonly PackItem[]): Promise<boolean> {
+    const path = this.#path(id);
+    const { disk, keys } = this.#options;
+    try {
+      await disk.stat(path);
+    } catch (error) {
+      if (diskErrorCode(error) === 'ENOENT') return false;
+      throw error;
+    }
+    const writer = await PackWriter.resume({ disk, path, id, keys }, items);
+    this.#options.registry.set(id, writer);
+    this.#closed.set(id, { writer, upload: undefined });
+    return true;
+  }
+
+  /** Removes staged files that nothing refers to: left behind by a crash between an append and its journal entry. */
+  async removeStrangers(): Promise<void> {
+    const { disk, directory, registry } = this.#options;
+    for (const { name } of await disk.readDirectory(directory)) {
+      if (!registry.has(name as PackId)) await disk.unlink(`${directory}/${name}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    const open = await Promise.allSettled([this.#chunks, this.#pages].map((filling) => filling?.writer));
+    await Promise.allSettled(this.#closing);
+    const writers = open.map((result) => (result.status === 'fulfilled' ? result.value : undefined));
+    await Promise.allSettled([...writers, ...[...this.#closed.values()].map(({ writer }) => writer)].map((writer) => writer?.close()));
+  }
+
+  #path(id: PackId): string {
+    return `${this.#options.directory}/${id}`;
+  }
+
+  #begin(): Filling {
+    const { disk, keys, random, registry } = this.#options;
+    const id = newPackId(random);
+    const writer = PackWriter.create({ disk, path: this.#path(id), id, keys }).then((created) => {
+      registry.set(id, created);
+      return created;
+    });
+    return { writer, appends: new Set(), bytes: 0 };
+  }
+
+  async #append<T>(filling: Filling, append: (writer: PackWriter) => Promise<T>): Promise<T> {
+    const appended = filling.writer.then(append);
+    filling.appends.add(appended);
+    try {
+      const result = await appended;
+      filling.bytes = (await filling.writer).size;
+      return result;
+    } catch (error) {
+      this.#forget(filling);
+      throw error;
+    } finally {
+      filling.appends.delete(appended);
+      if (filling.bytes >= packBytesTarget) {
+        this.#close(filling);
+        void this.#settleClosing().catch(() => {});
+      }
+    }
+  }
+
+  /** A pack that could not be begun, or whose disk failed, takes no more appends; what it has is still uploaded. */
+  #forget(filling: Filling): void {
+    filling.writer.then(
+      () => this.#close(filling),
+      () => {
+        if (this.#chunks === filling) this.#chunks = undefined;
+        if (this.#pages === filling) this.#pages = undefined;
+      },
+    );
+  }
+
+  /** No new appends go into it; appends under way are still waited for by `finish`. */
+  #close(filling: Filling): void {
+    if (this.#chunks === filling) this.#chunks = undefined;
+    else if (this.#pages === filling) this.#pages = undefined;
+    else return;
+    const closing = Promise.allSettled(filling.appends)
+      .then(() => filling.writer)
+      .then((writer) => {
+        this.#closed.set(writer.id, { writer, upload: undefined });
+        this.#closing.delete(closing);
+      });
+    this.#closing.add(closing);
+  }
+
+  /** Full packs go up while the next one fills; failures are left to the commit that needs the pack. */
+  async #settleClosing(): Promise<void> {
+    await Promise.all(this.#closing);
+    await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id)));
+  }
+
+  async #uploadOne(id: PackId, signal?: AbortSignal): Promise<void> {
+    const entry = this.#closed.get(id);
+    if (!entry) return;
+    entry.upload ??= this.#uploads
+      .run(() => this.#uploadPack(entry.writer, signal))
+      .finally(() => {
+        entry.upload = undefined;
+      });
+    await entry.upload;
+  }
+
+  async #uploadPack(writer: PackWriter, signal: AbortSignal | undefined): Promise<void> {
+    const { store, registry, adopt, disk } = this.#options;
+    const { id, size } = await writer.finish();
+    const path = this.#path(id);
+    // A pack's name is random and its bytes are ours: one that is there already is this very pack, put before a crash.
+    await store.put(packKey(id), { path, size }, signal ? { signal } : {});
+    this.#uploadedBytes += size;
+    this.#closed.delete(id);
+    const adopted = await adopt(id, path);
+    registry.delete(id);
+    await writer.close();
+    if (!adopted) await disk.unlink(path);
+  }
+}
