@@ -16,6 +16,7 @@ import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile, DiskStat } from '../disk/disk.js';
+import { OpenFiles } from '../disk/open-files.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
 import { SharedSync } from './shared-sync.js';
@@ -69,9 +70,6 @@ const hasNoLinks = (error: unknown): boolean => ['EPERM', 'ENOTSUP', 'EOPNOTSUPP
 interface OpenObject {
   readonly file: DiskFile;
   readonly size: number;
-  /** Readers at work; the file is closed when it is out of the table and this is 0. */
-  users: number;
-  dropped: boolean;
 }
 
 export class DirectoryStore implements ObjectStore {
@@ -84,8 +82,7 @@ export class DirectoryStore implements ObjectStore {
   /** What the root was when last seen, to notice that its disk is gone; replaced when the same store comes back under other numbers. */
   #identity: { readonly device: number; readonly ino: number };
   readonly #marker: Uint8Array | undefined;
-  /** By path, least recently used first. */
-  readonly #open = new Map<string, OpenObject>();
+  readonly #open = new OpenFiles<OpenObject>(openFilesMax);
   /** Directories that exist durably, made or seen by us. */
   readonly #directories = new Set<string>();
 
@@ -157,9 +154,7 @@ export class DirectoryStore implements ObjectStore {
     signal?.throwIfAborted();
     const path = this.#path(key);
     try {
-      const object = await this.#acquire(path);
-      if (!object) return undefined;
-      try {
+      const read = async (object: OpenObject): Promise<Uint8Array> => {
         const start = Math.min(range?.offset ?? 0, object.size);
         const length = Math.min(range?.length ?? Infinity, object.size - start);
         const sizeMax = options.sizeMax ?? range?.length ?? defaultSizeMax;
@@ -168,8 +163,15 @@ export class DirectoryStore implements ObjectStore {
         const count = await object.file.read(bytes, start);
         signal?.throwIfAborted();
         return count === length ? bytes : bytes.subarray(0, count);
+      };
+      // Who reads a range will soon read another one of the same object.
+      if (range) return await this.#open.use(path, () => this.#openObject(path), read);
+      const object = await this.#openObject(path);
+      if (!object) return undefined;
+      try {
+        return await read(object);
       } finally {
-        await this.#release(object);
+        await object.file.close();
       }
     } catch (error) {
       if (signal?.aborted) throw error;
@@ -356,7 +358,7 @@ export class DirectoryStore implements ObjectStore {
         doing = `removing ${key}`;
         const path = this.#path(key);
         if (await this.#remove(path)) parents.add(join(path, '..'));
-        await this.#drop(path);
+        await this.#open.drop(path);
       }
       for (const parent of parents) await this.#syncs.sync(parent);
     } catch (error) {
@@ -397,7 +399,7 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    for (const path of this.#open.keys()) await this.#drop(path);
+    await this.#open.close();
   }
 
   #path(key: ObjectKey): string {
@@ -420,33 +422,15 @@ export class DirectoryStore implements ObjectStore {
     this.#directories.clear();
   }
 
-  /** The open file of the object at `path`, for one reader; `undefined` when there is none. */
-  async #acquire(path: string): Promise<OpenObject | undefined> {
-    const known = this.#open.get(path);
-    if (known) {
-      this.#open.delete(path);
-      this.#open.set(path, known);
-      known.users++;
-      return known;
-    }
+  /** The file of the object at `path`, in either of its two shapes; `undefined` when there is none. */
+  async #openObject(path: string): Promise<OpenObject | undefined> {
     const opened = (await this.#openPlain(path)) ?? (await this.#openPlain(join(path, bodyName)));
-    if (!opened) {
-      await this.#checkRoot();
-      return undefined;
-    }
-    // Another reader may have opened the same file meanwhile: then this one is closed when it has been read.
-    const object: OpenObject = { ...opened, users: 1, dropped: this.#open.has(path) };
-    if (object.dropped) return object;
-    this.#open.set(path, object);
-    for (const oldest of this.#open.keys()) {
-      if (this.#open.size <= openFilesMax) break;
-      await this.#drop(oldest);
-    }
-    return object;
+    if (!opened) await this.#checkRoot();
+    return opened;
   }
 
   /** The plain file at `path`; `undefined` when nothing or a directory is there. */
-  async #openPlain(path: string): Promise<{ file: DiskFile; size: number } | undefined> {
+  async #openPlain(path: string): Promise<OpenObject | undefined> {
     let file: DiskFile;
     try {
       file = await this.#disk.open(path, 'read');
@@ -464,20 +448,6 @@ export class DirectoryStore implements ObjectStore {
     } finally {
       if (!kept) await file.close();
     }
-  }
-
-  async #release(object: OpenObject): Promise<void> {
-    object.users--;
-    if (object.dropped && object.users === 0) await object.file.close();
-  }
-
-  /** Takes an open file out of the table, and closes it now or with its last reader. */
-  async #drop(path: string): Promise<void> {
-    const object = this.#open.get(path);
-    if (!object) return;
-    this.#open.delete(path);
-    object.dropped = true;
-    if (object.users === 0) await object.file.close();
   }
 
   async #removeStale(clock: Clock): Promise<void> {

@@ -196,7 +196,7 @@ export class SimulatedDisk implements Disk {
         const mode = this.#random.below(3);
         for (const change of inode.unsynced) {
           if (mode === 0 || (mode === 2 && this.#random.below(2) === 0)) continue;
-          content = applied(content, mode === 2 ? this.#torn(change) : change);
+          content = applied(content, mode === 2 ? this.#torn(change, content) : change);
         }
         inode.content = content;
         inode.sync();
@@ -205,12 +205,13 @@ export class SimulatedDisk implements Disk {
     visit(this.#root);
   }
 
-  /** Part of a write: whole sectors of it, the rest of its range as zeros (allocated, never written) or not at all. */
-  #torn(change: Change): Change {
+  /** Part of a write: whole sectors of it, and of the rest what was there before, zeros where the file was grown for it. */
+  #torn(change: Change, before: Buffer): Change {
     if ('size' in change || this.#random.below(2) === 0) return change;
     const keep = Math.min(change.bytes.length, this.#random.below(Math.ceil(change.bytes.length / 512) + 1) * 512);
     if (this.#random.below(2) === 0) return { at: change.at, bytes: change.bytes.subarray(0, keep) };
     const bytes = Buffer.alloc(change.bytes.length);
+    before.copy(bytes, 0, Math.min(before.length, change.at), Math.min(before.length, change.at + bytes.length));
     change.bytes.copy(bytes, 0, 0, keep);
     return { at: change.at, bytes };
   }

@@ -1,0 +1,395 @@
+/**
+ * Sealed packs, or parts of them, on the local disk (doc/format.md, "Local files"). It holds what the store sent, sealed as it
+ * came: it knows no keys, and whoever reads it verifies. It is a cache and never fails its callers: what cannot be read is not
+ * there, what cannot be written is not kept.
+ *
+ * `packs/<pack id>.<12 hex>` is a sparse file; `index` says which of its bytes are there, in order of use:
+ *
+ * | field | |
+ * | --- | --- |
+ * | magic | u32 0x43444453 |
+ * | version | u8 1 |
+ * | count | varint |
+ * | per pack, least recently used first | name: length varint and bytes; range count varint; per range: gap since the last end varint, length varint |
+ *
+ * The index is replaced as a whole, after everything that it speaks of has been synced: after a crash it may know less than the
+ * disk holds, never more. A pack that is evicted and fetched again gets a new file name, so that an old index cannot speak of
+ * the new file. Files that the index does not know are removed at open.
+ */
+import { join } from 'node:path';
+import { assert } from '../base/assert.js';
+import { ByteReader, ByteWriter, MalformedBytesError, toHex } from '../base/bytes.js';
+import type { Sealed } from '../base/brand.js';
+import { describeError, silentLog } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { diskErrorCode } from '../disk/disk.js';
+import type { Disk, DiskFile } from '../disk/disk.js';
+import { OpenFiles } from '../disk/open-files.js';
+import { RangeSet } from './range-set.js';
+
+export interface DiskCacheOptions {
+  readonly disk: Disk;
+  /** Absolute; made when its parent is there. Nothing else lives in it, and one process at a time uses it. */
+  readonly directory: string;
+  /** Bytes on the disk. 0: nothing is kept, and what was there is removed. */
+  readonly bytesMax: number;
+  /** The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB. */
+  readonly freeMin?: number;
+  readonly random: Random;
+  readonly log?: Log;
+}
+
+interface CachedPack {
+  readonly file: string;
+  readonly ranges: RangeSet;
+  /** As {@link RangeSet.diskBytes}, counted into the cache's total. */
+  bytes: number;
+  /** Holds bytes that the index on disk must not speak of before the file is synced. */
+  unsynced: boolean;
+}
+
+const magic = 0x43444453;
+const version = 1;
+const freeMinDefault = 1024 * 1024 * 1024;
+const openFilesMax = 64;
+/** Written bytes after which the index is brought up to date: what a crash can make us fetch again. */
+const checkpointBytes = 64 * 1024 * 1024;
+/** Written bytes after which the free space is looked at again. */
+const spaceCheckBytes = 16 * 1024 * 1024;
+const fileNamePattern = /^([0-9a-z-]{1,100})\.[0-9a-f]{12}$/;
+const packIdPattern = /^[0-9a-z-]{1,100}$/;
+
+export class DiskCache {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #packsDirectory: string;
+  readonly #random: Random;
+  readonly #log: Log;
+  readonly #bytesMax: number;
+  readonly #freeMin: number;
+  /** By pack id, least recently used first. */
+  readonly #packs = new Map<string, CachedPack>();
+  readonly #open = new OpenFiles<{ readonly file: DiskFile }>(openFilesMax);
+  #bytes = 0;
+  /** What free space leaves of `#bytesMax`. */
+  #allowed: number;
+  #writtenSinceCheckpoint = 0;
+  #writtenSinceSpaceCheck = 0;
+  #checkpointing: Promise<void> | undefined;
+  #closed = false;
+
+  private constructor(options: DiskCacheOptions) {
+    this.#disk = options.disk;
+    this.#directory = options.directory;
+    this.#packsDirectory = join(options.directory, 'packs');
+    this.#random = options.random;
+    this.#log = options.log ?? silentLog;
+    this.#bytesMax = options.bytesMax;
+    this.#freeMin = options.freeMin ?? freeMinDefault;
+    this.#allowed = options.bytesMax;
+  }
+
+  /** Throws the disk's error when the directory cannot be made or read; a damaged index only means an empty cache. */
+  static async open(options: DiskCacheOptions): Promise<DiskCache> {
+    const cache = new DiskCache(options);
+    for (const path of [cache.#directory, cache.#packsDirectory]) {
+      await options.disk.makeDirectory(path).catch((error: unknown) => {
+        if (diskErrorCode(error) !== 'EEXIST') throw error;
+      });
+    }
+    await cache.#recover();
+    return cache;
+  }
+
+  /** Bytes held on the disk. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get packCount(): number {
+    return this.#packs.size;
+  }
+
+  /**
+   * `length` bytes of the pack at `offset`, owned by the caller, or `undefined` when not all of them are there. They are what was
+   * written, unless the disk lies: the caller verifies them, and calls {@link DiskCache.evict} when they are wrong.
+   */
+  async read(packId: string, offset: number, length: number): Promise<Uint8Array | undefined> {
+    const pack = this.#packs.get(packId);
+    if (!pack?.ranges.covers(offset, offset + length)) return undefined;
+    this.#packs.delete(packId);
+    this.#packs.set(packId, pack);
+    try {
+      const bytes = Buffer.allocUnsafeSlow(length);
+      const count = await this.#use(pack, 'write', (file) => file.read(bytes, offset));
+      if (count === length) return bytes;
+      this.#log.warn('a cached pack is shorter than it was', { pack: packId });
+    } catch (error) {
+      this.#log.warn('a cached pack cannot be read', { pack: packId, error: describeError(error) });
+    }
+    if (this.#packs.get(packId) === pack) await this.evict(packId);
+    return undefined;
+  }
+
+  /** Whether {@link DiskCache.read} would find it: for deciding what to fetch. */
+  has(packId: string, offset: number, length: number): boolean {
+    return this.#packs.get(packId)?.ranges.covers(offset, offset + length) ?? false;
+  }
+
+  /** Keeps bytes of a pack, if it can; they must not change before the promise resolves. It never rejects. */
+  async write(packId: string, offset: number, bytes: Sealed): Promise<void> {
+    assert(packIdPattern.test(packId), 'a pack id is a plain name');
+    if (this.#closed || bytes.byteLength === 0 || bytes.byteLength > this.#bytesMax) return;
+    if (bytes.byteLength > this.#allowed) return this.#countForSpaceCheck(bytes.byteLength);
+    const pack = this.#packs.get(packId) ?? this.#add(packId);
+    if (pack.ranges.covers(offset, offset + bytes.byteLength)) return;
+    try {
+      await this.#use(pack, 'create', (file) => file.write(bytes, offset));
+    } catch (error) {
+      await this.#afterFailedWrite(packId, pack, error);
+      return;
+    }
+    if (this.#packs.get(packId) !== pack) {
+      // Evicted meanwhile, perhaps before the file was made.
+      await this.#remove(pack);
+      return;
+    }
+    this.#present(pack, offset, offset + bytes.byteLength);
+    await this.#afterWrite(bytes.byteLength);
+  }
+
+  /**
+   * Takes over a finished, synced pack file by moving it here. False: it was not taken and is still the caller's
+   * (the cache is too small, or on another filesystem). Never rejects.
+   */
+  async adopt(packId: string, path: string): Promise<boolean> {
+    assert(packIdPattern.test(packId), 'a pack id is a plain name');
+    try {
+      const { size } = await this.#disk.stat(path);
+      if (this.#closed || size === 0 || size > this.#allowed) return false;
+      const file = this.#freshName(packId);
+      await this.#disk.rename(path, join(this.#packsDirectory, file));
+      await this.evict(packId);
+      const pack: CachedPack = { file, ranges: new RangeSet(), bytes: 0, unsynced: true };
+      this.#packs.set(packId, pack);
+      this.#present(pack, 0, size);
+      await this.#afterWrite(size);
+      return true;
+    } catch (error) {
+      this.#log.debug('a pack file was not taken into the cache', { pack: packId, error: describeError(error) });
+      return false;
+    }
+  }
+
+  /** Forgets a pack: its bytes turned out wrong, or it is gone from the volume. */
+  async evict(packId: string): Promise<void> {
+    const pack = this.#packs.get(packId);
+    if (!pack) return;
+    this.#packs.delete(packId);
+    this.#bytes -= pack.bytes;
+    await this.#remove(pack);
+  }
+
+  /** Makes what is held now survive a crash. Never rejects; called by itself now and then, and by close. */
+  checkpoint(): Promise<void> {
+    this.#checkpointing ??= this.#checkpoint().finally(() => {
+      this.#checkpointing = undefined;
+    });
+    return this.#checkpointing;
+  }
+
+  /** The index is brought up to date and files are closed. Reads and writes under way should have ended. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#checkpointing;
+    await this.checkpoint();
+    await this.#open.close();
+  }
+
+  #freshName(packId: string): string {
+    return `${packId}.${toHex(this.#random.bytes(6))}`;
+  }
+
+  #add(packId: string): CachedPack {
+    const pack: CachedPack = { file: this.#freshName(packId), ranges: new RangeSet(), bytes: 0, unsynced: true };
+    this.#packs.set(packId, pack);
+    return pack;
+  }
+
+  #present(pack: CachedPack, start: number, end: number): void {
+    pack.ranges.add(start, end);
+    pack.unsynced = true;
+    const bytes = pack.ranges.diskBytes();
+    this.#bytes += bytes - pack.bytes;
+    pack.bytes = bytes;
+  }
+
+  #use<T>(pack: CachedPack, mode: 'write' | 'create', work: (file: DiskFile) => Promise<T>): Promise<T | undefined> {
+    const path = join(this.#packsDirectory, pack.file);
+    return this.#open.use(
+      pack.file,
+      async () => ({ file: await this.#disk.open(path, mode) }),
+      ({ file }) => work(file),
+    );
+  }
+
+  async #remove(pack: CachedPack): Promise<void> {
+    await this.#open.drop(pack.file).catch(() => {});
+    // A file that stays behind is unknown to the next index, and removed with it.
+    await this.#disk.unlink(join(this.#packsDirectory, pack.file)).catch(() => {});
+  }
+
+  async #afterFailedWrite(packId: string, pack: CachedPack, error: unknown): Promise<void> {
+    this.#log.warn('a pack cannot be cached', { pack: packId, error: describeError(error) });
+    const code = diskErrorCode(error);
+    if (code === 'ENOSPC' || code === 'EDQUOT') {
+      // Others need the space more: give a good part of it back now, and look how much there is before growing again.
+      await this.#shrink(Math.floor(this.#bytes * 0.75));
+      await this.#checkSpace();
+    } else if (this.#packs.get(packId) === pack) await this.evict(packId);
+  }
+
+  async #afterWrite(count: number): Promise<void> {
+    await this.#countForSpaceCheck(count);
+    await this.#shrink(this.#allowed);
+    this.#writtenSinceCheckpoint += count;
+    // In the background: whoever writes to a cache does not wait for the disk to sync it.
+    if (this.#writtenSinceCheckpoint >= checkpointBytes) void this.checkpoint();
+  }
+
+  /** Also counts what was turned away for want of space: there may be some again. */
+  async #countForSpaceCheck(count: number): Promise<void> {
+    this.#writtenSinceSpaceCheck += count;
+    if (this.#writtenSinceSpaceCheck >= spaceCheckBytes) await this.#checkSpace();
+  }
+
+  async #checkSpace(): Promise<void> {
+    this.#writtenSinceSpaceCheck = 0;
+    try {
+      const { free } = await this.#disk.space(this.#directory);
+      this.#allowed = Math.min(this.#bytesMax, Math.max(0, this.#bytes + free - this.#freeMin));
+    } catch (error) {
+      this.#log.warn('the free space for the cache cannot be read', { error: describeError(error) });
+    }
+  }
+
+  async #shrink(target: number): Promise<void> {
+    for (const packId of this.#packs.keys()) {
+      if (this.#bytes <= target) return;
+      await this.evict(packId);
+    }
+  }
+
+  async #checkpoint(): Promise<void> {
+    try {
+      this.#writtenSinceCheckpoint = 0;
+      // No await until `unsynced` is cleared: the index speaks of exactly what is synced next.
+      const index = this.#encodeIndex();
+      const unsynced = [...this.#packs].filter(([, pack]) => pack.unsynced);
+      for (const [, pack] of unsynced) pack.unsynced = false;
+      let failed = false;
+      for (const [packId, pack] of unsynced) {
+        try {
+          await this.#use(pack, 'write', (file) => file.datasync());
+        } catch (error) {
+          // An evicted pack has no file any more, and the index may name it: it is dropped when its file is not found.
+          if (this.#packs.get(packId) !== pack) continue;
+          // After a failed sync nobody knows what is on the disk.
+          failed = true;
+          await this.evict(packId);
+          this.#log.warn('a cached pack cannot be synced', { pack: packId, error: describeError(error) });
+        }
+      }
+      // The index must not name what could not be synced: once more, without it.
+      if (failed) return await this.#checkpoint();
+      await this.#disk.syncDirectory(this.#packsDirectory);
+      const path = join(this.#directory, 'index');
+      const file = await this.#disk.open(`${path}.new`, 'create');
+      try {
+        await file.truncate(0);
+        await file.write(index, 0);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      await this.#disk.rename(`${path}.new`, path);
+      await this.#disk.syncDirectory(this.#directory);
+    } catch (error) {
+      // The old index stands, or none: it knows less, which is safe.
+      for (const pack of this.#packs.values()) pack.unsynced = true;
+      this.#log.warn('the index of the cache cannot be written', { error: describeError(error) });
+    }
+  }
+
+  #encodeIndex(): Uint8Array {
+    const held = [...this.#packs.values()].filter((pack) => pack.ranges.count > 0);
+    const writer = new ByteWriter(64 + held.length * 80).u32(magic).u8(version).varint(held.length);
+    for (const { file, ranges } of held) {
+      writer.varint(file.length).byteString(file).varint(ranges.count);
+      let last = 0;
+      for (const [start, end] of ranges) {
+        writer.varint(start - last).varint(end - start);
+        last = end;
+      }
+    }
+    return writer.finish();
+  }
+
+  async #recover(): Promise<void> {
+    const known = await this.#readIndex();
+    const found = new Set<string>();
+    for (const { name } of await this.#disk.readDirectory(this.#packsDirectory)) {
+      if (known.has(name)) found.add(name);
+      else await this.#disk.unlink(join(this.#packsDirectory, name)).catch(() => {});
+    }
+    for (const [file, ranges] of known) {
+      const packId = fileNamePattern.exec(file)?.[1];
+      if (packId === undefined || !found.has(file)) continue;
+      const bytes = ranges.diskBytes();
+      this.#packs.set(packId, { file, ranges, bytes, unsynced: false });
+      this.#bytes += bytes;
+    }
+    await this.#checkSpace();
+    await this.#shrink(this.#allowed);
+  }
+
+  /** By file name, least recently used first; empty when there is no index or it is damaged. */
+  async #readIndex(): Promise<Map<string, RangeSet>> {
+    const known = new Map<string, RangeSet>();
+    try {
+      const file = await this.#disk.open(join(this.#directory, 'index'), 'read');
+      let bytes: Uint8Array;
+      try {
+        bytes = Buffer.alloc((await file.stat()).size);
+        await file.read(bytes, 0);
+      } finally {
+        await file.close();
+      }
+      const reader = new ByteReader(bytes);
+      if (reader.u32() !== magic || reader.u8() !== version) return known;
+      const packs = new Set<string>();
+      for (let count = reader.varint(); count > 0; count--) {
+        const name = reader.byteString(reader.varint());
+        const packId = fileNamePattern.exec(name)?.[1];
+        if (packId === undefined || packs.has(packId)) throw new MalformedBytesError('not a name of a cached pack');
+        packs.add(packId);
+        const ranges = new RangeSet();
+        let at = 0;
+        for (let left = reader.varint(); left > 0; left--) {
+          const start = at + reader.varint();
+          at = start + reader.varint();
+          ranges.add(start, at);
+        }
+        known.set(name, ranges);
+      }
+      reader.end();
+      return known;
+    } catch (error) {
+      if (diskErrorCode(error) === 'ENOENT') return new Map();
+      if (!(error instanceof MalformedBytesError) && diskErrorCode(error) === undefined) throw error;
+      this.#log.warn('the index of the cache is damaged; the cache starts empty', { error: describeError(error) });
+      return new Map();
+    }
+  }
+}
