@@ -213,6 +213,10 @@ t.test('whatever is present after a crash at any point was written in full', asy
             else if (what === 2) {
               const path = await writeWhole(disk, '/staged', contentOf(packId, 0, 8192));
               await cache.adopt(packId, path);
+            } else if (what === 3) {
+              // A checkpoint and a read that overlap writes see them whole or not at all.
+              const all = await Promise.all([write(cache, packId, offset, 1024), cache.checkpoint(), cache.read(packId, offset, 1024)]);
+              if (all[2] && !equalBytes(all[2], contentOf(packId, offset, 1024))) t.fail(`a range was read before it was written: ${where}`);
             } else await Promise.all([write(cache, packId, offset, 1024), write(cache, packId, Math.max(0, offset - 1024), 2048)]);
           }
           if (!disk.crashed) await verify();
