@@ -46,11 +46,11 @@ export class RecordCipher {
     return this.#nonce;
   }
 
-  /** Encrypts `payload` as record `number` into `target` at `at`, tag behind it; returns the end. Numbers only rise. */
-  encrypt(number: number, aad: Uint8Array, payload: Uint8Array, target: Uint8Array, at: number): number {
+  /** Encrypts `parts` as the one payload of record `number` into `target` at `at`, tag behind it; returns the end. Numbers only rise. */
+  encrypt(number: number, aad: Uint8Array, parts: readonly Uint8Array[], target: Uint8Array, at: number): number {
     assert(number >= this.#numberNext && number <= numberMax, 'a record number is never used twice');
     this.#numberNext = number + 1;
-    return encryptInto(1, this.#key, this.#nonceOf(number), aad, [payload], target, at);
+    return encryptInto(1, this.#key, this.#nonceOf(number), aad, parts, target, at);
   }
 
   /** The payload of record `number`, or `undefined` when it is not authentic. */

@@ -2,9 +2,9 @@
  * libsodium, ready to use, with only the functions that this layer calls. It is the one place that loads it; a change of
  * the library shows here. Everything but `pwhash` takes microseconds.
  */
-import sodium from 'libsodium-wrappers-sumo';
+import sodium, { ready } from 'libsodium-wrappers-sumo';
 
-await sodium.ready;
+await ready;
 
 /** Keyed or plain BLAKE2b of `length` bytes. */
 export function blake2b(length: number, message: Uint8Array, key?: Uint8Array): Uint8Array {
