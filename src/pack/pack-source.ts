@@ -1,29 +1,273 @@
-/** Reads chunks and pages wherever they are: skeleton, the signatures only. */
-import type { Plaintext } from '../base/brand.js';
+/**
+ * Reads chunks and pages wherever they are: memory, a staging pack, the disk cache, the store. Nothing leaves it that was not
+ * authenticated for its place; what does not verify is an error, never absence, and never retried but for the disk cache's copy
+ * (doc/security.md).
+ */
+import type { Plaintext, Sealed } from '../base/brand.js';
+import { equalBytes } from '../base/bytes.js';
+import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
+import type { DiskCache } from '../cache/disk-cache.js';
+import { MemoryCache } from '../cache/memory-cache.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import { hashBytes } from '../crypto/hash.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { decodeItem, itemPlace } from './item.js';
+import type { ItemKind, PackKeys } from './item.js';
+import { PackError } from './pack-error.js';
+import { packKey } from './pack-id.js';
 import type { PackId } from './pack-id.js';
-import type { PackKeys } from './pack-keys.js';
+import { readPackIndex } from './pack-index.js';
+import type { PackItem } from './pack-index.js';
 import type { PackWriter, RunPlace } from './pack-writer.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackSourceOptions {
   readonly store: ObjectStore;
   readonly keys: PackKeys;
-  /** Packs that are still on the local disk only, by id: the owner adds and removes them. */
+  /** Packs that are on the local disk only, by id. Their owner adds and removes them; one is removed once the store or the disk cache has it. */
   readonly staging: ReadonlyMap<PackId, Pick<PackWriter, 'read'>>;
+  /** Sealed bytes that the store sent. Of no use in front of a local store. */
+  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict'>;
   /** Bytes of opened chunks kept in memory. */
   readonly memoryMax?: number;
 }
 
-export declare class PackSource {
-  constructor(options: PackSourceOptions);
-  /** The chunk's plaintext, borrowed (do not change it): at once when it is in memory. Throws PackError, StoreError. */
-  readChunk(pack: PackId, offset: number, plainLength: number, sealedLength: number): MaybePromise<Plaintext>;
-  /** Chunks `first` to `last` (inclusive) of a run, borrowed; neighbours that are not in memory come with one request. */
-  readRun(run: RunPlace, first: number, last: number): MaybePromise<readonly Plaintext[]>;
+/** One request brings at most this much. */
+const requestMax = 4 * 1024 * 1024;
+/** Opening 256 KiB takes 0.1 ms: after this many bytes others get their turn on the event loop. */
+const openSliceBytes = 1024 * 1024;
+
+interface WantedChunk {
+  readonly pack: PackId;
+  readonly offset: number;
+  readonly plainLength: number;
+  readonly sealedLength: number;
+}
+
+interface WaitingChunk extends WantedChunk {
+  readonly resolve: (plain: MaybePromise<Plaintext>) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Range {
+  readonly sealed: Uint8Array;
+  readonly from: 'staging' | 'disk' | 'store';
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const chunkKey = (pack: PackId, offset: number): string => `${pack}${offset}`;
+
+export class PackSource {
+  readonly #store: ObjectStore;
+  readonly #keys: PackKeys;
+  readonly #staging: PackSourceOptions['staging'];
+  readonly #diskCache: PackSourceOptions['diskCache'];
+  readonly #memory: MemoryCache<string, Plaintext>;
+
+  constructor(options: PackSourceOptions) {
+    this.#store = options.store;
+    this.#keys = options.keys;
+    this.#staging = options.staging;
+    this.#diskCache = options.store.local ? undefined : options.diskCache;
+    this.#memory = new MemoryCache({ bytesMax: options.memoryMax ?? 64 * 1024 * 1024, sizeOf: (plain) => plain.byteLength + 256 });
+  }
+
+  /** Bytes of opened chunks in memory now. */
+  get memoryBytes(): number {
+    return this.#memory.bytes;
+  }
+
+  /** One chunk, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError and StoreError. */
+  readChunk(pack: PackId, offset: number, plainLength: number, sealedLength: number): MaybePromise<Plaintext> {
+    const known = this.#memory.get(chunkKey(pack, offset));
+    if (known) return checkLength(known, plainLength);
+    const waiting: WaitingChunk[] = [];
+    const chunk = this.#want({ pack, offset, plainLength, sealedLength }, waiting);
+    this.#fetchAll(waiting);
+    return chunk;
+  }
+
+  /**
+   * Chunks `first` to `last` (inclusive) of a run, borrowed (do not change them): at once when all are in memory. Neighbours that are
+   * not come with one request of up to 4 MiB. Rejects with PackError and StoreError.
+   */
+  readRun(run: RunPlace, first: number, last: number): MaybePromise<readonly Plaintext[]> {
+    const waiting: WaitingChunk[] = [];
+    const chunks: MaybePromise<Plaintext>[] = [];
+    let offset = run.packOffset;
+    let missing = false;
+    for (let index = 0; index <= last; index++) {
+      const { plainLength, sealedLength } = run.chunks[index];
+      if (index >= first) {
+        const chunk = this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting);
+        chunks.push(chunk);
+        missing ||= isPromise(chunk);
+      }
+      offset += sealedLength;
+    }
+    this.#fetchAll(waiting);
+    return missing ? Promise.all(chunks) : (chunks as Plaintext[]);
+  }
+
   /** Begins to load what is not there yet; errors are left for the read that follows. */
-  prefetchRun(run: RunPlace, first: number, last: number): void;
-  /** Verified against the reference's hash and opened; owned by the caller. */
-  readPage(reference: PageReference): Promise<Plaintext>;
+  prefetchRun(run: RunPlace, first: number, last: number): void {
+    const chunks = this.readRun(run, first, last);
+    if (isPromise(chunks)) chunks.catch(() => {});
+  }
+
+  /** Keeps chunks that were just appended, since what was written is often read next. Takes `chunks` over: they must not change any more. */
+  remember(run: RunPlace, chunks: readonly Plaintext[]): void {
+    let offset = run.packOffset;
+    for (let index = 0; index < chunks.length; index++) {
+      this.#memory.set(chunkKey(run.pack, offset), chunks[index]);
+      offset += run.chunks[index].sealedLength;
+    }
+  }
+
+  /** A tree page, verified against the reference's hash and opened; owned by the caller. Rejects with PackError and StoreError. */
+  async readPage(reference: PageReference): Promise<Plaintext> {
+    const { pack, offset, length, hash } = reference;
+    const open = (sealed: Uint8Array): MaybePromise<Plaintext> => {
+      if (!equalBytes(hashBytes(sealed), hash))
+        throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}: another hash than its reference has`);
+      return this.#open('page', pack, offset, sealed);
+    };
+    const range = await this.#read(pack, offset, length, true);
+    try {
+      const page = await open(range.sealed);
+      this.#keep(pack, offset, range);
+      return page;
+    } catch (error) {
+      if (range.from !== 'disk') throw error;
+      await this.#diskCache?.evict(pack);
+      const again = await this.#read(pack, offset, length, false);
+      const page = await open(again.sealed);
+      this.#keep(pack, offset, again);
+      return page;
+    }
+  }
+
+  /** What a finished pack of `size` bytes (as the commit that brought it says) holds. Rejects with PackError and StoreError. */
+  readIndex(pack: PackId, size: number): Promise<readonly PackItem[]> {
+    return readPackIndex(this.#keys, pack, size, async (offset, length) => (await this.#read(pack, offset, length, false)).sealed);
+  }
+
+  /** Reads a chunk or page from the store itself, past all caches, and says whether it verifies: for `check`. Rejects as the reads do. */
+  async verifyItem(kind: ItemKind, pack: PackId, offset: number, sealedLength: number): Promise<void> {
+    await this.#open(kind, pack, offset, await this.#readStore(pack, offset, sealedLength));
+  }
+
+  /** The chunk from memory or a load under way, else a promise that joins `waiting`. */
+  #want(wanted: WantedChunk, waiting: WaitingChunk[]): MaybePromise<Plaintext> {
+    const chunk = this.#memory.load(
+      chunkKey(wanted.pack, wanted.offset),
+      () => new Promise<Plaintext>((resolve, reject) => waiting.push({ ...wanted, resolve, reject })),
+    );
+    return isPromise(chunk) ? chunk.then((plain) => checkLength(plain, wanted.plainLength)) : checkLength(chunk, wanted.plainLength);
+  }
+
+  /** Fetches chunks (ascending within a pack), neighbours together. */
+  #fetchAll(waiting: readonly WaitingChunk[]): void {
+    for (let from = 0; from < waiting.length; ) {
+      const { pack, offset } = waiting[from];
+      let end = offset + waiting[from].sealedLength;
+      let to = from + 1;
+      for (; to < waiting.length && waiting[to].pack === pack && waiting[to].offset === end; to++) {
+        if (end + waiting[to].sealedLength - offset > requestMax) break;
+        end += waiting[to].sealedLength;
+      }
+      void this.#fetch(pack, offset, end, waiting.slice(from, to));
+      from = to;
+    }
+  }
+
+  /** Settles all of `waiting`, which fill `offset` to `end` of a pack. Never rejects. */
+  async #fetch(pack: PackId, offset: number, end: number, waiting: readonly WaitingChunk[]): Promise<void> {
+    try {
+      let range = await this.#read(pack, offset, end - offset, true);
+      let opened = await this.#openAll(offset, range, waiting);
+      if (range.from === 'disk' && opened.some((chunk) => chunk instanceof PackError)) {
+        await this.#diskCache?.evict(pack);
+        range = await this.#read(pack, offset, end - offset, false);
+        opened = await this.#openAll(offset, range, waiting);
+      }
+      if (!opened.some((chunk) => chunk instanceof PackError)) this.#keep(pack, offset, range);
+      opened.forEach((chunk, index) => {
+        if (chunk instanceof PackError) waiting[index].reject(chunk);
+        else waiting[index].resolve(chunk);
+      });
+    } catch (error) {
+      for (const { reject } of waiting) reject(error);
+    }
+  }
+
+  async #openAll(start: number, range: Range, waiting: readonly WaitingChunk[]): Promise<(Plaintext | PackError)[]> {
+    const opened: MaybePromise<Plaintext | PackError>[] = [];
+    let slice = 0;
+    for (const { pack, offset, sealedLength } of waiting) {
+      if (slice > openSliceBytes) {
+        await nextTurn();
+        slice = 0;
+      }
+      slice += sealedLength;
+      try {
+        const plain = this.#open('chunk', pack, offset, range.sealed.subarray(offset - start, offset - start + sealedLength));
+        opened.push(isPromise(plain) ? plain.catch(packErrorOf) : plain);
+      } catch (error) {
+        opened.push(packErrorOf(error));
+      }
+    }
+    return Promise.all(opened);
+  }
+
+  #open(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array): MaybePromise<Plaintext> {
+    let payload: Plaintext;
+    try {
+      payload = this.#keys[kind].open(itemPlace(pack, offset), sealed);
+    } catch (cause) {
+      if (!(cause instanceof CryptoError)) throw cause;
+      throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
+    }
+    return decodeItem(kind, payload);
+  }
+
+  /** Exactly `length` sealed bytes, not verified. */
+  async #read(pack: PackId, offset: number, length: number, cached: boolean): Promise<Range> {
+    const staged = this.#staging.get(pack);
+    if (staged) {
+      try {
+        return { sealed: await staged.read(offset, length), from: 'staging' };
+      } catch (error) {
+        // It may have been closed because the pack is in the store now.
+        if (this.#staging.get(pack) === staged) throw error;
+      }
+    }
+    const held = cached ? await this.#diskCache?.read(pack, offset, length) : undefined;
+    if (held) return { sealed: held, from: 'disk' };
+    return { sealed: await this.#readStore(pack, offset, length), from: 'store' };
+  }
+
+  async #readStore(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
+    const sealed = await this.#store.get(packKey(pack), { range: { offset, length } });
+    if (!sealed) throw new PackError('MISSING', `pack ${pack} is not in the store`);
+    if (sealed.byteLength < length) throw new PackError('MISSING', `pack ${pack} has no ${length} bytes at ${offset}`);
+    return sealed.subarray(0, length);
+  }
+
+  /** Puts verified bytes that the store sent into the disk cache, in the background. */
+  #keep(pack: PackId, offset: number, range: Range): void {
+    if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed);
+  }
+}
+
+function packErrorOf(error: unknown): PackError {
+  if (error instanceof PackError) return error;
+  throw error;
+}
+
+/** The tree says how long a chunk is; another length means that the tree is wrong. */
+function checkLength(plain: Plaintext, plainLength: number): Plaintext {
+  if (plain.byteLength !== plainLength) throw new PackError('MALFORMED', `chunk has ${plain.byteLength} bytes, not ${plainLength}`);
+  return plain;
 }

@@ -171,6 +171,12 @@ export class TreeReader {
     return loading;
   }
 
+  /** Keeps a page that was just written, since what was written is often read next. Takes `bytes` over. */
+  adopt(reference: PageReference, bytes: Uint8Array): void {
+    const id = idOf(reference);
+    if (!this.#pages.has(id) && !this.#loading.has(id)) this.#admit(id, new TreePage(bytes));
+  }
+
   /** Begins to load what is not there yet; an error is left for the read that needs the page. */
   prefetch(reference: PageReference): void {
     this.load(reference).catch(() => {});
