@@ -5,6 +5,7 @@
 import { constants } from 'node:os';
 import { AssertionError, unreachable } from '../base/assert.js';
 import { type Log, describeError } from '../base/log.js';
+import { FuseError } from '../fuse/fuse-error.js';
 import type { ErrnoOf } from '../fuse/operations.js';
 import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
 import { OperationError, type OperationErrorCode } from '../volume/operation.js';
@@ -95,6 +96,8 @@ export function createErrnoOf(log: Log): ErrnoOf {
         const number = errnoOfVolume(error.code);
         return number === errno.EIO ? note(`VolumeError ${error.code}`, error) : number;
       }
+      // The reason of a request's signal: the caller gave up, and the operation passed that on.
+      if (error instanceof FuseError && error.code === 'INTERRUPTED') return errno.EINTR;
       if (error instanceof Error && error.name === 'AbortError') return errno.EINTR;
       return note(error instanceof Error ? error.name : typeof error, error);
     } catch (failure) {

@@ -1,0 +1,59 @@
+import { constants } from 'node:os';
+import t from 'tap';
+import { createLog } from '../../src/base/log.js';
+import { createErrnoOf } from '../../src/daemon/errno.js';
+import { FuseError } from '../../src/fuse/fuse-error.js';
+import { VfsError } from '../../src/vfs/vfs-error.js';
+import { OperationError } from '../../src/volume/operation.js';
+import { VolumeError } from '../../src/volume/volume.js';
+
+const { errno } = constants;
+
+function withLog(): { readonly errnoOf: (error: unknown) => number; readonly lines: string[] } {
+  const lines: string[] = [];
+  return { errnoOf: createErrnoOf(createLog((line) => lines.push(line))), lines };
+}
+
+t.test('names of errnos become their numbers, without a word in the log', async (t) => {
+  const { errnoOf, lines } = withLog();
+  t.equal(errnoOf(new VfsError('ESTALE', 'x')), errno.ESTALE);
+  t.equal(errnoOf(new VfsError('ENODATA', 'x')), errno.ENODATA);
+  t.equal(errnoOf(new OperationError('ENOTEMPTY', 'x')), errno.ENOTEMPTY);
+  t.equal(errnoOf(new OperationError('E2BIG', 'x')), errno.E2BIG);
+  t.same(lines, []);
+});
+
+t.test('errors of the volume become what an application can act on', async (t) => {
+  const { errnoOf, lines } = withLog();
+  t.equal(errnoOf(new VolumeError('UNAVAILABLE', 'x')), errno.ETIMEDOUT);
+  t.equal(errnoOf(new VolumeError('FULL', 'x')), errno.ENOSPC);
+  t.equal(errnoOf(new VolumeError('READ_ONLY', 'x')), errno.EROFS);
+  t.equal(errnoOf(new VolumeError('CLOSED', 'x')), errno.ENOTCONN);
+  t.equal(errnoOf(new VolumeError('INTERRUPTED', 'x')), errno.EINTR);
+  t.same(lines, []);
+});
+
+t.test('a failed check is EIO, and logged once', async (t) => {
+  const { errnoOf, lines } = withLog();
+  for (let round = 0; round < 3; round++) t.equal(errnoOf(new VolumeError('CORRUPT', 'a page does not verify')), errno.EIO);
+  t.equal(errnoOf(new VolumeError('FENCED', 'the store went back')), errno.EIO);
+  t.equal(lines.length, 2);
+  t.match(lines[0], 'a page does not verify');
+});
+
+t.test('an abandoned request is EINTR', async (t) => {
+  const { errnoOf } = withLog();
+  t.equal(errnoOf(new FuseError('INTERRUPTED', 'the caller gave up')), errno.EINTR);
+  const controller = new AbortController();
+  controller.abort();
+  t.equal(errnoOf(controller.signal.reason), errno.EINTR);
+});
+
+t.test('whatever else is thrown is EIO and logged once for each kind', async (t) => {
+  const { errnoOf, lines } = withLog();
+  for (const thrown of [new TypeError('a bug'), new TypeError('the same kind'), 'text', undefined, null, 7, { code: 'ENOENT' }]) {
+    t.equal(errnoOf(thrown), errno.EIO);
+  }
+  t.equal(errnoOf(new VfsError('EWHATEVER' as never, 'a cast')), errno.EIO);
+  t.equal(lines.length, 6);
+});
