@@ -1,0 +1,75 @@
+/** `sealdrive drive`: a drive of one's own in one step: makes a volume in a local directory when there is none, and mounts it. */
+import { mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { describeError } from '../base/log.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
+import { initialize, printRecoveryWords } from './command-init.js';
+import { mountDefaults, mountDetached } from './command-mount.js';
+import { stateOption } from './command-options.js';
+import { openVolumeStore, requireVacant } from './compose.js';
+import { findMounts } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { resolveMountPoint } from './mount-point.js';
+import { readNewPassphrase } from './secret.js';
+import { defaultDataBase } from './state-directory.js';
+import { emphasis, print, tell } from './terminal.js';
+
+interface DriveArguments {
+  readonly directory: string;
+  readonly store: string;
+  readonly passphraseFd: number | undefined;
+  readonly stateDir: string | undefined;
+}
+
+export const driveCommand = defineCommand<DriveArguments>({
+  command: 'drive [directory]',
+  describe: 'Make a drive in a local directory, or use the one there is, and mount it',
+  builder: (yargs) =>
+    yargs.positional('directory', { type: 'string', default: join(homedir(), 'Sealdrive'), describe: 'Where it shall appear' }).options({
+      store: { type: 'string', default: join(defaultDataBase(), 'store'), describe: 'Where the encrypted objects lie' },
+      'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
+      ...stateOption,
+    }),
+  handler: async (args) => {
+    makeFolder(args.directory);
+    const mountPoint = await resolveMountPoint(args.directory);
+    if ((await findMounts()).some(({ record }) => record.mountPoint === mountPoint)) {
+      print(`Mounted already at ${mountPoint}`);
+      return;
+    }
+    let secret: SlotSecret | undefined;
+    if (await isVacant(args.store)) {
+      tell(`Making a new drive; its encrypted objects will lie in ${args.store}`);
+      makeFolder(join(args.store, '..'));
+      const chosen = await readNewPassphrase(args.passphraseFd);
+      secret = chosen;
+      const made = await initialize({ store: args.store, recovery: true, label: '' }, () => Promise.resolve(chosen));
+      print(`Made volume ${emphasis(made.volumeId)}`);
+      if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
+      print();
+    }
+    const { directory, store, passphraseFd, stateDir } = args;
+    await mountDetached({ ...mountDefaults, directory, store, passphraseFd, stateDir }, secret);
+    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${args.directory}`);
+  },
+});
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new Failure('MOUNT_POINT', `${path} cannot be made: ${describeError(error)}`, { cause: error });
+  }
+}
+
+async function isVacant(location: string): Promise<boolean> {
+  try {
+    await (await openVolumeStore(location)).close();
+    return false;
+  } catch {
+    await requireVacant(location);
+    return true;
+  }
+}

@@ -1,0 +1,43 @@
+/** `sealdrive flush [DIR]`: returns when everything written until now is in the store. */
+import { durationMsOf, jsonOption } from './command-options.js';
+import { askDaemon, findMount } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { showFlushProgress } from './progress.js';
+import { print, printJson } from './terminal.js';
+
+interface FlushArguments {
+  readonly directory: string | undefined;
+  readonly timeout: string | undefined;
+  readonly json: boolean;
+}
+
+export const flushCommand = defineCommand<FlushArguments>({
+  command: 'flush [directory]',
+  describe: 'Wait until everything is in the store',
+  builder: (yargs) =>
+    yargs
+      .positional('directory', { type: 'string', describe: 'The mount point (not needed when there is one mount)' })
+      .options({ timeout: { type: 'string', describe: 'Give up after this time, for instance 5m (exit code 9)' }, ...jsonOption })
+      .example('$0 flush && systemctl suspend', 'sleep when all is safe'),
+  handler: async (args) => {
+    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const { record } = await findMount(args.directory);
+    const display = showFlushProgress(args.json ? 'silent' : 'auto');
+    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+    try {
+      await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+    } catch (error) {
+      if (signal?.aborted) {
+        throw new Failure('PENDING', 'not everything is in the store yet: what is left is safe on this machine and goes on uploading', {
+          cause: error,
+        });
+      }
+      throw error;
+    } finally {
+      display.stop();
+    }
+    if (args.json) printJson({ mountPoint: record.mountPoint, flushed: true });
+    else print('Everything is in the store.');
+  },
+});

@@ -1,0 +1,95 @@
+/** `sealdrive init STORE`: makes a volume in an empty store. */
+import { toHex } from '../base/bytes.js';
+import { newRecoveryWords } from '../crypto/recovery-words.js';
+import { systemRandom } from '../crypto/system-random.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
+import { jsonOption } from './command-options.js';
+import { createVolume, createVolumeStore, requireVacant } from './compose.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { addSlot } from './keyslots.js';
+import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
+import { emphasis, print, printJson, tell } from './terminal.js';
+
+export interface InitArguments {
+  readonly store: string;
+  readonly passphraseFd: number | undefined;
+  readonly keyFile: string | undefined;
+  readonly recovery: boolean;
+  readonly label: string;
+  readonly json: boolean;
+}
+
+export const initCommand = defineCommand<InitArguments>({
+  command: 'init <store>',
+  describe: 'Make a volume in an empty store',
+  builder: (yargs) =>
+    yargs
+      .positional('store', { type: 'string', demandOption: true, describe: 'A directory (made when absent), or dir:/path' })
+      .options({
+        'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)', group: 'Secret:' },
+        'key-file': { type: 'string', normalize: true, describe: 'Use this key file instead of a passphrase; made when absent', group: 'Secret:' },
+        recovery: { type: 'boolean', default: true, describe: 'Make recovery words and show them; --no-recovery: do not' },
+        label: { type: 'string', default: '', describe: 'A name for the keyslot; the store can read it' },
+        ...jsonOption,
+      })
+      .example('$0 init ~/Cloud/drive', 'asks for a passphrase, prints the recovery words')
+      .example('$0 init /mnt/nas/drive --key-file ~/.drive.key --no-recovery', 'a key file and nothing else'),
+  handler: async (args) => {
+    const secret =
+      args.keyFile === undefined
+        ? () => readNewPassphrase(args.passphraseFd)
+        : () => Promise.resolve(readOrMakeKeyFile(args.keyFile ?? '', systemRandom));
+    const made = await initialize(args, secret);
+    if (args.json) {
+      printJson({ volumeId: made.volumeId, slotId: made.slotId, recoveryWords: made.recoveryWords ?? null });
+      return;
+    }
+    print(`Made volume ${emphasis(made.volumeId)}`);
+    print(`in ${made.store}.`);
+    if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
+    print(`\nMount it with: sealdrive mount ${args.store} DIRECTORY`);
+  },
+});
+
+export interface Initialized {
+  readonly volumeId: string;
+  readonly slotId: string;
+  readonly recoveryWords: string | undefined;
+  readonly store: string;
+}
+
+/** Checks the store before it asks for a secret, and changes nothing unless all is well. */
+export async function initialize(
+  args: Pick<InitArguments, 'store' | 'recovery' | 'label'>,
+  readSecret: () => Promise<SlotSecret>,
+): Promise<Initialized> {
+  if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
+  await requireVacant(args.store);
+  const secret = await readSecret();
+  const store = await createVolumeStore(args.store);
+  try {
+    tell('Making the keys ...');
+    const volume = await createVolume(store);
+    const slotId = await addSlot(store, volume, secret, args.label, systemRandom);
+    let recoveryWords: string | undefined;
+    if (args.recovery) {
+      recoveryWords = newRecoveryWords(systemRandom);
+      await addSlot(store, volume, { type: 'recovery-words', words: recoveryWords }, '', systemRandom);
+    }
+    volume.rootSecret.fill(0);
+    return { volumeId: toHex(volume.volumeId), slotId, recoveryWords, store: store.description };
+  } finally {
+    await store.close();
+  }
+}
+
+/** Four lines of six words, numbered, to be written down. */
+export function printRecoveryWords(words: string): void {
+  print('\nRecovery words: write them down on paper; they open the volume like the passphrase, and are not shown again.\n');
+  const all = words.split(' ');
+  for (let row = 0; row < all.length; row += 6) {
+    const cells = all.slice(row, row + 6).map((word, index) => `${String(row + index + 1).padStart(2)} ${word.padEnd(9)}`);
+    print(`  ${cells.join(' ').trimEnd()}`);
+  }
+}

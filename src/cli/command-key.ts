@@ -1,0 +1,154 @@
+/** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
+import type { CommandModule } from 'yargs';
+import { newRecoveryWords } from '../crypto/recovery-words.js';
+import { systemRandom } from '../crypto/system-random.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
+import { printRecoveryWords } from './command-init.js';
+import { jsonOption } from './command-options.js';
+import { openVolumeStore } from './compose.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { addSlot, listSlots, listSlotsOnce, removeSlot } from './keyslots.js';
+import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from './secret.js';
+import type { SecretOptions } from './secret.js';
+import { print, printJson, tell } from './terminal.js';
+import { unlockVolume } from './unlock-volume.js';
+
+interface ListArguments {
+  readonly store: string;
+  readonly json: boolean;
+}
+
+const storePositional = { type: 'string', demandOption: true, describe: 'Where the volume lies' } as const;
+
+const listCommand = defineCommand<ListArguments>({
+  command: 'list <store>',
+  describe: 'Show the keyslots (needs no secret)',
+  builder: (yargs) => yargs.positional('store', storePositional).options(jsonOption),
+  handler: async (args) => {
+    const { slots, unreadable } = await listSlotsOnce(await openVolumeStore(args.store));
+    if (args.json) {
+      printJson({
+        slots: slots.map(({ header }) => ({
+          id: header.slotId,
+          type: header.type,
+          label: header.label,
+          created: new Date(header.created * 1000).toISOString(),
+          memoryKiB: header.cost.memoryKiB,
+          passes: header.cost.passes,
+        })),
+        unreadable: unreadable.map(({ key, reason }) => ({ key, reason: reason.message })),
+      });
+      return;
+    }
+    for (const { header } of slots) {
+      print(
+        `${header.slotId}  ${header.type.padEnd(14)}  ${new Date(header.created * 1000).toISOString().slice(0, 10)}  ${printable(header.label)}`.trimEnd(),
+      );
+    }
+    for (const { key, reason } of unreadable) tell(`warning: ${key} cannot be read: ${reason.message}`);
+  },
+});
+
+interface AddArguments extends SecretOptions {
+  readonly store: string;
+  readonly type: SlotSecret['type'];
+  readonly newPassphraseFd: number | undefined;
+  readonly newKeyFile: string | undefined;
+  readonly label: string;
+  readonly json: boolean;
+}
+
+const addCommand = defineCommand<AddArguments>({
+  command: 'add <store>',
+  describe: 'Add a passphrase, recovery words or a key file',
+  builder: (yargs) =>
+    yargs
+      .positional('store', storePositional)
+      .options({
+        type: { choices: ['passphrase', 'recovery-words', 'key-file'] as const, default: 'passphrase' as const, describe: 'What to add' },
+        'new-passphrase-fd': { type: 'number', describe: 'Read the new passphrase from this file descriptor', group: 'New secret:' },
+        'new-key-file': { type: 'string', normalize: true, describe: 'The new key file; made when absent', group: 'New secret:' },
+        label: { type: 'string', default: '', describe: 'A name for the keyslot; the store can read it' },
+        ...secretOptions,
+        ...jsonOption,
+      })
+      .example('$0 key add ~/Cloud/drive --type key-file --new-key-file ~/.drive.key', 'then mount without typing'),
+  handler: async (args) => {
+    const { newKeyFile } = args;
+    if (args.type === 'key-file' && newKeyFile === undefined) throw new Failure('USAGE', '--type key-file needs --new-key-file PATH');
+    const store = await openVolumeStore(args.store);
+    try {
+      const { unlocked } = await unlockVolume(store, args);
+      let secret: SlotSecret;
+      if (args.type === 'recovery-words') secret = { type: 'recovery-words', words: newRecoveryWords(systemRandom) };
+      else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
+      else secret = await readNewPassphrase(args.newPassphraseFd);
+      const slotId = await addSlot(store, unlocked, secret, args.label, systemRandom);
+      unlocked.rootSecret.fill(0);
+      const words = secret.type === 'recovery-words' ? secret.words : undefined;
+      if (args.json) {
+        printJson({ slotId, recoveryWords: words ?? null });
+        return;
+      }
+      print(`Added keyslot ${slotId}`);
+      if (words !== undefined) printRecoveryWords(words);
+    } finally {
+      await store.close();
+    }
+  },
+});
+
+interface RemoveArguments extends SecretOptions {
+  readonly store: string;
+  readonly slot: string;
+  readonly json: boolean;
+}
+
+const removeCommand = defineCommand<RemoveArguments>({
+  command: 'remove <store> <slot>',
+  describe: 'Remove a keyslot; needs the secret of another one',
+  builder: (yargs) =>
+    yargs
+      .positional('store', storePositional)
+      .positional('slot', { type: 'string', demandOption: true, describe: 'Its id, or the beginning of it, as "key list" shows it' })
+      .options({ ...secretOptions, ...jsonOption }),
+  handler: async (args) => {
+    const store = await openVolumeStore(args.store);
+    try {
+      const { slots, unreadable } = await listSlots(store);
+      const ids = [...slots.map(({ header }) => header.slotId), ...unreadable.map(({ key }) => key.slice('keys/'.length))];
+      const matching = ids.filter((id) => args.slot !== '' && id.startsWith(args.slot));
+      if (matching.length !== 1) {
+        const why = matching.length === 0 ? 'no keyslot has' : 'several keyslots have';
+        throw new Failure('USAGE', `${why} the id ${args.slot}: "sealdrive key list" shows them`);
+      }
+      // Whoever removes a slot shows that another one opens: nobody locks themselves out by this.
+      if (slots.length === 1 && matching[0] === slots[0].header.slotId) {
+        throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
+      }
+      const { unlocked } = await unlockVolume(store, args);
+      unlocked.rootSecret.fill(0);
+      if (unlocked.slotId === matching[0]) {
+        throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
+      }
+      await removeSlot(store, matching[0]);
+      if (args.json) printJson({ removed: matching[0] });
+      else print(`Removed keyslot ${matching[0]}. Copies of the store made earlier still hold it.`);
+    } finally {
+      await store.close();
+    }
+  },
+});
+
+export const keyCommand: CommandModule = {
+  command: 'key',
+  describe: 'List, add and remove keys',
+  builder: (yargs) => yargs.command(listCommand).command(addCommand).command(removeCommand).demandCommand(1, 'Say what: list, add or remove'),
+  handler() {},
+};
+
+/** A label comes from the store: it must not steer the terminal. */
+function printable(label: string): string {
+  return label.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?');
+}

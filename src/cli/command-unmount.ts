@@ -1,0 +1,67 @@
+/** `sealdrive unmount DIR`: brings everything to the store, then takes the drive away. */
+import { isPending } from '../daemon/control-protocol.js';
+import { findMount as mountAt } from '../fuse/mount-table.js';
+import { durationMsOf, jsonOption } from './command-options.js';
+import { askDaemon, findMounts } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { detach, isDead, resolveMountPoint } from './mount-point.js';
+import { showFlushProgress } from './progress.js';
+import { formatBytes, plural, print, printJson, tell } from './terminal.js';
+
+interface UnmountArguments {
+  readonly directory: string;
+  readonly force: boolean;
+  readonly timeout: string | undefined;
+  readonly json: boolean;
+}
+
+export const unmountCommand = defineCommand<UnmountArguments>({
+  command: 'unmount <directory>',
+  aliases: ['umount'],
+  describe: 'Upload what is pending and unmount',
+  builder: (yargs) =>
+    yargs
+      .positional('directory', { type: 'string', demandOption: true, describe: 'The mount point' })
+      .options({
+        force: { type: 'boolean', default: false, describe: 'Also when files are open or work cannot be uploaded (it waits for the next mount)' },
+        timeout: { type: 'string', describe: 'How long to upload, for instance 5m (default: no limit; 30s with --force)' },
+        ...jsonOption,
+      })
+      .example('$0 unmount ~/Drive', 'returns when everything is in the store'),
+  handler: async (args) => {
+    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const mountPoint = await resolveMountPoint(args.directory);
+    const mount = (await findMounts()).find(({ record }) => record.mountPoint === mountPoint);
+    if (!mount) {
+      await takeAwayDead(mountPoint);
+      if (args.json) printJson({ mountPoint, recovered: true });
+      return;
+    }
+    const display = showFlushProgress(args.json ? 'silent' : 'auto');
+    const result = await askDaemon(
+      mount.record.socket,
+      { method: 'unmount', force: args.force, timeoutMs },
+      { onProgress: (progress) => display.update(progress) },
+    ).finally(() => display.stop());
+    if (result && isPending(result.left)) {
+      const { operations, dirtyBytes, uploadBytes } = result.left;
+      throw new Failure(
+        'PENDING',
+        `unmounted, but ${plural(operations, 'change')} (${formatBytes(dirtyBytes + uploadBytes)}) are not in the store: they are safe on this machine and go there at the next mount`,
+      );
+    }
+    if (args.json) printJson({ mountPoint, recovered: false });
+    else print(`Unmounted ${mountPoint}`);
+  },
+});
+
+/** No daemon answers: either nothing of ours is there, or it died. */
+async function takeAwayDead(mountPoint: string): Promise<void> {
+  const entry = await mountAt(mountPoint);
+  if (entry?.type !== 'fuse.sealdrive' || !(await isDead(mountPoint))) {
+    throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${mountPoint}; "sealdrive status" lists what is`);
+  }
+  await detach(mountPoint);
+  tell(`took away what a daemon that died had left at ${mountPoint}; mount again to bring its pending work to the store`);
+}

@@ -1,0 +1,55 @@
+/**
+ * Starts the process that serves a mount and waits until the mount answers, so that `sealdrive mount` can end with the truth. The request,
+ * keys included, goes through the IPC pipe between the two. What the process does is serve-mount.ts.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Failure, exitCodes } from './exit-code.js';
+import type { FailureCode } from './exit-code.js';
+import type { MountReport, MountRequest } from './mount-request.js';
+
+/** The hidden command that the process runs. */
+export const serveCommandName = 'serve-mount';
+
+/** Seals, hashes and disk I/O share libuv's pool; its default of 4 is too small for a disk that takes more at once. */
+export const threadPoolSize = '8';
+
+/** Resolves with the process id when the mount answers. Throws Failure with what the process reports; then it is gone. */
+export async function startDetachedMount(request: MountRequest): Promise<number> {
+  const crashLog = join(request.stateDirectory, 'daemon.crash');
+  const fd = openSync(crashLog, 'a', 0o600);
+  const sizeBefore = statSync(crashLog).size;
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1], serveCommandName], {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', 'ignore', fd, 'ipc'],
+    serialization: 'advanced',
+    env: { ...process.env, UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? threadPoolSize },
+  });
+  closeSync(fd);
+  const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
+  // Until it is ready, stopping this command stops what it started.
+  process.on('SIGINT', forward);
+  process.on('SIGTERM', forward);
+  try {
+    return await new Promise<number>((resolve, reject) => {
+      child.on('error', (error) => reject(new Failure('UNEXPECTED', 'the serving process cannot be started', { cause: error })));
+      child.on('exit', (code, signal) => {
+        const said = readFileSync(crashLog).subarray(sizeBefore).toString('utf8').trim().split('\n')[0];
+        const how = signal === null ? `with exit code ${code}` : `by ${signal}`;
+        reject(new Failure('UNEXPECTED', `the serving process ended ${how} before the mount answered${said ? `: ${said}` : ''}`));
+      });
+      child.on('message', (report: MountReport) => {
+        if (report.type === 'listening') child.send(request);
+        else if (report.type === 'ready') resolve(child.pid ?? 0);
+        else reject(new Failure(report.code in exitCodes ? (report.code as FailureCode) : 'UNEXPECTED', report.message));
+      });
+    });
+  } finally {
+    process.off('SIGINT', forward);
+    process.off('SIGTERM', forward);
+    if (child.connected) child.disconnect();
+    child.unref();
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * How a command ends: one number and one word for each way, stable across versions, and the only table of them (doc/cli.md, "Exit codes").
+ * Scripts may rely on the numbers; `--json` shows the words.
+ */
+import { CodedError } from '../base/errors.js';
+
+export const exitCodes = {
+  /** A defect of Sealdrive. */
+  UNEXPECTED: 1,
+  /** The command line makes no sense. */
+  USAGE: 2,
+  /** No keyslot opens with what was given. */
+  LOCKED: 3,
+  /** There is no volume where the store should be, or there is something else. */
+  NOT_A_VOLUME: 4,
+  /** The store cannot be reached, or refuses; nothing is wrong with the volume as far as one can tell. */
+  STORE: 5,
+  /** The mount point is missing, busy, not empty, or not ours. */
+  MOUNT_POINT: 6,
+  /** Another process has this volume mounted with the same state, or the mount point already. */
+  IN_USE: 7,
+  /** A check failed: what the store gave is not what was written. */
+  INTEGRITY: 8,
+  /** Work could not be brought to the store in time. It is safe in the journal of this machine. */
+  PENDING: 9,
+  /** This machine lacks something; `sealdrive doctor` tells what. */
+  MACHINE: 10,
+  /** The volume was written by a newer Sealdrive. */
+  NEWER_FORMAT: 11,
+  /** A local disk is full, or the state directory cannot be written. */
+  LOCAL_DISK: 12,
+  /** Stopped by the user. */
+  INTERRUPTED: 130,
+} as const;
+
+export type FailureCode = keyof typeof exitCodes;
+
+/** What a command fails with: a message of one line that says what is wrong and what to do. */
+export class Failure extends CodedError<FailureCode> {}
+
+export const exitCodeHelp = [
+  'Exit codes: 0 done, 1 unexpected, 2 usage, 3 wrong passphrase or key, 4 not a volume,',
+  '5 store unavailable or not writable, 6 mount point, 7 already in use, 8 integrity check failed,',
+  '9 work is still pending, 10 this machine lacks something, 11 newer format, 12 local disk, 130 interrupted.',
+].join('\n');

@@ -1,0 +1,93 @@
+/**
+ * Turns what the layers throw into how a command ends: a {@link Failure} with one line that says what to do. It is the command line's
+ * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
+ */
+import { describeError } from '../base/log.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import type { CryptoErrorCode } from '../crypto/crypto-error.js';
+import { FuseError } from '../fuse/fuse-error.js';
+import type { FuseErrorCode } from '../fuse/fuse-error.js';
+import { StoreError } from '../store/object-store.js';
+import type { StoreErrorCode } from '../store/object-store.js';
+import { StoreLocationError } from '../store/open-store.js';
+import { VolumeError } from '../volume/volume.js';
+import type { VolumeErrorCode } from '../volume/volume.js';
+import { Failure } from './exit-code.js';
+import type { FailureCode } from './exit-code.js';
+
+/** How it ends, and what the remedy adds to the message of the error itself. */
+type Ending = readonly [code: FailureCode, advice?: string];
+
+const storeEndings: Readonly<Record<StoreErrorCode, Ending>> = {
+  UNAVAILABLE: ['STORE', 'try again when the store can be reached'],
+  DENIED: ['STORE', 'the store must be readable and writable for you'],
+  FULL: ['STORE', 'make room in the store and try again'],
+  READ_ONLY: ['STORE', 'the store takes no writes; "mount --read-only" needs none'],
+  NOT_A_STORE: ['NOT_A_VOLUME', 'check the place, or make a volume there with "sealdrive init"'],
+  PROTOCOL: ['STORE', 'the store gives answers that make no sense'],
+};
+
+const cryptoEndings: Readonly<Record<CryptoErrorCode, Ending>> = {
+  NOT_AUTHENTIC: ['INTEGRITY', 'an object of the store is damaged or was exchanged; restore it from a copy of the store'],
+  MALFORMED: ['INTEGRITY', 'an object of the store is damaged; restore it from a copy of the store'],
+  UNSUPPORTED_VERSION: ['NEWER_FORMAT', 'this volume needs a newer Sealdrive: update it'],
+  KDF_OUT_OF_BOUNDS: ['INTEGRITY', 'a keyslot asks for an unsafe amount of work: it was not made by Sealdrive'],
+  KDF_FAILED: ['MACHINE', 'opening a keyslot needs memory (256 MiB by default): free some'],
+  WRONG_SECRET: ['LOCKED', 'check it and try again; nothing was changed'],
+  WEAK_SECRET: ['USAGE', 'choose a longer one; nothing was changed'],
+};
+
+const fuseEndings: Readonly<Record<FuseErrorCode, Ending>> = {
+  NO_ADDON: ['MACHINE', '"sealdrive doctor" tells how to build it'],
+  NO_DEVICE: ['MACHINE', '"sealdrive doctor" tells what to do'],
+  NO_HELPER: ['MACHINE', 'install the package fuse3'],
+  PERMISSION: ['MACHINE', '"sealdrive doctor" tells what is needed'],
+  MOUNT_POINT: ['MOUNT_POINT', 'give an empty directory of your own'],
+  BUSY: ['MOUNT_POINT', 'close what is open on the drive, or use --force'],
+  STALE: ['MOUNT_POINT', 'mount again, which recovers it'],
+  TIMEOUT: ['MOUNT_POINT', 'try again, or use --force'],
+  PROTOCOL: ['MACHINE', 'the kernel speaks a FUSE protocol that Sealdrive does not know'],
+  CLOSED: ['MOUNT_POINT', 'somebody unmounted it while it was being mounted'],
+  INTERRUPTED: ['INTERRUPTED'],
+  SYSTEM: ['MACHINE', '"sealdrive doctor" may tell why'],
+};
+
+const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
+  UNAVAILABLE: ['STORE', 'try again when the store can be reached'],
+  FENCED: ['INTEGRITY', 'the history in the store does not fit what this device has seen; nothing was changed'],
+  CORRUPT: ['INTEGRITY', 'an object of the store is damaged or missing; restore it from a copy of the store'],
+  FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],
+  READ_ONLY: ['STORE', 'the volume is open for reading only'],
+  CLOSED: ['IN_USE', 'the drive is being unmounted'],
+  INTERRUPTED: ['INTERRUPTED'],
+};
+
+const systemEndings: Readonly<Record<string, Ending>> = {
+  ENOSPC: ['LOCAL_DISK', 'make room on the disk'],
+  EDQUOT: ['LOCAL_DISK', 'your quota on the disk is used up'],
+  EROFS: ['LOCAL_DISK', 'the disk takes no writes: name another place with --state-dir'],
+  EACCES: ['LOCAL_DISK', 'its permissions do not allow it'],
+  EPERM: ['LOCAL_DISK', 'its permissions do not allow it'],
+  EIO: ['LOCAL_DISK', 'the disk reports an error'],
+  EMFILE: ['MACHINE', 'too many files are open: raise "ulimit -n"'],
+};
+
+/** Any thrown value as the failure that the command ends with. */
+export function explain(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const [code, advice] = endingOf(error) ?? ['UNEXPECTED', 'this is a defect of Sealdrive; please report it'];
+  // A store's message holds its cause already.
+  const message = (error instanceof StoreError ? error.message : describeError(error)).replaceAll(/\s*\n\s*/g, ' ');
+  if (advice === undefined) return new Failure(code, message, { cause: error });
+  return new Failure(code, `${message}${/[.?!]$/.test(message) ? '' : ';'} ${advice}`, { cause: error });
+}
+
+function endingOf(error: unknown): Ending | undefined {
+  if (error instanceof StoreLocationError) return ['USAGE', '"sealdrive init --help" shows examples'];
+  if (error instanceof StoreError) return storeEndings[error.code];
+  if (error instanceof CryptoError) return cryptoEndings[error.code];
+  if (error instanceof FuseError) return fuseEndings[error.code];
+  if (error instanceof VolumeError) return volumeEndings[error.code];
+  if (error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string') return systemEndings[error.code];
+  return undefined;
+}

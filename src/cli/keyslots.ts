@@ -1,0 +1,132 @@
+/**
+ * The keyslots of a volume as they lie in its store: listing them, opening one, adding and removing (doc/format.md, "Keyslot").
+ * What is inside a slot is src/crypto/keyslot.ts.
+ */
+import type { Random } from '../base/random.js';
+import { equalBytes, toHex } from '../base/bytes.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
+import type { SlotContent, SlotHeader, SlotSecret } from '../crypto/keyslot.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { Failure } from './exit-code.js';
+
+const prefix = 'keys/';
+const keyPattern = /^keys\/([0-9a-f]{16})$/;
+/** A hostile store may list slots for ever; nobody has this many. */
+const slotCountMax = 256;
+
+export interface StoredSlot {
+  readonly header: SlotHeader;
+  readonly bytes: Uint8Array;
+}
+
+export interface SlotList {
+  readonly slots: readonly StoredSlot[];
+  /** Objects in the place of slots that cannot be read, and why. */
+  readonly unreadable: readonly { readonly key: string; readonly reason: CryptoError }[];
+}
+
+/** The slots that the store shows, oldest first. Throws StoreError, and Failure `NOT_A_VOLUME` when there is nothing like a slot. */
+export async function listSlots(store: ObjectStore): Promise<SlotList> {
+  const slots: StoredSlot[] = [];
+  const unreadable: { key: string; reason: CryptoError }[] = [];
+  for await (const { key } of store.list(prefix)) {
+    const slotId = keyPattern.exec(key)?.[1];
+    if (slotId === undefined) continue;
+    if (slots.length + unreadable.length >= slotCountMax) throw new Failure('INTEGRITY', 'the store shows more keyslots than a volume can have');
+    const bytes = await store.get(key, { sizeMax: slotLengthMax });
+    if (bytes === undefined) continue;
+    try {
+      const header = readSlotHeader(bytes);
+      if (header.slotId !== slotId) throw new CryptoError('MALFORMED', 'a keyslot under the name of another');
+      slots.push({ header, bytes });
+    } catch (error) {
+      if (!(error instanceof CryptoError)) throw error;
+      unreadable.push({ key, reason: error });
+    }
+  }
+  if (slots.length === 0 && unreadable.length === 0) {
+    throw new Failure('NOT_A_VOLUME', `${store.description} holds no volume: make one with "sealdrive init"`);
+  }
+  slots.sort((a, b) => a.header.created - b.header.created || (a.header.slotId < b.header.slotId ? -1 : 1));
+  return { slots, unreadable };
+}
+
+export interface Unlocked extends SlotContent {
+  readonly slotId: string;
+  /** 32 bytes. */
+  readonly volumeId: Uint8Array;
+}
+
+/**
+ * Opens the first slot that the secret fits. Throws Failure `LOCKED` when it fits none, CryptoError when there is none of its type and
+ * one cannot be read (a newer format, damage).
+ */
+export async function unlock(list: SlotList, secret: SlotSecret, random: Random): Promise<Unlocked> {
+  const candidates = list.slots.filter((slot) => slot.header.type === secret.type);
+  for (const { bytes } of candidates) {
+    try {
+      const { header, generation, rootSecret } = await openSlot(bytes, secret, random);
+      return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), generation, rootSecret };
+    } catch (error) {
+      if (!(error instanceof CryptoError) || error.code !== 'WRONG_SECRET') throw error;
+    }
+  }
+  const [damaged] = list.unreadable;
+  if (damaged) throw new CryptoError(damaged.reason.code, `the keyslot ${damaged.key} cannot be read`, { cause: damaged.reason });
+  if (candidates.length === 0) {
+    throw new Failure('LOCKED', `the volume has no keyslot for a ${typeNames[secret.type]}; "sealdrive key list" shows what it has`);
+  }
+  throw new Failure('LOCKED', `${wrongSecret[secret.type]}: no keyslot of the volume opens with it; nothing was changed`);
+}
+
+export const typeNames: Readonly<Record<SlotHeader['type'], string>> = {
+  passphrase: 'passphrase',
+  'recovery-words': 'set of recovery words',
+  'key-file': 'key file',
+};
+
+const wrongSecret: Readonly<Record<SlotHeader['type'], string>> = {
+  passphrase: 'wrong passphrase',
+  'recovery-words': 'wrong recovery words',
+  'key-file': 'wrong key file',
+};
+
+/** Makes a slot for `secret` and puts it into the store; its id. Throws CryptoError `WEAK_SECRET`, StoreError. */
+export async function addSlot(
+  store: ObjectStore,
+  unlocked: Pick<Unlocked, 'volumeId' | 'generation' | 'rootSecret'>,
+  secret: SlotSecret,
+  label: string,
+  random: Random,
+): Promise<string> {
+  const created = Math.floor(Date.now() / 1000);
+  const { volumeId, generation, rootSecret } = unlocked;
+  const { slotId, bytes } = await createSlot({ secret, volumeId, generation, rootSecret, created, label }, random);
+  if ((await store.put(prefix + slotId, bytes, { ifAbsent: true })) === 'exists') {
+    const there = await store.get(prefix + slotId, { sizeMax: slotLengthMax });
+    // A lost answer to our own put looks like this too.
+    if (there === undefined || !equalBytes(there, bytes)) throw new Failure('STORE', 'the store has something else under the new keyslot: try again');
+  }
+  return slotId;
+}
+
+export async function removeSlot(store: ObjectStore, slotId: string): Promise<void> {
+  await store.delete([prefix + slotId]);
+}
+
+/** The one volume that the slots speak of. It is a claim until a slot was opened. Throws Failure `INTEGRITY` when they disagree. */
+export function claimedVolumeId(list: SlotList): string | undefined {
+  const ids = new Set(list.slots.map((slot) => toHex(slot.header.volumeId)));
+  if (ids.size > 1) throw new Failure('INTEGRITY', 'the keyslots in the store belong to different volumes: it was tampered with, or mixed up');
+  return ids.values().next().value;
+}
+
+/** Lists the slots and closes the store, however it ends. */
+export async function listSlotsOnce(store: ObjectStore): Promise<SlotList> {
+  try {
+    return await listSlots(store);
+  } finally {
+    await store.close();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The command line's entry: reads the arguments, runs one command, and ends with its exit code (exit-code.ts). What a command does is in
+ * `command-*.ts`.
+ */
+import yargs from 'yargs';
+import { hideBin } from 'yargs/helpers';
+import { doctorCommand } from './command-doctor.js';
+import { driveCommand } from './command-drive.js';
+import { flushCommand } from './command-flush.js';
+import { initCommand } from './command-init.js';
+import { keyCommand } from './command-key.js';
+import { mountCommand } from './command-mount.js';
+import { serveMountCommand } from './command-serve-mount.js';
+import { statusCommand } from './command-status.js';
+import { unmountCommand } from './command-unmount.js';
+import { Failure, exitCodeHelp, exitCodes } from './exit-code.js';
+import { explain } from './explain.js';
+import { printJson, tell } from './terminal.js';
+import { version } from './version.js';
+
+const wantsJson = (words: readonly string[]): boolean => words.includes('--json') || words.includes('--json=true');
+
+/** The help that fits what was typed. */
+function helpFor(words: readonly string[]): string {
+  const command = words[0] ?? '';
+  return /^[a-z]+$/.test(command) ? `sealdrive ${command} --help` : 'sealdrive --help';
+}
+
+/** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
+export async function runCommandLine(words: readonly string[]): Promise<number> {
+  const parser = yargs([...words])
+    .scriptName('sealdrive')
+    .usage('$0 COMMAND: an end-to-end encrypted drive in any object store')
+    .command(initCommand)
+    .command(mountCommand)
+    .command(unmountCommand)
+    .command(statusCommand)
+    .command(flushCommand)
+    .command(keyCommand)
+    .command(doctorCommand)
+    .command(driveCommand)
+    .command(serveMountCommand)
+    .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc')
+    .demandCommand(1, 'Say what to do')
+    .recommendCommands()
+    .strict()
+    .parserConfiguration({ 'duplicate-arguments-array': false })
+    .version(version)
+    .help()
+    .alias('help', 'h')
+    .wrap(Math.min(110, process.stdout.columns || 110))
+    .example('$0 init ~/Cloud/drive', 'make a volume')
+    .example('$0 mount ~/Cloud/drive ~/Drive', 'mount it')
+    .example('$0 unmount ~/Drive', 'upload what is pending and unmount')
+    .epilogue(exitCodeHelp)
+    .exitProcess(false)
+    .fail((message, error) => {
+      // A message without an error of ours is yargs's own, about the command line.
+      if (message) throw new Failure('USAGE', `${message.replaceAll(/\s*\n\s*/g, ' ')}; see "${helpFor(words)}"`);
+      throw error;
+    });
+  try {
+    await parser.parseAsync();
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    const failure = explain(error);
+    if (wantsJson(words)) printJson({ error: { code: failure.code, message: failure.message } });
+    else tell(`sealdrive: ${failure.message}`);
+    if (failure.code === 'UNEXPECTED' && process.env['SEALDRIVE_DEBUG']) tell(error instanceof Error ? error.stack : String(error));
+    return exitCodes[failure.code];
+  }
+}
+
+export async function main(): Promise<void> {
+  const code = await runCommandLine(hideBin(process.argv));
+  // Not left to the event loop: a lazily detached mount may keep it alive.
+  process.exit(code);
+}

@@ -1,0 +1,30 @@
+/** What a mount needs to know, from the command that asks to the process that serves. It crosses a pipe between the two, never a disk. */
+export interface MountRequest {
+  /** As given on the command line; relative paths are made absolute. */
+  readonly store: string;
+  /** Absolute, without symbolic links. */
+  readonly mountPoint: string;
+  /** Of the volume, made already. */
+  readonly stateDirectory: string;
+  readonly registryFolder: string;
+  readonly volumeId: Uint8Array;
+  readonly rootSecret: Uint8Array;
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+  /** Bytes of ciphertext kept on the local disk; `undefined`: chosen by the size of the disk. */
+  readonly cacheSize: number | undefined;
+  readonly driver: 'native' | 'fuse-native';
+  readonly deviceName: string;
+  /** Absolute; `undefined`: `daemon.log` in the state directory. */
+  readonly logFile: string | undefined;
+  readonly debug: boolean;
+  /** One log line a FUSE request. */
+  readonly trace: boolean;
+  readonly stopFlushTimeoutMs: number;
+}
+
+/** What the serving process tells the one that started it. */
+export type MountReport =
+  | { readonly type: 'listening' }
+  | { readonly type: 'ready' }
+  | { readonly type: 'failed'; readonly code: string; readonly message: string };

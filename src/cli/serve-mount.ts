@@ -1,0 +1,114 @@
+/**
+ * The process that serves a mount, from the request to the end: hardens itself, has the parts composed, runs the daemon, and knows the
+ * exit code. Both `mount --foreground` and the detached process run it.
+ */
+import { join } from 'node:path';
+import { createLog, describeError } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import { isPending } from '../daemon/control-protocol.js';
+import { Daemon } from '../daemon/daemon.js';
+import { openLogFile } from '../daemon/log-file.js';
+import { registerMount, unregisterMount } from '../daemon/mount-registry.js';
+import { VolumeError } from '../volume/volume.js';
+import { composeMount, hardenProcess } from './compose.js';
+import { Failure, exitCodes } from './exit-code.js';
+import { explain } from './explain.js';
+import type { MountReport, MountRequest } from './mount-request.js';
+import { controlSocketPath, ensurePrivateDirectory } from './state-directory.js';
+import { version } from './version.js';
+
+/** Serves until unmounted. Resolves with the exit code. Throws anything when it could not be mounted. */
+export async function serveMount(request: MountRequest, onReady: () => void): Promise<number> {
+  process.umask(0o077);
+  ensurePrivateDirectory(request.stateDirectory);
+  const logFile = openLogFile(request.logFile ?? join(request.stateDirectory, 'daemon.log'));
+  const log = createLog((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
+  hardenProcess(log);
+  reportDefects(log);
+  log.info('starting', { version, pid: process.pid, node: process.versions.node });
+  try {
+    const { parts, storeDescription } = await composeMount(request, log);
+    const socket = controlSocketPath(request.stateDirectory);
+    let daemon: Daemon;
+    try {
+      daemon = await Daemon.start(parts, {
+        mount: {
+          mountPoint: request.mountPoint,
+          source: `sealdrive:${parts.served.volume.id.slice(0, 16)}`,
+          subtype: 'sealdrive',
+          readOnly: request.readOnly,
+          allowOther: request.allowOther,
+          defaultPermissions: true,
+          writebackCache: !request.readOnly,
+          trace: request.trace ? (line) => log.debug(line) : undefined,
+        },
+        store: storeDescription,
+        version,
+        socket,
+        stopFlushTimeoutMs: request.stopFlushTimeoutMs,
+      });
+    } catch (error) {
+      await parts.served.close();
+      throw error;
+    }
+    daemon.handleSignals();
+    registerMount(request.registryFolder, {
+      pid: process.pid,
+      mountPoint: request.mountPoint,
+      stateDirectory: request.stateDirectory,
+      socket,
+      volumeId: parts.served.volume.id,
+      store: storeDescription,
+    });
+    // The drive must not be anybody's working directory, least of all ours.
+    process.chdir('/');
+    onReady();
+    const end = await daemon.ended;
+    unregisterMount(request.registryFolder, process.pid);
+    if (end.error !== undefined) return exitCodes[explain(end.error).code];
+    return isPending(end.left) ? exitCodes.PENDING : 0;
+  } catch (error) {
+    log.error('could not mount', {
+      reason: describeError(error),
+      stack: error instanceof Error && !(error instanceof Failure) ? error.stack : undefined,
+    });
+    throw error;
+  } finally {
+    logFile.close();
+  }
+}
+
+/** A broken invariant must not go on: the journal is whole at every moment, so ending is safer than guessing. */
+function reportDefects(log: Log): void {
+  const onDefect = (error: unknown): void => {
+    log.error('defect', { reason: describeError(error), stack: error instanceof Error ? error.stack : undefined });
+    process.stderr.write(`${error instanceof Error ? error.stack : describeError(error)}\n`);
+    process.exit(error instanceof VolumeError && error.code === 'FENCED' ? exitCodes.INTEGRITY : exitCodes.UNEXPECTED);
+  };
+  process.on('uncaughtException', onDefect);
+  process.on('unhandledRejection', onDefect);
+}
+
+function report(message: MountReport): void {
+  // The asker may have been killed meanwhile: that is no reason to unmount.
+  if (process.connected) process.send?.(message, undefined, undefined, () => {});
+}
+
+/** The detached process: takes its request from the pipe, reports over it, and lives on when the pipe is closed. */
+export async function serveDetachedMount(): Promise<number> {
+  if (!process.send) throw new Failure('USAGE', 'this command is started by "sealdrive mount" only');
+  const request = await new Promise<MountRequest>((resolve, reject) => {
+    process.once('message', (message) => resolve(message as MountRequest));
+    process.once('disconnect', () => reject(new Failure('INTERRUPTED', 'interrupted')));
+    report({ type: 'listening' });
+  });
+  try {
+    return await serveMount(request, () => {
+      report({ type: 'ready' });
+    });
+  } catch (error) {
+    const failure = explain(error);
+    report({ type: 'failed', code: failure.code, message: failure.message });
+    return exitCodes[failure.code];
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * Where this user's local files lie: `$XDG_STATE_HOME/sealdrive/<first 16 hex of the volume id>` for a volume, and beside them the
+ * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
+ */
+import { mkdirSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
+import { describeError } from '../base/log.js';
+import { Failure } from './exit-code.js';
+
+function xdgFolder(variable: string, ...fallback: string[]): string {
+  const set = process.env[variable];
+  // The XDG specification has relative paths ignored.
+  return join(set && isAbsolute(set) ? set : join(homedir(), ...fallback), 'sealdrive');
+}
+
+export const defaultStateBase = (): string => xdgFolder('XDG_STATE_HOME', '.local', 'state');
+export const defaultDataBase = (): string => xdgFolder('XDG_DATA_HOME', '.local', 'share');
+export const registryFolder = (): string => join(defaultStateBase(), 'mounts');
+
+/** The state directory of a volume below `base` (an option, or the default). */
+export function stateDirectoryOf(volumeId: string, base: string | undefined): string {
+  return join(base === undefined ? defaultStateBase() : resolve(base), volumeId.slice(0, 16));
+}
+
+/** Makes `path`, with its parents, for this user alone. Throws Failure `LOCAL_DISK`. */
+export function ensurePrivateDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    const { uid, mode } = statSync(path);
+    if (uid !== process.getuid?.()) throw new Failure('LOCAL_DISK', `${path} belongs to another user: choose another --state-dir`);
+    if ((mode & 0o077) !== 0) throw new Failure('LOCAL_DISK', `${path} is open to other users: run "chmod 700 ${path}"`);
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure('LOCAL_DISK', `the state directory ${path} cannot be made: ${describeError(error)}`, { cause: error });
+  }
+}
+
+/** `sun_path` of sockaddr_un holds 108 bytes with its NUL. */
+const socketPathMax = 107;
+
+/** The control socket of a state directory; where its path is too long for one, it lies with the registry. */
+export function controlSocketPath(stateDirectory: string): string {
+  const path = join(stateDirectory, 'control.sock');
+  return Buffer.byteLength(path) <= socketPathMax ? path : join(registryFolder(), `${process.pid}.sock`);
+}

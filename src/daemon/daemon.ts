@@ -1,0 +1,257 @@
+/**
+ * A running mount: from the moment that the volume is open until it is let go. It mounts, answers the control socket, flushes and
+ * unmounts on request, on a signal, and when somebody else unmounts. It composes nothing: the parts are handed in (src/cli/compose.ts),
+ * and what a file operation does is in fuse-filesystem.ts. See doc/cli.md, "The daemon".
+ */
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import { FuseError } from '../fuse/fuse-error.js';
+import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
+import { VolumeError } from '../volume/volume.js';
+import type { FlushProgress, PendingWork, Volume } from '../volume/volume.js';
+import { isPending, nothingPending } from './control-protocol.js';
+import type { DaemonStatus, UnmountResult } from './control-protocol.js';
+import type { FuseFilesystem } from './fuse-filesystem.js';
+import { ControlError, ControlServer } from './control-server.js';
+import type { ControlHandler, PeerCheck } from './control-server.js';
+
+/** The volume as the daemon holds it: it alone ends it. */
+export interface ServedVolume {
+  readonly volume: Volume;
+  /** Facts for `status`, in groups. */
+  details(): DaemonStatus['details'];
+  /** Ends background work, keeps what is not in the store in the journal, and releases the state directory. */
+  close(): Promise<void>;
+}
+
+/** What answers the kernel, and tells it what other devices change. */
+export type ServedFilesystem = FuseOperations & Pick<FuseFilesystem, 'attach' | 'invalidate'>;
+
+export interface DaemonParts {
+  readonly served: ServedVolume;
+  readonly driver: Driver;
+  readonly filesystem: ServedFilesystem;
+  readonly errnoOf: ErrnoOf;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly isPeerAllowed: PeerCheck;
+  /** sd_notify(3), or nothing. */
+  readonly notifyService: (message: string) => void;
+  /** Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those writes. */
+  readonly syncKernel: (mountPoint: string) => Promise<void>;
+}
+
+export interface DaemonOptions {
+  readonly mount: MountOptions;
+  readonly store: string;
+  readonly version: string;
+  readonly socket: string;
+  /** How long a stop by signal, or by an unmount from outside, may take to upload what is pending. */
+  readonly stopFlushTimeoutMs: number;
+}
+
+export interface DaemonEnd {
+  /** What is not in the store. It is in the journal, and goes there at the next mount. */
+  readonly left: PendingWork;
+  /** The session broke, or the volume could not be closed in order. */
+  readonly error: unknown;
+}
+
+/** How long a lazily detached mount may take to end before we go and the kernel aborts it. */
+const detachTimeoutMs = 2000;
+
+export class Daemon implements ControlHandler {
+  readonly #parts: DaemonParts;
+  readonly #options: DaemonOptions;
+  readonly #startedAtMs: number;
+  /** Set in `start`, before anyone has the object. */
+  #mounted!: Mounted;
+  #control: ControlServer | undefined;
+  #state: 'serving' | 'stopping' = 'serving';
+  /** Aborted when a flush on the way out is to be given up (second signal). */
+  readonly #hurry = new AbortController();
+  #finishing: Promise<DaemonEnd> | undefined;
+  #unmounting: Promise<UnmountResult> | undefined;
+  #resolveEnd!: (end: DaemonEnd) => void;
+  /** Resolves when the volume is closed and every client has its answer. */
+  readonly ended: Promise<DaemonEnd>;
+
+  private constructor(parts: DaemonParts, options: DaemonOptions) {
+    this.#parts = parts;
+    this.#options = options;
+    const now = parts.clock.now();
+    this.#startedAtMs = now.sec * 1000 + Math.floor(now.nsec / 1e6);
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnd = resolve;
+    });
+  }
+
+  /**
+   * Mounts and serves; resolves when the mount answers. Throws FuseError, or the system error of the socket; then nothing is mounted,
+   * and the volume is the caller's to close.
+   */
+  static async start(parts: DaemonParts, options: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(parts, options);
+    daemon.#mounted = await parts.driver(parts.filesystem, parts.errnoOf, options.mount);
+    parts.filesystem.attach(daemon.#mounted.notifier);
+    parts.served.volume.onRemoteChange((change) => parts.filesystem.invalidate(change));
+    try {
+      daemon.#control = await ControlServer.listen(options.socket, daemon, parts.isPeerAllowed, parts.log);
+    } catch (error) {
+      await daemon.#mounted.unmount({ force: true });
+      throw error;
+    }
+    daemon.#mounted.ended.then(
+      () => void daemon.#finish(undefined),
+      (error: unknown) => void daemon.#finish(error),
+    );
+    parts.log.info('mounted', { driver: daemon.#mounted.driver, readOnly: options.mount.readOnly, store: options.store });
+    parts.notifyService('READY=1\nSTATUS=Serving');
+    return daemon;
+  }
+
+  status(): DaemonStatus {
+    const { served } = this.#parts;
+    return {
+      volumeId: served.volume.id,
+      store: this.#options.store,
+      mountPoint: this.#options.mount.mountPoint,
+      driver: this.#mounted.driver,
+      readOnly: served.volume.readOnly,
+      pid: process.pid,
+      version: this.#options.version,
+      startedAtMs: this.#startedAtMs,
+      state: this.#state,
+      pending: served.volume.pending(),
+      statistics: served.volume.statistics(),
+      details: served.details(),
+    };
+  }
+
+  async flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {
+    if (this.#state !== 'serving') throw new ControlError('STOPPING', 'the drive is being unmounted');
+    await this.#flush(onProgress, signal);
+  }
+
+  /** What the kernel holds first, then what we hold. Throws ControlError. */
+  async #flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {
+    const { served, syncKernel, log } = this.#parts;
+    if (served.volume.readOnly) return;
+    await syncKernel(this.#options.mount.mountPoint).catch((error: unknown) => {
+      // Files that are open may keep pages in the kernel: what was closed is with us already.
+      log.warn('the kernel did not write back', { reason: describeError(error) });
+    });
+    try {
+      await served.volume.flush({ onProgress, signal });
+    } catch (error) {
+      if (error instanceof VolumeError && (error.code === 'FENCED' || error.code === 'CORRUPT')) {
+        throw new ControlError('INTEGRITY', describeError(error), { cause: error });
+      }
+      const why = signal.aborted ? 'it took too long' : describeError(error);
+      throw new ControlError('PENDING', `not everything is in the store: ${why}`, { cause: error });
+    }
+  }
+
+  /**
+   * Flushes, unmounts, lets go of the volume. Without `force` it fails, and goes on serving, when work cannot be uploaded (`PENDING`) or
+   * files are open (`BUSY`). With it, it always ends, and answers what was left in the journal.
+   */
+  unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult> {
+    if (this.#finishing) return this.#finishing.then(({ left }) => ({ left }));
+    if (this.#unmounting && request.force) {
+      // Someone waits already and this one is in a hurry.
+      this.#hurry.abort(new Error('a forced unmount was asked for'));
+      return this.#unmounting.catch(() => this.#unmount(request, onProgress));
+    }
+    this.#unmounting ??= this.#unmount(request, onProgress).finally(() => {
+      this.#unmounting = undefined;
+    });
+    return this.#unmounting;
+  }
+
+  async #unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult> {
+    const { log } = this.#parts;
+    const { force, timeoutMs = force ? this.#options.stopFlushTimeoutMs : undefined } = request;
+    const limits = [this.#hurry.signal];
+    if (timeoutMs !== undefined) limits.push(AbortSignal.timeout(timeoutMs));
+    try {
+      await this.#flush(onProgress, AbortSignal.any(limits));
+    } catch (error) {
+      if (!force) throw error;
+      log.warn('unmounting although not everything is in the store', { reason: describeError(error) });
+    }
+    try {
+      await this.#mounted.unmount({ force });
+    } catch (error) {
+      if (error instanceof FuseError && error.code === 'BUSY') {
+        throw new ControlError('BUSY', 'files on the drive are open, or a program stands in one of its folders', { cause: error });
+      }
+      throw error;
+    }
+    // Detached by force while a file is open, or held by another mount namespace, the connection lives on: leaving ends it.
+    await Promise.race([this.#mounted.ended.catch(() => undefined), this.#parts.clock.sleep(detachTimeoutMs)]);
+    const { left } = await this.#finish(undefined);
+    return { left };
+  }
+
+  /** The way out, gone once: what can still be uploaded is, and the volume is closed in order. Never rejects. */
+  #finish(sessionError: unknown): Promise<DaemonEnd> {
+    this.#finishing ??= this.#letGo(sessionError).then((end) => {
+      void (this.#control?.close() ?? Promise.resolve()).then(
+        () => this.#resolveEnd(end),
+        (error: unknown) => this.#resolveEnd({ ...end, error }),
+      );
+      return end;
+    });
+    return this.#finishing;
+  }
+
+  async #letGo(sessionError: unknown): Promise<DaemonEnd> {
+    const { served, log, notifyService } = this.#parts;
+    this.#state = 'stopping';
+    notifyService('STOPPING=1\nSTATUS=Uploading what is left');
+    let error = sessionError;
+    let left = nothingPending;
+    if (error !== undefined) log.error('the session broke', { reason: describeError(error) });
+    try {
+      if (!served.volume.readOnly && isPending(served.volume.pending())) {
+        const limit = AbortSignal.any([this.#hurry.signal, AbortSignal.timeout(this.#options.stopFlushTimeoutMs)]);
+        const onProgress = (): void => notifyService('EXTEND_TIMEOUT_USEC=30000000');
+        await served.volume.flush({ signal: limit, onProgress }).catch((cause: unknown) => {
+          log.warn('work is left for the next mount', { reason: describeError(cause) });
+        });
+      }
+      left = served.volume.pending();
+    } finally {
+      try {
+        await served.close();
+      } catch (cause) {
+        error ??= cause;
+        log.error('the volume could not be closed in order', { reason: describeError(cause) });
+      }
+    }
+    log.info('unmounted', { operationsLeft: left.operations, uploadBytesLeft: left.uploadBytes, dirtyBytesLeft: left.dirtyBytes });
+    return { left, error };
+  }
+
+  /** SIGTERM and SIGINT: flush within a bound and go; a second one goes at once. SIGHUP (a closed terminal) changes nothing. */
+  handleSignals(): void {
+    let count = 0;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      count++;
+      this.#parts.log.info('signal', { signal });
+      if (count > 1) {
+        this.#hurry.abort(new Error('stopped by a second signal'));
+        return;
+      }
+      this.unmount({ force: true, timeoutMs: undefined }, () => this.#parts.notifyService('EXTEND_TIMEOUT_USEC=30000000')).catch((error: unknown) => {
+        this.#parts.log.error('could not unmount', { reason: describeError(error) });
+        void this.#finish(error);
+      });
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+    process.on('SIGHUP', () => {});
+  }
+}
