@@ -4,6 +4,7 @@
  * it tells the seed, the operation's number and the operations before it. Names and attributes are random-tree.ts's.
  *
  *   node dist/test/model/random-io.js DIRECTORY [--ops N] [--seed N] [--max BYTES] [--seconds N]
+ *                                      [--without OPERATION,...]
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -256,6 +257,7 @@ if (process.argv[1] === import.meta.filename) {
       seed: { type: 'string', default: String(testSeed()) },
       max: { type: 'string', default: String(2 << 20) },
       seconds: { type: 'string' },
+      without: { type: 'string', default: '' },
     },
   });
   const [directory] = positionals;
@@ -270,6 +272,7 @@ if (process.argv[1] === import.meta.filename) {
       ops: Number(values.ops),
       seed: seed++,
       sizeMax: Number(values.max),
+      without: values.without.split(',') as RandomIoOperation[],
       durationMs: durationMs - (performance.now() - began),
     });
   } while (performance.now() - began < durationMs && durationMs !== Number.POSITIVE_INFINITY);

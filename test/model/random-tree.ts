@@ -3,7 +3,7 @@
  * acknowledged so far can be saved, so that a crash loop verifies after a remount: every acknowledged operation must be there;
  * the one that was in flight may be there, may not, or (its content only) partly. Fine-grained I/O on one file is random-io.ts's.
  *
- *   node dist/test/model/random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE]
+ *   node dist/test/model/random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE] [--without OPERATION,...]
  *   node dist/test/model/random-tree.js DIRECTORY --verify FILE
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -452,13 +452,14 @@ if (process.argv[1] === import.meta.filename) {
       seconds: { type: 'string' },
       save: { type: 'string' },
       verify: { type: 'string' },
+      without: { type: 'string', default: '' },
       'verify-every': { type: 'string', default: '2000' },
     },
   });
   const [directory] = positionals;
   if (directory === undefined) throw new Error('usage: random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE] | --verify FILE');
   const seed = Number(values.seed);
-  const tree = new RandomTree({ directory, seed });
+  const tree = new RandomTree({ directory, seed, without: values.without.split(',') as TreeOperation['kind'][] });
   const judge = (differences: readonly string[]): void => {
     if (differences.length === 0) return;
     process.stdout.write(
