@@ -39,7 +39,8 @@ export function checkRange(offset: number, length: number): void {
 export function cutExtents(view: Transaction, ino: Ino, from: number, to: number): number {
   let freed = 0;
   // Collected first: the scan must not meet its own changes.
-  for (const { offset, extent } of [...scanExtents(view, ino, from, to)]) {
+  const covering = [...scanExtents(view, ino, from, to)];
+  for (const { offset, extent } of covering) {
     const end = offset + extent.length;
     if (offset < from) view.put(extentKey(ino, offset), encodeExtent(sliceExtent(extent, 0, from - offset)));
     else view.delete(extentKey(ino, offset));
@@ -182,7 +183,8 @@ function collapse(run: Execution, operation: FallocateOperation, before: Inode):
   } else {
     allocated -= cutExtents(view, ino, offset, offset + length);
     // Ascending, so that a moved extent lands where the previous one has left.
-    for (const moved of [...scanExtents(view, ino, offset + length, fileSizeMax)]) {
+    const moving = [...scanExtents(view, ino, offset + length, fileSizeMax)];
+    for (const moved of moving) {
       view.delete(extentKey(ino, moved.offset));
       putExtent(view, ino, moved.offset - length, moved.extent);
     }

@@ -4,7 +4,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { type Inode, S_IFCHR, S_IFMT, isDirectory, isSymlink } from '../meta/inode.js';
+import { type Inode, S_IFCHR, S_IFDIR, S_IFMT, isDirectory, isSymlink } from '../meta/inode.js';
 import { type Ino, deviceIndexOf, rootIno, xattrKey } from '../meta/key.js';
 import { type Execution, checkName, nlinkMax } from './execution.js';
 import { isEmptyDirectory, lookup, readInode, requireInode, scanXattrs } from './inode-view.js';
@@ -38,7 +38,7 @@ export function executeCreate(run: Execution, operation: CreateOperation): void 
   }
   for (const [xattr, value] of operation.xattrs) checkXattr(xattr, value);
   if (xattrListBytes(operation.xattrs.map(([xattr]) => xattr)) > xattrListBytesMax) throw new OperationError('E2BIG', 'too many attributes');
-  const isDir = (mode & S_IFMT) === 0o040000;
+  const isDir = (mode & S_IFMT) === S_IFDIR;
   assert(!isDir || name !== undefined, 'a directory is made with a name');
   if (isDir && directory.nlink >= nlinkMax) throw new OperationError('EMLINK', 'too many subdirectories');
   const target = operation.target ?? '';
@@ -205,7 +205,8 @@ export function executeReclaim(run: Execution, { ino }: ReclaimOperation): void 
   const inode = readInode(run.view, ino);
   if (!inode || inode.nlink !== 0 || !run.isOrphan(ino)) return;
   cutExtents(run.view, ino, 0, fileSizeMax);
-  for (const [name] of [...scanXattrs(run.view, ino)]) run.view.delete(xattrKey(ino, name));
+  const xattrs = [...scanXattrs(run.view, ino)];
+  for (const [name] of xattrs) run.view.delete(xattrKey(ino, name));
   run.deleteInode(ino, inode);
   run.deleteOrphan(ino);
 }
