@@ -205,6 +205,7 @@ export class DirectoryStore implements ObjectStore {
   async #checkBody(path: string, size: number): Promise<void> {
     await this.#checkRoot();
     const stat = await this.#disk.stat(path).catch((error: unknown) => {
+      if (diskErrorCode(error) === undefined) throw error;
       throw new StoreError('PROTOCOL', 'the file of an object to store cannot be read', { cause: error });
     });
     assert(stat.size === size, 'a file body is finished before it is put');
@@ -411,6 +412,7 @@ export class DirectoryStore implements ObjectStore {
   /** Throws `UNAVAILABLE` when the root is gone or is something else now (its disk was unplugged): "absent" would be a lie. */
   async #checkRoot(): Promise<void> {
     const stat = await this.#disk.stat(this.#root).catch((error: unknown) => {
+      if (!isAbsent(error) && diskErrorCode(error) !== 'ENOTDIR') throw error;
       throw new StoreError('UNAVAILABLE', `the directory ${this.#root} is gone; is the disk that holds it mounted?`, { cause: error });
     });
     if (stat.device === this.#identity.device && stat.ino === this.#identity.ino) return;

@@ -1,6 +1,7 @@
 /** Reading bodies, which are bytes or finished local files, piece by piece: what stores upload and what a read-back compares with. */
 import { assert } from '../base/assert.js';
 import { describeError } from '../base/log.js';
+import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { StoreError } from './object-store.js';
 import type { FileBody, ObjectBody } from './object-store.js';
@@ -26,6 +27,7 @@ export async function* bodyPieces(disk: Disk | undefined, body: ObjectBody, piec
   try {
     file = await disk.open(body.path, 'read');
   } catch (error) {
+    if (diskErrorCode(error) === undefined) throw error;
     throw new StoreError('PROTOCOL', `the file of an object to store cannot be read: ${describeError(error)}`, { cause: error });
   }
   try {

@@ -1,7 +1,7 @@
 /**
  * Retries what may work later (`UNAVAILABLE`), with exponential backoff and full jitter, until a deadline. A put whose answer
  * was lost is never repeated blindly: the key is read back and the bytes compared, so that our own object, stored by an attempt
- * that seemed to fail, is not taken for somebody else's (doc/architecture.md, "The store").
+ * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
  */
 import { equalBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';

@@ -6,6 +6,7 @@ import { equalBytes } from '../../src/base/bytes.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
+import { overlappingDisk } from '../suite/overlapping-disk.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedCrashError, SimulatedDisk } from '../suite/simulated-disk.js';
@@ -34,7 +35,7 @@ for (const links of [true, false]) {
     const disk = new SimulatedDisk({ seed, links });
     let count = 0;
     return {
-      store: await DirectoryStore.create('/store', { disk, random }),
+      store: await DirectoryStore.create('/store', { disk: overlappingDisk(disk, random), random }),
       writeFile: (bytes) => writeWhole(disk, `/file-${count++}`, bytes),
     };
   });
@@ -147,7 +148,7 @@ t.test('a crash at any point leaves each object whole or absent, and those that 
       for (let point = 0, done = false; !done; point++) {
         const disk = new SimulatedDisk({ seed: seed + point, links });
         const bodies = ['packs/aa/1', 'packs/ab/2', 'log/3', 'packs/aa/4'].map((key) => ({ key, bytes: random.bytes(2000) }));
-        const created = await DirectoryStore.create('/store', { disk, random });
+        const created = await DirectoryStore.create('/store', { disk: overlappingDisk(disk, new SeededRandom(seed + point)), random });
         const file = await writeWhole(disk, '/file', bodies[3].bytes);
         await disk.syncDirectory('/');
         disk.crashAt(disk.changeCount + point);

@@ -155,7 +155,8 @@ export function objectStoreSuite(t: Test, name: string, make: () => Promise<Stor
     for (let at = 0; at < bytes.length; at += 4096) bytes.set(random.bytes(16).subarray(0, bytes.length - at), at);
     const path = await writeFile(bytes);
     t.equal(await store.put('packs/cc/file', { path, size: bytes.length }, { ifAbsent: true }), 'created');
-    t.equal(await store.put('packs/cc/file', { path, size: bytes.length }, { ifAbsent: true }), 'exists');
+    const other = await writeFile(random.bytes(1000));
+    t.equal(await store.put('packs/cc/file', { path: other, size: 1000 }, { ifAbsent: true }), 'exists');
     const got = await store.get('packs/cc/file');
     t.ok(got && equalBytes(got, bytes));
     t.equal(await store.head('packs/cc/file'), bytes.length);
