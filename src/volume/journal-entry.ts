@@ -5,10 +5,11 @@
  * | --- | --- |
  * | 1 operation | serial u53, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino u53, version u53, offset u53, u8 0/1 with mtime (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed operation serial u53 |
+ * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed serial u53, next ino counter u53, counter u53, u8 0/1 reset |
  *
- * A base entry says on what commit the operations after it were executed, and how to load that state: replay lives through the same
- * bases in the same order as the first life did (doc/concurrency.md, "Replay").
+ * A base entry says on what commit the pending operations stand, and how to load that state. Operations up to the committed serial are in that
+ * commit or before it; after a rebase (`reset`) none of the operations before the entry counts, and what became of them follows
+ * it (doc/concurrency.md, "Replay").
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
@@ -42,6 +43,10 @@ export interface BaseEntry {
   readonly root: PageReference | undefined;
   /** This device's operations up to here are in commits up to `sequence`. */
   readonly committedSerial: number;
+  readonly nextInoCounter: number;
+  /** Serials and stamps up to here were given out. */
+  readonly counter: number;
+  readonly reset: boolean;
 }
 
 export type JournalEntry = OperationEntry | DirtyEntry | BaseEntry;
@@ -62,7 +67,12 @@ export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
   const writer = new ByteWriter(128).u8(3).u53(entry.sequence).bytes(entry.hash).u53(entry.covers);
   if (entry.root) writePageReference(writer.u8(1), entry.root);
   else writer.u8(0);
-  return writer.u53(entry.committedSerial).finish();
+  return writer
+    .u53(entry.committedSerial)
+    .u53(entry.nextInoCounter)
+    .u53(entry.counter)
+    .u8(entry.reset ? 1 : 0)
+    .finish();
 }
 
 /** Strict; throws MalformedBytesError. Shares memory with `bytes`. */
@@ -85,8 +95,11 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       const covers = reader.u53();
       const root = readFlag(reader) ? readPageReference(reader) : undefined;
       const committedSerial = reader.u53();
+      const nextInoCounter = reader.u53();
+      const counter = reader.u53();
+      const reset = readFlag(reader);
       reader.end();
-      return { type: 'base', sequence, hash, covers, root, committedSerial };
+      return { type: 'base', sequence, hash, covers, root, committedSerial, nextInoCounter, counter, reset };
     }
     default:
       throw new MalformedBytesError('journal entry of an unknown type');

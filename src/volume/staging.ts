@@ -8,8 +8,9 @@ import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
-import type { PackKeys } from '../pack/pack-keys.js';
-import { type PackItem, PackWriter, type RunPlace } from '../pack/pack-writer.js';
+import type { PackKeys } from '../pack/item.js';
+import type { PackItem } from '../pack/pack-index.js';
+import { PackWriter, type RunPlace } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
 
@@ -47,6 +48,8 @@ export class Staging {
   readonly #closed = new Map<PackId, { writer: PackWriter; upload: Promise<void> | undefined }>();
   readonly #closing = new Set<Promise<void>>();
   #uploadedBytes = 0;
+  /** Packs in the store that no commit names yet. */
+  readonly #unnamed = new Map<PackId, number>();
 
   constructor(options: StagingOptions) {
     this.#options = options;
@@ -82,28 +85,38 @@ export class Staging {
     await Promise.all([...writers.map((writer) => writer?.sync()), ...[...this.#closed.values()].map(({ writer }) => writer.sync())]);
   }
 
-  /** Everything appended until now goes into the store; rejects with the first StoreError or PackError, and can be called again. */
-  async upload(signal?: AbortSignal): Promise<void> {
+  /**
+   * Everything appended until now goes into the store. Answers the packs that the next commit must name.
+   * Rejects with the first StoreError or PackError, and can be called again.
+   */
+  async upload(signal?: AbortSignal): Promise<{ readonly id: PackId; readonly size: number }[]> {
     if (this.#chunks) this.#close(this.#chunks);
     if (this.#pages) this.#close(this.#pages);
     await Promise.all(this.#closing);
     await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id, signal)));
+    return [...this.#unnamed].map(([id, size]) => ({ id, size }));
   }
 
-  /** After a crash: a pack that the journal refers to, whose file may be there. False: it is not (so it reached the store). */
-  async resume(id: PackId, items: readonly PackItem[]): Promise<boolean> {
+  /** A commit names these packs now. */
+  committed(packs: readonly { readonly id: PackId }[]): void {
+    for (const { id } of packs) this.#unnamed.delete(id);
+  }
+
+  /** After a crash: a pack that pending operations refer to. When its file is not here any more, it had reached the store. */
+  async resume(id: PackId, items: readonly PackItem[]): Promise<void> {
     const path = this.#path(id);
-    const { disk, keys } = this.#options;
+    const { disk, keys, store } = this.#options;
     try {
       await disk.stat(path);
     } catch (error) {
-      if (diskErrorCode(error) === 'ENOENT') return false;
-      throw error;
+      if (diskErrorCode(error) !== 'ENOENT') throw error;
+      const size = await store.head(packKey(id));
+      this.#unnamed.set(id, size ?? 0);
+      return;
     }
     const writer = await PackWriter.resume({ disk, path, id, keys }, items);
     this.#options.registry.set(id, writer);
     this.#closed.set(id, { writer, upload: undefined });
-    return true;
   }
 
   /** Removes staged files that nothing refers to: left behind by a crash between an append and its journal entry. */
@@ -203,6 +216,7 @@ export class Staging {
     // A pack's name is random and its bytes are ours: one that is there already is this very pack, put before a crash.
     await store.put(packKey(id), { path, size }, signal ? { signal } : {});
     this.#uploadedBytes += size;
+    this.#unnamed.set(id, size);
     this.#closed.delete(id);
     const adopted = await adopt(id, path);
     registry.delete(id);

@@ -78,8 +78,8 @@ export interface Volume {
   sealContent(ino: Ino): MaybePromise<void>;
   /** What was written to the file until now survives the death of the daemon. */
   persistContent(ino: Ino): MaybePromise<void>;
-  /** Everything acknowledged until now survives power loss. */
-  sync(): Promise<void>;
+  /** Everything acknowledged until now survives power loss: all operations, and what was written to `ino` (to every file when not given). */
+  sync(ino?: Ino): Promise<void>;
   /** Everything until now is in the store. Reports progress if asked; rejects with VolumeError when it cannot be. */
   flush(options?: { readonly onProgress?: (progress: FlushProgress) => void; readonly signal?: AbortSignal }): Promise<void>;
 

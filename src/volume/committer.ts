@@ -1,0 +1,413 @@
+/**
+ * Brings operations into the log and commits of others into the state: the background half of an open volume. One lock guards it
+ * all, so there is one commit, rebase or checkpoint at a time (doc/concurrency.md, "Committing").
+ * It changes the state only through `volume-state.ts`, and knows nothing of files.
+ */
+import type { Clock } from '../base/clock.js';
+import { Lock } from '../base/lock.js';
+import { type Log, describeError } from '../base/log.js';
+import { PageFault } from '../base/page-fault.js';
+import { CommitError } from '../commit/commit-error.js';
+import type { CommitLog } from '../commit/commit-log.js';
+import type { Commit, CommitDraft } from '../commit/commit.js';
+import type { Journal } from '../journal/journal.js';
+import type { Ino } from '../meta/key.js';
+import type { TreeReader } from '../tree/tree-reader.js';
+import { applyBatch } from '../tree/tree-writer.js';
+import type { ContentWriter } from './content-writer.js';
+import { encodeBaseEntry, encodeOperationEntry } from './journal-entry.js';
+import type { Operation } from './operation.js';
+import { type RebaseContext, executeRebased } from './rebase-rules.js';
+import { changesOf } from './remote-change.js';
+import type { Staging } from './staging.js';
+import type { PendingOperation, Totals, VolumeState } from './volume-state.js';
+import { type RemoteChange, VolumeError } from './volume.js';
+
+/** The counters that must never go back, kept by the volume. */
+export interface Counters {
+  /** The next inode counter of this device. */
+  nextIno: number;
+  /** Operations and content stamps share one count. */
+  serial: number;
+}
+
+export interface CommitterOptions {
+  readonly state: VolumeState;
+  readonly log: CommitLog;
+  readonly journal: Journal;
+  readonly staging: Staging;
+  readonly writer: ContentWriter;
+  readonly tree: TreeReader;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  readonly logger: Log;
+  readonly readOnly: boolean;
+  /** A commit is made this long after the first change, and the log is polled this often. */
+  readonly commitDelayMs: number;
+  readonly pollIntervalMs: number;
+  readonly foldBounds: FoldBounds;
+  /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
+  readonly rebaseContext: () => RebaseContext;
+  readonly onRemoteChange: (change: RemoteChange) => void;
+}
+
+/** The committed overlay is folded into the tree when it passes one of these. */
+export interface FoldBounds {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+export const defaultFoldBounds: FoldBounds = { entries: 60_000, bytes: 16 * 1024 * 1024 };
+
+/** More pending than this is committed at once, without waiting for the delay. */
+const pendingOperationsSoon = 20_000;
+/** Applications wait when more than this is pending: the store is slower than they are. */
+const pendingOperationsMax = 100_000;
+const pendingBytesMax = 128 * 1024 * 1024;
+const retryDelayMaxMs = 30_000;
+/** A slice of synchronous work between two turns of the event loop. */
+const sliceMs = 3;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+export class Committer {
+  readonly #o: CommitterOptions;
+  readonly #lock = new Lock();
+  readonly #stop = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+  #wake: (() => void) | undefined;
+  #dirtySinceMs: number | undefined;
+  #soon = false;
+  #failure: VolumeError | undefined;
+  /** The last error of the background loop, until one round succeeds. */
+  #trouble: unknown;
+  #roomWaiters: (() => void)[] = [];
+  #lastCommitMs: number | undefined;
+  /** Commits that the log has verified and the state does not hold yet. */
+  readonly #arrived: Commit[] = [];
+
+  constructor(options: CommitterOptions) {
+    this.#o = options;
+  }
+
+  /** `arrived`: commits that the log already counts in its head, to be taken in before anything else. */
+  start(arrived: readonly Commit[]): void {
+    this.#arrived.push(...arrived);
+    this.#loop = this.#run();
+  }
+
+  /** Set after an integrity stop: nothing is written any more. */
+  get failure(): VolumeError | undefined {
+    return this.#failure;
+  }
+
+  /** Why the store could not be reached at the last try, if so. */
+  get trouble(): unknown {
+    return this.#trouble;
+  }
+
+  get lastCommitMs(): number | undefined {
+    return this.#lastCommitMs;
+  }
+
+  /** Something was changed: a commit will follow. */
+  changed(): void {
+    if (this.#dirtySinceMs !== undefined && this.#o.state.pendingCount < pendingOperationsSoon) return;
+    this.#dirtySinceMs ??= this.#o.clock.monotonicMs();
+    this.#soon ||= this.#o.state.pendingCount >= pendingOperationsSoon;
+    this.#wake?.();
+  }
+
+  /** Undefined when there is room for one more operation; else resolves when there may be (rejects with FULL or UNAVAILABLE is the caller's matter). */
+  room(): Promise<void> | undefined {
+    const { state } = this.#o;
+    if (state.operationCount < pendingOperationsMax && state.pendingBytes < pendingBytesMax) return undefined;
+    this.#soon = true;
+    this.#wake?.();
+    return new Promise((resolve) => this.#roomWaiters.push(resolve));
+  }
+
+  /** Commits until everything that was acknowledged before the call is in the store. Rejects when it cannot be reached or refuses. */
+  async flush(signal?: AbortSignal): Promise<void> {
+    // The first round may be one that began before the call; a second one then holds what came meanwhile.
+    const target = this.#o.counters.serial;
+    for (;;) {
+      signal?.throwIfAborted();
+      await this.#lock.run(() => this.#commit(signal));
+      const oldest = this.#o.state.operations[0];
+      if (!oldest || oldest.serial > target) return;
+    }
+  }
+
+  /** Looks for commits of others now. */
+  poll(signal?: AbortSignal): Promise<void> {
+    return this.#lock.run(() => this.#poll(signal));
+  }
+
+  /** Ends the background work; what is pending stays in the journal. */
+  async stop(): Promise<void> {
+    this.#stop.abort(new VolumeError('CLOSED', 'the volume is being closed'));
+    this.#wake?.();
+    await this.#loop;
+    await this.#lock.run(() => {});
+  }
+
+  async #run(): Promise<void> {
+    const { clock, logger, pollIntervalMs } = this.#o;
+    const { signal } = this.#stop;
+    let failures = 0;
+    let pollAtMs = clock.monotonicMs() + pollIntervalMs;
+    while (!signal.aborted && !this.#failure) {
+      const now = clock.monotonicMs();
+      const commitAtMs = this.#soon ? now : this.#dirtySinceMs === undefined ? Number.POSITIVE_INFINITY : this.#dirtySinceMs + this.#o.commitDelayMs;
+      const waitMs = failures > 0 ? Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10)) : Math.min(commitAtMs, pollAtMs) - now;
+      // While the store is away the delay is kept to, however much is asked meanwhile.
+      if (failures > 0) await clock.sleep(waitMs, signal).catch(() => {});
+      else if (waitMs > 0) await this.#waitFor(waitMs, signal);
+      if (signal.aborted) return;
+      try {
+        await this.#lock.run(async () => {
+          const mustCommit = this.#soon || (this.#dirtySinceMs !== undefined && clock.monotonicMs() >= this.#dirtySinceMs + this.#o.commitDelayMs);
+          if (mustCommit && !this.#o.readOnly) await this.#commit(signal);
+          else await this.#poll(signal);
+        });
+        pollAtMs = clock.monotonicMs() + pollIntervalMs;
+        if (failures > 0) logger.info('the store answers again');
+        failures = 0;
+        this.#trouble = undefined;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#trouble = error;
+        if (failures++ === 0) logger.warn('committing failed, will be tried again', { reason: describeError(error) });
+      }
+    }
+  }
+
+  /** Sleeps, but wakes up when something is to be done sooner. */
+  async #waitFor(delayMs: number, signal: AbortSignal): Promise<void> {
+    const wake = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    const nap = new AbortController();
+    await Promise.race([wake, this.#o.clock.sleep(delayMs, AbortSignal.any([signal, nap.signal])).catch(() => {})]);
+    this.#wake = undefined;
+    nap.abort();
+  }
+
+  async #poll(signal: AbortSignal | undefined): Promise<void> {
+    try {
+      this.#arrived.push(...(await this.#o.log.poll(signal)));
+      await this.#absorbArrived();
+    } catch (error) {
+      throw this.#judge(error);
+    }
+  }
+
+  /** The log's head is already past what arrived: nothing may be put before it is part of the state. */
+  async #absorbArrived(): Promise<void> {
+    if (this.#arrived.length === 0) return;
+    const commits = [...this.#arrived];
+    await this.#advance(commits);
+    this.#arrived.splice(0, commits.length);
+  }
+
+  async #commit(signal: AbortSignal | undefined): Promise<void> {
+    const { state, log, journal, staging, writer, counters, clock } = this.#o;
+    if (this.#failure) throw this.#failure;
+    this.#soon = false;
+    this.#dirtySinceMs = undefined;
+    try {
+      for (;;) {
+        await this.#absorbArrived();
+        // What the journal holds of dirty data before this point is in operations once everything was sealed.
+        const cut = journal.end;
+        await writer.sealAll();
+        if (state.pendingCount === 0) break;
+        const { mutations, delta, serial } = state.freeze();
+        try {
+          const packs = await staging.upload(signal);
+          const draft: CommitDraft = {
+            wallTimeMs: clock.now().sec * 1000,
+            nextInoCounter: counters.nextIno,
+            operationSerial: serial,
+            filesDelta: delta.files,
+            bytesDelta: delta.bytes,
+            packs,
+            checkpoint: undefined,
+            mutations,
+          };
+          const commit = await log.put(draft, signal);
+          if (commit !== 'lost') {
+            state.land(commit.sequence, mutations);
+            staging.committed(packs);
+            this.#lastCommitMs = draft.wallTimeMs;
+            await this.#settleJournal(serial, cut);
+            this.#makeRoom();
+            break;
+          }
+        } finally {
+          // Lost, or failed with an unknown outcome: what flew is pending again, and the log tells at the next poll what is true.
+          state.thaw();
+        }
+        await this.#poll(signal);
+      }
+      if (state.committed.count > this.#o.foldBounds.entries || state.committed.bytes > this.#o.foldBounds.bytes) await this.#checkpoint(signal);
+    } catch (error) {
+      if (state.operationCount > 0 || writer.bytes > 0) this.#dirtySinceMs ??= clock.monotonicMs();
+      throw this.#judge(error);
+    }
+  }
+
+  /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
+  async #settleJournal(serial: number, cut: number): Promise<void> {
+    const { journal } = this.#o;
+    journal.append(this.#baseEntry(serial, false));
+    await journal.sync();
+    await journal.trim(cut);
+  }
+
+  #baseEntry(committedSerial: number, reset: boolean): Uint8Array {
+    const { log, state, counters } = this.#o;
+    return encodeBaseEntry({
+      sequence: log.head.sequence,
+      hash: log.head.hash,
+      covers: state.covers,
+      root: state.root,
+      committedSerial,
+      nextInoCounter: counters.nextIno,
+      counter: counters.serial,
+      reset,
+    });
+  }
+
+  #makeRoom(): void {
+    for (const resolve of this.#roomWaiters.splice(0)) resolve();
+  }
+
+  /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
+  async #advance(commits: readonly Commit[]): Promise<void> {
+    const { state, journal, writer, log, onRemoteChange } = this.#o;
+    const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
+    const change = changesOf(foreign);
+    if (state.operationCount === 0 && !touchesDirty(writer, change)) {
+      state.advance(commits);
+      journal.append(this.#baseEntry(this.#o.counters.serial, false));
+    } else await this.#rebase(commits, change);
+    if (foreign.length > 0) onRemoteChange(change);
+  }
+
+  /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
+  async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
+    const { state, journal, writer, log, counters, logger } = this.#o;
+    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
+    for (;;) {
+      // Content that was based on what the others changed becomes operations, so that the rules see it.
+      await writer.sealAll();
+      const run = state.rebaseOnto(commits);
+      const context = this.#o.rebaseContext();
+      const result: PendingOperation[] = [];
+      const totals: Totals = { files: 0, bytes: 0 };
+      let done = 0;
+      let sliceStart = performance.now();
+      // Operations that arrive meanwhile are run on the old state, answered, and then met here.
+      for (; done < state.operationCount; done++) {
+        const { operation, serial } = state.operations[done];
+        if (serial <= ownSerial) continue;
+        for (const effective of await this.#rebaseOne(run, operation, context, totals))
+          result.push({ serial: ++counters.serial, operation: effective });
+        if (performance.now() - sliceStart > sliceMs) {
+          await nextTurn();
+          sliceStart = performance.now();
+        }
+      }
+      // No await from here to the end: the check, the journal and the state belong together.
+      if (done < state.operationCount || touchesDirty(writer, change)) continue;
+      for (const [key] of run.pending.entries()) change.add(key);
+      journal.appendBatch([this.#baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
+      state.finishRebase(commits, run.pending, result, totals);
+      for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
+      return;
+    }
+  }
+
+  async #rebaseOne(
+    run: ReturnType<VolumeState['rebaseOnto']>,
+    operation: Operation,
+    context: RebaseContext,
+    totals: Totals,
+  ): Promise<readonly Operation[]> {
+    for (;;) {
+      const transaction = run.transaction();
+      try {
+        const { effective, delta } = executeRebased(transaction, operation, context);
+        run.pending.absorb(transaction.changes);
+        totals.files += delta.files;
+        totals.bytes += delta.bytes;
+        return effective;
+      } catch (error) {
+        if (!(error instanceof PageFault)) throw error;
+        await error.load();
+      }
+    }
+  }
+
+  /** Writes the committed overlay into a new tree and commits its root. */
+  async #checkpoint(signal: AbortSignal | undefined): Promise<void> {
+    const { state, log, staging, tree, journal, counters, clock, logger } = this.#o;
+    const covers = log.head.sequence;
+    const { changes, root, totals } = state.beginFold();
+    try {
+      const newRoot = await applyBatch(
+        tree,
+        root,
+        (function* () {
+          for (const [key, value] of changes.entries()) yield [key, value ?? undefined] as const;
+        })(),
+        staging,
+      );
+      const packs = await staging.upload(signal);
+      const draft: CommitDraft = {
+        wallTimeMs: clock.now().sec * 1000,
+        nextInoCounter: counters.nextIno,
+        operationSerial: log.own.operationSerial,
+        filesDelta: 0,
+        bytesDelta: 0,
+        packs,
+        checkpoint: { root: newRoot, covers, files: totals.files, bytes: totals.bytes },
+        mutations: [],
+      };
+      for (;;) {
+        const commit = await log.put(draft, signal);
+        if (commit !== 'lost') {
+          staging.committed(packs);
+          break;
+        }
+        await this.#poll(signal);
+      }
+      state.endFold(newRoot, covers);
+      journal.append(this.#baseEntry(log.own.operationSerial, false));
+      await log.forget(covers);
+      logger.info('checkpoint', { covers, entries: changes.count });
+    } finally {
+      state.abandonFold();
+    }
+  }
+
+  /** Integrity errors stop the volume for good; everything else may pass. */
+  #judge(error: unknown): unknown {
+    if (!(error instanceof CommitError)) return error;
+    this.#failure ??= new VolumeError('FENCED', 'the store shows a history that does not fit what this device knows', { cause: error });
+    this.#makeRoom();
+    this.#o.logger.error('integrity stop: the volume is read-only from now on', { code: error.code, reason: describeError(error) });
+    return this.#failure;
+  }
+}
+
+type Changing = ReturnType<typeof changesOf>;
+
+/** Whether content that is dirty here was changed there. */
+function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {
+  const dirty = writer.inos();
+  for (const ino of dirty) if (change.inodes.has(ino as Ino)) return true;
+  return false;
+}

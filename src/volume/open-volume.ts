@@ -1,0 +1,650 @@
+/**
+ * An open volume: puts the parts of this folder together, and is what the filesystem above talks to (`volume.ts`).
+ * Queries and operations run here, synchronously over the layers (doc/concurrency.md, "One instant"); committing is `committer.ts`,
+ * content `content-writer.ts` and `content-reader.ts`, finding the state again after a crash `replay.ts`.
+ */
+import { join } from 'node:path';
+import type { Clock, Timespec } from '../base/clock.js';
+import { type Log, describeError } from '../base/log.js';
+import { type MaybePromise, andThen } from '../base/maybe-promise.js';
+import { PageFault } from '../base/page-fault.js';
+import type { Random } from '../base/random.js';
+import { fromHex, toHex } from '../base/bytes.js';
+import { DiskCache } from '../cache/disk-cache.js';
+import { CommitLog } from '../commit/commit-log.js';
+import { createGenesis, openGenesis } from '../commit/genesis.js';
+import { RootKeys, type VolumeKeys } from '../crypto/volume-keys.js';
+import type { Disk } from '../disk/disk.js';
+import { Journal } from '../journal/journal.js';
+import { JournalError } from '../journal/journal-error.js';
+import { type ContentStamp, type Inode, S_IFDIR, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
+import { type Ino, inodeKey, makeIno, rootIno } from '../meta/key.js';
+import { PackError } from '../pack/pack-error.js';
+import type { PackId } from '../pack/pack-id.js';
+import { PackSource } from '../pack/pack-source.js';
+import type { PackWriter } from '../pack/pack-writer.js';
+import { type ObjectStore, StoreError } from '../store/object-store.js';
+import { TreeError } from '../tree/tree-error.js';
+import { TreeReader } from '../tree/tree-reader.js';
+import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './committer.js';
+import { ContentReader } from './content-reader.js';
+import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
+import { readInode, scanExtents } from './inode-view.js';
+import { encodeDirtyEntry, encodeOperationEntry } from './journal-entry.js';
+import { type Operation, OperationError } from './operation.js';
+import { execute, recordBase } from './operation-execute.js';
+import { RebaseState } from './rebase-rules.js';
+import { readJournal, replayOperations, resumePacks } from './replay.js';
+import { Staging } from './staging.js';
+import { VolumeState } from './volume-state.js';
+import { type FlushProgress, type PendingWork, type RemoteChange, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
+import type { ReadView } from './view.js';
+
+export interface CreateOptions {
+  readonly store: ObjectStore;
+  /** 32 bytes, borrowed. */
+  readonly rootSecret: Uint8Array;
+  readonly random: Random;
+  readonly clock: Clock;
+  /** Largest plaintext of a chunk, bytes. */
+  readonly chunkSize?: number;
+}
+
+export interface OpenOptions {
+  readonly store: ObjectStore;
+  readonly disk: Disk;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Exists, is private, and is locked by the caller: one daemon a state directory. */
+  readonly stateDirectory: string;
+  readonly volumeId: Uint8Array;
+  /** 32 bytes, taken over. */
+  readonly rootSecret: Uint8Array;
+  readonly readOnly: boolean;
+  /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
+  readonly cacheSize?: number | undefined;
+  readonly deviceName: string;
+  /** For tests and tuning. */
+  readonly commitDelayMs?: number;
+  readonly pollIntervalMs?: number;
+  readonly contentLimits?: Partial<ContentLimits>;
+  readonly foldBounds?: FoldBounds;
+}
+
+const defaultChunkSize = 256 * 1024;
+const defaultCommitDelayMs = 1000;
+const defaultPollIntervalMs = 1000;
+const chunkCacheBytes = 64 * 1024 * 1024;
+const pageCacheBytes = 48 * 1024 * 1024;
+const diskCacheBytes = 10 * 1024 * 1024 * 1024;
+const readAheadLocal = 2 * 1024 * 1024;
+const readAheadRemote = 16 * 1024 * 1024;
+
+interface Parts {
+  readonly options: OpenOptions;
+  readonly keys: VolumeKeys;
+  readonly log: CommitLog;
+  readonly journal: Journal;
+  readonly staging: Staging;
+  readonly state: VolumeState;
+  readonly tree: TreeReader;
+  readonly packs: PackSource;
+  readonly counters: Counters;
+  readonly cache: DiskCache | undefined;
+  readonly chunkSize: number;
+}
+
+export class OpenVolume implements Volume {
+  readonly id: string;
+  readonly readOnly: boolean;
+  readonly #parts: Parts;
+  readonly #state: VolumeState;
+  readonly #journal: Journal;
+  readonly #counters: Counters;
+  readonly #writer: ContentWriter;
+  readonly #reader: ContentReader;
+  readonly #committer: Committer;
+  readonly #deviceIndex: number;
+  #listener: ((change: RemoteChange) => void) | undefined;
+  #closed = false;
+
+  /** Makes a volume in `store`: its genesis, and so its id. The keyslots are the caller's. */
+  static async create(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
+    const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
+    const root = new RootKeys(new Uint8Array(rootSecret), random);
+    try {
+      return { volumeId: await createGenesis({ store, root, random, chunkSize, createdMs: clock.now().sec * 1000 }) };
+    } finally {
+      root.wipe();
+    }
+  }
+
+  /** Opens the volume in the state that this device knows, with everything that its journal holds. Throws CommitError, StoreError, JournalError, PackError. */
+  static async open(options: OpenOptions): Promise<OpenVolume> {
+    const { store, disk, random, clock, stateDirectory, volumeId, readOnly, log: logger } = options;
+    const root = new RootKeys(options.rootSecret, random);
+    const { keys, chunkSize } = await openGenesis({ store, root, volumeId, disk, stateDirectory, random });
+    const log = await CommitLog.open({ store, keys, disk, stateDirectory, clock, log: logger, deviceName: options.deviceName, readOnly });
+    const journal = await Journal.open({
+      disk,
+      directory: join(stateDirectory, 'journal'),
+      sealKey: keys.journal,
+      deviceId: fromHex(log.deviceId),
+      random,
+      log: logger,
+    });
+    const cache = await openCache(options);
+    const registry = new Map<PackId, PackWriter>();
+    const stagingDirectory = join(stateDirectory, 'staging');
+    await disk.makeDirectory(stagingDirectory).catch(ignoreExisting);
+    const staging = new Staging({
+      disk,
+      directory: stagingDirectory,
+      keys: keys.current,
+      store,
+      random,
+      registry,
+      adopt: async (id, path) => {
+        if (!cache) return false;
+        return cache.adopt(id, path).then(
+          () => true,
+          () => false,
+        );
+      },
+    });
+    const packs = new PackSource({ store, keys: keys.current, staging: registry, cache, memoryMax: chunkCacheBytes });
+    const tree = new TreeReader(packs, { cacheMax: pageCacheBytes });
+    const remembered = await readJournal(journal);
+    const start = remembered.base ?? {
+      root: log.lastCheckpoint?.checkpoint?.root,
+      covers: log.lastCheckpoint?.checkpoint?.covers ?? 0,
+      sequence: log.head.sequence,
+    };
+    const counters: Counters = {
+      nextIno: Math.max(2, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
+      serial: Math.max(log.own.operationSerial, remembered.base?.counter ?? 0),
+    };
+    const { state, arrived } = await loadState(tree, log, start);
+    await resumePacks(staging, remembered.operations);
+    if (!readOnly) await staging.removeStrangers();
+    const volume = new OpenVolume({ options, keys, log, journal, staging, state, tree, packs, counters, cache, chunkSize });
+    await volume.#start(remembered, arrived);
+    return volume;
+  }
+
+  private constructor(parts: Parts) {
+    const { options, log, state, journal, counters, staging } = parts;
+    this.#parts = parts;
+    this.id = toHex(options.volumeId);
+    this.readOnly = options.readOnly;
+    this.#state = state;
+    this.#journal = journal;
+    this.#counters = counters;
+    this.#deviceIndex = log.deviceIndex;
+    this.#writer = new ContentWriter(
+      {
+        inodeOf: (ino) => this.read((view) => readInode(view, ino)),
+        apply: (operation) => this.#transact(() => ({ operation, result: undefined }), true),
+        nextStamp: () => this.nextStamp(),
+        appendRun: (chunks) => staging.appendRun(chunks),
+        journalDirty: (ino, segment, mtime) => {
+          journal.append(encodeDirtyEntry({ ino, version: segment.version, offset: segment.offset, mtime, bytes: segment.bytes }));
+        },
+        becameDirty: () => this.#committer.changed(),
+      },
+      { ...defaultContentLimits, chunkSize: parts.chunkSize, ...options.contentLimits },
+      options.clock,
+    );
+    this.#reader = new ContentReader((query) => this.read(query), this.#writer, parts.packs, options.store.local ? readAheadLocal : readAheadRemote);
+    this.#committer = new Committer({
+      state,
+      log,
+      journal,
+      staging,
+      writer: this.#writer,
+      tree: parts.tree,
+      counters,
+      clock: options.clock,
+      logger: options.log,
+      readOnly: options.readOnly,
+      commitDelayMs: options.commitDelayMs ?? defaultCommitDelayMs,
+      pollIntervalMs: options.pollIntervalMs ?? defaultPollIntervalMs,
+      foldBounds: options.foldBounds ?? defaultFoldBounds,
+      rebaseContext: () => ({
+        deviceIndex: this.#deviceIndex,
+        deviceName: options.deviceName,
+        oldView: state.view,
+        allocateIno: () => this.allocateIno(),
+        state: new RebaseState(),
+        conflicts: [],
+      }),
+      onRemoteChange: (change) => this.#listener?.(change),
+    });
+  }
+
+  // Queries and operations.
+
+  read<T>(query: (view: ReadView) => T): MaybePromise<T> {
+    try {
+      return query(this.#state.view);
+    } catch (error) {
+      if (error instanceof PageFault) return this.#readAgain(query, error);
+      throw error;
+    }
+  }
+
+  async #readAgain<T>(query: (view: ReadView) => T, first: PageFault): Promise<T> {
+    for (let fault = first; ; ) {
+      await this.#load(fault);
+      try {
+        return query(this.#state.view);
+      } catch (error) {
+        if (!(error instanceof PageFault)) throw error;
+        fault = error;
+      }
+    }
+  }
+
+  apply(operation: Operation): MaybePromise<void> {
+    return this.#transact(() => ({ operation, result: undefined }), false);
+  }
+
+  transact<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }): MaybePromise<T> {
+    return this.#transact(plan, false);
+  }
+
+  /** `sealing`: the operation holds sealed content, which must not wait for itself. */
+  #transact<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }, sealing: boolean): MaybePromise<T> {
+    try {
+      return this.#attempt(plan, sealing);
+    } catch (error) {
+      if (error instanceof PageFault) return this.#transactAgain(plan, sealing, error);
+      throw error;
+    }
+  }
+
+  async #transactAgain<T>(
+    plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T },
+    sealing: boolean,
+    first: PageFault,
+  ): Promise<T> {
+    for (let fault = first; ; ) {
+      await this.#load(fault);
+      try {
+        return this.#attempt(plan, sealing);
+      } catch (error) {
+        if (!(error instanceof PageFault)) throw error;
+        fault = error;
+      }
+    }
+  }
+
+  #attempt<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }, sealing: boolean): T {
+    const { operation, result } = plan(this.#state.view);
+    if (!operation) return result;
+    this.#requireWritable();
+    if (!sealing) this.#awaitTurn(operation);
+    const recorded = recordBase(this.#state.view, operation);
+    const transaction = this.#state.transaction();
+    const delta = execute(transaction, recorded, this.#deviceIndex);
+    const serial = this.#counters.serial + 1;
+    this.#appendToJournal(serial, recorded);
+    this.#counters.serial = serial;
+    this.#state.apply({ serial, operation: recorded }, transaction.changes, delta);
+    this.#writer.applied(recorded);
+    this.#committer.changed();
+    return result;
+  }
+
+  #appendToJournal(serial: number, operation: Operation): void {
+    try {
+      this.#journal.append(encodeOperationEntry(serial, operation));
+    } catch (error) {
+      throw remedyOf(error);
+    }
+  }
+
+  /** Throws a PageFault whose load is what the operation must wait for. */
+  #awaitTurn(operation: Operation): void {
+    // What frees space or only lets go must never wait for space.
+    const room = operation.type === 'reclaim' ? undefined : this.#committer.room();
+    if (room) throw new PageFault(() => room);
+    switch (operation.type) {
+      case 'setattr': {
+        const busy = operation.size === undefined ? undefined : this.#writer.settled(operation.ino);
+        if (busy) throw new PageFault(() => busy);
+        break;
+      }
+      case 'fallocate':
+        this.#awaitSealed(operation.ino);
+        break;
+      case 'clone':
+        this.#awaitSealed(operation.from);
+        this.#awaitSealed(operation.to);
+        break;
+      default:
+    }
+  }
+
+  #awaitSealed(ino: Ino): void {
+    if (this.#writer.get(ino)) throw new PageFault(() => this.#writer.seal(ino));
+  }
+
+  async #load(fault: PageFault): Promise<void> {
+    try {
+      await fault.load();
+    } catch (error) {
+      throw remedyOf(error);
+    }
+  }
+
+  #requireWritable(): void {
+    if (this.readOnly) throw new VolumeError('READ_ONLY', 'the volume is mounted read-only');
+    if (this.#committer.failure) throw this.#committer.failure;
+    if (this.#closed) throw new VolumeError('CLOSED', 'the volume is being unmounted');
+  }
+
+  inode(view: ReadView, ino: Ino): Inode | undefined {
+    const stored = readInode(view, ino);
+    return stored && this.#writer.effective(ino, stored);
+  }
+
+  allocateIno(): Ino {
+    return makeIno(this.#deviceIndex, this.#counters.nextIno++);
+  }
+
+  nextStamp(): ContentStamp {
+    return { deviceIndex: this.#deviceIndex, counter: ++this.#counters.serial };
+  }
+
+  now(): Timespec {
+    return this.#parts.options.clock.now();
+  }
+
+  // Content.
+
+  readContent(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+    const pieces = andThen(this.#reader.read(ino, offset, size), (found) => {
+      if (!found) throw new OperationError('ESTALE', 'the file is gone');
+      return found;
+    });
+    return pieces instanceof Promise ? pieces.catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
+  }
+
+  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec): MaybePromise<void> {
+    this.#requireWritable();
+    const inode = this.read((view) => readInode(view, ino));
+    // The bytes are the caller's and may change while a page is loaded.
+    if (!(inode instanceof Promise)) return this.#write(ino, inode, offset, data, time);
+    const copy = new Uint8Array(data);
+    return inode.then((loaded) => this.#write(ino, loaded, offset, copy, time));
+  }
+
+  #write(ino: Ino, inode: Inode | undefined, offset: number, data: Uint8Array, time: Timespec): MaybePromise<void> {
+    if (!inode) throw new OperationError('ESTALE', 'the file is gone');
+    if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
+    if (!isRegular(inode)) throw new OperationError('EINVAL', 'only regular files have content');
+    const written = this.#writer.write(ino, inode, offset, data, time);
+    return written instanceof Promise ? written.catch((error: unknown) => Promise.reject(remedyOf(error))) : written;
+  }
+
+  seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined> {
+    return this.read((view) => {
+      const stored = readInode(view, ino);
+      if (!stored) throw new OperationError('ESTALE', 'the file is gone');
+      const { size } = this.#writer.effective(ino, stored);
+      if (offset >= size) return undefined;
+      const covered = dataRanges(view, ino, stored, this.#writer, offset, size);
+      let at = offset;
+      for (const [from, to] of covered) {
+        if (from > at) return what === 'hole' ? at : from;
+        if (what === 'data') return at;
+        at = Math.max(at, to);
+      }
+      if (what === 'hole') return Math.min(at, size);
+      return undefined;
+    });
+  }
+
+  sealContent(ino: Ino): MaybePromise<void> {
+    return this.#writer.get(ino) ? this.#remedied(this.#writer.seal(ino)) : undefined;
+  }
+
+  persistContent(ino: Ino): MaybePromise<void> {
+    try {
+      const persisted = this.#writer.persist(ino);
+      return persisted instanceof Promise ? this.#remedied(persisted) : undefined;
+    } catch (error) {
+      throw remedyOf(error);
+    }
+  }
+
+  async sync(ino?: Ino): Promise<void> {
+    try {
+      if (ino !== undefined) await this.#writer.persist(ino);
+      else await Promise.all([...this.#writer.inos()].map((dirty) => this.#writer.persist(dirty)));
+      // Packs first: a journal entry that survives must not refer to content that did not.
+      await this.#parts.staging.sync();
+      await this.#journal.sync();
+    } catch (error) {
+      throw remedyOf(error);
+    }
+  }
+
+  async flush(options: { readonly onProgress?: (progress: FlushProgress) => void; readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { onProgress, signal } = options;
+    const { staging } = this.#parts;
+    const before = staging.uploadedBytes;
+    const report = (): void => onProgress?.({ ...this.pending(), uploadedBytes: staging.uploadedBytes - before });
+    const timer = onProgress ? setInterval(report, 200) : undefined;
+    try {
+      if (!this.readOnly) await this.#committer.flush(signal);
+      report();
+    } catch (error) {
+      throw remedyOf(error);
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  // What it tells.
+
+  statistics(): VolumeStatistics {
+    const { files, bytes } = this.#state.statistics;
+    return { files: Math.max(0, files), bytes: Math.max(0, bytes + this.#writer.bytes) };
+  }
+
+  pending(): PendingWork {
+    const files = new Set<Ino>(this.#writer.inos());
+    for (const { operation } of this.#state.operations) if ('ino' in operation) files.add(operation.ino);
+    return {
+      operations: this.#state.operationCount,
+      files: files.size,
+      dirtyBytes: this.#writer.bytes,
+      uploadBytes: this.#parts.staging.bytes,
+    };
+  }
+
+  /** Facts for `status`, by group. Nothing secret, no names of files. */
+  details(): Readonly<Record<string, Readonly<Record<string, string | number | boolean>>>> {
+    const { log, cache, options } = this.#parts;
+    const trouble = this.#committer.failure ?? this.#committer.trouble;
+    const lastMs = this.#committer.lastCommitMs;
+    return {
+      volume: { id: this.id, ...this.statistics() },
+      commit: {
+        sequence: log.head.sequence,
+        head: toHex(log.head.hash).slice(0, 16),
+        ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
+      },
+      device: { name: options.deviceName, index: this.#deviceIndex, devices: log.roster.length },
+      store: {
+        description: options.store.description,
+        reachable: trouble === undefined,
+        ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
+      },
+      cache: { diskBytes: cache?.bytes ?? 0, journalBytes: this.#journal.bytes },
+    };
+  }
+
+  onRemoteChange(listener: (change: RemoteChange) => void): void {
+    this.#listener = listener;
+  }
+
+  /** Ends without flushing: what is pending stays in the journal for the next time. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#committer.stop();
+    if (!this.readOnly && !this.#committer.failure) await this.#sealForGood();
+    const { staging, log, cache, keys } = this.#parts;
+    await staging.close();
+    await this.#journal.close();
+    await log.close();
+    await cache?.close();
+    keys.root.wipe();
+  }
+
+  async #sealForGood(): Promise<void> {
+    try {
+      for (const ino of [...this.#writer.inos()]) await this.#writer.persist(ino);
+      await this.#parts.staging.sync();
+      await this.#journal.sync();
+    } catch (error) {
+      this.#parts.options.log.error('closing: not everything could be saved', { reason: describeError(error) });
+    }
+  }
+
+  #remedied(work: Promise<void>): Promise<void> {
+    return work.catch((error: unknown) => Promise.reject(remedyOf(error)));
+  }
+
+  // Opening.
+
+  async #start(remembered: Awaited<ReturnType<typeof readJournal>>, arrived: Parameters<Committer['start']>[0]): Promise<void> {
+    const { state, log, options } = this.#parts;
+    const replayed = await replayOperations(state, remembered.operations, this.#deviceIndex, this.#counters);
+    for (const entry of remembered.content) {
+      if (entry.type === 'dirty') {
+        const inode = await this.read((view) => readInode(view, entry.ino));
+        if (inode) this.#writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);
+      } else this.#writer.applied(entry.operation);
+    }
+    if (replayed > 0 || this.#writer.fileCount > 0) {
+      options.log.info('journal replayed', { operations: replayed, files: this.#writer.fileCount });
+      this.#committer.changed();
+    }
+    if (!options.readOnly && state.operationCount === 0 && arrived.length === 0) await this.#ensureRoot(log);
+    this.#committer.start(arrived);
+    if (arrived.length > 0) await this.#committer.poll();
+  }
+
+  /** The first device to write makes the root directory. */
+  async #ensureRoot(log: CommitLog): Promise<void> {
+    for (;;) {
+      if (await this.read((view) => readInode(view, rootIno))) return;
+      const time = this.now();
+      const root: Inode = {
+        mode: S_IFDIR | 0o755,
+        nlink: 2,
+        uid: process.getuid?.() ?? 0,
+        gid: process.getgid?.() ?? 0,
+        rdev: 0,
+        flags: 0,
+        size: 0,
+        allocated: 0,
+        generation: 0,
+        parent: rootIno,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        stamp: { deviceIndex: this.#deviceIndex, counter: 0 },
+        inline: new Uint8Array(0) as Inode['inline'],
+      };
+      const commit = await log.put({
+        wallTimeMs: time.sec * 1000,
+        nextInoCounter: this.#counters.nextIno,
+        operationSerial: this.#counters.serial,
+        filesDelta: 1,
+        bytesDelta: 0,
+        packs: [],
+        checkpoint: undefined,
+        mutations: [[inodeKey(rootIno), encodeInode(root)]],
+      });
+      this.#state.advance(commit === 'lost' ? await log.poll() : [commit]);
+    }
+  }
+}
+
+/** The layers at `start.sequence`, and the commits after it that the log knows already. */
+async function loadState(
+  tree: TreeReader,
+  log: CommitLog,
+  start: { readonly root: Parts['state']['root']; readonly covers: number; readonly sequence: number },
+): Promise<{ state: VolumeState; arrived: Parameters<Committer['start']>[0] }> {
+  const checkpoint = log.lastCheckpoint?.checkpoint;
+  const covers = start.covers as VolumeState['covers'];
+  const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };
+  const state = new VolumeState(tree, { root: start.root, covers, totals });
+  const arrived = [];
+  for await (const commit of log.commitsUpToHead(covers)) {
+    if (commit.sequence <= start.sequence) state.advance([commit]);
+    else arrived.push(commit);
+  }
+  return { state, arrived };
+}
+
+async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
+  const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
+  if (bytesMax === 0) return undefined;
+  return DiskCache.open({ disk: options.disk, directory: join(options.stateDirectory, 'cache'), bytesMax, log: options.log });
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') throw error;
+}
+
+/** Stretches of the file that hold data (or reserved space), ascending, possibly touching, from the one that reaches past `from`. */
+function* dataRanges(
+  view: ReadView,
+  ino: Ino,
+  stored: Inode,
+  writer: ContentWriter,
+  from: number,
+  to: number,
+): IterableIterator<readonly [from: number, to: number]> {
+  const dirty = writer.get(ino)?.overlapping(from, to) ?? [];
+  let next = 0;
+  const dirtyRange = (index: number): readonly [number, number] => [dirty[index].offset, dirty[index].offset + dirty[index].bytes.byteLength];
+  const storedRanges = stored.inline.byteLength > from ? [[0, stored.inline.byteLength] as const] : extentRanges(view, ino, from, to);
+  for (const range of storedRanges) {
+    while (next < dirty.length && dirty[next].offset < range[0]) yield dirtyRange(next++);
+    yield range;
+  }
+  while (next < dirty.length) yield dirtyRange(next++);
+}
+
+function* extentRanges(view: ReadView, ino: Ino, from: number, to: number): IterableIterator<readonly [number, number]> {
+  for (const { offset, extent } of scanExtents(view, ino, from, to)) if (extent.kind === 'data') yield [offset, offset + extent.length];
+}
+
+/** What went wrong below, in the words of this layer. */
+export function remedyOf(error: unknown): unknown {
+  if (error instanceof StoreError) {
+    if (error.code === 'FULL') return new VolumeError('FULL', 'the store is full', { cause: error });
+    return new VolumeError('UNAVAILABLE', 'the store cannot be used now', { cause: error });
+  }
+  if (error instanceof PackError) {
+    if (error.code === 'FULL') return new VolumeError('FULL', 'the local disk is full', { cause: error });
+    return new VolumeError('CORRUPT', 'content of the volume is missing or damaged', { cause: error });
+  }
+  if (error instanceof TreeError) return new VolumeError('CORRUPT', 'the tree of the volume is damaged', { cause: error });
+  if (error instanceof JournalError) {
+    return new VolumeError(error.code === 'FULL' ? 'FULL' : error.code === 'CLOSED' ? 'CLOSED' : 'CORRUPT', 'the journal cannot be written', {
+      cause: error,
+    });
+  }
+  return error;
+}
