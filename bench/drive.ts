@@ -45,7 +45,9 @@ function plainTarget(scratch: string): Target {
   return {
     name: 'plain',
     directory,
-    start: async () => void (await mkdir(directory)),
+    async start() {
+      await mkdir(directory);
+    },
     settle: () => syncFilesystem(directory),
     remount: async () => {},
     processes: async () => [],
@@ -506,7 +508,7 @@ async function main(): Promise<void> {
     await rm(scratch, { recursive: true, force: true });
   };
   process.once('SIGINT', () => {
-    stop().finally(() => process.exit(130));
+    void stop().finally(() => process.exit(130));
   });
   try {
     for (const target of targets) await target.start();

@@ -1,12 +1,20 @@
-/** The POSIX suite on a plain directory: what the suite demands of the mounted drive is what this machine's own filesystem does. */
+/**
+ * The POSIX suite on a plain directory: what the suite demands of the mounted drive is what this machine's own filesystem does.
+ * TEST_DIRECTORY names another directory to try instead, such as a drive that is mounted already; TEST_LACKS what it cannot do.
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { posixSuite } from '../suite/posix-suite.js';
 
-const directory = await mkdtemp(join(tmpdir(), 'plain-'));
-t.teardown(() => rm(directory, { recursive: true, force: true }));
+const given = process.env['TEST_DIRECTORY'];
 const root = process.getuid?.() === 0;
-// ext4 keeps xattrs of a file within one block.
-posixSuite(t, { directory, capabilities: { xattrSizeMax: 3000, otherUsers: root, deviceNodes: root, trustedXattrs: root } });
+const lacks = Object.fromEntries((process.env['TEST_LACKS'] ?? '').split(',').map((name) => [name, false]));
+if (given !== undefined) posixSuite(t, { directory: given, capabilities: lacks });
+else {
+  const directory = await mkdtemp(join(tmpdir(), 'plain-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  // ext4 keeps the xattrs of a file within one block.
+  posixSuite(t, { directory, capabilities: { xattrSizeMax: 3000, otherUsers: root, deviceNodes: root, trustedXattrs: root, ...lacks } });
+}
