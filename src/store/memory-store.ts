@@ -30,12 +30,13 @@ export class MemoryStore implements ObjectStore {
     const bytes = object.subarray(start, options.range ? start + options.range.length : undefined);
     const sizeMax = options.sizeMax ?? options.range?.length ?? defaultSizeMax;
     if (bytes.byteLength > sizeMax) throw new StoreError('PROTOCOL', `object ${key} has ${bytes.byteLength} bytes, at most ${sizeMax} are expected`);
-    return bytes.slice();
+    // Not slice(): that of a Buffer shares its memory.
+    return new Uint8Array(bytes);
   }
 
   async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
     this.#check(key, options.signal);
-    const bytes = body instanceof Uint8Array ? body.slice() : await readBody(this.#disk, body);
+    const bytes = body instanceof Uint8Array ? new Uint8Array(body) : await readBody(this.#disk, body);
     if (this.#objects.has(key)) return 'exists';
     this.#objects.set(key, bytes);
     this.#sorted = undefined;

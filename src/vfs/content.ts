@@ -63,7 +63,7 @@ export function writeFile(
   if (offset + data.byteLength > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const inode = regularInode(volume, ino);
   if (!isPromise(inode)) return writeInto(volume, ino, inode, offset, data, dropsSetId, signal);
-  const kept = data.slice();
+  const kept = new Uint8Array(data);
   return inode.then((loaded) => writeInto(volume, ino, loaded, offset, kept, dropsSetId, signal));
 }
 
@@ -81,7 +81,7 @@ function writeInto(
   if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, volume.now(), signal);
   const dropped = dropSetId(volume, ino);
   if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, volume.now(), signal);
-  const kept = data.slice();
+  const kept = new Uint8Array(data);
   return dropped.then(() => volume.writeContent(ino, offset, kept, volume.now(), signal));
 }
 

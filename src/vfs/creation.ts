@@ -36,7 +36,7 @@ function inherit(view: ReadView, parent: Ino, directory: Inode, caller: Caller, 
   const inherited = inheritAcl(decodeAcl(value), asked);
   const xattrs: (readonly [ByteString, Uint8Array])[] = [];
   if (!isMinimalAcl(inherited.access)) xattrs.push([accessAclName, encodeAcl(inherited.access)]);
-  if (type === S_IFDIR) xattrs.push([defaultAclName, value.slice()]);
+  if (type === S_IFDIR) xattrs.push([defaultAclName, new Uint8Array(value)]);
   return { mode: inherited.mode, gid, xattrs };
 }
 

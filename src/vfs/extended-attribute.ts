@@ -53,7 +53,7 @@ export function setXattr(volume: Volume, ino: Ino, name: ByteString, value: Uint
   checkName(name);
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new VfsError('EINVAL', 'unknown flags');
   if (name === accessAclName || name === defaultAclName) return setAcl(volume, ino, name, value, dropsSetgid);
-  const kept = value.slice();
+  const kept = new Uint8Array(value);
   const time = volume.now();
   return volume.transact((view) => {
     mayOverwrite(heldInode(volume, view, ino));

@@ -257,6 +257,6 @@ export class Filesystem {
     const space = await this.#space?.();
     const freeBytes = space?.free ?? unknownFreeBytes;
     // What others keep in the same place is neither ours nor free: the total is what this volume could come to.
-    return { totalBytes: bytes + freeBytes, freeBytes, files };
+    return { totalBytes: Math.max(0, bytes) + freeBytes, freeBytes, files };
   }
 }

@@ -201,7 +201,7 @@ function readString(reader: ByteReader): ByteString {
 
 /** A copy: what outlives the journal's buffer must not share it. */
 function readBytes(reader: ByteReader): Uint8Array {
-  return reader.bytes(reader.varint()).slice();
+  return new Uint8Array(reader.bytes(reader.varint()));
 }
 
 function readStamp(reader: ByteReader): ContentStamp {

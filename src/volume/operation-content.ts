@@ -151,7 +151,7 @@ function zero(run: Execution, operation: FallocateOperation, before: Inode): voi
     if (end >= inline.byteLength) {
       inline = inline.slice(0, Math.min(offset, inline.byteLength)) as Plaintext;
     } else {
-      inline = inline.slice() as Plaintext;
+      inline = new Uint8Array(inline) as Plaintext;
       inline.fill(0, offset, end);
     }
     allocated = inline.byteLength;
