@@ -1,0 +1,193 @@
+/**
+ * Commits as bytes (doc/format.md, "Commit"): payload, signature, compression and padding. Whether a commit may follow another is `chain.ts`.
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | version | u8 = 1 |
+ * | sequence | u53 |
+ * | previous hash | 32 |
+ * | device id | 16 |
+ * | device counter, previous own | u53 each |
+ * | wall time | i53 |
+ * | last checkpoint, next ino counter, operation serial | u53 each |
+ * | files delta, bytes delta | i53 each |
+ * | acknowledgements | varint count; each: device id 16, device counter varint; ascending |
+ * | enrolments | varint count; each: device id 16, device index varint, public key 32, name (varint length, UTF-8) |
+ * | packs | varint count; each: pack id 16, size varint |
+ * | checkpoint | u8: 0 none, 1 with a root page reference 56, 2 of an empty tree; then covers, files, bytes u53 each |
+ * | mutations | varint count; each: key length varint, key, 0 = delete or value length + 1 varint, value; ascending |
+ * | signature | 64, over `"sealdrive v1 commit" + volume id + all before` |
+ */
+import type { Plaintext } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { padmeLength } from '../crypto/padme.js';
+import { publicKeyLength, signatureLength } from '../crypto/signature.js';
+import { compress, decompress, frameLength } from '../pack/compression.js';
+import type { PackId } from '../pack/pack-id.js';
+import { readPageReference, writePageReference } from '../pack/page-reference.js';
+import type { Acknowledgement, Checkpoint, Commit, DeviceId, Enrolment, Mutation, Sequence } from './commit.js';
+
+export type CommitFields = Omit<Commit, 'hash'>;
+
+const version = 1;
+const label = Buffer.from('sealdrive v1 commit', 'latin1');
+const deviceNameMax = 255;
+const keyLengthMax = 0xffff;
+/** A commit's payload, decompressed, has at most this many bytes. */
+export const commitPlainMax = 48 * 1024 * 1024;
+/** And its sealed object: refuse to fetch more. */
+export const commitObjectMax = 56 * 1024 * 1024;
+
+export function writeEnrolment(writer: ByteWriter, enrolment: Enrolment): void {
+  const name = Buffer.from(enrolment.name, 'utf8').subarray(0, deviceNameMax);
+  writer.bytes(fromHex(enrolment.deviceId)).varint(enrolment.deviceIndex).bytes(enrolment.publicKey).varint(name.length).bytes(name);
+}
+
+/** Throws MalformedBytesError. */
+export function readEnrolment(reader: ByteReader): Enrolment {
+  const deviceId = toHex(reader.bytes(16)) as DeviceId;
+  const deviceIndex = reader.varint();
+  const publicKey = new Uint8Array(reader.bytes(publicKeyLength));
+  const length = reader.varint();
+  if (length > deviceNameMax) throw new MalformedBytesError('a device name is too long');
+  // Replacement characters where a name was cut: it is for people only.
+  return { deviceId, deviceIndex, publicKey, name: new TextDecoder().decode(reader.bytes(length)) };
+}
+
+/** What the device signs. */
+function signedMessage(volumeId: Uint8Array, unsigned: Uint8Array): Uint8Array {
+  return Buffer.concat([label, volumeId, unsigned]);
+}
+
+/** The payload with its signature. `sign` gets the message that the device signs. */
+export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (message: Uint8Array) => Uint8Array): Uint8Array {
+  const writer = new ByteWriter(4096)
+    .u8(version)
+    .u53(commit.sequence)
+    .bytes(commit.previousHash)
+    .bytes(fromHex(commit.deviceId))
+    .u53(commit.deviceCounter)
+    .u53(commit.previousOwn)
+    .i53(commit.wallTimeMs)
+    .u53(commit.lastCheckpoint)
+    .u53(commit.nextInoCounter)
+    .u53(commit.operationSerial)
+    .i53(commit.filesDelta)
+    .i53(commit.bytesDelta);
+  writer.varint(commit.acknowledgements.length);
+  for (const { deviceId, deviceCounter } of commit.acknowledgements) writer.bytes(fromHex(deviceId)).varint(deviceCounter);
+  writer.varint(commit.enrolments.length);
+  for (const enrolment of commit.enrolments) writeEnrolment(writer, enrolment);
+  writer.varint(commit.packs.length);
+  for (const { id, size } of commit.packs) writer.bytes(fromHex(id)).varint(size);
+  const { checkpoint } = commit;
+  if (!checkpoint) writer.u8(0);
+  else {
+    if (checkpoint.root) writePageReference(writer.u8(1), checkpoint.root);
+    else writer.u8(2);
+    writer.u53(checkpoint.covers).u53(checkpoint.files).u53(checkpoint.bytes);
+  }
+  writer.varint(commit.mutations.length);
+  for (const [key, value] of commit.mutations) {
+    writer.varint(key.length).byteString(key);
+    if (value === null) writer.varint(0);
+    else writer.varint(value.byteLength + 1).bytes(value);
+  }
+  return writer.bytes(sign(signedMessage(volumeId, writer.copy()))).finish();
+}
+
+export interface DecodedCommit {
+  readonly commit: CommitFields;
+  readonly signature: Uint8Array;
+  readonly signedMessage: Uint8Array;
+}
+
+/** Strict. The commit shares no memory with `payload`. Throws MalformedBytesError. */
+export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): DecodedCommit {
+  const reader = new ByteReader(payload);
+  if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of commit');
+  const sequence = reader.u53() as Sequence;
+  const previousHash = new Uint8Array(reader.bytes(32));
+  const deviceId = toHex(reader.bytes(16)) as DeviceId;
+  const deviceCounter = reader.u53();
+  const previousOwn = reader.u53() as Sequence;
+  const wallTimeMs = reader.i53();
+  const lastCheckpoint = reader.u53() as Sequence;
+  const nextInoCounter = reader.u53();
+  const operationSerial = reader.u53();
+  const filesDelta = reader.i53();
+  const bytesDelta = reader.i53();
+  let before = '';
+  const acknowledgements = readList(reader, 17, (): Acknowledgement => {
+    const acknowledged = toHex(reader.bytes(16)) as DeviceId;
+    if (acknowledged <= before) throw new MalformedBytesError('acknowledgements out of order');
+    before = acknowledged;
+    return { deviceId: acknowledged, deviceCounter: reader.varint() };
+  });
+  const enrolments = readList(reader, 50, () => readEnrolment(reader));
+  const packs = readList(reader, 17, () => ({ id: toHex(reader.bytes(16)) as PackId, size: reader.varint() }));
+  const checkpoint = readCheckpoint(reader);
+  let keyBefore: string | undefined;
+  const mutations = readList(reader, 3, (): Mutation => {
+    const keyLength = reader.varint();
+    if (keyLength === 0 || keyLength > keyLengthMax) throw new MalformedBytesError('a key of an impossible length');
+    const key = reader.byteString(keyLength);
+    if (keyBefore !== undefined && key <= keyBefore) throw new MalformedBytesError('mutations out of order');
+    keyBefore = key;
+    const valueLength = reader.varint();
+    return [key, valueLength === 0 ? null : new Uint8Array(reader.bytes(valueLength - 1))];
+  });
+  const message = signedMessage(volumeId, payload.subarray(0, reader.offset));
+  const signature = new Uint8Array(reader.bytes(signatureLength));
+  reader.end();
+  const links = { sequence, previousHash, deviceId, deviceCounter, previousOwn, lastCheckpoint, acknowledgements, enrolments };
+  const content = { wallTimeMs, nextInoCounter, operationSerial, filesDelta, bytesDelta, packs, checkpoint, mutations };
+  return { commit: { ...links, ...content }, signature, signedMessage: message };
+}
+
+/** A counted list whose items have at least `itemLengthMin` bytes: a count beyond what can be there is refused before any work. */
+function readList<T>(reader: ByteReader, itemLengthMin: number, readItem: () => T): T[] {
+  const count = reader.varint();
+  if (count > reader.remaining / itemLengthMin) throw new MalformedBytesError('a list that is longer than its bytes');
+  return Array.from({ length: count }, readItem);
+}
+
+function readCheckpoint(reader: ByteReader): Checkpoint | undefined {
+  const flag = reader.u8();
+  if (flag === 0) return undefined;
+  if (flag > 2) throw new MalformedBytesError('an unknown checkpoint flag');
+  const root = flag === 1 ? readPageReference(reader) : undefined;
+  return { root, covers: reader.u53() as Sequence, files: reader.u53(), bytes: reader.u53() };
+}
+
+const codecRaw = 0;
+const codecZstd = 1;
+const codecHeaderLength = 8;
+
+/** Compresses and pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. */
+export async function compressCommit(encoded: Uint8Array): Promise<Plaintext[]> {
+  const frame = await compress(encoded);
+  const data = frame ?? encoded;
+  const header = new ByteWriter(codecHeaderLength)
+    .u8(frame ? codecZstd : codecRaw)
+    .zeros(3)
+    .u32(encoded.byteLength)
+    .finish();
+  const length = codecHeaderLength + data.byteLength;
+  return [header, data, new Uint8Array(padmeLength(length) - length)] as Plaintext[];
+}
+
+/** Undoes {@link compressCommit}. Throws MalformedBytesError; PackError for what does not decompress. */
+export async function decompressCommit(payload: Plaintext): Promise<Uint8Array> {
+  const reader = new ByteReader(payload);
+  const codec = reader.u8();
+  if (reader.u8() + reader.u8() + reader.u8() !== 0) throw new MalformedBytesError('reserved bytes are set');
+  const plainLength = reader.u32();
+  if (plainLength > commitPlainMax) throw new MalformedBytesError('a commit that claims to be too large');
+  if (codec !== codecRaw && codec !== codecZstd) throw new MalformedBytesError('an unknown codec');
+  const rest = reader.bytes(reader.remaining);
+  const dataLength = codec === codecRaw ? plainLength : frameLength(rest, plainLength);
+  if (payload.byteLength !== padmeLength(codecHeaderLength + dataLength)) throw new MalformedBytesError('wrong padding');
+  for (let at = dataLength; at < rest.byteLength; at++) if (rest[at] !== 0) throw new MalformedBytesError('padding is not zero');
+  return codec === codecRaw ? rest.subarray(0, dataLength) : decompress(rest, plainLength);
+}

@@ -1,0 +1,54 @@
+/** This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files"). */
+import type { Plaintext } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import type { Random } from '../base/random.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import type { SealKey } from '../crypto/seal-key.js';
+import { Signer, seedLength } from '../crypto/signature.js';
+import type { Disk } from '../disk/disk.js';
+import { CommitError } from './commit-error.js';
+import type { DeviceId } from './commit.js';
+import { readStateFile, replaceStateFile } from './state-file.js';
+
+export interface Device {
+  readonly id: DeviceId;
+  readonly name: string;
+  readonly signer: Signer;
+}
+
+const fileName = 'device';
+const noPlace = new Uint8Array(0);
+
+/** A new identity, for which `seed` must be kept. */
+export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
+  const seed = random.bytes(seedLength);
+  return { device: { id: toHex(random.bytes(16)) as DeviceId, name, signer: new Signer(seed) }, seed };
+}
+
+export async function saveDevice(disk: Disk, stateDirectory: string, key: SealKey, device: Device, seed: Uint8Array): Promise<void> {
+  const name = Buffer.from(device.name, 'utf8').subarray(0, 255);
+  const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(name.length).bytes(name).finish();
+  const sealed = key.seal(noPlace, payload as Plaintext);
+  payload.fill(0);
+  await replaceStateFile(disk, stateDirectory, fileName, sealed);
+}
+
+/** `undefined` when this installation has none yet. Throws CommitError `BAD_STATE`, disk errors. */
+export async function loadDevice(disk: Disk, stateDirectory: string, key: SealKey): Promise<Device | undefined> {
+  const sealed = await readStateFile(disk, stateDirectory, fileName);
+  if (!sealed) return undefined;
+  try {
+    const payload = key.open(noPlace, sealed);
+    const reader = new ByteReader(payload);
+    const id = toHex(reader.bytes(16)) as DeviceId;
+    const signer = new Signer(reader.bytes(seedLength));
+    const name = new TextDecoder().decode(reader.bytes(reader.varint()));
+    reader.end();
+    payload.fill(0);
+    return { id, name, signer };
+  } catch (error) {
+    if (error instanceof CryptoError || error instanceof MalformedBytesError)
+      throw new CommitError('BAD_STATE', 'the device file is damaged or belongs to another volume', {}, { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * The genesis: commit 0, which makes the volume what it is and whose hash is the volume id (doc/format.md, "Commit").
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | version | u8 = 1 |
+ * | random | 16 |
+ * | created | i53, ms since 1970 |
+ * | chunk size | u32 |
+ * | suite | u8 |
+ * | epoch | u32 = 1 |
+ * | epoch key | 32 |
+ * | creator | its enrolment, index 0 |
+ * | signature | 64: by the creator, over `"sealdrive v1 genesis"` and all before |
+ */
+import { join } from 'node:path';
+import { assert } from '../base/assert.js';
+import type { Plaintext, Sealed } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError, equalBytes, toHex } from '../base/bytes.js';
+import type { Random } from '../base/random.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import { hashBytes } from '../crypto/hash.js';
+import { isSuite, keyLength } from '../crypto/seal-key.js';
+import type { Suite } from '../crypto/seal-key.js';
+import { isSignedBy, signatureLength } from '../crypto/signature.js';
+import { VolumeKeys } from '../crypto/volume-keys.js';
+import type { RootKeys } from '../crypto/volume-keys.js';
+import type { Disk } from '../disk/disk.js';
+import { StoreError } from '../store/object-store.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { compressCommit, encodeCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
+import { CommitError } from './commit-error.js';
+import type { Enrolment, Mutation, Sequence } from './commit.js';
+import { newDevice } from './device.js';
+import type { Device } from './device.js';
+import { commitPlace, logKey, sequenceName } from './log-name.js';
+import { ensureDirectory, readStateFile, replaceStateFile } from './state-file.js';
+
+export interface Genesis {
+  readonly volumeId: Uint8Array;
+  readonly createdMs: number;
+  /** Bytes of plaintext that a chunk holds at most. */
+  readonly chunkSize: number;
+  readonly suite: Suite;
+  /** Of epoch 1, 32 bytes; the caller wipes it once the keys have it. */
+  readonly epochKey: Uint8Array;
+  readonly creator: Enrolment;
+}
+
+const version = 1;
+const label = Buffer.from('sealdrive v1 genesis', 'latin1');
+const noPlace = new Uint8Array(0);
+const chunkSizeMin = 4096;
+const chunkSizeMax = 4 * 1024 * 1024;
+/** A whole genesis is smaller than this: refuse to fetch more. */
+const genesisObjectMax = 4096;
+
+const messageOf = (unsigned: Uint8Array): Uint8Array => Buffer.concat([label, unsigned]);
+
+export interface NewVolume {
+  readonly store: ObjectStore;
+  readonly root: RootKeys;
+  readonly random: Random;
+  readonly createdMs: number;
+  readonly chunkSize: number;
+  readonly suite: Suite;
+  readonly creatorName: string;
+  /** What the volume begins with: the root directory. Ascending keys. */
+  readonly mutations: readonly Mutation[];
+  readonly filesDelta: number;
+}
+
+/**
+ * Writes genesis and first commit of a new volume, as a device made for it. To go on as that device, save it (`saveDevice`) with `seed`;
+ * otherwise wipe the seed: whoever mounts enrols anew. Throws StoreError.
+ */
+export async function createVolumeLog(options: NewVolume): Promise<{ volumeId: Uint8Array; device: Device; seed: Uint8Array }> {
+  const { store, root, random, suite, chunkSize } = options;
+  assert(chunkSize >= chunkSizeMin && chunkSize <= chunkSizeMax, 'the chunk size is within bounds');
+  const { device, seed } = newDevice(options.creatorName, random);
+  const creator: Enrolment = { deviceId: device.id, deviceIndex: 0, publicKey: device.signer.publicKey, name: device.name };
+  const epochKey = random.bytes(keyLength);
+  const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16)).i53(options.createdMs).u32(chunkSize).u8(suite).u32(1).bytes(epochKey);
+  writeEnrolment(writer, creator);
+  const payload = writer.bytes(device.signer.sign(messageOf(writer.copy()))).finish();
+  const sealed = root.genesis(suite).seal(noPlace, payload as Plaintext);
+  payload.fill(0);
+  const volumeId = hashBytes(sealed);
+
+  const keys = new VolumeKeys({ root, volumeId, suite, random });
+  keys.addEpoch(1, epochKey);
+  epochKey.fill(0);
+  const links = { sequence: 1 as Sequence, previousHash: volumeId, deviceId: device.id, deviceCounter: 1, previousOwn: 0 as Sequence };
+  const content = { wallTimeMs: options.createdMs, nextInoCounter: 0, operationSerial: 0, filesDelta: options.filesDelta, bytesDelta: 0, packs: [] };
+  const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
+  const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => device.signer.sign(message));
+  const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), await compressCommit(first));
+  await putNew(store, logKey(root, 0), sealed);
+  await putNew(store, logKey(root, 1), sealedFirst);
+  return { volumeId, device, seed };
+}
+
+async function putNew(store: ObjectStore, key: string, sealed: Sealed): Promise<void> {
+  let failure: unknown;
+  try {
+    if ((await store.put(key, sealed, { ifAbsent: true })) === 'created') return;
+  } catch (error) {
+    failure = error;
+  }
+  // The answer was lost, or a repeated attempt met the first one.
+  const found = await store.get(key);
+  if (found && equalBytes(found, sealed)) return;
+  throw failure ?? new StoreError('PROTOCOL', `something else lies under the new name ${key}`);
+}
+
+/** Opens and verifies the genesis of the volume `volumeId`. Throws CommitError. */
+export function openGenesis(root: RootKeys, sealed: Uint8Array, volumeId: Uint8Array): Genesis {
+  const hash = hashBytes(sealed);
+  if (!equalBytes(hash, volumeId))
+    throw new CommitError('FORK', 'this is another volume', { sequence: 0, expectedHash: toHex(volumeId), foundHash: toHex(hash) });
+  try {
+    const payload = root.genesis().open(noPlace, sealed);
+    const reader = new ByteReader(payload);
+    if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of genesis');
+    reader.bytes(16);
+    const createdMs = reader.i53();
+    const chunkSize = reader.u32();
+    const suite = reader.u8();
+    const epoch = reader.u32();
+    const epochKey = new Uint8Array(reader.bytes(keyLength));
+    const creator = readEnrolment(reader);
+    const unsigned = payload.subarray(0, reader.offset);
+    const signature = reader.bytes(signatureLength);
+    reader.end();
+    if (!isSuite(suite) || epoch !== 1 || creator.deviceIndex !== 0) throw new MalformedBytesError('a genesis out of bounds');
+    if (chunkSize < chunkSizeMin || chunkSize > chunkSizeMax) throw new MalformedBytesError('a chunk size out of bounds');
+    if (!isSignedBy(creator.publicKey, messageOf(unsigned), signature))
+      throw new CommitError('BAD_SIGNATURE', 'the genesis is not signed by its creator');
+    payload.fill(0);
+    return { volumeId, createdMs, chunkSize, suite, epochKey, creator };
+  } catch (error) {
+    if (error instanceof CryptoError) throw new CommitError('NOT_AUTHENTIC', 'the genesis does not open', { sequence: 0 }, { cause: error });
+    if (error instanceof MalformedBytesError) throw new CommitError('MALFORMED', 'the genesis is malformed', { sequence: 0 }, { cause: error });
+    throw error;
+  }
+}
+
+export interface GenesisSource {
+  readonly store: ObjectStore;
+  readonly disk: Disk;
+  readonly stateDirectory: string;
+  readonly root: RootKeys;
+  /** As the keyslot names it. */
+  readonly volumeId: Uint8Array;
+}
+
+/** The genesis from the local copy, else from the store (and keeps a copy). Throws CommitError, StoreError, disk errors. */
+export async function readGenesis({ store, disk, stateDirectory, root, volumeId }: GenesisSource): Promise<Genesis> {
+  const directory = join(stateDirectory, 'log');
+  const name = sequenceName(0);
+  const copy = await readStateFile(disk, directory, name);
+  if (copy && equalBytes(hashBytes(copy), volumeId)) return openGenesis(root, copy, volumeId);
+  const sealed = await store.get(logKey(root, 0), { sizeMax: genesisObjectMax });
+  if (!sealed) throw new CommitError('MISSING', 'the genesis of the volume is not in the store', { sequence: 0, expectedHash: toHex(volumeId) });
+  const genesis = openGenesis(root, sealed, volumeId);
+  await ensureDirectory(disk, directory);
+  await replaceStateFile(disk, directory, name, sealed as Sealed);
+  return genesis;
+}
