@@ -17,7 +17,6 @@ export const FUSE_BIG_WRITES = 1n << 5n;
 export const FUSE_DONT_MASK = 1n << 6n;
 export const FUSE_DO_READDIRPLUS = 1n << 13n;
 export const FUSE_READDIRPLUS_AUTO = 1n << 14n;
-export const FUSE_ASYNC_DIO = 1n << 15n;
 export const FUSE_WRITEBACK_CACHE = 1n << 16n;
 export const FUSE_NO_OPEN_SUPPORT = 1n << 17n;
 export const FUSE_PARALLEL_DIROPS = 1n << 18n;

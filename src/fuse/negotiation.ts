@@ -1,6 +1,5 @@
 /** INIT: what the kernel offers, what we take of it, and what the connection is from then on. doc/decision tells why each flag. */
 import {
-  FUSE_ASYNC_DIO,
   FUSE_ASYNC_READ,
   FUSE_BIG_WRITES,
   FUSE_CACHE_SYMLINKS,
@@ -34,13 +33,13 @@ export const payloadMax = 1 << 20;
 
 /**
  * Not taken: ATOMIC_O_TRUNC (there is no open to carry it), POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps locks local),
- * AUTO_INVAL_DATA (we invalidate explicitly), SPLICE_* (JavaScript cannot use pipes), ABORT_ERROR (ENODEV says it).
+ * ASYNC_DIO (its readers wait where no signal reaches them), AUTO_INVAL_DATA (we invalidate explicitly),
+ * SPLICE_* (JavaScript cannot use pipes), ABORT_ERROR (ENODEV says it).
  */
 const wantedAlways =
   FUSE_ASYNC_READ |
   FUSE_BIG_WRITES |
   FUSE_MAX_PAGES |
-  FUSE_ASYNC_DIO |
   FUSE_PARALLEL_DIROPS |
   FUSE_EXPORT_SUPPORT |
   FUSE_DO_READDIRPLUS |

@@ -21,7 +21,19 @@ import type {
 import { rootNodeId } from '../../src/fuse/operations.js';
 import type { MaybePromise } from '../../src/base/maybe-promise.js';
 
-const errnos = { ENOENT: 2, EINTR: 4, EIO: 5, EEXIST: 17, ENOTDIR: 20, EISDIR: 21, EINVAL: 22, EROFS: 30, ENOTEMPTY: 39, ENODATA: 61, EOPNOTSUPP: 95 };
+const errnos = {
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  EEXIST: 17,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  EROFS: 30,
+  ENOTEMPTY: 39,
+  ENODATA: 61,
+  EOPNOTSUPP: 95,
+};
 type ErrnoName = keyof typeof errnos;
 
 export class MemoryFilesystemError extends Error {
@@ -334,12 +346,7 @@ export class MemoryFilesystem implements FuseOperations {
     return this.#options.withOpen ? { handle: nodeId, keepCache: true } : undefined;
   }
 
-  create(
-    context: RequestContext,
-    parent: NodeId,
-    name: ByteString,
-    mode: number,
-  ): { entry: Entry; open: OpenReply } | undefined {
+  create(context: RequestContext, parent: NodeId, name: ByteString, mode: number): { entry: Entry; open: OpenReply } | undefined {
     this.#count('create');
     if (!this.#options.withOpen) return undefined;
     const node = this.#add(context, parent, name, mode & ~context.umask);

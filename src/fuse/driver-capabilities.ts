@@ -1,0 +1,36 @@
+/** What a driver carries through to the filesystem and what it cannot. Callers and tests ask this table, not the driver's name. */
+export interface DriverCapabilities {
+  /** {@link Notifier} reaches the kernel's caches. */
+  readonly invalidation: boolean;
+  /** {@link RequestContext.signal} aborts when the caller gets a signal. */
+  readonly interrupt: boolean;
+  /** Extended attributes with names of any namespace, and ACLs. */
+  readonly xattr: boolean;
+  /** Inodes keep their identity: hard links, st_ino, and files that are open while unlinked. */
+  readonly inodes: boolean;
+  /** RENAME_NOREPLACE and RENAME_EXCHANGE. */
+  readonly renameFlags: boolean;
+  /** The birth time reaches statx(2). */
+  readonly birthTime: boolean;
+  /** fallocate, SEEK_DATA/SEEK_HOLE and copy_file_range are asked of the filesystem. */
+  readonly ranges: boolean;
+  /** Requests carry up to this many bytes. */
+  readonly payloadMax: number;
+  /** The kernel collects writes (FUSE_WRITEBACK_CACHE) when the mount asks for it. */
+  readonly writebackCache: boolean;
+  /** The unmount of a busy filesystem fails with BUSY unless forced. */
+  readonly busyUnmount: boolean;
+}
+
+export const nativeCapabilities: DriverCapabilities = {
+  invalidation: true,
+  interrupt: true,
+  xattr: true,
+  inodes: true,
+  renameFlags: true,
+  birthTime: true,
+  ranges: true,
+  payloadMax: 1 << 20,
+  writebackCache: true,
+  busyUnmount: true,
+};
