@@ -1,0 +1,254 @@
+/** The rules of doc/architecture.md that a program can check: layers, names, comments, and who may use what. */
+import { readFileSync, readdirSync } from 'node:fs';
+import { basename, dirname, join, normalize, resolve } from 'node:path';
+import t from 'tap';
+
+const root = resolve(import.meta.dirname, '..', '..');
+
+/** Bottom up; each layer and what it may import (types count). The same table as in doc/architecture.md. */
+const layers: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  disk: ['base'],
+  crypto: ['base'],
+  store: ['base', 'disk'],
+  cache: ['base', 'disk'],
+  fuse: ['base'],
+  pack: ['base', 'crypto', 'store', 'cache', 'disk'],
+  tree: ['base', 'cache', 'pack'],
+  meta: ['base', 'pack', 'tree'],
+  commit: ['base', 'disk', 'crypto', 'store', 'pack'],
+  journal: ['base', 'disk', 'crypto'],
+  volume: ['base', 'disk', 'crypto', 'store', 'cache', 'pack', 'tree', 'meta', 'commit', 'journal'],
+  vfs: ['base', 'meta', 'volume'],
+  check: ['base', 'disk', 'crypto', 'store', 'cache', 'pack', 'tree', 'meta', 'commit', 'journal', 'volume'],
+  gc: ['base', 'disk', 'crypto', 'store', 'cache', 'pack', 'tree', 'meta', 'commit', 'journal', 'volume'],
+  server: ['base', 'disk', 'store'],
+  daemon: ['base', 'disk', 'fuse', 'meta', 'vfs', 'volume'],
+  cli: [
+    'base',
+    'disk',
+    'crypto',
+    'store',
+    'cache',
+    'fuse',
+    'pack',
+    'tree',
+    'meta',
+    'commit',
+    'journal',
+    'volume',
+    'vfs',
+    'check',
+    'gc',
+    'server',
+    'daemon',
+  ],
+};
+
+/** Modules that only one layer may import: who wants what they do asks that layer. */
+const onlyImporter: Readonly<Record<string, string>> = {
+  'libsodium-wrappers-sumo': 'crypto',
+  '@scure/bip39': 'crypto',
+  'node:crypto': 'crypto',
+  crypto: 'crypto',
+  undici: 'store',
+  'lru-cache': 'cache',
+  '@mongodb-js/zstd': 'pack',
+  'fuse-native': 'fuse',
+  yargs: 'cli',
+  'cli-progress': 'cli',
+  picocolors: 'cli',
+};
+
+const forbiddenNames = ['util', 'utils', 'helper', 'helpers', 'common', 'misc', 'manager', 'types', 'constants', 'index'];
+
+interface SourceFile {
+  /** Relative to `src`, with `/`. */
+  readonly path: string;
+  readonly layer: string;
+  readonly text: string;
+  readonly imports: readonly string[];
+}
+
+/** What follows `from`, stands alone after `import`, or in a dynamic import. Comments hold no such lines. */
+const importPattern = /(?:^|\n)\s*(?:import|export)\s[^'";]*?from\s*'([^']+)'|(?:^|\n)\s*import\s*'([^']+)'|\bimport\(\s*'([^']+)'\s*\)/g;
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((path) => path.replaceAll('\\', '/'))
+    .filter((path) => path.endsWith('.ts') || path.endsWith('.js') || path.endsWith('.mjs'))
+    .toSorted();
+}
+
+const sources: SourceFile[] = filesBelow('src').map((path) => {
+  const text = readFileSync(join(root, 'src', path), 'utf8');
+  const imports = [...text.matchAll(importPattern)].map((match) => match[1] ?? match[2] ?? match[3]);
+  return { path, layer: path.split('/')[0], text, imports };
+});
+
+/** The path below `src` that a relative import means. */
+const targetOf = (file: SourceFile, specifier: string): string => normalize(join(dirname(file.path), specifier)).replace(/\.js$/, '.ts');
+
+/** `@scope/name/file` and `name/file` as the package that they are in; `node:` modules as they are. */
+const packageOf = (specifier: string): string => specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+
+const list = (violations: readonly string[]): string => violations.join('\n');
+
+t.test('the sources are found', async (t) => {
+  t.ok(sources.length > 20);
+  t.ok(sources.some((file) => file.imports.length > 0));
+});
+
+t.test('every file lies in a layer, flat, and no module at the root', async (t) => {
+  const violations = sources.filter((file) => file.path.split('/').length !== 2 || !Object.hasOwn(layers, file.layer)).map((file) => file.path);
+  t.equal(list(violations), '');
+});
+
+t.test('a layer imports only what the table allows it', async (t) => {
+  const violations: string[] = [];
+  for (const file of sources) {
+    for (const specifier of file.imports.filter((name) => name.startsWith('.'))) {
+      const target = targetOf(file, specifier).split('/')[0];
+      if (target !== file.layer && !layers[file.layer]?.includes(target)) violations.push(`${file.path} imports ${specifier}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('the table is in the order of the layers: nothing below imports what is above', async (t) => {
+  const order = Object.keys(layers);
+  const violations = order.flatMap((layer, index) =>
+    layers[layer].filter((below) => order.indexOf(below) >= index).map((below) => `${layer}: ${below}`),
+  );
+  t.equal(list(violations), '');
+});
+
+t.test('the table in doc/architecture.md is this one', async (t) => {
+  const text = readFileSync(join(root, 'doc', 'architecture.md'), 'utf8');
+  const rows = [...text.matchAll(/^\| `(\w+)` \|[^|]*\| ([^|]*) \|$/gm)].map((match) => [match[1], match[2].match(/\w+/g) ?? []] as const);
+  t.strictSame(
+    rows.map(([layer]) => layer),
+    Object.keys(layers),
+  );
+  for (const [layer, words] of rows) {
+    const allowed = words[0] === 'all' ? Object.keys(layers).slice(0, -1) : words;
+    t.strictSame([...allowed].toSorted(), [...(layers[layer] ?? [])].toSorted(), layer);
+  }
+});
+
+t.test('every relative import ends in .js and names a file', async (t) => {
+  const paths = new Set(sources.map((file) => file.path));
+  const violations: string[] = [];
+  for (const file of sources) {
+    for (const specifier of file.imports.filter((name) => name.startsWith('.'))) {
+      if (!specifier.endsWith('.js') || !paths.has(targetOf(file, specifier))) violations.push(`${file.path} imports ${specifier}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('imports make no circles', async (t) => {
+  const byPath = new Map(sources.map((file) => [file.path, file]));
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: SourceFile, trail: readonly string[]): void => {
+    const at = trail.indexOf(file.path);
+    if (at >= 0) {
+      circles.push([...trail.slice(at), file.path].join(' -> '));
+      return;
+    }
+    if (done.has(file.path)) return;
+    for (const specifier of file.imports.filter((name) => name.startsWith('.'))) {
+      const target = byPath.get(targetOf(file, specifier));
+      if (target) visit(target, [...trail, file.path]);
+    }
+    done.add(file.path);
+  };
+  for (const file of sources) visit(file, []);
+  t.equal(list(circles), '');
+});
+
+t.test('file names are kebab-case nouns that say what is inside', async (t) => {
+  const violations = sources
+    .map((file) => file.path)
+    .filter((path) => {
+      const name = basename(path, '.ts');
+      return !/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name) || name.split('-').some((word) => forbiddenNames.includes(word));
+    });
+  t.equal(list(violations), '');
+});
+
+t.test('a file does not hand on what others export', async (t) => {
+  const violations = sources.filter((file) => /^export\s+(\*|(type\s+)?\{[^}]*\})\s*from/m.test(file.text)).map((file) => file.path);
+  t.equal(list(violations), '');
+});
+
+t.test('every file opens with what it is', async (t) => {
+  // A short file may have its comment on its one idea, after the imports.
+  const opens = (file: SourceFile): boolean => /^\/\*\*/.test(file.text) || /^(import[^;]*;\s*)+\/\*\*/.test(file.text);
+  t.equal(list(sources.filter((file) => !opens(file)).map((file) => file.path)), '');
+});
+
+t.test('what one layer owns is imported by no other', async (t) => {
+  const violations: string[] = [];
+  for (const file of sources) {
+    for (const specifier of file.imports.filter((name) => !name.startsWith('.'))) {
+      const name = packageOf(specifier);
+      const owner = Object.hasOwn(onlyImporter, name) ? onlyImporter[name] : undefined;
+      if (owner !== undefined && owner !== file.layer) violations.push(`${file.path} imports ${specifier}, which is for ${owner}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('packages that are imported are dependencies', async (t) => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly dependencies: Readonly<Record<string, string>> };
+  const violations: string[] = [];
+  for (const file of sources) {
+    for (const specifier of file.imports) {
+      if (specifier.startsWith('.') || specifier.startsWith('node:')) continue;
+      if (!Object.hasOwn(manifest.dependencies, packageOf(specifier))) violations.push(`${file.path} imports ${specifier}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('one place composes: only it imports the implementations that are chosen', async (t) => {
+  const chosen = /\/(system-disk|system-random|native-driver|portable-driver|open-volume)\.js$/;
+  const violations: string[] = [];
+  for (const file of sources) {
+    if (file.layer === 'cli') continue;
+    const folder = file.layer;
+    for (const specifier of file.imports) {
+      if (chosen.test(specifier) && targetOf(file, specifier).split('/')[0] !== folder) violations.push(`${file.path} imports ${specifier}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('nothing below the command line writes to the terminal', async (t) => {
+  const violations = sources
+    .filter((file) => file.layer !== 'cli')
+    .filter((file) => /\bconsole\.|process\.(stdout|stderr)\b/.test(file.text))
+    .map((file) => file.path);
+  t.equal(list(violations), '');
+});
+
+t.test('no type is given up: no any, no suppressed type error, no non-erasable syntax', async (t) => {
+  const violations: string[] = [];
+  for (const file of sources) {
+    const lines = file.text.split('\n');
+    for (const [index, line] of lines.entries()) {
+      const code = line.replace(/\/\/.*$/, '').replace(/^\s*\/?\*.*$/, '');
+      if (/(:|<|\bas|\|)\s*any\b/.test(code) || /@ts-(ignore|nocheck|expect-error)/.test(line)) violations.push(`${file.path}:${index + 1}`);
+      if (/^\s*(export\s+)?(const\s+)?enum\s|^\s*(export\s+)?namespace\s/.test(code)) violations.push(`${file.path}:${index + 1}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
+t.test('the tests of a layer lie where the layer lies', async (t) => {
+  const places = [...Object.keys(layers), 'suite', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount'];
+  const violations = filesBelow('test').filter((path) => path.includes('/') && !places.includes(path.split('/')[0]));
+  t.equal(list(violations), '');
+});
