@@ -107,7 +107,7 @@ export class PackSource {
       offset += sealedLength;
     }
     this.#fetchAll(waiting);
-    return missing ? Promise.all(chunks) : (chunks as Plaintext[]);
+    return missing ? Promise.all(chunks.map((chunk) => Promise.resolve(chunk))) : (chunks as Plaintext[]);
   }
 
   /** Begins to load what is not there yet; errors are left for the read that follows. */
@@ -218,7 +218,7 @@ export class PackSource {
         opened.push(packErrorOf(error));
       }
     }
-    return Promise.all(opened);
+    return Promise.all(opened.map((chunk) => Promise.resolve(chunk)));
   }
 
   #open(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array): MaybePromise<Plaintext> {

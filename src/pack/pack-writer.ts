@@ -197,7 +197,7 @@ export class PackWriter {
   /** Seals and writes until the queue is empty. Never rejects. */
   async #run(): Promise<void> {
     // Those who append in the same turn go into the same batch.
-    await undefined;
+    await Promise.resolve();
     let writing: Promise<boolean> = Promise.resolve(true);
     let end = this.#size;
     while (this.#queue.length > 0) {

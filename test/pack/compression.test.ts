@@ -1,0 +1,65 @@
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import type { Plaintext } from '../../src/base/brand.js';
+import { compress, decompress, frameLength, looksCompressible } from '../../src/pack/compression.js';
+import { chunkPlainMax, decodeItem, encodeItem } from '../../src/pack/item.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+
+const text = (length: number): Buffer => Buffer.alloc(length, 'The quick brown fox jumps over the lazy dog. ');
+
+void t.test('only what is worth it is compressed', async (t) => {
+  t.notOk(looksCompressible(text(511)), 'small');
+  t.ok(looksCompressible(text(512)));
+  t.ok(looksCompressible(Buffer.alloc(262_144)));
+  t.notOk(looksCompressible(randomBytes(262_144)), 'random bytes');
+  const half = Buffer.concat([randomBytes(60_000), text(4_000)]);
+  t.equal(await compress(half), undefined, 'a gain of less than a tenth is not taken');
+});
+
+void t.test('what was compressed comes back', async (t) => {
+  for (const length of [512, 1000, 65_535, 131_072, 131_073, 262_144, 1_000_000, chunkPlainMax]) {
+    const plain = text(length);
+    const frame = (await compress(plain)) as Uint8Array;
+    t.equal(frameLength(frame, length), frame.byteLength);
+    t.ok(plain.equals(await decompress(frame, length)), `${length} bytes`);
+    await t.rejects(decompress(frame, length + 1), { code: 'MALFORMED' });
+    await t.rejects(decompress(frame, length - 1), { code: 'MALFORMED' });
+  }
+});
+
+void t.test('a frame that would grow out of bounds is refused before it is decompressed', async (t) => {
+  const bomb = (await compress(Buffer.alloc(64 * 1024 * 1024))) as Uint8Array;
+  t.ok(bomb.byteLength < 10_000);
+  await t.rejects(decompress(bomb, 262_144), { code: 'MALFORMED' });
+});
+
+void t.test('a damaged frame is an error or the same bytes, never others and never a crash', async (t) => {
+  const seed = testSeed();
+  const random = new SeededRandom(seed);
+  const plain = text(3000);
+  const frame = Buffer.from((await compress(plain)) as Uint8Array);
+  for (let round = 0; round < 300; round++) {
+    const damaged = Buffer.from(frame.subarray(0, random.below(8) === 0 ? random.below(frame.length) : frame.length));
+    if (damaged.length > 0) damaged[random.below(damaged.length)] ^= 1 << random.below(8);
+    // The seal is what keeps bytes right: here only length and bounds are promised.
+    const result = await decompress(damaged, plain.length).catch((error: { code: string }) => error.code);
+    if (result !== 'MALFORMED' && (result as Uint8Array).byteLength !== plain.length) return t.fail(`seed ${seed}, round ${round}`);
+  }
+  return t.pass('all refused or of the right length');
+});
+
+void t.test('an item comes back, and nothing but what the encoder makes is accepted', async (t) => {
+  for (const kind of ['chunk', 'page'] as const) {
+    for (const plain of [Buffer.alloc(0), text(10), text(100_000), randomBytes(5000)]) {
+      const payload = Buffer.concat(await encodeItem(kind, plain as Uint8Array as Plaintext, true)) as Uint8Array as Plaintext;
+      t.ok(plain.equals(await decodeItem(kind, payload)), `${kind} of ${plain.length} bytes`);
+      const longer = Buffer.concat([payload, Buffer.alloc(1)]) as Uint8Array as Plaintext;
+      await t.rejects(async () => decodeItem(kind, longer), { code: 'MALFORMED' }, 'trailing byte');
+      for (const at of [0, 1, 2, 3, 4]) {
+        const changed = Buffer.from(payload);
+        changed[at] ^= 0x10;
+        await t.rejects(async () => decodeItem(kind, changed as Uint8Array as Plaintext), { code: 'MALFORMED' }, `header byte ${at}`);
+      }
+    }
+  }
+});

@@ -1,0 +1,200 @@
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import type { Plaintext, Sealed } from '../../src/base/brand.js';
+import { isPromise } from '../../src/base/maybe-promise.js';
+import type { PackId } from '../../src/pack/pack-id.js';
+import { newPackId, packKey } from '../../src/pack/pack-id.js';
+import { PackSource } from '../../src/pack/pack-source.js';
+import type { PackSourceOptions } from '../../src/pack/pack-source.js';
+import { PackWriter } from '../../src/pack/pack-writer.js';
+import type { RunPlace } from '../../src/pack/pack-writer.js';
+import type { PageReference } from '../../src/pack/page-reference.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { StoreError } from '../../src/store/object-store.js';
+import type { GetOptions, ObjectKey } from '../../src/store/object-store.js';
+import { packKeys } from '../suite/pack-keys.js';
+import { SeededRandom } from '../suite/seeded-random.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+
+/** Counts requests, and answers what a test wants it to. */
+class WatchedStore extends MemoryStore {
+  readonly requests: { readonly key: ObjectKey; readonly offset: number; readonly length: number }[] = [];
+  answer: ((bytes: Uint8Array | undefined) => Uint8Array | undefined) | undefined;
+
+  override async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    this.requests.push({ key, offset: options.range?.offset ?? 0, length: options.range?.length ?? 0 });
+    const bytes = await super.get(key, options);
+    return this.answer ? this.answer(bytes) : bytes;
+  }
+}
+
+/** A disk cache in memory. */
+class RangeCache {
+  readonly held = new Map<string, Uint8Array>();
+  evictions = 0;
+
+  async read(pack: string, offset: number, length: number): Promise<Uint8Array | undefined> {
+    const held = this.held.get(`${pack} ${offset} ${length}`);
+    return held && new Uint8Array(held);
+  }
+
+  async write(pack: string, offset: number, bytes: Sealed): Promise<void> {
+    this.held.set(`${pack} ${offset} ${bytes.byteLength}`, new Uint8Array(bytes));
+  }
+
+  async evict(): Promise<void> {
+    this.evictions++;
+    this.held.clear();
+  }
+}
+
+interface Fixture {
+  readonly store: WatchedStore;
+  readonly id: PackId;
+  readonly run: RunPlace;
+  readonly chunks: readonly Plaintext[];
+  readonly page: PageReference;
+  readonly pagePlain: Plaintext;
+  open(options?: Partial<PackSourceOptions>): PackSource;
+}
+
+const random = new SeededRandom(9);
+const chunkCount = 40;
+
+async function fixture(): Promise<Fixture> {
+  const disk = new SimulatedDisk();
+  await disk.makeDirectory('/staging');
+  const store = new WatchedStore({ disk });
+  const id = newPackId(random);
+  const writer = await PackWriter.create({ disk, id, path: `/staging/${id}`, keys: packKeys });
+  const chunks = Array.from(
+    { length: chunkCount },
+    (_, index) => (index % 3 === 0 ? Buffer.alloc(262_144, index) : randomBytes(262_144)) as Uint8Array as Plaintext,
+  );
+  const run = await writer.appendRun(chunks);
+  const pagePlain = Buffer.alloc(30_000, 'a page ') as Uint8Array as Plaintext;
+  const page = await writer.appendPage(pagePlain);
+  await store.put(packKey(id), await writer.finish());
+  await writer.close();
+  const open = (options: Partial<PackSourceOptions> = {}): PackSource => new PackSource({ store, keys: packKeys, staging: new Map(), ...options });
+  return { store, id, run, chunks, page, pagePlain, open };
+}
+
+const same = (found: readonly Uint8Array[], wanted: readonly Uint8Array[]): boolean =>
+  found.length === wanted.length && found.every((bytes, index) => Buffer.compare(bytes, wanted[index]) === 0);
+
+const offsetOf = (run: RunPlace, index: number): number =>
+  run.chunks.slice(0, index).reduce((sum, chunk) => sum + chunk.sealedLength, run.packOffset);
+
+void t.test('neighbours come with one request of at most 4 MiB, and are then answered at once', async (t) => {
+  const { store, run, chunks, open } = await fixture();
+  const source = open();
+  t.ok(same(await source.readRun(run, 3, 9), chunks.slice(3, 10)));
+  t.equal(store.requests.length, 1);
+  t.equal(store.requests[0].offset, offsetOf(run, 3));
+  const again = source.readRun(run, 4, 8);
+  t.notOk(isPromise(again), 'no promise for what is in memory');
+  t.equal(store.requests.length, 1);
+  t.ok(same(await source.readRun(run, 0, 12), chunks.slice(0, 13)), 'both sides of what is there');
+  t.equal(store.requests.length, 3, 'only what is missing is asked for');
+  t.ok(same(await source.readRun(run, 0, chunkCount - 1), chunks));
+  t.ok(store.requests.every(({ length }) => length <= 4 * 1024 * 1024));
+  const total = store.requests.reduce((sum, { length }) => sum + length, 0);
+  t.equal(total, offsetOf(run, chunkCount) - run.packOffset, 'nothing is asked for twice');
+});
+
+void t.test('those who ask for one chunk at the same time share one request', async (t) => {
+  const { store, id, run, chunks, open } = await fixture();
+  const source = open();
+  const one = (): ReturnType<PackSource['readChunk']> => source.readChunk(id, offsetOf(run, 5), 262_144, run.chunks[5].sealedLength);
+  source.prefetchRun(run, 4, 6);
+  const found = await Promise.all([one(), one(), source.readRun(run, 5, 6)]);
+  t.ok(same([found[0], found[1], ...found[2]], [chunks[5], chunks[5], chunks[5], chunks[6]]));
+  t.equal(store.requests.length, 1);
+});
+
+void t.test('nothing that does not verify is handed out', async (t) => {
+  const { store, run, page, open } = await fixture();
+  for (let round = 0; round < 40; round++) {
+    store.answer = (bytes) => {
+      if (bytes) bytes[random.below(bytes.byteLength)] ^= 1 << random.below(8);
+      return bytes;
+    };
+    const index = random.below(chunkCount);
+    await t.rejects(async () => open().readRun(run, index, index), { code: 'NOT_AUTHENTIC' });
+    await t.rejects(open().readPage(page), { code: 'NOT_AUTHENTIC' });
+  }
+});
+
+void t.test('one bad chunk among neighbours fails alone', async (t) => {
+  const { store, id, run, chunks, open } = await fixture();
+  store.answer = (bytes) => {
+    if (bytes) bytes[run.chunks[0].sealedLength + 100] ^= 1;
+    return bytes;
+  };
+  const source = open();
+  source.prefetchRun(run, 0, 2);
+  const read = async (index: number): Promise<Plaintext> => source.readChunk(id, offsetOf(run, index), 262_144, run.chunks[index].sealedLength);
+  const outcomes = await Promise.allSettled([read(0), read(1), read(2)]);
+  t.same(
+    outcomes.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+  );
+  t.ok(same([await read(0), await read(2)], [chunks[0], chunks[2]]));
+});
+
+void t.test('a pack that is gone or cut short is MISSING, a store that is away is UNAVAILABLE', async (t) => {
+  const { store, run, page, open } = await fixture();
+  store.answer = () => undefined;
+  await t.rejects(async () => open().readRun(run, 0, 0), { code: 'MISSING' });
+  await t.rejects(open().readPage(page), { code: 'MISSING' });
+  store.answer = (bytes) => bytes?.subarray(0, bytes.byteLength - 1);
+  await t.rejects(async () => open().readRun(run, 0, 0), { code: 'MISSING' });
+  const source = open();
+  store.answer = () => {
+    throw new StoreError('UNAVAILABLE', 'away');
+  };
+  await t.rejects(async () => source.readRun(run, 0, 0), { code: 'UNAVAILABLE' });
+  store.answer = undefined;
+  t.equal((await source.readRun(run, 0, 0)).length, 1, 'a failure is not remembered');
+});
+
+void t.test('another length than the tree says is an error', async (t) => {
+  const { id, run, open } = await fixture();
+  const source = open();
+  await t.rejects(async () => source.readChunk(id, run.packOffset, 262_143, run.chunks[0].sealedLength), { code: 'MALFORMED' });
+  t.throws(() => source.readChunk(id, run.packOffset, 262_143, run.chunks[0].sealedLength), { code: 'MALFORMED' }, 'also from memory');
+});
+
+void t.test('the disk cache serves what the store sent; its own damage is fetched again', async (t) => {
+  const { store, run, chunks, page, pagePlain, open } = await fixture();
+  const diskCache = new RangeCache();
+  await open({ diskCache }).readRun(run, 0, 3);
+  await open({ diskCache }).readPage(page);
+  t.equal(store.requests.length, 2);
+  t.ok(same(await open({ diskCache }).readRun(run, 0, 3), chunks.slice(0, 4)));
+  t.ok(same([await open({ diskCache }).readPage(page)], [pagePlain]));
+  t.equal(store.requests.length, 2, 'from the disk');
+  for (const bytes of diskCache.held.values()) bytes[500] ^= 4;
+  t.ok(same(await open({ diskCache }).readRun(run, 0, 3), chunks.slice(0, 4)));
+  t.equal(diskCache.evictions, 1);
+  t.ok(same([await open({ diskCache }).readPage(page)], [pagePlain]));
+  t.equal(store.requests.length, 4, 'fetched again');
+  diskCache.held.clear();
+  store.answer = (bytes) => {
+    if (bytes) bytes[80] ^= 1;
+    return bytes;
+  };
+  await t.rejects(async () => open({ diskCache }).readRun(run, 0, 0), { code: 'NOT_AUTHENTIC' });
+  t.equal(diskCache.held.size, 0, 'bad bytes are not kept');
+  t.equal(store.requests.length, 5, 'and not asked for again');
+});
+
+void t.test('in a hostile pack the chunks of another place do not open', async (t) => {
+  const { store, id, run, open } = await fixture();
+  const moved = newPackId(random);
+  const bytes = (await store.get(packKey(id))) as Uint8Array;
+  await store.put(packKey(moved), bytes as Sealed);
+  await t.rejects(async () => open().readChunk(moved, run.packOffset, 262_144, run.chunks[0].sealedLength), { code: 'NOT_AUTHENTIC' });
+  await t.rejects(async () => open().readIndex(moved, bytes.byteLength), { code: 'NOT_AUTHENTIC' });
+});

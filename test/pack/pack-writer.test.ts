@@ -1,0 +1,207 @@
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import type { Plaintext } from '../../src/base/brand.js';
+import { hashBytes } from '../../src/crypto/hash.js';
+import { padmeLength } from '../../src/crypto/padme.js';
+import { itemPlace } from '../../src/pack/item.js';
+import { newPackId, packKey } from '../../src/pack/pack-id.js';
+import type { PackItem } from '../../src/pack/pack-index.js';
+import { readPackIndex } from '../../src/pack/pack-index.js';
+import { PackSource } from '../../src/pack/pack-source.js';
+import { PackWriter, intactItems } from '../../src/pack/pack-writer.js';
+import type { PackWriterOptions, RunPlace } from '../../src/pack/pack-writer.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { packKeys } from '../suite/pack-keys.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+
+const random = new SeededRandom(5);
+const chunk = (length: number, fill?: number): Plaintext =>
+  (fill === undefined ? randomBytes(length) : Buffer.alloc(length, fill)) as Uint8Array as Plaintext;
+
+async function freshDisk(options: ConstructorParameters<typeof SimulatedDisk>[0] = {}): Promise<SimulatedDisk> {
+  const disk = new SimulatedDisk(options);
+  await disk.makeDirectory('/staging');
+  await disk.syncDirectory('/');
+  return disk;
+}
+
+const optionsOn = (disk: SimulatedDisk): PackWriterOptions => {
+  const id = newPackId(random);
+  return { disk, id, path: `/staging/${id}`, keys: packKeys };
+};
+
+const itemsOf = (run: RunPlace): PackItem[] => {
+  let offset = run.packOffset;
+  return run.chunks.map(({ sealedLength }) => {
+    offset += sealedLength;
+    return { kind: 'chunk', offset: offset - sealedLength, sealedLength };
+  });
+};
+
+async function contentOf(disk: SimulatedDisk, path: string): Promise<Buffer> {
+  const file = await disk.open(path, 'read');
+  const bytes = Buffer.alloc((await file.stat()).size);
+  await file.read(bytes, 0);
+  await file.close();
+  return bytes;
+}
+
+void t.test('appends lie side by side in call order, whatever they compress to', async (t) => {
+  const disk = await freshDisk();
+  const options = optionsOn(disk);
+  const writer = await PackWriter.create(options);
+  const inputs = [[chunk(300_000, 1), chunk(200_000)], [chunk(10)], [chunk(500_000, 2), chunk(1), chunk(70_000)], [chunk(262_144)]];
+  const runs = await Promise.all(inputs.map((chunks) => writer.appendRun(chunks)));
+  const page = chunk(40_000, 3);
+  const reference = await writer.appendPage(page);
+  let end = 0;
+  for (const [index, run] of runs.entries()) {
+    t.equal(run.packOffset, end);
+    for (const [at, { plainLength, sealedLength }] of run.chunks.entries()) {
+      t.equal(plainLength, inputs[index][at].byteLength);
+      end += sealedLength;
+    }
+  }
+  t.equal(reference.offset, end);
+  t.equal(writer.size, end + reference.length);
+  t.same(hashBytes(await writer.read(reference.offset, reference.length)), reference.hash);
+  t.ok(reference.length < 1000, 'zeros were compressed');
+  const source = new PackSource({ store: new MemoryStore(), keys: packKeys, staging: new Map([[options.id, writer]]) });
+  for (const [index, run] of runs.entries()) {
+    const plains = await source.readRun(run, 0, run.chunks.length - 1);
+    for (const [at, plain] of plains.entries()) t.ok(Buffer.compare(plain, inputs[index][at]) === 0, `run ${index}, chunk ${at}`);
+  }
+  t.ok(Buffer.compare(await source.readPage(reference), page) === 0);
+  await writer.close();
+});
+
+void t.test('many small appends become few writes', async (t) => {
+  const disk = await freshDisk();
+  const writer = await PackWriter.create(optionsOn(disk));
+  await Promise.all(Array.from({ length: 500 }, () => writer.appendRun([chunk(100)])));
+  const writes = disk.operations.filter(({ kind }) => kind === 'write').length;
+  t.ok(writes <= 4, `${writes} writes`);
+  await writer.close();
+});
+
+void t.test('a finished pack tells what it holds, and has a PADME size', async (t) => {
+  for (const count of [0, 1, 7, 300]) {
+    const disk = await freshDisk();
+    const options = optionsOn(disk);
+    const writer = await PackWriter.create(options);
+    const appends: Promise<PackItem[]>[] = [];
+    for (let index = 0; index < count; index++) appends.push(writer.appendRun([chunk(index * 10), chunk(5)]).then(itemsOf));
+    if (count === 7) {
+      const { offset, length } = await writer.appendPage(chunk(2000));
+      appends.push(Promise.resolve([{ kind: 'page', offset, sealedLength: length }]));
+    }
+    const finished = await writer.finish();
+    t.same(await writer.finish(), finished, 'finishing again is the same');
+    t.equal(finished.size, padmeLength(finished.size));
+    const bytes = await contentOf(disk, options.path);
+    t.equal(bytes.length, finished.size);
+    const items = await readPackIndex(packKeys, options.id, finished.size, async (offset, length) => bytes.subarray(offset, offset + length));
+    t.same(items, (await Promise.all(appends)).flat());
+    for (let round = 0; round < 60; round++) {
+      const damaged = Buffer.from(bytes);
+      const at = bytes.length - 1 - random.below(Math.min(bytes.length, 96 + 72));
+      damaged[at] ^= 1 << random.below(8);
+      await t.rejects(
+        readPackIndex(packKeys, options.id, bytes.length, async (offset, length) => damaged.subarray(offset, offset + length)),
+        { code: 'NOT_AUTHENTIC' },
+        `a flipped bit at ${at}`,
+      );
+    }
+    await writer.close();
+  }
+});
+
+void t.test('a full disk fails the appends that it must, and the next ones succeed at the same places', async (t) => {
+  const disk = await freshDisk();
+  const writer = await PackWriter.create(optionsOn(disk));
+  const first = await writer.appendRun([chunk(1000)]);
+  disk.fault = ({ kind }) => (kind === 'write' ? 'ENOSPC' : undefined);
+  const failed = await Promise.allSettled(Array.from({ length: 12 }, () => writer.appendRun([chunk(400_000)])));
+  t.ok(failed.every((outcome) => outcome.status === 'rejected'));
+  t.equal((failed[0] as PromiseRejectedResult).reason.code, 'FULL');
+  disk.fault = undefined;
+  const second = await writer.appendRun([chunk(1000)]);
+  t.equal(second.packOffset, first.chunks[0].sealedLength);
+  t.equal(writer.itemCount, 2);
+  const finished = await writer.finish();
+  t.equal((await disk.stat(writer.path)).size, finished.size);
+  await writer.close();
+});
+
+void t.test('after a crash anywhere, all that was synced is intact, and the pack can be finished', async (t) => {
+  const seed = testSeed();
+  const scenario = async (options: PackWriterOptions, synced: PackItem[]): Promise<void> => {
+    const writer = await PackWriter.create(options);
+    for (let round = 0; round < 4; round++) {
+      const runs = await Promise.all([writer.appendRun([chunk(90_000), chunk(800, 1)]), writer.appendRun([chunk(70)])]);
+      await writer.sync();
+      synced.push(...runs.flatMap(itemsOf));
+      await writer.appendRun([chunk(5000)]);
+    }
+    await writer.finish();
+  };
+  const dry = await freshDisk();
+  const before = dry.changeCount;
+  await scenario(optionsOn(dry), []);
+  for (let at = before; at <= dry.changeCount; at++) {
+    for (const kind of ['process', 'power'] as const) {
+      const disk = await freshDisk({ seed: seed + at });
+      const options = optionsOn(disk);
+      const synced: PackItem[] = [];
+      disk.crashAt(at);
+      await scenario(options, synced).catch(() => {});
+      const survived = { ...options, disk: disk.crash(kind) };
+      if (synced.length === 0) continue;
+      const where = `seed ${seed}, crash ${at} (${kind})`;
+      if ((await intactItems(survived, synced)) !== synced.length) return t.fail(`synced items are lost: ${where}`);
+      const writer = await PackWriter.resume(survived, synced);
+      const more = writer.finished ? undefined : await writer.appendRun([chunk(3000)]);
+      const finished = await writer.finish();
+      const bytes = await contentOf(survived.disk, options.path);
+      const items = await readPackIndex(packKeys, options.id, finished.size, async (offset, length) => bytes.subarray(offset, offset + length));
+      const offsets = new Set(items.map(({ offset }) => offset));
+      if (bytes.length !== finished.size || synced.some(({ offset }) => !offsets.has(offset))) return t.fail(`the index lacks items: ${where}`);
+      for (const { kind: itemKind, offset, sealedLength } of items) {
+        if (itemKind !== 'gap') packKeys[itemKind].open(itemPlace(options.id, offset), bytes.subarray(offset, offset + sealedLength));
+      }
+      if (more && !offsets.has(more.packOffset)) return t.fail(`an append after the crash is lost: ${where}`);
+      await writer.close();
+    }
+  }
+  return t.pass(`${dry.changeCount - before} crash points`);
+});
+
+void t.test('a pack that was finished before the crash stays byte for byte what may have been uploaded', async (t) => {
+  const disk = await freshDisk();
+  const options = optionsOn(disk);
+  const writer = await PackWriter.create(options);
+  const [first] = await Promise.all([writer.appendRun([chunk(100)]), writer.appendRun([chunk(200)])]);
+  const finished = await writer.finish();
+  const bytes = await contentOf(disk, options.path);
+  const survived = { ...options, disk: disk.crash('power') };
+  const resumed = await PackWriter.resume(survived, itemsOf(first));
+  t.ok(resumed.finished);
+  t.same(await resumed.finish(), finished);
+  t.ok(bytes.equals(await contentOf(survived.disk, options.path)));
+  const store = new MemoryStore({ disk: survived.disk });
+  await store.put(packKey(options.id), finished);
+  t.equal((await new PackSource({ store, keys: packKeys, staging: new Map() }).readIndex(options.id, finished.size)).length, 2);
+  await t.rejects(PackWriter.resume(survived, [{ kind: 'chunk', offset: 3, sealedLength: 100 }]), { code: 'MISSING' });
+  await resumed.close();
+});
+
+void t.test('a staging file that is gone or too short is MISSING', async (t) => {
+  const disk = await freshDisk();
+  const options = optionsOn(disk);
+  await t.rejects(PackWriter.resume(options, []), { code: 'MISSING' });
+  t.equal(await intactItems(options, [{ kind: 'chunk', offset: 0, sealedLength: 100 }]), 0);
+  await (await PackWriter.create(options)).close();
+  await t.rejects(PackWriter.resume(options, [{ kind: 'chunk', offset: 0, sealedLength: 100 }]), { code: 'MISSING' });
+  await t.rejects(PackWriter.create(options), { code: 'IO' }, 'a pack is never written over another');
+});

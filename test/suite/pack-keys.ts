@@ -1,0 +1,10 @@
+/** Keys for tests of packs: real seals under fixed subkeys. */
+import type { SealKind } from '../../src/crypto/seal-key.js';
+import { SealKey } from '../../src/crypto/seal-key.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import type { PackKeys } from '../../src/pack/item.js';
+
+const key = (kind: SealKind): SealKey =>
+  new SealKey({ kind, subkey: Buffer.alloc(32, kind), suite: 1, volumeId: Buffer.alloc(32, 7), epoch: 1, random: systemRandom });
+
+export const packKeys: PackKeys = { chunk: key('chunk'), page: key('page'), packIndex: key('pack-index'), packFooter: key('pack-footer') };
