@@ -114,6 +114,7 @@ export class ByteWriter {
     return this.#length;
   }
 
+  /** May replace the buffer: to be called before `#buffer` is looked at, in a statement of its own. */
   #reserve(count: number): number {
     const at = this.#length;
     const needed = at + count;
@@ -127,17 +128,20 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#buffer[this.#reserve(1)] = value;
+    const at = this.#reserve(1);
+    this.#buffer[at] = value;
     return this;
   }
 
   u16(value: number): this {
-    this.#buffer.writeUInt16LE(value, this.#reserve(2));
+    const at = this.#reserve(2);
+    this.#buffer.writeUInt16LE(value, at);
     return this;
   }
 
   u32(value: number): this {
-    this.#buffer.writeUInt32LE(value, this.#reserve(4));
+    const at = this.#reserve(4);
+    this.#buffer.writeUInt32LE(value, at);
     return this;
   }
 
@@ -157,7 +161,8 @@ export class ByteWriter {
   }
 
   u64(value: bigint): this {
-    this.#buffer.writeBigUInt64LE(value, this.#reserve(8));
+    const at = this.#reserve(8);
+    this.#buffer.writeBigUInt64LE(value, at);
     return this;
   }
 
@@ -177,7 +182,8 @@ export class ByteWriter {
   }
 
   byteString(value: string): this {
-    this.#buffer.write(value, this.#reserve(value.length), 'latin1');
+    const at = this.#reserve(value.length);
+    this.#buffer.write(value, at, 'latin1');
     return this;
   }
 
