@@ -37,6 +37,13 @@ bool NotifyQueue::Push(const uint8_t* message, size_t length) {
   return true;
 }
 
+bool NotifyQueue::IsDrained() {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  const bool drained = stopped_ || (messages_.empty() && !writing_);
+  drainWanted_ = !drained;
+  return drained;
+}
+
 void NotifyQueue::Stop() {
   {
     const std::lock_guard<std::mutex> guard(mutex_);
@@ -59,12 +66,18 @@ void NotifyQueue::Run() {
       refused_ = false;
       if (onRoom_) onRoom_();
     }
+    writing_ = true;
     lock.unlock();
     // ENOENT: the kernel does not know the inode or name, so there was nothing to invalidate. ENODEV: unmounted. Both are fine.
     ssize_t written;
     do written = write(fd_, message.data(), message.size());
     while (written < 0 && errno == EINTR);
     lock.lock();
+    writing_ = false;
+    if (drainWanted_ && messages_.empty()) {
+      drainWanted_ = false;
+      if (onRoom_) onRoom_();
+    }
   }
 }
 

@@ -15,7 +15,8 @@ class NotifyQueue {
  public:
   static constexpr size_t kMessagesMax = 4096;
 
-  // Owns `fd`. `onRoom` is called on the notify thread after a push was refused and half of the queue is free again.
+  // Owns `fd`. `onRoom` is called on the notify thread after a push was refused and half of the queue is free again, and after
+  // `IsDrained` was false and all is written.
   NotifyQueue(int fd, std::function<void()> onRoom);
   ~NotifyQueue();
   NotifyQueue(const NotifyQueue&) = delete;
@@ -27,6 +28,8 @@ class NotifyQueue {
 
   // Loop thread. Copies the message; false when the queue is full.
   bool Push(const uint8_t* message, size_t length);
+  // Loop thread. Whether the kernel has taken every message; if not, `onRoom` is called once it has.
+  bool IsDrained();
   // Loop thread. Drops what is queued; after it returns `onRoom` is not called any more.
   void Stop();
 
@@ -40,6 +43,8 @@ class NotifyQueue {
   std::function<void()> onRoom_;
   std::deque<std::vector<uint8_t>> messages_;
   bool refused_ = false;
+  bool writing_ = false;
+  bool drainWanted_ = false;
   bool stopped_ = false;
 };
 

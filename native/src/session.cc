@@ -306,6 +306,15 @@ napi_value Notify(napi_env env, napi_callback_info info) {
   return MakeBool(env, session->notify->Push(static_cast<uint8_t*>(data), size));
 }
 
+// notifyDrained(id) -> whether the kernel has taken all messages; false: onNotifyRoom will be called when it has.
+napi_value NotifyDrained(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value id;
+  napi_get_cb_info(env, info, &count, &id, nullptr, nullptr);
+  Session* session = Find(env, id);
+  return MakeBool(env, session == nullptr || session->notify->IsDrained());
+}
+
 // closeSession(id): no callback comes after it; calls with the id do nothing from now on.
 napi_value CloseSession(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -333,6 +342,7 @@ void ExportSession(napi_env env, napi_value exports) {
   Export(env, exports, "reply", Reply);
   Export(env, exports, "replyPieces", ReplyPieces);
   Export(env, exports, "notify", Notify);
+  Export(env, exports, "notifyDrained", NotifyDrained);
   Export(env, exports, "closeSession", CloseSession);
 }
 

@@ -28,6 +28,8 @@ import type { InodeAttributes } from '../vfs/attributes.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { Removed } from '../vfs/naming.js';
 import { RENAME_EXCHANGE } from '../vfs/naming.js';
+import { SEEK_DATA } from '../vfs/content.js';
+import { VfsError } from '../vfs/vfs-error.js';
 import type { RemoteChange } from '../volume/volume.js';
 import { KnownInodes } from './known-inode.js';
 
@@ -45,6 +47,8 @@ export const briefValidity: CacheValidity = { entryMs: 1000, attributesMs: 1000 
 const blockSize = 4096;
 /** Never used up: device ranges hold 2^40 inode numbers each. */
 const freeFiles = 2 ** 40;
+/** Someone may go on writing into the hole that is being looked at; then any answer is as good. */
+const lseekRoundsMax = 16;
 const tmpfileHandle: OpenReply = { handle: 0, keepCache: true };
 
 /** Node ids and inode numbers are the same numbers under two names; here, and only here, one becomes the other. */
@@ -195,8 +199,8 @@ export class FuseFilesystem implements FuseOperations {
     return this.#filesystem.persist(inoOf(nodeId));
   }
 
-  fsync(_context: RequestContext, _nodeId: NodeId, _dataOnly: boolean): Promise<void> {
-    return this.#filesystem.sync();
+  fsync(_context: RequestContext, nodeId: NodeId, _dataOnly: boolean): Promise<void> {
+    return this.#filesystem.sync(inoOf(nodeId));
   }
 
   release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}
@@ -263,8 +267,35 @@ export class FuseFilesystem implements FuseOperations {
     return this.#filesystem.allocate(inoOf(nodeId), offset, length, mode);
   }
 
-  lseek(_context: RequestContext, nodeId: NodeId, offset: number, whence: number): MaybePromise<number> {
-    return this.#filesystem.seek(inoOf(nodeId), offset, whence);
+  /**
+   * The kernel asks without having written back what applications wrote, so what looks like a hole here may be data there (and cp would
+   * lose it). Wherever the answer rests on a hole, the kernel is first made to write that hole's pages back. Clean pages of a hole
+   * are zeros, so little is lost by dropping them; a file without holes costs nothing but its end.
+   */
+  async lseek(context: RequestContext, nodeId: NodeId, offset: number, whence: number): Promise<number> {
+    let found = await this.#find(nodeId, offset, whence);
+    for (let round = 0; this.#notifier !== undefined && round < lseekRoundsMax && !context.signal.aborted; round++) {
+      // What is believed to be a hole: all until the data that was found, or what follows the hole's beginning that was found.
+      const from = whence === SEEK_DATA ? offset : (found ?? offset);
+      const to = whence === SEEK_DATA ? found : await this.#find(nodeId, from, SEEK_DATA);
+      if (to !== undefined && to <= from) break;
+      this.#notifier.invalidateInode(nodeId, from, to === undefined ? 0 : to - from);
+      await this.#notifier.settled();
+      const again = await this.#find(nodeId, offset, whence);
+      if (again === found) break;
+      found = again;
+    }
+    if (found === undefined) throw new VfsError('ENXIO', 'past the end of the file');
+    return found;
+  }
+
+  async #find(nodeId: NodeId, offset: number, whence: number): Promise<number | undefined> {
+    try {
+      return await this.#filesystem.seek(inoOf(nodeId), offset, whence);
+    } catch (error) {
+      if (error instanceof VfsError && error.code === 'ENXIO') return undefined;
+      throw error;
+    }
   }
 
   copyFileRange(context: RequestContext, nodeId: NodeId, offset: number, toNodeId: NodeId, toOffset: number, length: number): Promise<number> {

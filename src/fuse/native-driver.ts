@@ -141,7 +141,11 @@ class NativeMount implements Mounted {
     this.#sessionId = id;
     const send = (length: number, pieces: readonly Uint8Array[] | undefined): number =>
       pieces === undefined ? native.reply(id, length) : native.replyPieces(id, length, pieces);
-    this.#notifier = new KernelNotifier((message) => native.notify(id, message), options.trace);
+    this.#notifier = new KernelNotifier(
+      (message) => native.notify(id, message),
+      () => native.notifyDrained(id),
+      options.trace,
+    );
     let onInit!: (result: Negotiated | FuseError) => void;
     this.#negotiated = new Promise((onResolve, onReject) => {
       onInit = (result) => (result instanceof FuseError ? onReject(result) : onResolve(result));
@@ -212,6 +216,7 @@ class NativeMount implements Mounted {
     this.#closed = true;
     this.#session.end();
     this.#native.closeSession(this.#sessionId);
+    this.#notifier.end();
     try {
       // Aborted rather than unmounted: what is left at the mount point only answers ENOTCONN.
       if (this.#entry !== undefined && (await this.#stillMounted())) {

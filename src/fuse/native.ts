@@ -69,6 +69,8 @@ export interface NativeAddon {
   replyPieces(session: number, length: number, pieces: readonly Uint8Array[]): number;
   /** Queues a copy of a FUSE_NOTIFY_* message for the notify thread. False when full: `onNotifyRoom` tells when to try again. */
   notify(session: number, message: Uint8Array): boolean;
+  /** Whether the kernel has taken all of them (or the session is closed). False: `onNotifyRoom` is called when it has. */
+  notifyDrained(session: number): boolean;
   /** No callback comes after it. Late calls do nothing. */
   closeSession(session: number): void;
   /** Off: no core dumps, no ptrace by the same user. */

@@ -36,9 +36,16 @@ export class KernelNotifier implements Notifier {
   /** Refused messages in order, by their bytes. */
   readonly #waiting = new Map<string, Uint8Array>();
 
-  /** `send` copies a message, or answers false when there is no room; {@link resume} is to be called when there is again. */
-  constructor(send: (message: Uint8Array) => boolean, trace?: (line: string) => void) {
+  readonly #isDrained: () => boolean;
+  #settling: (() => void)[] = [];
+
+  /**
+   * `send` copies a message, or answers false when there is no room; `isDrained` says whether the kernel has taken all of them. After either
+   * was false, {@link resume} is to be called when it may be otherwise.
+   */
+  constructor(send: (message: Uint8Array) => boolean, isDrained: () => boolean, trace?: (line: string) => void) {
     this.#send = send;
+    this.#isDrained = isDrained;
     this.#trace = trace;
   }
 
@@ -72,12 +79,33 @@ export class KernelNotifier implements Notifier {
     this.#push(message);
   }
 
-  /** There is room again. */
+  settled(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#settling.push(resolve);
+      this.#settle();
+    });
+  }
+
+  /** There is room again, or all was taken. */
   resume(): void {
     for (const [key, message] of this.#waiting) {
       if (!this.#send(message)) return;
       this.#waiting.delete(key);
     }
+    this.#settle();
+  }
+
+  /** The session is closed: nobody will take anything any more. */
+  end(): void {
+    this.#waiting.clear();
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#settling.length === 0 || this.#waiting.size > 0 || !this.#isDrained()) return;
+    const settling = this.#settling;
+    this.#settling = [];
+    for (const resolve of settling) resolve();
   }
 
   #push(message: Buffer): void {

@@ -186,6 +186,8 @@ export interface Notifier {
   invalidateEntry(parent: NodeId, name: ByteString): void;
   /** The name is gone, and with it `child`. */
   deleteEntry(parent: NodeId, child: NodeId, name: ByteString): void;
+  /** The kernel has taken all that it was told until now: data that an invalidation had it write back has been written. */
+  settled(): Promise<void>;
 }
 
 export interface MountOptions {
