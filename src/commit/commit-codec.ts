@@ -18,6 +18,7 @@
  * | mutations | varint count; each: key length varint, key, 0 = delete or value length + 1 varint, value; ascending |
  * | signature | 64, over `"sealdrive v1 commit" + volume id + all before` |
  */
+import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
 import { padmeLength } from '../crypto/padme.js';
@@ -39,7 +40,8 @@ export const commitPlainMax = 48 * 1024 * 1024;
 export const commitObjectMax = 56 * 1024 * 1024;
 
 export function writeEnrolment(writer: ByteWriter, enrolment: Enrolment): void {
-  const name = Buffer.from(enrolment.name, 'utf8').subarray(0, deviceNameMax);
+  const name = Buffer.from(enrolment.name, 'utf8');
+  assert(name.length <= deviceNameMax, 'a device name is bounded');
   writer.bytes(fromHex(enrolment.deviceId)).varint(enrolment.deviceIndex).bytes(enrolment.publicKey).varint(name.length).bytes(name);
 }
 
@@ -50,8 +52,16 @@ export function readEnrolment(reader: ByteReader): Enrolment {
   const publicKey = new Uint8Array(reader.bytes(publicKeyLength));
   const length = reader.varint();
   if (length > deviceNameMax) throw new MalformedBytesError('a device name is too long');
-  // Replacement characters where a name was cut: it is for people only.
-  return { deviceId, deviceIndex, publicKey, name: new TextDecoder().decode(reader.bytes(length)) };
+  return { deviceId, deviceIndex, publicKey, name: readText(reader.bytes(length)) };
+}
+
+/** Strict, and keeping a byte order mark: what is read is written again as it was. */
+function readText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new MalformedBytesError('not UTF-8', { cause });
+  }
 }
 
 /** What the device signs. */

@@ -1,64 +1,498 @@
-/** The log as one device reads and extends it: skeleton, the signatures only. */
+/**
+ * The log as one device reads and extends it (doc/format.md, "Commit"; doc/security.md). It fetches, verifies, remembers and appends
+ * commits; what their mutations mean is the volume's business. The rules of the chain are `chain.ts`.
+ *
+ * One call of `poll`, `put`, `forget` or `commitsUpToHead` at a time: the volume's commit lock sees to that.
+ */
+import { assert } from '../base/assert.js';
+import type { Sealed } from '../base/brand.js';
+import { MalformedBytesError, equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import { hashBytes } from '../crypto/hash.js';
+import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
+import { PackError } from '../pack/pack-error.js';
+import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
+import type { ChainState, LogPosition, Member } from './chain.js';
+import { commitObjectMax, compressCommit, decodeCommit, decompressCommit, encodeCommit } from './commit-codec.js';
+import type { DecodedCommit } from './commit-codec.js';
+import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
+import { loadDevice, newDevice, saveDevice } from './device.js';
+import type { Device } from './device.js';
+import { readGenesis } from './genesis.js';
+import { LocalLog } from './local-log.js';
+import { commitPlace, logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
+import { loadTrust, saveTrust } from './trust-state.js';
+import type { TrustFile } from './trust-state.js';
+
+export type { LogPosition } from './chain.js';
 
 export interface CommitLogOptions {
   readonly store: ObjectStore;
+  /** With the genesis's epoch. */
   readonly keys: VolumeKeys;
   readonly disk: Disk;
-  /** The state directory: `device`, `trust` and `log/` are in it. */
+  /** The state directory: `device`, `trust` and `log/` are in it. It exists. */
   readonly stateDirectory: string;
   readonly clock: Clock;
   readonly log: Log;
   /** What this device calls itself, if it must enrol. */
   readonly deviceName: string;
   readonly readOnly: boolean;
+  /** For identities; default the system's. */
+  readonly random?: Random;
 }
 
-export interface LogPosition {
-  readonly sequence: Sequence;
-  readonly hash: Uint8Array;
-}
+/** One poll answers at most this much; the next one goes on. */
+const pollCountMax = 512;
+const pollBytesMax = 64 * 1024 * 1024;
+/** Commits fetched at once while catching up. */
+const fetchWindowMax = 8;
+/** Every so many polls that find nothing, the store is asked whether it still has what it had. */
+const emptyPollsPerCheck = 8;
 
-export declare class CommitLog {
+/** Whether the newest history was proven to be what this device knew, or there was nothing to compare with. */
+export type Freshness = 'proven' | 'unproven' | 'offline';
+
+export class CommitLog {
+  readonly #o: CommitLogOptions;
+  readonly #local: LocalLog;
+  readonly #device: Device;
+  readonly #trust: TrustFile;
+  #state: ChainState;
+  #lastCheckpoint: Commit | undefined;
+  #freshness: Freshness;
+  #emptyPolls = 0;
+
+  private constructor(options: CommitLogOptions, device: Device, start: { state: ChainState; freshness: Freshness }) {
+    this.#o = options;
+    this.#local = new LocalLog(options.disk, options.stateDirectory);
+    this.#device = device;
+    this.#trust = trustFileOf(options, device);
+    this.#state = start.state;
+    this.#freshness = start.freshness;
+  }
+
   /**
    * Opens the log in this device's trust: verifies what it knows against the store (offline: against its own copies), enrols the device if it is new
-   * (not when read-only). `head` is then the newest commit whose trust was persisted. Throws CommitError, StoreError.
+   * (not when read-only). `head` is then the newest commit whose trust was persisted. Throws CommitError, StoreError, disk errors.
    */
-  static open(options: CommitLogOptions): Promise<CommitLog>;
+  static async open(options: CommitLogOptions): Promise<CommitLog> {
+    const { disk, stateDirectory, keys, deviceName } = options;
+    await new LocalLog(disk, stateDirectory).prepare();
+    const known = await loadDevice(disk, stateDirectory, keys.device);
+    let device = known;
+    if (!device) {
+      const made = newDevice(deviceName, options.random ?? systemRandom);
+      device = made.device;
+      await saveDevice(disk, stateDirectory, keys.device, device, made.seed);
+      made.seed.fill(0);
+    }
+    const trusted = await loadTrust(trustFileOf(options, device));
+    const state = trusted ?? (await chainOfGenesis(options));
+    const log = new CommitLog(options, device, { state, freshness: trusted ? 'proven' : 'unproven' });
+    if (trusted) await log.#verifyKnown();
+    else if (known) {
+      // It has been here before and does not know how far it got: only the whole log can tell its counters.
+      await log.#catchUp();
+    } else await log.#beginAtNewest();
+    if (!options.readOnly && !log.#member()) await log.#enrol();
+    await log.#loadCheckpoint();
+    return log;
+  }
 
-  readonly deviceId: DeviceId;
-  readonly deviceIndex: number;
+  get deviceId(): DeviceId {
+    return this.#device.id;
+  }
+
+  /** -1 while this device is not enrolled (read-only). */
+  get deviceIndex(): number {
+    return this.#member()?.enrolment.deviceIndex ?? -1;
+  }
+
   /** Everybody enrolled, by index. */
-  readonly roster: readonly Enrolment[];
-  /** The newest commit that was verified and persisted in the trust state. */
-  readonly head: LogPosition;
-  /** The newest commit with a checkpoint up to `head`, if any. */
-  readonly lastCheckpoint: Commit | undefined;
-  /** This device's own newest commit up to `head`, as far as its inode counter and operation serial go. */
-  readonly own: { readonly nextInoCounter: number; readonly operationSerial: number };
+  get roster(): readonly Enrolment[] {
+    return this.#state.members.map(({ enrolment }) => enrolment);
+  }
 
-  /** Verified commits with `after < sequence <= head`, ascending, from the local copies or the store. */
-  commitsUpToHead(after: Sequence): AsyncIterable<Commit>;
+  /** The roster with each device's newest commit: its last proof of life. */
+  get members(): readonly Member[] {
+    return this.#state.members;
+  }
+
+  /** The newest commit that was verified and persisted in the trust state. */
+  get head(): LogPosition {
+    return this.#state.head;
+  }
+
+  /** `unproven` on a device that has no history of its own; `offline` while the store could not be asked. */
+  get freshness(): Freshness {
+    return this.#freshness;
+  }
+
+  /** The newest commit with a checkpoint up to `head`, if any. */
+  get lastCheckpoint(): Commit | undefined {
+    return this.#lastCheckpoint;
+  }
+
+  /** What this device's own newest commit up to `head` says; zeros without one. */
+  get own(): { readonly nextInoCounter: number; readonly operationSerial: number } {
+    const newest = this.#member()?.newest;
+    return { nextInoCounter: newest?.nextInoCounter ?? 0, operationSerial: newest?.operationSerial ?? 0 };
+  }
+
+  #member(): Member | undefined {
+    return this.#state.members.find(({ enrolment }) => enrolment.deviceId === this.#device.id);
+  }
+
+  // --- Opening
+
+  /** Asks the store for the newest commit that this device has seen. */
+  async #verifyKnown(): Promise<void> {
+    try {
+      await this.#checkHead();
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
+      this.#freshness = 'offline';
+      this.#o.log.warn('the store cannot be reached; the log is opened as it was', { sequence: this.head.sequence });
+    }
+  }
+
+  async #catchUp(): Promise<void> {
+    while ((await this.#pollOnce(undefined)).length > 0);
+    await this.#persist([]);
+  }
+
+  /** A device without history: begins at the newest checkpoint that the store shows. */
+  async #beginAtNewest(): Promise<void> {
+    const newest = await this.#probeNewest();
+    const checkpoint = newest === 0 ? undefined : await this.#findCheckpoint(newest);
+    if (checkpoint) this.#state = checkpoint;
+    await this.#catchUp();
+    this.#o.log.info('begins with the log as the store shows it; whether it is the newest cannot be proven', { sequence: this.head.sequence });
+  }
+
+  /** The sequence of the newest commit, as the store tells it: a hint. Doubles, then halves: a LIST of a long log would take minutes. */
+  async #probeNewest(): Promise<number> {
+    const { store, keys } = this.#o;
+    const exists = async (sequence: number): Promise<boolean> => (await store.head(logKey(keys.root, sequence))) !== undefined;
+    let low = 0;
+    let high = 1;
+    while (await exists(high)) {
+      low = high;
+      high *= 2;
+      if (high > 2 ** 40) throw new CommitError('MALFORMED', 'the store claims to have a log without end');
+    }
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      if (await exists(middle)) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** The state before the checkpoint that commit `newest` is or names, or `undefined` when there is none yet. */
+  async #findCheckpoint(newest: number): Promise<ChainState | undefined> {
+    let { commit } = await this.#openUnlinked(newest);
+    if (!commit.checkpoint) {
+      if (commit.lastCheckpoint === 0) return undefined;
+      ({ commit } = await this.#openUnlinked(commit.lastCheckpoint));
+    }
+    if (!commit.checkpoint) throw new CommitError('MALFORMED', `commit ${commit.sequence} is no checkpoint`, { sequence: commit.sequence });
+    return chainBeforeCheckpoint(commit);
+  }
+
+  /** Commit `sequence` on top of whatever the store shows before it. */
+  async #openUnlinked(sequence: number): Promise<DecodedCommit> {
+    const before = await this.#fetch(sequence - 1);
+    const sealed = await this.#fetch(sequence);
+    if (!before || !sealed) throw new CommitError('MISSING', `the store does not show commit ${before ? sequence : sequence - 1}`, { sequence });
+    return this.#open(sealed, sequence, hashBytes(before));
+  }
+
+  async #enrol(): Promise<void> {
+    const draft: CommitDraft = {
+      wallTimeMs: this.#o.clock.now().sec * 1000,
+      nextInoCounter: 0,
+      operationSerial: 0,
+      filesDelta: 0,
+      bytesDelta: 0,
+      packs: [],
+      checkpoint: undefined,
+      mutations: [],
+    };
+    for (;;) {
+      // At the newest commit, since a lost race costs an attempt; it may also turn out that an earlier attempt succeeded.
+      await this.#catchUp();
+      if (this.#member()) return;
+      const { id: deviceId, name, signer } = this.#device;
+      const enrolment = { deviceId, deviceIndex: this.#state.members.length, publicKey: signer.publicKey, name };
+      if ((await this.#put(draft, enrolment, undefined)) !== 'lost') return;
+    }
+  }
+
+  async #loadCheckpoint(): Promise<void> {
+    const link = this.#state.checkpoint;
+    if (!link || this.#lastCheckpoint) return;
+    this.#lastCheckpoint = await this.#readKnown(link.sequence, link.hash, link.previousHash);
+  }
+
+  // --- Reading
+
+  /** Verified commits with `after < sequence <= head`, ascending, from the local copies or the store. Throws CommitError, StoreError. */
+  async *commitsUpToHead(after: Sequence): AsyncGenerator<Commit, void> {
+    const { head } = this.#state;
+    if (after >= head.sequence) return;
+    // The hashes first, from the head back: a commit opens only on top of the right one before it.
+    const hashes: Uint8Array[] = [head.hash];
+    for (let sequence = head.sequence as number; sequence > after; sequence--)
+      hashes.push(await this.#hashBefore(sequence, hashes[hashes.length - 1]));
+    hashes.reverse();
+    for (let index = 1; index < hashes.length; index++) yield await this.#readKnown(after + index, hashes[index], hashes[index - 1]);
+  }
+
+  /** The hash of the commit before `sequence`, which hashes to `hash`: proven by the seal of the latter. */
+  async #hashBefore(sequence: number, hash: Uint8Array): Promise<Uint8Array> {
+    if (sequence === 1) return this.#o.keys.volumeId;
+    const sealed = await this.#sealedKnown(sequence, hash);
+    const key = this.#o.keys.current.commit;
+    const copy = await this.#local.read(sequence - 1);
+    for (const before of [copy, () => this.#fetch(sequence - 1)]) {
+      const bytes = typeof before === 'function' ? await before() : before;
+      if (!bytes) continue;
+      const candidate = hashBytes(bytes);
+      try {
+        key.open(commitPlace(sequence, candidate), sealed);
+        return candidate;
+      } catch (error) {
+        if (!(error instanceof CryptoError)) throw error;
+      }
+    }
+    throw new CommitError('MISSING', `commit ${sequence - 1} is gone, or another one stands there`, { sequence: sequence - 1 });
+  }
+
+  /** A commit that was verified before: the hash says that it is the same. */
+  async #readKnown(sequence: number, hash: Uint8Array, previousHash: Uint8Array): Promise<Commit> {
+    const { commit } = await this.#open(await this.#sealedKnown(sequence, hash), sequence, previousHash);
+    return { ...commit, hash };
+  }
+
+  /** The sealed bytes that hash to `hash`: the copy, or the store's, which become the copy. */
+  async #sealedKnown(sequence: number, hash: Uint8Array): Promise<Uint8Array> {
+    const copy = await this.#local.read(sequence);
+    if (copy && equalBytes(hashBytes(copy), hash)) return copy;
+    const sealed = await this.#fetch(sequence);
+    if (!sealed) throw new CommitError('MISSING', `commit ${sequence} is gone`, { sequence, expectedHash: toHex(hash) });
+    const found = hashBytes(sealed);
+    const evidence = { sequence, expectedHash: toHex(hash), foundHash: toHex(found) };
+    if (!equalBytes(found, hash)) throw new CommitError('FORK', `another commit ${sequence} than this device has seen`, evidence);
+    await this.#local.write([{ sequence, bytes: sealed as Sealed }]);
+    return sealed;
+  }
+
+  #fetch(sequence: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    return this.#o.store.get(logKey(this.#o.keys.root, sequence), { sizeMax: commitObjectMax, ...(signal ? { signal } : {}) });
+  }
+
+  /** Opens and decodes; whether it follows is not checked here. Throws CommitError `NOT_AUTHENTIC`, `MALFORMED`. */
+  async #open(sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
+    try {
+      const payload = this.#o.keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
+      const decoded = decodeCommit(await decompressCommit(payload), this.#o.keys.volumeId);
+      if (decoded.commit.sequence !== sequence || !equalBytes(decoded.commit.previousHash, previousHash))
+        throw new MalformedBytesError('it names another place than it is sealed for');
+      return decoded;
+    } catch (error) {
+      const evidence = { sequence, foundHash: toHex(hashBytes(sealed)) };
+      if (error instanceof CryptoError)
+        throw new CommitError('NOT_AUTHENTIC', `commit ${sequence} does not open at its place`, evidence, { cause: error });
+      if (error instanceof MalformedBytesError || error instanceof PackError)
+        throw new CommitError('MALFORMED', `commit ${sequence} is malformed`, evidence, { cause: error });
+      throw error;
+    }
+  }
 
   /**
-   * Looks for commits after `head`: verifies them, persists the trust, moves `head`, answers them ascending (empty: nothing new).
-   * Throws CommitError (integrity), StoreError.
+   * Looks for commits after `head`: verifies them, persists the trust, moves `head`, answers them ascending (empty: nothing new; at
+   * most some hundreds: the next call goes on). Throws CommitError (integrity), StoreError, disk errors.
    */
-  poll(signal?: AbortSignal): Promise<readonly Commit[]>;
+  async poll(signal?: AbortSignal): Promise<readonly Commit[]> {
+    if (this.#freshness === 'offline') await this.#checkHead(signal);
+    const commits = await this.#pollOnce(signal);
+    if (commits.length > 0) this.#emptyPolls = 0;
+    else if (++this.#emptyPolls >= emptyPollsPerCheck) {
+      this.#emptyPolls = 0;
+      await this.#checkHead(signal);
+      await this.#checkGap(signal);
+    }
+    return commits;
+  }
+
+  async #pollOnce(signal: AbortSignal | undefined): Promise<readonly Commit[]> {
+    let state = this.#state;
+    const commits: Commit[] = [];
+    const copies: { sequence: number; bytes: Sealed }[] = [];
+    let bytes = 0;
+    let window = 1;
+    fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
+      const from = state.head.sequence + 1;
+      const fetched = await Promise.all(Array.from({ length: window }, (_, index) => this.#fetch(from + index, signal)));
+      for (const sealed of fetched) {
+        if (!sealed) break fetching;
+        const extended = await this.#extend(state, sealed, signal);
+        state = extended.state;
+        commits.push(extended.commit);
+        copies.push({ sequence: extended.commit.sequence, bytes: sealed as Sealed });
+        bytes += sealed.byteLength;
+      }
+      window = Math.min(fetchWindowMax, window * 2);
+    }
+    if (commits.length > 0) await this.#accept(state, commits, copies);
+    return commits;
+  }
+
+  async #extend(state: ChainState, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<{ state: ChainState; commit: Commit }> {
+    const sequence = state.head.sequence + 1;
+    try {
+      return extendChain(state, await this.#open(sealed, sequence, state.head.hash), hashBytes(sealed));
+    } catch (error) {
+      if (!(error instanceof CommitError) || error.code !== 'NOT_AUTHENTIC') throw error;
+      // Damage, or a commit that follows another history: the commit before it tells, if the store now shows another one.
+      const before = state.head.sequence === 0 ? undefined : await this.#fetch(state.head.sequence, signal);
+      const evidence = {
+        sequence: state.head.sequence,
+        expectedHash: toHex(state.head.hash),
+        ...(before ? { foundHash: toHex(hashBytes(before)) } : {}),
+      };
+      if (state.head.sequence > 0 && !before) throw this.#goneError(error);
+      if (before && !equalBytes(hashBytes(before), state.head.hash))
+        throw new CommitError('FORK', `the store shows another commit ${state.head.sequence} than it did`, evidence, { cause: error });
+      throw error;
+    }
+  }
+
+  /** Copies first, then the trust, then the state: whatever crashes in between, nothing was shown that is not trusted. */
+  async #accept(state: ChainState, commits: readonly Commit[], copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
+    await this.#local.write(copies);
+    await saveTrust(this.#trust, state);
+    this.#state = state;
+    this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
+  }
+
+  #persist(copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
+    return this.#accept(this.#state, [], copies);
+  }
+
+  #goneError(cause?: unknown): CommitError {
+    const { sequence, hash } = this.head;
+    const isOwn = this.#member()?.newest?.sequence === sequence;
+    const message = isOwn ? `commit ${sequence}, which this device wrote, is gone` : `commit ${sequence} is gone: the store went back`;
+    return new CommitError(isOwn ? 'OWN_COMMIT_MISSING' : 'ROLLBACK', message, { sequence, expectedHash: toHex(hash) }, { cause });
+  }
+
+  /** Whether the store still shows the head. Throws CommitError `ROLLBACK`, `OWN_COMMIT_MISSING`, `FORK`; StoreError. */
+  async #checkHead(signal?: AbortSignal): Promise<void> {
+    const { sequence, hash } = this.head;
+    const sealed = await this.#fetch(sequence, signal);
+    if (!sealed) throw this.#goneError();
+    const found = hashBytes(sealed);
+    const evidence = { sequence, expectedHash: toHex(hash), foundHash: toHex(found) };
+    if (!equalBytes(found, hash)) throw new CommitError('FORK', `the store shows another commit ${sequence} than it did`, evidence);
+    if (this.#freshness === 'offline') this.#freshness = 'proven';
+  }
+
+  /** Whether later commits are there although the next one is not. Names without the PRF of this volume are ignored. */
+  async #checkGap(signal?: AbortSignal): Promise<void> {
+    const { store, keys, log } = this.#o;
+    const next = this.head.sequence + 1;
+    let foreign = 0;
+    // Behind every name of the next number.
+    const after = `${logPrefix}${sequenceName(next)}-${'z'.repeat(12)}`;
+    for await (const { key } of store.list(logPrefix, { after, ...(signal ? { signal } : {}) })) {
+      const sequence = sequenceOfKey(keys.root, key);
+      if (sequence === undefined) {
+        if (++foreign >= 10_000) break;
+        continue;
+      }
+      if (sequence <= next) continue;
+      // It may have come since we asked.
+      if (!(await this.#fetch(next, signal)))
+        throw new CommitError('MISSING', `commit ${next} is missing, commit ${sequence} is there`, { sequence: next });
+      break;
+    }
+    if (foreign > 0) log.warn('foreign objects lie in the log', { count: foreign });
+  }
+
+  // --- Writing
 
   /**
    * Appends a commit at head + 1. The commit itself when it is in the log (trust persisted, head moved); `lost` when another commit has
    * that number: poll, rebase, try again. After a StoreError the outcome is unknown: the next poll tells (the own commit then comes back from it).
    */
-  put(draft: CommitDraft, signal?: AbortSignal): Promise<Commit | 'lost'>;
+  put(draft: CommitDraft, signal?: AbortSignal): Promise<Commit | 'lost'> {
+    assert(this.#member(), 'only an enrolled device writes');
+    return this.#put(draft, undefined, signal);
+  }
 
-  /** Removes local copies of commits that no start needs any more: those up to `covers`. */
-  forget(covers: Sequence): Promise<void>;
+  async #put(draft: CommitDraft, enrolment: Enrolment | undefined, signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
+    const { keys } = this.#o;
+    const fields = nextCommit(this.#state, this.#device.id, enrolment, draft);
+    const encoded = encodeCommit(fields, keys.volumeId, (message) => this.#device.signer.sign(message));
+    // As every reader will see it; also the check that we write nothing that others refuse.
+    const decoded = decodeCommit(encoded, keys.volumeId);
+    const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), await compressCommit(encoded));
+    const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
+    if (!(await this.#store(fields.sequence, sealed, signal))) return 'lost';
+    await this.#accept(state, [commit], [{ sequence: commit.sequence, bytes: sealed }]);
+    this.#emptyPolls = 0;
+    return commit;
+  }
 
-  close(): Promise<void>;
+  /** Whether `sealed` is now the commit `sequence`. Throws StoreError when that cannot be known yet. */
+  async #store(sequence: number, sealed: Sealed, signal: AbortSignal | undefined): Promise<boolean> {
+    let failure: unknown;
+    try {
+      const outcome = await this.#o.store.put(logKey(this.#o.keys.root, sequence), sealed, { ifAbsent: true, ...(signal ? { signal } : {}) });
+      if (outcome === 'created') return true;
+    } catch (error) {
+      failure = error;
+    }
+    // The answer was lost, or a repeated attempt met the first one: the bytes tell, since no two commits are alike.
+    let found: Uint8Array | undefined;
+    try {
+      found = await this.#fetch(sequence, signal);
+    } catch (error) {
+      throw failure ?? error;
+    }
+    if (found) return equalBytes(found, sealed);
+    throw failure ?? new StoreError('PROTOCOL', `the store has something under the number ${sequence} and does not show it`);
+  }
+
+  /** Removes local copies of commits that no start needs any more, now that the tree holds those up to `covers`. */
+  async forget(covers: Sequence): Promise<void> {
+    // The one at `covers` stays: the next one is bound to its hash.
+    await this.#local.removeBefore(covers, this.#state.checkpoint?.sequence);
+  }
+
+  /** Wipes the signing key. Nothing may be called afterwards. */
+  async close(): Promise<void> {
+    this.#device.signer.wipe();
+  }
+}
+
+function trustFileOf({ disk, stateDirectory, keys }: CommitLogOptions, device: Device): TrustFile {
+  return { disk, stateDirectory, key: keys.trust, deviceId: device.id };
+}
+
+async function chainOfGenesis({ store, disk, stateDirectory, keys }: CommitLogOptions): Promise<ChainState> {
+  const genesis = await readGenesis({ store, disk, stateDirectory, root: keys.root, volumeId: keys.volumeId });
+  genesis.epochKey.fill(0);
+  return chainFromGenesis(keys.volumeId, genesis.creator);
 }

@@ -22,11 +22,13 @@ const noPlace = new Uint8Array(0);
 /** A new identity, for which `seed` must be kept. */
 export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
   const seed = random.bytes(seedLength);
-  return { device: { id: toHex(random.bytes(16)) as DeviceId, name, signer: new Signer(seed) }, seed };
+  // At most 240 bytes of UTF-8.
+  const shortName = Array.from(name).slice(0, 60).join('');
+  return { device: { id: toHex(random.bytes(16)) as DeviceId, name: shortName, signer: new Signer(seed) }, seed };
 }
 
 export async function saveDevice(disk: Disk, stateDirectory: string, key: SealKey, device: Device, seed: Uint8Array): Promise<void> {
-  const name = Buffer.from(device.name, 'utf8').subarray(0, 255);
+  const name = Buffer.from(device.name, 'utf8');
   const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(name.length).bytes(name).finish();
   const sealed = key.seal(noPlace, payload as Plaintext);
   payload.fill(0);

@@ -1,0 +1,63 @@
+/**
+ * Sealed commits in the state directory, so that a volume opens offline (doc/format.md, "Local files"). Only copies: every byte is
+ * checked against a hash by whoever reads, and what is missing or torn is fetched again.
+ */
+import { join } from 'node:path';
+import type { Sealed } from '../base/brand.js';
+import { diskErrorCode } from '../disk/disk.js';
+import type { Disk } from '../disk/disk.js';
+import { sequenceName } from './log-name.js';
+import { ensureDirectory, readStateFile } from './state-file.js';
+
+const namePattern = /^[0-9a-f]{16}$/;
+/** Copies are written this many at a time. */
+const concurrencyMax = 8;
+
+export class LocalLog {
+  readonly #disk: Disk;
+  readonly #directory: string;
+
+  constructor(disk: Disk, stateDirectory: string) {
+    this.#disk = disk;
+    this.#directory = join(stateDirectory, 'log');
+  }
+
+  prepare(): Promise<void> {
+    return ensureDirectory(this.#disk, this.#directory);
+  }
+
+  /** Unchecked; `undefined` when there is no copy. */
+  read(sequence: number): Promise<Uint8Array | undefined> {
+    return readStateFile(this.#disk, this.#directory, sequenceName(sequence));
+  }
+
+  /** Durable when it resolves. */
+  async write(copies: readonly { readonly sequence: number; readonly bytes: Sealed }[]): Promise<void> {
+    for (let at = 0; at < copies.length; at += concurrencyMax) {
+      await Promise.all(copies.slice(at, at + concurrencyMax).map(({ sequence, bytes }) => this.#writeOne(sequence, bytes)));
+    }
+    if (copies.length > 0) await this.#disk.syncDirectory(this.#directory);
+  }
+
+  async #writeOne(sequence: number, bytes: Sealed): Promise<void> {
+    const file = await this.#disk.open(join(this.#directory, sequenceName(sequence)), 'create');
+    try {
+      await file.truncate(0);
+      await file.write(bytes, 0);
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Removes the copies before `sequence`, but for the genesis and `kept`. */
+  async removeBefore(sequence: number, kept: number | undefined): Promise<void> {
+    for (const { name } of await this.#disk.readDirectory(this.#directory)) {
+      const number = namePattern.test(name) ? Number.parseInt(name, 16) : 0;
+      if (number === 0 || number >= sequence || number === kept) continue;
+      await this.#disk.unlink(join(this.#directory, name)).catch((error: unknown) => {
+        if (diskErrorCode(error) !== 'ENOENT') throw error;
+      });
+    }
+  }
+}
