@@ -52,9 +52,15 @@ export async function requireVacant(location: string): Promise<void> {
   if (folder !== undefined && (await isUnusedFolder(folder))) return;
   const store = await openVolumeStore(location);
   try {
-    for (const prefix of ['keys/', 'log/', 'packs/']) {
+    for await (const _ of store.list('keys/')) {
+      throw new Failure('NOT_A_VOLUME', `${store.description} holds a volume already: mount it, or choose another place; nothing was changed`);
+    }
+    for (const prefix of ['log/', 'packs/']) {
       for await (const _ of store.list(prefix)) {
-        throw new Failure('NOT_A_VOLUME', `${store.description} holds a volume already: mount it, or choose another place; nothing was changed`);
+        throw new Failure(
+          'NOT_A_VOLUME',
+          `${store.description} holds parts of a volume but no keyslot: an "init" that was interrupted, or a damaged copy; choose another place`,
+        );
       }
     }
   } finally {

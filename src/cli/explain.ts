@@ -3,13 +3,20 @@
  * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
  */
 import { describeError } from '../base/log.js';
+import { CommitError } from '../commit/commit-error.js';
+import type { CommitErrorCode } from '../commit/commit-error.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { CryptoErrorCode } from '../crypto/crypto-error.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { FuseErrorCode } from '../fuse/fuse-error.js';
+import { JournalError } from '../journal/journal-error.js';
+import type { JournalErrorCode } from '../journal/journal-error.js';
+import { PackError } from '../pack/pack-error.js';
+import type { PackErrorCode } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
 import { StoreLocationError } from '../store/open-store.js';
+import { TreeError } from '../tree/tree-error.js';
 import { VolumeError } from '../volume/volume.js';
 import type { VolumeErrorCode } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
@@ -62,6 +69,39 @@ const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
   INTERRUPTED: ['INTERRUPTED'],
 };
 
+const damagedObject = 'an object of the store is damaged or was exchanged; restore it from a copy of the store';
+const doubtfulHistory = 'the store shows another history than this device has seen: it was rolled back, or someone forged it; nothing was changed';
+
+const commitEndings: Readonly<Record<CommitErrorCode, Ending>> = {
+  ROLLBACK: ['INTEGRITY', doubtfulHistory],
+  OWN_COMMIT_MISSING: ['INTEGRITY', doubtfulHistory],
+  FORK: ['INTEGRITY', doubtfulHistory],
+  NOT_AUTHENTIC: ['INTEGRITY', damagedObject],
+  MALFORMED: ['INTEGRITY', damagedObject],
+  BAD_LINK: ['INTEGRITY', damagedObject],
+  BAD_SIGNATURE: ['INTEGRITY', damagedObject],
+  MISSING: ['INTEGRITY', 'an object of the store is missing; restore it from a copy of the store'],
+  BAD_STATE: ['INTEGRITY', 'the state directory of this device is damaged; mount with another --state-dir to start anew from the store'],
+};
+
+const journalEndings: Readonly<Record<JournalErrorCode, Ending>> = {
+  FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],
+  IO: ['LOCAL_DISK', 'the disk that holds the state directory failed'],
+  CORRUPT: [
+    'INTEGRITY',
+    'the journal of this device is damaged: work that was not in the store yet may be lost; keep the state directory for recovery',
+  ],
+  CLOSED: ['IN_USE', 'the drive is being unmounted'],
+};
+
+const packEndings: Readonly<Record<PackErrorCode, Ending>> = {
+  FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],
+  IO: ['LOCAL_DISK', 'the disk that holds the state directory failed'],
+  MISSING: ['INTEGRITY', 'an object of the store is missing; restore it from a copy of the store'],
+  NOT_AUTHENTIC: ['INTEGRITY', damagedObject],
+  MALFORMED: ['INTEGRITY', damagedObject],
+};
+
 const systemEndings: Readonly<Record<string, Ending>> = {
   ENOSPC: ['LOCAL_DISK', 'make room on the disk'],
   EDQUOT: ['LOCAL_DISK', 'your quota on the disk is used up'],
@@ -86,6 +126,10 @@ function endingOf(error: unknown): Ending | undefined {
   if (error instanceof StoreLocationError) return ['USAGE', '"sealdrive init --help" shows examples'];
   if (error instanceof StoreError) return storeEndings[error.code];
   if (error instanceof CryptoError) return cryptoEndings[error.code];
+  if (error instanceof CommitError) return commitEndings[error.code];
+  if (error instanceof JournalError) return journalEndings[error.code];
+  if (error instanceof PackError) return packEndings[error.code];
+  if (error instanceof TreeError) return ['INTEGRITY', damagedObject];
   if (error instanceof FuseError) return fuseEndings[error.code];
   if (error instanceof VolumeError) return volumeEndings[error.code];
   if (error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string') return systemEndings[error.code];

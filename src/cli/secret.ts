@@ -26,6 +26,7 @@ export const secretOptions = {
 
 const secretSizeMax = 64 * 1024;
 const keyFileSize = 64;
+const keyFileSizeMin = 32;
 const credentialName = 'sealdrive-passphrase';
 
 /** The secret that the options name; without any, the systemd credential when there is one, else what is typed. Throws Failure. */
@@ -56,7 +57,14 @@ export function readOrMakeKeyFile(path: string, random: Random): SlotSecret {
   try {
     fd = openSync(path, 'wx', 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return { type: 'key-file', bytes: readKeyFile(path) };
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
+      const bytes = readKeyFile(path);
+      if (bytes.byteLength >= keyFileSizeMin) return { type: 'key-file', bytes };
+      throw new Failure(
+        'USAGE',
+        `the key file ${path} has fewer than ${keyFileSizeMin} bytes: name one that is not there yet, and it is made; nothing was changed`,
+      );
+    }
     throw new Failure('USAGE', `the key file ${path} cannot be made: ${describeError(error)}`, { cause: error });
   }
   const bytes = random.bytes(keyFileSize);
