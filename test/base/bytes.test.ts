@@ -2,7 +2,7 @@
 import t from 'tap';
 import { ByteReader, ByteWriter } from '../../src/base/bytes.js';
 
-t.test('a field that makes the buffer grow is written into the grown buffer', (t) => {
+void t.test('a field that makes the buffer grow is written into the grown buffer', (t) => {
   for (let capacity = 1; capacity < 48; capacity++) {
     const writer = new ByteWriter(capacity);
     writer

@@ -86,7 +86,7 @@ function attempt(view: MemoryView, operation: Operation): number | string {
   return code === 'done' ? (readInode(view, 'ino' in operation ? operation.ino : operation.to)?.size ?? -1) : code;
 }
 
-t.test('a write cuts what it covers and keeps both sides', (t) => {
+void t.test('a write cuts what it covers and keeps both sides', (t) => {
   const view = volumeWithFiles();
   const random = new SeededRandom(1);
   const first = fakeExtent(random, 1000);
@@ -102,7 +102,7 @@ t.test('a write cuts what it covers and keeps both sides', (t) => {
   t.end();
 });
 
-t.test('a write in place of inline content drops it, inline content in place of extents drops them', (t) => {
+void t.test('a write in place of inline content drops it, inline content in place of extents drops them', (t) => {
   const view = volumeWithFiles();
   execute(view, inline(a, Buffer.from('small'), 10), 1);
   t.equal(Buffer.from(readFile(view, a)).toString(), 'small\0\0\0\0\0');
@@ -115,7 +115,7 @@ t.test('a write in place of inline content drops it, inline content in place of 
   t.end();
 });
 
-t.test('what is truncated away does not come back when the file grows', (t) => {
+void t.test('what is truncated away does not come back when the file grows', (t) => {
   const view = volumeWithFiles();
   execute(view, write(a, 0, fakeExtent(new SeededRandom(3), 5000)), 1);
   execute(view, truncate(a, 10), 1);
@@ -133,7 +133,7 @@ t.test('what is truncated away does not come back when the file grows', (t) => {
   t.end();
 });
 
-t.test('times and stamps follow content changes', (t) => {
+void t.test('times and stamps follow content changes', (t) => {
   const view = volumeWithFiles();
   const later = { sec: time.sec + 1, nsec: 0 };
   execute(view, { type: 'setattr', ino: a, size: 7, stamp: { deviceIndex: 3, counter: 9 }, time: later }, 1);
@@ -145,7 +145,7 @@ t.test('times and stamps follow content changes', (t) => {
   t.end();
 });
 
-t.test('allocation fills holes only, punching makes them, and neither changes a byte elsewhere', (t) => {
+void t.test('allocation fills holes only, punching makes them, and neither changes a byte elsewhere', (t) => {
   const view = volumeWithFiles();
   const extent = fakeExtent(new SeededRandom(4), 100);
   execute(view, write(a, 100, extent), 1);
@@ -161,7 +161,7 @@ t.test('allocation fills holes only, punching makes them, and neither changes a 
   t.end();
 });
 
-t.test('content operations refuse what they cannot do, with the errno of the man pages', (t) => {
+void t.test('content operations refuse what they cannot do, with the errno of the man pages', (t) => {
   const view = volumeWithFiles();
   const directory = makeIno(1, 3);
   const fifo = makeIno(1, 4);
@@ -191,7 +191,7 @@ t.test('content operations refuse what they cannot do, with the errno of the man
   t.end();
 });
 
-t.test('a file of the largest size can be truncated, punched and read at its end', (t) => {
+void t.test('a file of the largest size can be truncated, punched and read at its end', (t) => {
   const view = volumeWithFiles();
   const extent = fakeExtent(new SeededRandom(6), 10);
   execute(view, write(a, fileSizeMax - 10, extent), 1);
@@ -244,7 +244,7 @@ function applyToModel(model: Uint8Array, operation: Operation, source: Uint8Arra
   }
 }
 
-t.test('random operations on content leave every byte where the model has it', (t) => {
+void t.test('random operations on content leave every byte where the model has it', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   for (let round = 0; round < 40; round++) {
