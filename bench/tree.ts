@@ -72,12 +72,13 @@ try {
   );
 
   const settle = async <T>(read: () => T): Promise<T> => {
+    const held: unknown[] = [];
     for (;;) {
       try {
         return read();
       } catch (fault) {
         if (!(fault instanceof PageFault)) throw fault;
-        await fault.load();
+        held.push(await fault.load());
       }
     }
   };

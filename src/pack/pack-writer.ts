@@ -333,6 +333,8 @@ export class PackWriter {
     const [index, footer] = sealPackEnd(this.#keys, this.id, this.#items, this.#size);
     const size = this.#size + index.byteLength + footer.byteLength;
     try {
+      // A footer that is found after a power loss must mean that all before it is there: nothing else would look again.
+      await this.#file.datasync();
       await this.#file.write(Buffer.concat([index, footer]), this.#size);
       // A write that failed may have left bytes behind.
       if ((await this.#file.stat()).size > size) await this.#file.truncate(size);

@@ -16,14 +16,14 @@ export interface PageSource {
 }
 
 export interface TreeReaderOptions {
-  /** Bytes of pages kept in memory. Exceeded only while one read needs more pages at once than fit. */
+  /** Bytes of pages kept in memory. */
   readonly cacheMax?: number;
 }
 
 /** A page is known by its hash: two references with one hash mean the same bytes. */
 const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
 
-const ghostsMax = 16384;
+const droppedMax = 16384;
 const readaheadMax = 8;
 
 export class TreeReader {
@@ -33,11 +33,11 @@ export class TreeReader {
   readonly #pages = new Map<string, TreePage>();
   readonly #loading = new Map<string, Promise<TreePage>>();
   #bytes = 0;
-  /** Bytes above the bound that are granted for now, see `#admit`. */
-  #slack = 0;
-  /** Pages that were dropped, with the number of loads until then. */
-  readonly #ghosts = new Map<string, number>();
-  #loads = 0;
+  /**
+   * Pages that were dropped. One that somebody still holds is found again: a read that needs more pages at once than fit, and runs again
+   * from its start after each load, comes to its end if whoever runs it holds what the faults have loaded.
+   */
+  readonly #dropped = new Map<string, WeakRef<TreePage>>();
   #lastRoot: PageReference | undefined;
   #lastRootPage: TreePage | undefined;
 
@@ -191,9 +191,15 @@ export class TreeReader {
   }
 
   #resident(reference: PageReference): TreePage | undefined {
-    const page = this.#pages.get(idOf(reference));
-    if (page) page.used = true;
-    return page;
+    const id = idOf(reference);
+    const page = this.#pages.get(id);
+    if (page) {
+      page.used = true;
+      return page;
+    }
+    const held = this.#dropped.get(id)?.deref();
+    if (held) this.#admit(id, held);
+    return held;
   }
 
   async #fetch(id: string, reference: PageReference): Promise<TreePage> {
@@ -203,14 +209,8 @@ export class TreeReader {
   }
 
   #admit(id: string, page: TreePage): void {
-    this.#loads++;
-    const droppedAt = this.#ghosts.get(id);
-    // A page that comes back soon after it was dropped says that one read needs more at once than fits. Such a read runs again from
-    // its start after each load, so without more room it would never end. The room shrinks again when this stops.
-    if (droppedAt !== undefined && this.#loads - droppedAt <= 2 * this.#pages.size + 16) this.#slack += page.footprint;
-    else this.#slack -= this.#slack / 64;
-    this.#ghosts.delete(id);
-    const max = Math.max(0, this.#cacheMax + this.#slack - page.footprint);
+    if (this.#pages.has(id)) return;
+    const max = Math.max(0, this.#cacheMax - page.footprint);
     for (const [oldId, old] of this.#pages) {
       if (this.#bytes <= max) break;
       this.#pages.delete(oldId);
@@ -222,6 +222,7 @@ export class TreeReader {
     }
     page.resident = true;
     page.used = true;
+    this.#dropped.delete(id);
     this.#pages.set(id, page);
     this.#bytes += page.footprint;
   }
@@ -231,10 +232,10 @@ export class TreeReader {
     // What it points at stays in the cache, but this page no longer keeps it alive.
     page.children.fill(undefined);
     this.#bytes -= page.footprint;
-    this.#ghosts.set(id, this.#loads);
-    if (this.#ghosts.size > ghostsMax) {
-      for (const oldest of this.#ghosts.keys()) {
-        this.#ghosts.delete(oldest);
+    this.#dropped.set(id, new WeakRef(page));
+    if (this.#dropped.size > droppedMax) {
+      for (const oldest of this.#dropped.keys()) {
+        this.#dropped.delete(oldest);
         break;
       }
     }

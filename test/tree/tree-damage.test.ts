@@ -20,13 +20,14 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 async function settle<T>(read: () => T): Promise<T> {
+  const held: unknown[] = [];
   for (let faults = 0; ; faults++) {
     try {
       return read();
     } catch (fault) {
       if (!(fault instanceof PageFault)) throw fault;
       if (faults > 10_000) throw new Error('a read does not end', { cause: fault });
-      await fault.load();
+      held.push(await fault.load());
     }
   }
 }

@@ -14,12 +14,13 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 /** Runs a synchronous read, loading what it faults on. */
 async function settle<T>(read: () => T): Promise<T> {
+  const held: unknown[] = [];
   for (;;) {
     try {
       return read();
     } catch (fault) {
       if (!(fault instanceof PageFault)) throw fault;
-      await fault.load();
+      held.push(await fault.load());
     }
   }
 }
