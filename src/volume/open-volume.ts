@@ -12,8 +12,8 @@ import type { Random } from '../base/random.js';
 import { fromHex, toHex } from '../base/bytes.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import { CommitLog } from '../commit/commit-log.js';
-import { createGenesis, openGenesis } from '../commit/genesis.js';
-import { RootKeys, type VolumeKeys } from '../crypto/volume-keys.js';
+import { createVolumeLog, readGenesis } from '../commit/genesis.js';
+import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { Journal } from '../journal/journal.js';
 import { JournalError } from '../journal/journal-error.js';
@@ -113,8 +113,22 @@ export class OpenVolume implements Volume {
   static async create(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
     const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
     const root = new RootKeys(new Uint8Array(rootSecret), random);
+    const time = clock.now();
     try {
-      return { volumeId: await createGenesis({ store, root, random, chunkSize, createdMs: clock.now().sec * 1000 }) };
+      const { volumeId, seed } = await createVolumeLog({
+        store,
+        root,
+        random,
+        createdMs: time.sec * 1000,
+        chunkSize,
+        suite: 1,
+        creatorName: 'init',
+        mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
+        filesDelta: 1,
+      });
+      // Whoever mounts enrols as a device of its own: the creator signs nothing any more.
+      seed.fill(0);
+      return { volumeId };
     } finally {
       root.wipe();
     }
@@ -124,7 +138,10 @@ export class OpenVolume implements Volume {
   static async open(options: OpenOptions): Promise<OpenVolume> {
     const { store, disk, random, clock, stateDirectory, volumeId, readOnly, log: logger } = options;
     const root = new RootKeys(options.rootSecret, random);
-    const { keys, chunkSize } = await openGenesis({ store, root, volumeId, disk, stateDirectory, random });
+    const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
+    const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
+    keys.addEpoch(1, genesis.epochKey);
+    genesis.epochKey.fill(0);
     const log = await CommitLog.open({ store, keys, disk, stateDirectory, clock, log: logger, deviceName: options.deviceName, readOnly });
     const journal = await Journal.open({
       disk,
@@ -145,15 +162,9 @@ export class OpenVolume implements Volume {
       store,
       random,
       registry,
-      adopt: async (id, path) => {
-        if (!cache) return false;
-        return cache.adopt(id, path).then(
-          () => true,
-          () => false,
-        );
-      },
+      adopt: (id, path) => (cache ? cache.adopt(id, path) : Promise.resolve(false)),
     });
-    const packs = new PackSource({ store, keys: keys.current, staging: registry, cache, memoryMax: chunkCacheBytes });
+    const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
     const tree = new TreeReader(packs, { cacheMax: pageCacheBytes });
     const remembered = await readJournal(journal);
     const start = remembered.base ?? {
@@ -168,7 +179,7 @@ export class OpenVolume implements Volume {
     const { state, arrived } = await loadState(tree, log, start);
     await resumePacks(staging, remembered.operations);
     if (!readOnly) await staging.removeStrangers();
-    const volume = new OpenVolume({ options, keys, log, journal, staging, state, tree, packs, counters, cache, chunkSize });
+    const volume = new OpenVolume({ options, keys, log, journal, staging, state, tree, packs, counters, cache, chunkSize: genesis.chunkSize });
     await volume.#start(remembered, arrived);
     return volume;
   }
@@ -448,6 +459,15 @@ export class OpenVolume implements Volume {
     }
   }
 
+  /** Takes in what other devices have committed until now. */
+  async refresh(): Promise<void> {
+    try {
+      await this.#committer.poll();
+    } catch (error) {
+      throw remedyOf(error);
+    }
+  }
+
   // What it tells.
 
   statistics(): VolumeStatistics {
@@ -523,7 +543,7 @@ export class OpenVolume implements Volume {
   // Opening.
 
   async #start(remembered: Awaited<ReturnType<typeof readJournal>>, arrived: Parameters<Committer['start']>[0]): Promise<void> {
-    const { state, log, options } = this.#parts;
+    const { state, options } = this.#parts;
     const replayed = await replayOperations(state, remembered.operations, this.#deviceIndex, this.#counters);
     for (const entry of remembered.content) {
       if (entry.type === 'dirty') {
@@ -535,47 +555,31 @@ export class OpenVolume implements Volume {
       options.log.info('journal replayed', { operations: replayed, files: this.#writer.fileCount });
       this.#committer.changed();
     }
-    if (!options.readOnly && state.operationCount === 0 && arrived.length === 0) await this.#ensureRoot(log);
     this.#committer.start(arrived);
     if (arrived.length > 0) await this.#committer.poll();
   }
+}
 
-  /** The first device to write makes the root directory. */
-  async #ensureRoot(log: CommitLog): Promise<void> {
-    for (;;) {
-      if (await this.read((view) => readInode(view, rootIno))) return;
-      const time = this.now();
-      const root: Inode = {
-        mode: S_IFDIR | 0o755,
-        nlink: 2,
-        uid: process.getuid?.() ?? 0,
-        gid: process.getgid?.() ?? 0,
-        rdev: 0,
-        flags: 0,
-        size: 0,
-        allocated: 0,
-        generation: 0,
-        parent: rootIno,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        stamp: { deviceIndex: this.#deviceIndex, counter: 0 },
-        inline: new Uint8Array(0) as Inode['inline'],
-      };
-      const commit = await log.put({
-        wallTimeMs: time.sec * 1000,
-        nextInoCounter: this.#counters.nextIno,
-        operationSerial: this.#counters.serial,
-        filesDelta: 1,
-        bytesDelta: 0,
-        packs: [],
-        checkpoint: undefined,
-        mutations: [[inodeKey(rootIno), encodeInode(root)]],
-      });
-      this.#state.advance(commit === 'lost' ? await log.poll() : [commit]);
-    }
-  }
+/** Owned by whoever makes the volume. */
+function newRootDirectory(time: Timespec): Inode {
+  return {
+    mode: S_IFDIR | 0o755,
+    nlink: 2,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    rdev: 0,
+    flags: 0,
+    size: 0,
+    allocated: 0,
+    generation: 0,
+    parent: rootIno,
+    atime: time,
+    mtime: time,
+    ctime: time,
+    btime: time,
+    stamp: { deviceIndex: 0, counter: 0 },
+    inline: new Uint8Array(0) as Inode['inline'],
+  };
 }
 
 /** The layers at `start.sequence`, and the commits after it that the log knows already. */
@@ -599,7 +603,7 @@ async function loadState(
 async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
   const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
   if (bytesMax === 0) return undefined;
-  return DiskCache.open({ disk: options.disk, directory: join(options.stateDirectory, 'cache'), bytesMax, log: options.log });
+  return DiskCache.open({ disk: options.disk, directory: join(options.stateDirectory, 'cache'), bytesMax, random: options.random, log: options.log });
 }
 
 function ignoreExisting(error: unknown): void {

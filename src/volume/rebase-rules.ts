@@ -379,7 +379,10 @@ class Rebase {
     if (there) this.report('renamed', ino);
   }
 
-  /** Edit beats delete: the last name of a file that was changed elsewhere stays. What was moved elsewhere stays, too. */
+  /**
+   * Edit beats delete: the last name of a file that was changed elsewhere stays. So does the last one of a file that has other names in my view,
+   * when those are gone. What was moved elsewhere stays, too.
+   */
   #unlink(operation: UnlinkOperation): void {
     const { ino, baseStamp } = operation;
     const place = this.#locate(operation.parent, operation.name, ino);
@@ -389,7 +392,7 @@ class Rebase {
       if (inode.nlink > 0) this.report('kept', ino);
       return;
     }
-    if (inode.nlink === 1 && baseStamp && !sameStamp(inode.stamp, baseStamp)) return this.report('kept', ino);
+    if (!this.#mayVanish(ino, inode, baseStamp)) return this.report('kept', ino);
     this.#emit({ ...operation, ...place });
   }
 
@@ -445,7 +448,14 @@ class Rebase {
     const inode = requireInode(this.#view, there);
     if (isDirectory(inode) !== isDirectory(source)) return false;
     if (isDirectory(inode)) return isEmptyDirectory(this.#view, there);
-    return inode.nlink > 1 || !replacedStamp || sameStamp(inode.stamp, replacedStamp);
+    return this.#mayVanish(there, inode, replacedStamp);
+  }
+
+  /** Whether one name less is what I meant: another name is left, or it is the file that I knew and wanted gone. */
+  #mayVanish(ino: Ino, inode: Inode, baseStamp: ContentStamp | undefined): boolean {
+    if (inode.nlink > 1) return true;
+    if (baseStamp && !sameStamp(inode.stamp, baseStamp)) return false;
+    return !isAlive(readInode(this.#oldView, ino));
   }
 
   // Rules for content.

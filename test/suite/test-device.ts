@@ -1,0 +1,173 @@
+/**
+ * One device of a volume for tests: an open volume with a filesystem on it, spoken to by path. Many can share a store; each has a
+ * state directory of its own. Nothing here goes through a kernel.
+ */
+import { S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
+import { type Ino, rootIno } from '../../src/meta/key.js';
+import { silentLog } from '../../src/base/log.js';
+import type { Clock } from '../../src/base/clock.js';
+import { systemClock } from '../../src/base/clock.js';
+import type { Random } from '../../src/base/random.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import type { Disk } from '../../src/disk/disk.js';
+import type { ObjectStore } from '../../src/store/object-store.js';
+import { Filesystem } from '../../src/vfs/filesystem.js';
+import { OpenVolume } from '../../src/volume/open-volume.js';
+import type { OpenOptions } from '../../src/volume/open-volume.js';
+
+export interface TestVolume {
+  readonly store: ObjectStore;
+  readonly volumeId: Uint8Array;
+  readonly rootSecret: Uint8Array;
+}
+
+export async function createTestVolume(store: ObjectStore, options: { readonly random?: Random; readonly clock?: Clock } = {}): Promise<TestVolume> {
+  const { random = systemRandom, clock = systemClock } = options;
+  const rootSecret = random.bytes(32);
+  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock });
+  return { store, volumeId, rootSecret };
+}
+
+export type DeviceOptions = Partial<OpenOptions> & { readonly disk: Disk; readonly stateDirectory: string };
+
+/** A path without a leading slash; the empty one is the root. */
+export type TestPath = string;
+
+/** What a tree looks like: path to content, link target (`-> x`) or `dir`. */
+export type TreePicture = Record<string, string>;
+
+const never = new AbortController().signal;
+const caller = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, umask: 0o022, signal: never };
+
+export class TestDevice {
+  readonly volume: OpenVolume;
+  readonly filesystem: Filesystem;
+
+  private constructor(volume: OpenVolume) {
+    this.volume = volume;
+    this.filesystem = new Filesystem(volume, { accessTime: 'noatime' });
+  }
+
+  /** `commitDelayMs` is an hour unless given: tests say when to commit. */
+  static async open(volume: TestVolume, options: DeviceOptions): Promise<TestDevice> {
+    const hourMs = 3_600_000;
+    const opened = await OpenVolume.open({
+      random: systemRandom,
+      clock: systemClock,
+      log: silentLog,
+      readOnly: false,
+      deviceName: 'device',
+      commitDelayMs: hourMs,
+      pollIntervalMs: hourMs,
+      store: volume.store,
+      volumeId: volume.volumeId,
+      ...options,
+      rootSecret: new Uint8Array(volume.rootSecret),
+    });
+    const device = new TestDevice(opened);
+    if (!opened.readOnly) await device.filesystem.start();
+    return device;
+  }
+
+  async ino(path: TestPath): Promise<Ino> {
+    let at = rootIno;
+    for (const name of path.split('/').filter((part) => part !== '')) {
+      const found = await this.filesystem.lookup(at, name);
+      if (!found) throw new Error(`no such path: ${path}`);
+      at = found.ino as Ino;
+    }
+    return at;
+  }
+
+  async exists(path: TestPath): Promise<boolean> {
+    return this.ino(path).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async mkdir(path: TestPath): Promise<void> {
+    const [parent, name] = await this.#split(path);
+    await this.filesystem.mkdir(caller, parent, name, S_IFDIR | 0o755);
+  }
+
+  /** Creates the file if need be and writes at `offset`; like close(2), it is safe against the daemon's death when it returns. */
+  async write(path: TestPath, content: string | Uint8Array, offset = 0): Promise<void> {
+    const [parent, name] = await this.#split(path);
+    const found = await this.filesystem.lookup(parent, name);
+    const { ino } = found ?? (await this.filesystem.mknod(caller, parent, name, S_IFREG | 0o644, 0));
+    await this.filesystem.write(caller, ino as Ino, offset, typeof content === 'string' ? Buffer.from(content) : content, false);
+    await this.filesystem.persist(ino as Ino);
+  }
+
+  async read(path: TestPath): Promise<Buffer> {
+    const ino = await this.ino(path);
+    const { size } = await this.filesystem.getattr(ino);
+    const parts: Uint8Array[] = [];
+    for (let offset = 0; offset < size; offset += 1024 * 1024) {
+      parts.push(...(await this.filesystem.read(caller, ino, offset, Math.min(1024 * 1024, size - offset))).map((part) => Buffer.from(part)));
+    }
+    return Buffer.concat(parts);
+  }
+
+  async text(path: TestPath): Promise<string> {
+    return (await this.read(path)).toString('utf8');
+  }
+
+  async truncate(path: TestPath, size: number): Promise<void> {
+    await this.filesystem.setattr(await this.ino(path), { size });
+  }
+
+  async unlink(path: TestPath): Promise<void> {
+    const [parent, name] = await this.#split(path);
+    const { ino } = await this.filesystem.unlink(parent, name);
+    this.filesystem.forget(ino);
+  }
+
+  async rename(from: TestPath, to: TestPath): Promise<void> {
+    const [parent, name] = await this.#split(from);
+    const [newParent, newName] = await this.#split(to);
+    await this.filesystem.rename(parent, name, newParent, newName, 0);
+  }
+
+  async list(path: TestPath = ''): Promise<string[]> {
+    const handle = await this.filesystem.opendir(await this.ino(path));
+    const names: string[] = [];
+    let cookie = 0;
+    for (let more = true; more; ) {
+      more = false;
+      await this.filesystem.readdir(handle, cookie, false, (entry) => {
+        more = true;
+        cookie = entry.cookie;
+        if (entry.name !== '.' && entry.name !== '..') names.push(entry.name);
+        return true;
+      });
+    }
+    this.filesystem.closedir(handle);
+    return names;
+  }
+
+  /** The whole tree below `path`. */
+  async picture(path: TestPath = ''): Promise<TreePicture> {
+    const picture: TreePicture = {};
+    for (const name of await this.list(path)) {
+      const child = path === '' ? name : `${path}/${name}`;
+      const { mode } = await this.filesystem.getattr(await this.ino(child));
+      if ((mode & S_IFMT) === S_IFDIR) {
+        picture[child] = 'dir';
+        Object.assign(picture, await this.picture(child));
+      } else if ((mode & S_IFMT) === S_IFREG) picture[child] = (await this.read(child)).toString('latin1');
+      else picture[child] = `-> ${await this.filesystem.readlink(await this.ino(child))}`;
+    }
+    return picture;
+  }
+
+  async close(): Promise<void> {
+    await this.volume.close();
+  }
+
+  async #split(path: TestPath): Promise<[parent: Ino, name: string]> {
+    const slash = path.lastIndexOf('/');
+    return [await this.ino(path.slice(0, Math.max(0, slash))), path.slice(slash + 1)];
+  }
+}

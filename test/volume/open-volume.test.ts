@@ -1,0 +1,154 @@
+/** An open volume from outside: what it answers survives what it must, and two of them agree. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { DirectoryStore } from '../../src/store/directory-store.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+async function directoryVolume(t: Parameters<typeof scratchDirectory>[0]) {
+  const scratch = await scratchDirectory(t);
+  const store = await DirectoryStore.create(join(scratch, 'store'), { disk: systemDisk, random: systemRandom });
+  const volume = await createTestVolume(store);
+  const stateDirectory = async (name: string): Promise<{ disk: typeof systemDisk; stateDirectory: string }> => {
+    const path = join(scratch, name);
+    await mkdir(path, { recursive: true });
+    return { disk: systemDisk, stateDirectory: path };
+  };
+  return { volume, store, stateDirectory };
+}
+
+t.test('what was flushed is there for a device that has never seen the volume', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const first = await TestDevice.open(volume, await stateDirectory('a'));
+  await first.mkdir('photos');
+  await first.write('photos/small', 'a small file');
+  const large = randomBytes(3 * 1024 * 1024 + 17);
+  await first.write('photos/large', large);
+  await first.write('text', 'words '.repeat(100_000));
+  const picture = await first.picture();
+  t.equal(picture['photos/large'], large.toString('latin1'), 'reads its own writes');
+  await first.volume.flush();
+  t.strictSame(await first.picture(), picture, 'and after the flush');
+  await first.close();
+  const second = await TestDevice.open(volume, await stateDirectory('b'));
+  t.strictSame(await second.picture(), picture);
+  await second.close();
+});
+
+t.test('what was closed survives the daemon without a flush, and goes to the store at the next one', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const first = await TestDevice.open(volume, await stateDirectory('a'));
+  await first.write('a', 'inline');
+  await first.write('b', randomBytes(100_000));
+  await first.write('c', randomBytes(2_000_000));
+  await first.mkdir('d');
+  await first.rename('a', 'd/a');
+  await first.truncate('b', 50_000);
+  const picture = await first.picture();
+  await first.close();
+  const again = await TestDevice.open(volume, await stateDirectory('a'));
+  t.strictSame(await again.picture(), picture, 'replayed');
+  t.ok(again.volume.pending().operations > 0, 'still pending');
+  await again.volume.flush();
+  t.equal(again.volume.pending().operations, 0);
+  t.strictSame(await again.picture(), picture);
+  await again.close();
+  const other = await TestDevice.open(volume, await stateDirectory('b'));
+  t.strictSame(await other.picture(), picture, 'another device sees the same');
+  await other.close();
+});
+
+t.test('a small change of a large file uploads little', async (t) => {
+  const { volume, store, stateDirectory } = await directoryVolume(t);
+  const device = await TestDevice.open(volume, await stateDirectory('a'));
+  const size = 8 * 1024 * 1024;
+  const content = randomBytes(size);
+  for (let offset = 0; offset < size; offset += 1024 * 1024) await device.write('big', content.subarray(offset, offset + 1024 * 1024), offset);
+  await device.volume.flush();
+  const before = await storeBytes(store);
+  const change = randomBytes(4096);
+  await device.write('big', change, 5 * 4096);
+  await device.volume.flush();
+  change.copy(content, 5 * 4096);
+  t.ok((await storeBytes(store)) - before < 64 * 1024);
+  t.ok((await device.read('big')).equals(content));
+  await device.close();
+});
+
+async function storeBytes(store: DirectoryStore): Promise<number> {
+  let total = 0;
+  for await (const { size } of store.list('')) total += size ?? 0;
+  return total;
+}
+
+t.test('checkpoints carry the volume on, for this device and for new ones', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const bounds = { foldBounds: { entries: 50, bytes: 1 << 30 } };
+  const first = await TestDevice.open(volume, { ...(await stateDirectory('a')), ...bounds });
+  for (let round = 0; round < 6; round++) {
+    await first.mkdir(`d${round}`);
+    for (let file = 0; file < 30; file++) await first.write(`d${round}/f${file}`, `content ${round} ${file}`);
+    if (round > 1) await first.unlink(`d${round - 1}/f3`);
+    await first.volume.flush();
+  }
+  const picture = await first.picture();
+  t.ok(Object.keys(picture).length > 150);
+  await first.close();
+  const again = await TestDevice.open(volume, { ...(await stateDirectory('a')), ...bounds });
+  t.strictSame(await again.picture(), picture, 'opened again');
+  await again.close();
+  const second = await TestDevice.open(volume, { ...(await stateDirectory('b')), ...bounds });
+  t.strictSame(await second.picture(), picture, 'opened by a new device');
+  t.equal(second.volume.statistics().files, again.volume.statistics().files, 'the totals agree');
+  await second.close();
+});
+
+t.test('two devices see each other, and nothing is overwritten silently', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const a = await TestDevice.open(volume, { ...(await stateDirectory('a')), deviceName: 'anna' });
+  const b = await TestDevice.open(volume, { ...(await stateDirectory('b')), deviceName: 'bert' });
+  await a.write('shared', 'first');
+  await a.volume.flush();
+  await b.volume.refresh();
+  t.equal(await b.text('shared'), 'first');
+  await a.write('shared', 'by anna');
+  await b.write('shared', 'by bert');
+  await a.write('mine', 'anna');
+  await b.write('mine', 'bert');
+  await a.volume.flush();
+  await b.volume.flush();
+  await a.volume.refresh();
+  const pictureA = await a.picture();
+  t.strictSame(pictureA, await b.picture(), 'both see the same tree');
+  const contents = Object.values(pictureA);
+  for (const text of ['by anna', 'by bert', 'anna', 'bert']) t.ok(contents.includes(text), `${text} is kept`);
+  t.equal(await a.text('shared'), 'by anna', 'the first in the log keeps the name');
+  await a.close();
+  await b.close();
+});
+
+t.test('after power loss at any moment what was synced is there', async (t) => {
+  const store = new MemoryStore();
+  const volume = await createTestVolume(store);
+  const disk = new SimulatedDisk({ seed: 7 });
+  await disk.makeDirectory('/state');
+  const first = await TestDevice.open(volume, { disk, stateDirectory: '/state' });
+  await first.mkdir('d');
+  await first.write('d/a', randomBytes(10_000));
+  await first.write('b', 'tiny');
+  await first.volume.sync();
+  const picture = await first.picture();
+  await first.write('later', 'maybe');
+  const next = disk.crash('power');
+  const again = await TestDevice.open(volume, { disk: next, stateDirectory: '/state' });
+  const found = await again.picture();
+  delete found['later'];
+  t.strictSame(found, picture);
+  await again.close();
+});
