@@ -58,7 +58,10 @@ const fetchWindowMax = 8;
 /** Every so many polls that find nothing, the store is asked whether it still has what it had. */
 const emptyPollsPerCheck = 8;
 
-/** Whether the newest history was proven to be what this device knew, or there was nothing to compare with. */
+/**
+ * `proven`: the store showed what this device had seen, or more; `unproven`: this device had seen nothing that it could compare with;
+ * `offline`: the store could not be asked.
+ */
 export type Freshness = 'proven' | 'unproven' | 'offline';
 
 export class CommitLog {
@@ -70,6 +73,10 @@ export class CommitLog {
   #lastCheckpoint: Commit | undefined;
   #freshness: Freshness;
   #emptyPolls = 0;
+  /** Hashes of what this process tried to put at head + 1. */
+  readonly #attempts = new Set<string>();
+  /** The one number under which an own commit may be that this process did not put: a crash cut it off from its answer, or it is still under way. */
+  readonly #leftoverSequence: number;
 
   private constructor(options: CommitLogOptions, device: Device, start: { state: ChainState; freshness: Freshness }) {
     this.#o = options;
@@ -78,6 +85,7 @@ export class CommitLog {
     this.#trust = trustFileOf(options, device);
     this.#state = start.state;
     this.#freshness = start.freshness;
+    this.#leftoverSequence = start.state.head.sequence + 1;
   }
 
   /**
@@ -166,7 +174,7 @@ export class CommitLog {
   }
 
   async #catchUp(): Promise<void> {
-    while ((await this.#pollOnce(undefined)).length > 0);
+    while ((await this.#pollOnce(undefined, true)).length > 0);
     await this.#persist([]);
   }
 
@@ -335,7 +343,7 @@ export class CommitLog {
     return commits;
   }
 
-  async #pollOnce(signal: AbortSignal | undefined): Promise<readonly Commit[]> {
+  async #pollOnce(signal: AbortSignal | undefined, isOpening = false): Promise<readonly Commit[]> {
     let state = this.#state;
     const commits: Commit[] = [];
     const copies: { sequence: number; bytes: Sealed }[] = [];
@@ -347,6 +355,7 @@ export class CommitLog {
       for (const sealed of fetched) {
         if (!sealed) break fetching;
         const extended = await this.#extend(state, sealed, signal);
+        if (!isOpening && extended.commit.deviceId === this.#device.id) this.#checkOwn(extended.commit);
         state = extended.state;
         commits.push(extended.commit);
         copies.push({ sequence: extended.commit.sequence, bytes: sealed as Sealed });
@@ -356,6 +365,14 @@ export class CommitLog {
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
     return commits;
+  }
+
+  /** Two installations with one identity (a copied state directory, a restored machine) would give out the same inode numbers. */
+  #checkOwn(commit: Commit): void {
+    const hash = toHex(commit.hash);
+    if (this.#attempts.has(hash) || commit.sequence === this.#leftoverSequence) return;
+    const evidence = { sequence: commit.sequence, foundHash: hash, deviceId: commit.deviceId };
+    throw new CommitError('FORK', `commit ${commit.sequence} was written by another installation with the identity of this one`, evidence);
   }
 
   async #extend(state: ChainState, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<{ state: ChainState; commit: Commit }> {
@@ -382,6 +399,7 @@ export class CommitLog {
   async #accept(state: ChainState, commits: readonly Commit[], copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
     await this.#local.write(copies);
     await saveTrust(this.#trust, state);
+    if (commits.length > 0) this.#attempts.clear();
     this.#state = state;
     this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
   }
@@ -449,6 +467,7 @@ export class CommitLog {
     const decoded = decodeCommit(encoded, keys.volumeId);
     const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), await compressCommit(encoded));
     const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
+    this.#attempts.add(toHex(commit.hash));
     if (!(await this.#store(fields.sequence, sealed, signal))) return 'lost';
     await this.#accept(state, [commit], [{ sequence: commit.sequence, bytes: sealed }]);
     this.#emptyPolls = 0;

@@ -1,0 +1,512 @@
+import t from 'tap';
+import type { Sealed } from '../../src/base/brand.js';
+import { equalBytes, toHex } from '../../src/base/bytes.js';
+import { systemClock } from '../../src/base/clock.js';
+import { silentLog } from '../../src/base/log.js';
+import { CommitError } from '../../src/commit/commit-error.js';
+import { CommitLog } from '../../src/commit/commit-log.js';
+import type { Commit, CommitDraft, Mutation, Sequence } from '../../src/commit/commit.js';
+import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
+import { logKey } from '../../src/commit/log-name.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { RootKeys, VolumeKeys } from '../../src/crypto/volume-keys.js';
+import type { PackId } from '../../src/pack/pack-id.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { StoreError } from '../../src/store/object-store.js';
+import type { GetOptions, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+
+/** A memory store that can be looked into, changed, copied and interrupted. */
+class Store implements ObjectStore {
+  readonly description = 'test';
+  readonly local = false;
+  memory = new MemoryStore();
+  /** Called before (and for puts after) each operation. */
+  hook: ((what: 'get' | 'put' | 'put-done', key: ObjectKey) => Promise<void> | void) | undefined;
+
+  async get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    await this.hook?.('get', key);
+    return this.memory.get(key, options);
+  }
+  async put(key: ObjectKey, body: Sealed, options?: { readonly ifAbsent?: boolean }): Promise<PutOutcome> {
+    await this.hook?.('put', key);
+    const outcome = await this.memory.put(key, body, options);
+    await this.hook?.('put-done', key);
+    return outcome;
+  }
+  list(prefix: string, options?: { readonly after?: ObjectKey }): ReturnType<ObjectStore['list']> {
+    return this.memory.list(prefix, options);
+  }
+  delete(keys: readonly ObjectKey[]): Promise<void> {
+    return this.memory.delete(keys);
+  }
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.memory.head(key);
+  }
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async copy(): Promise<Store> {
+    const copy = new Store();
+    for await (const { key } of this.memory.list('')) {
+      const bytes = await this.memory.get(key);
+      if (bytes) await copy.memory.put(key, bytes as Sealed);
+    }
+    return copy;
+  }
+
+  async replace(key: ObjectKey, bytes: Uint8Array | undefined): Promise<void> {
+    await this.memory.delete([key]);
+    if (bytes) await this.memory.put(key, bytes as Sealed);
+  }
+}
+
+interface Volume {
+  readonly store: Store;
+  readonly rootSecret: Uint8Array;
+  readonly root: RootKeys;
+  readonly volumeId: Uint8Array;
+}
+
+const firstMutations: Mutation[] = [['I00000001', Buffer.from('root directory')]];
+
+async function newVolume(): Promise<Volume> {
+  const store = new Store();
+  const rootSecret = systemRandom.bytes(32);
+  const root = new RootKeys(rootSecret, systemRandom);
+  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'creator' } as const;
+  const { volumeId } = await createVolumeLog({ store, root, mutations: firstMutations, filesDelta: 1, ...options });
+  return { store, rootSecret, root, volumeId };
+}
+
+const stateDirectory = '/state';
+
+async function newDisk(): Promise<SimulatedDisk> {
+  const disk = new SimulatedDisk();
+  await disk.makeDirectory(stateDirectory);
+  await disk.syncDirectory('/');
+  return disk;
+}
+
+async function openLog(
+  volume: Volume,
+  disk: SimulatedDisk,
+  more: { store?: ObjectStore; readOnly?: boolean; name?: string } = {},
+): Promise<CommitLog> {
+  const { root, volumeId } = volume;
+  const store = more.store ?? volume.store;
+  const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
+  const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random: systemRandom });
+  keys.addEpoch(1, genesis.epochKey);
+  const deviceName = more.name ?? 'laptop';
+  return CommitLog.open({ store, keys, disk, stateDirectory, clock: systemClock, log: silentLog, deviceName, readOnly: more.readOnly ?? false });
+}
+
+let serial = 0;
+function draft(text: string, more: Partial<CommitDraft> = {}): CommitDraft {
+  serial++;
+  return {
+    wallTimeMs: -5,
+    nextInoCounter: serial,
+    operationSerial: serial,
+    filesDelta: -1,
+    bytesDelta: 2 ** 40,
+    packs: [{ id: 'ab'.repeat(16) as PackId, size: 12345 }],
+    checkpoint: undefined,
+    mutations: [
+      ['Da', Buffer.from(text)],
+      ['Db', null],
+      ['Dc', new Uint8Array(0)],
+    ],
+    ...more,
+  };
+}
+
+function checkpointDraft(log: CommitLog): CommitDraft {
+  const root = { pack: 'cd'.repeat(16) as PackId, offset: 1, length: 2, hash: Buffer.alloc(32, 5) };
+  return draft('', { checkpoint: { root, covers: log.head.sequence, files: 3, bytes: 4 }, mutations: [] });
+}
+
+/** Puts, however often another device wins. */
+async function write(log: CommitLog, text: string): Promise<Commit> {
+  const wanted = draft(text);
+  for (;;) {
+    const commit = await log.put(wanted);
+    if (commit !== 'lost') return commit;
+    await log.poll();
+  }
+}
+
+async function texts(log: CommitLog, after = 1): Promise<string[]> {
+  const found: string[] = [];
+  for await (const commit of log.commitsUpToHead(after as Sequence)) {
+    const value = commit.mutations.find(([key]) => key === 'Da')?.[1];
+    if (value) found.push(Buffer.from(value).toString());
+  }
+  return found;
+}
+
+const code = (name: string) => ({ code: name });
+
+t.test('what one device writes another reads, with all its fields', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk(), { name: 'α device' });
+  const written = await write(a, 'hello');
+  const b = await openLog(volume, await newDisk(), { name: 'b' });
+  t.same(
+    b.roster.map(({ name, deviceIndex }) => [name, deviceIndex]),
+    [
+      ['creator', 0],
+      ['α device', 1],
+      ['b', 2],
+    ],
+  );
+  t.equal(b.freshness, 'unproven');
+  const read = [];
+  for await (const commit of b.commitsUpToHead(0 as Sequence)) read.push(commit);
+  t.same(
+    read.map(({ sequence }) => sequence),
+    [1, 2, 3, 4],
+  );
+  t.equal(Buffer.from(read[0].mutations[0][1] ?? []).toString(), 'root directory');
+  t.same(JSON.stringify(read[2]), JSON.stringify(written));
+  t.same((await a.poll()).length, 1);
+  t.same(toHex(a.head.hash), toHex(b.head.hash));
+  t.same(a.own, { nextInoCounter: written.nextInoCounter, operationSerial: written.operationSerial });
+});
+
+t.test('devices that race get one order, and lose nothing', async (t) => {
+  const seed = testSeed();
+  const random = new SeededRandom(seed);
+  const volume = await newVolume();
+  const logs = [await openLog(volume, await newDisk()), await openLog(volume, await newDisk()), await openLog(volume, await newDisk())];
+  volume.store.hook = async () => {
+    for (let turns = random.below(5); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const wanted: string[] = [];
+  await Promise.all(
+    logs.map(async (log, device) => {
+      for (let count = 0; count < 15; count++) {
+        const text = `${device}.${count}`;
+        wanted.push(text);
+        await write(log, text);
+        if (random.below(4) === 0) await log.poll();
+      }
+    }),
+  );
+  for (const log of logs) await log.poll();
+  const orders = await Promise.all(logs.map((log) => texts(log)));
+  t.same(orders[0].toSorted(), wanted.toSorted(), `TEST_SEED=${seed}`);
+  t.same(orders[0], orders[1], `TEST_SEED=${seed}`);
+  t.same(orders[0], orders[2], `TEST_SEED=${seed}`);
+});
+
+t.test('a lost answer to a put is found out by reading back', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const b = await openLog(volume, await newDisk());
+  await a.poll();
+  volume.store.hook = (what) => {
+    if (what === 'put-done') throw new StoreError('UNAVAILABLE', 'lost answer');
+  };
+  t.not(await a.put(draft('mine')), 'lost');
+  volume.store.hook = (what) => {
+    if (what === 'put') throw new StoreError('UNAVAILABLE', 'lost request');
+  };
+  t.equal(await b.put(draft('late')), 'lost', 'another commit has the number');
+  await b.poll();
+  await t.rejects(b.put(draft('never arrived')), code('UNAVAILABLE'));
+  volume.store.hook = undefined;
+  t.same(await b.poll(), [], 'it did not arrive');
+  await write(b, 'second try');
+  await a.poll();
+  t.same(await texts(a), ['mine', 'second try']);
+});
+
+t.test('a commit whose outcome stayed unknown comes back from a poll', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  let a = await openLog(volume, disk);
+  let done = false;
+  volume.store.hook = (what) => {
+    if (what === 'put-done') done = true;
+    if (done) throw new StoreError('UNAVAILABLE', 'cut off');
+  };
+  const wanted = draft('mine');
+  await t.rejects(a.put(wanted), code('UNAVAILABLE'));
+  volume.store.hook = undefined;
+  t.equal(await a.put(draft('other')), 'lost');
+  const [commit] = await a.poll();
+  t.equal(commit.operationSerial, wanted.operationSerial);
+  t.equal(commit.deviceId, a.deviceId);
+
+  done = false;
+  volume.store.hook = (what) => {
+    if (what === 'put-done') done = true;
+    if (done) throw new StoreError('UNAVAILABLE', 'cut off');
+  };
+  await t.rejects(a.put(draft('before the crash')), code('UNAVAILABLE'));
+  volume.store.hook = undefined;
+  a = await openLog(volume, disk);
+  t.equal((await a.poll()).length, 1, 'also after a restart');
+  await write(a, 'after');
+  t.same(await texts(a), ['mine', 'before the crash', 'after']);
+});
+
+t.test('it opens offline with what it had, and a new device does not', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk);
+  await write(a, 'one');
+  await a.put(checkpointDraft(a));
+  await write(a, 'two');
+  volume.store.hook = () => {
+    throw new StoreError('UNAVAILABLE', 'no network');
+  };
+  const again = await openLog(volume, disk);
+  t.equal(again.freshness, 'offline');
+  t.same(await texts(again), ['one', 'two']);
+  t.equal(again.lastCheckpoint?.checkpoint?.files, 3);
+  await t.rejects(again.poll(), code('UNAVAILABLE'));
+  await t.rejects(openLog(volume, await newDisk()), code('UNAVAILABLE'));
+  volume.store.hook = undefined;
+  t.same(await again.poll(), []);
+  t.equal(again.freshness, 'proven');
+});
+
+t.test('a fresh device begins at the checkpoint, with the whole roster', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk(), { name: 'a' });
+  for (let count = 0; count < 20; count++) await write(a, `${count}`);
+  const checkpoint = await a.put(checkpointDraft(a));
+  t.not(checkpoint, 'lost');
+  await write(a, 'after');
+  let gets = 0;
+  volume.store.hook = (what) => {
+    if (what === 'get') gets++;
+  };
+  const disk = await newDisk();
+  const b = await openLog(volume, disk, { name: 'b' });
+  t.ok(gets < 16, `${gets} reads`);
+  volume.store.hook = undefined;
+  t.same(
+    b.roster.map(({ name }) => name),
+    ['creator', 'a', 'b'],
+  );
+  t.equal(b.lastCheckpoint?.sequence, 23);
+  t.same(await texts(b, 23), ['after']);
+  await write(b, 'from b');
+  await write(a, 'from a');
+  await b.poll();
+  t.not(await b.put(checkpointDraft(b)), 'lost');
+  const c = await openLog(volume, await newDisk(), { name: 'c' });
+  await write(c, 'from c');
+  await a.poll();
+  const again = await openLog(volume, disk);
+  await again.poll();
+  t.same(toHex(again.head.hash), toHex(c.head.hash));
+  await again.forget(again.head.sequence);
+  t.ok((await disk.readDirectory(`${stateDirectory}/log`)).length <= 3);
+  const offline = await openLog(volume, disk);
+  t.equal(offline.lastCheckpoint?.sequence, again.lastCheckpoint?.sequence);
+});
+
+t.test('a read-only device does not enrol, and does later when it may write', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const reader = await openLog(volume, disk, { readOnly: true });
+  t.equal(reader.deviceIndex, -1);
+  t.equal(reader.head.sequence, 1);
+  const writer = await openLog(volume, disk);
+  t.equal(writer.deviceIndex, 1);
+  t.equal(writer.deviceId, reader.deviceId);
+});
+
+t.test('a device that crashed while it enrolled goes on as itself', async (t) => {
+  const volume = await newVolume();
+  const measured = await newDisk();
+  const before = measured.changeCount;
+  await openLog(volume, measured);
+  for (let at = before; at < measured.changeCount; at++) {
+    const disk = await newDisk();
+    disk.crashAt(at);
+    await t.rejects(openLog(volume, disk));
+    const log = await openLog(volume, disk.crash('power'));
+    await write(log, `crash at ${at}`);
+  }
+});
+
+t.test('a store that goes back is refused, at the next start and while it runs', async (t) => {
+  const volume = await newVolume();
+  const disks = [await newDisk(), await newDisk()];
+  const a = await openLog(volume, disks[0]);
+  const b = await openLog(volume, disks[1]);
+  await a.poll();
+  const old = await volume.store.copy();
+  await write(a, 'one');
+  await write(a, 'two');
+  await b.poll();
+  await t.rejects(openLog(volume, disks[0], { store: old }), code('OWN_COMMIT_MISSING'));
+  await t.rejects(openLog(volume, disks[1], { store: old }), code('ROLLBACK'));
+  volume.store.memory = old.memory;
+  await t.rejects(async () => {
+    for (let count = 0; count < 20; count++) await a.poll();
+  }, code('OWN_COMMIT_MISSING'));
+  await t.rejects(async () => {
+    for (let count = 0; count < 20; count++) await b.poll();
+  }, code('ROLLBACK'));
+});
+
+t.test('a fork shown to two devices is found by the first commit that crosses', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const diskB = await newDisk();
+  const b = await openLog(volume, diskB);
+  await a.poll();
+  const fork = await volume.store.copy();
+  await write(a, 'a1');
+  await write(a, 'a2');
+  const forkedB = await openLog(volume, diskB, { store: fork });
+  await write(forkedB, 'b1');
+  // B is shown A's next commit.
+  const crossing = await volume.store.get(logKey(volume.root, a.head.sequence));
+  await fork.replace(logKey(volume.root, a.head.sequence), crossing);
+  await t.rejects(forkedB.poll(), code('NOT_AUTHENTIC'));
+  // B is shown all of A's history: now the fork itself is proven.
+  fork.memory = volume.store.memory;
+  const error = await forkedB.poll().catch((thrown: unknown) => thrown);
+  t.ok(error instanceof CommitError && error.code === 'FORK' && error.isFenced && error.evidence.foundHash !== error.evidence.expectedHash);
+  await t.rejects(openLog(volume, diskB), code('FORK'));
+  t.ok(b);
+});
+
+t.test('a deleted commit is missed, by devices behind it and by new ones', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const b = await openLog(volume, await newDisk());
+  await a.poll();
+  const first = await write(a, 'one');
+  await write(a, 'two');
+  await volume.store.replace(logKey(volume.root, first.sequence), undefined);
+  await t.rejects(async () => {
+    for (let count = 0; count < 20; count++) await b.poll();
+  }, code('MISSING'));
+});
+
+t.test('swapped, copied, damaged and truncated commits are refused', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const disk = await newDisk();
+  await openLog(volume, disk);
+  await a.poll();
+  const one = logKey(volume.root, (await write(a, 'one')).sequence);
+  const two = logKey(volume.root, (await write(a, 'two')).sequence);
+  const [bytesOne, bytesTwo] = [await volume.store.get(one), await volume.store.get(two)];
+  if (!bytesOne || !bytesTwo) throw new Error('both are there');
+  const flipped = (at: number): Uint8Array => bytesOne.map((byte, index) => (index === at ? byte ^ 1 : byte));
+  const cases: [string, Uint8Array][] = [
+    ['the next one', bytesTwo],
+    ['empty', new Uint8Array(0)],
+    ['half', bytesOne.subarray(0, bytesOne.length / 2)],
+    ['extended', Buffer.concat([bytesOne, Buffer.alloc(1)])],
+    ...Array.from({ length: bytesOne.length }, (_, at): [string, Uint8Array] => [`flipped at ${at}`, flipped(at)]),
+  ];
+  const b = await openLog(volume, disk);
+  for (const [name, bytes] of cases) {
+    await volume.store.replace(one, bytes);
+    await t.rejects(b.poll(), { code: 'NOT_AUTHENTIC' }, name);
+  }
+  await volume.store.replace(one, bytesOne);
+  t.equal((await b.poll()).length, 2);
+});
+
+t.test('another volume of the same user is refused', async (t) => {
+  const volume = await newVolume();
+  const other = await newVolume();
+  await t.rejects(openLog(volume, await newDisk(), { store: other.store }), code('MISSING'));
+  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'x' } as const;
+  const sameKeys = new Store();
+  await createVolumeLog({ store: sameKeys, root: volume.root, mutations: [], filesDelta: 0, ...options });
+  await t.rejects(openLog(volume, await newDisk(), { store: sameKeys }), code('FORK'));
+});
+
+t.test('squatters on log numbers are ignored', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  for (let sequence = 0; sequence < 30; sequence++)
+    await volume.store.put(`log/${sequence.toString(16).padStart(16, '0')}-000000000000`, Buffer.from('squat') as Uint8Array as Sealed);
+  await volume.store.put('log/nonsense', Buffer.from('squat') as Uint8Array as Sealed);
+  for (let count = 0; count < 20; count++) t.same(await a.poll(), []);
+  await write(a, 'one');
+  t.same(await texts(a), ['one']);
+});
+
+t.test('local copies that are damaged or gone are fetched again', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk);
+  for (let count = 0; count < 5; count++) await write(a, `${count}`);
+  for (const { name } of await disk.readDirectory(`${stateDirectory}/log`)) {
+    const file = await disk.open(`${stateDirectory}/log/${name}`, 'write');
+    await file.write(Buffer.from('damage'), 100);
+    await file.close();
+  }
+  t.same(await texts(a), ['0', '1', '2', '3', '4']);
+  for (const { name } of await disk.readDirectory(`${stateDirectory}/log`)) await disk.unlink(`${stateDirectory}/log/${name}`);
+  const again = await openLog(volume, disk);
+  t.same(await texts(again), ['0', '1', '2', '3', '4']);
+});
+
+t.test('damaged or foreign trust and device files are never taken for none', async (t) => {
+  for (const name of ['trust', 'device']) {
+    const volume = await newVolume();
+    const disk = await newDisk();
+    await openLog(volume, disk);
+    const file = await disk.open(`${stateDirectory}/${name}`, 'write');
+    await file.write(Buffer.from('x'), 90);
+    await file.close();
+    await t.rejects(openLog(volume, disk), code('BAD_STATE'), name);
+  }
+});
+
+t.test('two installations with one identity are found out', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk);
+  const clone = await openLog(volume, disk);
+  await write(a, 'from the original');
+  // It takes that for a commit of its own that a crash cut off; the second such one is nobody's.
+  await write(clone, 'from the clone');
+  await t.rejects(write(a, 'more'), code('FORK'));
+  const reader = await openLog(volume, await newDisk());
+  t.same(await texts(reader), ['from the original', 'from the clone']);
+});
+
+t.test('after a crash at any operation the log opens, and nothing in it is lost', async (t) => {
+  for (const kind of ['process', 'power'] as const) {
+    const volume = await newVolume();
+    const life = async (disk: SimulatedDisk): Promise<void> => {
+      const log = await openLog(volume, disk);
+      await write(log, 'x');
+      await log.put(checkpointDraft(log));
+      await write(log, 'y');
+      await log.forget(log.lastCheckpoint?.checkpoint?.covers ?? (0 as Sequence));
+    };
+    const measured = await newDisk();
+    await life(measured);
+    for (let at = 1; at < measured.changeCount; at += 2) {
+      let disk = await newDisk();
+      disk.crashAt(at);
+      await life(disk).catch(() => {});
+      disk = disk.crash(kind);
+      const log = await openLog(volume, disk);
+      await log.poll();
+      await write(log, `after ${at}`);
+      const again = await openLog(volume, disk);
+      t.ok(equalBytes(again.head.hash, log.head.hash));
+      await texts(again, again.lastCheckpoint?.checkpoint?.covers ?? 0);
+    }
+  }
+});
