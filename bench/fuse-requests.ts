@@ -9,6 +9,7 @@ import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nativeDriver } from '../src/fuse/native-driver.js';
+import { portableDriver } from '../src/fuse/portable-driver.js';
 import { MemoryFilesystem, memoryErrnoOf } from '../test/fuse/memory-filesystem.js';
 
 const load = `
@@ -32,7 +33,7 @@ const input = fs.openSync(path + '/big', 'r');
 say('sequential read, cold', bytes / 1e6 / seconds(() => { while (fs.readSync(input, block) > 0); }), 'MB/s');
 `;
 
-const driver = nativeDriver;
+const driver = process.argv.includes('portable') ? portableDriver : nativeDriver;
 const mountPoint = await mkdtemp(join(tmpdir(), 'sealdrive-bench-'));
 const filesystem = new MemoryFilesystem();
 const mounted = await driver(filesystem, memoryErrnoOf, {

@@ -4,6 +4,12 @@ export interface DriverCapabilities {
   readonly invalidation: boolean;
   /** {@link RequestContext.signal} aborts when the caller gets a signal. */
   readonly interrupt: boolean;
+  /** Names may be any bytes; otherwise UTF-8 only. */
+  readonly byteNames: boolean;
+  /** Times before 1970 survive. */
+  readonly negativeTimes: boolean;
+  /** utimensat(2) can set atime and mtime to different values. */
+  readonly separateTimes: boolean;
   /** Extended attributes with names of any namespace, and ACLs. */
   readonly xattr: boolean;
   /** Inodes keep their identity: hard links, st_ino, and files that are open while unlinked. */
@@ -25,6 +31,9 @@ export interface DriverCapabilities {
 export const nativeCapabilities: DriverCapabilities = {
   invalidation: true,
   interrupt: true,
+  byteNames: true,
+  negativeTimes: true,
+  separateTimes: true,
   xattr: true,
   inodes: true,
   renameFlags: true,
@@ -33,4 +42,23 @@ export const nativeCapabilities: DriverCapabilities = {
   payloadMax: 1 << 20,
   writebackCache: true,
   busyUnmount: true,
+};
+
+/** fuse-native 2.2 on libfuse 2.9. */
+export const portableCapabilities: DriverCapabilities = {
+  invalidation: false,
+  interrupt: false,
+  byteNames: false,
+  negativeTimes: false,
+  // Its addon hands atime on twice.
+  separateTimes: false,
+  // It does not pass the size that the caller offers, and so cannot answer ERANGE.
+  xattr: false,
+  inodes: false,
+  renameFlags: false,
+  birthTime: false,
+  ranges: false,
+  payloadMax: 128 << 10,
+  writebackCache: false,
+  busyUnmount: false,
 };

@@ -132,7 +132,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.same(await fs.readdir(join(path, 'b', 'moved')), ['deep']);
     await fs.writeFile(join(path, 'b', 'moved', 'deep', 'later'), 'x');
     t.same(await fs.readdir(path), ['b']);
-    t.same((await fs.readdir(join(path, 'b'))).sort(), ['file', 'moved']);
+    t.same((await fs.readdir(join(path, 'b'))).toSorted(), ['file', 'moved']);
   });
 
   void t.test('a directory of 5,000 entries is listed whole, with types', async (t) => {
@@ -150,8 +150,8 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
       found
         .filter((entry) => entry.isFile())
         .map((entry) => entry.name)
-        .sort(),
-      expected.sort(),
+        .toSorted(),
+      expected.toSorted(),
     );
     t.same(
       found.filter((entry) => entry.isDirectory()).map((entry) => entry.name),
@@ -163,11 +163,13 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
 
   void t.test('names are bytes, not text', async (t) => {
     const { path } = await mount(t);
-    const name = Buffer.from([0x66, 0xff, 0xc3, 0x28]);
-    const file = Buffer.concat([Buffer.from(`${path}/`), name]);
-    await fs.writeFile(file, 'bytes');
-    t.same(await fs.readdir(path, { encoding: 'buffer' }), [name]);
-    t.equal(await fs.readFile(file, 'utf8'), 'bytes');
+    if (capabilities.byteNames) {
+      const name = Buffer.from([0x66, 0xff, 0xc3, 0x28]);
+      const file = Buffer.concat([Buffer.from(`${path}/`), name]);
+      await fs.writeFile(file, 'bytes');
+      t.same(await fs.readdir(path, { encoding: 'buffer' }), [name]);
+      t.equal(await fs.readFile(file, 'utf8'), 'bytes');
+    }
     await fs.writeFile(join(path, 'größe €'), 'text');
     t.same(
       (await fs.readdir(path)).filter((found) => found.startsWith('g')),
@@ -186,7 +188,9 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.equal((await fs.stat(join(path, 'file'))).mode & 0o7777, 0o755);
     await fs.utimes(join(path, 'file'), 1_000_000_000.25, 1_100_000_000.5);
     const { atimeMs, mtimeMs } = await fs.stat(join(path, 'file'));
-    t.same([atimeMs, mtimeMs], [1_000_000_000_250, 1_100_000_000_500]);
+    t.equal(atimeMs, 1_000_000_000_250);
+    if (capabilities.separateTimes) t.equal(mtimeMs, 1_100_000_000_500);
+    if (!capabilities.negativeTimes) return;
     await run('touch', ['-d', '@-5', join(path, 'file')]);
     t.equal((await run('stat', ['-c', '%Y', join(path, 'file')])).stdout, '-5\n', 'before 1970');
   });
