@@ -1,7 +1,7 @@
 /** The rules of conflict (src/volume/rebase-rules.ts, doc/conflicts.md): each by itself, then two devices at random. */
 import t, { type Test } from 'tap';
 import { PageFault } from '../../src/base/page-fault.js';
-import { S_IFDIR, S_IFREG, isRegular } from '../../src/meta/inode.js';
+import { S_IFDIR, S_IFMT, S_IFREG, isRegular } from '../../src/meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import { conflictName } from '../../src/volume/conflict-name.js';
 import { lookup, readInode } from '../../src/volume/inode-view.js';
@@ -530,6 +530,16 @@ function lostContents(base: MemoryView, device: MemoryView, result: MemoryView):
   return lost;
 }
 
+/** Files, links and the like that have a name in both views, or are new in one of them, must have one in `result`. */
+function lostInodes(base: MemoryView, theirs: MemoryView, mine: MemoryView, result: MemoryView): Ino[] {
+  const inosOf = (view: MemoryView): Set<Ino> => new Set(allEntries(view).map((entry) => entry.ino));
+  const [before, first, second, after] = [base, theirs, mine, result].map(inosOf);
+  // A directory may have become another of its name.
+  const isDir = (ino: Ino): boolean => [theirs, mine].some((view) => ((readInode(view, ino)?.mode ?? 0) & S_IFMT) === S_IFDIR);
+  const wanted = [...first, ...second].filter((ino) => !before.has(ino) || (first.has(ino) && second.has(ino)));
+  return wanted.filter((ino) => !after.has(ino) && !isDir(ino));
+}
+
 function runAtRandom(applications: RandomApplications, device: Device, count: number): void {
   for (let step = 0; step < count; step++) {
     const operation = applications.next(device.view);
@@ -568,6 +578,8 @@ void t.test('whatever three devices do, no content is lost, the tree is sound, a
       if (mine.length > 0) t.fail(say(`device ${device.index} loses its own ${mine.join(' ')}`));
       const theirs = lostContents(from, onto, rebased.view);
       if (theirs.length > 0) t.fail(say(`device ${device.index} overwrites ${theirs.join(' ')}`));
+      const inodes = lostInodes(from, onto, device.view, rebased.view);
+      if (inodes.length > 0) t.fail(say(`device ${device.index} loses ${inodes.join(' ')}`));
       if (rebase(device, onto, new SeededRandom(round), inosFrom).view.fingerprint() !== rebased.view.fingerprint())
         t.fail(say('page faults change the outcome'));
       const replayed = onto.copy();
