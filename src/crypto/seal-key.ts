@@ -78,6 +78,7 @@ export function encryptInto(
 /** The verified plaintext of `sealed` (ciphertext, then tag), or `undefined` when it is not authentic. Nothing leaks out before the tag was checked. */
 export function decrypt(suite: Suite, key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Plaintext | undefined {
   const plainLength = sealed.byteLength - tagLength;
+  if (plainLength < 0) return undefined;
   const decipher =
     suite === 1 ? createDecipheriv('aes-256-gcm', key, nonce, aeadOptions) : createDecipheriv('chacha20-poly1305', key, nonce, aeadOptions);
   decipher.setAAD(aad, { plaintextLength: plainLength });
