@@ -52,6 +52,8 @@ const onlyImporter: Readonly<Record<string, string>> = {
   'node:crypto': 'crypto',
   crypto: 'crypto',
   undici: 'store',
+  'fast-xml-parser': 'store',
+  ssh2: 'store',
   'lru-cache': 'cache',
   '@mongodb-js/zstd': 'pack',
   'fuse-native': 'fuse',
@@ -59,6 +61,9 @@ const onlyImporter: Readonly<Record<string, string>> = {
   'cli-progress': 'cli',
   picocolors: 'cli',
 };
+
+/** What transport protocols want hashed is no business of the layer of keys and seals. */
+const exceptions: readonly string[] = ['store/request-digest.ts imports node:crypto'];
 
 /** Rooms without a subject: as a word of a name, and as a whole name. */
 const forbiddenWords = ['util', 'utils', 'helper', 'helpers', 'common', 'misc', 'manager'];
@@ -187,7 +192,7 @@ t.test('a file does not hand on what others export', async (t) => {
 
 t.test('every file opens with what it is', async (t) => {
   // A short file may have its comment on its one idea, after the imports.
-  const opens = (file: SourceFile): boolean => /^\/\*\*/.test(file.text) || /^(import[^;]*;\s*)+\/\*\*/.test(file.text);
+  const opens = (file: SourceFile): boolean => file.text.startsWith('/**') || /^(import[^;]*;\s*)+\/\*\*/.test(file.text);
   t.equal(list(sources.filter((file) => !opens(file)).map((file) => file.path)), '');
 });
 
@@ -197,6 +202,7 @@ t.test('what one layer owns is imported by no other', async (t) => {
     for (const specifier of file.imports.filter((name) => !name.startsWith('.'))) {
       const name = packageOf(specifier);
       const owner = Object.hasOwn(onlyImporter, name) ? onlyImporter[name] : undefined;
+      if (exceptions.includes(`${file.path} imports ${specifier}`)) continue;
       if (owner !== undefined && owner !== file.layer) violations.push(`${file.path} imports ${specifier}, which is for ${owner}`);
     }
   }
@@ -250,7 +256,7 @@ t.test('no type is given up: no any, no suppressed type error, no non-erasable s
 });
 
 t.test('the tests of a layer lie where the layer lies', async (t) => {
-  const places = [...Object.keys(layers), 'suite', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount'];
+  const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount'];
   const violations = filesBelow('test').filter((path) => path.includes('/') && !places.includes(path.split('/')[0]));
   t.equal(list(violations), '');
 });

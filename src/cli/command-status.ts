@@ -47,7 +47,7 @@ function describe(status: DaemonStatus): void {
   const rows: [string, string][] = [
     ['volume', status.volumeId],
     ['store', status.store],
-    ['content', `${plural(statistics.files, 'file')}, ${formatBytes(statistics.bytes)}`],
+    ['content', `${statistics.files.toLocaleString('en-US')} files and folders, ${formatBytes(statistics.bytes)}`],
     [
       'pending',
       isPending(pending)
@@ -56,16 +56,23 @@ function describe(status: DaemonStatus): void {
     ],
   ];
   for (const [group, facts] of Object.entries(status.details)) {
-    rows.push([
-      group,
-      Object.entries(facts)
-        .map(([name, value]) =>
-          name.toLowerCase().endsWith('bytes') && typeof value === 'number' ? `${name} ${formatBytes(value)}` : `${name} ${value}`,
-        )
-        .join(', '),
-    ]);
+    if (!shownAlready.has(group)) rows.push([group, describeFacts(facts)]);
   }
+  const { reachable, trouble } = status.details['store'] ?? {};
+  if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${trouble}`]);
   rows.push(['daemon', `pid ${status.pid}, driver ${status.driver}, version ${status.version}, since ${new Date(status.startedAtMs).toISOString()}`]);
   print(emphasis(`${status.mountPoint}${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}`));
   for (const [name, value] of rows) print(`  ${name.padEnd(8)} ${value}`);
+}
+
+/** Groups of facts that the first lines tell. */
+const shownAlready: ReadonlySet<string> = new Set(['volume', 'store']);
+
+function describeFacts(facts: DaemonStatus['details'][string]): string {
+  return Object.entries(facts)
+    .map(([name, value]) => {
+      if (typeof value === 'number' && name.endsWith('Bytes')) return `${name.slice(0, -'Bytes'.length)} ${formatBytes(value)}`;
+      return `${name} ${value}`;
+    })
+    .join(', ');
 }

@@ -127,7 +127,6 @@ async function selectDriver(name: MountRequest['driver']): Promise<Driver> {
 function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
   return (socket) => {
     // Node.js has no public way to a socket's descriptor.
-    // oxlint-disable-next-line no-underscore-dangle
     const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
     if (!addon) return true;
     if (fd === undefined || fd < 0) return false;

@@ -23,8 +23,9 @@ export async function ask(question: string, show = false): Promise<string> {
   }
   const input = new ReadStream(fd);
   const say = (text: string): void => void writeSync(fd, text);
-  say(question);
+  // Before the question: an answer that comes at once must not be shown.
   input.setRawMode(true);
+  say(question);
   try {
     return await readLine(input, show ? say : undefined);
   } finally {

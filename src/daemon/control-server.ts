@@ -124,7 +124,9 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
         break;
     }
   } catch (error) {
-    send({ error: { code: error instanceof ControlError ? error.code : 'FAILED', message: describeError(error) } });
+    // The message of a ControlError is for people and complete; its causes are in the log.
+    if (error instanceof ControlError) send({ error: { code: error.code, message: error.message } });
+    else send({ error: { code: 'FAILED', message: describeError(error) } });
   }
   socket.end();
 }
