@@ -465,7 +465,9 @@ t.test('damaged or foreign trust and device files are never taken for none', asy
     const disk = await newDisk();
     await openLog(volume, disk);
     const file = await disk.open(`${stateDirectory}/${name}`, 'write');
-    await file.write(Buffer.from('x'), 90);
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 90);
+    await file.write(Buffer.from([byte[0] ^ 1]), 90);
     await file.close();
     await t.rejects(openLog(volume, disk), code('BAD_STATE'), name);
   }
