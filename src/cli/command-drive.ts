@@ -1,13 +1,13 @@
 /** `sealdrive drive`: a drive of one's own in one step: makes a volume in a local directory when there is none, and mounts it. */
 import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describeError } from '../base/log.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
-import { openVolumeStore, requireVacant } from './compose.js';
+import { localFolderOf, openVolumeStore, requireVacant } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
@@ -39,10 +39,11 @@ export const driveCommand = defineCommand<DriveArguments>({
       print(`Mounted already at ${mountPoint}`);
       return;
     }
+    const folder = localFolderOf(args.store);
+    if (folder !== undefined) makeFolder(dirname(folder));
     let secret: SlotSecret | undefined;
     if (await isVacant(args.store)) {
       tell(`Making a new drive; its encrypted objects will lie in ${args.store}`);
-      makeFolder(join(args.store, '..'));
       const chosen = await readNewPassphrase(args.passphraseFd);
       secret = chosen;
       const made = await initialize({ store: args.store, recovery: true, label: '' }, () => Promise.resolve(chosen));
