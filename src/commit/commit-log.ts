@@ -12,7 +12,6 @@ import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
-import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { PackError } from '../pack/pack-error.js';
@@ -32,8 +31,6 @@ import { commitPlace, logKey, logPrefix, sequenceName, sequenceOfKey } from './l
 import { loadTrust, saveTrust } from './trust-state.js';
 import type { TrustFile } from './trust-state.js';
 
-export type { LogPosition } from './chain.js';
-
 export interface CommitLogOptions {
   readonly store: ObjectStore;
   /** With the genesis's epoch. */
@@ -46,8 +43,8 @@ export interface CommitLogOptions {
   /** What this device calls itself, if it must enrol. */
   readonly deviceName: string;
   readonly readOnly: boolean;
-  /** For identities; default the system's. */
-  readonly random?: Random;
+  /** For identities. */
+  readonly random: Random;
 }
 
 /** One poll answers at most this much; the next one goes on. */
@@ -98,7 +95,7 @@ export class CommitLog {
     const known = await loadDevice(disk, stateDirectory, keys.device);
     let device = known;
     if (!device) {
-      const made = newDevice(deviceName, options.random ?? systemRandom);
+      const made = newDevice(deviceName, options.random);
       device = made.device;
       await saveDevice(disk, stateDirectory, keys.device, device, made.seed);
       made.seed.fill(0);

@@ -142,7 +142,7 @@ export class OpenVolume implements Volume {
     const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
     keys.addEpoch(1, genesis.epochKey);
     genesis.epochKey.fill(0);
-    const log = await CommitLog.open({ store, keys, disk, stateDirectory, clock, log: logger, deviceName: options.deviceName, readOnly });
+    const log = await CommitLog.open({ store, keys, disk, stateDirectory, random, clock, log: logger, deviceName: options.deviceName, readOnly });
     const journal = await Journal.open({
       disk,
       directory: join(stateDirectory, 'journal'),
@@ -383,7 +383,7 @@ export class OpenVolume implements Volume {
     return pieces instanceof Promise ? pieces.catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
   }
 
-  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec): MaybePromise<void> {
+  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
     this.#requireWritable();
     const inode = this.read((view) => readInode(view, ino));
     // The bytes are the caller's and may change while a page is loaded.
@@ -392,7 +392,7 @@ export class OpenVolume implements Volume {
     return inode.then((loaded) => this.#write(ino, loaded, offset, copy, time));
   }
 
-  #write(ino: Ino, inode: Inode | undefined, offset: number, data: Uint8Array, time: Timespec): MaybePromise<void> {
+  #write(ino: Ino, inode: Inode | undefined, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
     if (!inode) throw new OperationError('ESTALE', 'the file is gone');
     if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
     if (!isRegular(inode)) throw new OperationError('EINVAL', 'only regular files have content');

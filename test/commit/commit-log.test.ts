@@ -101,7 +101,17 @@ async function openLog(
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random: systemRandom });
   keys.addEpoch(1, genesis.epochKey);
   const deviceName = more.name ?? 'laptop';
-  return CommitLog.open({ store, keys, disk, stateDirectory, clock: systemClock, log: silentLog, deviceName, readOnly: more.readOnly ?? false });
+  return CommitLog.open({
+    store,
+    keys,
+    disk,
+    stateDirectory,
+    random: systemRandom,
+    clock: systemClock,
+    log: silentLog,
+    deviceName,
+    readOnly: more.readOnly ?? false,
+  });
 }
 
 let serial = 0;
