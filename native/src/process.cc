@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -90,6 +91,13 @@ napi_value PeerCredentials(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// coarseTimeUs(): the kernel's clock for file times, in whole microseconds since 1970.
+napi_value CoarseTimeUs(napi_env env, napi_callback_info) {
+  struct timespec now = {};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return MakeNumber(env, static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec / 1000));
+}
+
 }  // namespace
 
 void ExportProcess(napi_env env, napi_value exports) {
@@ -98,6 +106,7 @@ void ExportProcess(napi_env env, napi_value exports) {
   Export(env, exports, "notifySystemd", NotifySystemd);
   Export(env, exports, "lockExclusive", LockExclusive);
   Export(env, exports, "peerCredentials", PeerCredentials);
+  Export(env, exports, "coarseTimeUs", CoarseTimeUs);
 }
 
 }  // namespace sealdrive

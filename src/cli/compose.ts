@@ -16,6 +16,7 @@ import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { FuseError } from '../fuse/fuse-error.js';
+import { kernelClock } from '../fuse/kernel-clock.js';
 import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
@@ -172,7 +173,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       store,
       disk: systemDisk,
       random: systemRandom,
-      clock: systemClock,
+      clock: addon ? kernelClock(systemClock, addon) : systemClock,
       log,
       stateDirectory: request.stateDirectory,
       volumeId: request.volumeId,

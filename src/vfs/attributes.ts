@@ -1,6 +1,6 @@
 /** What stat(2) shows of an inode (doc/semantics.md, "Attributes"). */
 import type { Timespec } from '../base/clock.js';
-import type { Inode } from '../meta/inode.js';
+import { type Inode, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 
 /** `size` in bytes, `blocks` in units of 512 bytes. */
@@ -27,12 +27,21 @@ export interface InodeAttributes {
  */
 export const preferredBlockSize = 131072;
 
+/**
+ * A regular file never shows 0 blocks: tar -S takes such a file for one hole without looking, while its data may still be in the kernel's
+ * cache, which we know nothing of. (The inode itself takes space, so 1 is not untrue.)
+ */
+function blocksOf(inode: Inode): number {
+  const blocks = Math.ceil(inode.allocated / 512);
+  return blocks === 0 && isRegular(inode) ? 1 : blocks;
+}
+
 export function attributesOf(ino: Ino, inode: Inode): InodeAttributes {
   return {
     ino,
     generation: inode.generation,
     size: inode.size,
-    blocks: Math.ceil(inode.allocated / 512),
+    blocks: blocksOf(inode),
     atime: inode.atime,
     mtime: inode.mtime,
     ctime: inode.ctime,

@@ -181,9 +181,9 @@ export class Filesystem {
     return this.#volume.persistContent(ino);
   }
 
-  /** Everything that was answered survives power loss. */
-  sync(): Promise<void> {
-    return this.#volume.sync();
+  /** Every operation that was answered survives power loss, and what was written to `ino` (not given: to any file). */
+  sync(ino?: Ino): Promise<void> {
+    return this.#volume.sync(ino);
   }
 
   allocate(ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {

@@ -77,19 +77,19 @@ export class ContentWriter {
     if (!file || file.bytes === 0) return inode;
     const end = file.end;
     const mtime = file.mtime ?? inode.mtime;
-    const grown = Math.max(0, end - Math.max(inode.size, 0));
+    const size = Math.max(inode.size, end);
     return {
       ...inode,
-      size: Math.max(inode.size, end),
-      // What lies past the old end takes space for certain; overwritten parts do already.
-      allocated: inode.allocated + Math.min(grown, file.bytes),
+      size,
+      // It may fill a hole or overwrite what takes space already. Too much is harmless; too little makes tar and cp believe in a hole.
+      allocated: Math.max(inode.allocated, Math.min(size, inode.allocated + file.bytes)),
       mtime,
       ctime: file.mtime ?? inode.ctime,
     };
   }
 
   /** Keeps a copy of `data`. A promise when the writer must wait: until enough was sealed (rejects if that fails). */
-  write(ino: Ino, inode: Inode, offset: number, data: Uint8Array, mtime: Timespec): MaybePromise<void> {
+  write(ino: Ino, inode: Inode, offset: number, data: Uint8Array, mtime: Timespec | undefined): MaybePromise<void> {
     let file = this.#files.get(ino);
     if (!file) {
       if (this.#files.size === 0) this.#host.becameDirty();
@@ -99,7 +99,7 @@ export class ContentWriter {
     const copy = Buffer.allocUnsafeSlow(data.byteLength);
     copy.set(data);
     this.#change(file, () => file.write(offset, copy, ++this.#version, false));
-    file.mtime = mtime;
+    if (mtime) file.mtime = mtime;
     if (file.bytes >= this.#limits.sealBytes && !file.sealing) this.#sealInBackground(file, true);
     if (this.#bytes <= this.#limits.dirtyBytesMax) return undefined;
     this.#relieve();
@@ -115,7 +115,7 @@ export class ContentWriter {
     }
     this.#version = Math.max(this.#version, version);
     this.#change(file, () => file.write(offset, Buffer.from(bytes), version, true));
-    file.mtime = mtime;
+    if (mtime) file.mtime = mtime;
   }
 
   /** An operation was applied: what it makes of the dirty data of its file. */

@@ -25,6 +25,8 @@ export interface PosixCapabilities {
   readonly birthTime: boolean;
   /** SEEK_HOLE finds holes, and st_blocks does not count them. */
   readonly holes: boolean;
+  /** The limit is met by write itself. Where the kernel caches writes of a filesystem that cannot tell it the limit, only fsync meets it. */
+  readonly sizeLimitOnWrite: boolean;
   readonly punchHole: boolean;
   readonly zeroRange: boolean;
   readonly preallocate: boolean;
@@ -45,6 +47,7 @@ const everything: PosixCapabilities = {
   acls: true,
   birthTime: true,
   holes: true,
+  sizeLimitOnWrite: true,
   punchHole: true,
   zeroRange: true,
   preallocate: true,
@@ -517,8 +520,12 @@ function errorTests(it: It): void {
   it('a size beyond what any file may have is EFBIG', async (_, p) => {
     const fd = await p.open('f', 'O_CREAT|O_RDWR');
     await p.fails('EFBIG', 'ftruncate', fd, '0x7ffffffffffff000');
-    await p.fails('EFBIG', 'write', fd, Buffer.from('x'), '0x7fffffffffffff00');
     await p.fails('EFBIG', 'truncate', 'f', '0x7ffffffffffff000');
+    await p.fails('EFBIG', 'fallocate', fd, 0, '0x7ffffffffffff000', 4096);
+  });
+  it('a write beyond what any file may have is EFBIG', 'sizeLimitOnWrite', async (_, p) => {
+    const fd = await p.open('f', 'O_CREAT|O_RDWR');
+    await p.fails('EFBIG', 'write', fd, Buffer.from('x'), '0x7fffffffffffff00');
   });
   it('negative sizes and offsets are EINVAL', async (_, p) => {
     await p.file('f', 'abc');

@@ -1,0 +1,41 @@
+/**
+ * Mounts a fresh volume on a store in memory at its argument: everything that a real mount is made of, but for the command line. A process
+ * of its own, since whoever serves a mount must not spawn or wait for anything that uses it. Says `ready`; unmounts at the end of its
+ * standard input. Warnings go to standard error.
+ */
+import { systemClock } from '../../src/base/clock.js';
+import { createLog } from '../../src/base/log.js';
+import { createErrnoOf } from '../../src/daemon/errno.js';
+import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
+import { kernelClock } from '../../src/fuse/kernel-clock.js';
+import { loadNative } from '../../src/fuse/native.js';
+import { nativeDriver } from '../../src/fuse/native-driver.js';
+import { Filesystem } from '../../src/vfs/filesystem.js';
+import { createTestRealm, openTestVolume } from '../suite/test-volume.js';
+
+const [mountPoint, stateDirectory] = process.argv.slice(2);
+const log = createLog((line) => process.stderr.write(line), 'warn');
+const owner = { fail: (message: string) => process.stderr.write(`${message}\n`), teardown: () => {} };
+const volume = await openTestVolume(owner, await createTestRealm(), { stateDirectory, clock: kernelClock(systemClock, loadNative()) });
+const filesystem = new Filesystem(volume);
+await filesystem.start();
+const fuse = new FuseFilesystem(filesystem);
+const root = process.getuid?.() === 0;
+const mounted = await nativeDriver(fuse, createErrnoOf(log), {
+  mountPoint,
+  source: 'sealdrive-test',
+  subtype: 'sealdrive',
+  readOnly: false,
+  allowOther: root,
+  defaultPermissions: true,
+  writebackCache: true,
+});
+fuse.attach(mounted.notifier);
+volume.onRemoteChange((change) => fuse.invalidate(change));
+process.stdin.resume().once('end', () => void mounted.unmount({ force: true }));
+process.stdout.write('ready\n');
+await mounted.ended;
+await volume.flush();
+const { files } = volume.statistics();
+await volume.close();
+process.stdout.write(`ended with ${files} files\n`);

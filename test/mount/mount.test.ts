@@ -1,0 +1,34 @@
+/** The drive as applications see it: a real volume, the filesystem over it, our driver, the kernel. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { whyNoFuse } from '../suite/driver-suite.js';
+import { posixSuite } from '../suite/posix-suite.js';
+import { scratchDirectory } from '../suite/scratch.js';
+
+const why = whyNoFuse();
+if (why !== false) t.plan(0, why);
+else {
+  const directory = await scratchDirectory(t);
+  const state = await scratchDirectory(t);
+  const daemon = spawn(process.execPath, ['--enable-source-maps', fileURLToPath(new URL('drive-daemon.js', import.meta.url)), directory, state]);
+  let [said, warned] = ['', ''];
+  daemon.stdout.on('data', (part: Buffer) => (said += part.toString()));
+  daemon.stderr.on('data', (part: Buffer) => (warned += part.toString()));
+  await Promise.race([once(daemon.stdout, 'data'), once(daemon, 'exit')]);
+  // Teardowns run last first: the suite empties the mount, then it is unmounted.
+  t.teardown(async () => {
+    const exited = daemon.exitCode === null ? once(daemon, 'exit') : undefined;
+    daemon.stdin.end();
+    await exited;
+    t.comment(said);
+    // Removed files that were open are freed by then, as is everything that the suite has removed.
+    if (!said.includes('ended with 1 files')) throw new Error(`files are left over: ${said}`);
+    if (warned !== '') throw new Error(`the daemon warned: ${warned}`);
+  });
+  t.equal(said, 'ready\n', warned);
+  const root = process.getuid?.() === 0;
+  if (daemon.exitCode === null)
+    posixSuite(t, { directory, capabilities: { otherUsers: root, deviceNodes: root, trustedXattrs: root, sizeLimitOnWrite: false } });
+}

@@ -1,0 +1,51 @@
+/** A real volume for one test: on a store in memory, with its state in a scratch directory. Closed with the test. */
+import { createLog } from '../../src/base/log.js';
+import { type Clock, systemClock } from '../../src/base/clock.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import type { ObjectStore } from '../../src/store/object-store.js';
+import { OpenVolume } from '../../src/volume/open-volume.js';
+import { scratchDirectory } from './scratch.js';
+
+interface Teardown {
+  teardown(fn: () => unknown): void;
+  fail(message: string): unknown;
+}
+
+/** What several devices share. */
+export interface TestRealm {
+  readonly store: ObjectStore;
+  readonly volumeId: Uint8Array;
+  readonly rootSecret: Uint8Array;
+}
+
+export async function createTestRealm(): Promise<TestRealm> {
+  const store = new MemoryStore({ disk: systemDisk });
+  const rootSecret = systemRandom.bytes(32);
+  const { volumeId } = await OpenVolume.create({ store, rootSecret, random: systemRandom, clock: systemClock });
+  return { store, volumeId, rootSecret };
+}
+
+/** One device's view of the realm. A warning in its log fails the test. */
+export async function openTestVolume(
+  t: Teardown,
+  realm: TestRealm,
+  { stateDirectory, clock = systemClock }: { readonly stateDirectory?: string; readonly clock?: Clock } = {},
+): Promise<OpenVolume> {
+  const volume = await OpenVolume.open({
+    ...realm,
+    rootSecret: new Uint8Array(realm.rootSecret),
+    disk: systemDisk,
+    random: systemRandom,
+    clock,
+    log: createLog((line) => t.fail(`unexpected in the log: ${line}`), 'warn'),
+    stateDirectory: stateDirectory ?? (await scratchDirectory(t)),
+    readOnly: false,
+    deviceName: 'test',
+    commitDelayMs: 20,
+    pollIntervalMs: 20,
+  });
+  t.teardown(() => volume.close());
+  return volume;
+}
