@@ -1,0 +1,184 @@
+/** The filesystem over a real volume: what the kernel leaves to it. What the kernel does itself is test/mount. */
+import t from 'tap';
+import { toHex } from '../../src/base/bytes.js';
+import type { Ino } from '../../src/meta/key.js';
+import { rootIno } from '../../src/meta/key.js';
+import {
+  ACL_GROUP_OBJ,
+  ACL_MASK,
+  ACL_OTHER,
+  ACL_USER,
+  ACL_USER_OBJ,
+  accessAclName,
+  decodeAcl,
+  defaultAclName,
+  encodeAcl,
+  minimalAcl,
+} from '../../src/vfs/acl.js';
+import type { Caller } from '../../src/vfs/caller.js';
+import { Filesystem } from '../../src/vfs/filesystem.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { createTestRealm, openTestVolume } from '../suite/test-volume.js';
+
+const user: Caller = { uid: 1000, gid: 100, umask: 0o027, signal: new AbortController().signal };
+const root: Caller = { ...user, uid: 0, gid: 0 };
+const none = 0xffffffff;
+const acl = [
+  { tag: ACL_USER_OBJ, permission: 7, id: none },
+  { tag: ACL_USER, permission: 6, id: 1001 },
+  { tag: ACL_GROUP_OBJ, permission: 5, id: none },
+  { tag: ACL_MASK, permission: 7, id: none },
+  { tag: ACL_OTHER, permission: 4, id: none },
+];
+
+const realm = await createTestRealm();
+const volume = await openTestVolume(t, realm);
+const fs = new Filesystem(volume);
+let count = 0;
+
+async function folder(mode = 0o755): Promise<Ino> {
+  return (await fs.mkdir(root, rootIno, `folder-${count++}`, mode)).ino;
+}
+
+async function contentOf(ino: Ino): Promise<string> {
+  return Buffer.concat(await fs.read(user, ino, 0, 1 << 20)).toString('latin1');
+}
+
+t.test('a new inode belongs to its maker, without what the umask takes', async (t) => {
+  const made = await fs.mknod(user, await folder(), 'f', 0o100666, 0);
+  t.match(made, { mode: 0o100640, uid: 1000, gid: 100, nlink: 1, size: 0 });
+});
+
+t.test('a set-group-id directory gives its group, and to directories the bit', async (t) => {
+  const parent = await folder();
+  await fs.setattr(parent, { gid: 55 });
+  await fs.setattr(parent, { mode: 0o2777 });
+  t.match(await fs.mknod(user, parent, 'f', 0o100644, 0), { gid: 55, mode: 0o100640 });
+  t.match(await fs.mkdir(user, parent, 'd', 0o755), { gid: 55, mode: 0o42750 });
+});
+
+t.test('a default list is inherited in place of the umask', async (t) => {
+  const parent = await folder();
+  await fs.setxattr(parent, defaultAclName, encodeAcl(acl), 0, false);
+  const file = await fs.mknod(user, parent, 'f', 0o100666, 0);
+  t.equal(file.mode, 0o100664);
+  t.equal(decodeAcl(await fs.getxattr(file.ino, accessAclName)).find(({ tag }) => tag === ACL_USER)?.permission, 6);
+  const directory = await fs.mkdir(user, parent, 'd', 0o777);
+  t.equal(toHex(await fs.getxattr(directory.ino, defaultAclName)), toHex(encodeAcl(acl)));
+  const link = await fs.symlink(user, parent, 'l', 'f');
+  t.same(await fs.listxattr(user, link.ino), []);
+});
+
+t.test('list and mode follow each other', async (t) => {
+  const { ino } = await fs.mknod(user, await folder(), 'f', 0o100600, 0);
+  await fs.setxattr(ino, accessAclName, encodeAcl(acl), 0, false);
+  t.equal((await fs.getattr(ino)).mode, 0o100774);
+  await fs.setattr(ino, { mode: 0o640 });
+  t.equal(decodeAcl(await fs.getxattr(ino, accessAclName)).find(({ tag }) => tag === ACL_MASK)?.permission, 4);
+  await fs.setxattr(ino, accessAclName, encodeAcl(minimalAcl(0o604)), 0, false);
+  t.equal((await fs.getattr(ino)).mode, 0o100604);
+  t.same(await fs.listxattr(user, ino), [], 'a list that says nothing more is not kept');
+  await t.rejects(async () => fs.setxattr(ino, defaultAclName, encodeAcl(acl), 0, false), { code: 'EACCES' });
+});
+
+t.test('set-id bits go when the owner changes or a stranger writes', async (t) => {
+  const parent = await folder();
+  const { ino } = await fs.mknod(root, parent, 'f', 0o100644, 0);
+  await fs.setattr(ino, { mode: 0o6755 });
+  await fs.setattr(ino, { uid: 1000 });
+  t.equal((await fs.getattr(ino)).mode, 0o100755);
+  await fs.setattr(ino, { mode: 0o6745 });
+  await fs.write(user, ino, 0, Buffer.from('x'), true);
+  t.equal((await fs.getattr(ino)).mode, 0o102745, 'set-group-id without group execution is kept');
+  await fs.setattr(parent, { mode: 0o2755 });
+  t.equal((await fs.setattr(parent, { uid: 5 })).mode, 0o42755, 'directories keep theirs');
+});
+
+t.test('xattr values are copies of what was given', async (t) => {
+  const { ino } = await fs.mknod(user, await folder(), 'f', 0o100600, 0);
+  const value = Buffer.from('value');
+  await fs.setxattr(ino, 'user.a', value, 0, false);
+  value.fill(0);
+  t.equal(Buffer.from(await fs.getxattr(ino, 'user.a')).toString(), 'value');
+  await fs.setxattr(ino, 'trusted.b', value, 0, false);
+  t.same(await fs.listxattr(user, ino), ['user.a']);
+  t.same(await fs.listxattr(root, ino), ['trusted.b', 'user.a']);
+  await t.rejects(async () => fs.getxattr(ino, 'user.none'), { code: 'ENODATA' });
+  await t.rejects(async () => fs.setxattr(ino, 'other.a', value, 0, false), { code: 'EOPNOTSUPP' });
+});
+
+t.test('a copy within the volume equals its source, small or large, and ends where the source ends', async (t) => {
+  const parent = await folder();
+  for (const size of [0, 10, 5000, 700_000]) {
+    const { ino: from } = await fs.mknod(user, parent, `from-${size}`, 0o100600, 0);
+    const { ino: to } = await fs.mknod(user, parent, `to-${size}`, 0o100600, 0);
+    const content = 'abcdefghij'.repeat(size / 10);
+    await fs.write(user, from, 0, Buffer.from(content), false);
+    t.equal(await fs.copyRange(user, from, 0, to, 3, size + 100), size);
+    t.equal(await contentOf(to), size === 0 ? '' : `\0\0\0${content}`);
+  }
+  const { ino } = await fs.mknod(user, parent, 'self', 0o100600, 0);
+  await fs.write(user, ino, 0, Buffer.from('0123456789'), false);
+  await t.rejects(fs.copyRange(user, ino, 0, ino, 5, 10), { code: 'EINVAL' });
+});
+
+t.test('a removed file can be read until it is let go, then it is freed', async (t) => {
+  const parent = await folder();
+  const { ino } = await fs.mknod(user, parent, 'f', 0o100600, 0);
+  await fs.write(user, ino, 0, Buffer.from('still here'), false);
+  const { files } = volume.statistics();
+  t.same(await fs.unlink(parent, 'f'), { ino, orphaned: true });
+  t.equal(await contentOf(ino), 'still here');
+  fs.forget(ino);
+  t.equal(volume.statistics().files, files - 1);
+  await t.rejects(async () => fs.getattr(ino), { code: 'ESTALE' });
+});
+
+t.test('a file without a name gets one by link, and then outlives whoever made it', async (t) => {
+  const parent = await folder();
+  const { ino, nlink } = await fs.tmpfile(user, parent, 0o100600);
+  t.equal(nlink, 0);
+  t.equal((await fs.link(ino, parent, 'named')).nlink, 1);
+  fs.forget(ino);
+  t.equal((await fs.lookup(parent, 'named'))?.ino, ino);
+});
+
+t.test('rename tells what it replaced', async (t) => {
+  const parent = await folder();
+  const { ino: a } = await fs.mknod(user, parent, 'a', 0o100600, 0);
+  const { ino: b } = await fs.mknod(user, parent, 'b', 0o100600, 0);
+  t.same(await fs.rename(parent, 'a', parent, 'b', 2), { ino: a, other: b, orphaned: false });
+  t.equal((await fs.lookup(parent, 'a'))?.ino, b);
+  t.same(await fs.rename(parent, 'a', parent, 'b', 0), { ino: b, other: a, orphaned: true });
+  t.equal(await fs.lookup(parent, 'a'), undefined);
+  await t.rejects(async () => fs.rename(parent, 'b', parent, 'c', 3), { code: 'EINVAL' });
+});
+
+t.test('a listing has the directory, its parent and its entries, with attributes if asked for', async (t) => {
+  const parent = await folder();
+  const inner = await fs.mkdir(root, parent, 'inner', 0o755);
+  const file = await fs.mknod(user, inner.ino, 'file', 0o100600, 0);
+  const handle = await fs.opendir(inner.ino);
+  const entries: unknown[] = [];
+  await fs.readdir(handle, 0, true, ({ name, ino, cookie, attributes }) => entries.push([name, ino, cookie, attributes?.mode]) > 0);
+  t.same(entries, [
+    ['.', inner.ino, 1, undefined],
+    ['..', parent, 2, undefined],
+    ['file', file.ino, 3, 0o100600],
+  ]);
+  fs.closedir(handle);
+  t.throws(() => fs.readdir(handle, 0, false, () => true), { code: 'EBADF' });
+});
+
+t.test('what a crash left without a name is freed at the next start', async (t) => {
+  const stateDirectory = await scratchDirectory(t);
+  const other = await createTestRealm();
+  const first = await openTestVolume(t, other, { stateDirectory });
+  const before = new Filesystem(first);
+  const { ino } = await before.mknod(user, rootIno, 'f', 0o100600, 0);
+  await before.unlink(rootIno, 'f');
+  await first.close();
+  const second = await openTestVolume(t, other, { stateDirectory });
+  t.equal(await new Filesystem(second).start(), 1);
+  await t.rejects(async () => new Filesystem(second).getattr(ino), { code: 'ESTALE' });
+});
