@@ -93,7 +93,9 @@ export class FuseFilesystem implements FuseOperations {
     }
   }
 
-  init(_connection: ConnectionInfo): void {}
+  init(connection: ConnectionInfo): void {
+    if (connection.writebackCache) this.#filesystem.leaveContentTimesToCaller();
+  }
 
   async destroy(): Promise<void> {
     this.#notifier = undefined;

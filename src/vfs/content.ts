@@ -2,6 +2,7 @@
  * What files hold: read, write, fallocate, lseek, copy_file_range. Offsets and lengths in bytes. No handles: the kernel's reference to the
  * inode is all that an open file is (doc/architecture.md, "No open").
  */
+import type { Timespec } from '../base/clock.js';
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
@@ -57,14 +58,15 @@ export function writeFile(
   ino: Ino,
   offset: number,
   data: Uint8Array,
+  time: Timespec | undefined,
   dropsSetId: boolean,
   signal: AbortSignal | undefined,
 ): MaybePromise<void> {
   if (offset + data.byteLength > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const inode = regularInode(volume, ino);
-  if (!isPromise(inode)) return writeInto(volume, ino, inode, offset, data, dropsSetId, signal);
+  if (!isPromise(inode)) return writeInto(volume, ino, inode, offset, data, time, dropsSetId, signal);
   const kept = new Uint8Array(data);
-  return inode.then((loaded) => writeInto(volume, ino, loaded, offset, kept, dropsSetId, signal));
+  return inode.then((loaded) => writeInto(volume, ino, loaded, offset, kept, time, dropsSetId, signal));
 }
 
 function writeInto(
@@ -73,20 +75,21 @@ function writeInto(
   inode: Inode,
   offset: number,
   data: Uint8Array,
+  time: Timespec | undefined,
   dropsSetId: boolean,
   signal: AbortSignal | undefined,
 ): MaybePromise<void> {
   if (offset < inode.size) mayOverwrite(inode);
   else mayChange(inode);
-  if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, volume.now(), signal);
+  if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, time, signal);
   const dropped = dropSetId(volume, ino);
-  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, volume.now(), signal);
+  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, time, signal);
   const kept = new Uint8Array(data);
-  return dropped.then(() => volume.writeContent(ino, offset, kept, volume.now(), signal));
+  return dropped.then(() => volume.writeContent(ino, offset, kept, time, signal));
 }
 
 /** `mode` of fallocate(2). EOPNOTSUPP for a combination that has no meaning here. */
-export function allocate(volume: Volume, ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {
+export function allocate(volume: Volume, ino: Ino, offset: number, length: number, mode: number, time: Timespec | undefined): MaybePromise<void> {
   if (offset < 0 || length <= 0) throw new VfsError('EINVAL', 'a range to allocate begins in the file and is not empty');
   if (offset + length > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
@@ -97,7 +100,6 @@ export function allocate(volume: Volume, ino: Ino, offset: number, length: numbe
     throw new VfsError('EOPNOTSUPP', 'fallocate mode that is not offered');
   }
   return andThen(volume.sealContent(ino), () => {
-    const time = volume.now();
     const stamp = volume.nextStamp();
     return volume.transact((view) => {
       const inode = heldInode(volume, view, ino);
@@ -129,6 +131,7 @@ export async function copyRange(
   to: Ino,
   toOffset: number,
   length: number,
+  time: Timespec | undefined,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   if (toOffset + length > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
@@ -145,8 +148,10 @@ export async function copyRange(
     }
     const step = Math.min(wanted - copied, shares ? cloneStep : copyStep);
     try {
-      if (shares) shares = await cloneStepOf(volume, from, fromOffset + copied, to, toOffset + copied, step);
-      const moved = shares ? step : await copyStepOf(volume, from, fromOffset + copied, to, toOffset + copied, Math.min(step, copyStep), signal);
+      if (shares) shares = await cloneStepOf(volume, from, fromOffset + copied, to, toOffset + copied, step, time);
+      const moved = shares
+        ? step
+        : await copyStepOf(volume, from, fromOffset + copied, to, toOffset + copied, Math.min(step, copyStep), time, signal);
       // The source was cut short meanwhile.
       if (moved === 0) break;
       copied += moved;
@@ -160,11 +165,19 @@ export async function copyRange(
 }
 
 /** False: these bytes cannot be shared. */
-async function cloneStepOf(volume: Volume, from: Ino, fromOffset: number, to: Ino, toOffset: number, length: number): Promise<boolean> {
+async function cloneStepOf(
+  volume: Volume,
+  from: Ino,
+  fromOffset: number,
+  to: Ino,
+  toOffset: number,
+  length: number,
+  time: Timespec | undefined,
+): Promise<boolean> {
   await volume.sealContent(from);
   await volume.sealContent(to);
   try {
-    await volume.apply({ type: 'clone', from, fromOffset, to, toOffset, length, stamp: volume.nextStamp(), time: volume.now() });
+    await volume.apply({ type: 'clone', from, fromOffset, to, toOffset, length, stamp: volume.nextStamp(), time });
     return true;
   } catch (error) {
     if (error instanceof OperationError && error.code === 'EOPNOTSUPP') return false;
@@ -179,10 +192,11 @@ async function copyStepOf(
   to: Ino,
   toOffset: number,
   length: number,
+  time: Timespec | undefined,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   // The pieces are borrowed from caches that the write may change: a copy of our own.
   const data = Buffer.concat(await volume.readContent(from, fromOffset, length, signal));
-  if (data.byteLength > 0) await volume.writeContent(to, toOffset, data, volume.now(), signal);
+  if (data.byteLength > 0) await volume.writeContent(to, toOffset, data, time, signal);
   return data.byteLength;
 }

@@ -5,6 +5,7 @@
  *
  * Fails with VfsError, OperationError or VolumeError. What is in memory is answered synchronously.
  */
+import type { Timespec } from '../base/clock.js';
 import type { ByteString } from '../base/brand.js';
 import { type Log, silentLog } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
@@ -61,12 +62,25 @@ export class Filesystem {
   readonly #orphans: Orphans;
   readonly #directories = new Map<number, DirectoryHandle>();
   #nextHandle = 1;
+  #callerSetsTimes = false;
 
   constructor(volume: Volume, options: FilesystemOptions = {}) {
     this.#volume = volume;
     this.#accessTime = options.accessTime ?? 'relatime';
     this.#space = options.space;
     this.#orphans = new Orphans(volume, options.log ?? silentLog);
+  }
+
+  /**
+   * From now on whoever writes sets mtime and ctime itself, as the kernel's writeback cache does: times of our own would contradict what it has
+   * told applications already.
+   */
+  leaveContentTimesToCaller(): void {
+    this.#callerSetsTimes = true;
+  }
+
+  #contentTime(): Timespec | undefined {
+    return this.#callerSetsTimes ? undefined : this.#volume.now();
   }
 
   /** Frees what a crash left without a name. Once, before anything else is asked. Answers how many. */
@@ -173,7 +187,7 @@ export class Filesystem {
 
   /** All of `data`, which is copied before the first wait. */
   write(caller: Caller, ino: Ino, offset: number, data: Uint8Array, dropsSetId: boolean): MaybePromise<void> {
-    return writeFile(this.#volume, ino, offset, data, dropsSetId, caller.signal);
+    return writeFile(this.#volume, ino, offset, data, this.#contentTime(), dropsSetId, caller.signal);
   }
 
   /** What was written survives the death of this process from here on. */
@@ -187,7 +201,7 @@ export class Filesystem {
   }
 
   allocate(ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {
-    return allocate(this.#volume, ino, offset, length, mode);
+    return allocate(this.#volume, ino, offset, length, mode, this.#contentTime());
   }
 
   seek(ino: Ino, offset: number, whence: number): MaybePromise<number> {
@@ -195,7 +209,7 @@ export class Filesystem {
   }
 
   copyRange(caller: Caller, from: Ino, fromOffset: number, to: Ino, toOffset: number, length: number): Promise<number> {
-    return copyRange(this.#volume, from, fromOffset, to, toOffset, length, caller.signal);
+    return copyRange(this.#volume, from, fromOffset, to, toOffset, length, this.#contentTime(), caller.signal);
   }
 
   /** Answers a handle for {@link readdir}. */

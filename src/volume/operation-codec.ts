@@ -14,8 +14,8 @@
  * | setattr | 6 | ino, u16 bits of what follows (in this order): mode 1, uid 2, gid 4, size 8, flags 16, atime 32, mtime 64, ctime 128, stamp 256, base stamp 512, time 1024 |
  * | write | 7 | ino, piece count + (offset, bytes of the extent) each, size, mtime?, stamp, base stamp, up to |
  * | inline | 8 | ino, bytes, size, mtime?, stamp, base stamp, up to |
- * | fallocate | 9 | ino, offset, length, mode, stamp, base stamp?, time |
- * | clone | 10 | from, from offset, to, to offset, length, stamp, base stamp?, from stamp?, time |
+ * | fallocate | 9 | ino, offset, length, mode, stamp, base stamp?, time? |
+ * | clone | 10 | from, from offset, to, to offset, length, stamp, base stamp?, from stamp?, time? |
  * | setxattr | 11 | ino, name, bytes, flags, mode (0: none, else mode + 1), time |
  * | removexattr | 12 | ino, name, time |
  * | reclaim | 13 | ino |
@@ -130,14 +130,14 @@ export function encodeOperation(operation: Operation): Uint8Array {
       writer.varint(operation.ino).varint(operation.offset).varint(operation.length).varint(operation.mode);
       writeStamp(writer, operation.stamp);
       writeOptional(writer, operation.baseStamp, writeStamp);
-      writeTime(writer, operation.time);
+      writeOptional(writer, operation.time, writeTime);
       break;
     case 'clone':
       writer.varint(operation.from).varint(operation.fromOffset).varint(operation.to).varint(operation.toOffset).varint(operation.length);
       writeStamp(writer, operation.stamp);
       writeOptional(writer, operation.baseStamp, writeStamp);
       writeOptional(writer, operation.fromStamp, writeStamp);
-      writeTime(writer, operation.time);
+      writeOptional(writer, operation.time, writeTime);
       break;
     case 'setxattr':
       writer.varint(operation.ino);
@@ -312,7 +312,7 @@ function readOperation(reader: ByteReader, type: Operation['type']): Operation {
         mode: reader.varint(),
         stamp: readStamp(reader),
         baseStamp: readOptional(reader, readStamp),
-        time: readTime(reader),
+        time: readOptional(reader, readTime),
       };
     case 'clone':
       return {
@@ -325,7 +325,7 @@ function readOperation(reader: ByteReader, type: Operation['type']): Operation {
         stamp: readStamp(reader),
         baseStamp: readOptional(reader, readStamp),
         fromStamp: readOptional(reader, readStamp),
-        time: readTime(reader),
+        time: readOptional(reader, readTime),
       };
     case 'setxattr':
       return {

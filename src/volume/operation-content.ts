@@ -3,6 +3,7 @@
  * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Extent").
  */
 import type { Plaintext } from '../base/brand.js';
+import type { Timespec } from '../base/clock.js';
 import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
 import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, extentKey } from '../meta/key.js';
@@ -121,8 +122,8 @@ function allocate(run: Execution, operation: FallocateOperation, before: Inode):
     size,
     allocated: before.allocated + reserved,
     stamp,
-    ctime: time,
-    ...(size !== before.size && { mtime: time }),
+    ...(time && { ctime: time }),
+    ...(time && size !== before.size && { mtime: time }),
   }));
 }
 
@@ -162,7 +163,7 @@ function zero(run: Execution, operation: FallocateOperation, before: Inode): voi
       allocated += length;
     }
   }
-  run.changeInode(ino, () => ({ size: grownSize(operation, before.size), inline, allocated, stamp, mtime: time, ctime: time }));
+  run.changeInode(ino, () => ({ size: grownSize(operation, before.size), inline, allocated, stamp, ...timesOf(time) }));
 }
 
 function checkBlocks({ offset, length }: FallocateOperation): void {
@@ -189,7 +190,7 @@ function collapse(run: Execution, operation: FallocateOperation, before: Inode):
       putExtent(view, ino, moved.offset - length, moved.extent);
     }
   }
-  run.changeInode(ino, () => ({ size: before.size - length, inline, allocated, stamp, mtime: time, ctime: time }));
+  run.changeInode(ino, () => ({ size: before.size - length, inline, allocated, stamp, ...timesOf(time) }));
 }
 
 /** Opens a hole at `offset`: what stood there moves up. It must begin inside the file. */
@@ -216,7 +217,7 @@ function insert(run: Execution, operation: FallocateOperation, before: Inode): v
     lost += extent.length - Math.max(0, kept);
     if (kept > 0) putExtent(view, ino, at + length, sliceExtent(extent, 0, kept));
   }
-  run.changeInode(ino, () => ({ size: before.size + length, allocated: before.allocated - lost, stamp, mtime: time, ctime: time }));
+  run.changeInode(ino, () => ({ size: before.size + length, allocated: before.allocated - lost, stamp, ...timesOf(time) }));
 }
 
 function joinBytes(first: Uint8Array, second: Uint8Array): Plaintext {
@@ -242,7 +243,7 @@ export function executeClone(run: Execution, operation: CloneOperation): void {
   if (from === to && fromOffset < toOffset + length && toOffset < fromOffset + length) throw new OperationError('EINVAL', 'the ranges overlap');
   const toEnd = toOffset + length;
   const size = Math.max(before.size, toEnd);
-  const times = { mtime: time, ctime: time };
+  const times = timesOf(time);
   if (source.inline.byteLength > 0) {
     const whole = fromOffset === 0 && length >= source.inline.byteLength && toOffset === 0 && toEnd >= before.size && from !== to;
     if (!whole) throw new OperationError('EOPNOTSUPP', 'part of a small file');
@@ -267,4 +268,8 @@ export function executeClone(run: Execution, operation: CloneOperation): void {
     allocated += extent.length;
   }
   run.changeInode(to, () => ({ size, inline: noBytes, allocated, stamp, ...times }));
+}
+
+function timesOf(time: Timespec | undefined): Partial<Inode> {
+  return time ? { mtime: time, ctime: time } : {};
 }

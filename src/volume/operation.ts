@@ -127,7 +127,8 @@ export interface FallocateOperation {
   readonly stamp: ContentStamp;
   /** The file's stamp when it was asked. `recordBase` sets it. */
   readonly baseStamp?: ContentStamp | undefined;
-  readonly time: Timespec;
+  /** Undefined: whoever asked sets the times itself (the kernel's writeback cache). */
+  readonly time: Timespec | undefined;
 }
 
 /** copy_file_range by sharing chunks. Both files' dirty data was sealed before. */
@@ -142,7 +143,8 @@ export interface CloneOperation {
   /** The stamps of `to` and `from` when it was asked. `recordBase` sets them. */
   readonly baseStamp?: ContentStamp | undefined;
   readonly fromStamp?: ContentStamp | undefined;
-  readonly time: Timespec;
+  /** As in {@link FallocateOperation}. */
+  readonly time: Timespec | undefined;
 }
 
 /** `flags`: XATTR_CREATE 1, XATTR_REPLACE 2. `mode`: new permission bits that go with an access ACL. */

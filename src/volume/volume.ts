@@ -70,8 +70,11 @@ export interface Volume {
 
   /** Up to `size` bytes at `offset`, short only at the end of the file. The pieces are borrowed: use them at once, do not change them. */
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
-  /** Takes a copy of `data`. Waits when too much is dirty (back-pressure). Grows the size; sets mtime to `time`. */
-  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec, signal?: AbortSignal): MaybePromise<void>;
+  /**
+   * Takes a copy of `data`. Waits when too much is dirty (back-pressure). Grows the size; sets mtime and ctime to `time` (undefined: the writer
+   * sets them itself, as the kernel's writeback cache does).
+   */
+  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined, signal?: AbortSignal): MaybePromise<void>;
   /** Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file counts as a hole. */
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
   /** Makes all dirty data of the file part of the journalled state, so that operations on extents (clone, punch) see it. */
