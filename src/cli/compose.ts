@@ -10,6 +10,7 @@ import { homedir, hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../base/clock.js';
+import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { DaemonParts } from '../daemon/daemon.js';
@@ -20,9 +21,10 @@ import { kernelClock } from '../fuse/kernel-clock.js';
 import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
-
+import { LimitedStore } from '../store/limited-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
+import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
 
@@ -36,15 +38,32 @@ export function localFolderOf(location: string): string | undefined {
   return path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
 }
 
-/** The store at `location`, for a volume that is there. Throws StoreError, StoreLocationError. */
-export function openVolumeStore(location: string): Promise<ObjectStore> {
-  return openStore(location, { disk: systemDisk, random: systemRandom });
+/** Requests at once, over a network: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
+const remoteLimits = { readsMax: 24, writesMax: 8 };
+/** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
+const remoteDeadlineMs = 30_000;
+
+/**
+ * The store at `location`, for a volume that is there; of a remote one it cannot be known yet whether it answers, so that a drive mounts
+ * without a network. Throws StoreError, StoreLocationError.
+ */
+export function openVolumeStore(location: string, log?: Log): Promise<ObjectStore> {
+  return openPatientStore(location, false, log);
+}
+
+/** A store with limits and retries around it where there is a network in between. */
+async function openPatientStore(location: string, create: boolean, log: Log = silentLog): Promise<ObjectStore> {
+  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create });
+  if (store.local) return store;
+  // Retries outside: who waits for the next attempt holds no place.
+  const limited = new LimitedStore(store, remoteLimits);
+  return new RetryingStore(limited, { clock: systemClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
 }
 
 /** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */
 export async function createVolumeStore(location: string): Promise<ObjectStore> {
   await requireVacant(location);
-  return openStore(location, { disk: systemDisk, random: systemRandom, create: true });
+  return openPatientStore(location, true);
 }
 
 /** Whether a new volume can be made at `location`, found out without changing anything. Throws Failure and StoreError. */
@@ -168,7 +187,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   try {
-    const store = await openVolumeStore(request.store);
+    const store = await openVolumeStore(request.store, log);
     const opened = await OpenVolume.open({
       store,
       disk: systemDisk,

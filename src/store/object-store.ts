@@ -15,7 +15,15 @@ export type ObjectKey = string;
  * - `NOT_A_STORE`: the place does not exist or is something else; - `PROTOCOL`: an answer outside the protocol
  */
 export type StoreErrorCode = 'UNAVAILABLE' | 'DENIED' | 'FULL' | 'READ_ONLY' | 'NOT_A_STORE' | 'PROTOCOL';
-export class StoreError extends CodedError<StoreErrorCode> {}
+export class StoreError extends CodedError<StoreErrorCode> {
+  /** With `UNAVAILABLE`: the store wants to be left alone this long. Infinity: trying again at once is of no use (a certificate, a wrong name). */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: StoreErrorCode, message: string, options: { readonly cause?: unknown; readonly retryAfterMs?: number } = {}) {
+    super(code, message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
 
 export interface ByteRange {
   readonly offset: number;

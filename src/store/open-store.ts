@@ -6,10 +6,10 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
-import { CodedError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { DirectoryStore } from './directory-store.js';
+import { StoreLocationError } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
 
 export interface OpenStoreOptions {
@@ -18,14 +18,13 @@ export interface OpenStoreOptions {
   readonly clock?: Clock;
   /** Make the place where the store can (a directory), instead of refusing when there is none. */
   readonly create?: boolean;
+  /** Environment variables, for the kinds that find credentials or proxies there. Default: none. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
-
-/** The text names no store that we know: for the person who wrote it. */
-export class StoreLocationError extends CodedError<'UNKNOWN_SCHEME' | 'MALFORMED'> {}
 
 type Opener = (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
 
-/** By scheme: how it is written, and how it is opened. */
+/** By scheme: how it is written, and how it is opened. What only one kind needs is loaded with it, so that small commands start fast. */
 const kinds: Readonly<Record<string, { readonly example: string; readonly open: Opener }>> = {
   dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
   file: {
@@ -36,6 +35,13 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
       } catch (error) {
         throw new StoreLocationError('MALFORMED', 'a file: store is written as file:///path', { cause: error });
       }
+    },
+  },
+  s3: {
+    example: 's3://bucket/prefix?endpoint=https://host',
+    async open(location, { disk, clock, env = {}, create }) {
+      const { openS3Store } = await import('./s3-store.js');
+      return openS3Store(location, { disk, clock, env, home: homedir(), check: create === true });
     },
   },
 };

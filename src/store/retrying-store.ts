@@ -3,13 +3,12 @@
  * was lost is never repeated blindly: the key is read back and the bytes compared, so that our own object, stored by an attempt
  * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
  */
-import { equalBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
-import { bodyPieces, bodySize } from './file-body.js';
+import { compareObject } from './compare-object.js';
 import { StoreError } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
@@ -26,8 +25,6 @@ export interface RetryingStoreOptions {
   /** No wait is longer. Default: 10 seconds. */
   readonly waitMaxMs?: number;
 }
-
-const comparePieceSize = 4 * 1024 * 1024;
 
 const isUnavailable = (error: unknown): error is StoreError => error instanceof StoreError && error.code === 'UNAVAILABLE';
 
@@ -58,7 +55,9 @@ class Attempts {
     const { clock, random, log, baseMs, waitMaxMs, deadlineMs } = this.#options;
     const bytes = random.bytes(4);
     const fraction = (bytes[0] + bytes[1] * 256 + bytes[2] * 65536 + bytes[3] * 16777216) / 0x100000000;
-    const waitMs = fraction * Math.min(waitMaxMs, baseMs * 2 ** Math.min(this.#failures, 30));
+    const backoffMs = fraction * Math.min(waitMaxMs, baseMs * 2 ** Math.min(this.#failures, 30));
+    // On top of what the store asks for: all who were told the same must not come back at once.
+    const waitMs = (error.retryAfterMs ?? 0) + backoffMs;
     this.#failures++;
     if (clock.monotonicMs() + waitMs - this.#startMs > deadlineMs) throw error;
     log.debug('store request failed, retrying', {
@@ -117,13 +116,13 @@ export class RetryingStore implements ObjectStore {
     for (;;) {
       try {
         if (uncertain) {
-          const found = await this.#compare(key, body, options.signal);
+          const found = await compareObject(this.#inner, this.#disk, key, body, options.signal);
           if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
         }
         const outcome = await this.#inner.put(key, body, options);
         if (outcome === 'created' || !uncertain) return outcome;
         // Our lost attempt arrived after the read-back, or somebody else won meanwhile.
-        const found = await this.#compare(key, body, options.signal);
+        const found = await compareObject(this.#inner, this.#disk, key, body, options.signal);
         if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
         throw new StoreError('UNAVAILABLE', `the store says both that ${key} exists and that it does not`);
       } catch (error) {
@@ -131,20 +130,6 @@ export class RetryingStore implements ObjectStore {
         await attempts.afterFailure(error);
       }
     }
-  }
-
-  /** How the object under `key` compares with `body`, in pieces that fit in memory. */
-  async #compare(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<'absent' | 'same' | 'different'> {
-    let offset = 0;
-    for await (const piece of bodyPieces(this.#disk, body, comparePieceSize)) {
-      const stored = await this.#inner.get(key, { range: { offset, length: piece.byteLength }, signal });
-      if (!stored) return 'absent';
-      if (!equalBytes(stored, piece)) return 'different';
-      offset += piece.byteLength;
-    }
-    const rest = await this.#inner.get(key, { range: { offset: bodySize(body), length: 1 }, signal });
-    if (!rest) return 'absent';
-    return rest.byteLength === 0 ? 'same' : 'different';
   }
 
   async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {

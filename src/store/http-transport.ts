@@ -1,0 +1,280 @@
+/**
+ * HTTP as the remote stores use it: one origin, bounded in time, memory and connections, and never following a redirect, so that
+ * credentials go to nobody but the server that they are for. It repeats nothing (retrying-store.ts does) and gives statuses no meaning
+ * (each store does); what it throws is a {@link StoreError} (doc/stores.md, "Over the network").
+ */
+import { readFile } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { Agent, EnvHttpProxyAgent, errors } from 'undici';
+import type { Dispatcher } from 'undici';
+import type { Clock } from '../base/clock.js';
+import { systemClock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import { StoreError } from './object-store.js';
+import type { ByteRange } from './object-store.js';
+
+export interface HttpTransportOptions {
+  /** Environment variables: only those that name proxies are looked at. Default: no proxies. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Certificates (PEM) of authorities to trust instead of the system's. */
+  readonly authorities?: string;
+  readonly clock?: Clock;
+  /** Until a connection stands. Default: 10 seconds. */
+  readonly connectMs?: number;
+  /** From the end of the request to the answer's headers, and between two pieces of a body in either direction. Default: 30 seconds. */
+  readonly idleMs?: number;
+  /** Connections at once. Default: 64. */
+  readonly connectionsMax?: number;
+}
+
+export interface HttpRequest {
+  readonly method: string;
+  /** Path and query, encoded. */
+  readonly target: string;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
+  /** Of the body in bytes; must be given with an iterable one. */
+  readonly bodySize?: number;
+  /** A longer body of a successful answer is refused as `PROTOCOL`. Bodies of other answers are cut at 64 KiB. */
+  readonly answerMax: number;
+  readonly signal?: AbortSignal | undefined;
+  /** What is being done, for the message of an error: `reading keys/x`. */
+  readonly doing: string;
+}
+
+export interface HttpAnswer {
+  readonly status: number;
+  /** Lower-case names; of repeated headers the values joined by commas. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Owned by the caller. */
+  readonly body: Uint8Array;
+}
+
+const errorBodyMax = 64 * 1024;
+/** Nobody sends slower than this for good: an attempt may last a minute, and longer by what its bytes take at this rate. */
+const bytesPerMsMin = 8;
+const attemptMs = 60_000;
+
+export class HttpTransport {
+  readonly #origin: string;
+  readonly #host: string;
+  readonly #dispatcher: Dispatcher;
+  readonly #clock: Clock;
+
+  /** `origin`: `https://host:port`. */
+  constructor(origin: URL, options: HttpTransportOptions = {}) {
+    this.#origin = origin.origin;
+    this.#host = origin.host;
+    this.#clock = options.clock ?? systemClock;
+    const { env = {}, authorities, connectMs = 10_000, idleMs = 30_000, connectionsMax = 64 } = options;
+    const tls = authorities === undefined ? {} : { ca: authorities };
+    const settings = {
+      connections: connectionsMax,
+      pipelining: 1,
+      headersTimeout: idleMs,
+      bodyTimeout: idleMs,
+      // Longer than the pauses between two polls, shorter than what common servers keep.
+      keepAliveTimeout: 15_000,
+      connect: { timeout: connectMs, ...tls },
+    };
+    const httpProxy = env['http_proxy'] ?? env['HTTP_PROXY'];
+    const httpsProxy = env['https_proxy'] ?? env['HTTPS_PROXY'];
+    const noProxy = env['no_proxy'] ?? env['NO_PROXY'] ?? '';
+    this.#dispatcher =
+      httpProxy || httpsProxy
+        ? new EnvHttpProxyAgent({ ...settings, requestTls: tls, httpProxy: httpProxy ?? '', httpsProxy: httpsProxy ?? '', noProxy })
+        : new Agent(settings);
+  }
+
+  /** `host:port` as it stands in the host header. */
+  get host(): string {
+    return this.#host;
+  }
+
+  /** Sends one request and reads its answer whole. Throws {@link StoreError}, or the reason of `signal`. */
+  async request(request: HttpRequest): Promise<HttpAnswer> {
+    request.signal?.throwIfAborted();
+    const stop = new AbortController();
+    const onAbort = (): void => stop.abort(request.signal?.reason);
+    request.signal?.addEventListener('abort', onAbort, { once: true });
+    const size = request.body instanceof Uint8Array ? request.body.byteLength : (request.bodySize ?? 0);
+    const limitMs = attemptMs + (size + (request.method === 'HEAD' ? 0 : request.answerMax)) / bytesPerMsMin;
+    const done = new AbortController();
+    void this.#clock.sleep(limitMs, done.signal).then(
+      () => stop.abort(new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} is too slow`)),
+      () => {},
+    );
+    try {
+      return await this.#exchange(request, size, stop.signal);
+    } catch (error) {
+      if (request.signal?.aborted) throw request.signal.reason as Error;
+      throw this.#explain(error, request.doing);
+    } finally {
+      request.signal?.removeEventListener('abort', onAbort);
+      done.abort(new Error('done'));
+    }
+  }
+
+  async #exchange(request: HttpRequest, size: number, signal: AbortSignal): Promise<HttpAnswer> {
+    const headers: Record<string, string> = { 'user-agent': 'sealdrive', ...request.headers };
+    if (request.body) headers['content-length'] = String(size);
+    const answer: Dispatcher.ResponseData = await this.#dispatcher.request({
+      origin: this.#origin,
+      path: request.target,
+      method: request.method,
+      headers,
+      body: sendable(request.body, size),
+      signal,
+    });
+    const { statusCode, body } = answer;
+    // Giving a body up makes it fail, and nobody else listens.
+    body.on('error', () => {});
+    const isSuccess = statusCode >= 200 && statusCode < 300;
+    const plain: Record<string, string> = {};
+    for (const [name, value] of Object.entries(answer.headers)) {
+      if (value !== undefined) plain[name] = Array.isArray(value) ? value.join(', ') : value;
+    }
+    const declared = /^\d{1,15}$/.test(plain['content-length'] ?? '') ? Number(plain['content-length']) : undefined;
+    const bytesMax = isSuccess ? request.answerMax : errorBodyMax;
+    if (request.method === 'HEAD') {
+      await body.dump();
+      return { status: statusCode, headers: plain, body: new Uint8Array(0) };
+    }
+    const parts: Uint8Array[] = [];
+    let received = 0;
+    const tooLong = (): StoreError =>
+      new StoreError('PROTOCOL', `${request.doing}: ${this.#host} sends ${declared ?? 'too many'} bytes, at most ${bytesMax} are expected`);
+    if (isSuccess && declared !== undefined && declared > bytesMax) {
+      body.destroy();
+      throw tooLong();
+    }
+    // Known lengths are read into one buffer of that size.
+    const whole = isSuccess && declared !== undefined ? Buffer.allocUnsafeSlow(declared) : undefined;
+    for await (const piece of body as AsyncIterable<Buffer>) {
+      if (received + piece.byteLength > bytesMax) {
+        body.destroy();
+        if (isSuccess) throw tooLong();
+        parts.push(piece.subarray(0, bytesMax - received));
+        break;
+      }
+      if (whole && received + piece.byteLength <= whole.byteLength) whole.set(piece, received);
+      else parts.push(piece);
+      received += piece.byteLength;
+    }
+    if (whole && received !== whole.byteLength) {
+      throw new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} announced ${declared} bytes and sent ${received}`);
+    }
+    return { status: statusCode, headers: plain, body: whole ?? Buffer.concat(parts) };
+  }
+
+  #explain(error: unknown, doing: string): StoreError {
+    if (error instanceof StoreError) return error;
+    const code = codeOf(error);
+    // A broken invariant of ours is not the network's fault.
+    if (code === undefined) throw error;
+    const [reason, isFinal] = networkReason(code, this.#host) ?? [`${this.#host} cannot be used: ${describeError(error)}`, false];
+    return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error, ...(isFinal ? { retryAfterMs: Infinity } : {}) });
+  }
+
+  async close(): Promise<void> {
+    // Requests that are under way have no one left who waits for them.
+    await this.#dispatcher.destroy();
+  }
+}
+
+/** A body as undici takes it. An iterable one of no bytes is none at all: it would be sent in chunks. */
+function sendable(body: HttpRequest['body'], size: number): Uint8Array | Readable | null {
+  if (!body || body instanceof Uint8Array) return body ?? null;
+  return size === 0 ? new Uint8Array(0) : Readable.from(body, { objectMode: false });
+}
+
+function codeOf(error: unknown): string | undefined {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    if ('code' in at && typeof at.code === 'string') return at.code;
+    if (at instanceof AggregateError) {
+      const inner = codeOf(at.errors[0]);
+      if (inner !== undefined) return inner;
+    }
+  }
+  return error instanceof errors.UndiciError ? error.name : undefined;
+}
+
+/** In words, and whether trying again at once is of no use. */
+function networkReason(code: string, host: string): readonly [reason: string, isFinal: boolean] | undefined {
+  switch (code) {
+    case 'ENOTFOUND':
+      return [`there is no host ${host}; is its name right, and is this machine online?`, true];
+    case 'EAI_AGAIN':
+      return [`the name of ${host} cannot be resolved now; is this machine online?`, false];
+    case 'ECONNREFUSED':
+      return [`${host} refuses connections`, false];
+    case 'ENETUNREACH':
+    case 'EHOSTUNREACH':
+    case 'ENETDOWN':
+      return [`there is no way to ${host} now; is this machine online?`, false];
+    case 'UND_ERR_CONNECT_TIMEOUT':
+    case 'ETIMEDOUT':
+      return [`${host} does not answer`, false];
+    case 'UND_ERR_HEADERS_TIMEOUT':
+    case 'UND_ERR_BODY_TIMEOUT':
+      return [`${host} stopped answering`, false];
+    case 'UND_ERR_SOCKET':
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return [`${host} cut the connection`, false];
+    case 'UND_ERR_HEADERS_OVERFLOW':
+      return [`${host} sends too many headers`, true];
+    case 'CERT_HAS_EXPIRED':
+      return [`the certificate of ${host} has expired (or this machine's clock is wrong)`, true];
+    case 'CERT_NOT_YET_VALID':
+      return [`the certificate of ${host} is not valid yet (or this machine's clock is wrong)`, true];
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+      return [`the certificate of ${host} is for another name`, true];
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+      return [`the certificate of ${host} was made by nobody whom this machine trusts; name your own authority with ca=FILE`, true];
+    default:
+      if (code.startsWith('HPE_')) return [`${host} does not speak HTTP`, true];
+      if (code.startsWith('CERT_')) return [`the certificate of ${host} is not accepted (${code})`, true];
+      if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return [`no secure connection to ${host} comes about (${code})`, true];
+      return undefined;
+  }
+}
+
+/** Of a `Retry-After` header (RFC 9110, 10.2.3), at most five minutes; `undefined` when there is none that makes sense. */
+export function retryAfterMs(answer: HttpAnswer, clock: Clock): number | undefined {
+  const text = answer.headers['retry-after'];
+  if (text === undefined) return undefined;
+  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - clock.now().sec * 1000;
+  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), 300_000) : undefined;
+}
+
+/** The bytes of `range` from the answer to a request for it, with everything that the answer says about itself checked. */
+export function rangeOfAnswer(answer: HttpAnswer, range: ByteRange, doing: string): Uint8Array {
+  const { status, headers, body } = answer;
+  if (status === 416) return new Uint8Array(0);
+  if (status === 200) {
+    // A server may send the whole object when all of it was asked for; more than that did not come this far.
+    return body.subarray(Math.min(range.offset, body.byteLength), range.offset + range.length);
+  }
+  const parts = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(headers['content-range'] ?? '');
+  const [first, last] = [Number(parts?.[1]), Number(parts?.[2])];
+  const isWhole = body.byteLength === range.length || parts?.[3] === '*' || last + 1 === Number(parts?.[3]);
+  if (status !== 206 || first !== range.offset || last - first + 1 !== body.byteLength || body.byteLength > range.length || !isWhole) {
+    throw new StoreError('PROTOCOL', `${doing}: the server answered with another range than was asked for`);
+  }
+  return body;
+}
+
+/** The text of a file of certificates. Throws {@link StoreError}. */
+export async function readAuthorities(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new StoreError('NOT_A_STORE', `the certificates in ${path} cannot be read: ${describeError(error)}`, { cause: error });
+  });
+  if (!text.includes('-----BEGIN CERTIFICATE-----')) throw new StoreError('NOT_A_STORE', `${path} holds no certificate in PEM form`);
+  return text;
+}

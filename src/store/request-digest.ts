@@ -1,0 +1,39 @@
+/**
+ * The hashes that transport protocols ask for (request signatures, digest authentication, checksums of bodies). They protect requests, not
+ * data: what Sealdrive seals is the crypto layer's alone, and this is the only file outside it that imports node:crypto.
+ */
+import { createHash, createHmac } from 'node:crypto';
+
+export interface RunningDigest {
+  update(bytes: Uint8Array): void;
+  /** Lower-case hex; nothing may be added afterwards. */
+  finish(): string;
+}
+
+export function startSha256(): RunningDigest {
+  const hash = createHash('sha256');
+  return { update: (bytes) => void hash.update(bytes), finish: () => hash.digest('hex') };
+}
+
+/** Lower-case hex. */
+export const sha256Hex = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex');
+
+export const hmacSha256 = (key: string | Uint8Array, data: string): Uint8Array => createHmac('sha256', key).update(data, 'utf8').digest();
+
+/** Base64; `undefined` where this build of Node.js refuses MD5 (FIPS). */
+export function md5Base64(data: Uint8Array): string | undefined {
+  try {
+    return createHash('md5').update(data).digest('base64');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Lower-case hex of an algorithm of HTTP digest authentication (RFC 7616); `undefined` where this build of Node.js refuses it. */
+export function authenticationHash(algorithm: 'md5' | 'sha256' | 'sha512-256', text: string): string | undefined {
+  try {
+    return createHash(algorithm).update(text, 'utf8').digest('hex');
+  } catch {
+    return undefined;
+  }
+}

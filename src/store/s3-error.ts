@@ -1,0 +1,82 @@
+/** What S3's errors mean for us: the one table from its codes and statuses to {@link StoreError} (Amazon S3 API Reference, "Error responses"). */
+import type { Clock } from '../base/clock.js';
+import { retryAfterMs } from './http-transport.js';
+import type { HttpAnswer } from './http-transport.js';
+import { StoreError } from './object-store.js';
+import type { StoreErrorCode } from './object-store.js';
+import { childText, isNode, tryParseXml } from './xml-answer.js';
+
+/** The code and message of an error answer, cut to what fits in a line; a server may write anything there. */
+export interface S3Complaint {
+  readonly code: string;
+  readonly message: string;
+  readonly region: string | undefined;
+}
+
+const plain = (text: string | undefined, lengthMax: number): string => (text ?? '').replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, lengthMax);
+
+export function complaintOf(answer: HttpAnswer): S3Complaint {
+  const root = tryParseXml(answer.body)?.['Error'];
+  const error = isNode(root) ? root : {};
+  const code = childText(error, 'Code') ?? '';
+  return {
+    code: /^[A-Za-z0-9.]{1,64}$/.test(code) ? code : '',
+    message: plain(childText(error, 'Message'), 200),
+    region: plain(childText(error, 'Region') ?? answer.headers['x-amz-bucket-region'], 40) || undefined,
+  };
+}
+
+/** Those that may pass by themselves whatever their status is. */
+const passing = new Set([
+  'SlowDown',
+  'RequestTimeout',
+  'InternalError',
+  'ServiceUnavailable',
+  'OperationAborted',
+  'ConditionalRequestConflict',
+  'RequestLimitExceeded',
+  'Throttling',
+  'TooManyRequests',
+]);
+
+const known: Readonly<Record<string, readonly [code: StoreErrorCode, reason: string]>> = {
+  InvalidAccessKeyId: ['DENIED', 'the store does not know this access key'],
+  SignatureDoesNotMatch: ['DENIED', 'the secret key is not the one of this access key'],
+  ExpiredToken: ['DENIED', 'the session token has expired: get new credentials'],
+  TokenRefreshRequired: ['DENIED', 'the session token has expired: get new credentials'],
+  InvalidToken: ['DENIED', 'the session token is not valid'],
+  RequestTimeTooSkewed: ['DENIED', "this machine's clock differs too much from the store's: set it"],
+  RequestExpired: ['DENIED', "this machine's clock differs too much from the store's: set it"],
+  AccessDenied: ['DENIED', 'these credentials do not permit it'],
+  AllAccessDisabled: ['DENIED', 'the store is locked for everybody'],
+  AccountProblem: ['DENIED', 'there is a problem with the account'],
+  InvalidPayer: ['DENIED', 'there is a problem with the account'],
+  QuotaExceeded: ['FULL', 'the quota is used up'],
+  InsufficientStorage: ['FULL', 'there is no room left'],
+  XMinioStorageFull: ['FULL', 'there is no room left'],
+  EntityTooLarge: ['PROTOCOL', 'the store takes no objects of this size'],
+  NoSuchBucket: ['NOT_A_STORE', 'there is no such bucket: make it first, or check its name'],
+  InvalidBucketName: ['NOT_A_STORE', 'this is no name for a bucket'],
+  InvalidObjectState: ['PROTOCOL', 'the object was moved to an archive'],
+};
+
+export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreError {
+  const { status } = answer;
+  const complaint = complaintOf(answer);
+  const details = complaint.code === '' ? `status ${status}` : `${complaint.code}, status ${status}`;
+  if (passing.has(complaint.code) || status === 429 || (status >= 500 && status !== 501 && status !== 507 && known[complaint.code] === undefined)) {
+    return new StoreError('UNAVAILABLE', `${doing}: the store cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
+  }
+  if ((status >= 300 && status < 400) || complaint.code === 'AuthorizationHeaderMalformed') {
+    const advice =
+      complaint.region === undefined ? 'check the endpoint and the region' : `the bucket lies in another region: write region=${complaint.region}`;
+    return new StoreError('NOT_A_STORE', `${doing}: the store sends us elsewhere (${details}); ${advice}`);
+  }
+  const entry = Object.hasOwn(known, complaint.code) ? known[complaint.code] : undefined;
+  if (entry) return new StoreError(entry[0], `${doing}: ${entry[1]} (${details})`);
+  if (status === 401 || status === 403) return new StoreError('DENIED', `${doing}: the store refuses (${details})`);
+  if (status === 407) return new StoreError('DENIED', `${doing}: the proxy wants credentials`);
+  if (status === 507) return new StoreError('FULL', `${doing}: there is no room left (${details})`);
+  const message = complaint.message === '' ? '' : `: ${complaint.message}`;
+  return new StoreError('PROTOCOL', `${doing}: the store answers ${details}${message}`);
+}

@@ -1,0 +1,224 @@
+/** S3 servers that are overloaded, confused or hostile: answers that the real gateway does not give. */
+import type { ServerResponse } from 'node:http';
+import t from 'tap';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { probeStore } from '../../src/store/probe.js';
+import { RetryingStore } from '../../src/store/retrying-store.js';
+import { S3Store } from '../../src/store/s3-store.js';
+import { collect, sealedText } from '../suite/object-store-suite.js';
+import { ManualClock } from '../suite/manual-clock.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import { ScriptedServer } from '../support/scripted-server.js';
+import type { Script } from '../support/scripted-server.js';
+
+type Test = typeof t;
+
+const seed = testSeed();
+t.comment(`TEST_SEED=${seed}`);
+const random = new SeededRandom(seed);
+const credentials = { accessKeyId: 'KEY', secretAccessKey: 'SECRET' };
+
+async function serve(t: Pick<Test, 'teardown'>, script: Script): Promise<{ readonly server: ScriptedServer; readonly store: S3Store }> {
+  const server = await ScriptedServer.start(script);
+  const store = new S3Store({
+    bucket: 'bucket',
+    prefix: '',
+    endpoint: new URL(server.origin),
+    region: 'us-east-1',
+    style: 'path',
+    loadSettings: async () => ({ credentials }),
+    disk: systemDisk,
+    transport: { idleMs: 400 },
+  });
+  t.teardown(async () => {
+    await store.close();
+    await server.stop();
+  });
+  return { server, store };
+}
+
+const complain = (answer: ServerResponse, status: number, code: string, headers: Record<string, string> = {}): void => {
+  answer.writeHead(status, { 'content-type': 'application/xml', ...headers });
+  answer.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>words\nof the server</Message></Error>`);
+};
+
+/** A bucket in memory, with the protocol's own behaviour left to `options`. */
+function bucket(options: { readonly condition: 'kept' | 'ignored' | 'refused'; readonly ranges: boolean }): Script {
+  const objects = new Map<string, Buffer>();
+  return ({ method, target, headers, body }, answer) => {
+    const url = new URL(target, 'http://x');
+    const key = url.pathname.slice('/bucket/'.length);
+    if (method === 'PUT') {
+      if (headers['if-none-match'] !== undefined && options.condition === 'refused') complain(answer, 501, 'NotImplemented');
+      else if (headers['if-none-match'] !== undefined && options.condition === 'kept' && objects.has(key))
+        complain(answer, 412, 'PreconditionFailed');
+      else {
+        objects.set(key, body);
+        answer.writeHead(200).end();
+      }
+    } else if (method === 'POST') complain(answer, 501, 'NotImplemented');
+    else if (method === 'DELETE') {
+      objects.delete(key);
+      answer.writeHead(204).end();
+    } else if (key === '') {
+      const contents = [...objects.keys()].filter((name) => name.startsWith(url.searchParams.get('prefix') ?? '')).toSorted();
+      const later = contents.filter((name) => name > (url.searchParams.get('start-after') ?? ''));
+      answer
+        .writeHead(200)
+        .end(
+          `<ListBucketResult><IsTruncated>false</IsTruncated>${later.map((name) => `<Contents><Key>${name}</Key></Contents>`).join('')}</ListBucketResult>`,
+        );
+    } else {
+      const object = objects.get(key);
+      const range = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '');
+      if (!object) complain(answer, 404, 'NoSuchKey');
+      else if (range && options.ranges) {
+        const part = object.subarray(Number(range[1]), Number(range[2]) + 1);
+        if (part.length === 0) complain(answer, 416, 'InvalidRange');
+        else {
+          const end = Number(range[1]) + part.length - 1;
+          answer.writeHead(206, { 'content-range': `bytes ${range[1]}-${end}/${object.length}`, 'content-length': part.length }).end(part);
+        }
+      } else answer.writeHead(200, { 'content-length': object.length }).end(method === 'HEAD' ? undefined : object);
+    }
+  };
+}
+
+t.test('the probe tells what a server that ignores conditions, batches or ranges does', async (t) => {
+  const report = async (options: Parameters<typeof bucket>[0]): Promise<unknown> => probeStore((await serve(t, bucket(options))).store, random);
+  t.match(await report({ condition: 'kept', ranges: true }), { conditionalPut: 'exact', ranges: true, delete: true });
+  t.match(await report({ condition: 'ignored', ranges: true }), { conditionalPut: 'none', ranges: true });
+  t.match(await report({ condition: 'refused', ranges: true }), { conditionalPut: 'none', delete: true });
+  t.match(await report({ condition: 'kept', ranges: false }), { conditionalPut: 'exact', ranges: false });
+});
+
+t.test('a server without conditions is looked at before each put', async (t) => {
+  const { store } = await serve(t, bucket({ condition: 'refused', ranges: true }));
+  t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
+  t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
+  t.equal(await store.put('keys/a', sealedText('c')), 'exists');
+  t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
+});
+
+t.test('a storm of 429, 500 and 503 is waited out, for as long as the server asks', async (t) => {
+  const storm: readonly (readonly [number, string, Record<string, string>])[] = [
+    [503, 'SlowDown', { 'retry-after': '2' }],
+    [500, 'InternalError', {}],
+    [429, 'TooManyRequests', { 'retry-after': '1' }],
+    [503, 'ServiceUnavailable', {}],
+    [400, 'RequestTimeout', {}],
+  ];
+  let count = 0;
+  const { store } = await serve(t, (_, answer) => {
+    const next = storm[count++];
+    if (next) complain(answer, ...next);
+    else answer.writeHead(200, { 'content-length': 1 }).end('a');
+  });
+  const clock = new ManualClock();
+  const retrying = new RetryingStore(store, { clock, random, disk: systemDisk });
+  t.equal(Buffer.from((await retrying.get('keys/a')) ?? []).toString(), 'a');
+  t.equal(clock.sleeps.length, storm.length);
+  t.ok(clock.sleeps[0] >= 2000 && clock.sleeps[2] >= 1000, 'Retry-After is kept');
+});
+
+t.test('a redirect is not followed, and says where to look', async (t) => {
+  let strangers = 0;
+  const stranger = await ScriptedServer.start((_, answer) => {
+    strangers++;
+    answer.writeHead(200).end();
+  });
+  t.teardown(() => stranger.stop());
+  const { store } = await serve(t, (request, answer) =>
+    complain(answer, request.method === 'PUT' ? 307 : 301, 'PermanentRedirect', {
+      location: `${stranger.origin}/bucket/keys/a`,
+      'x-amz-bucket-region': 'eu-central-1',
+    }),
+  );
+  await t.rejects(store.get('keys/a'), { code: 'NOT_A_STORE', message: /region=eu-central-1/ });
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'NOT_A_STORE' });
+  t.equal(strangers, 0, 'nobody else hears of it');
+});
+
+t.test('an expired token and a used-up quota are told in words', async (t) => {
+  const answers: [number, string][] = [
+    [400, 'ExpiredToken'],
+    [403, 'QuotaExceeded'],
+    [507, 'InsufficientStorage'],
+    [400, 'WhoKnows'],
+  ];
+  const { store } = await serve(t, (_, answer) => complain(answer, ...(answers[0] ?? [500, ''])));
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'DENIED', message: /token has expired/ });
+  answers.shift();
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'FULL', message: /quota/ });
+  answers.shift();
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'FULL' });
+  answers.shift();
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'PROTOCOL', message: /^[^\n]*words of the server[^\n]*$/ });
+});
+
+t.test('wrong lengths, wrong ranges and endless bodies are refused', async (t) => {
+  let act: Script = () => {};
+  const { store } = await serve(t, (request, answer) => act(request, answer));
+  const range = { range: { offset: 10, length: 10 } };
+  const send =
+    (status: number, headers: Record<string, string>, body: string): Script =>
+    (_, answer) =>
+      void answer.writeHead(status, headers).end(body);
+  act = send(206, { 'content-range': 'bytes 0-9/100' }, '0123456789');
+  await t.rejects(store.get('keys/a', range), { code: 'PROTOCOL' }, 'another range');
+  act = send(206, { 'content-range': 'bytes 10-14/100' }, '01234');
+  await t.rejects(store.get('keys/a', range), { code: 'PROTOCOL' }, 'less than there is');
+  act = send(206, {}, '0123456789');
+  await t.rejects(store.get('keys/a', range), { code: 'PROTOCOL' }, 'no word about the range');
+  act = send(200, {}, 'x'.repeat(100));
+  await t.rejects(store.get('keys/a', range), { code: 'PROTOCOL' }, 'everything');
+  act = send(200, { 'content-length': '1000000000000' }, 'x');
+  await t.rejects(store.get('keys/a'), { code: 'PROTOCOL' }, 'a bomb that says so');
+  act = (_, answer) => {
+    answer.writeHead(200);
+    const pour = (): void => {
+      while (!answer.destroyed && answer.write(Buffer.alloc(65536)));
+      if (!answer.destroyed) answer.once('drain', pour);
+    };
+    pour();
+  };
+  await t.rejects(store.get('keys/a', { sizeMax: 1_000_000 }), { code: 'PROTOCOL' }, 'a bomb that does not');
+  await t.rejects(collect(store.list('')), { code: 'PROTOCOL' }, 'a list that is one');
+  act = (_, answer) => {
+    answer.writeHead(200, { 'content-length': '100' });
+    answer.write('x'.repeat(50));
+    setImmediate(() => answer.destroy());
+  };
+  await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE' }, 'cut in the middle');
+  act = (_, answer) => {
+    answer.writeHead(200, { 'content-length': '100' });
+    answer.write('x');
+  };
+  await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE' }, 'hung in the middle');
+});
+
+t.test('lists that are no lists, or do not end, are refused; names that are no keys are left out', async (t) => {
+  let xml = '';
+  const { store } = await serve(t, (_, answer) => void answer.writeHead(200).end(xml));
+  for (const wrong of [
+    '',
+    'x',
+    '<html/>',
+    '<ListBucketResult>',
+    '<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult>&a;</ListBucketResult>',
+    '\u0000',
+  ]) {
+    xml = wrong;
+    await t.rejects(collect(store.list('')), { code: 'PROTOCOL' }, JSON.stringify(wrong));
+  }
+  xml = '<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>';
+  await t.rejects(collect(store.list('')), { code: 'PROTOCOL' });
+  xml = '<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken></ListBucketResult>';
+  await t.rejects(collect(store.list('')), { code: 'PROTOCOL' });
+  const names = ['../up', 'UP', 'keys/a', 'keys//b', '__proto__', '%2e%2e', 'keys/', 'keys/ä', ''];
+  const contents = names.map((name) => `<Contents><Key>${encodeURIComponent(name)}</Key><Size>1e9</Size></Contents>`).join('');
+  xml = `<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>${contents}<Contents>text</Contents></ListBucketResult>`;
+  t.same(await collect(store.list('')), ['keys/a']);
+  xml = '<ListBucketResult/>';
+  t.same(await collect(store.list('')), []);
+});

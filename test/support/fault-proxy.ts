@@ -1,0 +1,141 @@
+/**
+ * Bad weather on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts what passes, as it is told and by a seed.
+ * It knows nothing of what it carries; with `tunnel` it is a CONNECT proxy that leads every name to the same server.
+ */
+import { createServer, connect } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import type { SeededRandom } from '../suite/seeded-random.js';
+
+export interface Weather {
+  /** Added to each piece in each direction. */
+  latencyMs: number;
+  /** Of all connections together, each direction; 0 for no limit. */
+  bytesPerSecond: number;
+  /** Per piece that passes in either direction: how likely it is to be cut in two and lost from there on, 0 to 1. */
+  cutChance: number;
+  /** Of the next answers so many never arrive: their first byte cuts the connection. */
+  answersLost: number;
+  /** What arrives is taken and never passed on. */
+  isHanging: boolean;
+  /** Connections are closed as soon as they stand. */
+  isRefusing: boolean;
+}
+
+export class FaultProxy {
+  readonly weather: Weather = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false };
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #random: SeededRandom;
+  #cuts = 0;
+  /** When the link is free again, by direction, in the milliseconds of performance.now(). */
+  readonly #freeMs = { up: 0, down: 0 };
+
+  private constructor(server: Server, random: SeededRandom) {
+    this.#server = server;
+    this.#random = random;
+  }
+
+  /** In front of a port of loopback. */
+  static start(port: number, random: SeededRandom, options: { readonly tunnel?: boolean } = {}): Promise<FaultProxy> {
+    const server = createServer();
+    const proxy = new FaultProxy(server, random);
+    server.on('connection', (client) => proxy.#accept(client, port, options.tunnel === true));
+    return new Promise((settle, reject) => {
+      server.on('error', reject);
+      server.listen(0, '127.0.0.1', () => settle(proxy));
+    });
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address ? address.port : 0;
+  }
+
+  /** Connections that it has cut so far. */
+  get cuts(): number {
+    return this.#cuts;
+  }
+
+  /** Cuts everything that stands. */
+  cutAll(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async stop(): Promise<void> {
+    const closed = new Promise((settle) => this.#server.close(settle));
+    this.cutAll();
+    await closed;
+  }
+
+  #accept(client: Socket, port: number, isTunnel: boolean): void {
+    if (this.weather.isRefusing) {
+      client.destroy();
+      return;
+    }
+    const server = connect(port, '127.0.0.1');
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(one);
+      one.setNoDelay(true);
+      one.on('error', () => other.destroy());
+      one.on('close', () => {
+        this.#sockets.delete(one);
+        other.destroy();
+      });
+    }
+    const carry = (): void => {
+      this.#carry(client, server, 'up');
+      this.#carry(server, client, 'down');
+    };
+    if (!isTunnel) carry();
+    else {
+      client.once('data', () => {
+        client.write('HTTP/1.1 200 OK\r\n\r\n');
+        carry();
+      });
+    }
+  }
+
+  #carry(from: Socket, to: Socket, direction: 'up' | 'down'): void {
+    const { weather } = this;
+    from.on('data', (piece) => {
+      if (weather.isHanging) return;
+      if (direction === 'down' && weather.answersLost > 0) {
+        weather.answersLost--;
+        this.#cut(from, to);
+        return;
+      }
+      if (weather.cutChance > 0 && this.#random.below(1_000_000) < weather.cutChance * 1_000_000) {
+        to.write(piece.subarray(0, this.#random.below(piece.byteLength)), () => this.#cut(from, to));
+        return;
+      }
+      const nowMs = performance.now();
+      if (weather.bytesPerSecond > 0) {
+        this.#freeMs[direction] = Math.max(nowMs, this.#freeMs[direction]) + (piece.byteLength * 1000) / weather.bytesPerSecond;
+      }
+      const waitMs = weather.latencyMs + Math.max(0, this.#freeMs[direction] - nowMs);
+      if (waitMs === 0) {
+        if (!to.write(piece)) {
+          from.pause();
+          to.once('drain', () => from.resume());
+        }
+        return;
+      }
+      // What is on its way does not hold back the next piece, but for the rate.
+      if (weather.bytesPerSecond > 0) from.pause();
+      setTimeout(() => {
+        if (!to.destroyed) to.write(piece);
+        from.resume();
+      }, waitMs);
+    });
+    from.on('end', () => to.end());
+  }
+
+  #cut(one: Socket, other: Socket): void {
+    this.#cuts++;
+    one.destroy();
+    other.destroy();
+  }
+}
