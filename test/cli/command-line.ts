@@ -46,8 +46,9 @@ export class Workplace {
 
   run(words: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     return new Promise((settle, reject) => {
-      const [program, ...parameters] = [...(options.wrapper ?? []), process.execPath, programPath, ...words];
-      const child = spawn(program, parameters, {
+      // tap puts hooks of its own into every Node.js process that it sees started: this one is to be as users have it.
+      const parameters = ['-u', 'NODE_OPTIONS', ...(options.wrapper ?? []), process.execPath, programPath, ...words];
+      const child = spawn('env', parameters, {
         cwd: options.cwd ?? this.folder,
         env: { PATH: process.env['PATH'], HOME: this.folder, XDG_STATE_HOME: this.path('state'), ...options.env },
         // A session of its own: no terminal to ask on.

@@ -35,7 +35,7 @@ t.test('a command line that makes no sense is one line and exit code 2', async (
     ['flush', '--timeout', 'soon'],
     ['key'],
     ['key', 'add', 'store', '--type', 'key-file'],
-    ['init', 's3://bucket'],
+    ['init', 'gopher://hole'],
   ];
   for (const words of lines) {
     const { code, stdout, stderr } = await place.run(words);
