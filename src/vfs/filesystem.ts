@@ -113,7 +113,7 @@ export class Filesystem {
   }
 
   setattr(ino: Ino, change: AttributeChange): MaybePromise<InodeAttributes> {
-    return andThen(setAttributes(this.#volume, ino, change), () => this.getattr(ino));
+    return andThen(setAttributes(this.#volume, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
   }
 
   readlink(ino: Ino): MaybePromise<ByteString> {

@@ -45,8 +45,8 @@ function newMode(inode: Inode, change: AttributeChange): number | undefined {
   return permissions === (inode.mode & 0o7777) && change.mode === undefined ? undefined : type | permissions;
 }
 
-/** Applies the change. ESTALE, EPERM, EISDIR, EINVAL, EFBIG. */
-export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange): MaybePromise<void> {
+/** Applies the change. `keepsTimes`: a truncation that comes without times changes none. ESTALE, EPERM, EISDIR, EINVAL, EFBIG. */
+export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
   const time = volume.now();
   if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const stamp = change.size === undefined ? undefined : volume.nextStamp();
@@ -65,6 +65,11 @@ export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange)
     if (change.atime !== undefined) plain = ((operation.atime = change.atime === 'now' ? time : change.atime), true);
     if (change.mtime !== undefined) plain = ((operation.mtime = change.mtime === 'now' ? time : change.mtime), true);
     if (change.ctime !== undefined) plain = ((operation.ctime = change.ctime), true);
+    // truncate(2) to the size that the file has already is no change.
+    if (change.size !== undefined && change.mtime === undefined && (keepsTimes || change.size === inode.size)) {
+      operation.mtime = inode.mtime;
+      operation.ctime ??= inode.ctime;
+    }
     // A mode that an access ACL shows changes together with the ACL, in one operation of its own; the rest, rarely there, comes after it.
     const aclOperation = mode === undefined ? undefined : changedAcl(view, ino, mode, time);
     if (aclOperation !== undefined) return { operation: aclOperation, result: plain ? operation : undefined };
