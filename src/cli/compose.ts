@@ -10,6 +10,7 @@ import { homedir, hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../base/clock.js';
+import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
@@ -51,13 +52,26 @@ export function openVolumeStore(location: string, log?: Log): Promise<ObjectStor
   return openPatientStore(location, false, log);
 }
 
+/** Whoever waits for an answer of the store keeps the process: between two attempts nothing else would. */
+const waitingClock: Clock = {
+  ...systemClock,
+  async sleep(delayMs, signal) {
+    const hold = setInterval(() => {}, 2 ** 30);
+    try {
+      await systemClock.sleep(delayMs, signal);
+    } finally {
+      clearInterval(hold);
+    }
+  },
+};
+
 /** A store with limits and retries around it where there is a network in between. */
 async function openPatientStore(location: string, create: boolean, log: Log = silentLog): Promise<ObjectStore> {
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create });
   if (store.local) return store;
   // Retries outside: who waits for the next attempt holds no place.
   const limited = new LimitedStore(store, remoteLimits);
-  return new RetryingStore(limited, { clock: systemClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
+  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
 }
 
 /** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */
