@@ -44,7 +44,14 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
       return openS3Store(location, { disk, clock, env, home: homedir(), check: create === true });
     },
   },
+  'webdav+https': { example: 'webdav+https://host/path', open: openWebdav },
+  'webdav+http': { example: 'webdav+http://host/path', open: openWebdav },
 };
+
+async function openWebdav(location: string, { disk, random, clock, env = {}, create }: OpenStoreOptions): Promise<ObjectStore> {
+  const { openWebdavStore } = await import('./webdav-store.js');
+  return openWebdavStore(location, { disk, random, clock, env, home: homedir(), create: create === true });
+}
 
 function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectStore> {
   if (path === '') throw new StoreLocationError('MALFORMED', 'the store needs a path');

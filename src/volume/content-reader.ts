@@ -109,7 +109,9 @@ export class ContentReader {
       waits ||= isPromise(part);
       return part;
     });
-    return waits ? Promise.all(parts).then((resolved) => resolved.flat()) : (parts as (Uint8Array | Uint8Array[])[]).flat();
+    return waits
+      ? Promise.all(parts.map((part) => Promise.resolve(part))).then((all) => all.flat())
+      : (parts as (Uint8Array | Uint8Array[])[]).flat();
   }
 
   /** Bytes `from` to `to` of what the extent covers. */

@@ -167,6 +167,10 @@ export class ContentWriter {
     return undefined;
   }
 
+  async persistAll(): Promise<void> {
+    for (const ino of [...this.#files.keys()]) await this.persist(ino);
+  }
+
   /** Every dirty byte of the file that is there now becomes extents (or inline content). */
   async seal(ino: Ino): Promise<void> {
     const upTo = this.#version;

@@ -434,7 +434,7 @@ export class OpenVolume implements Volume {
   async sync(ino?: Ino): Promise<void> {
     try {
       if (ino !== undefined) await this.#writer.persist(ino);
-      else await Promise.all([...this.#writer.inos()].map((dirty) => this.#writer.persist(dirty)));
+      else await this.#writer.persistAll();
       // Packs first: a journal entry that survives must not refer to content that did not.
       await this.#parts.staging.sync();
       await this.#journal.sync();
@@ -528,7 +528,7 @@ export class OpenVolume implements Volume {
 
   async #sealForGood(): Promise<void> {
     try {
-      for (const ino of [...this.#writer.inos()]) await this.#writer.persist(ino);
+      await this.#writer.persistAll();
       await this.#parts.staging.sync();
       await this.#journal.sync();
     } catch (error) {

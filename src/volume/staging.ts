@@ -81,8 +81,8 @@ export class Staging {
 
   /** What was appended until now survives power loss. */
   async sync(): Promise<void> {
-    const writers = await Promise.all([this.#chunks, this.#pages].map((filling) => filling?.writer));
-    await Promise.all([...writers.map((writer) => writer?.sync()), ...[...this.#closed.values()].map(({ writer }) => writer.sync())]);
+    const writers = await this.#writers();
+    await Promise.all(writers.map((writer) => writer.sync()));
   }
 
   /**
@@ -128,10 +128,17 @@ export class Staging {
   }
 
   async close(): Promise<void> {
-    const open = await Promise.allSettled([this.#chunks, this.#pages].map((filling) => filling?.writer));
-    await Promise.allSettled(this.#closing);
-    const writers = open.map((result) => (result.status === 'fulfilled' ? result.value : undefined));
-    await Promise.allSettled([...writers, ...[...this.#closed.values()].map(({ writer }) => writer)].map((writer) => writer?.close()));
+    const writers = await this.#writers();
+    await Promise.allSettled(writers.map((writer) => writer.close()));
+  }
+
+  /** All packs that are not in the store, those that could not be begun left out. */
+  async #writers(): Promise<PackWriter[]> {
+    const filling = [this.#chunks, this.#pages].filter((one) => one !== undefined);
+    const begun = await Promise.allSettled(filling.map((one) => one.writer));
+    await Promise.all(this.#closing);
+    const open = begun.filter((result) => result.status === 'fulfilled').map((result) => result.value);
+    return [...new Set([...open, ...[...this.#closed.values()].map(({ writer }) => writer)])];
   }
 
   #path(id: PackId): string {

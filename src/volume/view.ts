@@ -2,19 +2,18 @@
  * How code looks at the volume's key space: synchronously, or not at all.
  *
  * A query or an operation is a synchronous function over a view. When a page that it needs is not in memory the view throws a
- * {@link PageFault}; whoever runs the function loads the page and runs the function again from its start. So everything between two
+ * PageFault; whoever runs the function loads the page and runs the function again from its start. So everything between two
  * reads of one function happens at one instant, there are no locks on metadata, and the same function runs again when operations
  * are rebased onto a newer commit (doc/concurrency.md).
  */
-import type { PageFault } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
 
 export interface ReadView {
-  /** The value, borrowed (do not change it), or `undefined`. Throws {@link PageFault}. */
+  /** The value, borrowed (do not change it), or `undefined`. Throws PageFault. */
   get(key: TreeKey): Uint8Array | undefined;
-  /** Entries with `from <= key < to`, ascending. Throws {@link PageFault} on any step. */
+  /** Entries with `from <= key < to`, ascending. Throws PageFault on any step. */
   scan(from: TreeKey, to: TreeKey): IterableIterator<readonly [TreeKey, Uint8Array]>;
-  /** The greatest entry with `from <= key <= to`, such as the extent that begins at or before an offset. Throws {@link PageFault}. */
+  /** The greatest entry with `from <= key <= to`, such as the extent that begins at or before an offset. Throws PageFault. */
   floor(from: TreeKey, to: TreeKey): readonly [TreeKey, Uint8Array] | undefined;
 }
 

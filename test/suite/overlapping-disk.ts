@@ -7,7 +7,7 @@ import type { SeededRandom } from './seeded-random.js';
 
 export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
   const turns = async (): Promise<void> => {
-    for (let left = random.below(12); left > 0; left--) await undefined;
+    for (let left = random.below(12); left > 0; left--) await Promise.resolve();
   };
   const later = async <T>(work: () => Promise<T>): Promise<T> => {
     await turns();
