@@ -168,7 +168,8 @@ export class ContentWriter {
   }
 
   async persistAll(): Promise<void> {
-    for (const ino of [...this.#files.keys()]) await this.persist(ino);
+    const inos = [...this.#files.keys()];
+    for (const ino of inos) await this.persist(ino);
   }
 
   /** Every dirty byte of the file that is there now becomes extents (or inline content). */
