@@ -6,7 +6,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
-import { MalformedBytesError, equalBytes, toHex } from '../base/bytes.js';
+import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
@@ -14,12 +14,11 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
-import { PackError } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
-import { commitObjectMax, compressCommit, decodeCommit, decompressCommit, encodeCommit } from './commit-codec.js';
+import { commitObjectMax, compressCommit, decodeCommit, encodeCommit } from './commit-codec.js';
 import type { DecodedCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
@@ -28,6 +27,7 @@ import type { Device } from './device.js';
 import { readGenesis } from './genesis.js';
 import { LocalLog } from './local-log.js';
 import { commitPlace, logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
+import { openCommit } from './open-commit.js';
 import { loadTrust, saveTrust } from './trust-state.js';
 import type { TrustFile } from './trust-state.js';
 
@@ -306,22 +306,8 @@ export class CommitLog {
     return this.#o.store.get(logKey(this.#o.keys.root, sequence), { sizeMax: commitObjectMax, ...(signal ? { signal } : {}) });
   }
 
-  /** Opens and decodes; whether it follows is not checked here. Throws CommitError `NOT_AUTHENTIC`, `MALFORMED`. */
-  async #open(sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
-    try {
-      const payload = this.#o.keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
-      const decoded = decodeCommit(await decompressCommit(payload), this.#o.keys.volumeId);
-      if (decoded.commit.sequence !== sequence || !equalBytes(decoded.commit.previousHash, previousHash))
-        throw new MalformedBytesError('it names another place than it is sealed for');
-      return decoded;
-    } catch (error) {
-      const evidence = { sequence, foundHash: toHex(hashBytes(sealed)) };
-      if (error instanceof CryptoError)
-        throw new CommitError('NOT_AUTHENTIC', `commit ${sequence} does not open at its place`, evidence, { cause: error });
-      if (error instanceof MalformedBytesError || error instanceof PackError)
-        throw new CommitError('MALFORMED', `commit ${sequence} is malformed`, evidence, { cause: error });
-      throw error;
-    }
+  #open(sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
+    return openCommit(this.#o.keys, sealed, sequence, previousHash);
   }
 
   /**

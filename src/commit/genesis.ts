@@ -53,7 +53,7 @@ const noPlace = new Uint8Array(0);
 const chunkSizeMin = 4096;
 const chunkSizeMax = 4 * 1024 * 1024;
 /** A whole genesis is smaller than this: refuse to fetch more. */
-const genesisObjectMax = 4096;
+export const genesisObjectMax = 4096;
 
 const messageOf = (unsigned: Uint8Array): Uint8Array => Buffer.concat([label, unsigned]);
 
