@@ -91,11 +91,24 @@ napi_value PeerCredentials(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// coarseTimeUs(): the kernel's clock for file times, in whole microseconds since 1970.
-napi_value CoarseTimeUs(napi_env env, napi_callback_info) {
+// coarseTime(target): the kernel's clock for file times, as seconds since 1970 and nanoseconds in a Float64Array of two.
+napi_value CoarseTime(napi_env env, napi_callback_info info) {
+  napi_value target;
+  size_t count = 1;
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  napi_get_cb_info(env, info, &count, &target, nullptr, nullptr);
+  if (count < 1 || napi_get_typedarray_info(env, target, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_float64_array || length < 2) {
+    napi_throw_type_error(env, nullptr, "coarseTime needs a Float64Array of two");
+    return nullptr;
+  }
   struct timespec now = {};
   clock_gettime(CLOCK_REALTIME_COARSE, &now);
-  return MakeNumber(env, static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec / 1000));
+  static_cast<double*>(data)[0] = static_cast<double>(now.tv_sec);
+  static_cast<double*>(data)[1] = static_cast<double>(now.tv_nsec);
+  return nullptr;
 }
 
 }  // namespace
@@ -106,7 +119,7 @@ void ExportProcess(napi_env env, napi_value exports) {
   Export(env, exports, "notifySystemd", NotifySystemd);
   Export(env, exports, "lockExclusive", LockExclusive);
   Export(env, exports, "peerCredentials", PeerCredentials);
-  Export(env, exports, "coarseTimeUs", CoarseTimeUs);
+  Export(env, exports, "coarseTime", CoarseTime);
 }
 
 }  // namespace sealdrive

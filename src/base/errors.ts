@@ -11,3 +11,16 @@ export class CodedError<Code extends string> extends Error {
     this.name = new.target.name;
   }
 }
+
+/**
+ * An error that is an everyday answer, such as "no such attribute": it is thrown on the ordinary path, so it takes no picture of the stack, which
+ * would cost more than the operation.
+ */
+export class AnswerError<Code extends string> extends CodedError<Code> {
+  constructor(code: Code, message: string, options?: { cause?: unknown }) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
+    super(code, message, options);
+    Error.stackTraceLimit = limit;
+  }
+}

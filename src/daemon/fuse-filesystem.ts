@@ -78,7 +78,13 @@ export class FuseFilesystem implements FuseOperations {
   invalidate(change: RemoteChange): void {
     const notifier = this.#notifier;
     if (notifier === undefined) return;
-    for (const { parent, name } of change.entries) notifier.invalidateEntry(nodeIdOf(parent), name);
+    const listings = new Set<Ino>();
+    for (const { parent, name } of change.entries) {
+      notifier.invalidateEntry(nodeIdOf(parent), name);
+      listings.add(parent);
+    }
+    // A kept listing is cached data of the directory.
+    for (const parent of listings) notifier.invalidateInode(nodeIdOf(parent), 0, 0);
     for (const ino of change.inodes) {
       const nodeId = nodeIdOf(ino);
       // The kernel is asked only about what it knows; the root it knows always.
@@ -207,14 +213,14 @@ export class FuseFilesystem implements FuseOperations {
 
   release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}
 
-  opendir(_context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply> {
-    // The kernel must not keep listings: cookies are one handle's, and it would resume a kept listing with another's.
-    return andThen(this.#filesystem.opendir(inoOf(nodeId)), (handle) => ({ handle }));
+  /** No handles: cookies are good for every reader, so the kernel may keep listings. */
+  opendir(): undefined {
+    return undefined;
   }
 
-  readdir(_context: RequestContext, nodeId: NodeId, handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void> {
-    if (!plus) return this.#filesystem.readdir(handle, cookie, false, (entry) => sink.add(entry.name, entry.ino, entry.mode, entry.cookie));
-    return this.#filesystem.readdir(handle, cookie, true, ({ name, ino, mode, cookie: at, attributes }) => {
+  readdir(_context: RequestContext, nodeId: NodeId, _handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void> {
+    if (!plus) return this.#filesystem.readdir(inoOf(nodeId), cookie, false, (entry) => sink.add(entry.name, entry.ino, entry.mode, entry.cookie));
+    return this.#filesystem.readdir(inoOf(nodeId), cookie, true, ({ name, ino, mode, cookie: at, attributes }) => {
       if (attributes === undefined) return sink.add(name, ino, mode, at);
       const entryNodeId = nodeIdOf(ino);
       const { entryMs: entryValidMs, attributesMs: attrValidMs } = this.#validity;
@@ -226,9 +232,7 @@ export class FuseFilesystem implements FuseOperations {
     });
   }
 
-  releasedir(_context: RequestContext, _nodeId: NodeId, handle: number): void {
-    this.#filesystem.closedir(handle);
-  }
+  releasedir(): void {}
 
   fsyncdir(_context: RequestContext, _nodeId: NodeId, _dataOnly: boolean): Promise<void> {
     return this.#filesystem.sync();

@@ -23,6 +23,7 @@ export const FUSE_PARALLEL_DIROPS = 1n << 18n;
 export const FUSE_POSIX_ACL = 1n << 20n;
 export const FUSE_MAX_PAGES = 1n << 22n;
 export const FUSE_CACHE_SYMLINKS = 1n << 23n;
+export const FUSE_NO_OPENDIR_SUPPORT = 1n << 24n;
 export const FUSE_EXPLICIT_INVAL_DATA = 1n << 25n;
 export const FUSE_HANDLE_KILLPRIV_V2 = 1n << 28n;
 export const FUSE_SETXATTR_EXT = 1n << 29n;

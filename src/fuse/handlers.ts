@@ -87,7 +87,6 @@ const encodeStatfs = (reply: ReplyWriter, value: FilesystemStatistics): void => 
 const encodeOffset = (reply: ReplyWriter, value: number): void => reply.offset(value);
 const encodeWritten = (reply: ReplyWriter, value: number): void => reply.written(value);
 const encodeCopied = (reply: ReplyWriter, value: number): void => reply.copied(value);
-const encodeOpen = (reply: ReplyWriter, value: OpenReply): void => reply.open(value);
 
 /** READ and WRITE have no handle in this mode; an answer stands for a kernel that must have one. */
 const openWithoutHandle: OpenReply = { handle: 0, keepCache: true };
@@ -218,7 +217,12 @@ const table: { readonly [Name in OpcodeName]?: Handler } = {
     exchange.answer(context, exchange.operations.fsync(context, nodeId, dataOnly(request)), encodeNothing),
   RELEASE: (exchange, request, context, nodeId) =>
     exchange.answer(context, exchange.operations.release(context, nodeId, request.u64(fuse_release_in.fh)), encodeNothing),
-  OPENDIR: (exchange, _request, context, nodeId) => exchange.answer(context, exchange.operations.opendir(context, nodeId), encodeOpen),
+  OPENDIR: (exchange, _request, context, nodeId) => {
+    exchange.answer(context, exchange.operations.opendir(context, nodeId), (reply, value) => {
+      if (value === undefined && exchange.negotiated.noOpendirSupport) throw new ErrnoReply(ENOSYS);
+      reply.open(value ?? openWithoutHandle);
+    });
+  },
   READDIR: (exchange, request, context, nodeId) => readDirectory(exchange, request, context, nodeId, false),
   READDIRPLUS: (exchange, request, context, nodeId) => readDirectory(exchange, request, context, nodeId, true),
   RELEASEDIR: (exchange, request, context, nodeId) =>

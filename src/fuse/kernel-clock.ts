@@ -6,12 +6,12 @@ import type { Clock } from '../base/clock.js';
 import type { NativeAddon } from './native.js';
 
 /** `clock`, but for the wall time. */
-export function kernelClock(clock: Clock, native: Pick<NativeAddon, 'coarseTimeUs'>): Clock {
+export function kernelClock(clock: Clock, native: Pick<NativeAddon, 'coarseTime'>): Clock {
+  const time = new Float64Array(2);
   return {
     now() {
-      const us = native.coarseTimeUs();
-      const sec = Math.floor(us / 1e6);
-      return { sec, nsec: (us - sec * 1e6) * 1000 };
+      native.coarseTime(time);
+      return { sec: time[0], nsec: time[1] };
     },
     monotonicMs: () => clock.monotonicMs(),
     sleep: (delayMs, signal) => clock.sleep(delayMs, signal),

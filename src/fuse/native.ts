@@ -79,8 +79,8 @@ export interface NativeAddon {
   setIoFlusher(): boolean;
   /** sd_notify(3). False when not started by systemd. */
   notifySystemd(message: string): boolean;
-  /** The kernel's clock for file times (CLOCK_REALTIME_COARSE), in whole microseconds since 1970. */
-  coarseTimeUs(): number;
+  /** The kernel's clock for file times (CLOCK_REALTIME_COARSE): puts seconds since 1970 and nanoseconds into an array of two. */
+  coarseTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */
   lockExclusive(fd: number): boolean;
   /** SO_PEERCRED of a connected Unix socket. */

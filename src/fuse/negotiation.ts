@@ -14,6 +14,7 @@ import {
   FUSE_KERNEL_MINOR_VERSION_MIN,
   FUSE_KERNEL_VERSION,
   FUSE_MAX_PAGES,
+  FUSE_NO_OPENDIR_SUPPORT,
   FUSE_NO_OPEN_SUPPORT,
   FUSE_PARALLEL_DIROPS,
   FUSE_POSIX_ACL,
@@ -46,6 +47,7 @@ const wantedAlways =
   FUSE_READDIRPLUS_AUTO |
   FUSE_CACHE_SYMLINKS |
   FUSE_NO_OPEN_SUPPORT |
+  FUSE_NO_OPENDIR_SUPPORT |
   FUSE_EXPLICIT_INVAL_DATA |
   FUSE_HANDLE_KILLPRIV_V2 |
   FUSE_SETXATTR_EXT |
@@ -59,6 +61,8 @@ export interface Negotiated {
   readonly dontMask: boolean;
   /** The kernel stops asking after one OPEN that was answered with ENOSYS. */
   readonly noOpenSupport: boolean;
+  /** The same for OPENDIR; the kernel then caches listings. */
+  readonly noOpendirSupport: boolean;
   /** SETXATTR carries the long form of its struct. */
   readonly setxattrExt: boolean;
 }
@@ -111,6 +115,7 @@ export function negotiate(request: RequestReader, wishes: Wishes): Negotiated {
     },
     dontMask: has(FUSE_DONT_MASK),
     noOpenSupport: has(FUSE_NO_OPEN_SUPPORT),
+    noOpendirSupport: has(FUSE_NO_OPENDIR_SUPPORT),
     setxattrExt: has(FUSE_SETXATTR_EXT),
   };
 }

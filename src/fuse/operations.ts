@@ -154,7 +154,8 @@ export interface FuseOperations {
   fsync(context: RequestContext, nodeId: NodeId, dataOnly: boolean): MaybePromise<void>;
   /** The last descriptor of a handle is gone. `handle` is what open, create or tmpfile answered. */
   release(context: RequestContext, nodeId: NodeId, handle: number): MaybePromise<void>;
-  opendir(context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply>;
+  /** As `open`: `undefined` says that cookies mean the same to every reader, so no handles are needed and the kernel may cache listings. */
+  opendir(context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply | undefined>;
   /** Entries after `cookie` (0: from the start, with `.` and `..`). `plus`: give each an Entry (a lookup is counted for it, except `.` and `..`). */
   readdir(context: RequestContext, nodeId: NodeId, handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void>;
   releasedir(context: RequestContext, nodeId: NodeId, handle: number): MaybePromise<void>;

@@ -179,7 +179,7 @@ class PathHandlers {
       readlink: (path: string, done: Done) =>
         answer('readlink', done, async () => [0, textOf(await operations.readlink(context, await this.#node(path)))]),
       opendir: (path: string, _flags: number, done: Done) =>
-        answer('opendir', done, async () => [0, (await operations.opendir(context, await this.#node(path))).handle]),
+        answer('opendir', done, async () => [0, (await operations.opendir(context, await this.#node(path)))?.handle ?? 0]),
       releasedir: (path: string, handle: number, done: Done) =>
         answer('releasedir', done, async () => {
           await operations.releasedir(context, await this.#node(path), handle);
@@ -190,7 +190,7 @@ class PathHandlers {
           const nodeId = await this.#node(path);
           const listing = new Listing();
           // libfuse's own handle of this directory does not reach us here.
-          const { handle } = await operations.opendir(context, nodeId);
+          const handle = (await operations.opendir(context, nodeId))?.handle ?? 0;
           try {
             do {
               listing.added = 0;

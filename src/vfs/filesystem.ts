@@ -18,7 +18,7 @@ import { type InodeAttributes, attributesOf } from './attributes.js';
 import type { Caller } from './caller.js';
 import { allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
 import { makeInode } from './creation.js';
-import { DirectoryHandle, type ListedEntry, dotCookie, dotDotCookie } from './directory-handle.js';
+import { DirectoryListings, type ListedEntry, dotCookie, dotDotCookie } from './directory-listing.js';
 import { getXattr, listXattrs, removeXattr, setXattr } from './extended-attribute.js';
 import { type Removed, type Renamed, link, rename, rmdir, unlink } from './naming.js';
 import { Orphans } from './orphans.js';
@@ -60,12 +60,12 @@ export class Filesystem {
   readonly #accessTime: AccessTimePolicy;
   readonly #space: SpaceProbe | undefined;
   readonly #orphans: Orphans;
-  readonly #directories = new Map<number, DirectoryHandle>();
-  #nextHandle = 1;
+  readonly #listings: DirectoryListings;
   #callerSetsTimes = false;
 
   constructor(volume: Volume, options: FilesystemOptions = {}) {
     this.#volume = volume;
+    this.#listings = new DirectoryListings(volume);
     this.#accessTime = options.accessTime ?? 'relatime';
     this.#space = options.space;
     this.#orphans = new Orphans(volume, options.log ?? silentLog);
@@ -90,7 +90,6 @@ export class Filesystem {
 
   /** Nobody refers to anything any more: frees removed files that were still in use. */
   async stop(): Promise<void> {
-    this.#directories.clear();
     this.#orphans.releaseAll();
     await this.#orphans.settled();
   }
@@ -212,40 +211,21 @@ export class Filesystem {
     return copyRange(this.#volume, from, fromOffset, to, toOffset, length, this.#contentTime(), caller.signal);
   }
 
-  /** Answers a handle for {@link readdir}. */
-  opendir(ino: Ino): MaybePromise<number> {
-    const checked = this.#volume.read((view) => {
-      heldDirectory(this.#volume, view, ino);
-    });
-    return andThen(checked, () => {
-      const handle = this.#nextHandle++;
-      this.#directories.set(handle, new DirectoryHandle(this.#volume, ino));
-      return handle;
-    });
-  }
-
-  closedir(handle: number): void {
-    this.#directories.delete(handle);
-  }
-
   /**
    * Gives the entries after `cookie` (0: from the start, with `.` and `..`) to `take` until it answers false, which says that the entry did
    * not fit. `.` and `..` come without attributes.
    */
-  readdir(handle: number, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
-    const directory = this.#directories.get(handle);
-    if (directory === undefined) throw new VfsError('EBADF', 'not an open directory');
-    const { ino } = directory;
+  readdir(ino: Ino, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
     const takeListed = ({ dirent, inode }: ListedEntry, at: number): boolean =>
       take({ name: dirent.name, ino: dirent.ino, mode: dirent.type, cookie: at, attributes: inode && attributesOf(dirent.ino, inode) });
-    if (cookie >= dotDotCookie) return directory.list(cookie, withAttributes, takeListed);
+    if (cookie >= dotDotCookie) return this.#listings.list(ino, cookie, withAttributes, takeListed);
     const inode = this.#volume.read((view) => heldDirectory(this.#volume, view, ino));
     return andThen(inode, (own) => {
       if (cookie < dotCookie) noteAccess(this.#volume, this.#accessTime, ino, own);
       if (cookie < dotCookie && !take({ name: '.', ino, mode: S_IFDIR, cookie: dotCookie, attributes: undefined })) return undefined;
       const parent = own.parent === 0 ? ino : own.parent;
       if (!take({ name: '..', ino: parent, mode: S_IFDIR, cookie: dotDotCookie, attributes: undefined })) return undefined;
-      return directory.list(dotDotCookie, withAttributes, takeListed);
+      return this.#listings.list(ino, dotDotCookie, withAttributes, takeListed);
     });
   }
 

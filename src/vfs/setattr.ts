@@ -36,6 +36,10 @@ function mayApply(inode: Inode, change: AttributeChange): void {
   if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !onlyNow) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
+function hasOnlyTimes({ mode, uid, gid, size }: AttributeChange): boolean {
+  return mode === undefined && uid === undefined && gid === undefined && size === undefined;
+}
+
 function newMode(inode: Inode, change: AttributeChange): number | undefined {
   const chowned = (change.uid !== undefined || change.gid !== undefined) && !isDirectory(inode);
   const type = inode.mode & S_IFMT;
@@ -53,6 +57,8 @@ export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange,
   const applied = volume.transact<Operation | undefined>((view) => {
     const inode = heldInode(volume, view, ino);
     mayApply(inode, change);
+    // The kernel writes back the ctime of a file whose last name is gone: nobody can ever see it.
+    if (inode.nlink === 0 && hasOnlyTimes(change)) return { operation: undefined, result: undefined };
     if (change.size !== undefined && !isRegular(inode))
       throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have a size to set');
     if (change.mode !== undefined && isSymlink(inode)) throw new VfsError('EOPNOTSUPP', 'a link has no permissions of its own');

@@ -2,7 +2,7 @@
  * How POSIX behaviour fails: with the name of an errno, never with its number (that is `daemon/errno.ts`). Operations fail with
  * OperationError, which speaks the same language; the volume with VolumeError, whose codes name the remedy.
  */
-import { CodedError } from '../base/errors.js';
+import { AnswerError } from '../base/errors.js';
 
 export type VfsErrorCode =
   | 'EACCES'
@@ -20,4 +20,4 @@ export type VfsErrorCode =
   | 'EOPNOTSUPP'
   | 'EPERM'
   | 'ESTALE';
-export class VfsError extends CodedError<VfsErrorCode> {}
+export class VfsError extends AnswerError<VfsErrorCode> {}

@@ -9,9 +9,9 @@ import { type Log, describeError } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Random } from '../base/random.js';
-import { fromHex, toHex } from '../base/bytes.js';
+import { MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
 import { DiskCache } from '../cache/disk-cache.js';
-import { CommitLog } from '../commit/commit-log.js';
+import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { createVolumeLog, readGenesis } from '../commit/genesis.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
@@ -65,6 +65,8 @@ export interface OpenOptions {
   /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
   readonly cacheSize?: number | undefined;
   readonly deviceName: string;
+  /** What another device shows as its head code: the log must contain that commit. */
+  readonly headCode?: HeadCode | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
   readonly pollIntervalMs?: number;
@@ -142,7 +144,7 @@ export class OpenVolume implements Volume {
     const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
     keys.addEpoch(1, genesis.epochKey);
     genesis.epochKey.fill(0);
-    const log = await CommitLog.open({ store, keys, disk, stateDirectory, random, clock, log: logger, deviceName: options.deviceName, readOnly });
+    const log = await CommitLog.open({ store, keys, disk, stateDirectory, random, clock, log: logger, deviceName: options.deviceName, readOnly, headCode: options.headCode });
     const journal = await Journal.open({
       disk,
       directory: join(stateDirectory, 'journal'),
@@ -241,7 +243,7 @@ export class OpenVolume implements Volume {
       return query(this.#state.view);
     } catch (error) {
       if (error instanceof PageFault) return this.#readAgain(query, error);
-      throw error;
+      throw remedyOf(error);
     }
   }
 
@@ -251,7 +253,7 @@ export class OpenVolume implements Volume {
       try {
         return query(this.#state.view);
       } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
+        if (!(error instanceof PageFault)) throw remedyOf(error);
         fault = error;
       }
     }
@@ -271,7 +273,7 @@ export class OpenVolume implements Volume {
       return this.#attempt(plan, sealing);
     } catch (error) {
       if (error instanceof PageFault) return this.#transactAgain(plan, sealing, error);
-      throw error;
+      throw remedyOf(error);
     }
   }
 
@@ -285,7 +287,7 @@ export class OpenVolume implements Volume {
       try {
         return this.#attempt(plan, sealing);
       } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
+        if (!(error instanceof PageFault)) throw remedyOf(error);
         fault = error;
       }
     }
@@ -495,10 +497,16 @@ export class OpenVolume implements Volume {
       volume: { id: this.id, ...this.statistics() },
       commit: {
         sequence: log.head.sequence,
-        head: toHex(log.head.hash).slice(0, 16),
+        headCode: `${log.head.sequence}-${toHex(log.head.hash).slice(0, 16)}`,
+        stopped: this.#committer.failure !== undefined,
         ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
       },
       device: { name: options.deviceName, index: this.#deviceIndex, devices: log.roster.length },
+      freshness: {
+        history: log.freshness,
+        ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
+        ...this.#signsOfLife(),
+      },
       store: {
         description: options.store.description,
         reachable: trouble === undefined,
@@ -506,6 +514,23 @@ export class OpenVolume implements Volume {
       },
       cache: { diskBytes: cache?.bytes ?? 0, journalBytes: this.#journal.bytes },
     };
+  }
+
+  /**
+   * How long ago, in seconds, each other device wrote the newest commit that is known here (its last proof of life). A store that withholds
+   * commits can only let it grow.
+   */
+  #signsOfLife(): Record<string, string> {
+    const { log, options } = this.#parts;
+    const nowMs = options.clock.now().sec * 1000;
+    const signs: Record<string, string> = {};
+    for (const { deviceId, deviceIndex, name } of log.roster) {
+      // Index 0 only made the volume: it signs nothing any more.
+      if (deviceIndex === this.#deviceIndex || deviceIndex === 0) continue;
+      const atMs = log.signOfLifeMs(deviceId);
+      signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] = atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
+    }
+    return signs;
   }
 
   onRemoteChange(listener: (change: RemoteChange) => void): void {
@@ -644,7 +669,8 @@ export function remedyOf(error: unknown): unknown {
     if (error.code === 'FULL') return new VolumeError('FULL', 'the local disk is full', { cause: error });
     return new VolumeError('CORRUPT', 'content of the volume is missing or damaged', { cause: error });
   }
-  if (error instanceof TreeError) return new VolumeError('CORRUPT', 'the tree of the volume is damaged', { cause: error });
+  if (error instanceof TreeError || error instanceof MalformedBytesError)
+    return new VolumeError('CORRUPT', 'the tree of the volume is damaged', { cause: error });
   if (error instanceof JournalError) {
     return new VolumeError(error.code === 'FULL' ? 'FULL' : error.code === 'CLOSED' ? 'CLOSED' : 'CORRUPT', 'the journal cannot be written', {
       cause: error,

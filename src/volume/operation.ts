@@ -5,7 +5,7 @@
  */
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
-import { CodedError } from '../base/errors.js';
+import { AnswerError } from '../base/errors.js';
 import type { Extent } from '../meta/extent.js';
 import type { ContentStamp } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
@@ -203,7 +203,7 @@ export type OperationErrorCode =
   | 'EOPNOTSUPP'
   | 'E2BIG'
   | 'EROFS';
-export class OperationError extends CodedError<OperationErrorCode> {}
+export class OperationError extends AnswerError<OperationErrorCode> {}
 
 /** Sizes and offsets end here: the largest that Linux gives a file (2^63 - 1) does not fit a number, 2^53 - 1 does. */
 export const fileSizeMax = Number.MAX_SAFE_INTEGER;

@@ -131,19 +131,18 @@ export class TestDevice {
   }
 
   async list(path: TestPath = ''): Promise<string[]> {
-    const handle = await this.filesystem.opendir(await this.ino(path));
+    const ino = await this.ino(path);
     const names: string[] = [];
     let cookie = 0;
     for (let more = true; more; ) {
       more = false;
-      await this.filesystem.readdir(handle, cookie, false, (entry) => {
+      await this.filesystem.readdir(ino, cookie, false, (entry) => {
         more = true;
         cookie = entry.cookie;
         if (entry.name !== '.' && entry.name !== '..') names.push(entry.name);
         return true;
       });
     }
-    this.filesystem.closedir(handle);
     return names;
   }
 
