@@ -3,10 +3,11 @@
  * exit code. Both `mount --foreground` and the detached process run it.
  */
 import { join } from 'node:path';
-import { createLog, describeError } from '../base/log.js';
+import { createLog, describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { isPending } from '../daemon/control-protocol.js';
 import { Daemon } from '../daemon/daemon.js';
+import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
 import { registerMount, unregisterMount } from '../daemon/mount-registry.js';
 import { VolumeError } from '../volume/volume.js';
@@ -25,6 +26,7 @@ export async function serveMount(request: MountRequest, onReady: () => void): Pr
   const log = createLog((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
   hardenProcess(log);
   reportDefects(log);
+  const unwatch = request.debug ? watchEventLoop(log) : () => {};
   log.info('starting', { version, pid: process.pid, node: process.versions.node });
   try {
     const { parts, storeDescription } = await composeMount(request, log);
@@ -74,6 +76,7 @@ export async function serveMount(request: MountRequest, onReady: () => void): Pr
     });
     throw error;
   } finally {
+    unwatch();
     logFile.close();
   }
 }
@@ -97,6 +100,8 @@ function report(message: MountReport): void {
 /** The detached process: takes its request from the pipe, reports over it, and lives on when the pipe is closed. */
 export async function serveDetachedMount(): Promise<number> {
   if (!process.send) throw new Failure('USAGE', 'this command is started by "sealdrive mount" only');
+  // Before the keys come through the pipe.
+  hardenProcess(silentLog);
   const request = await new Promise<MountRequest>((resolve, reject) => {
     process.once('message', (message) => resolve(message as MountRequest));
     process.once('disconnect', () => reject(new Failure('INTERRUPTED', 'interrupted')));
