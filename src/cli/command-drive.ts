@@ -14,6 +14,7 @@ import { Failure } from './exit-code.js';
 import { resolveMountPoint } from './mount-point.js';
 import { readNewPassphrase } from './secret.js';
 import { defaultDataBase } from './state-directory.js';
+import { pinnedVolume } from './store-pin.js';
 import { emphasis, print, tell } from './terminal.js';
 
 interface DriveArguments {
@@ -43,6 +44,13 @@ export const driveCommand = defineCommand<DriveArguments>({
     if (folder !== undefined) makeFolder(dirname(folder));
     let secret: SlotSecret | undefined;
     if (await isVacant(args.store)) {
+      const lost = pinnedVolume(args.store);
+      if (lost !== undefined) {
+        throw new Failure(
+          'INTEGRITY',
+          `${args.store} is empty now, it held volume ${lost.slice(0, 16)}: to make a new one there, run "sealdrive init"`,
+        );
+      }
       tell(`Making a new drive; its encrypted objects will lie in ${args.store}`);
       const chosen = await readNewPassphrase(args.passphraseFd);
       secret = chosen;

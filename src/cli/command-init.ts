@@ -1,14 +1,16 @@
 /** `sealdrive init STORE`: makes a volume in an empty store. */
 import { toHex } from '../base/bytes.js';
+import { describeError, silentLog } from '../base/log.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { jsonOption } from './command-options.js';
-import { createVolume, createVolumeStore, requireVacant } from './compose.js';
+import { createVolume, createVolumeStore, hardenProcess, requireVacant } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
+import { pinStore } from './store-pin.js';
 import { emphasis, print, printJson, tell } from './terminal.js';
 
 export interface InitArguments {
@@ -64,6 +66,7 @@ export async function initialize(
   args: Pick<InitArguments, 'store' | 'recovery' | 'label'>,
   readSecret: () => Promise<SlotSecret>,
 ): Promise<Initialized> {
+  hardenProcess(silentLog);
   if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
   await requireVacant(args.store);
   const secret = await readSecret();
@@ -78,6 +81,12 @@ export async function initialize(
       await addSlot(store, volume, { type: 'recovery-words', words: recoveryWords }, '', systemRandom);
     }
     volume.rootSecret.fill(0);
+    try {
+      pinStore(args.store, toHex(volume.volumeId));
+    } catch (error) {
+      // The volume is made all the same; the first mount remembers it too.
+      tell(`warning: ${describeError(error)}`);
+    }
     return { volumeId: toHex(volume.volumeId), slotId, recoveryWords, store: store.description };
   } finally {
     await store.close();

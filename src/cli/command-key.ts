@@ -1,5 +1,6 @@
 /** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
 import type { CommandModule } from 'yargs';
+import { toHex } from '../base/bytes.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -11,6 +12,7 @@ import { Failure } from './exit-code.js';
 import { addSlot, listSlots, listSlotsOnce, removeSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
+import { requirePinned } from './store-pin.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
 
@@ -33,7 +35,7 @@ const listCommand = defineCommand<ListArguments>({
           id: header.slotId,
           type: header.type,
           label: header.label,
-          created: new Date(header.created * 1000).toISOString(),
+          created: dateOf(header.created),
           memoryKiB: header.cost.memoryKiB,
           passes: header.cost.passes,
         })),
@@ -42,9 +44,7 @@ const listCommand = defineCommand<ListArguments>({
       return;
     }
     for (const { header } of slots) {
-      print(
-        `${header.slotId}  ${header.type.padEnd(14)}  ${new Date(header.created * 1000).toISOString().slice(0, 10)}  ${printable(header.label)}`.trimEnd(),
-      );
+      print(`${header.slotId}  ${header.type.padEnd(14)}  ${dateOf(header.created).slice(0, 10)}  ${printable(header.label)}`.trimEnd());
     }
     for (const { key, reason } of unreadable) tell(`warning: ${key} cannot be read: ${reason.message}`);
   },
@@ -80,6 +80,7 @@ const addCommand = defineCommand<AddArguments>({
     const store = await openVolumeStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
+      requirePinned(args.store, toHex(unlocked.volumeId));
       let secret: SlotSecret;
       if (args.type === 'recovery-words') secret = { type: 'recovery-words', words: newRecoveryWords(systemRandom) };
       else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
@@ -128,6 +129,7 @@ const removeCommand = defineCommand<RemoveArguments>({
         throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
       }
       const { unlocked } = await unlockVolume(store, args);
+      requirePinned(args.store, toHex(unlocked.volumeId));
       unlocked.rootSecret.fill(0);
       if (unlocked.slotId === matching[0]) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
@@ -147,6 +149,9 @@ export const keyCommand: CommandModule = {
   builder: (yargs) => yargs.command(listCommand).command(addCommand).command(removeCommand).demandCommand(1, 'Say what: list, add or remove'),
   handler() {},
 };
+
+/** Seconds since 1970 come from the store too: a Date ends before they do. */
+const dateOf = (created: number): string => new Date(Math.min(created, 8.64e12) * 1000).toISOString();
 
 /** A label comes from the store: it must not steer the terminal. */
 function printable(label: string): string {

@@ -15,6 +15,7 @@ import type { MountRequest } from './mount-request.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { serveMount } from './serve-mount.js';
+import { pinStore, requirePinned } from './store-pin.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
@@ -28,6 +29,7 @@ export interface MountArguments extends SecretOptions {
   readonly cacheSize: string | undefined;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string | undefined;
+  readonly headCode: string | undefined;
   readonly stateDir: string | undefined;
   readonly logFile: string | undefined;
   readonly debug: boolean;
@@ -47,6 +49,7 @@ export const mountDefaults = {
   cacheSize: undefined,
   driver: 'native',
   deviceName: undefined,
+  headCode: undefined,
   stateDir: undefined,
   logFile: undefined,
   debug: false,
@@ -69,6 +72,10 @@ export const mountCommand = defineCommand<MountArguments>({
         'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk, for instance 10G' },
         driver: { choices: ['native', 'fuse-native'] as const, default: 'native' as const, describe: 'How to talk to the kernel' },
         'device-name': { type: 'string', describe: 'How other devices see this one (default: the host name)' },
+        'head-code': {
+          type: 'string',
+          describe: 'What "status" shows as headCode on another device: refuse a store that shows an older or another history',
+        },
         'log-file': { type: 'string', normalize: true, describe: 'Where the daemon logs (default: daemon.log in the state directory)' },
         'stop-timeout': { type: 'string', default: '30s', describe: 'How long a stop by signal may upload before it leaves the rest for next time' },
         debug: { type: 'boolean', default: false, describe: 'Log more' },
@@ -102,6 +109,7 @@ export async function mountDetached(args: MountArguments, secret?: SlotSecret): 
 async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<MountRequest> {
   const cacheSize = bytesOf(args.cacheSize, 'cache-size');
   const stopFlushTimeoutMs = durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0;
+  headCodeOf(args.headCode);
   requireMachine(args);
   const store = await openVolumeStore(args.store);
   try {
@@ -109,6 +117,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
     const mountPoint = await resolveMountPoint(args.directory);
     const mounts = await findMounts();
     if (claimed !== undefined) {
+      requirePinned(args.store, claimed);
       const stateDirectory = stateDirectoryOf(claimed, args.stateDir);
       const other = mounts.find((mount) => mount.record.stateDirectory === stateDirectory);
       if (other) {
@@ -123,9 +132,12 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       ...(folder === undefined ? [] : [{ what: 'the store', path: folder }]),
     ]);
     const { unlocked } = await unlockVolume(store, args, secret);
-    const stateDirectory = stateDirectoryOf(toHex(unlocked.volumeId), args.stateDir);
+    const volumeId = toHex(unlocked.volumeId);
+    requirePinned(args.store, volumeId);
+    const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     ensurePrivateDirectory(stateBase);
     ensurePrivateDirectory(stateDirectory);
+    pinStore(args.store, volumeId);
     const request: MountRequest = {
       store: folder ?? args.store,
       mountPoint,
@@ -138,6 +150,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       cacheSize,
       driver: args.driver,
       deviceName: args.deviceName ?? defaultDeviceName(),
+      headCode: headCodeOf(args.headCode),
       logFile: args.logFile === undefined ? undefined : resolve(args.logFile),
       debug: args.debug,
       trace: args.trace,
@@ -148,6 +161,15 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
   } finally {
     await store.close();
   }
+}
+
+/** `SEQUENCE-HEX`, as `status` shows it. Throws Failure `USAGE`. */
+function headCodeOf(text: string | undefined): MountRequest['headCode'] {
+  if (text === undefined) return undefined;
+  const [, digits, hashStart] = /^([1-9][0-9]{0,15})-([0-9a-f]{16,64})$/.exec(text.trim().toLowerCase()) ?? [];
+  if (digits === undefined || hashStart === undefined)
+    throw new Failure('USAGE', '--head-code takes what "sealdrive status" shows as headCode, for instance 17-0123456789abcdef');
+  return { sequence: Number(digits), hashStart };
 }
 
 function requireMachine(args: MountArguments): void {

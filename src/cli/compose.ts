@@ -214,6 +214,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       readOnly: request.readOnly,
       cacheSize: request.cacheSize,
       deviceName: request.deviceName,
+      headCode: request.headCode,
     });
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {

@@ -3,6 +3,7 @@
  * What is inside a slot is src/crypto/keyslot.ts.
  */
 import type { Random } from '../base/random.js';
+import { defaultKdfCost } from '../crypto/argon2.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
@@ -12,8 +13,11 @@ import { Failure } from './exit-code.js';
 
 const prefix = 'keys/';
 const keyPattern = /^keys\/([0-9a-f]{16})$/;
-/** A hostile store may list slots for ever; nobody has this many. */
+/** A hostile store may list slots, or anything else, for ever; nobody has this many. */
 const slotCountMax = 256;
+const listedMax = 10_000;
+/** What trying slots may cost together, in KiB times passes: the slots are the store's to show, and nobody waits for an hour. About a minute. */
+const kdfWorkMax = 48 * defaultKdfCost.memoryKiB * defaultKdfCost.passes;
 
 export interface StoredSlot {
   readonly header: SlotHeader;
@@ -30,7 +34,9 @@ export interface SlotList {
 export async function listSlots(store: ObjectStore): Promise<SlotList> {
   const slots: StoredSlot[] = [];
   const unreadable: { key: string; reason: CryptoError }[] = [];
+  let listed = 0;
   for await (const { key } of store.list(prefix)) {
+    if (++listed > listedMax) throw new Failure('INTEGRITY', 'the store lists keyslots without end');
     const slotId = keyPattern.exec(key)?.[1];
     if (slotId === undefined) continue;
     if (slots.length + unreadable.length >= slotCountMax) throw new Failure('INTEGRITY', 'the store shows more keyslots than a volume can have');
@@ -64,7 +70,13 @@ export interface Unlocked extends SlotContent {
  */
 export async function unlock(list: SlotList, secret: SlotSecret, random: Random): Promise<Unlocked> {
   const candidates = list.slots.filter((slot) => slot.header.type === secret.type);
-  for (const { bytes } of candidates) {
+  // The cheap ones first: what was made with another cost than ours does not keep the others from being tried.
+  const work = ({ header }: StoredSlot): number => header.cost.memoryKiB * header.cost.passes;
+  let worked = 0;
+  for (const slot of candidates.toSorted((a, b) => work(a) - work(b))) {
+    const { bytes } = slot;
+    worked += work(slot);
+    if (worked > kdfWorkMax) throw new Failure('INTEGRITY', 'the store shows keyslots that would take too long to try: none of those tried opens');
     try {
       const { header, generation, rootSecret } = await openSlot(bytes, secret, random);
       return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), generation, rootSecret };

@@ -15,6 +15,8 @@ export interface MountRequest {
   readonly cacheSize: number | undefined;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string;
+  /** What another device shows: the log must contain it. */
+  readonly headCode: { readonly sequence: number; readonly hashStart: string } | undefined;
   /** Absolute; `undefined`: `daemon.log` in the state directory. */
   readonly logFile: string | undefined;
   readonly debug: boolean;

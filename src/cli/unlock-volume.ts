@@ -1,7 +1,9 @@
 /** What every command does that needs a volume's keys: find the slots, get the secret, open one. */
+import { silentLog } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { hardenProcess } from './compose.js';
 import { Failure } from './exit-code.js';
 import { listSlots, unlock } from './keyslots.js';
 import type { SlotList, Unlocked } from './keyslots.js';
@@ -18,6 +20,7 @@ export async function unlockVolume(
   options: SecretOptions,
   known?: SlotSecret,
 ): Promise<{ readonly unlocked: Unlocked; readonly slots: SlotList; readonly secret: SlotSecret }> {
+  hardenProcess(silentLog);
   const slots = await listSlots(store);
   const isAsked = known === undefined && options.passphraseFd === undefined && options.keyFile === undefined && !process.env['CREDENTIALS_DIRECTORY'];
   for (let attempt = 1; ; attempt++) {

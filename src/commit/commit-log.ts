@@ -4,10 +4,12 @@
  *
  * One call of `poll`, `put`, `forget` or `commitsUpToHead` at a time: the volume's commit lock sees to that.
  */
+import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
@@ -19,7 +21,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
 import { commitObjectMax, compressCommit, decodeCommit, encodeCommit } from './commit-codec.js';
-import type { DecodedCommit } from './commit-codec.js';
+import type { CommitFields, DecodedCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
 import { loadDevice, newDevice, saveDevice } from './device.js';
@@ -28,6 +30,7 @@ import { readGenesis } from './genesis.js';
 import { LocalLog } from './local-log.js';
 import { commitPlace, logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
 import { openCommit } from './open-commit.js';
+import { ensureDirectory, replaceStateFile } from './state-file.js';
 import { loadTrust, saveTrust } from './trust-state.js';
 import type { TrustFile } from './trust-state.js';
 
@@ -45,6 +48,14 @@ export interface CommitLogOptions {
   readonly readOnly: boolean;
   /** For identities. */
   readonly random: Random;
+  /** What another device has shown: the log must contain it. */
+  readonly headCode?: HeadCode | undefined;
+}
+
+/** A commit as people compare it between two devices: its number, and the beginning of its hash as hex. */
+export interface HeadCode {
+  readonly sequence: number;
+  readonly hashStart: string;
 }
 
 /** One poll answers at most this much; the next one goes on. */
@@ -52,6 +63,8 @@ const pollCountMax = 512;
 const pollBytesMax = 64 * 1024 * 1024;
 /** Commits fetched at once while catching up. */
 const fetchWindowMax = 8;
+/** Names that one look behind the head takes from the store: it may list for ever. */
+const listedMax = 10_000;
 /** Every so many polls that find nothing, the store is asked whether it still has what it had. */
 const emptyPollsPerCheck = 8;
 
@@ -70,6 +83,10 @@ export class CommitLog {
   #lastCheckpoint: Commit | undefined;
   #freshness: Freshness;
   #emptyPolls = 0;
+  /** When each device wrote its newest commit that was read here, by its own clock. */
+  readonly #signs = new Map<DeviceId, { readonly sequence: number; readonly wallTimeMs: number }>();
+  /** When the store last answered for all that is behind the head, by our clock. */
+  #answeredMs: number | undefined;
   /** Hashes of what this process tried to put at head + 1. */
   readonly #attempts = new Set<string>();
   /** The one number under which an own commit may be that this process did not put: a crash cut it off from its answer, or it is still under way. */
@@ -108,6 +125,7 @@ export class CommitLog {
       // It has been here before and does not know how far it got: only the whole log can tell its counters.
       await log.#catchUp();
     } else await log.#beginAtNewest();
+    if (options.headCode) await log.#verifyHeadCode(options.headCode);
     if (!options.readOnly && !log.#member()) await log.#enrol();
     await log.#loadCheckpoint();
     return log;
@@ -140,6 +158,19 @@ export class CommitLog {
   /** `unproven` on a device that has no history of its own; `offline` while the store could not be asked. */
   get freshness(): Freshness {
     return this.#freshness;
+  }
+
+  /**
+   * When a device wrote its newest commit that was read here, by its own clock, in milliseconds since 1970; `undefined`: not since the
+   * newest checkpoint. Signed, so the store cannot invent it: a store that withholds commits lets it grow old.
+   */
+  signOfLifeMs(device: DeviceId): number | undefined {
+    return this.#signs.get(device)?.wallTimeMs;
+  }
+
+  /** When the store last answered a poll, by our clock, in milliseconds since 1970. */
+  get answeredMs(): number | undefined {
+    return this.#answeredMs;
   }
 
   /** The newest commit with a checkpoint up to `head`, if any. */
@@ -181,6 +212,8 @@ export class CommitLog {
     const checkpoint = newest === 0 ? undefined : await this.#findCheckpoint(newest);
     if (checkpoint) this.#state = checkpoint;
     await this.#catchUp();
+    // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
+    if (this.head.sequence === 0) throw new CommitError('MISSING', 'the store shows no commit of the volume', { sequence: 1 });
     this.#o.log.info('begins with the log as the store shows it; whether it is the newest cannot be proven', { sequence: this.head.sequence });
   }
 
@@ -220,6 +253,21 @@ export class CommitLog {
     const sealed = await this.#fetch(sequence);
     if (!before || !sealed) throw new CommitError('MISSING', `the store does not show commit ${before ? sequence : sequence - 1}`, { sequence });
     return this.#open(sealed, sequence, hashBytes(before));
+  }
+
+  /** Throws CommitError: `ROLLBACK` when the log ends before what another device has seen, `FORK` when it is another one. */
+  async #verifyHeadCode({ sequence, hashStart }: HeadCode): Promise<void> {
+    await this.#catchUp();
+    const { head } = this.#state;
+    const evidence = { sequence, expectedHash: hashStart };
+    if (head.sequence < sequence)
+      throw new CommitError('ROLLBACK', `the store shows ${head.sequence} commits, the head code is of ${sequence}`, evidence);
+    let found = head.hash;
+    for (let at = head.sequence as number; at > sequence; at--) found = await this.#hashBefore(at, found);
+    const foundHash = toHex(found);
+    if (!foundHash.startsWith(hashStart))
+      throw new CommitError('FORK', `commit ${sequence} is not the one of the head code`, { ...evidence, foundHash });
+    this.#freshness = 'proven';
   }
 
   async #enrol(): Promise<void> {
@@ -286,6 +334,7 @@ export class CommitLog {
   /** A commit that was verified before: the hash says that it is the same. */
   async #readKnown(sequence: number, hash: Uint8Array, previousHash: Uint8Array): Promise<Commit> {
     const { commit } = await this.#open(await this.#sealedKnown(sequence, hash), sequence, previousHash);
+    this.#noteSign(commit);
     return { ...commit, hash };
   }
 
@@ -347,7 +396,12 @@ export class CommitLog {
       window = Math.min(fetchWindowMax, window * 2);
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
+    this.#answeredMs = this.#o.clock.now().sec * 1000;
     return commits;
+  }
+
+  #noteSign({ deviceId, sequence, wallTimeMs }: CommitFields): void {
+    if (sequence > (this.#signs.get(deviceId)?.sequence ?? 0)) this.#signs.set(deviceId, { sequence, wallTimeMs });
   }
 
   /** Two installations with one identity (a copied state directory, a restored machine) would give out the same inode numbers. */
@@ -372,8 +426,11 @@ export class CommitLog {
         ...(before ? { foundHash: toHex(hashBytes(before)) } : {}),
       };
       if (state.head.sequence > 0 && !before) throw this.#goneError(error);
-      if (before && !equalBytes(hashBytes(before), state.head.hash))
+      if (before && !equalBytes(hashBytes(before), state.head.hash)) {
+        await this.#saveEvidence(state.head.sequence, before);
         throw new CommitError('FORK', `the store shows another commit ${state.head.sequence} than it did`, evidence, { cause: error });
+      }
+      await this.#saveEvidence(sequence, sealed);
       throw error;
     }
   }
@@ -383,12 +440,28 @@ export class CommitLog {
     await this.#local.write(copies);
     await saveTrust(this.#trust, state);
     if (commits.length > 0) this.#attempts.clear();
+    for (const commit of commits) this.#noteSign(commit);
     this.#state = state;
     this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
   }
 
   #persist(copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
     return this.#accept(this.#state, [], copies);
+  }
+
+  /**
+   * Keeps the commit that the store showed in the place of another: what it signs and which one it follows proves the fork to everybody with
+   * the keys. The one that this device knows is in `log/`. Best effort: the stop does not depend on it.
+   */
+  async #saveEvidence(sequence: number, bytes: Uint8Array): Promise<void> {
+    const { disk, stateDirectory, log } = this.#o;
+    const directory = join(stateDirectory, 'evidence');
+    try {
+      await ensureDirectory(disk, directory);
+      await replaceStateFile(disk, directory, `${sequenceName(sequence)}-${toHex(hashBytes(bytes)).slice(0, 16)}`, bytes as Sealed);
+    } catch (error) {
+      log.warn('the evidence could not be saved', { sequence, reason: describeError(error) });
+    }
   }
 
   #goneError(cause?: unknown): CommitError {
@@ -405,7 +478,10 @@ export class CommitLog {
     if (!sealed) throw this.#goneError();
     const found = hashBytes(sealed);
     const evidence = { sequence, expectedHash: toHex(hash), foundHash: toHex(found) };
-    if (!equalBytes(found, hash)) throw new CommitError('FORK', `the store shows another commit ${sequence} than it did`, evidence);
+    if (!equalBytes(found, hash)) {
+      await this.#saveEvidence(sequence, sealed);
+      throw new CommitError('FORK', `the store shows another commit ${sequence} than it did`, evidence);
+    }
     if (this.#freshness === 'offline') this.#freshness = 'proven';
   }
 
@@ -413,13 +489,15 @@ export class CommitLog {
   async #checkGap(signal?: AbortSignal): Promise<void> {
     const { store, keys, log } = this.#o;
     const next = this.head.sequence + 1;
+    let listed = 0;
     let foreign = 0;
     // Behind every name of the next number.
     const after = `${logPrefix}${sequenceName(next)}-${'z'.repeat(12)}`;
     for await (const { key } of store.list(logPrefix, { after, ...(signal ? { signal } : {}) })) {
+      if (++listed > listedMax) break;
       const sequence = sequenceOfKey(keys.root, key);
       if (sequence === undefined) {
-        if (++foreign >= 10_000) break;
+        foreign++;
         continue;
       }
       if (sequence <= next) continue;

@@ -11,7 +11,8 @@ export interface KdfCost {
 
 export const defaultKdfCost: KdfCost = { memoryKiB: 256 * 1024, passes: 3, lanes: 1 };
 export const kdfFloor: KdfCost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
-const kdfCeiling: KdfCost = { memoryKiB: 4 * 1024 * 1024, passes: 64, lanes: 1 };
+/** Whoever serves the slot names the cost, before anything of it is authenticated: it must not take a machine's memory. */
+const kdfCeiling: KdfCost = { memoryKiB: 1024 * 1024, passes: 16, lanes: 1 };
 
 /** Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` for a cost that is unsafe or absurd: whoever serves a keyslot is not trusted. */
 export function checkKdfCost(cost: KdfCost): void {

@@ -8,8 +8,9 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
-import type {
-  AttributeReply,
+import {
+  rootNodeId,
+  type AttributeReply,
   Attributes,
   ConnectionInfo,
   DirentSink,
@@ -22,7 +23,7 @@ import type {
   RequestContext,
   SetAttributes,
 } from '../fuse/operations.js';
-import { S_IFDIR, S_IFMT } from '../meta/inode.js';
+import { S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { InodeAttributes } from '../vfs/attributes.js';
 import type { Filesystem } from '../vfs/filesystem.js';
@@ -31,7 +32,8 @@ import { RENAME_EXCHANGE } from '../vfs/naming.js';
 import { SEEK_DATA } from '../vfs/content.js';
 import { VfsError } from '../vfs/vfs-error.js';
 import type { RemoteChange } from '../volume/volume.js';
-import { KnownInodes } from './known-inode.js';
+import { InodeNames } from './inode-names.js';
+import { InodeReferences } from './inode-references.js';
 
 export interface CacheValidity {
   /** How long the kernel may keep names (also absent ones) and attributes without asking, in milliseconds. */
@@ -49,6 +51,8 @@ const blockSize = 4096;
 const freeFiles = 2 ** 40;
 /** Someone may go on writing into the hole that is being looked at; then any answer is as good. */
 const lseekRoundsMax = 16;
+/** Files in use that are told of at once when another device made them longer. */
+const growthsMax = 1000;
 const tmpfileHandle: OpenReply = { handle: 0, keepCache: true };
 
 /** Node ids and inode numbers are the same numbers under two names; here, and only here, one becomes the other. */
@@ -58,14 +62,16 @@ const nodeIdOf = (ino: Ino): NodeId => ino as number as NodeId;
 export class FuseFilesystem implements FuseOperations {
   readonly #filesystem: Filesystem;
   readonly #validity: CacheValidity;
-  readonly #known: KnownInodes;
+  readonly #references = new InodeReferences();
+  /** Where inodes cannot be dropped by number. */
+  #names: InodeNames | undefined;
+  #isWritebackCached = false;
   readonly #absent: Entry;
   #notifier: Notifier | undefined;
 
   constructor(filesystem: Filesystem, validity: CacheValidity = lastingValidity) {
     this.#filesystem = filesystem;
     this.#validity = validity;
-    this.#known = new KnownInodes((parent, name) => this.#notifier?.invalidateEntry(parent, name));
     this.#absent = { nodeId: 0, generation: 0, entryValidMs: validity.entryMs, attrValidMs: 0, attributes: undefined };
   }
 
@@ -78,41 +84,78 @@ export class FuseFilesystem implements FuseOperations {
   invalidate(change: RemoteChange): void {
     const notifier = this.#notifier;
     if (notifier === undefined) return;
-    const listings = new Set<Ino>();
-    for (const { parent, name } of change.entries) {
-      notifier.invalidateEntry(nodeIdOf(parent), name);
-      listings.add(parent);
-    }
-    // A kept listing is cached data of the directory.
-    for (const parent of listings) notifier.invalidateInode(nodeIdOf(parent), 0, 0);
+    for (const { parent, name } of change.entries) if (this.#isKnown(nodeIdOf(parent))) notifier.invalidateEntry(nodeIdOf(parent), name);
+    const changed: NodeId[] = [];
     for (const ino of change.inodes) {
       const nodeId = nodeIdOf(ino);
-      // The kernel is asked only about what it knows; the root it knows always.
-      if (ino !== 1 && !this.#known.has(nodeId)) continue;
+      if (!this.#isKnown(nodeId)) continue;
       if (change.contents.has(ino)) {
         notifier.invalidateInode(nodeId, 0, 0);
-        // Its size the kernel takes only with a new inode (writeback cache), so the old one has to go.
-        this.#known.drop(nodeId);
+        changed.push(nodeId);
       } else {
         notifier.invalidateInode(nodeId, -1, 0);
+      }
+    }
+    if (changed.length === 0) return;
+    // Its size the kernel takes only with a new inode (writeback cache), so the old one has to go.
+    if (this.#names === undefined) notifier.pruneInodes(changed);
+    else for (const nodeId of changed) this.#names.drop(nodeId);
+    if (this.#isWritebackCached) void this.#tellGrowth(notifier, changed);
+  }
+
+  /** The kernel is told only about what it knows; the root it knows always. */
+  #isKnown(nodeId: NodeId): boolean {
+    return nodeId === rootNodeId || this.#references.has(nodeId);
+  }
+
+  /**
+   * Files that are in use were not dropped, and the kernel still believes in their old sizes. Growth it can be told of, by handing it the last
+   * byte. Of a file that became shorter it cannot: its users read zeros there until they open it anew (doc/semantics.md, "Other devices").
+   */
+  async #tellGrowth(notifier: Notifier, changed: readonly NodeId[]): Promise<void> {
+    await notifier.settled();
+    // What the kernel let go of is said in FORGETs, which are there by now and are read in the next turns.
+    for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+    let told = 0;
+    for (const nodeId of changed) {
+      if (this.#notifier === undefined || told >= growthsMax) return;
+      if (!this.#references.has(nodeId)) continue;
+      try {
+        const { mode, size } = await this.#filesystem.getattr(inoOf(nodeId));
+        if ((mode & S_IFMT) !== S_IFREG || size === 0) continue;
+        const { signal } = new AbortController();
+        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, pid: 0, umask: 0, signal }, inoOf(nodeId), size - 1, 1);
+        if (last?.byteLength === 1) notifier.storeContent(nodeId, size - 1, last);
+        told++;
+      } catch {
+        // Gone meanwhile, or its content is out of reach: whoever reads the file learns it then, with the errno that says why.
       }
     }
   }
 
   init(connection: ConnectionInfo): void {
+    this.#isWritebackCached = connection.writebackCache;
     if (connection.writebackCache) this.#filesystem.leaveContentTimesToCaller();
+    if (!connection.prune) this.#names = new InodeNames((parent, name) => this.#notifier?.invalidateEntry(parent, name));
   }
 
   async destroy(): Promise<void> {
     this.#notifier = undefined;
-    this.#known.clear();
+    this.#references.clear();
+    this.#names?.clear();
     await this.#filesystem.stop();
   }
 
   #entry(parent: NodeId, name: ByteString, attributes: InodeAttributes): Entry {
     const nodeId = nodeIdOf(attributes.ino);
-    this.#known.refer(nodeId, parent, (attributes.mode & S_IFMT) === S_IFDIR ? '' : name);
+    this.#refer(nodeId, attributes.mode, parent, name);
     return { nodeId, generation: attributes.generation, entryValidMs: this.#validity.entryMs, attrValidMs: this.#validity.attributesMs, attributes };
+  }
+
+  /** The kernel gets one more reference, by this name (none: ''). */
+  #refer(nodeId: NodeId, mode: number, parent: NodeId, name: ByteString): void {
+    this.#references.refer(nodeId);
+    if (this.#names !== undefined && name !== '' && (mode & S_IFMT) !== S_IFDIR) this.#names.add(nodeId, parent, name);
   }
 
   #attributes(attributes: Attributes): AttributeReply {
@@ -124,7 +167,9 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   forget(nodeId: NodeId, nlookup: number): void {
-    if (this.#known.forget(nodeId, nlookup)) this.#filesystem.forget(inoOf(nodeId));
+    if (!this.#references.forget(nodeId, nlookup)) return;
+    this.#names?.forget(nodeId);
+    this.#filesystem.forget(inoOf(nodeId));
   }
 
   getattr(_context: RequestContext, nodeId: NodeId): MaybePromise<AttributeReply> {
@@ -161,18 +206,18 @@ export class FuseFilesystem implements FuseOperations {
 
   #removed(parent: NodeId, name: ByteString, { ino, orphaned }: Removed): void {
     const nodeId = nodeIdOf(ino);
-    this.#known.removed(nodeId, parent, name);
+    this.#names?.removed(nodeId, parent, name);
     // No FORGET will come for what the kernel does not know.
-    if (orphaned && !this.#known.has(nodeId)) this.#filesystem.forget(ino);
+    if (orphaned && !this.#references.has(nodeId)) this.#filesystem.forget(ino);
   }
 
   rename(_context: RequestContext, parent: NodeId, name: ByteString, newParent: NodeId, newName: ByteString, flags: number): MaybePromise<void> {
     return andThen(this.#filesystem.rename(inoOf(parent), name, inoOf(newParent), newName, flags), ({ ino, other, orphaned }) => {
       if (other !== undefined) {
-        if ((flags & RENAME_EXCHANGE) !== 0) this.#known.renamed(nodeIdOf(other), newParent, newName, parent, name);
+        if ((flags & RENAME_EXCHANGE) !== 0) this.#names?.renamed(nodeIdOf(other), newParent, newName, parent, name);
         else this.#removed(newParent, newName, { ino: other, orphaned });
       }
-      this.#known.renamed(nodeIdOf(ino), parent, name, newParent, newName);
+      this.#names?.renamed(nodeIdOf(ino), parent, name, newParent, newName);
     });
   }
 
@@ -227,7 +272,7 @@ export class FuseFilesystem implements FuseOperations {
       const entry = { nodeId: entryNodeId, generation: attributes.generation, entryValidMs, attrValidMs, attributes };
       if (!sink.add(name, ino, mode, at, entry)) return false;
       // A lookup counts only if the kernel gets to see it.
-      this.#known.refer(entryNodeId, nodeId, (mode & S_IFMT) === S_IFDIR ? '' : name);
+      this.#refer(entryNodeId, mode, nodeId, name);
       return true;
     });
   }

@@ -52,7 +52,11 @@ export const FUSE_SETXATTR_ACL_KILL_SGID = 1 << 0;
 
 export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;
+export const FUSE_NOTIFY_STORE = 4;
 export const FUSE_NOTIFY_DELETE = 6;
+/** 7.45 */
+export const FUSE_NOTIFY_PRUNE = 9;
+export const FUSE_NOTIFY_PRUNE_SINCE = 45;
 
 /** A read of the device must offer this much beyond max_write: fuse_in_header and fuse_write_in, rounded up to a page. */
 export const REQUEST_HEADROOM = 4096;
@@ -160,6 +164,9 @@ export const fuse_dirent = { ino: 0, off: 8, namelen: 16, type: 20, SIZE: 24 } a
 export const fuse_notify_inval_inode_out = { ino: 0, off: 8, len: 16, SIZE: 24 } as const;
 export const fuse_notify_inval_entry_out = { parent: 0, namelen: 8, flags: 12, SIZE: 16 } as const;
 export const fuse_notify_delete_out = { parent: 0, child: 8, namelen: 16, SIZE: 24 } as const;
+export const fuse_notify_store_out = { nodeid: 0, offset: 8, size: 16, SIZE: 24 } as const;
+/** Followed by `count` node ids of 64 bits. */
+export const fuse_notify_prune_out = { count: 0, SIZE: 16 } as const;
 export const fuse_lseek_in = { fh: 0, offset: 8, whence: 16, SIZE: 24 } as const;
 export const fuse_lseek_out = { offset: 0, SIZE: 8 } as const;
 export const fuse_copy_file_range_in = { fh_in: 0, off_in: 8, nodeid_out: 16, fh_out: 24, off_out: 32, len: 40, flags: 48, SIZE: 56 } as const;

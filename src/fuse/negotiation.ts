@@ -16,6 +16,7 @@ import {
   FUSE_MAX_PAGES,
   FUSE_NO_OPENDIR_SUPPORT,
   FUSE_NO_OPEN_SUPPORT,
+  FUSE_NOTIFY_PRUNE_SINCE,
   FUSE_PARALLEL_DIROPS,
   FUSE_POSIX_ACL,
   FUSE_READDIRPLUS_AUTO,
@@ -103,6 +104,7 @@ export function negotiate(request: RequestReader, wishes: Wishes): Negotiated {
       maxWrite,
       writebackCache: has(FUSE_WRITEBACK_CACHE),
       readdirplus: has(FUSE_DO_READDIRPLUS),
+      prune: minor >= FUSE_NOTIFY_PRUNE_SINCE,
     },
     reply: {
       minor,

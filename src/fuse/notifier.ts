@@ -6,15 +6,22 @@ import {
   fuse_notify_delete_out,
   fuse_notify_inval_entry_out,
   fuse_notify_inval_inode_out,
+  fuse_notify_prune_out,
+  fuse_notify_store_out,
   fuse_out_header,
   FUSE_NOTIFY_DELETE,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
+  FUSE_NOTIFY_PRUNE,
+  FUSE_NOTIFY_STORE,
 } from './abi.js';
 import type { ByteString } from '../base/brand.js';
 import type { NodeId, Notifier } from './operations.js';
 
 const headerSize = fuse_out_header.SIZE;
+
+/** Node ids in one message: what the kernel takes in one go. */
+const pruneBatchMax = 512;
 
 function setI64(buffer: Buffer, at: number, value: number): void {
   const high = Math.floor(value / 0x100000000);
@@ -76,6 +83,29 @@ export class KernelNotifier implements Notifier {
     message.writeUInt32LE(name.length, headerSize + fuse_notify_delete_out.namelen);
     message.write(name, headerSize + fixed, 'latin1');
     this.#trace?.(`! DELETE node ${parent} child ${child}`);
+    this.#push(message);
+  }
+
+  pruneInodes(nodeIds: readonly NodeId[]): void {
+    for (let from = 0; from < nodeIds.length; from += pruneBatchMax) {
+      const batch = nodeIds.slice(from, from + pruneBatchMax);
+      const fixed = fuse_notify_prune_out.SIZE;
+      const message = makeMessage(FUSE_NOTIFY_PRUNE, fixed + batch.length * 8);
+      message.writeUInt32LE(batch.length, headerSize + fuse_notify_prune_out.count);
+      for (const [index, nodeId] of batch.entries()) setI64(message, headerSize + fixed + index * 8, nodeId);
+      this.#trace?.(`! PRUNE ${batch.length} nodes from node ${batch[0]}`);
+      this.#push(message);
+    }
+  }
+
+  storeContent(nodeId: NodeId, offset: number, data: Uint8Array): void {
+    const fixed = fuse_notify_store_out.SIZE;
+    const message = makeMessage(FUSE_NOTIFY_STORE, fixed + data.byteLength);
+    setI64(message, headerSize + fuse_notify_store_out.nodeid, nodeId);
+    setI64(message, headerSize + fuse_notify_store_out.offset, offset);
+    message.writeUInt32LE(data.byteLength, headerSize + fuse_notify_store_out.size);
+    message.set(data, headerSize + fixed);
+    this.#trace?.(`! STORE node ${nodeId} offset ${offset} (${data.byteLength} bytes)`);
     this.#push(message);
   }
 

@@ -112,6 +112,8 @@ export interface ConnectionInfo {
   readonly maxWrite: number;
   readonly writebackCache: boolean;
   readonly readdirplus: boolean;
+  /** {@link Notifier.pruneInodes} works. */
+  readonly prune: boolean;
 }
 
 export interface FuseOperations {
@@ -187,6 +189,16 @@ export interface Notifier {
   invalidateEntry(parent: NodeId, name: ByteString): void;
   /** The name is gone, and with it `child`. */
   deleteEntry(parent: NodeId, child: NodeId, name: ByteString): void;
+  /**
+   * Drops the inodes, by whatever names they are known, unless they are in use; the next lookup makes them anew. Only where
+   * {@link ConnectionInfo.prune} says so.
+   */
+  pruneInodes(nodeIds: readonly NodeId[]): void;
+  /**
+   * Puts `data` (copied) into the cached content. Where it ends past what the kernel takes for the file's end, that end moves there: the
+   * only way to tell of growth to those who have the file open under a writeback cache.
+   */
+  storeContent(nodeId: NodeId, offset: number, data: Uint8Array): void;
   /** The kernel has taken all that it was told until now: data that an invalidation had it write back has been written. */
   settled(): Promise<void>;
 }

@@ -369,6 +369,8 @@ class PortableMount implements Mounted {
       invalidateInode: () => {},
       invalidateEntry: (parent, name) => walker.forgetEntry(parent, name),
       deleteEntry: (parent, _child, name) => walker.forgetEntry(parent, name),
+      pruneInodes: () => {},
+      storeContent: () => {},
       settled: () => Promise.resolve(),
     };
     this.#watch = setInterval(() => void this.#look(), watchIntervalMs);
@@ -430,7 +432,8 @@ export const portableDriver: Driver = async (operations: FuseOperations, errnoOf
     allowOther: options.allowOther,
     defaultPermissions: options.defaultPermissions,
   });
-  const connection: ConnectionInfo = { major: 7, minor: 19, maxWrite: portableCapabilities.payloadMax, writebackCache: false, readdirplus: false };
+  const { payloadMax: maxWrite } = portableCapabilities;
+  const connection: ConnectionInfo = { major: 7, minor: 19, maxWrite, writebackCache: false, readdirplus: false, prune: false };
   operations.init(connection);
   await new Promise<void>((onResolve, onReject) => {
     fuse.mount((error) => (error ? onReject(new FuseError('SYSTEM', `cannot mount: ${error.message}`, { cause: error })) : onResolve()));

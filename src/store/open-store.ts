@@ -46,6 +46,13 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
   },
   'webdav+https': { example: 'webdav+https://host/path', open: openWebdav },
   'webdav+http': { example: 'webdav+http://host/path', open: openWebdav },
+  sftp: {
+    example: 'sftp://user@host/path',
+    async open(location, { disk, random, clock, env = {}, create }) {
+      const { openSftpStore } = await import('./sftp-store.js');
+      return openSftpStore(location, { disk, random, clock, env, home: homedir(), create: create === true });
+    },
+  },
 };
 
 async function openWebdav(location: string, { disk, random, clock, env = {}, create }: OpenStoreOptions): Promise<ObjectStore> {

@@ -37,3 +37,6 @@ export function authenticationHash(algorithm: 'md5' | 'sha256' | 'sha512-256', t
     return undefined;
   }
 }
+
+/** Base64: how OpenSSH hides names in its files of known hosts. */
+export const hmacSha1Base64 = (key: Uint8Array, text: string): string => createHmac('sha1', key).update(text, 'utf8').digest('base64');

@@ -2,7 +2,7 @@
  * chmod, chown, truncate, utimensat, and what goes with them: set-id bits that are lost, an access ACL that must follow the mode. The
  * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2).
  */
-import type { Timespec } from '../base/clock.js';
+import { type Timespec, compareTimespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, S_IFMT, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
@@ -36,8 +36,9 @@ function mayApply(inode: Inode, change: AttributeChange): void {
   if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !onlyNow) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
-function hasOnlyTimes({ mode, uid, gid, size }: AttributeChange): boolean {
-  return mode === undefined && uid === undefined && gid === undefined && size === undefined;
+function changesCtimeOnly(inode: Inode, { mode, uid, gid, size, atime, mtime }: AttributeChange): boolean {
+  if (mode !== undefined || uid !== undefined || gid !== undefined || size !== undefined || atime !== undefined || mtime === 'now') return false;
+  return mtime === undefined || compareTimespec(mtime, inode.mtime) === 0;
 }
 
 function newMode(inode: Inode, change: AttributeChange): number | undefined {
@@ -58,7 +59,7 @@ export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange,
     const inode = heldInode(volume, view, ino);
     mayApply(inode, change);
     // The kernel writes back the ctime of a file whose last name is gone: nobody can ever see it.
-    if (inode.nlink === 0 && hasOnlyTimes(change)) return { operation: undefined, result: undefined };
+    if (inode.nlink === 0 && changesCtimeOnly(inode, change)) return { operation: undefined, result: undefined };
     if (change.size !== undefined && !isRegular(inode))
       throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have a size to set');
     if (change.mode !== undefined && isSymlink(inode)) throw new VfsError('EOPNOTSUPP', 'a link has no permissions of its own');

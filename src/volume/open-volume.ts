@@ -144,7 +144,18 @@ export class OpenVolume implements Volume {
     const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
     keys.addEpoch(1, genesis.epochKey);
     genesis.epochKey.fill(0);
-    const log = await CommitLog.open({ store, keys, disk, stateDirectory, random, clock, log: logger, deviceName: options.deviceName, readOnly, headCode: options.headCode });
+    const log = await CommitLog.open({
+      store,
+      keys,
+      disk,
+      stateDirectory,
+      random,
+      clock,
+      log: logger,
+      deviceName: options.deviceName,
+      readOnly,
+      headCode: options.headCode,
+    });
     const journal = await Journal.open({
       disk,
       directory: join(stateDirectory, 'journal'),
@@ -528,7 +539,8 @@ export class OpenVolume implements Volume {
       // Index 0 only made the volume: it signs nothing any more.
       if (deviceIndex === this.#deviceIndex || deviceIndex === 0) continue;
       const atMs = log.signOfLifeMs(deviceId);
-      signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] = atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
+      signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] =
+        atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
     }
     return signs;
   }

@@ -248,7 +248,9 @@ const items: Readonly<Record<string, (work: Work) => Promise<string>>> = {
     const project = join(place, 'npm');
     await mkdir(project);
     for (const file of ['package.json', 'package-lock.json']) await writeFile(join(project, file), await readFile(sourcePath(file)));
-    await run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'], project);
+    const quiet = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
+    // A registry that leaves out packages for other platforms makes a lock file that npm ci calls incomplete.
+    await run('npm', ['ci', ...quiet], project).catch(() => run('npm', ['install', '--no-save', ...quiet], project));
     await run('npm', ['ls', '--all'], project);
     need(
       (await run(process.execPath, ['-e', "import('yargs').then(() => console.log('loaded'))"], project)).trim() === 'loaded',

@@ -162,6 +162,38 @@ export class SimulatedDisk implements Disk {
     this.#crashAt = index;
   }
 
+  /** The process stops now. */
+  stop(): void {
+    this.#crashed = true;
+  }
+
+  /** Another disk with the same content, what of it is durable included; its random choices come from `seed`. Files open here are not open there. */
+  clone(seed: number): SimulatedDisk {
+    const copies = new Map<Inode, Inode>();
+    const copyOf = <T extends Inode>(inode: T): T => {
+      const known = copies.get(inode);
+      if (known) return known as T;
+      if (inode.kind === 'file') {
+        // Contents are replaced, never changed in place.
+        const file = Object.assign(new FileNode(inode.ino, inode.content), { durable: inode.durable, linkCount: inode.linkCount });
+        file.unsynced = [...inode.unsynced];
+        file.mtimeMs = inode.mtimeMs;
+        copies.set(inode, file);
+        return file as Inode as T;
+      }
+      const directory = new DirectoryNode(inode.ino);
+      copies.set(inode, directory);
+      for (const [name, child] of inode.entries) directory.entries.set(name, copyOf(child));
+      for (const [name, child] of inode.durable) directory.durable.set(name, copyOf(child));
+      return directory as Inode as T;
+    };
+    const disk = new SimulatedDisk(this.#options, { root: copyOf(this.#root), random: new SeededRandom(seed), inoNext: this.#inoNext });
+    disk.#names = this.#names.map((change) =>
+      change.map((edit) => ({ directory: copyOf(edit.directory), name: edit.name, inode: edit.inode && copyOf(edit.inode) })),
+    );
+    return disk;
+  }
+
   /** What the next process finds. Everything on this disk fails with {@link SimulatedCrashError} from now on. */
   crash(kind: CrashKind): SimulatedDisk {
     this.#crashed = true;
