@@ -1,0 +1,155 @@
+/**
+ * Whether the drive stays the same with a million files: how fast they are made from the first to the last, what the daemon's memory does
+ * meanwhile and whether it answers, how long a mount takes that knows nothing, and what `find` and `ls -lR` cost. It prints figures and
+ * judges those that are promised: a mount in two seconds, 300 MiB of memory after `find`.
+ *
+ *   node dist/bench/scale.js [--files N] [--flat N] [--sparse BYTES] [--scratch DIRECTORY] [--debug] [--keep]
+ */
+import { execFile, spawn } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs, promisify } from 'node:util';
+import { Drive, useOf } from '../test/mount/drive-process.js';
+
+const run = promisify(execFile);
+const mib = 1 << 20;
+const mountMsMax = 2000;
+const residentMax = 300 * mib;
+const sampleMs = 500;
+/** Every so many samples the daemon is asked for its status. */
+const samplesPerStatus = 8;
+
+const { values } = parseArgs({
+  options: {
+    files: { type: 'string', default: '1000000' },
+    flat: { type: 'string', default: '0' },
+    sparse: { type: 'string', default: String(2 ** 40) },
+    scratch: { type: 'string', default: tmpdir() },
+    debug: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+  },
+});
+
+const scratch = await mkdtemp(join(values.scratch, 'scale-'));
+const drive = new Drive({ scratch, withKeyFile: true, mountOptions: values.debug ? ['--debug', '--log-file', join(scratch, 'daemon.log')] : [] });
+const missed: string[] = [];
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+  appendFileSync(join(scratch, 'figures.txt'), `${line}\n`);
+}
+
+const inMib = (bytes: number): string => `${Math.round(bytes / mib)} MiB`;
+const inSeconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
+
+async function timed<T>(work: () => Promise<T>): Promise<{ readonly ms: number; readonly result: T }> {
+  const began = performance.now();
+  const result = await work();
+  return { ms: performance.now() - began, result };
+}
+
+/** Does the work while the daemon is watched; says how long it took and what the daemon used. */
+async function watched(name: string, work: () => Promise<unknown>): Promise<{ readonly residentMax: number }> {
+  const pids = await drive.processes();
+  const before = await useOf(pids);
+  let [highest, statusMs, samples, busy] = [before.resident, 0, 0, false];
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    void sample().finally(() => {
+      busy = false;
+    });
+  }, sampleMs);
+  const sample = async (): Promise<void> => {
+    highest = Math.max(highest, (await useOf(pids)).resident);
+    if (++samples % samplesPerStatus === 0) statusMs = Math.max(statusMs, (await timed(() => drive.status())).ms);
+  };
+  const { ms } = await timed(work);
+  clearInterval(timer);
+  const after = await useOf(pids);
+  highest = Math.max(highest, after.resident);
+  const status = statusMs === 0 ? '' : `, slowest status ${inSeconds(statusMs)}`;
+  say(
+    `${name.padEnd(28)} ${inSeconds(ms).padStart(10)}   cpu ${inSeconds(after.cpuMs - before.cpuMs)}, resident ${inMib(after.resident)}, most ${inMib(highest)}${status}`,
+  );
+  return { residentMax: highest };
+}
+
+/** Runs a work of scale-work.ts, and says what it says. */
+async function workOf(work: string, directory: string, count: string): Promise<void> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'scale-work.js'), work, directory, count], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  for await (const line of createInterface({ input: child.stdout })) say(`    ${line}`);
+  const code = await ended;
+  if (code !== 0) throw new Error(`${work} ended with ${code}`);
+}
+
+/** Runs a program that lists, and answers how many lines it printed. */
+function countLines(command: string, argument: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, argument, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, LC_ALL: 'C' } });
+    let lines = 0;
+    child.stdout.on('data', (part: Buffer) => {
+      for (const byte of part) if (byte === 10) lines++;
+    });
+    child.once('error', reject);
+    child.once('close', (code) => (code === 0 ? resolve(lines) : reject(new Error(`${command} ended with ${code}`))));
+  });
+}
+
+async function mountFresh(): Promise<void> {
+  await drive.unmount();
+  await drive.forget();
+  await run('sync');
+  await writeFile('/proc/sys/vm/drop_caches', '3\n').catch(() => say('    (not root: the kernel keeps its caches)'));
+  const { ms } = await timed(() => drive.mount());
+  say(`${'mount, nothing cached'.padEnd(28)} ${inSeconds(ms).padStart(10)}`);
+  if (ms > mountMsMax) missed.push(`the mount took ${inSeconds(ms)}`);
+}
+
+async function listAll(directory: string, expected: number): Promise<void> {
+  const list = async (): Promise<void> => {
+    const lines = await countLines('find', [directory]);
+    if (lines < expected) throw new Error(`find shows ${lines} names of ${expected}`);
+  };
+  const found = await watched('find', list);
+  if (found.residentMax > residentMax) missed.push(`${inMib(found.residentMax)} are resident after find`);
+  await watched('find again', list);
+  await watched('ls -lR', async () => {
+    await countLines('ls', ['-lR', directory]);
+  });
+}
+
+try {
+  await drive.init();
+  await drive.mount();
+  const files = Number(values.files);
+  if (files > 0) {
+    await watched(`make ${files} files`, () => workOf('tree', join(drive.directory, 'tree'), values.files));
+    await watched('flush', () => drive.flush());
+    await mountFresh();
+    await listAll(join(drive.directory, 'tree'), files);
+  }
+  if (Number(values.flat) > 0) {
+    const directory = join(drive.directory, 'flat');
+    await run('mkdir', [directory]);
+    await watched(`make ${values.flat} in one folder`, () => workOf('flat', directory, values.flat));
+    await watched('flush', () => drive.flush());
+    await mountFresh();
+    await listAll(directory, Number(values.flat));
+    await watched('rm -rf of the folder', () => run('rm', ['-rf', directory]));
+    await watched('flush', () => drive.flush());
+  }
+  if (Number(values.sparse) > 0) await watched(`a sparse file`, () => workOf('sparse', drive.directory, values.sparse));
+  await drive.unmount();
+  for (const line of missed) say(`MISSED: ${line}`);
+  process.exitCode = missed.length === 0 ? 0 : 1;
+} finally {
+  await drive.destroy();
+  if (!values.keep) await rm(scratch, { recursive: true, force: true });
+}
