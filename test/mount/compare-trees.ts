@@ -45,7 +45,7 @@ async function namesOf(side: Side, path: string): Promise<string[]> {
     for (const { name } of entries) if (name !== '.' && name !== '..') names.push(name);
   }
   await side.probe.ok('closedir', handle);
-  return names.sort();
+  return names.toSorted();
 }
 
 const kinds: Readonly<Record<number, string>> = {

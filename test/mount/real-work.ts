@@ -157,8 +157,8 @@ const items: Readonly<Record<string, (work: Work) => Promise<string>>> = {
     const clone = join(place, 'clone');
     await git('/', 'clone', '-q', '--no-local', origin, clone);
     await git(clone, 'fsck', '--full', '--strict');
-    const commits = (await git(clone, 'rev-list', '--all')).trim().split('\n').reverse();
-    need(commits.join() === (await git(origin, 'rev-list', '--all')).trim().split('\n').reverse().join(), 'the clone has other commits');
+    const commits = (await git(clone, 'rev-list', '--all')).trim().split('\n').toReversed();
+    need(commits.join() === (await git(origin, 'rev-list', '--all')).trim().split('\n').toReversed().join(), 'the clone has other commits');
     for (const commit of [commits[0], commits[5], commits[9], 'v1', 'main']) {
       await git(clone, 'checkout', '-q', commit ?? 'main');
       need((await git(clone, 'status', '--porcelain')) === '', `a fresh checkout of ${commit} is not clean`);
