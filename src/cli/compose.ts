@@ -23,6 +23,7 @@ import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import { LimitedStore } from '../store/limited-store.js';
+import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
 import { RetryingStore } from '../store/retrying-store.js';
@@ -97,6 +98,9 @@ export async function requireVacant(location: string): Promise<void> {
         );
       }
     }
+  } catch (error) {
+    // There is no place yet, or nothing of ours in it: making the store tells whether it can be made there.
+    if (!(error instanceof StoreError && error.code === 'NOT_A_STORE' && !store.local)) throw error;
   } finally {
     await store.close();
   }

@@ -1,0 +1,470 @@
+/**
+ * An object store in a directory of an SSH server: the layout of the directory store, so that the same directory can also be used where it
+ * lies. An object is written under a temporary name, synced, and linked to its key, which a hard link refuses when it is taken; servers without
+ * links rename instead, which version 3 of the protocol refuses, too (doc/stores.md, "SFTP").
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assert } from '../base/assert.js';
+import type { Sealed } from '../base/brand.js';
+import { toHex } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { systemClock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import type { Disk } from '../disk/disk.js';
+import { bodyPieces, bodySize } from './file-body.js';
+import { knownKeysOf } from './known-hosts.js';
+import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { loadHttpCredentials } from './netrc.js';
+import { StoreError, isObjectKey } from './object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { SftpConnection, isPlainKey, sftpStatus } from './sftp-connection.js';
+import type { SftpHandle, SftpTarget } from './sftp-connection.js';
+
+export interface SftpStoreOptions {
+  /** Called for every connection: files may have changed meanwhile. */
+  readonly loadTarget: () => Promise<SftpTarget>;
+  /** On the server; not absolute ones count from the home directory there. */
+  readonly path: string;
+  /** `user@host`, for people. */
+  readonly where: string;
+  readonly disk: Disk;
+  readonly random: Random;
+}
+
+const defaultSizeMax = 64 * 1024 * 1024;
+/** What every server takes in one request. */
+const pieceSize = 32 * 1024;
+/** Pieces under way for one object: one MiB for each 30 ms of round trip is 35 MB/s. */
+const piecesAtOnce = 32;
+const entriesMax = 1_000_000;
+const temporaryName = '_tmp';
+const markerName = '_sealdrive';
+const markerSize = 32;
+/** A temporary file this old belongs to nobody. */
+const staleSec = 24 * 60 * 60;
+
+export class SftpStore implements ObjectStore {
+  readonly description: string;
+  readonly local = false;
+  readonly #options: SftpStoreOptions;
+  #connection: Promise<SftpConnection> | undefined;
+  /** What {@link #connection} came to. */
+  #current: SftpConnection | undefined;
+  /** Directories made or seen by us. */
+  readonly #directories = new Set<string>();
+  #hasLinks = true;
+  #hasSync = true;
+  #isClean = false;
+  #isClosed = false;
+
+  /** Makes no connection. */
+  constructor(options: SftpStoreOptions) {
+    this.#options = options;
+    this.description = `directory ${options.path} of ${options.where}`;
+  }
+
+  /** Makes the directory (not its parents) where there is none, and a store in it; opens the store that is there. Throws {@link StoreError}. */
+  create(): Promise<void> {
+    const { path, random } = this.#options;
+    return this.#run('making the store', undefined, async (connection) => {
+      await connection.makeDirectory(path).catch((error: unknown) => {
+        if (sftpStatus(error) === 'NO_SUCH_FILE') throw new StoreError('NOT_A_STORE', `there is no directory to make ${path} in`, { cause: error });
+        // It may be there: reading it tells.
+        if (sftpStatus(error) !== 'FAILURE') throw error;
+      });
+      const names = (await connection.readDirectory(path, entriesMax)).map(({ filename }) => filename).filter((name) => name !== 'lost+found');
+      if (names.includes(markerName) || names.includes('keys')) return;
+      if (names.some((name) => name !== temporaryName)) {
+        throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
+      }
+      await this.#place(connection, `${path}/${markerName}`, random.bytes(markerSize) as Sealed);
+    });
+  }
+
+  get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    const { range, signal } = options;
+    const path = this.#path(key);
+    return this.#run(`reading ${key}`, signal, async (connection) => {
+      let handle: SftpHandle;
+      try {
+        handle = await connection.openFile(path, 'r');
+      } catch (error) {
+        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+        await this.#checkRoot(connection);
+        return undefined;
+      }
+      try {
+        const { size } = await connection.sizeOf(handle);
+        const start = Math.min(range?.offset ?? 0, size);
+        const length = Math.min(range?.length ?? Infinity, size - start);
+        const sizeMax = Math.min(options.sizeMax ?? Infinity, range?.length ?? options.sizeMax ?? defaultSizeMax);
+        if (length > sizeMax) throw new StoreError('PROTOCOL', `object ${key} has ${length} bytes, at most ${sizeMax} are expected`);
+        const bytes = Buffer.allocUnsafeSlow(length);
+        await this.#readAll(connection, handle, bytes, start, signal);
+        return bytes;
+      } finally {
+        void connection.closeFile(handle).catch(() => {});
+      }
+    });
+  }
+
+  async #readAll(connection: SftpConnection, handle: SftpHandle, bytes: Uint8Array, start: number, signal: AbortSignal | undefined): Promise<void> {
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < bytes.byteLength) {
+        signal?.throwIfAborted();
+        const end = Math.min(next + pieceSize, bytes.byteLength);
+        let at = next;
+        next = end;
+        while (at < end) {
+          const count = await connection.read(handle, bytes.subarray(at, end), start + at);
+          if (count <= 0 || count > end - at) throw new StoreError('UNAVAILABLE', 'the server has less of a file than it said');
+          at += count;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(piecesAtOnce, Math.ceil(bytes.byteLength / pieceSize)) }, work));
+  }
+
+  put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+    const { signal } = options;
+    const path = this.#path(key);
+    const parent = path.slice(0, path.lastIndexOf('/'));
+    return this.#run(`writing ${key}`, signal, async (connection) => {
+      await this.#removeStale(connection);
+      await this.#ensureDirectory(connection, parent);
+      try {
+        return await this.#place(connection, path, body, signal);
+      } catch (error) {
+        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+        // Someone removed a directory that we had seen: once more from the start.
+        this.#directories.clear();
+        await this.#checkRoot(connection);
+        await this.#ensureDirectory(connection, parent);
+        return await this.#place(connection, path, body, signal);
+      }
+    });
+  }
+
+  /** Writes `body` under a name of its own, and gives it the name `path` unless that is taken. */
+  async #place(connection: SftpConnection, path: string, body: ObjectBody, signal?: AbortSignal): Promise<PutOutcome> {
+    const { path: root, random } = this.#options;
+    await this.#ensureDirectory(connection, `${root}/${temporaryName}`);
+    const temporary = `${root}/${temporaryName}/${toHex(random.bytes(16))}`;
+    const handle = await connection.openFile(temporary, 'wx');
+    let isRenamed = false;
+    try {
+      try {
+        await this.#writeAll(connection, handle, body, signal);
+        if (this.#hasSync) {
+          await connection.sync(handle).catch((error: unknown) => {
+            if (sftpStatus(error) !== 'UNSUPPORTED') throw error;
+            this.#hasSync = false;
+          });
+        }
+      } finally {
+        await connection.closeFile(handle);
+      }
+      try {
+        if (this.#hasLinks) await connection.link(temporary, path);
+        else {
+          await connection.rename(temporary, path);
+          isRenamed = true;
+        }
+        return 'created';
+      } catch (error) {
+        const status = sftpStatus(error);
+        if (status !== 'FAILURE' && status !== 'UNSUPPORTED' && status !== 'PERMISSION_DENIED' && status !== 'OTHER') throw error;
+        if (await this.#isThere(connection, path)) return 'exists';
+        if (!this.#hasLinks) throw error;
+        // The filesystem there has no hard links.
+        await connection.rename(temporary, path).catch(async (second: unknown) => {
+          if (sftpStatus(second) === 'FAILURE' && (await this.#isThere(connection, path))) return;
+          throw second;
+        });
+        isRenamed = !(await this.#isThere(connection, temporary));
+        this.#hasLinks = false;
+        return isRenamed ? 'created' : 'exists';
+      }
+    } finally {
+      // What stays behind is removed as stale one day; a failure here says nothing about the object.
+      if (!isRenamed) await connection.unlink(temporary).catch(() => {});
+    }
+  }
+
+  async #writeAll(connection: SftpConnection, handle: SftpHandle, body: ObjectBody, signal: AbortSignal | undefined): Promise<void> {
+    const underWay = new Set<Promise<void>>();
+    let position = 0;
+    let failure: { readonly error: unknown } | undefined;
+    for await (const piece of bodyPieces(this.#options.disk, body, pieceSize)) {
+      signal?.throwIfAborted();
+      if (failure) break;
+      const write: Promise<void> = connection.write(handle, piece, position).then(
+        () => void underWay.delete(write),
+        (error: unknown) => {
+          failure ??= { error };
+          underWay.delete(write);
+        },
+      );
+      underWay.add(write);
+      position += piece.byteLength;
+      if (underWay.size >= piecesAtOnce) await Promise.race(underWay);
+    }
+    await Promise.all(underWay);
+    if (!failure) return;
+    // The protocol has no word for a full disk.
+    const free = await connection.freeSpace(this.#options.path).catch(() => Infinity);
+    if (sftpStatus(failure.error) === 'FAILURE' && free < bodySize(body) + pieceSize) {
+      throw new StoreError('FULL', 'the disk of the server is full', { cause: failure.error });
+    }
+    throw failure.error;
+  }
+
+  async #isThere(connection: SftpConnection, path: string): Promise<boolean> {
+    try {
+      await connection.stat(path);
+      return true;
+    } catch (error) {
+      if (sftpStatus(error) === 'NO_SUCH_FILE') return false;
+      throw error;
+    }
+  }
+
+  async #ensureDirectory(connection: SftpConnection, path: string): Promise<void> {
+    if (path === this.#options.path || this.#directories.has(path)) return;
+    await this.#ensureDirectory(connection, path.slice(0, path.lastIndexOf('/')));
+    await connection.makeDirectory(path).catch((error: unknown) => {
+      // Servers say no more than that it failed; what is put there next tells.
+      if (sftpStatus(error) !== 'FAILURE') throw error;
+    });
+    this.#directories.add(path);
+  }
+
+  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
+    yield* this.#walk(prefix, options.after ?? '', options.signal);
+  }
+
+  /** One directory at a time is in memory. */
+  async *#walk(prefix: string, after: string, signal: AbortSignal | undefined): AsyncGenerator<ListedObject> {
+    signal?.throwIfAborted();
+    const entries = await this.#run(prefix === '' ? 'listing the store' : `listing ${prefix}`, signal, async (connection) => {
+      try {
+        return await connection.readDirectory(`${this.#options.path}/${prefix}`, entriesMax);
+      } catch (error) {
+        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+        await this.#checkRoot(connection);
+        return [];
+      }
+    });
+    const found: { readonly key: string; readonly sort: string; readonly size: number; readonly isFolder: boolean }[] = [];
+    for (const { filename, attrs } of entries) {
+      const key = prefix + filename;
+      // Foreign names are none of ours, whatever they are.
+      if (filename.includes('/') || !isObjectKey(key)) continue;
+      if (attrs.isFile() && key > after) found.push({ key, sort: key, size: attrs.size, isFolder: false });
+      // Everything below sorts between `key/` and `key0`.
+      else if (attrs.isDirectory() && `${key}0` > after) found.push({ key, sort: `${key}/`, size: 0, isFolder: true });
+    }
+    found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
+    for (const { key, size, isFolder } of found) {
+      signal?.throwIfAborted();
+      if (isFolder) yield* this.#walk(`${key}/`, after, signal);
+      else yield { key, size };
+    }
+  }
+
+  async delete(keys: readonly ObjectKey[]): Promise<void> {
+    const paths = keys.map((key) => this.#path(key));
+    if (paths.length === 0) return;
+    await this.#run(`removing ${paths.length} objects`, undefined, async (connection) => {
+      const queue = [...paths];
+      const work = async (): Promise<void> => {
+        for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
+          await connection.unlink(path).catch((error: unknown) => {
+            if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+          });
+        }
+      };
+      await Promise.all(Array.from({ length: Math.min(piecesAtOnce, paths.length) }, work));
+    });
+  }
+
+  head(key: ObjectKey): Promise<number | undefined> {
+    const path = this.#path(key);
+    return this.#run(`looking for ${key}`, undefined, async (connection) => {
+      try {
+        const stat = await connection.stat(path);
+        return stat.isFile() ? stat.size : undefined;
+      } catch (error) {
+        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+        await this.#checkRoot(connection);
+        return undefined;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const connection = await this.#connection?.catch(() => undefined);
+    connection?.close();
+  }
+
+  #path(key: ObjectKey): string {
+    assert(isObjectKey(key), 'an object key is made of plain segments');
+    return `${this.#options.path}/${key}`;
+  }
+
+  /** Throws `NOT_A_STORE` when the directory is gone, or holds no store (its disk is not mounted there): "absent" would be a lie. */
+  async #checkRoot(connection: SftpConnection): Promise<void> {
+    const { path } = this.#options;
+    if ((await this.#isThere(connection, `${path}/${markerName}`)) || (await this.#isThere(connection, `${path}/keys`))) return;
+    throw new StoreError('NOT_A_STORE', `${this.description} holds no Sealdrive store; is the disk that holds it mounted on the server?`);
+  }
+
+  async #removeStale(connection: SftpConnection): Promise<void> {
+    if (this.#isClean) return;
+    this.#isClean = true;
+    const place = `${this.#options.path}/${temporaryName}`;
+    const entries = await connection.readDirectory(place, entriesMax).catch(() => []);
+    const newest = entries.reduce((latest, { attrs }) => Math.max(latest, attrs.mtime), 0);
+    // By the clock of the server alone: ours may differ from it by anything.
+    for (const { filename, attrs } of entries) {
+      if (newest - attrs.mtime > staleSec) await connection.unlink(`${place}/${filename}`).catch(() => {});
+    }
+  }
+
+  /** Does something over the connection, made anew when the last one has ended, and turns what fails into {@link StoreError}. */
+  async #run<T>(doing: string, signal: AbortSignal | undefined, task: (connection: SftpConnection) => Promise<T>): Promise<T> {
+    assert(!this.#isClosed, 'a closed store is not used');
+    signal?.throwIfAborted();
+    try {
+      return await abortable(
+        this.#connect().then((connection) => task(connection)),
+        signal,
+      );
+    } catch (error) {
+      if (signal?.aborted || error instanceof StoreError) throw error;
+      switch (sftpStatus(error)) {
+        case undefined:
+          throw error;
+        case 'PERMISSION_DENIED':
+          throw new StoreError('DENIED', `${doing}: the server does not permit it`, { cause: error });
+        case 'NO_SUCH_FILE':
+          throw new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`, { cause: error });
+        case 'LOST':
+          throw new StoreError('UNAVAILABLE', `${doing}: the connection to ${this.#options.where} was lost: ${describeError(error)}`, {
+            cause: error,
+          });
+        case 'FAILURE':
+          throw new StoreError('UNAVAILABLE', `${doing}: the server says that it failed`, { cause: error });
+        case 'EOF':
+        case 'UNSUPPORTED':
+        case 'OTHER':
+          throw new StoreError('PROTOCOL', `${doing}: ${describeError(error)}`, { cause: error });
+      }
+    }
+  }
+
+  /** The connection that stands, or a new one, which all who wait share. */
+  async #connect(): Promise<SftpConnection> {
+    // No await between the looks and the assignment.
+    if (this.#current?.hasEnded) this.#connection = this.#current = undefined;
+    const made = (this.#connection ??= this.#options.loadTarget().then((target) => SftpConnection.open(target)));
+    try {
+      const connection = await made;
+      if (this.#connection === made) this.#current = connection;
+      return connection;
+    } catch (error) {
+      if (this.#connection === made) this.#connection = undefined;
+      throw error;
+    }
+  }
+}
+
+/** Rejects with the signal's reason when it is aborted first; what was begun then ends by itself. */
+function abortable<T>(task: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return task;
+  return new Promise((settle, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    task.then(settle, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
+const example = 'sftp://user@host/path?key=FILE&known_hosts=FILE';
+const usualKeys = ['id_ed25519', 'id_ecdsa', 'id_rsa'];
+
+export interface OpenSftpOptions {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  readonly disk: Disk;
+  readonly random: Random;
+  readonly clock?: Clock | undefined;
+  readonly create?: boolean;
+}
+
+/** The store that an `sftp:` URL names. Without `create` no connection is made. Throws {@link StoreLocationError} and {@link StoreError}. */
+export async function openSftpStore(location: string, options: OpenSftpOptions): Promise<SftpStore> {
+  const { url, parameters } = parseLocation(location, example, ['key', 'known_hosts'], { user: true });
+  const user = decodeURIComponent(url.username);
+  if (user === '') throw new StoreLocationError('MALFORMED', `the URL names no user (write ${example})`);
+  const segments = pathSegments(url, example);
+  const path = segments[0] === '~' ? ['.', ...segments.slice(1)].join('/') : `/${segments.join('/')}`;
+  if (segments.length === 0 || path === '.') throw new StoreLocationError('MALFORMED', `a store needs a directory of its own (write ${example})`);
+  const { env, home } = options;
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const port = url.port === '' ? 22 : Number(url.port);
+  const store = new SftpStore({
+    path,
+    where: `${user}@${url.host}`,
+    disk: options.disk,
+    random: options.random,
+    async loadTarget() {
+      const knownHosts = parameters['known_hosts'];
+      const places = knownHosts === undefined ? [join(home, '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'] : [knownHosts];
+      const texts = await Promise.all(places.map((place) => readOptional(place)));
+      const guarded = env['CREDENTIALS_DIRECTORY'] ? [join(env['CREDENTIALS_DIRECTORY'], 'ssh-key')] : [];
+      const keyFiles = parameters['key'] === undefined ? [...guarded, ...usualKeys.map((name) => join(home, '.ssh', name))] : [parameters['key']];
+      const keys = await Promise.all(keyFiles.map((place) => readOptional(place)));
+      if (parameters['key'] !== undefined && keys[0] === undefined) throw new StoreError('DENIED', `there is no key file ${parameters['key']}`);
+      const privateKeys = keys.filter((key) => key !== undefined).filter((key) => isPlainKey(key));
+      const credentials = await loadHttpCredentials(url.host, user, { env, home });
+      return {
+        host,
+        port,
+        user,
+        knownKeys: texts.flatMap((text) => (text === undefined ? [] : knownKeysOf(text.toString('utf8'), host, port))),
+        privateKeys,
+        // A key that was named is the only one to be offered, unless it can be used through an agent only.
+        agent: parameters['key'] === undefined || privateKeys.length === 0 ? env['SSH_AUTH_SOCK'] || undefined : undefined,
+        password: credentials?.kind === 'password' ? credentials.password : undefined,
+        clock: options.clock ?? systemClock,
+        connectMs: 20_000,
+        idleMs: 30_000,
+      };
+    },
+  });
+  if (options.create) {
+    try {
+      await store.create();
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+  return store;
+}
+
+/** `undefined` when there is no such file. */
+async function readOptional(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new StoreError('DENIED', `${path} cannot be read: ${describeError(error)}`, { cause: error });
+  }
+}
