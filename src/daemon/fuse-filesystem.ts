@@ -9,19 +9,19 @@
 import type { ByteString } from '../base/brand.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import {
-  rootNodeId,
   type AttributeReply,
-  Attributes,
-  ConnectionInfo,
-  DirentSink,
-  Entry,
-  FilesystemStatistics,
-  FuseOperations,
-  NodeId,
-  Notifier,
-  OpenReply,
-  RequestContext,
-  SetAttributes,
+  type Attributes,
+  type ConnectionInfo,
+  type DirentSink,
+  type Entry,
+  type FilesystemStatistics,
+  type FuseOperations,
+  type NodeId,
+  type Notifier,
+  type OpenReply,
+  type RequestContext,
+  type SetAttributes,
+  rootNodeId,
 } from '../fuse/operations.js';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
@@ -124,7 +124,7 @@ export class FuseFilesystem implements FuseOperations {
         const { mode, size } = await this.#filesystem.getattr(inoOf(nodeId));
         if ((mode & S_IFMT) !== S_IFREG || size === 0) continue;
         const { signal } = new AbortController();
-        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, pid: 0, umask: 0, signal }, inoOf(nodeId), size - 1, 1);
+        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, umask: 0, signal }, inoOf(nodeId), size - 1, 1);
         if (last?.byteLength === 1) notifier.storeContent(nodeId, size - 1, last);
         told++;
       } catch {
