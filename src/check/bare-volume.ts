@@ -1,0 +1,53 @@
+/**
+ * A volume as the store alone shows it: the keys from its genesis, and nothing else. It has no state directory, enrols nobody and writes nothing;
+ * `check` and `salvage` begin here.
+ */
+import { describeError } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { CommitError } from '../commit/commit-error.js';
+import { genesisObjectMax, openGenesis } from '../commit/genesis.js';
+import type { Genesis } from '../commit/genesis.js';
+import { logKey } from '../commit/log-name.js';
+import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
+import type { ObjectStore } from '../store/object-store.js';
+import type { Findings } from './finding.js';
+
+export interface BareVolumeOptions {
+  readonly store: ObjectStore;
+  /** 32 bytes, borrowed. */
+  readonly rootSecret: Uint8Array;
+  readonly volumeId: Uint8Array;
+  readonly random: Random;
+  readonly findings: Findings;
+  /** A copy of the genesis that some device has kept: its hash is the volume id, so it is as good as the store's. */
+  readonly genesisCopy?: Uint8Array | undefined;
+}
+
+export interface BareVolume {
+  readonly keys: VolumeKeys;
+  readonly genesis: Omit<Genesis, 'epochKey'>;
+}
+
+/** `undefined` when there is no genesis that opens: without it there are no keys. The caller wipes `keys.root`. Throws StoreError. */
+export async function openBareVolume(options: BareVolumeOptions): Promise<BareVolume | undefined> {
+  const { store, rootSecret, volumeId, random, findings, genesisCopy } = options;
+  const root = new RootKeys(new Uint8Array(rootSecret), random);
+  const object = logKey(root, 0);
+  const stored = await store.get(object, { sizeMax: genesisObjectMax });
+  if (!stored) findings.add('GENESIS_MISSING', 'the genesis of the volume is not in the store', { object });
+  for (const [index, sealed] of [stored, genesisCopy].entries()) {
+    if (!sealed) continue;
+    try {
+      const { epochKey, ...genesis } = openGenesis(root, sealed, volumeId);
+      const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
+      keys.addEpoch(1, epochKey);
+      epochKey.fill(0);
+      return { keys, genesis };
+    } catch (error) {
+      if (!(error instanceof CommitError)) throw error;
+      if (index === 0) findings.add('GENESIS_DAMAGED', `the genesis cannot be used: ${describeError(error)}`, { object });
+    }
+  }
+  root.wipe();
+  return undefined;
+}

@@ -1,0 +1,250 @@
+/**
+ * Reads the whole log as the store shows it: opens and verifies every commit, goes on behind damage, and tells what the volume's newest state
+ * is made of (doc/format.md, "Commit"). Unlike the commit layer's log it belongs to no device, trusts nothing and writes nothing.
+ */
+import { equalBytes } from '../base/bytes.js';
+import { describeError } from '../base/log.js';
+import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
+import type { ChainState, LogPosition, Member } from '../commit/chain.js';
+import { commitObjectMax } from '../commit/commit-codec.js';
+import type { CommitFields, DecodedCommit } from '../commit/commit-codec.js';
+import { CommitError } from '../commit/commit-error.js';
+import type { Checkpoint, Enrolment, Mutation, Sequence } from '../commit/commit.js';
+import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
+import { openCommit } from '../commit/open-commit.js';
+import { hashBytes } from '../crypto/hash.js';
+import { isSignedBy } from '../crypto/signature.js';
+import type { VolumeKeys } from '../crypto/volume-keys.js';
+import type { PackId } from '../pack/pack-id.js';
+import type { ObjectStore } from '../store/object-store.js';
+import type { FindingCode, Findings } from './finding.js';
+
+export interface LogSurveyOptions {
+  readonly store: ObjectStore;
+  readonly keys: VolumeKeys;
+  readonly creator: Enrolment;
+  readonly findings: Findings;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: (done: number, total: number) => void;
+  /** What a device has seen, to be compared with what the store shows. */
+  readonly anchor?: LogPosition | undefined;
+}
+
+export interface RecentCommit {
+  readonly sequence: Sequence;
+  readonly mutations: readonly Mutation[];
+  readonly filesDelta: number;
+  readonly bytesDelta: number;
+}
+
+export interface LogSurvey {
+  /** The newest commit that opens; `undefined`: none. */
+  readonly head: LogPosition | undefined;
+  readonly headWallTimeMs: number | undefined;
+  /** Number of the newest commit that the store shows, readable or not. */
+  readonly newest: number;
+  readonly members: readonly Member[];
+  readonly checkpoint: (Checkpoint & { readonly sequence: Sequence }) | undefined;
+  /** The readable commits after what the checkpoint covers, ascending. */
+  readonly recent: readonly RecentCommit[];
+  readonly packs: ReadonlyMap<PackId, number>;
+  /** Commits that could be opened. */
+  readonly commitCount: number;
+  /** Whether the checkpoint and every commit after it were verified: then the state is the one that every device sees. */
+  readonly isCurrentWhole: boolean;
+}
+
+/** Commits fetched ahead of the one that is looked at. */
+const fetchWindow = 8;
+
+interface Lost {
+  readonly sequence: number;
+  readonly code: FindingCode;
+  readonly message: string;
+}
+
+export async function surveyLog(options: LogSurveyOptions): Promise<LogSurvey> {
+  return new LogSurveyor(options).run();
+}
+
+class LogSurveyor {
+  readonly #o: LogSurveyOptions;
+  readonly #lost: Lost[] = [];
+  readonly #packs = new Map<PackId, number>();
+  /** `undefined` behind damage, until a checkpoint tells the roster again. */
+  #state: ChainState | undefined;
+  #members: readonly Member[];
+  #head: LogPosition | undefined;
+  #headWallTimeMs: number | undefined;
+  #checkpoint: LogSurvey['checkpoint'];
+  #recent: RecentCommit[] = [];
+  #count = 0;
+
+  constructor(options: LogSurveyOptions) {
+    this.#o = options;
+    this.#state = chainFromGenesis(options.keys.volumeId, options.creator);
+    this.#members = this.#state.members;
+  }
+
+  async run(): Promise<LogSurvey> {
+    const { keys, signal, anchor, onProgress } = this.#o;
+    const listed = await this.#listNewest();
+    let newest = 0;
+    let anchorHash: Uint8Array | undefined = anchor?.sequence === 0 ? keys.volumeId : undefined;
+    /** Of the bytes before, whatever they are; `undefined` when they are gone. */
+    let previousHash: Uint8Array | undefined = keys.volumeId;
+    let isPreviousReadable = true;
+    for await (const { sequence, sealed } of this.#fetchAll(listed)) {
+      signal?.throwIfAborted();
+      onProgress?.(sequence, Math.max(listed, sequence));
+      if (!sealed) {
+        this.#lose(sequence, 'COMMIT_MISSING', `commit ${sequence} is not in the store`);
+        previousHash = undefined;
+        isPreviousReadable = false;
+        continue;
+      }
+      newest = sequence;
+      const hash = hashBytes(sealed);
+      if (sequence === anchor?.sequence) anchorHash = hash;
+      isPreviousReadable = await this.#take(sequence, sealed, hash, previousHash, isPreviousReadable);
+      previousHash = hash;
+    }
+    this.#compare(anchor, anchorHash, newest);
+    const isCurrentWhole = this.#report();
+    return {
+      head: this.#head,
+      headWallTimeMs: this.#headWallTimeMs,
+      newest,
+      members: this.#members,
+      checkpoint: this.#checkpoint,
+      recent: this.#recent,
+      packs: this.#packs,
+      commitCount: this.#count,
+      isCurrentWhole,
+    };
+  }
+
+  /** The greatest number that the store lists. A hint: what follows it is asked for as well. */
+  async #listNewest(): Promise<number> {
+    const { store, keys, findings, signal } = this.#o;
+    let newest = 0;
+    for await (const { key } of store.list(logPrefix, signal ? { signal } : {})) {
+      const sequence = sequenceOfKey(keys.root, key);
+      if (sequence === undefined) findings.add('OBJECT_FOREIGN', 'an object in the log that no device of this volume has written', { object: key });
+      else newest = Math.max(newest, sequence);
+    }
+    return newest;
+  }
+
+  /** Every number up to the newest listed, and what follows without a gap. */
+  async *#fetchAll(listed: number): AsyncGenerator<{ readonly sequence: number; readonly sealed: Uint8Array | undefined }> {
+    const { store, keys, signal } = this.#o;
+    const fetching: Promise<Uint8Array | undefined>[] = [];
+    let next = 1;
+    try {
+      for (let sequence = 1; ; sequence++) {
+        while (next < sequence + fetchWindow && next <= Math.max(listed, sequence)) {
+          const one = store.get(logKey(keys.root, next++), { sizeMax: commitObjectMax, ...(signal ? { signal } : {}) });
+          one.catch(() => {});
+          fetching.push(one);
+        }
+        const sealed = await fetching.shift();
+        if (!sealed && sequence > listed) return;
+        yield { sequence, sealed };
+      }
+    } finally {
+      await Promise.allSettled(fetching);
+    }
+  }
+
+  /** Whether it could be opened. */
+  async #take(
+    sequence: number,
+    sealed: Uint8Array,
+    hash: Uint8Array,
+    previousHash: Uint8Array | undefined,
+    isPreviousReadable: boolean,
+  ): Promise<boolean> {
+    const cutOff = `commit ${sequence} cannot be opened, since the one before it is missing or damaged`;
+    if (!previousHash) {
+      this.#lose(sequence, 'COMMIT_CUT_OFF', cutOff);
+      return false;
+    }
+    let decoded: DecodedCommit;
+    try {
+      decoded = await openCommit(this.#o.keys, sealed, sequence, previousHash);
+    } catch (error) {
+      if (!(error instanceof CommitError)) throw error;
+      if (isPreviousReadable) this.#lose(sequence, 'COMMIT_DAMAGED', describeError(error));
+      else this.#lose(sequence, 'COMMIT_CUT_OFF', cutOff);
+      return false;
+    }
+    this.#follow(decoded, hash);
+    this.#collect(decoded.commit, hash);
+    return true;
+  }
+
+  /** Checks it against the chain; where that is broken, as much as can be checked without it. */
+  #follow(decoded: DecodedCommit, hash: Uint8Array): void {
+    const { commit } = decoded;
+    try {
+      if (!this.#state && commit.checkpoint) this.#state = chainBeforeCheckpoint(commit);
+      if (this.#state) {
+        this.#state = extendChain(this.#state, decoded, hash).state;
+        this.#members = this.#state.members;
+        return;
+      }
+      const author = this.#members.find(({ enrolment }) => enrolment.deviceId === commit.deviceId);
+      if (author && !isSignedBy(author.enrolment.publicKey, decoded.signedMessage, decoded.signature))
+        throw new CommitError('BAD_SIGNATURE', `commit ${commit.sequence}: not signed by its device`);
+    } catch (error) {
+      if (!(error instanceof CommitError)) throw error;
+      this.#state = undefined;
+      this.#lost.push({ sequence: commit.sequence, code: 'COMMIT_REFUSED', message: error.message });
+    }
+  }
+
+  #collect(commit: CommitFields, hash: Uint8Array): void {
+    this.#count++;
+    this.#head = { sequence: commit.sequence, hash };
+    this.#headWallTimeMs = commit.wallTimeMs;
+    for (const { id, size } of commit.packs) this.#packs.set(id, size);
+    const { sequence, mutations, filesDelta, bytesDelta, checkpoint } = commit;
+    this.#recent.push({ sequence, mutations, filesDelta, bytesDelta });
+    // Two devices may fold at once: the later checkpoint can cover less, and both lead to the same state.
+    if (!checkpoint || checkpoint.covers < (this.#checkpoint?.covers ?? 0)) return;
+    this.#checkpoint = { ...checkpoint, sequence };
+    this.#recent = this.#recent.filter((one) => one.sequence > checkpoint.covers);
+  }
+
+  #lose(sequence: number, code: FindingCode, message: string): void {
+    this.#state = undefined;
+    this.#lost.push({ sequence, code, message });
+  }
+
+  #compare(anchor: LogPosition | undefined, found: Uint8Array | undefined, newest: number): void {
+    if (!anchor) return;
+    const { findings } = this.#o;
+    const { sequence } = anchor;
+    if (newest < sequence)
+      findings.add('LOG_ROLLED_BACK', `this device has seen commit ${sequence}, the store ends at ${newest}: it went back`, { sequence });
+    else if (found && !equalBytes(found, anchor.hash))
+      findings.add('LOG_FORKED', `the store shows another commit ${sequence} than this device has seen`, { sequence });
+  }
+
+  /** Whether nothing is lost that the newest state needs. */
+  #report(): boolean {
+    const { findings } = this.#o;
+    const covers = this.#checkpoint?.covers ?? 0;
+    let isWhole = this.#head !== undefined;
+    for (const { sequence, code, message } of this.#lost) {
+      // A device that begins at the checkpoint needs the commit before it, too, since that is part of its key.
+      const isNeeded = sequence > covers || sequence + 1 === this.#checkpoint?.sequence;
+      if (isNeeded) isWhole = false;
+      const role = isNeeded ? 'the newest state needs it' : 'only history is concerned';
+      findings.add(code, `${message}; ${role}`, { sequence }, isNeeded ? 'fatal' : 'error');
+    }
+    if (!this.#head && this.#lost.length === 0) findings.add('COMMIT_MISSING', 'the log holds nothing but the genesis', { sequence: 1 }, 'fatal');
+    return isWhole;
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * The packs that the volume refers to: whether they are there, and (asked for) whether every chunk opens and every index is right. Reads from the
+ * store alone, neighbouring chunks with one request, and nothing twice.
+ */
+import { Limiter } from '../base/limiter.js';
+import { describeError } from '../base/log.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import type { Ino } from '../meta/key.js';
+import { decodeItem, itemPlace } from '../pack/item.js';
+import type { PackKeys } from '../pack/item.js';
+import { PackError } from '../pack/pack-error.js';
+import { packKey } from '../pack/pack-id.js';
+import type { PackId } from '../pack/pack-id.js';
+import { readPackIndex } from '../pack/pack-index.js';
+import type { ObjectStore } from '../store/object-store.js';
+import type { Findings } from './finding.js';
+import type { PackUsage, UsedChunk } from './pack-usage.js';
+
+export interface PackCheckOptions {
+  readonly store: ObjectStore;
+  readonly keys: PackKeys;
+  readonly usage: PackUsage;
+  /** Sizes by the commits that brought them. */
+  readonly known: ReadonlyMap<PackId, number>;
+  /** Whether `known` is all that the log has brought: a part of the log may be unreadable. */
+  readonly isLogWhole: boolean;
+  readonly findings: Findings;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+const requestMax = 4 * 1024 * 1024;
+const concurrency = 4;
+const packPattern = /^packs\/([0-9a-f]{2})\/([0-9a-f]{32})$/;
+
+/** Whether every pack that something refers to is there. Answers those that are. */
+export async function checkPresence(options: PackCheckOptions): Promise<ReadonlySet<PackId>> {
+  const { store, usage, known, findings, signal, isLogWhole } = options;
+  const listed = new Map<PackId, number | undefined>();
+  let unused = 0;
+  for await (const { key, size } of store.list('packs/', signal ? { signal } : {})) {
+    const match = packPattern.exec(key);
+    if (!match || !match[2].startsWith(match[1])) {
+      findings.add('OBJECT_FOREIGN', 'an object among the packs that is none', { object: key });
+      continue;
+    }
+    const id = match[2] as PackId;
+    if (usage.packs.has(id)) listed.set(id, size);
+    else unused++;
+  }
+  if (unused > 0) findings.add('PACK_UNUSED', `${unused} packs hold nothing that the newest state refers to`, { found: unused });
+  const present = new Set<PackId>();
+  for (const [pack, end] of usage.packs) {
+    signal?.throwIfAborted();
+    const ino = usage.fileOf(pack);
+    const facts = { pack, ...(ino === undefined ? {} : { ino }) };
+    const size = known.get(pack);
+    if (size === undefined && isLogWhole) findings.add('PACK_UNKNOWN', 'no commit brought this pack', facts);
+    // A list is a hint: it may lag behind.
+    const found = listed.has(pack) ? listed.get(pack) : await store.head(packKey(pack));
+    if (found === undefined && !listed.has(pack)) {
+      findings.add('PACK_MISSING', `pack ${pack} is not in the store`, facts);
+      continue;
+    }
+    present.add(pack);
+    if (size !== undefined && found !== undefined && found !== size)
+      findings.add('PACK_SIZE', `pack ${pack} has another size than when it was written`, { ...facts, expected: size, found });
+    if (size !== undefined && end > size)
+      findings.add('EXTENT_OUTSIDE_PACK', `something reaches past the end of pack ${pack}`, { ...facts, expected: size, found: end });
+  }
+  return present;
+}
+
+/** Opens every chunk that is referred to, and the index of every pack that is used. Answers how many bytes were opened. */
+export async function checkContent(
+  options: PackCheckOptions,
+  present: ReadonlySet<PackId>,
+): Promise<{ readonly chunks: number; readonly bytes: number }> {
+  const { usage, known, onProgress } = options;
+  const packs = [...usage.packs.keys()].filter((pack) => present.has(pack)).toSorted();
+  const total = packs.reduce((sum, pack) => sum + (known.get(pack) ?? usage.packs.get(pack) ?? 0), 0);
+  let done = 0;
+  let chunks = 0;
+  let bytes = 0;
+  const limiter = new Limiter(concurrency);
+  await everyOne(
+    packs.map((pack) =>
+      limiter.run(async () => {
+        options.signal?.throwIfAborted();
+        const used = usage.takeChunks(pack);
+        await checkIndex(options, pack, used);
+        for (const run of runsOf(used)) {
+          options.signal?.throwIfAborted();
+          await checkRun(options, pack, run);
+          for (const { plainLength } of run) bytes += plainLength;
+          chunks += run.length;
+        }
+        done += known.get(pack) ?? usage.packs.get(pack) ?? 0;
+        onProgress?.(done, total);
+      }),
+    ),
+  );
+  return { chunks, bytes };
+}
+
+/** All must have ended before the first error is thrown on: they share what the caller will close. */
+async function everyOne(tasks: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(tasks)).find((outcome) => outcome.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+/** The index tells the same places as the extents do. Ordinary reads do not need it: damage there loses nothing. */
+async function checkIndex({ store, keys, known, findings, signal }: PackCheckOptions, pack: PackId, used: readonly UsedChunk[]): Promise<void> {
+  const size = known.get(pack);
+  if (size === undefined) return;
+  try {
+    const items = await readPackIndex(keys, pack, size, async (offset, length) => {
+      const bytes = await store.get(packKey(pack), { range: { offset, length }, ...(signal ? { signal } : {}) });
+      return bytes ?? new Uint8Array(0);
+    });
+    const lengths = new Map(items.filter(({ kind }) => kind === 'chunk').map((item) => [item.offset, item.sealedLength]));
+    const stray = used.find(({ offset, sealedLength }) => lengths.get(offset) !== sealedLength);
+    if (stray)
+      findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} does not hold a chunk that a file refers to`, { pack, offset: stray.offset });
+  } catch (error) {
+    if (!(error instanceof PackError)) throw error;
+    findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} cannot be read: ${describeError(error)}`, { pack });
+  }
+}
+
+/** Chunks that lie side by side, as far as one request reaches. */
+function* runsOf(chunks: readonly UsedChunk[]): IterableIterator<readonly UsedChunk[]> {
+  let run: UsedChunk[] = [];
+  let start = 0;
+  let end = 0;
+  for (const chunk of chunks) {
+    if (run.length > 0 && (chunk.offset !== end || end + chunk.sealedLength - start > requestMax)) {
+      yield run;
+      run = [];
+    }
+    if (run.length === 0) start = chunk.offset;
+    run.push(chunk);
+    end = chunk.offset + chunk.sealedLength;
+  }
+  if (run.length > 0) yield run;
+}
+
+async function checkRun({ store, keys, findings, signal }: PackCheckOptions, pack: PackId, run: readonly UsedChunk[]): Promise<void> {
+  const offset = run[0].offset;
+  const last = run[run.length - 1];
+  const length = last.offset + last.sealedLength - offset;
+  const sealed = (await store.get(packKey(pack), { range: { offset, length }, ...(signal ? { signal } : {}) })) ?? new Uint8Array(0);
+  for (const chunk of run) {
+    try {
+      await openChunk(keys, pack, chunk, sealed.subarray(chunk.offset - offset, chunk.offset - offset + chunk.sealedLength));
+    } catch (error) {
+      if (!(error instanceof PackError)) throw error;
+      for (const ino of chunk.inos) reportChunk(findings, pack, chunk, ino, error);
+    }
+  }
+}
+
+function reportChunk(findings: Findings, pack: PackId, { offset }: UsedChunk, ino: Ino, error: PackError): void {
+  findings.add('CHUNK_DAMAGED', `a chunk does not open: ${describeError(error)}`, { ino, pack, offset });
+}
+
+/** Throws PackError unless `sealed` is the chunk that was written there. */
+async function openChunk(keys: PackKeys, pack: PackId, chunk: UsedChunk, sealed: Uint8Array): Promise<void> {
+  if (sealed.byteLength < chunk.sealedLength) throw new PackError('MISSING', `pack ${pack} ends before it`);
+  let plainLength: number;
+  try {
+    const plain = await decodeItem('chunk', keys.chunk.open(itemPlace(pack, chunk.offset), sealed));
+    plainLength = plain.byteLength;
+    plain.fill(0);
+  } catch (error) {
+    if (error instanceof CryptoError) throw new PackError('NOT_AUTHENTIC', `chunk at ${chunk.offset} of pack ${pack}`, { cause: error });
+    throw error;
+  }
+  if (plainLength !== chunk.plainLength) throw new PackError('MALFORMED', `it has ${plainLength} bytes, not ${chunk.plainLength}`);
+}

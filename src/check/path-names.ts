@@ -1,0 +1,66 @@
+/**
+ * Paths for findings, where names were asked for: one more pass over the directory entries, which keeps the names of directories and of what
+ * the findings are about.
+ */
+import { textOf } from '../base/bytes.js';
+import { decodeDirent } from '../meta/dirent.js';
+import { S_IFDIR } from '../meta/inode.js';
+import { type Ino, type TreeKey, decodeKey, rootIno } from '../meta/key.js';
+import type { Finding } from './finding.js';
+import type { Entry } from './state-entries.js';
+
+interface Name {
+  readonly parent: Ino;
+  readonly name: string;
+}
+
+const depthMax = 4096;
+
+/** The findings, with `path` where they are about something that has one. `entries` are those of directories. */
+export async function addPaths(findings: readonly Finding[], entries: () => AsyncIterable<readonly Entry[]>): Promise<readonly Finding[]> {
+  const wanted = new Set<Ino>();
+  for (const { ino, parent } of findings) {
+    if (ino !== undefined) wanted.add(ino);
+    if (parent !== undefined) wanted.add(parent);
+  }
+  if (wanted.size === 0) return findings;
+  const names = new Map<Ino, Name>();
+  for await (const batch of entries()) {
+    for (const [key, value] of batch) {
+      const entry = readEntry(key, value);
+      if (entry && (entry.isDirectory || wanted.has(entry.ino))) names.set(entry.ino, entry);
+    }
+  }
+  return findings.map((finding) => {
+    const path = pathOf(names, finding.ino ?? finding.parent) ?? pathOf(names, finding.parent);
+    return path === undefined ? finding : { ...finding, path };
+  });
+}
+
+function readEntry(key: string, value: Uint8Array): (Name & { readonly ino: Ino; readonly isDirectory: boolean }) | undefined {
+  try {
+    const decoded = decodeKey(key as TreeKey);
+    if (decoded.type !== 'dirent') return undefined;
+    const { ino, type } = decodeDirent(value);
+    return { ino, parent: decoded.ino, name: decoded.name, isDirectory: type === S_IFDIR };
+  } catch {
+    // It has been reported as malformed; it names nothing.
+    return undefined;
+  }
+}
+
+/** From the root, or from the last directory that has a place (`...`). */
+function pathOf(names: ReadonlyMap<Ino, Name>, ino: Ino | undefined): string | undefined {
+  if (ino === undefined) return undefined;
+  if (ino === rootIno) return '/';
+  const parts: string[] = [];
+  let at: Ino = ino;
+  while (at !== rootIno && parts.length < depthMax) {
+    const name = names.get(at);
+    if (!name) break;
+    parts.push(textOf(name.name));
+    at = name.parent;
+  }
+  if (parts.length === 0) return undefined;
+  return `${at === rootIno ? '' : '...'}/${parts.toReversed().join('/')}`;
+}
