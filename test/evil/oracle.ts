@@ -11,6 +11,7 @@ import { S_IFDIR, S_IFLNK, S_IFMT } from '../../src/meta/inode.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
 import { PackError } from '../../src/pack/pack-error.js';
 import { StoreError } from '../../src/store/object-store.js';
+import { VfsError } from '../../src/vfs/vfs-error.js';
 import { OperationError } from '../../src/volume/operation.js';
 import { VolumeError } from '../../src/volume/volume.js';
 import { CryptoError } from '../../src/crypto/crypto-error.js';
@@ -27,7 +28,8 @@ const errnoOf = createErrnoOf(createLog(() => {}, 'error'));
 export function unlawful(error: unknown): string | undefined {
   const name = error instanceof Error ? `${error.name} ${'code' in error ? String(error.code) : ''}: ${error.message}` : String(error);
   // What errno.ts does not know is EIO too, but nobody has meant it.
-  if (!(error instanceof VolumeError || error instanceof OperationError)) return `an error of no layer that may show: ${name}`;
+  if (!(error instanceof VolumeError || error instanceof OperationError || error instanceof VfsError))
+    return `an error of no layer that may show: ${name}`;
   return allowed.has(errnoOf(error)) ? undefined : `an errno that hides what happened: ${name}`;
 }
 
@@ -104,7 +106,7 @@ export async function judge(device: TestDevice, pictures: readonly Picture[]): P
       if ('violation' in found) violations.push(`look-up of "${path}": ${found.violation}`);
       else if (found.value === undefined) refused++;
       else if (found.value === 'absent' && pictures.every((picture) => path in picture)) violations.push(`look-up of "${path}": ENOENT`);
-      ino = 'violation' in found || found.value === undefined || found.value === 'absent' ? undefined : (found.value.ino as Ino);
+      ino = 'violation' in found || found.value === undefined || found.value === 'absent' ? undefined : found.value.ino;
       if (ino === undefined) break;
     }
     if (ino !== undefined) await visit(path, ino);

@@ -1,0 +1,142 @@
+/**
+ * A volume with a past, to be attacked: a few devices have written it in several steps, and after each step it is known what a device may
+ * read and what the store held. Deterministic from the seed but for what the volume's own keys make random.
+ */
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../src/base/clock.js';
+import type { Random } from '../../src/base/random.js';
+import { openGenesis } from '../../src/commit/genesis.js';
+import { logKey } from '../../src/commit/log-name.js';
+import { RootKeys, VolumeKeys } from '../../src/crypto/volume-keys.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import type { ObjectStore } from '../../src/store/object-store.js';
+import { OpenVolume } from '../../src/volume/open-volume.js';
+import { SeededRandom } from '../suite/seeded-random.js';
+import { TestDevice } from '../suite/test-device.js';
+import type { DeviceOptions, TestVolume } from '../suite/test-device.js';
+import { EvilStore } from './evil-store.js';
+import type { Objects } from './evil-store.js';
+import type { Picture } from './oracle.js';
+
+/** One moment of the past. */
+export interface Moment {
+  readonly objects: Objects;
+  readonly picture: Picture;
+  /** State directories as they were, by device. */
+  readonly states: Readonly<Record<string, string>>;
+}
+
+export interface World {
+  readonly volume: TestVolume & { readonly store: EvilStore };
+  readonly keys: VolumeKeys;
+  readonly moments: readonly Moment[];
+  /** The newest moment. */
+  readonly now: Moment;
+  /** A new folder for the state of a device: empty, or a copy of `from`. */
+  stateDirectory(from?: string): string;
+  /** Opens the volume on `store` with a copy of the state `from` (none: a device that was never here). */
+  open(store: ObjectStore, from?: string, options?: Partial<DeviceOptions>): Promise<TestDevice>;
+  remove(): void;
+}
+
+export const chunkSize = 4096;
+
+/** Steps of `steps` changes each, by the devices `a` and `b` in turn; the last ones fold the tree, so that there are pages too. */
+export async function makeWorld(seed: number, options: { readonly steps?: number; readonly random?: Random } = {}): Promise<World> {
+  const { steps = 6 } = options;
+  const random = new SeededRandom(seed);
+  const folder = mkdtempSync(join(tmpdir(), 'sealdrive-evil-'));
+  const store = new EvilStore(systemDisk);
+  const rootSecret = random.bytes(32);
+  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock: systemClock, chunkSize });
+  const volume = { store, volumeId, rootSecret };
+  let folders = 0;
+  const stateDirectory = (from?: string): string => {
+    const path = join(folder, String(folders++));
+    if (from === undefined) mkdirSync(path, { mode: 0o700 });
+    else cpSync(from, path, { recursive: true });
+    return path;
+  };
+  const open = (on: ObjectStore, from?: string, more: Partial<DeviceOptions> = {}): Promise<TestDevice> =>
+    TestDevice.open({ ...volume, store: on }, { disk: systemDisk, stateDirectory: stateDirectory(from), deviceName: 'device', ...more });
+
+  const states: Record<string, string> = { a: stateDirectory(), b: stateDirectory() };
+  const moments: Moment[] = [];
+  let picture: Record<string, string> = {};
+  for (let step = 0; step < steps; step++) {
+    const name = step % 2 === 0 ? 'a' : 'b';
+    // Every third step folds the overlay into the tree.
+    const foldBounds = step % 3 === 1 ? { entries: 1, bytes: 1 } : { entries: 1e6, bytes: 1e9 };
+    const more = { disk: systemDisk, stateDirectory: states[name] ?? '', deviceName: name, foldBounds };
+    const device = await TestDevice.open(volume, more);
+    await device.volume.refresh();
+    picture = await change(device, random, step, picture);
+    await device.volume.flush();
+    await device.close();
+    const copies = Object.fromEntries(Object.entries(states).map(([who, path]) => [who, stateDirectory(path)]));
+    moments.push({ objects: new Map(store.objects), picture: { ...picture }, states: copies });
+  }
+  const now = moments.at(-1);
+  if (!now) throw new Error('a world has at least one moment');
+  return {
+    volume,
+    keys: keysOf(volume),
+    moments,
+    now,
+    stateDirectory,
+    open,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** All keys of the volume, as a device that mounts it has them. */
+function keysOf(volume: World['volume']): VolumeKeys {
+  const { store, volumeId, rootSecret } = volume;
+  const random = new SeededRandom(1);
+  const root = new RootKeys(new Uint8Array(rootSecret), random);
+  const sealed = store.objects.get(logKey(root, 0));
+  if (!sealed) throw new Error('no genesis');
+  const genesis = openGenesis(root, sealed, volumeId);
+  const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
+  keys.addEpoch(1, genesis.epochKey);
+  return keys;
+}
+
+const caller = { uid: 0, gid: 0, umask: 0o022, signal: new AbortController().signal };
+
+/** Changes of all kinds, and what the tree then looks like. */
+async function change(device: TestDevice, random: SeededRandom, step: number, before: Picture): Promise<Record<string, string>> {
+  const picture: Record<string, string> = { ...before };
+  const put = async (path: string, content: Uint8Array): Promise<void> => {
+    await device.write(path, content);
+    picture[path] = Buffer.from(content).toString('latin1');
+  };
+  const folder = `folder ${step}`;
+  await device.mkdir(folder);
+  picture[folder] = 'dir';
+  await put(`${folder}/small`, Buffer.from(`small in step ${step}`));
+  await put(`${folder}/empty`, new Uint8Array(0));
+  await put(`${folder}/random`, random.bytes(3000 + random.below(20_000)));
+  await put(`${folder}/text`, Buffer.from(`line of step ${step}\n`.repeat(600 + random.below(1000))));
+  const { ino } = await device.filesystem.symlink(caller, await device.ino(folder), 'link', `target of ${step}`);
+  picture[`${folder}/link`] = `-> target of ${step}`;
+  const target = await device.ino(`${folder}/small`);
+  await device.filesystem.setxattr(target, 'user.note', Buffer.from(`note ${step}`), 0, false);
+  picture[`${folder}/small#user.note`] = `note ${step}`;
+  device.filesystem.forget(ino);
+  // The same file in every step: an older version of it is somewhere in the store.
+  await put('always', Buffer.concat([Buffer.from(`version ${step} `), random.bytes(9000)]));
+  await put('counter', Buffer.from(`version ${step}`));
+  if (step > 1) {
+    const old = `folder ${step - 2}`;
+    await device.unlink(`${old}/text`);
+    delete picture[`${old}/text`];
+    await device.rename(`${old}/random`, `${folder}/moved`);
+    const moved = picture[`${old}/random`];
+    delete picture[`${old}/random`];
+    if (moved !== undefined) picture[`${folder}/moved`] = moved;
+  }
+  return picture;
+}
