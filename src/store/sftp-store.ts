@@ -18,7 +18,7 @@ import { knownKeysOf } from './known-hosts.js';
 import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
 import { SftpConnection, isPlainKey, sftpStatus } from './sftp-connection.js';
 import type { SftpHandle, SftpTarget } from './sftp-connection.js';
 
@@ -347,24 +347,28 @@ export class SftpStore implements ObjectStore {
       );
     } catch (error) {
       if (signal?.aborted || error instanceof StoreError) throw error;
-      switch (sftpStatus(error)) {
-        case undefined:
-          throw error;
-        case 'PERMISSION_DENIED':
-          throw new StoreError('DENIED', `${doing}: the server does not permit it`, { cause: error });
-        case 'NO_SUCH_FILE':
-          throw new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`, { cause: error });
-        case 'LOST':
-          throw new StoreError('UNAVAILABLE', `${doing}: the connection to ${this.#options.where} was lost: ${describeError(error)}`, {
-            cause: error,
-          });
-        case 'FAILURE':
-          throw new StoreError('UNAVAILABLE', `${doing}: the server says that it failed`, { cause: error });
-        case 'EOF':
-        case 'UNSUPPORTED':
-        case 'OTHER':
-          throw new StoreError('PROTOCOL', `${doing}: ${describeError(error)}`, { cause: error });
-      }
+      throw this.#explain(error, doing);
+    }
+  }
+
+  #explain(error: unknown, doing: string): StoreError {
+    const make = (code: StoreErrorCode, reason: string): StoreError => new StoreError(code, `${doing}: ${reason}`, { cause: error });
+    const status = sftpStatus(error);
+    // A broken invariant of ours is not the server's fault.
+    if (status === undefined) throw error;
+    switch (status) {
+      case 'PERMISSION_DENIED':
+        return make('DENIED', 'the server does not permit it');
+      case 'NO_SUCH_FILE':
+        return make('NOT_A_STORE', `there is no ${this.description}`);
+      case 'LOST':
+        return make('UNAVAILABLE', `the connection to ${this.#options.where} was lost: ${describeError(error)}`);
+      case 'FAILURE':
+        return make('UNAVAILABLE', 'the server says that it failed');
+      case 'EOF':
+      case 'UNSUPPORTED':
+      case 'OTHER':
+        return make('PROTOCOL', describeError(error));
     }
   }
 
