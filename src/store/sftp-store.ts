@@ -365,9 +365,7 @@ export class SftpStore implements ObjectStore {
         return make('UNAVAILABLE', `the connection to ${this.#options.where} was lost: ${describeError(error)}`);
       case 'FAILURE':
         return make('UNAVAILABLE', 'the server says that it failed');
-      case 'EOF':
-      case 'UNSUPPORTED':
-      case 'OTHER':
+      default:
         return make('PROTOCOL', describeError(error));
     }
   }
