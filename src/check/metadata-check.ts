@@ -177,8 +177,9 @@ export class MetadataCheck {
     const table = this.#table;
     const slots = table.slots();
     const namesWhole = !this.#lost.isKindLost('D');
-    if (table.find(rootIno) < 0 || (table.flags[table.find(rootIno)] & (hasInode | isDir)) !== (hasInode | isDir))
-      this.#findings.add('ROOT_MISSING', 'the root directory is not there', { ino: rootIno });
+    const root = table.find(rootIno);
+    const hasRoot = root >= 0 && (table.flags[root] & (hasInode | isDir)) === (hasInode | isDir);
+    if (!hasRoot && !this.#lost.isLost(inodeKey(rootIno))) this.#findings.add('ROOT_MISSING', 'the root directory is not there', { ino: rootIno });
     for (const slot of slots) {
       if ((table.flags[slot] & hasInode) === 0) this.#judgeMissing(slot);
       else this.#judgeInode(slot, namesWhole);

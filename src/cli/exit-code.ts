@@ -29,6 +29,10 @@ export const exitCodes = {
   NEWER_FORMAT: 11,
   /** A local disk is full, or the state directory cannot be written. */
   LOCAL_DISK: 12,
+  /** `check` found flaws that lose nothing and that `repair` mends. */
+  FLAWED: 13,
+  /** `check` found that the volume cannot be mounted as it is. */
+  UNREADABLE: 14,
   /** Stopped by the user. */
   INTERRUPTED: 130,
 } as const;
@@ -41,5 +45,6 @@ export class Failure extends CodedError<FailureCode> {}
 export const exitCodeHelp = [
   'Exit codes: 0 done, 1 unexpected, 2 usage, 3 wrong passphrase or key, 4 not a volume,',
   '5 store unavailable or not writable, 6 mount point, 7 already in use, 8 integrity check failed,',
-  '9 work is still pending, 10 this machine lacks something, 11 newer format, 12 local disk, 130 interrupted.',
+  '9 work is still pending, 10 this machine lacks something, 11 newer format, 12 local disk,',
+  '13 flaws that repair mends, 14 volume cannot be mounted, 130 interrupted.',
 ].join('\n');

@@ -4,6 +4,7 @@
  */
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
+import { checkCommand } from './command-check.js';
 import { doctorCommand } from './command-doctor.js';
 import { driveCommand } from './command-drive.js';
 import { flushCommand } from './command-flush.js';
@@ -37,6 +38,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(statusCommand)
     .command(flushCommand)
     .command(keyCommand)
+    .command(checkCommand)
     .command(doctorCommand)
     .command(driveCommand)
     .command(serveMountCommand)
