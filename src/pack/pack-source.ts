@@ -21,6 +21,7 @@ import { readPackIndex } from './pack-index.js';
 import type { PackItem } from './pack-index.js';
 import type { PackWriter, RunPlace } from './pack-writer.js';
 import type { PageReference } from './page-reference.js';
+import { ReadWindows } from './read-window.js';
 
 export interface PackSourceOptions {
   readonly store: ObjectStore;
@@ -64,6 +65,7 @@ export class PackSource {
   readonly #staging: PackSourceOptions['staging'];
   readonly #diskCache: PackSourceOptions['diskCache'];
   readonly #memory: MemoryCache<string, Plaintext>;
+  readonly #windows = new ReadWindows((pack, offset, length) => this.#readUpTo(pack, offset, length));
 
   constructor(options: PackSourceOptions) {
     this.#store = options.store;
@@ -129,8 +131,10 @@ export class PackSource {
   async readPage(reference: PageReference): Promise<Plaintext> {
     const { pack, offset, length, hash } = reference;
     const open = (sealed: Uint8Array): MaybePromise<Plaintext> => {
-      if (!equalBytes(hashBytes(sealed), hash))
+      if (!equalBytes(hashBytes(sealed), hash)) {
+        this.#windows.forget(pack);
         throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}: another hash than its reference has`);
+      }
       return this.#open('page', pack, offset, sealed);
     };
     const range = await this.#read(pack, offset, length, true);
@@ -227,6 +231,7 @@ export class PackSource {
       payload = this.#keys[kind].open(itemPlace(pack, offset), sealed);
     } catch (cause) {
       if (!(cause instanceof CryptoError)) throw cause;
+      this.#windows.forget(pack);
       throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
     }
     return decodeItem(kind, payload);
@@ -245,20 +250,28 @@ export class PackSource {
     }
     const held = cached ? await this.#diskCache?.read(pack, offset, length) : undefined;
     if (held) return { sealed: held, from: 'disk' };
-    return { sealed: await this.#readStore(pack, offset, length), from: 'store' };
+    return { sealed: complete(pack, offset, length, await this.#windows.read(pack, offset, length)), from: 'store' };
   }
 
   async #readStore(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
+    return complete(pack, offset, length, await this.#readUpTo(pack, offset, length));
+  }
+
+  async #readUpTo(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
     const sealed = await this.#store.get(packKey(pack), { range: { offset, length } });
     if (!sealed) throw new PackError('MISSING', `pack ${pack} is not in the store`);
-    if (sealed.byteLength < length) throw new PackError('MISSING', `pack ${pack} has no ${length} bytes at ${offset}`);
-    return sealed.subarray(0, length);
+    return sealed;
   }
 
   /** Puts verified bytes that the store sent into the disk cache, in the background. */
   #keep(pack: PackId, offset: number, range: Range): void {
     if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed);
   }
+}
+
+function complete(pack: PackId, offset: number, length: number, sealed: Uint8Array): Uint8Array {
+  if (sealed.byteLength < length) throw new PackError('MISSING', `pack ${pack} has no ${length} bytes at ${offset}`);
+  return sealed.subarray(0, length);
 }
 
 function packErrorOf(error: unknown): PackError {

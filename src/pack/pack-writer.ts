@@ -85,6 +85,8 @@ export class PackWriter {
   /** Where the items in the file end; of a finished pack, its size. */
   #size: number;
   #nameSynced: boolean;
+  /** The disk failed once to make the file durable. It may call the same bytes durable next time, though they are lost (fsync(2), "EIO"). */
+  #syncFailure: PackError | undefined;
   #finishing: Promise<FinishedPack> | undefined;
   #closed = false;
 
@@ -303,8 +305,21 @@ export class PackWriter {
     return bytes as Uint8Array as Sealed;
   }
 
-  /** All appends that have resolved, and the file's name, survive power loss. Throws PackError FULL or IO. */
+  /**
+   * All appends that have resolved, and the file's name, survive power loss. Throws PackError FULL or IO: from then on always, since what the disk
+   * holds is unknown; only {@link PackWriter.finish} looks at it again.
+   */
   async sync(): Promise<void> {
+    if (this.#syncFailure) throw this.#syncFailure;
+    try {
+      await this.#syncFile();
+    } catch (error) {
+      if (error instanceof PackError) this.#syncFailure ??= error;
+      throw error;
+    }
+  }
+
+  async #syncFile(): Promise<void> {
     try {
       await this.#file.datasync();
       if (!this.#nameSynced) {
@@ -332,6 +347,7 @@ export class PackWriter {
     await this.#pump;
     const [index, footer] = sealPackEnd(this.#keys, this.id, this.#items, this.#size);
     const size = this.#size + index.byteLength + footer.byteLength;
+    if (this.#syncFailure) await this.#verify();
     try {
       // A footer that is found after a power loss must mean that all before it is there: nothing else would look again.
       await this.#file.datasync();
@@ -341,9 +357,22 @@ export class PackWriter {
     } catch (cause) {
       throw diskError(this.id, cause);
     }
-    await this.sync();
+    await this.#syncFile();
     this.#size = size;
     return { id: this.id, path: this.path, size };
+  }
+
+  /** Whether the file still holds what was appended. Throws PackError IO or MISSING. */
+  async #verify(): Promise<void> {
+    for (const { kind, offset, sealedLength } of this.#items) {
+      if (kind === 'gap') continue;
+      const sealed = await this.read(offset, sealedLength);
+      try {
+        this.#keys[kind].open(itemPlace(this.id, offset), sealed);
+      } catch (cause) {
+        throw new PackError('IO', `staging pack ${this.id}: the local disk lost what was written at ${offset}`, { cause });
+      }
+    }
   }
 
   /** Closes the file, and leaves it there. Waits for what is under way. */
@@ -356,7 +385,10 @@ export class PackWriter {
   }
 }
 
-/** How many of `items`, from the first on, a staging file holds intact: what a power loss took is seen here. Throws PackError IO. */
+/**
+ * How many of `items`, from the first on, a staging file holds intact: what a power loss took is seen here. A finished file was synced before its
+ * footer was written, and is not looked through. Throws PackError IO.
+ */
 export async function intactItems(options: PackWriterOptions, items: readonly PackItem[]): Promise<number> {
   let file: DiskFile;
   try {
@@ -366,6 +398,7 @@ export async function intactItems(options: PackWriterOptions, items: readonly Pa
     throw diskError(options.id, cause);
   }
   try {
+    if (await indexOf(file, options, (await file.stat()).size)) return items.length;
     for (let index = 0; index < items.length; index++) {
       const { kind, offset, sealedLength } = items[index];
       if (kind === 'gap') continue;

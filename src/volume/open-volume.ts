@@ -14,7 +14,7 @@ import { DiskCache } from '../cache/disk-cache.js';
 import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { createVolumeLog, readGenesis } from '../commit/genesis.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
-import type { Disk } from '../disk/disk.js';
+import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { Journal } from '../journal/journal.js';
 import { JournalError } from '../journal/journal-error.js';
 import { type ContentStamp, type Inode, S_IFDIR, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
@@ -30,11 +30,11 @@ import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './
 import { ContentReader } from './content-reader.js';
 import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
 import { readInode, scanExtents } from './inode-view.js';
-import { encodeDirtyEntry, encodeOperationEntry } from './journal-entry.js';
+import { encodeDirtyEntry, encodeForgetEntry, encodeOperationEntry } from './journal-entry.js';
 import { type Operation, OperationError } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
-import { readJournal, replayOperations, resumePacks } from './replay.js';
+import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import { VolumeState } from './volume-state.js';
 import { type FlushProgress, type PendingWork, type RemoteChange, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
@@ -74,7 +74,10 @@ export interface OpenOptions {
   readonly foldBounds?: FoldBounds;
 }
 
-const defaultChunkSize = 256 * 1024;
+/**
+ * A random read opens a whole chunk, a sequential one pays some microseconds a chunk: 64 KiB keeps both within reach of filesystems with 4 KiB blocks.
+ */
+const defaultChunkSize = 64 * 1024;
 const defaultCommitDelayMs = 1000;
 const defaultPollIntervalMs = 1000;
 const chunkCacheBytes = 64 * 1024 * 1024;
@@ -168,6 +171,8 @@ export class OpenVolume implements Volume {
     const registry = new Map<PackId, PackWriter>();
     const stagingDirectory = join(stateDirectory, 'staging');
     await disk.makeDirectory(stagingDirectory).catch(ignoreExisting);
+    // Also when it was there: whoever made it may have died before this.
+    await disk.syncDirectory(stateDirectory);
     const staging = new Staging({
       disk,
       directory: stagingDirectory,
@@ -179,7 +184,15 @@ export class OpenVolume implements Volume {
     });
     const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
     const tree = new TreeReader(packs, { cacheMax: pageCacheBytes });
-    const remembered = await readJournal(journal);
+    let remembered = await readJournal(journal);
+    const lost = await firstLost(staging, remembered.operations);
+    if (lost !== undefined) {
+      const before = remembered.operations.length;
+      remembered = { base: remembered.base, ...withoutLost(remembered, lost) };
+      // Before anything new: after another crash it must still be clear what is gone.
+      if (!readOnly) journal.append(encodeForgetEntry(lost));
+      logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
+    }
     const start = remembered.base ?? {
       root: log.lastCheckpoint?.checkpoint?.root,
       covers: log.lastCheckpoint?.checkpoint?.covers ?? 0,
@@ -307,13 +320,14 @@ export class OpenVolume implements Volume {
   #attempt<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }, sealing: boolean): T {
     const { operation, result } = plan(this.#state.view);
     if (!operation) return result;
-    this.#requireWritable();
+    this.#requireWritable(sealing);
     if (!sealing) this.#awaitTurn(operation);
     const recorded = recordBase(this.#state.view, operation);
     const transaction = this.#state.transaction();
     const delta = execute(transaction, recorded, this.#deviceIndex);
     const serial = this.#counters.serial + 1;
-    this.#appendToJournal(serial, recorded);
+    // With a journal that failed, what was accepted before can still be sealed and brought into the store.
+    if (!sealing || !this.#journal.failure) this.#appendToJournal(serial, recorded);
     this.#counters.serial = serial;
     this.#state.apply({ serial, operation: recorded }, transaction.changes, delta);
     this.#writer.applied(recorded);
@@ -363,9 +377,11 @@ export class OpenVolume implements Volume {
     }
   }
 
-  #requireWritable(): void {
+  #requireWritable(sealing = false): void {
     if (this.readOnly) throw new VolumeError('READ_ONLY', 'the volume is mounted read-only');
     if (this.#committer.failure) throw this.#committer.failure;
+    const cause = this.#journal.failure;
+    if (cause && !sealing) throw new VolumeError('READ_ONLY', 'the local disk failed: the volume is read-only until it is opened again', { cause });
     if (this.#closed) throw new VolumeError('CLOSED', 'the volume is being unmounted');
   }
 
@@ -512,7 +528,12 @@ export class OpenVolume implements Volume {
         stopped: this.#committer.failure !== undefined,
         ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
       },
-      device: { name: options.deviceName, index: this.#deviceIndex, devices: log.roster.length },
+      device: {
+        name: options.deviceName,
+        index: this.#deviceIndex,
+        devices: log.roster.length,
+        ...(this.#journal.failure ? { trouble: describeError(this.#journal.failure) } : {}),
+      },
       freshness: {
         history: log.freshness,
         ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
@@ -579,10 +600,12 @@ export class OpenVolume implements Volume {
 
   // Opening.
 
-  async #start(remembered: Awaited<ReturnType<typeof readJournal>>, arrived: Parameters<Committer['start']>[0]): Promise<void> {
+  async #start(remembered: Remembered, arrived: Parameters<Committer['start']>[0]): Promise<void> {
     const { state, options } = this.#parts;
     const replayed = await replayOperations(state, remembered.operations, this.#deviceIndex, this.#counters);
-    for (const entry of remembered.content) {
+    // What is journalled from here on stands on this state, even if the log has gone on by the next start.
+    if (!remembered.base && !options.readOnly) this.#committer.journalBase();
+    for (const { entry } of remembered.content) {
       if (entry.type === 'dirty') {
         const inode = await this.read((view) => readInode(view, entry.ino));
         if (inode) this.#writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);
@@ -679,14 +702,19 @@ export function remedyOf(error: unknown): unknown {
   }
   if (error instanceof PackError) {
     if (error.code === 'FULL') return new VolumeError('FULL', 'the local disk is full', { cause: error });
+    if (error.code === 'IO') return new VolumeError('DISK', 'the local disk failed', { cause: error });
     return new VolumeError('CORRUPT', 'content of the volume is missing or damaged', { cause: error });
   }
   if (error instanceof TreeError || error instanceof MalformedBytesError)
     return new VolumeError('CORRUPT', 'the tree of the volume is damaged', { cause: error });
   if (error instanceof JournalError) {
-    return new VolumeError(error.code === 'FULL' ? 'FULL' : error.code === 'CLOSED' ? 'CLOSED' : 'CORRUPT', 'the journal cannot be written', {
-      cause: error,
-    });
+    const code = error.code === 'IO' ? 'DISK' : error.code;
+    return new VolumeError(code, 'the journal cannot be written', { cause: error });
+  }
+  // What the disk itself threw: node:fs names the system call.
+  if (error instanceof Error && 'syscall' in error) {
+    if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(error) ?? '')) return new VolumeError('FULL', 'the local disk is full', { cause: error });
+    return new VolumeError('DISK', 'the local disk failed', { cause: error });
   }
   return error;
 }
