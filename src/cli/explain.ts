@@ -64,6 +64,7 @@ const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
   FENCED: ['INTEGRITY', 'the history in the store does not fit what this device has seen; nothing was changed'],
   CORRUPT: ['INTEGRITY', 'an object of the store is damaged or missing; restore it from a copy of the store'],
   FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],
+  DISK: ['LOCAL_DISK', 'the disk that holds the state directory failed; look after it, and mount again'],
   READ_ONLY: ['STORE', 'the volume is open for reading only'],
   CLOSED: ['IN_USE', 'the drive is being unmounted'],
   INTERRUPTED: ['INTERRUPTED'],

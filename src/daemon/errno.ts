@@ -64,6 +64,7 @@ function errnoOfVolume(code: VolumeErrorCode): number {
       return errno.ETIMEDOUT;
     case 'FENCED':
     case 'CORRUPT':
+    case 'DISK':
       return errno.EIO;
     case 'FULL':
       return errno.ENOSPC;

@@ -154,6 +154,11 @@ export class Journal {
     return this.#durable;
   }
 
+  /** Set for good once the disk has failed to make records durable: nothing can be appended any more. */
+  get failure(): JournalError | undefined {
+    return this.#failed;
+  }
+
   /** Bytes on disk. */
   get bytes(): number {
     const live = this.#current.size + (this.#next?.size ?? 0);
@@ -320,6 +325,9 @@ export class Journal {
     } catch (error) {
       this.#retired = [...retired, ...this.#retired];
       this.#failed = new JournalError('IO', 'the disk failed to make the journal durable', { cause: error });
+      this.#options.log.error('the disk failed to make the journal durable; nothing is taken any more until the volume is opened again', {
+        code: diskErrorCode(error),
+      });
       throw this.#failed;
     }
     this.#durable = target;

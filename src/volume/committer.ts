@@ -206,9 +206,7 @@ export class Committer {
   /** The log's head is already past what arrived: nothing may be put before it is part of the state. */
   async #absorbArrived(): Promise<void> {
     if (this.#arrived.length === 0) return;
-    const commits = [...this.#arrived];
-    await this.#advance(commits);
-    this.#arrived.splice(0, commits.length);
+    await this.#advance([...this.#arrived]);
   }
 
   async #commit(signal: AbortSignal | undefined): Promise<void> {
@@ -225,7 +223,8 @@ export class Committer {
         if (state.pendingCount === 0) break;
         const { mutations, delta, serial } = state.freeze();
         try {
-          const packs = await staging.upload(signal);
+          // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
+          const [packs] = await Promise.all([staging.upload(signal), journal.failure ? undefined : journal.sync()]);
           const draft: CommitDraft = {
             wallTimeMs: clock.now().sec * 1000,
             nextInoCounter: counters.nextIno,
@@ -241,8 +240,8 @@ export class Committer {
             state.land(commit.sequence, mutations);
             staging.committed(packs);
             this.#lastCommitMs = draft.wallTimeMs;
-            await this.#settleJournal(serial, cut);
             this.#makeRoom();
+            await this.#settleJournal(serial, cut);
             break;
           }
         } finally {
@@ -261,9 +260,16 @@ export class Committer {
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
   async #settleJournal(serial: number, cut: number): Promise<void> {
     const { journal } = this.#o;
+    // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
+    if (journal.failure) return;
     journal.append(this.#baseEntry(serial, false));
     await journal.sync();
     await journal.trim(cut);
+  }
+
+  /** Writes down what the state stands on, for a journal that does not say so yet. */
+  journalBase(): void {
+    this.#o.journal.append(this.#baseEntry(this.#o.log.own.operationSerial, false));
   }
 
   #baseEntry(committedSerial: number, reset: boolean): Uint8Array {
@@ -286,12 +292,18 @@ export class Committer {
 
   /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
-    const { state, journal, writer, log, onRemoteChange } = this.#o;
+    const { state, journal, writer, log, counters, onRemoteChange } = this.#o;
+    for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
+      // A crash may have lost what was counted last.
+      counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
+      counters.serial = Math.max(counters.serial, own.operationSerial);
+    }
     const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
     const change = changesOf(foreign);
     if (state.operationCount === 0 && !touchesDirty(writer, change)) {
       state.advance(commits);
-      journal.append(this.#baseEntry(this.#o.counters.serial, false));
+      this.#arrived.splice(0, commits.length);
+      if (!journal.failure) journal.append(this.#baseEntry(counters.serial, false));
     } else await this.#rebase(commits, change);
     if (foreign.length > 0) onRemoteChange(change);
   }
@@ -323,8 +335,11 @@ export class Committer {
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
       for (const [key] of run.pending.entries()) change.add(key);
-      journal.appendBatch([this.#baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
+      if (!journal.failure) {
+        journal.appendBatch([this.#baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
+      }
       state.finishRebase(commits, run.pending, result, totals);
+      this.#arrived.splice(0, commits.length);
       for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
       return;
     }
@@ -385,7 +400,7 @@ export class Committer {
         await this.#poll(signal);
       }
       state.endFold(newRoot, covers);
-      journal.append(this.#baseEntry(log.own.operationSerial, false));
+      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
       await log.forget(covers);
       logger.info('checkpoint', { covers, entries: changes.count });
     } finally {

@@ -6,6 +6,7 @@
  * | 1 operation | serial u53, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino u53, version u53, offset u53, u8 0/1 with mtime (seconds i53, nanoseconds u32), bytes to the end |
  * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed serial u53, next ino counter u53, counter u53, u8 0/1 reset |
+ * | 4 forget | serial u53: power loss took content of this operation, which was never synced: it and everything after it is gone |
  *
  * A base entry says on what commit the pending operations stand, and how to load that state. Operations up to the committed serial are in that
  * commit or before it; after a rebase (`reset`) none of the operations before the entry counts, and what became of them follows
@@ -49,7 +50,12 @@ export interface BaseEntry {
   readonly reset: boolean;
 }
 
-export type JournalEntry = OperationEntry | DirtyEntry | BaseEntry;
+export interface ForgetEntry {
+  readonly type: 'forget';
+  readonly serial: number;
+}
+
+export type JournalEntry = OperationEntry | DirtyEntry | BaseEntry | ForgetEntry;
 
 export function encodeOperationEntry(serial: number, operation: Operation): Uint8Array {
   return new ByteWriter(160).u8(1).u53(serial).bytes(encodeOperation(operation)).finish();
@@ -73,6 +79,10 @@ export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
     .u53(entry.counter)
     .u8(entry.reset ? 1 : 0)
     .finish();
+}
+
+export function encodeForgetEntry(serial: number): Uint8Array {
+  return new ByteWriter(16).u8(4).u53(serial).finish();
 }
 
 /** Strict; throws MalformedBytesError. Shares memory with `bytes`. */
@@ -100,6 +110,11 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       const reset = readFlag(reader);
       reader.end();
       return { type: 'base', sequence, hash, covers, root, committedSerial, nextInoCounter, counter, reset };
+    }
+    case 4: {
+      const serial = reader.u53();
+      reader.end();
+      return { type: 'forget', serial };
     }
     default:
       throw new MalformedBytesError('journal entry of an unknown type');

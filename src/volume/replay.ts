@@ -5,6 +5,7 @@
 import { PageFault } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
+import type { DataExtent } from '../meta/extent.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
 import type { Counters } from './committer.js';
@@ -17,33 +18,63 @@ import type { PendingOperation, VolumeState } from './volume-state.js';
 export interface Remembered {
   /** What the pending operations stand on; undefined when the journal is empty. */
   readonly base: BaseEntry | undefined;
-  readonly operations: readonly PendingOperation[];
+  readonly operations: readonly RememberedOperation[];
   /** Dirty data, and every operation that may have made an end of some, in the journal's order. */
-  readonly content: readonly (DirtyEntry | OperationEntry)[];
+  readonly content: readonly RememberedContent[];
+}
+
+export interface RememberedOperation extends PendingOperation {
+  /** In the journal. */
+  readonly position: number;
+}
+
+export interface RememberedContent {
+  readonly position: number;
+  readonly entry: DirtyEntry | OperationEntry;
 }
 
 /** Reads the journal through. Throws JournalError, MalformedBytesError. */
 export async function readJournal(journal: Journal): Promise<Remembered> {
   let base: BaseEntry | undefined;
-  let operations: PendingOperation[] = [];
-  const content: (DirtyEntry | OperationEntry)[] = [];
-  for await (const { entry } of journal.entries()) {
+  let operations: RememberedOperation[] = [];
+  let content: RememberedContent[] = [];
+  let resetPosition = -1;
+  for await (const { entry, position } of journal.entries()) {
     const decoded = decodeJournalEntry(entry);
     switch (decoded.type) {
       case 'base':
         base = decoded;
+        if (decoded.reset) resetPosition = position;
         operations = decoded.reset ? [] : operations.filter((operation) => operation.serial > decoded.committedSerial);
         break;
       case 'operation':
-        operations.push({ serial: decoded.serial, operation: decoded.operation });
-        content.push(decoded);
+        operations.push({ serial: decoded.serial, operation: decoded.operation, position });
+        // What a rebase repeats has made an end of dirty data where it stood first: what came since is newer than it.
+        if (position !== resetPosition) content.push({ position, entry: decoded });
         break;
       case 'dirty':
-        content.push(decoded);
+        content.push({ position, entry: decoded });
+        break;
+      case 'forget':
+        ({ operations, content } = withoutLost({ operations, content }, decoded.serial));
         break;
     }
   }
   return { base, operations, content };
+}
+
+/** Without the operation `serial` and everything after it. */
+export function withoutLost(
+  remembered: Pick<Remembered, 'operations' | 'content'>,
+  serial: number,
+): { operations: RememberedOperation[]; content: RememberedContent[] } {
+  const { operations, content } = remembered;
+  const lost = operations.find((operation) => operation.serial >= serial);
+  if (!lost) return { operations: [...operations], content: [...content] };
+  return {
+    operations: operations.filter((operation) => operation.serial < serial),
+    content: content.filter((one) => one.position < lost.position),
+  };
 }
 
 /** Runs the pending operations on the state at their base, where they ran before. Answers how many. */
@@ -73,13 +104,37 @@ export async function replayOperations(
   return operations.length;
 }
 
+/**
+ * The serial of the first pending operation whose content power loss took, if one lost it: the journal may have reached the disk before the
+ * staging pack did. It was never synced then, and neither was anything after it, since a sync takes the packs first.
+ */
+export async function firstLost(staging: Staging, operations: readonly PendingOperation[]): Promise<number | undefined> {
+  const intactEnd = new Map<PackId, number>();
+  for (const [id, items] of itemsOf(operations)) intactEnd.set(id, await staging.intactEnd(id, items));
+  const isLost = ({ operation }: PendingOperation): boolean =>
+    extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
+  return operations.find(isLost)?.serial;
+}
+
 /** Packs that pending operations put content into: those whose files are here are finished and uploaded like any other. */
 export async function resumePacks(staging: Staging, operations: readonly PendingOperation[]): Promise<void> {
+  for (const [id, items] of itemsOf(operations)) await staging.resume(id, items);
+}
+
+function extentsOf(operation: Operation): readonly DataExtent[] {
+  if (operation.type !== 'write') return [];
+  return operation.pieces.map(({ extent }) => extent).filter((extent) => extent.kind === 'data');
+}
+
+function endOf(extent: DataExtent): number {
+  return extent.chunks.reduce((end, { sealedLength }) => end + sealedLength, extent.packOffset);
+}
+
+/** What pending operations refer to in each pack, ascending. */
+function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly PackItem[]> {
   const items = new Map<PackId, Map<number, PackItem>>();
   for (const { operation } of operations) {
-    if (operation.type !== 'write') continue;
-    for (const { extent } of operation.pieces) {
-      if (extent.kind !== 'data') continue;
+    for (const extent of extentsOf(operation)) {
       const known = items.get(extent.pack) ?? new Map<number, PackItem>();
       items.set(extent.pack, known);
       let offset = extent.packOffset;
@@ -89,11 +144,7 @@ export async function resumePacks(staging: Staging, operations: readonly Pending
       }
     }
   }
-  for (const [id, known] of items)
-    await staging.resume(
-      id,
-      [...known.values()].sort((a, b) => a.offset - b.offset),
-    );
+  return new Map([...items].map(([id, known]) => [id, [...known.values()].sort((a, b) => a.offset - b.offset)]));
 }
 
 function stampOf(operation: Operation): number {

@@ -10,7 +10,7 @@ import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
 import type { PackItem } from '../pack/pack-index.js';
-import { PackWriter, type RunPlace } from '../pack/pack-writer.js';
+import { PackWriter, type RunPlace, intactItems } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
 
@@ -100,6 +100,26 @@ export class Staging {
   /** A commit names these packs now. */
   committed(packs: readonly { readonly id: PackId }[]): void {
     for (const { id } of packs) this.#unnamed.delete(id);
+  }
+
+  /**
+   * After a crash: up to where a pack holds `items` (ascending) intact. A pack whose file is not here is whole in the store, or was lost before its
+   * name was durable.
+   */
+  async intactEnd(id: PackId, items: readonly PackItem[]): Promise<number> {
+    const path = this.#path(id);
+    const { disk, keys, store } = this.#options;
+    const isHere = await disk.stat(path).then(
+      () => true,
+      (error: unknown) => {
+        if (diskErrorCode(error) !== 'ENOENT') throw error;
+        return false;
+      },
+    );
+    if (!isHere) return (await store.head(packKey(id))) === undefined ? 0 : Number.POSITIVE_INFINITY;
+    const count = await intactItems({ disk, path, id, keys }, items);
+    if (count === items.length) return Number.POSITIVE_INFINITY;
+    return count === 0 ? 0 : items[count - 1].offset + items[count - 1].sealedLength;
   }
 
   /** After a crash: a pack that pending operations refer to. When its file is not here any more, it had reached the store. */
@@ -194,8 +214,10 @@ export class Staging {
       .then(() => filling.writer)
       .then((writer) => {
         this.#closed.set(writer.id, { writer, upload: undefined });
-        this.#closing.delete(closing);
-      });
+      })
+      // One that could not be begun holds nothing; who appended to it was told.
+      .catch(() => {})
+      .finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
   }
 
