@@ -8,7 +8,7 @@ import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ContentWriter } from './content-writer.js';
-import { scanExtents, readInode } from './inode-view.js';
+import { readInode, requireInode, scanExtents } from './inode-view.js';
 import type { ReadView } from './view.js';
 
 /** Where opened chunks come from. */
@@ -59,6 +59,22 @@ export class ContentReader {
       const resolved = this.#resolve(planned.pieces);
       for (const extent of planned.beyond) this.#chunks.prefetchRun(extent, 0, extent.chunks.length - 1);
       return resolved;
+    });
+  }
+
+  /** See Volume.seek. */
+  seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined> {
+    return this.#read((view) => {
+      const stored = requireInode(view, ino);
+      const { size } = this.#writer.effective(ino, stored);
+      if (offset >= size) return undefined;
+      let at = offset;
+      for (const [from, to] of dataRanges(view, ino, stored, this.#writer, offset, size)) {
+        if (from > at) return what === 'hole' ? at : from;
+        if (what === 'data') return at;
+        at = Math.max(at, to);
+      }
+      return what === 'hole' ? Math.min(at, size) : undefined;
     });
   }
 
@@ -173,4 +189,28 @@ function plannedAhead(view: ReadView, ino: Ino, from: number, to: number): DataE
 function sliceData(extent: DataExtent, from: number, to: number): DataExtent {
   const sliced = sliceExtent(extent, from, to);
   return sliced.kind === 'data' ? sliced : extent;
+}
+
+/** Stretches of the file that hold data (or reserved space), ascending, possibly touching, from the one that reaches past `from`. */
+function* dataRanges(
+  view: ReadView,
+  ino: Ino,
+  stored: Inode,
+  writer: ContentWriter,
+  from: number,
+  to: number,
+): IterableIterator<readonly [from: number, to: number]> {
+  const dirty = writer.get(ino)?.overlapping(from, to) ?? [];
+  let next = 0;
+  const dirtyRange = (index: number): readonly [number, number] => [dirty[index].offset, dirty[index].offset + dirty[index].bytes.byteLength];
+  const storedRanges = stored.inline.byteLength > from ? [[0, stored.inline.byteLength] as const] : extentRanges(view, ino, from, to);
+  for (const range of storedRanges) {
+    while (next < dirty.length && dirty[next].offset < range[0]) yield dirtyRange(next++);
+    yield range;
+  }
+  while (next < dirty.length) yield dirtyRange(next++);
+}
+
+function* extentRanges(view: ReadView, ino: Ino, from: number, to: number): IterableIterator<readonly [number, number]> {
+  for (const { offset, extent } of scanExtents(view, ino, from, to)) if (extent.kind === 'data') yield [offset, offset + extent.length];
 }

@@ -9,31 +9,29 @@ import { type Log, describeError } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Random } from '../base/random.js';
-import { MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { fromHex, toHex } from '../base/bytes.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { createVolumeLog, readGenesis } from '../commit/genesis.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
-import { type Disk, diskErrorCode } from '../disk/disk.js';
+import type { Disk } from '../disk/disk.js';
 import { Journal } from '../journal/journal.js';
-import { JournalError } from '../journal/journal-error.js';
 import { type ContentStamp, type Inode, S_IFDIR, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, inodeKey, makeIno, rootIno } from '../meta/key.js';
-import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
-import { type ObjectStore, StoreError } from '../store/object-store.js';
-import { TreeError } from '../tree/tree-error.js';
+import type { ObjectStore } from '../store/object-store.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
-import { readInode, scanExtents } from './inode-view.js';
+import { readInode } from './inode-view.js';
 import { encodeDirtyEntry, encodeForgetEntry, encodeOperationEntry } from './journal-entry.js';
 import { type Operation, OperationError } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
+import { remedyOf } from './remedy.js';
 import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import { VolumeState } from './volume-state.js';
@@ -430,21 +428,7 @@ export class OpenVolume implements Volume {
   }
 
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined> {
-    return this.read((view) => {
-      const stored = readInode(view, ino);
-      if (!stored) throw new OperationError('ESTALE', 'the file is gone');
-      const { size } = this.#writer.effective(ino, stored);
-      if (offset >= size) return undefined;
-      const covered = dataRanges(view, ino, stored, this.#writer, offset, size);
-      let at = offset;
-      for (const [from, to] of covered) {
-        if (from > at) return what === 'hole' ? at : from;
-        if (what === 'data') return at;
-        at = Math.max(at, to);
-      }
-      if (what === 'hole') return Math.min(at, size);
-      return undefined;
-    });
+    return this.#reader.seek(ino, offset, what);
   }
 
   sealContent(ino: Ino): MaybePromise<void> {
@@ -649,9 +633,11 @@ async function loadState(
   start: { readonly root: Parts['state']['root']; readonly covers: number; readonly sequence: number },
 ): Promise<{ state: VolumeState; arrived: Parameters<Committer['start']>[0] }> {
   const checkpoint = log.lastCheckpoint?.checkpoint;
-  const covers = start.covers as VolumeState['covers'];
+  // A checkpoint that a crash kept from the journal holds the same state in a newer tree.
+  const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
+  const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);
   const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };
-  const state = new VolumeState(tree, { root: start.root, covers, totals });
+  const state = new VolumeState(tree, { root: isNewer ? checkpoint.root : start.root, covers, totals });
   const arrived = [];
   for await (const commit of log.commitsUpToHead(covers)) {
     if (commit.sequence <= start.sequence) state.advance([commit]);
@@ -668,53 +654,4 @@ async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
 
 function ignoreExisting(error: unknown): void {
   if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') throw error;
-}
-
-/** Stretches of the file that hold data (or reserved space), ascending, possibly touching, from the one that reaches past `from`. */
-function* dataRanges(
-  view: ReadView,
-  ino: Ino,
-  stored: Inode,
-  writer: ContentWriter,
-  from: number,
-  to: number,
-): IterableIterator<readonly [from: number, to: number]> {
-  const dirty = writer.get(ino)?.overlapping(from, to) ?? [];
-  let next = 0;
-  const dirtyRange = (index: number): readonly [number, number] => [dirty[index].offset, dirty[index].offset + dirty[index].bytes.byteLength];
-  const storedRanges = stored.inline.byteLength > from ? [[0, stored.inline.byteLength] as const] : extentRanges(view, ino, from, to);
-  for (const range of storedRanges) {
-    while (next < dirty.length && dirty[next].offset < range[0]) yield dirtyRange(next++);
-    yield range;
-  }
-  while (next < dirty.length) yield dirtyRange(next++);
-}
-
-function* extentRanges(view: ReadView, ino: Ino, from: number, to: number): IterableIterator<readonly [number, number]> {
-  for (const { offset, extent } of scanExtents(view, ino, from, to)) if (extent.kind === 'data') yield [offset, offset + extent.length];
-}
-
-/** What went wrong below, in the words of this layer. */
-export function remedyOf(error: unknown): unknown {
-  if (error instanceof StoreError) {
-    if (error.code === 'FULL') return new VolumeError('FULL', 'the store is full', { cause: error });
-    return new VolumeError('UNAVAILABLE', 'the store cannot be used now', { cause: error });
-  }
-  if (error instanceof PackError) {
-    if (error.code === 'FULL') return new VolumeError('FULL', 'the local disk is full', { cause: error });
-    if (error.code === 'IO') return new VolumeError('DISK', 'the local disk failed', { cause: error });
-    return new VolumeError('CORRUPT', 'content of the volume is missing or damaged', { cause: error });
-  }
-  if (error instanceof TreeError || error instanceof MalformedBytesError)
-    return new VolumeError('CORRUPT', 'the tree of the volume is damaged', { cause: error });
-  if (error instanceof JournalError) {
-    const code = error.code === 'IO' ? 'DISK' : error.code;
-    return new VolumeError(code, 'the journal cannot be written', { cause: error });
-  }
-  // What the disk itself threw: node:fs names the system call.
-  if (error instanceof Error && 'syscall' in error) {
-    if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(error) ?? '')) return new VolumeError('FULL', 'the local disk is full', { cause: error });
-    return new VolumeError('DISK', 'the local disk failed', { cause: error });
-  }
-  return error;
 }

@@ -40,7 +40,7 @@ export class VolumeState {
   #pending = new Overlay();
   #view: LayeredView;
   /** Commits that `committed` and `folding` are made of, to take another device's checkpoint over. */
-  #recent: { readonly sequence: Sequence; readonly mutations: readonly Mutation[] }[] = [];
+  #recent: { readonly sequence: Sequence; readonly mutations: readonly Mutation[]; readonly delta: Readonly<Totals> }[] = [];
   #flyingOperations: PendingOperation[] = [];
   #pendingOperations: PendingOperation[] = [];
   #totals: Totals;
@@ -130,7 +130,7 @@ export class VolumeState {
   land(sequence: Sequence, mutations: readonly Mutation[]): void {
     assert(this.#flying, 'a commit flies');
     this.#committed.absorb(this.#flying);
-    this.#recent.push({ sequence, mutations });
+    this.#recent.push({ sequence, mutations, delta: { ...this.#flyingTotals } });
     add(this.#totals, this.#flyingTotals);
     this.#flying = undefined;
     this.#flyingOperations = [];
@@ -183,11 +183,15 @@ export class VolumeState {
 
   #take(commit: Commit): void {
     for (const [key, value] of commit.mutations) this.#committed.set(key as TreeKey, value);
-    this.#recent.push({ sequence: commit.sequence, mutations: commit.mutations });
-    this.#totals.files += commit.filesDelta;
-    this.#totals.bytes += commit.bytesDelta;
+    const delta = { files: commit.filesDelta, bytes: commit.bytesDelta };
+    this.#recent.push({ sequence: commit.sequence, mutations: commit.mutations, delta });
+    add(this.#totals, delta);
     const { checkpoint } = commit;
-    if (checkpoint && !this.#folding && checkpoint.covers > this.#covers) this.#adopt(checkpoint.root, checkpoint.covers);
+    if (!checkpoint || this.#folding || checkpoint.covers <= this.#covers) return;
+    this.#adopt(checkpoint.root, checkpoint.covers);
+    // It counts everything; after an opening at an older commit what was counted here may begin in the middle.
+    this.#totals = { files: checkpoint.files, bytes: checkpoint.bytes };
+    for (const recent of this.#recent) add(this.#totals, recent.delta);
   }
 
   // Checkpoints.
