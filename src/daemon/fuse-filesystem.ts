@@ -353,6 +353,17 @@ export class FuseFilesystem implements FuseOperations {
     return this.#filesystem.copyRange(context, inoOf(nodeId), offset, inoOf(toNodeId), toOffset, length);
   }
 
+  getflags(_context: RequestContext, nodeId: NodeId): MaybePromise<number> {
+    return this.#filesystem.getflags(inoOf(nodeId));
+  }
+
+  async setflags(_context: RequestContext, nodeId: NodeId, flags: number): Promise<void> {
+    // What was written before is written back first: a flag that forbids writing must not forbid that.
+    this.#notifier?.invalidateInode(nodeId, 0, 0);
+    await this.#notifier?.settled();
+    await this.#filesystem.setflags(inoOf(nodeId), flags);
+  }
+
   syncfs(_context: RequestContext, _nodeId: NodeId): Promise<void> {
     return this.#filesystem.sync();
   }

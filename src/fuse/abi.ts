@@ -71,6 +71,7 @@ export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
 export const ENOTTY = 25;
+export const EOPNOTSUPP = 95;
 export const ERANGE = 34;
 export const ENOSYS = 38;
 export const EPROTO = 71;
@@ -202,6 +203,23 @@ export const fuse_statx_out = { attr_valid: 0, attr_valid_nsec: 8, flags: 12, st
 /** 7.45: answer to COPY_FILE_RANGE_64. */
 export const fuse_copy_file_range_out = { bytes_copied: 0, SIZE: 8 } as const;
 export const fuse_ioctl_in = { fh: 0, flags: 8, cmd: 12, arg: 16, in_size: 24, out_size: 28, SIZE: 32 } as const;
+export const fuse_ioctl_out = { result: 0, flags: 4, in_iovs: 8, out_iovs: 12, SIZE: 16 } as const;
+
+// <linux/fs.h>: the two ioctls that read and write an inode's flags, in their old form and in that of XFS. The kernel gives the old one a
+// number of 32 bits, although its command says long.
+export const FS_IOC_GETFLAGS = 0x80086601;
+export const FS_IOC_SETFLAGS = 0x40086602;
+export const FS_IOC_FSGETXATTR = 0x801c581f;
+export const FS_IOC_FSSETXATTR = 0x401c5820;
+export const fsxattr = { fsx_xflags: 0, fsx_extsize: 4, fsx_nextents: 8, fsx_projid: 12, fsx_cowextsize: 16, SIZE: 28 } as const;
+/** The same flags under two numbers: FS_*_FL and FS_XFLAG_*. */
+export const inodeFlagPairs = [
+  [0x08, 0x20], // sync
+  [0x10, 0x08], // immutable
+  [0x20, 0x10], // append-only
+  [0x40, 0x80], // no dump
+  [0x80, 0x40], // no atime
+] as const;
 
 /** Size of fuse_setxattr_in without FUSE_SETXATTR_EXT. */
 export const FUSE_COMPAT_SETXATTR_IN_SIZE = 8;

@@ -5,6 +5,7 @@
 import {
   ENOSYS,
   ENOTTY,
+  EOPNOTSUPP,
   ERANGE,
   FATTR_ATIME,
   FATTR_ATIME_NOW,
@@ -16,7 +17,12 @@ import {
   FATTR_MTIME_NOW,
   FATTR_SIZE,
   FATTR_UID,
+  FS_IOC_FSGETXATTR,
+  FS_IOC_FSSETXATTR,
+  FS_IOC_GETFLAGS,
+  FS_IOC_SETFLAGS,
   FUSE_COMPAT_SETXATTR_IN_SIZE,
+  fsxattr,
   FUSE_FSYNC_FDATASYNC,
   FUSE_SETXATTR_ACL_KILL_SGID,
   FUSE_WRITE_KILL_SUIDGID,
@@ -29,6 +35,7 @@ import {
   fuse_fsync_in,
   fuse_getxattr_in,
   fuse_interrupt_in,
+  fuse_ioctl_in,
   fuse_link_in,
   fuse_lseek_in,
   fuse_mkdir_in,
@@ -41,6 +48,7 @@ import {
   fuse_setattr_in,
   fuse_setxattr_in,
   fuse_write_in,
+  inodeFlagPairs,
 } from './abi.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import type { DirentBuffer } from './dirent-buffer.js';
@@ -145,6 +153,47 @@ const dataOnly = (request: RequestReader): boolean => (request.u32(fuse_fsync_in
 function modeOf(exchange: Exchange, request: RequestReader, context: KernelRequestContext, modeAt: number, umaskAt: number): number {
   if (exchange.negotiated.dontMask) context.umask = request.u32(umaskAt) & 0o777;
   return request.u32(modeAt);
+}
+
+/** Takes FS_XFLAG_* bits for FS_*_FL bits. What has no counterpart is refused rather than lost. */
+function flagsOfXflags(xflags: number): number {
+  let flags = 0;
+  let rest = xflags;
+  for (const [flag, xflag] of inodeFlagPairs) {
+    if ((xflags & xflag) !== 0) flags |= flag;
+    rest &= ~xflag;
+  }
+  if (rest !== 0) throw new ErrnoReply(EOPNOTSUPP);
+  return flags;
+}
+
+function xflagsOfFlags(flags: number): number {
+  let xflags = 0;
+  for (const [flag, xflag] of inodeFlagPairs) if ((flags & flag) !== 0) xflags |= xflag;
+  return xflags;
+}
+
+/** chattr(1) and lsattr(1), the only ioctls that mean something here. */
+function inodeFlags(exchange: Exchange, request: RequestReader, context: KernelRequestContext, nodeId: NodeId): void {
+  const { operations } = exchange;
+  const command = request.u32(fuse_ioctl_in.cmd);
+  const [inSize, outSize] = [request.u32(fuse_ioctl_in.in_size), request.u32(fuse_ioctl_in.out_size)];
+  const isOld = command === FS_IOC_GETFLAGS || command === FS_IOC_SETFLAGS;
+  const size = isOld ? 4 : fsxattr.SIZE;
+  if (command === FS_IOC_GETFLAGS || command === FS_IOC_FSGETXATTR) {
+    if (operations.getflags === undefined || outSize < size) return exchange.fail(context, ENOTTY);
+    return exchange.answer(context, operations.getflags(context, nodeId), (reply, flags) =>
+      reply.ioctl([isOld ? flags : xflagsOfFlags(flags)], Math.min(outSize, fsxattr.SIZE)),
+    );
+  }
+  if (command === FS_IOC_SETFLAGS || command === FS_IOC_FSSETXATTR) {
+    if (operations.setflags === undefined || inSize < size) return exchange.fail(context, ENOTTY);
+    const given = request.u32(fuse_ioctl_in.SIZE + (isOld ? 0 : fsxattr.fsx_xflags));
+    if (!isOld && request.u32(fuse_ioctl_in.SIZE + fsxattr.fsx_projid) !== 0) return exchange.fail(context, EOPNOTSUPP);
+    const set = operations.setflags(context, nodeId, isOld ? given : flagsOfXflags(given));
+    return exchange.answer(context, set, (reply) => reply.ioctl([], 0));
+  }
+  return exchange.fail(context, ENOTTY);
 }
 
 const table: { readonly [Name in OpcodeName]?: Handler } = {
@@ -263,7 +312,7 @@ const table: { readonly [Name in OpcodeName]?: Handler } = {
     exchange.answer(context, copyFileRange(exchange, request, context, nodeId), encodeCopied),
   SYNCFS: (exchange, _request, context, nodeId) => exchange.answer(context, exchange.operations.syncfs(context, nodeId), encodeNothing),
   INTERRUPT: (exchange, request) => exchange.interrupt(request.u64(fuse_interrupt_in.unique)),
-  IOCTL: (exchange, _request, context) => exchange.fail(context, ENOTTY),
+  IOCTL: inodeFlags,
   DESTROY: (exchange, _request, context) => exchange.answer(context, undefined, encodeNothing),
 };
 

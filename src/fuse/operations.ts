@@ -174,6 +174,10 @@ export interface FuseOperations {
   lseek(context: RequestContext, nodeId: NodeId, offset: number, whence: number): MaybePromise<number>;
   /** Bytes copied. */
   copyFileRange(context: RequestContext, nodeId: NodeId, offset: number, toNodeId: NodeId, toOffset: number, length: number): MaybePromise<number>;
+  /** FS_IOC_GETFLAGS and its like: the FS_*_FL bits of chattr(1). Not there: ENOTTY. */
+  getflags?(context: RequestContext, nodeId: NodeId): MaybePromise<number>;
+  /** All of them at once. The kernel has checked who may. */
+  setflags?(context: RequestContext, nodeId: NodeId, flags: number): MaybePromise<void>;
   /** Whole-filesystem sync. */
   syncfs(context: RequestContext, nodeId: NodeId): MaybePromise<void>;
 }

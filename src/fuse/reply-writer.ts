@@ -9,6 +9,7 @@ import {
   fuse_entry_out,
   fuse_getxattr_out,
   fuse_init_out,
+  fuse_ioctl_out,
   fuse_kstatfs,
   fuse_lseek_out,
   fuse_open_out,
@@ -206,6 +207,13 @@ export class ReplyWriter {
 
   offset(offset: number): void {
     setU64(this.#view, this.#advance(fuse_lseek_out.SIZE) + fuse_lseek_out.offset, offset);
+  }
+
+  /** An ioctl that succeeded, with the numbers of 32 bits that go to its caller, padded with zeros to `size` bytes. */
+  ioctl(values: readonly number[], size: number): void {
+    const at = this.#advance(fuse_ioctl_out.SIZE + size);
+    this.#bytes.fill(0, at, at + fuse_ioctl_out.SIZE + size);
+    for (const [index, value] of values.entries()) this.#view.setUint32(at + fuse_ioctl_out.SIZE + index * 4, value, true);
   }
 
   xattrSize(size: number): void {

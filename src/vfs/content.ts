@@ -4,7 +4,7 @@
  */
 import type { Timespec } from '../base/clock.js';
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
-import { type Inode, isDirectory, isRegular } from '../meta/inode.js';
+import { FS_APPEND_FL, type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { OperationError, fileSizeMax } from '../volume/operation.js';
 import type { Volume } from '../volume/volume.js';
@@ -79,13 +79,36 @@ function writeInto(
   dropsSetId: boolean,
   signal: AbortSignal | undefined,
 ): MaybePromise<void> {
-  if (offset < inode.size) mayOverwrite(inode);
-  else mayChange(inode);
+  if ((inode.flags & FS_APPEND_FL) !== 0 && offset < inode.size) {
+    return appendInto(volume, ino, inode, offset, new Uint8Array(data), time, dropsSetId, signal);
+  }
+  mayChange(inode);
   if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, time, signal);
   const dropped = dropSetId(volume, ino);
   if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, time, signal);
   const kept = new Uint8Array(data);
   return dropped.then(() => volume.writeContent(ino, offset, kept, time, signal));
+}
+
+/**
+ * Content of an append-only file that begins before its end: the kernel's writeback cache writes whole pages. What was there already must
+ * be the same. EPERM. Owns `data`.
+ */
+async function appendInto(
+  volume: Volume,
+  ino: Ino,
+  inode: Inode,
+  offset: number,
+  data: Uint8Array,
+  time: Timespec | undefined,
+  dropsSetId: boolean,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const present = Buffer.concat(await volume.readContent(ino, offset, Math.min(data.byteLength, inode.size - offset), signal));
+  mayChange(inode);
+  if (present.compare(data, 0, present.byteLength) !== 0) throw new VfsError('EPERM', 'the file is append-only');
+  const added = data.subarray(present.byteLength);
+  if (added.byteLength > 0) await writeInto(volume, ino, inode, offset + present.byteLength, added, time, dropsSetId, signal);
 }
 
 /** `mode` of fallocate(2). EOPNOTSUPP for a combination that has no meaning here. */

@@ -20,6 +20,7 @@ import { allocate, copyRange, readFile, seekContent, writeFile } from './content
 import { makeInode } from './creation.js';
 import { DirectoryListings, type ListedEntry, dotCookie, dotDotCookie } from './directory-listing.js';
 import { getXattr, listXattrs, removeXattr, setXattr } from './extended-attribute.js';
+import { getInodeFlags, setInodeFlags } from './inode-flags.js';
 import { type Removed, type Renamed, link, rename, rmdir, unlink } from './naming.js';
 import { Orphans } from './orphans.js';
 import { heldDirectory, heldInode, inoNamed } from './protection.js';
@@ -244,6 +245,14 @@ export class Filesystem {
 
   removexattr(ino: Ino, name: ByteString): MaybePromise<void> {
     return removeXattr(this.#volume, ino, name);
+  }
+
+  getflags(ino: Ino): MaybePromise<number> {
+    return getInodeFlags(this.#volume, ino);
+  }
+
+  setflags(ino: Ino, flags: number): MaybePromise<void> {
+    return setInodeFlags(this.#volume, ino, flags);
   }
 
   async statfs(): Promise<SpaceStatistics> {

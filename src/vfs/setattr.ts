@@ -30,10 +30,15 @@ type Writable<T> = { -readonly [K in keyof T]: T[K] };
 function mayApply(inode: Inode, change: AttributeChange): void {
   const { flags } = inode;
   if ((flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) === 0) return;
+  // Times of a write that came before the flag, which the kernel's writeback cache tells late: its own ctime says when.
+  const { ctime, mtime, atime } = change;
+  const isLate = ctime !== undefined && mtime !== undefined && mtime !== 'now' && atime === undefined && compareTimespec(ctime, inode.ctime) <= 0;
   const onlyNow = change.atime !== undefined && typeof change.atime !== 'string' ? false : change.mtime === undefined || change.mtime === 'now';
   const others = change.mode !== undefined || change.uid !== undefined || change.gid !== undefined || change.size !== undefined;
-  // An append-only file may be touched, nothing else.
-  if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !onlyNow) throw new VfsError('EPERM', 'immutable or append-only');
+  if (isLate && !others) return;
+  // An append-only file may be touched, and get new times where it got new content (there ctime comes along, and no atime); nothing else.
+  const isWritten = ctime !== undefined && atime === undefined;
+  if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !(onlyNow || isWritten)) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
 function changesCtimeOnly(inode: Inode, { mode, uid, gid, size, atime, mtime }: AttributeChange): boolean {

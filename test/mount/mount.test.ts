@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
+import { linuxSuite } from '../suite/linux-suite.js';
 import { posixSuite } from '../suite/posix-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 
@@ -29,6 +30,8 @@ else {
   });
   t.equal(said, 'ready\n', warned);
   const root = process.getuid?.() === 0;
-  if (daemon.exitCode === null)
+  if (daemon.exitCode === null) {
     posixSuite(t, { directory, capabilities: { otherUsers: root, deviceNodes: root, trustedXattrs: root, sizeLimitOnWrite: false } });
+    linuxSuite(t, { directory, capabilities: { root, immutableOnOpen: false } });
+  }
 }

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { linuxSuite } from '../suite/linux-suite.js';
 import { posixSuite } from '../suite/posix-suite.js';
 
 const given = process.env['TEST_DIRECTORY'];
@@ -17,4 +18,5 @@ else {
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   // ext4 keeps the xattrs of a file within one block.
   posixSuite(t, { directory, capabilities: { xattrSizeMax: 3000, otherUsers: root, deviceNodes: root, trustedXattrs: root, ...lacks } });
+  linuxSuite(t, { directory, capabilities: { root, xattrTotal: 3000 } });
 }

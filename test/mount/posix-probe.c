@@ -18,12 +18,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -334,6 +336,46 @@ static void do_listxattr(void) {
 }
 static void do_removexattr(void) { answer(lremovexattr(str(1), str(2))); }
 
+/* getflags FD / setflags FD FLAGS: FS_IOC_GETFLAGS; getxflags FD: FS_IOC_FSGETXATTR. */
+static void do_getflags(void) {
+  int flags = 0;
+  int result = ioctl((int)num(1), FS_IOC_GETFLAGS, &flags);
+  answer(result < 0 ? -1 : flags);
+}
+static void do_setflags(void) {
+  int flags = (int)num(2);
+  answer(ioctl((int)num(1), FS_IOC_SETFLAGS, &flags));
+}
+static void do_getxflags(void) {
+  struct fsxattr x;
+  int result = ioctl((int)num(1), FS_IOC_FSGETXATTR, &x);
+  answer(result < 0 ? -1 : (long long)x.fsx_xflags);
+}
+
+/* handle PATH: name_to_handle_at, as data; openhandle FD DATA: open_by_handle_at for reading, FD lies in the mount. */
+struct any_handle {
+  struct file_handle head;
+  unsigned char bytes[MAX_HANDLE_SZ];
+};
+static void do_handle(void) {
+  struct any_handle h;
+  int mount;
+  h.head.handle_bytes = MAX_HANDLE_SZ;
+  if (name_to_handle_at(AT_FDCWD, str(1), &h.head, &mount, 0) < 0) {
+    fail();
+    return;
+  }
+  answer_data((unsigned char *)&h, (ssize_t)(sizeof h.head + h.head.handle_bytes));
+}
+static void do_openhandle(void) {
+  struct any_handle h;
+  size_t length;
+  unsigned char *bytes = data(2, &length);
+  if (length > sizeof h) length = sizeof h;
+  memcpy(&h, bytes, length);
+  answer(open_by_handle_at((int)num(1), &h.head, O_RDONLY));
+}
+
 static void do_statvfs(void) {
   struct statvfs s;
   if (statvfs(str(1), &s) < 0) {
@@ -582,6 +624,7 @@ static const struct {
     C(fsync), C(fdatasync), C(syncfs), C(mkdir), C(rmdir), C(unlink), C(rename), C(link), C(symlink), C(readlink), C(mknod), C(mkfifo),
     C(chmod), C(fchmod), C(chown), C(lchown), C(fchown), C(utimens), C(futimens), C(stat), C(lstat), C(fstat), C(access), C(umask),
     C(chdir), C(as), C(limit), C(exec), C(setxattr), C(fsetxattr), C(getxattr), C(listxattr), C(removexattr), C(statvfs),
+    C(getflags), C(setflags), C(getxflags), C(handle), C(openhandle),
     C(opendir), C(readdir), C(seekdir), C(rewinddir), C(closedir), C(mmap), C(mstore), C(mload), C(msync), C(munmap),
     C(flock), C(lock), C(copy_file_range), C(digest), C(describe),
 #undef C
