@@ -155,7 +155,8 @@ export class FuseFilesystem implements FuseOperations {
   /** The kernel gets one more reference, by this name (none: ''). */
   #refer(nodeId: NodeId, mode: number, parent: NodeId, name: ByteString): void {
     this.#references.refer(nodeId);
-    if (this.#names !== undefined && name !== '' && (mode & S_IFMT) !== S_IFDIR) this.#names.add(nodeId, parent, name);
+    if (this.#names !== undefined && name !== '' && name !== '.' && name !== '..' && (mode & S_IFMT) !== S_IFDIR)
+      this.#names.add(nodeId, parent, name);
   }
 
   #attributes(attributes: Attributes): AttributeReply {

@@ -11,7 +11,8 @@ import { type Log, silentLog } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import { S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { latin1Slice } from '../base/bytes.js';
-import type { Ino } from '../meta/key.js';
+import { type Ino, rootIno } from '../meta/key.js';
+import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
 import { type AccessTimePolicy, noteAccess } from './access-time.js';
 import { type InodeAttributes, attributesOf } from './attributes.js';
@@ -95,9 +96,10 @@ export class Filesystem {
     await this.#orphans.settled();
   }
 
-  /** Undefined: there is no such name. */
+  /** Undefined: there is no such name. `.` asks whether the inode itself is there, `..` for its directory: handles are resolved so. */
   lookup(parent: Ino, name: ByteString): MaybePromise<InodeAttributes | undefined> {
     return this.#volume.read((view) => {
+      if (name === '.' || name === '..') return this.#related(view, parent, name);
       const ino = inoNamed(view, parent, name);
       if (ino === undefined) {
         // A name is absent only where the directory is there.
@@ -106,6 +108,15 @@ export class Filesystem {
       }
       return attributesOf(ino, heldInode(this.#volume, view, ino));
     });
+  }
+
+  #related(view: ReadView, ino: Ino, name: '.' | '..'): InodeAttributes | undefined {
+    const own = this.#volume.inode(view, ino);
+    // What nothing names any more is not found again, though someone may still have it open.
+    if (own === undefined || own.nlink === 0) return undefined;
+    if (name === '.') return attributesOf(ino, own);
+    const parent = ino === rootIno ? ino : own.parent;
+    return parent === 0 ? undefined : attributesOf(parent, heldDirectory(this.#volume, view, parent));
   }
 
   getattr(ino: Ino): MaybePromise<InodeAttributes> {
