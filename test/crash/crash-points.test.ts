@@ -49,7 +49,11 @@ t.test(`opening, a flush and closing, cut off at every point (TEST_SEED=${seed})
   }
 });
 
-async function sample(t: { setTimeout(ms: number): void; pass(name: string): unknown; strictSame(found: unknown, wanted: unknown, name: string): unknown }, length: number, count: number): Promise<void> {
+async function sample(
+  t: { setTimeout(ms: number): void; pass(name: string): unknown; strictSame(found: unknown, wanted: unknown, name: string): unknown },
+  length: number,
+  count: number,
+): Promise<void> {
   t.setTimeout(0);
   let points = 0;
   for (let round = 0; round < count; round++) {
@@ -63,7 +67,7 @@ async function sample(t: { setTimeout(ms: number): void; pass(name: string): unk
 }
 
 t.test(`two actions (TEST_SEED=${seed})`, async (t) => {
-  if (!isExhaustive) return sample(t, 2, 20 * rounds);
+  if (!isExhaustive) return sample(t, 2, 10 * rounds);
   t.setTimeout(0);
   for (const setting of settings) {
     for (const first of actions) {
@@ -79,4 +83,4 @@ t.test(`two actions (TEST_SEED=${seed})`, async (t) => {
   }
 });
 
-t.test(`three actions (TEST_SEED=${seed})`, (t) => sample(t, 3, 15 * rounds));
+t.test(`three actions (TEST_SEED=${seed})`, (t) => sample(t, 3, 8 * rounds));

@@ -118,7 +118,10 @@ export const actions: readonly Action[] = [
   single('truncate to nothing', truncate('middle', 0)),
   single('truncate and write', truncate('small', 0), write('small', 0, patternOf('again', 60))),
   single('grow', truncate('small', 9000)),
-  single('punch', inodeOf('large', (device, ino) => device.filesystem.allocate(ino, 4096, 200_000, 3))),
+  single(
+    'punch',
+    inodeOf('large', (device, ino) => device.filesystem.allocate(ino, 4096, 200_000, 3)),
+  ),
   single('mkdir', (device) => device.mkdir('fresh'), create('fresh/file')),
   single('rmdir', async (device) => {
     const [parent, name] = await placeOf(device, 'empty');
@@ -378,7 +381,8 @@ export interface Reference {
   readonly names: readonly string[];
 }
 
-const isRefusal = (error: unknown): boolean => error instanceof OperationError || error instanceof VfsError || /no such path/.test(describeError(error));
+const isRefusal = (error: unknown): boolean =>
+  error instanceof OperationError || error instanceof VfsError || /no such path/.test(describeError(error));
 
 /** Runs the sequence to its end, undisturbed. An atom that is refused (nothing there any more) changes nothing. */
 export async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promise<Reference> {
@@ -434,7 +438,8 @@ export async function tryPoint(
   const wrong: string[] = [];
   if (promised.error !== undefined) wrong.push(`before the crash: ${promised.error}`);
   const next = disk.crash(point.kind);
-  const nextStore = base.setting.store === 'directory' ? await storeOn(base.setting, next, []) : await storeOn(base.setting, next, await objectsOf(store));
+  const nextStore =
+    base.setting.store === 'directory' ? await storeOn(base.setting, next, []) : await storeOn(base.setting, next, await objectsOf(store));
   const from = point.kind === 'process' ? promised.done : promised.durable;
   const allowed = reference.trees.slice(from, promised.done + 2);
   const late = point.seed % 3;
@@ -597,7 +602,12 @@ export async function tryAllPoints(
   base: CrashBase,
   sequence: readonly Action[],
   seed: number,
-  options: { readonly kinds?: readonly CrashKind[]; readonly stride?: number; readonly whole?: boolean; readonly faults?: (seed: number) => StoreFaults } = {},
+  options: {
+    readonly kinds?: readonly CrashKind[];
+    readonly stride?: number;
+    readonly whole?: boolean;
+    readonly faults?: (seed: number) => StoreFaults;
+  } = {},
 ): Promise<{ readonly count: number; readonly wrong: readonly string[] }> {
   const { kinds = ['process', 'power'], stride = 1, whole = false, faults } = options;
   const reference = await referenceOf(base, sequence);
