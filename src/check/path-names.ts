@@ -1,12 +1,13 @@
 /**
- * Paths for findings, where names were asked for: one more pass over the directory entries, which keeps the names of directories and of what
- * the findings are about.
+ * Names for inode numbers: one more pass over the directory entries, which keeps only what was asked for. Paths for findings (where they are
+ * to be shown), and all names of some inodes for repair.
  */
 import { textOf } from '../base/bytes.js';
 import { decodeDirent } from '../meta/dirent.js';
 import { S_IFDIR } from '../meta/inode.js';
 import { type Ino, type TreeKey, decodeKey, rootIno } from '../meta/key.js';
 import type { Finding } from './finding.js';
+import type { KnownEntry } from './repair-plan.js';
 import type { Entry } from './state-entries.js';
 
 interface Name {
@@ -37,12 +38,28 @@ export async function addPaths(findings: readonly Finding[], entries: () => Asyn
   });
 }
 
-function readEntry(key: string, value: Uint8Array): (Name & { readonly ino: Ino; readonly isDirectory: boolean }) | undefined {
+/** All entries that point to one of `wanted`. */
+export async function namesOf(wanted: ReadonlySet<Ino>, entries: AsyncIterable<readonly Entry[]>): Promise<Map<Ino, KnownEntry[]>> {
+  const found = new Map<Ino, KnownEntry[]>();
+  for await (const batch of entries) {
+    for (const [key, value] of batch) {
+      const entry = readEntry(key, value);
+      if (!entry || !wanted.has(entry.ino)) continue;
+      const { ino, parent, name, type } = entry;
+      const known = found.get(ino);
+      if (known) known.push({ parent, name, type });
+      else found.set(ino, [{ parent, name, type }]);
+    }
+  }
+  return found;
+}
+
+function readEntry(key: string, value: Uint8Array): (KnownEntry & { readonly ino: Ino; readonly isDirectory: boolean }) | undefined {
   try {
     const decoded = decodeKey(key as TreeKey);
     if (decoded.type !== 'dirent') return undefined;
     const { ino, type } = decodeDirent(value);
-    return { ino, parent: decoded.ino, name: decoded.name, isDirectory: type === S_IFDIR };
+    return { ino, parent: decoded.ino, name: decoded.name, type, isDirectory: type === S_IFDIR };
   } catch {
     // It has been reported as malformed; it names nothing.
     return undefined;

@@ -13,7 +13,9 @@ import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { CommitLog } from '../commit/commit-log.js';
 import { systemRandom } from '../crypto/system-random.js';
+import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import { systemDisk } from '../disk/system-disk.js';
@@ -246,6 +248,25 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       syncKernel,
     };
     return { parts, storeDescription: store.description };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/**
+ * The log of a volume, as the device of a state directory that is not mounted; a new one enrols. The caller closes it, and then releases the
+ * lock. Throws Failure `IN_USE`, CommitError, StoreError.
+ */
+export async function openDeviceLog(
+  store: ObjectStore,
+  keys: VolumeKeys,
+  stateDirectory: string,
+): Promise<{ readonly log: CommitLog; readonly release: () => void }> {
+  const release = lockStateDirectory(stateDirectory, findAddon());
+  try {
+    const common = { disk: systemDisk, random: systemRandom, clock: systemClock, log: silentLog, readOnly: false };
+    return { log: await CommitLog.open({ ...common, store, keys, stateDirectory, deviceName: defaultDeviceName() }), release };
   } catch (error) {
     release();
     throw error;

@@ -3,6 +3,7 @@
  * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
  */
 import { describeError } from '../base/log.js';
+import { RepairError } from '../check/repair-volume.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitErrorCode } from '../commit/commit-error.js';
 import { CryptoError } from '../crypto/crypto-error.js';
@@ -103,6 +104,11 @@ const packEndings: Readonly<Record<PackErrorCode, Ending>> = {
   MALFORMED: ['INTEGRITY', damagedObject],
 };
 
+const repairEndings: Readonly<Record<RepairError['code'], Ending>> = {
+  BEYOND_REPAIR: ['UNREADABLE', '"sealdrive check" tells which, and "sealdrive salvage" saves what is left'],
+  RACING: ['IN_USE'],
+};
+
 const systemEndings: Readonly<Record<string, Ending>> = {
   ENOSPC: ['LOCAL_DISK', 'make room on the disk'],
   EDQUOT: ['LOCAL_DISK', 'your quota on the disk is used up'],
@@ -130,6 +136,7 @@ function endingOf(error: unknown): Ending | undefined {
   if (error instanceof CommitError) return commitEndings[error.code];
   if (error instanceof JournalError) return journalEndings[error.code];
   if (error instanceof PackError) return packEndings[error.code];
+  if (error instanceof RepairError) return repairEndings[error.code];
   if (error instanceof TreeError) return ['INTEGRITY', damagedObject];
   if (error instanceof FuseError) return fuseEndings[error.code];
   if (error instanceof VolumeError) return volumeEndings[error.code];

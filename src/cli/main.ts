@@ -11,6 +11,7 @@ import { flushCommand } from './command-flush.js';
 import { initCommand } from './command-init.js';
 import { keyCommand } from './command-key.js';
 import { mountCommand } from './command-mount.js';
+import { repairCommand } from './command-repair.js';
 import { serveMountCommand } from './command-serve-mount.js';
 import { statusCommand } from './command-status.js';
 import { unmountCommand } from './command-unmount.js';
@@ -39,6 +40,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(flushCommand)
     .command(keyCommand)
     .command(checkCommand)
+    .command(repairCommand)
     .command(doctorCommand)
     .command(driveCommand)
     .command(serveMountCommand)

@@ -1,0 +1,343 @@
+/**
+ * What can be mended without guessing, as mutations of the key space: pure, from what an examination found and what was read for it
+ * (doc/cli.md, "repair"). It deletes no content: what has lost its name gets another, what points nowhere is written down. What it leaves alone
+ * it says.
+ */
+import type { ByteString, Plaintext } from '../base/brand.js';
+import { byteStringOf } from '../base/bytes.js';
+import type { Timespec } from '../base/clock.js';
+import type { Mutation } from '../commit/commit.js';
+import { encodeDirent } from '../meta/dirent.js';
+import { type Inode, S_IFDIR, S_IFMT, S_IFREG, encodeInode, inlineMax, isDirectory } from '../meta/inode.js';
+import { type Ino, type TreeKey, direntKey, inodeKey, orphanKey, rootIno } from '../meta/key.js';
+import type { Finding, FindingCode } from './finding.js';
+import type { MetadataTotals } from './metadata-check.js';
+
+export interface KnownEntry {
+  readonly parent: Ino;
+  readonly name: ByteString;
+  /** S_IFMT bits. */
+  readonly type: number;
+}
+
+/** What is in the tree about the inodes that the findings name. */
+export interface RepairFacts {
+  readonly findings: readonly Finding[];
+  /** Those that are there and decode. */
+  readonly inodes: ReadonlyMap<Ino, Inode>;
+  /** All entries that point to them. */
+  readonly entries: ReadonlyMap<Ino, readonly KnownEntry[]>;
+  /** For those without a record or a name: entries of directories in it, of anything in it, bytes that its extents cover, and where they end. */
+  readonly contents: ReadonlyMap<Ino, InodeContents>;
+  /** What stands under the names that may become the place for lost things. */
+  readonly places: ReadonlyMap<ByteString, Ino | undefined>;
+  readonly counted: MetadataTotals;
+  readonly claimed: MetadataTotals;
+  readonly time: Timespec;
+  readonly allocateIno: () => Ino;
+}
+
+export interface InodeContents {
+  readonly entries: number;
+  readonly subdirectories: number;
+  readonly covered: number;
+  readonly dataEnd: number;
+}
+
+export interface RepairStep {
+  readonly code: FindingCode;
+  readonly ino: Ino | undefined;
+  readonly description: string;
+}
+
+export interface RepairPlan {
+  readonly steps: readonly RepairStep[];
+  readonly left: readonly Finding[];
+  /** Ascending. */
+  readonly mutations: readonly Mutation[];
+  readonly filesDelta: number;
+  readonly bytesDelta: number;
+}
+
+/** Names for the directory of lost things; a later one only where an earlier one is no directory. */
+export const placeNames: readonly ByteString[] = ['lost+found', 'lost+found (sealdrive)', 'lost+found (sealdrive 2)'];
+
+const noBytes = new Uint8Array(0) as Plaintext;
+const noContents: InodeContents = { entries: 0, subdirectories: 0, covered: 0, dataEnd: 0 };
+
+/** Codes that are mended; whatever else is found is left. */
+const mended: ReadonlySet<FindingCode> = new Set([
+  'LINK_COUNT',
+  'PARENT',
+  'ALLOCATED',
+  'ENTRY_TYPE',
+  'ORPHAN_STRAY',
+  'TOTALS',
+  'ENTRY_DANGLES',
+  'EXTENT_STRAY',
+  'XATTR_STRAY',
+  'ENTRY_WITHOUT_DIRECTORY',
+  'DIRECTORY_NAMES',
+  'DIRECTORY_CYCLE',
+  'INODE_UNREACHABLE',
+]);
+
+/** With these the sum of a file's extents says nothing. */
+const contentDoubts: ReadonlySet<FindingCode> = new Set(['VALUE_MALFORMED', 'EXTENT_OVERLAP', 'CONTENT_TWICE', 'CONTENT_KIND']);
+
+export function planRepair(facts: RepairFacts): RepairPlan {
+  return new Planner(facts).run();
+}
+
+class Planner {
+  readonly #facts: RepairFacts;
+  readonly #changed = new Map<TreeKey, Uint8Array | null>();
+  readonly #inodes: Map<Ino, Inode>;
+  readonly #touched = new Set<Ino>();
+  readonly #steps: RepairStep[] = [];
+  readonly #left: Finding[] = [];
+  readonly #doubtful: ReadonlySet<Ino | undefined>;
+  readonly #remade = new Set<Ino>();
+  #place: Ino | undefined;
+  #created = 0;
+
+  constructor(facts: RepairFacts) {
+    this.#facts = facts;
+    this.#inodes = new Map(facts.inodes);
+    this.#doubtful = new Set(facts.findings.filter(({ code }) => contentDoubts.has(code)).map(({ ino }) => ino));
+  }
+
+  run(): RepairPlan {
+    const { findings } = this.#facts;
+    const isWhole = findings.every(({ code }) => code !== 'ROOT_MISSING') && this.#inodes.has(rootIno);
+    // Numbers first, since what moves afterwards counts on from them.
+    for (const finding of findings) if (isWhole && !this.#mendNumber(finding)) this.#left.push(finding);
+    const rest = this.#left.splice(0);
+    for (const finding of rest) if (!this.#mendName(finding)) this.#left.push(finding);
+    if (!isWhole) this.#left.push(...findings);
+    return this.#finish();
+  }
+
+  #finish(): RepairPlan {
+    const { counted, claimed, inodes } = this.#facts;
+    let bytes = counted.bytes;
+    for (const ino of this.#touched) {
+      const inode = this.#inodes.get(ino) as Inode;
+      this.#changed.set(inodeKey(ino), encodeInode(inode));
+      bytes += inode.allocated - (inodes.get(ino)?.allocated ?? 0);
+    }
+    const left = this.#left.filter(({ severity }) => severity !== 'note');
+    if (this.#steps.length === 0) return { steps: [], left, mutations: [], filesDelta: 0, bytesDelta: 0 };
+    return {
+      steps: this.#steps,
+      left,
+      mutations: [...this.#changed].toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      filesDelta: counted.files + this.#created - claimed.files,
+      bytesDelta: bytes - claimed.bytes,
+    };
+  }
+
+  #step(code: FindingCode, ino: Ino | undefined, description: string): true {
+    this.#steps.push({ code, ino, description });
+    return true;
+  }
+
+  #change(ino: Ino, change: (inode: Inode) => Partial<Inode>): void {
+    const before = this.#inodes.get(ino);
+    if (!before) return;
+    this.#inodes.set(ino, { ...before, ...change(before), ctime: this.#facts.time });
+    this.#touched.add(ino);
+  }
+
+  /** Whether it is mended with a number or a record of its own. */
+  #mendNumber({ code, ino, expected, found }: Finding): boolean {
+    const instead = `${expected} instead of ${found}`;
+    const has = ino !== undefined && this.#inodes.has(ino);
+    switch (code) {
+      case 'TOTALS':
+        return this.#step(code, undefined, `the totals become what the inodes add up to: ${instead}`);
+      case 'LINK_COUNT':
+        // Zero would make what has no name, and was not removed, fit for removal: it gets a name instead.
+        if (!has || !expected) return false;
+        this.#change(ino, () => ({ nlink: expected }));
+        return this.#step(code, ino, `the link count becomes ${instead}`);
+      case 'PARENT':
+        if (!has || expected === undefined) return false;
+        this.#change(ino, () => ({ parent: expected as Ino }));
+        return this.#step(code, ino, `the parent becomes ${instead}`);
+      case 'ALLOCATED':
+        if (!has || expected === undefined || this.#doubtful.has(ino)) return false;
+        this.#change(ino, () => ({ allocated: expected }));
+        return this.#step(code, ino, `the allocated bytes become ${instead}`);
+      case 'ORPHAN_STRAY':
+        if (ino === undefined) return false;
+        this.#changed.set(orphanKey(ino), null);
+        return this.#step(code, ino, 'the record that it was removed goes away');
+      case 'ENTRY_TYPE': {
+        if (!has) return false;
+        const type = (this.#inodes.get(ino)?.mode ?? 0) & S_IFMT;
+        // The examination has counted subdirectories by what the inodes are.
+        for (const entry of this.#facts.entries.get(ino) ?? []) this.#putEntry(entry.parent, entry.name, ino, type);
+        return this.#step(code, ino, 'its entries say what kind of file it is');
+      }
+      default:
+        return false;
+    }
+  }
+
+  /** Whether it is mended by giving something a name, or taking one away. */
+  #mendName(finding: Finding): boolean {
+    const { code } = finding;
+    if (!mended.has(code)) return false;
+    const ino = finding.ino ?? finding.parent;
+    if (ino === undefined) return false;
+    if (!this.#facts.inodes.has(ino)) return this.#mendMissing(code, ino);
+    switch (code) {
+      case 'INODE_UNREACHABLE':
+        this.#nameLost(ino);
+        return this.#step(code, ino, 'it gets a name in lost+found');
+      case 'LINK_COUNT':
+        this.#changed.set(orphanKey(ino), null);
+        this.#nameLost(ino);
+        return this.#step(code, ino, 'it was half removed: it gets a name in lost+found');
+      case 'ENTRY_WITHOUT_DIRECTORY':
+        // Only a directory that was removed can hold them again.
+        if (!isDirectory(this.#inodes.get(ino) as Inode)) return false;
+        this.#changed.set(orphanKey(ino), null);
+        this.#nameLost(ino);
+        return this.#step(code, ino, 'the removed directory, which is not empty, gets a name in lost+found');
+      case 'DIRECTORY_NAMES':
+        return this.#mendDirectoryNames(ino);
+      case 'DIRECTORY_CYCLE': {
+        for (const entry of this.#facts.entries.get(ino) ?? []) this.#dropEntry(entry);
+        this.#nameLost(ino);
+        return this.#step(code, ino, 'it moves to lost+found, with what is in it');
+      }
+      default:
+        return false;
+    }
+  }
+
+  #mendDirectoryNames(ino: Ino): boolean {
+    const entries = this.#facts.entries.get(ino) ?? [];
+    const { parent } = this.#inodes.get(ino) as Inode;
+    const kept = ino === rootIno ? undefined : (entries.find((entry) => entry.parent === parent) ?? entries[0]);
+    for (const entry of entries) {
+      if (entry === kept) continue;
+      this.#dropEntry(entry);
+      this.#noteDown(entry, ino);
+    }
+    if (kept) this.#change(ino, () => ({ parent: kept.parent }));
+    return this.#step('DIRECTORY_NAMES', ino, 'one name stays, the others are written down in lost+found');
+  }
+
+  /** Its record is gone: what it was shows from what is left of it. */
+  #mendMissing(code: FindingCode, ino: Ino): boolean {
+    if (this.#remade.has(ino)) return true;
+    this.#remade.add(ino);
+    const entries = this.#facts.entries.get(ino) ?? [];
+    const { entries: held, subdirectories, covered, dataEnd } = this.#facts.contents.get(ino) ?? noContents;
+    const wasFile = covered > 0 || this.#facts.findings.some((finding) => finding.code === 'XATTR_STRAY' && finding.ino === ino);
+    if (held === 0 && !wasFile) {
+      for (const entry of entries) {
+        this.#dropEntry(entry);
+        this.#noteDown(entry, ino);
+      }
+      return this.#step(code, ino, 'the entry, which points nowhere, becomes a note in lost+found that holds its name');
+    }
+    // Entries in it make it a directory, whatever else there is.
+    const mode = held > 0 ? S_IFDIR | 0o700 : S_IFREG | 0o600;
+    this.#create(ino, { mode, nlink: held > 0 ? 2 + subdirectories : entries.length, size: held > 0 ? 0 : dataEnd, allocated: covered });
+    const type = mode & S_IFMT;
+    const kept = held > 0 ? entries.slice(0, 1) : entries;
+    for (const entry of entries) {
+      if (kept.includes(entry)) this.#retype(entry, ino, type);
+      else {
+        this.#dropEntry(entry);
+        this.#noteDown(entry, ino);
+      }
+    }
+    if (kept.length === 0) this.#nameLost(ino);
+    else this.#change(ino, () => ({ parent: kept[0].parent }));
+    const where = kept.length === 0 ? 'in lost+found' : 'under its name';
+    return this.#step(code, ino, `it is made again ${where}, as a ${held > 0 ? 'directory' : 'file'} of what is left; modes and times are lost`);
+  }
+
+  // Entries.
+
+  #putEntry(parent: Ino, name: ByteString, ino: Ino, type: number): void {
+    this.#changed.set(direntKey(parent, name), encodeDirent({ ino, type }));
+  }
+
+  #retype(entry: KnownEntry, ino: Ino, type: number): void {
+    if (entry.type === type) return;
+    this.#putEntry(entry.parent, entry.name, ino, type);
+    const delta = (type === S_IFDIR ? 1 : 0) - (entry.type === S_IFDIR ? 1 : 0);
+    this.#change(entry.parent, (directory) => ({ nlink: directory.nlink + delta }));
+  }
+
+  #dropEntry(entry: KnownEntry): void {
+    this.#changed.set(direntKey(entry.parent, entry.name), null);
+    if (entry.type === S_IFDIR) this.#change(entry.parent, (directory) => ({ nlink: directory.nlink - 1 }));
+  }
+
+  // lost+found.
+
+  #create(ino: Ino, fields: Pick<Inode, 'mode' | 'nlink' | 'size' | 'allocated'> & { readonly inline?: Plaintext }): void {
+    const { time } = this.#facts;
+    const { uid, gid } = this.#inodes.get(rootIno) as Inode;
+    const times = { atime: time, mtime: time, ctime: time, btime: time };
+    const rest = { uid, gid, rdev: 0, flags: 0, generation: 0, parent: 0 as const, stamp: { deviceIndex: 0, counter: 0 } };
+    this.#inodes.set(ino, { ...rest, ...times, inline: noBytes, ...fields });
+    this.#touched.add(ino);
+    this.#created++;
+  }
+
+  /** The directory of lost things: the one there is, or a new one. */
+  #lostDirectory(): Ino {
+    if (this.#place !== undefined) return this.#place;
+    const { places, inodes, allocateIno } = this.#facts;
+    for (const name of placeNames) {
+      const there = places.get(name);
+      if (there === undefined) {
+        const ino = allocateIno();
+        this.#create(ino, { mode: S_IFDIR | 0o700, nlink: 2, size: 0, allocated: 0 });
+        this.#attach(rootIno, name, ino);
+        this.#place = ino;
+        return ino;
+      }
+      const inode = inodes.get(there);
+      if (inode && isDirectory(inode)) {
+        this.#place = there;
+        return there;
+      }
+    }
+    throw new Error('every name for lost+found is taken by something that is no directory');
+  }
+
+  #attach(parent: Ino, name: ByteString, ino: Ino): void {
+    const type = (this.#inodes.get(ino)?.mode ?? 0) & S_IFMT;
+    this.#putEntry(parent, name, ino, type);
+    this.#change(ino, () => ({ parent }));
+    this.#change(parent, (directory) => ({ nlink: directory.nlink + (type === S_IFDIR ? 1 : 0), mtime: this.#facts.time }));
+  }
+
+  /** Gives an inode without a place one. */
+  #nameLost(ino: Ino): void {
+    const place = this.#lostDirectory();
+    const { subdirectories } = this.#facts.contents.get(ino) ?? noContents;
+    this.#change(ino, (inode) => ({ nlink: isDirectory(inode) ? 2 + subdirectories : 1 }));
+    // Inode numbers are unique, and the time keeps names of several repairs apart.
+    this.#attach(place, `inode-${ino.toString(16)}-${this.#facts.time.sec.toString(16)}`, ino);
+  }
+
+  /** A small file that says which entry was taken away. */
+  #noteDown(entry: KnownEntry, to: Ino): void {
+    const place = this.#lostDirectory();
+    const ino = this.#facts.allocateIno();
+    const head = byteStringOf(`An entry of directory inode ${entry.parent} was taken away by repair. It pointed to inode ${to}. Its name was:\n`);
+    const inline = Buffer.from(`${head}${entry.name}\n`.slice(0, inlineMax), 'latin1') as Uint8Array as Plaintext;
+    this.#create(ino, { mode: S_IFREG | 0o600, nlink: 1, size: inline.byteLength, allocated: inline.byteLength, inline });
+    this.#attach(place, `entry-${ino.toString(16)}`, ino);
+  }
+}

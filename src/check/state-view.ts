@@ -1,0 +1,39 @@
+/** Looks into the volume's newest state as an examination found it: single reads, where streams (`state-entries.ts`) would read everything. */
+import { PageFault } from '../base/page-fault.js';
+import type { TreeKey } from '../meta/key.js';
+import { TreeReader } from '../tree/tree-reader.js';
+import type { PageSource } from '../tree/tree-reader.js';
+import { LayeredView } from '../volume/layered-view.js';
+import { Overlay } from '../volume/overlay.js';
+import type { ReadView } from '../volume/view.js';
+import type { LogSurvey } from './log-survey.js';
+
+export class StateView {
+  readonly #view: LayeredView;
+
+  constructor(source: PageSource, { checkpoint, recent }: LogSurvey) {
+    const tree = new TreeReader(source);
+    const root = checkpoint?.root;
+    const changes = new Overlay();
+    for (const { mutations } of recent) for (const [key, value] of mutations) changes.set(key as TreeKey, value);
+    this.#view = new LayeredView([changes], {
+      get: (key) => tree.get(root, key),
+      scan: (from, to) => tree.scan(root, from, to) as IterableIterator<readonly [TreeKey, Uint8Array]>,
+      floor: (from, to) => tree.floor(root, from, to) as readonly [TreeKey, Uint8Array] | undefined,
+    });
+  }
+
+  /** Runs `query`, a pure function, again after every page fault. Rejects with what the pages' source throws. */
+  async read<T>(query: (view: ReadView) => T): Promise<T> {
+    // Held until the end: see PageFault.
+    const held: unknown[] = [];
+    for (;;) {
+      try {
+        return query(this.#view);
+      } catch (error) {
+        if (!(error instanceof PageFault)) throw error;
+        held.push(await error.load());
+      }
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/** `sealdrive repair STORE`: shows what can be mended without guessing, and with consent commits it. */
+import { toHex } from '../base/bytes.js';
+import { systemClock } from '../base/clock.js';
+import { planVolumeRepair, repairVolume } from '../check/repair-volume.js';
+import type { AppliedRepair, PlannedRepair } from '../check/repair-volume.js';
+import type { VolumeKeys } from '../crypto/volume-keys.js';
+import type { CommitLog } from '../commit/commit-log.js';
+import { systemRandom } from '../crypto/system-random.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { exitCodeOf, phaseLabels } from './command-check.js';
+import { jsonOption, stateOption } from './command-options.js';
+import { openDeviceLog, openVolumeStore } from './compose.js';
+import { findMounts } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure, exitCodes } from './exit-code.js';
+import { interruptible } from './interruption.js';
+import { showPhases } from './phase-progress.js';
+import { ask, hasTerminal } from './prompt.js';
+import { secretOptions } from './secret.js';
+import type { SecretOptions } from './secret.js';
+import { ensurePrivateDirectory, stateDirectoryOf } from './state-directory.js';
+import { plural, print, printJson } from './terminal.js';
+import { unlockVolume } from './unlock-volume.js';
+
+interface RepairArguments extends SecretOptions {
+  readonly store: string;
+  readonly yes: boolean;
+  readonly stateDir: string | undefined;
+  readonly json: boolean;
+}
+
+export const repairCommand = defineCommand<RepairArguments>({
+  command: 'repair <store>',
+  describe: 'Mend what can be mended without guessing; without --yes show it and ask',
+  builder: (yargs) =>
+    yargs
+      .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
+      .options({
+        yes: { type: 'boolean', alias: 'y', default: false, describe: 'Do it, without a question' },
+        ...stateOption,
+        ...secretOptions,
+        ...jsonOption,
+      })
+      .example('$0 repair ~/Cloud/drive', 'shows the plan, and asks when there is a terminal')
+      .epilogue('Exit codes: 0 all is well now, 13 not done yet, 8 something is left that cannot be mended, 14 "salvage" is what helps.'),
+  handler: async (args) => {
+    const store = await openVolumeStore(args.store);
+    try {
+      const { unlocked } = await unlockVolume(store, args);
+      const stateDirectory = stateDirectoryOf(toHex(unlocked.volumeId), args.stateDir);
+      await refuseMounted(stateDirectory);
+      const display = showPhases(args.json ? 'silent' : 'auto', phaseLabels);
+      const onProgress = ({ phase, done, total }: { phase: string; done: number; total: number | undefined }): void => {
+        display.update(phase, done, total);
+      };
+      const { rootSecret, volumeId } = unlocked;
+      const options = { store, rootSecret, volumeId, random: systemRandom, clock: systemClock, onProgress };
+      try {
+        const planned = await interruptible((signal) => planVolumeRepair({ ...options, signal }));
+        display.stop();
+        if (!args.json) printPlan(planned);
+        const isWanted = planned.plan.steps.length > 0 && (args.yes || (!args.json && (await isAgreed())));
+        const done = isWanted ? await interruptible((signal) => applyRepair(store, stateDirectory, { ...options, signal })) : undefined;
+        display.stop();
+        if (args.json) printJson(summaryOf(done ?? planned, done));
+        else if (done) printDone(done);
+        else if (planned.plan.steps.length > 0) print('Nothing was changed. To do it: sealdrive repair --yes');
+        process.exitCode = endOf(planned, done);
+      } finally {
+        display.stop();
+        rootSecret.fill(0);
+      }
+    } finally {
+      await store.close();
+    }
+  },
+});
+
+/** The log of a device is one process's: a mount here would be surprised by commits in its name. */
+async function refuseMounted(stateDirectory: string): Promise<void> {
+  const mount = (await findMounts()).find(({ record }) => record.stateDirectory === stateDirectory);
+  if (mount) throw new Failure('IN_USE', `this volume is mounted at ${mount.record.mountPoint}: unmount it first; mounts on other machines may stay`);
+}
+
+async function isAgreed(): Promise<boolean> {
+  if (!hasTerminal()) return false;
+  return /^y(es)?$/i.test((await ask('Do that? [y/N] ', true)).trim());
+}
+
+async function applyRepair(
+  store: ObjectStore,
+  stateDirectory: string,
+  options: Omit<Parameters<typeof repairVolume>[0], 'openLog'>,
+): Promise<AppliedRepair> {
+  ensurePrivateDirectory(stateDirectory);
+  let release: (() => void) | undefined;
+  const openLog = async (keys: VolumeKeys): Promise<CommitLog> => {
+    const opened = await openDeviceLog(store, keys, stateDirectory);
+    release = opened.release;
+    return opened.log;
+  };
+  try {
+    return await repairVolume({ ...options, openLog });
+  } finally {
+    release?.();
+  }
+}
+
+/** Steps that are printed; JSON has all. */
+const shownMax = 50;
+
+function printPlan({ plan, sequence }: PlannedRepair): void {
+  if (plan.steps.length === 0) print(`There is nothing to mend at commit ${sequence}.`);
+  else print(`To mend at commit ${sequence}:`);
+  for (const { code, ino, description } of plan.steps.slice(0, shownMax)) {
+    print(`  ${code}${ino === undefined ? '' : ` inode ${ino}`}: ${description}`);
+  }
+  if (plan.steps.length > shownMax) print(`  and ${plan.steps.length - shownMax} more`);
+  if (plan.left.length === 0) return;
+  print('Left as it is, since it cannot be mended without guessing:');
+  for (const { code, ino, message } of plan.left.slice(0, shownMax)) print(`  ${code}${ino === undefined ? '' : ` inode ${ino}`}: ${message}`);
+  if (plan.left.length > shownMax) print(`  and ${plan.left.length - shownMax} more`);
+}
+
+function printDone({ plan, commits, sequence }: AppliedRepair): void {
+  print(`Mended ${plural(plan.steps.length, 'flaw')} with commit ${commits.join(', ')}.`);
+  print(`The state before it stays in the log: "sealdrive salvage STORE DIRECTORY --at ${sequence}" brings it back.`);
+}
+
+function summaryOf({ plan, sequence }: PlannedRepair, done: AppliedRepair | undefined): unknown {
+  return { sequence, done: done !== undefined, commits: done?.commits ?? [], steps: plan.steps, left: plan.left };
+}
+
+function endOf({ plan, report }: PlannedRepair, done: AppliedRepair | undefined): number {
+  const { left } = (done ?? { plan }).plan;
+  if (left.length > 0) return exitCodeOf(left.some(({ severity }) => severity === 'error') ? 'error' : 'warning');
+  if (plan.steps.length === 0) return exitCodeOf(report.worst === 'note' ? undefined : report.worst);
+  return done ? 0 : exitCodes.FLAWED;
+}

@@ -1,0 +1,239 @@
+/** What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was replaced is in the log. */
+import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { silentLog } from '../../src/base/log.js';
+import type { FindingCode } from '../../src/check/finding.js';
+import { RepairError, planVolumeRepair, repairVolume } from '../../src/check/repair-volume.js';
+import type { AppliedRepair } from '../../src/check/repair-volume.js';
+import { CommitLog } from '../../src/commit/commit-log.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { encodeDirent } from '../../src/meta/dirent.js';
+import { S_IFDIR, S_IFREG, encodeInode } from '../../src/meta/inode.js';
+import { direntKey, inodeKey, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
+import { packKey } from '../../src/pack/pack-id.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import type { TreePicture } from '../suite/test-device.js';
+import { DamagedVolume, codesOf, content } from './damaged-volume.js';
+
+const nobody = makeIno(77, 5);
+
+async function repair(volume: DamagedVolume): Promise<AppliedRepair> {
+  const stateDirectory = await scratchDirectory(volume.t);
+  return repairVolume({
+    ...volume.volume,
+    random: systemRandom,
+    clock: systemClock,
+    openLog: (keys) =>
+      CommitLog.open({
+        store: volume.store,
+        keys,
+        disk: systemDisk,
+        stateDirectory,
+        clock: systemClock,
+        log: silentLog,
+        deviceName: 'mender',
+        readOnly: false,
+        random: systemRandom,
+      }),
+  });
+}
+
+async function pictureOf(volume: DamagedVolume): Promise<TreePicture> {
+  const device = await volume.device({ readOnly: true });
+  try {
+    return await device.picture();
+  } finally {
+    await device.close();
+  }
+}
+
+/** `harm` damages; repair must leave nothing to find; `look` gets the tree afterwards. */
+function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, look: (picture: TreePicture, t: Tap) => void): void {
+  t.test(name, async (t) => {
+    const volume = await DamagedVolume.make(t, { files: 12 });
+    await harm(volume);
+    const before = codesOf((await volume.check()).report);
+    t.ok(before.length > 0);
+    const { plan, commits } = await repair(volume);
+    t.equal(commits.length, 1);
+    t.strictSame(plan.left, []);
+    const { report } = await volume.check();
+    t.strictSame(codesOf(report), [], JSON.stringify(report.findings));
+    const picture = await pictureOf(volume);
+    t.equal(picture['deep/large'] ?? lost(picture, 3 * 1024 * 1024), content(2, 3 * 1024 * 1024).toString('latin1'), 'content is untouched');
+    look(picture, t);
+    t.equal((await repair(volume)).commits.length, 0, 'a second time there is nothing to do');
+  });
+}
+
+/** What the looks need of a test. */
+interface Tap {
+  ok(value: unknown, message?: string): unknown;
+  notOk(value: unknown, message?: string): unknown;
+  equal(found: unknown, wanted: unknown, message?: string): unknown;
+  match(text: string, pattern: RegExp): unknown;
+}
+
+/** The content of the file of this size, wherever it is now. */
+function lost(picture: TreePicture, size: number): string | undefined {
+  return Object.values(picture).find((text) => text.length === size);
+}
+
+const later = content(4, 50_000).toString('latin1');
+const hasLater = (picture: TreePicture, t: Tap): void => void t.equal(picture['later'], later);
+
+mends(
+  'wrong link counts, parents, sums and totals',
+  async (v) => {
+    await v.changeInode('later', { nlink: 9, allocated: 3 });
+    await v.changeInode('deep/deeper', { nlink: 1, parent: rootIno });
+    await v.changeInode('', { nlink: 77 });
+    await v.commit([], { filesDelta: 100, bytesDelta: 12345 });
+  },
+  hasLater,
+);
+
+mends(
+  'an entry of the wrong type',
+  async (v) => v.commit([[direntKey(rootIno, 'later'), encodeDirent({ ino: (await v.inode('later')).ino, type: S_IFDIR })]]),
+  hasLater,
+);
+
+mends(
+  'an orphan record for a file that has a name',
+  async (v) => v.commit([[orphanKey((await v.inode('later')).ino), new Uint8Array([0])]]),
+  hasLater,
+);
+
+mends(
+  'a file without a name gets one',
+  async (v) => v.commit([[direntKey(rootIno, 'later'), null]]),
+  (picture, t) => {
+    t.notOk(picture['later']);
+    const [path] = Object.entries(picture).find(([, text]) => text === later) ?? [''];
+    t.match(path, /^lost\+found\/inode-/);
+  },
+);
+
+mends(
+  'an entry that points nowhere becomes a note',
+  (v) => v.commit([[direntKey(rootIno, 'ghost'), encodeDirent({ ino: nobody, type: S_IFDIR })]]),
+  (picture, t) => {
+    t.notOk('ghost' in picture);
+    t.ok(Object.entries(picture).some(([path, text]) => path.startsWith('lost+found/entry-') && text.includes('ghost')));
+  },
+);
+
+mends('a file whose inode is gone is made again from its extents', async (v) => v.commit([[inodeKey((await v.inode('later')).ino), null]]), hasLater);
+
+mends(
+  'a directory whose inode is gone is made again from its entries',
+  async (v) => v.commit([[inodeKey((await v.inode('deep')).ino), null]], { filesDelta: -1 }),
+  (picture, t) => {
+    t.equal(picture['deep'], 'dir');
+    t.equal(picture['deep/small-7'], 'more 7');
+    hasLater(picture, t);
+  },
+);
+
+mends(
+  'a directory with two names keeps the one that it knows itself',
+  async (v) => v.commit([[direntKey(rootIno, 'again'), encodeDirent({ ino: (await v.inode('deep/deeper')).ino, type: S_IFDIR })]]),
+  (picture, t) => {
+    t.ok('deep/deeper/medium' in picture);
+    t.notOk('again' in picture);
+  },
+);
+
+mends(
+  'directories that contain each other come back to light',
+  async (v) => {
+    const deep = await v.inode('deep');
+    const deeper = await v.inode('deep/deeper');
+    await v.commit([
+      [direntKey(rootIno, 'deep'), null],
+      [direntKey(deeper.ino, 'deep'), encodeDirent({ ino: deep.ino, type: S_IFDIR })],
+      [inodeKey(deep.ino), encodeInode({ ...deep.inode, parent: deeper.ino })],
+    ]);
+  },
+  (picture, t) => t.ok(Object.keys(picture).some((path) => /^lost\+found\/inode-[0-9a-f-]+\/deeper\/medium$/.test(path))),
+);
+
+mends(
+  'what is half removed is not removed, but named',
+  async (v) => {
+    const { ino } = await v.inode('later');
+    await v.commit([
+      [direntKey(rootIno, 'later'), null],
+      [orphanKey(ino), new Uint8Array([0])],
+    ]);
+  },
+  (picture, t) => t.equal(lost(picture, 50_000), later),
+);
+
+t.test('what cannot be mended is left and said', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  await volume.changeInode('later', { nlink: 3 });
+  await volume.commit([['Zebra', new Uint8Array([1])]]);
+  const { plan } = await repair(volume);
+  t.strictSame(
+    plan.left.map(({ code }) => code),
+    ['KEY_MALFORMED'] satisfies FindingCode[],
+  );
+  t.strictSame(codesOf((await volume.check()).report), ['KEY_MALFORMED']);
+});
+
+t.test('a plan changes nothing, and a damaged state is not mended but salvaged', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  await volume.changeInode('later', { nlink: 3 });
+  const before = await volume.keysBelow('');
+  const options = { ...volume.volume, random: systemRandom, clock: systemClock };
+  const { plan } = await planVolumeRepair(options);
+  t.strictSame(
+    plan.steps.map(({ code }) => code),
+    ['LINK_COUNT'] satisfies FindingCode[],
+  );
+  t.strictSame(await volume.keysBelow(''), before);
+  const { survey } = await volume.check();
+  const pack = survey?.checkpoint?.root?.pack;
+  if (pack) await volume.remove(packKey(pack));
+  await t.rejects(
+    planVolumeRepair(options),
+    new RepairError('BEYOND_REPAIR', 'the newest state cannot be read as a whole: restore the objects from a copy of the store'),
+  );
+});
+
+t.test('a device that has the volume open goes on after a repair by another', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const device = await volume.device();
+  await device.write('meanwhile', 'not committed yet');
+  await volume.commit([[direntKey(rootIno, 'ghost'), encodeDirent({ ino: nobody, type: S_IFREG })]]);
+  t.equal((await repair(volume)).commits.length, 1);
+  await device.volume.flush();
+  t.notOk(await device.exists('ghost'));
+  t.ok(await device.exists('lost+found'));
+  t.equal(await device.text('meanwhile'), 'not committed yet');
+  await device.close();
+  t.strictSame(codesOf((await volume.check()).report), []);
+});
+
+t.test('the device that repairs mounts afterwards, with what its journal holds', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const stateDirectory = await scratchDirectory(t);
+  const device = await volume.device({ stateDirectory });
+  await device.write('pending', content(8, 30_000));
+  await device.mkdir('new');
+  await device.close();
+  await volume.changeInode('later', { nlink: 3 });
+  await volume.commit([[direntKey(rootIno, 'later'), null]]);
+  const shared = { store: volume.store, disk: systemDisk, stateDirectory, clock: systemClock, log: silentLog, random: systemRandom };
+  const openLog = (keys: typeof volume.keys) => CommitLog.open({ ...shared, keys, deviceName: 'x', readOnly: false });
+  await repairVolume({ ...volume.volume, random: systemRandom, clock: systemClock, openLog });
+  const again = await volume.device({ stateDirectory });
+  await again.volume.flush();
+  t.ok((await again.read('pending')).equals(content(8, 30_000)));
+  t.strictSame((await again.list()).toSorted(), ['deep', 'lost+found', 'many', 'new', 'pending']);
+  await again.close();
+  t.strictSame(codesOf((await volume.check()).report), []);
+});
