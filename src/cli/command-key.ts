@@ -12,7 +12,7 @@ import { Failure } from './exit-code.js';
 import { addSlot, listSlots, listSlotsOnce, removeSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
-import { requirePinned } from './store-pin.js';
+import { noteRemovedSlot, requirePinned } from './store-pin.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
 
@@ -134,6 +134,8 @@ const removeCommand = defineCommand<RemoveArguments>({
       if (unlocked.slotId === matching[0]) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
+      // First: a store that is asked to remove it may keep it.
+      noteRemovedSlot(args.store, matching[0]);
       await removeSlot(store, matching[0]);
       if (args.json) printJson({ removed: matching[0] });
       else print(`Removed keyslot ${matching[0]}. Copies of the store made earlier still hold it.`);

@@ -65,11 +65,11 @@ export interface Unlocked extends SlotContent {
 }
 
 /**
- * Opens the first slot that the secret fits. Throws Failure `LOCKED` when it fits none, CryptoError when there is none of its type and
+ * Opens the first slot that the secret fits, but none of those that were removed (`removed`, ids): a store can bring them back. Throws Failure `LOCKED` when it fits none, CryptoError when there is none of its type and
  * one cannot be read (a newer format, damage).
  */
-export async function unlock(list: SlotList, secret: SlotSecret, random: Random): Promise<Unlocked> {
-  const candidates = list.slots.filter((slot) => slot.header.type === secret.type);
+export async function unlock(list: SlotList, secret: SlotSecret, random: Random, removed: ReadonlySet<string> = new Set()): Promise<Unlocked> {
+  const candidates = list.slots.filter((slot) => slot.header.type === secret.type && !removed.has(slot.header.slotId));
   // The cheap ones first: what was made with another cost than ours does not keep the others from being tried.
   const work = ({ header }: StoredSlot): number => header.cost.memoryKiB * header.cost.passes;
   let worked = 0;

@@ -3,7 +3,7 @@
  * opens, is found out before anything is typed or written (doc/security.md, attack 7). One small file a store, beside the registry of mounts;
  * no secret is in it. What is true of a volume's history is not here but in its trust state.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toHex } from '../base/bytes.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -27,6 +27,26 @@ export function pinnedVolume(location: string): string | undefined {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new Failure('LOCAL_DISK', `${pinPath(location)} cannot be read`, { cause: error });
+  }
+}
+
+/** Slots that were removed from here, by id: a store that brings one back finds no one to open it on this machine (attack 6). */
+export function removedSlots(location: string): ReadonlySet<string> {
+  try {
+    return new Set(readFileSync(`${pinPath(location)}.removed`, 'latin1').match(/^[0-9a-f]{16}$/gm) ?? []);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Set();
+    throw new Failure('LOCAL_DISK', `${pinPath(location)}.removed cannot be read`, { cause: error });
+  }
+}
+
+export function noteRemovedSlot(location: string, slotId: string): void {
+  const path = `${pinPath(location)}.removed`;
+  try {
+    mkdirSync(pinFolder(), { recursive: true, mode: 0o700 });
+    appendFileSync(path, `${slotId}\n`, { mode: 0o600 });
+  } catch (error) {
+    throw new Failure('LOCAL_DISK', `${path} cannot be written`, { cause: error });
   }
 }
 

@@ -9,6 +9,7 @@ import { listSlots, unlock } from './keyslots.js';
 import type { SlotList, Unlocked } from './keyslots.js';
 import { readSecret } from './secret.js';
 import type { SecretOptions } from './secret.js';
+import { removedSlots } from './store-pin.js';
 import { tell } from './terminal.js';
 
 /** People mistype; programs do not. */
@@ -17,7 +18,7 @@ const promptAttempts = 3;
 /** Opens a slot with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED` and others. */
 export async function unlockVolume(
   store: ObjectStore,
-  options: SecretOptions,
+  options: SecretOptions & { readonly store: string },
   known?: SlotSecret,
 ): Promise<{ readonly unlocked: Unlocked; readonly slots: SlotList; readonly secret: SlotSecret }> {
   hardenProcess(silentLog);
@@ -26,7 +27,7 @@ export async function unlockVolume(
   for (let attempt = 1; ; attempt++) {
     const secret = known ?? (await readSecret(options));
     try {
-      return { unlocked: await unlock(slots, secret, systemRandom), slots, secret };
+      return { unlocked: await unlock(slots, secret, systemRandom, removedSlots(options.store)), slots, secret };
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== 'LOCKED' || !isAsked || attempt >= promptAttempts) throw error;
       tell(`${error.message.split(':')[0]}, try again`);

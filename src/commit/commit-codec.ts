@@ -23,7 +23,7 @@ import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
 import { padmeLength } from '../crypto/padme.js';
 import { publicKeyLength, signatureLength } from '../crypto/signature.js';
-import { compress, decompress, frameLength } from '../pack/compression.js';
+import { decompress, frameLength } from '../pack/compression.js';
 import type { PackId } from '../pack/pack-id.js';
 import { readPageReference, writePageReference } from '../pack/page-reference.js';
 import type { Acknowledgement, Checkpoint, Commit, DeviceId, Enrolment, Mutation, Sequence } from './commit.js';
@@ -174,20 +174,17 @@ const codecRaw = 0;
 const codecZstd = 1;
 const codecHeaderLength = 8;
 
-/** Compresses and pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. */
-export async function compressCommit(encoded: Uint8Array): Promise<Plaintext[]> {
-  const frame = await compress(encoded);
-  const data = frame ?? encoded;
-  const header = new ByteWriter(codecHeaderLength)
-    .u8(frame ? codecZstd : codecRaw)
-    .zeros(3)
-    .u32(encoded.byteLength)
-    .finish();
-  const length = codecHeaderLength + data.byteLength;
-  return [header, data, new Uint8Array(padmeLength(length) - length)] as Plaintext[];
+/**
+ * Pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. Not compressed: how well names
+ * compress would show in the size. (Compressed ones are read.)
+ */
+export function padCommit(encoded: Uint8Array): Plaintext[] {
+  const header = new ByteWriter(codecHeaderLength).u8(codecRaw).zeros(3).u32(encoded.byteLength).finish();
+  const length = codecHeaderLength + encoded.byteLength;
+  return [header, encoded, new Uint8Array(padmeLength(length) - length)] as Plaintext[];
 }
 
-/** Undoes {@link compressCommit}. Throws MalformedBytesError; PackError for what does not decompress. */
+/** Undoes {@link padCommit}. Throws MalformedBytesError; PackError for what does not decompress. */
 export async function decompressCommit(payload: Plaintext): Promise<Uint8Array> {
   const reader = new ByteReader(payload);
   const codec = reader.u8();

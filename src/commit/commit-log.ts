@@ -20,7 +20,7 @@ import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
-import { commitObjectMax, compressCommit, decodeCommit, encodeCommit } from './commit-codec.js';
+import { commitObjectMax, padCommit, decodeCommit, encodeCommit } from './commit-codec.js';
 import type { CommitFields, DecodedCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
@@ -526,7 +526,7 @@ export class CommitLog {
     const encoded = encodeCommit(fields, keys.volumeId, (message) => this.#device.signer.sign(message));
     // As every reader will see it; also the check that we write nothing that others refuse.
     const decoded = decodeCommit(encoded, keys.volumeId);
-    const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), await compressCommit(encoded));
+    const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), padCommit(encoded));
     const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#store(fields.sequence, sealed, signal))) return 'lost';

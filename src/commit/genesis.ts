@@ -28,7 +28,7 @@ import type { RootKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { compressCommit, encodeCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
+import { padCommit, encodeCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Enrolment, Mutation, Sequence } from './commit.js';
 import { newDevice } from './device.js';
@@ -94,7 +94,7 @@ export async function createVolumeLog(options: NewVolume): Promise<{ volumeId: U
   const content = { wallTimeMs: options.createdMs, nextInoCounter: 0, operationSerial: 0, filesDelta: options.filesDelta, bytesDelta: 0, packs: [] };
   const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
   const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => device.signer.sign(message));
-  const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), await compressCommit(first));
+  const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(first));
   await putNew(store, logKey(root, 0), sealed);
   await putNew(store, logKey(root, 1), sealedFirst);
   return { volumeId, device, seed };

@@ -10,6 +10,7 @@ import type { Moment, World } from './world.js';
 
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 6);
 const seed = testSeed();
+t.setTimeout(1_800_000);
 const residentMax = 512 * 1024 * 1024;
 
 const faults: string[] = [];
