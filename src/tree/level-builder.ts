@@ -30,6 +30,8 @@ export class LevelBuilder {
   #starts: number[] = [];
   /** Entries that became pages already. */
   #cutCount = 0;
+  /** Whether the new tree has anything before what waits here: entries of this level, or a subtree that was taken over above it. */
+  #isBegun = false;
 
   constructor(level: number) {
     this.level = level;
@@ -61,9 +63,15 @@ export class LevelBuilder {
     return at;
   }
 
-  /** Takes copies. On a branch the very first key of the level becomes empty: it bounds everything from below. */
+  /** A level above took something over that lies before whatever comes here. */
+  begin(): void {
+    this.#isBegun = true;
+  }
+
+  /** Takes copies. On a branch the very first key of the tree becomes empty: it bounds everything from below. */
   push(key: string, value: Uint8Array): void {
-    const kept = this.level > 0 && this.total === 0 ? '' : key;
+    const kept = this.level > 0 && !this.#isBegun ? '' : key;
+    this.#isBegun = true;
     const size = entryHeaderLength + kept.length + value.byteLength;
     assert(kept.length <= 0xffff && pageHeaderLength + 4 + size <= pageMax, 'an entry fits a page');
     const at = this.#reserve(size);
@@ -77,11 +85,12 @@ export class LevelBuilder {
   /** Entries `from` to `to` (exclusive) of a page of this level, as they are. */
   pushRange(page: TreePage, from: number, to: number): void {
     let first = from;
-    if (first < to && this.level > 0 && this.total === 0) {
+    if (first < to && this.level > 0 && !this.#isBegun) {
       this.push('', page.valueAt(first));
       first++;
     }
     if (first >= to) return;
+    this.#isBegun = true;
     const start = page.offsets[first];
     const end = page.offsets[to];
     const shift = this.#reserve(end - start) - start;

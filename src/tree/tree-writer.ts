@@ -238,12 +238,12 @@ class BatchWriter {
     for (let index = from; index < to; index++) {
       const waiting = this.#waitingBelow(page.level);
       if (waiting === 'nothing') {
-        this.#level(page.level).pushRange(page, index, to);
+        this.#takeOver(page, index, to);
         break;
       }
       if (waiting === 'pages') {
         for (let level = 0; level < page.level; level++) await this.#flush(level);
-        this.#level(page.level).pushRange(page, index, index + 1);
+        this.#takeOver(page, index, index + 1);
       } else {
         const childUpper = upperOf(page, index, upper);
         const child = await this.#reader.loadChild(page, index, childUpper);
@@ -254,6 +254,12 @@ class BatchWriter {
       }
     }
     await this.#spill(page.level);
+  }
+
+  /** Children of a branch become entries of the new tree; nothing waits below. */
+  #takeOver(page: TreePage, from: number, to: number): void {
+    this.#level(page.level).pushRange(page, from, to);
+    for (let below = 0; below < page.level; below++) this.#level(below).begin();
   }
 
   /** What waits on the levels below `level`: nothing, enough for pages, or so little on some level that a page of it would be small. */
