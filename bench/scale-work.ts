@@ -41,6 +41,7 @@ const works: Readonly<Record<string, () => void>> = {
   },
   /** COUNT files in one folder. */
   flat() {
+    mkdirSync(directory);
     createAll((index) => join(directory, `entry-${index}`));
   },
   /** A file of COUNT bytes with a few stamps, read back. */
