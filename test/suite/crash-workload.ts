@@ -17,6 +17,7 @@ import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutO
 import { VfsError } from '../../src/vfs/vfs-error.js';
 import type { OpenOptions } from '../../src/volume/open-volume.js';
 import { OperationError } from '../../src/volume/operation.js';
+import { VolumeError } from '../../src/volume/volume.js';
 import { SeededRandom } from './seeded-random.js';
 import { type CrashKind, SimulatedCrashError, SimulatedDisk } from './simulated-disk.js';
 import { TestDevice, type TestVolume, createTestVolume } from './test-device.js';
@@ -215,7 +216,7 @@ export interface StoreFaults {
   /** Of 100 requests. */
   readonly lostRequests: number;
   readonly lostAnswers: number;
-  /** The put with this number is never answered, and is done only when {@link DyingStore.land} is called. */
+  /** The put of a commit with this number is never answered, and is done only when {@link DyingStore.land} is called. */
   readonly hangs?: number;
 }
 
@@ -229,6 +230,7 @@ export class DyingStore implements ObjectStore {
   /** The process dies before (even) or after (odd) put number `floor(putCrash / 2)`. */
   putCrash: number | undefined;
   putCount = 0;
+  #commitCount = 0;
   #hanging: { readonly key: ObjectKey; readonly bytes: Uint8Array } | undefined;
 
   constructor(inner: ObjectStore, disk: SimulatedDisk, faults?: StoreFaults) {
@@ -267,7 +269,8 @@ export class DyingStore implements ObjectStore {
 
   async put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
     const number = this.putCount++;
-    if (this.#faults?.hangs === number && body instanceof Uint8Array) {
+    // Commits are put from memory. What hangs of a pack's upload hurts nobody: nothing refers to it.
+    if (body instanceof Uint8Array && this.#faults?.hangs === this.#commitCount++) {
       this.#hanging = { key, bytes: new Uint8Array(body) };
       this.#disk.stop();
       throw new SimulatedCrashError('the process died while the put hung');
@@ -400,6 +403,18 @@ export async function referenceOf(base: CrashBase, sequence: readonly Action[]):
   }
   await device.close();
   return { trees, names };
+}
+
+/** Again while the store cannot be reached, as anybody would. */
+async function persistently(atom: Atom, device: TestDevice, disk: SimulatedDisk): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await atom(device);
+      return;
+    } catch (error) {
+      if (disk.crashed || tries > 50 || !(error instanceof VolumeError) || error.code !== 'UNAVAILABLE') throw error;
+    }
+  }
 }
 
 async function attempt(atom: Atom, device: TestDevice): Promise<void> {
@@ -544,11 +559,11 @@ async function runUntilDeath(
         other ??= await base.open(store, disk, '/other', { deviceName: 'other' });
         const name = `${foreignName}/${before}`;
         await other.write(name, name);
-        await other.volume.flush();
+        await persistently(({ volume }) => volume.flush(), other, disk);
         promised.foreign.push(name);
       }
       if (action.overlaps) {
-        const work = Promise.resolve(action.atoms[0](device));
+        const work = persistently(action.atoms[0], device, disk);
         promised.done++;
         overlapping = work.then(() => {
           promised.durable = Math.max(promised.durable, before);
@@ -557,7 +572,7 @@ async function runUntilDeath(
         continue;
       }
       for (const atom of action.atoms) {
-        if (action.durable) await atom(device);
+        if (action.durable) await persistently(atom, device, disk);
         else await attempt(atom, device);
         promised.done++;
       }
