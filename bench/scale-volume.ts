@@ -23,7 +23,7 @@ const reportEvery = 100_000;
 const content = Buffer.from('a few words, as many small files hold them');
 
 const store = await openVolumeStore(location);
-const { unlocked } = await unlockVolume(store, { keyFile, passphraseFd: undefined, recovery: undefined });
+const { unlocked } = await unlockVolume(store, { store: location, keyFile, passphraseFd: undefined, recovery: undefined });
 mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
 const volume = await OpenVolume.open({
   store,
