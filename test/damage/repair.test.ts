@@ -1,5 +1,6 @@
 /** What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was replaced is in the log. */
 import t from 'tap';
+import type { Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLog } from '../../src/base/log.js';
 import type { FindingCode } from '../../src/check/finding.js';
@@ -49,7 +50,7 @@ async function pictureOf(volume: DamagedVolume): Promise<TreePicture> {
 }
 
 /** `harm` damages; repair must leave nothing to find; `look` gets the tree afterwards. */
-function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, look: (picture: TreePicture, t: Tap) => void): void {
+function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, look: (picture: TreePicture, t: Test) => void): void {
   t.test(name, async (t) => {
     const volume = await DamagedVolume.make(t, { files: 12 });
     await harm(volume);
@@ -67,21 +68,13 @@ function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, 
   });
 }
 
-/** What the looks need of a test. */
-interface Tap {
-  ok(value: unknown, message?: string): unknown;
-  notOk(value: unknown, message?: string): unknown;
-  equal(found: unknown, wanted: unknown, message?: string): unknown;
-  match(text: string, pattern: RegExp): unknown;
-}
-
 /** The content of the file of this size, wherever it is now. */
 function lost(picture: TreePicture, size: number): string | undefined {
   return Object.values(picture).find((text) => text.length === size);
 }
 
 const later = content(4, 50_000).toString('latin1');
-const hasLater = (picture: TreePicture, t: Tap): void => void t.equal(picture['later'], later);
+const hasLater = (picture: TreePicture, t: Test): void => void t.equal(picture['later'], later);
 
 mends(
   'wrong link counts, parents, sums and totals',
