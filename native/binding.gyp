@@ -7,6 +7,7 @@
         ["OS=='linux'", {
           "sources": [
             "src/addon.cc",
+            "src/aead.cc",
             "src/job.cc",
             "src/mount.cc",
             "src/session.cc",

@@ -15,5 +15,6 @@ NAPI_MODULE_INIT() {
   sealdrive::ExportMount(env, exports);
   sealdrive::ExportSession(env, exports);
   sealdrive::ExportProcess(env, exports);
+  sealdrive::ExportAead(env, exports);
   return exports;
 }

@@ -8,6 +8,7 @@ void Export(napi_env env, napi_value exports, const char* name, napi_callback ca
 
 void ExportMount(napi_env env, napi_value exports);
 void ExportSession(napi_env env, napi_value exports);
+void ExportAead(napi_env env, napi_value exports);
 void ExportProcess(napi_env env, napi_value exports);
 
 }  // namespace sealdrive

@@ -14,6 +14,7 @@ import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { CommitLog } from '../commit/commit-log.js';
+import { nativeCipher } from '../crypto/bulk-cipher.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { DaemonParts } from '../daemon/daemon.js';
@@ -221,6 +222,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       cacheSize: request.cacheSize,
       deviceName: request.deviceName,
       headCode: request.headCode,
+      cipher: addon ? nativeCipher(addon) : undefined,
     });
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {

@@ -93,6 +93,16 @@ export function decrypt(suite: Suite, key: Uint8Array, nonce: Uint8Array, aad: U
   return plain as Uint8Array as Plaintext;
 }
 
+/** One message to encrypt: `parts` side by side, ciphertext and tag to `at` of the batch's target. */
+export interface BulkMessage {
+  readonly suite: Suite;
+  /** 32 bytes; serves this message only, so the nonce is zero. */
+  readonly key: Uint8Array;
+  readonly aad: Uint8Array;
+  readonly parts: readonly Uint8Array[];
+  readonly at: number;
+}
+
 export interface SealKeyOptions {
   readonly kind: SealKind;
   /** 32 bytes, borrowed for the key's lifetime. */
@@ -161,6 +171,20 @@ export class SealKey {
     encryptInto(this.#suite, okm.subarray(0, keyLength), zeroNonce, this.#aad(sealed.subarray(start, body)), parts, sealed, body);
     okm.fill(0);
     return sealed as Uint8Array as Sealed;
+  }
+
+  /**
+   * The first half of sealing into a larger buffer: writes everything but ciphertext and tag to `at` of `target` (bare kinds only), and says what is to be
+   * encrypted, for a `BulkCipher`. The parts are borrowed until that is done.
+   */
+  sealLater(place: Uint8Array, parts: readonly Plaintext[], target: Uint8Array, at: number): BulkMessage {
+    assert(!this.#framed, 'only items inside packs are sealed in batches');
+    const salt = this.#random.bytes(saltLength);
+    const okm = this.derive(place, salt, this.#suite);
+    target.set(salt, at);
+    target.set(okm.subarray(keyLength), at + saltLength);
+    const body = at + saltLength + commitmentLength;
+    return { suite: this.#suite, key: okm.subarray(0, keyLength), aad: this.#aad(target.subarray(at, body)), parts, at: body };
   }
 
   /**

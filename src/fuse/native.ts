@@ -79,6 +79,11 @@ export interface NativeAddon {
   setIoFlusher(): boolean;
   /** sd_notify(3). False when not started by systemd. */
   notifySystemd(message: string): boolean;
+  /**
+   * Encrypts messages `[suite, at, key, aad, ...parts]` on the thread pool, each as one AEAD message with a zero nonce, and puts ciphertext and tag at
+   * `at` of `target`. All buffers must stay alive and unchanged until it settles.
+   */
+  aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array)[])[]): Promise<number>;
   /** The kernel's clock for file times (CLOCK_REALTIME_COARSE): puts seconds since 1970 and nanoseconds into an array of two. */
   coarseTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */

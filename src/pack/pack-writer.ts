@@ -10,6 +10,7 @@ import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
+import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { hashBytes } from '../crypto/hash.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
@@ -27,6 +28,8 @@ export interface PackWriterOptions {
   readonly path: string;
   readonly id: PackId;
   readonly keys: PackKeys;
+  /** Who encrypts; this thread when not given. */
+  readonly cipher?: BulkCipher | undefined;
 }
 
 /** A run of chunks side by side, as `DataExtent` holds it. */
@@ -49,23 +52,24 @@ interface Append {
 }
 
 interface SealedItem extends PackItem {
-  readonly sealed: Sealed;
+  readonly kind: ItemKind;
+  /** Of the sealed bytes; pages only. */
+  hash: Uint8Array | undefined;
 }
 
 interface Batch {
   readonly appends: { readonly append: Append; readonly items: readonly SealedItem[] }[];
   readonly start: number;
   end: number;
+  /** Begins with the bytes of the file from `start` to `end`. */
+  sealed: Buffer;
 }
 
 /** A batch is written when it has this many bytes, or when nothing more is waiting. */
 const batchBytes = 2 * 1024 * 1024;
-/** Items at least this large are written as they are, smaller ones are copied together first. */
-const soloBytes = 64 * 1024;
-/** Sealing 256 KiB takes 0.2 ms: after this many bytes others get their turn on the event loop. */
-const sealSliceBytes = 512 * 1024;
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** A buffer larger than this is not kept for the next batch. */
+const spareBytesMax = 8 * 1024 * 1024;
+const emptyBuffer = Buffer.alloc(0);
 
 function diskError(id: PackId, cause: unknown): PackError {
   const full = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(cause) ?? '');
@@ -89,12 +93,16 @@ export class PackWriter {
   #syncFailure: PackError | undefined;
   #finishing: Promise<FinishedPack> | undefined;
   #closed = false;
+  readonly #cipher: BulkCipher;
+  /** One is being written while the next is filled. */
+  readonly #spareBuffers: Buffer[] = [];
 
   private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, state: 'new' | 'resumed' | 'finished') {
     this.#disk = options.disk;
     this.path = options.path;
     this.id = options.id;
     this.#keys = options.keys;
+    this.#cipher = options.cipher ?? inlineCipher;
     this.#file = file;
     this.#items = items;
     this.#size = size;
@@ -179,7 +187,8 @@ export class PackWriter {
   /** As {@link PackWriter.appendRun}, for a tree page. */
   async appendPage(page: Plaintext): Promise<PageReference> {
     const [item] = await this.#append('page', [page], true);
-    return { pack: this.id, offset: item.offset, length: item.sealedLength, hash: hashBytes(item.sealed) };
+    assert(item.hash, 'pages are hashed when they are sealed');
+    return { pack: this.id, offset: item.offset, length: item.sealedLength, hash: item.hash };
   }
 
   #append(kind: ItemKind, plains: readonly Plaintext[], compress: boolean): Promise<readonly SealedItem[]> {
@@ -223,25 +232,23 @@ export class PackWriter {
     this.#pump = undefined;
   }
 
+  /** Takes appends from the queue and seals them side by side into one buffer. */
   async #sealBatch(start: number): Promise<Batch> {
-    const batch: Batch = { appends: [], start, end: start };
-    let slice = 0;
+    const batch: Batch = { appends: [], start, end: start, sealed: emptyBuffer };
+    const payloads: Plaintext[][] = [];
     while (batch.end - start < batchBytes) {
       const append = this.#queue.shift();
       if (!append) break;
       const items: SealedItem[] = [];
+      const encoded: Plaintext[][] = [];
       let end = batch.end;
       try {
         for (const waiting of append.payloads) {
           const payload = isPromise(waiting) ? await waiting : waiting;
-          if (slice > sealSliceBytes) {
-            await nextTurn();
-            slice = 0;
-          }
-          const sealed = this.#keys[append.kind].seal(itemPlace(this.id, end), payload);
-          items.push({ kind: append.kind, offset: end, sealedLength: sealed.byteLength, sealed });
-          end += sealed.byteLength;
-          slice += sealed.byteLength;
+          const sealedLength = this.#keys[append.kind].sealedLength(payload.reduce((sum, part) => sum + part.byteLength, 0));
+          items.push({ kind: append.kind, offset: end, sealedLength, hash: undefined });
+          encoded.push(payload);
+          end += sealedLength;
         }
         // Room for the largest index is left, so that every pack can be finished.
         if (end > packSizeMax / 2) throw new PackError('FULL', `staging pack ${this.id} takes no more`);
@@ -251,40 +258,47 @@ export class PackWriter {
       }
       batch.end = end;
       batch.appends.push({ append, items });
+      payloads.push(...encoded);
     }
-    return batch;
+    try {
+      await this.#seal(batch, payloads);
+      return batch;
+    } catch (error) {
+      for (const { append } of batch.appends) append.reject(error);
+      return { appends: [], start, end: start, sealed: emptyBuffer };
+    }
+  }
+
+  async #seal(batch: Batch, payloads: readonly Plaintext[][]): Promise<void> {
+    const { start, end } = batch;
+    const spare = this.#spareBuffers.pop();
+    const target = spare && spare.byteLength >= end - start ? spare : Buffer.allocUnsafeSlow(end - start);
+    batch.sealed = target;
+    const items = batch.appends.flatMap((one) => one.items);
+    const messages = items.map(({ kind, offset }, index) =>
+      this.#keys[kind].sealLater(itemPlace(this.id, offset), payloads[index], target, offset - start),
+    );
+    await this.#cipher.encrypt(messages, target);
+    for (const { key } of messages) key.fill(0);
+    for (const item of items) {
+      if (item.kind === 'page') item.hash = hashBytes(target.subarray(item.offset - start, item.offset - start + item.sealedLength));
+    }
   }
 
   /** Answers whether it went well; those who wait for the batch are told here. */
   async #write(batch: Batch): Promise<boolean> {
-    if (batch.end === batch.start) return true;
-    const writes: Promise<void>[] = [];
-    let small: Sealed[] = [];
-    let smallStart = batch.start;
-    const flush = (): void => {
-      if (small.length > 0) writes.push(this.#file.write(small.length === 1 ? small[0] : Buffer.concat(small), smallStart));
-      small = [];
-    };
-    for (const { items } of batch.appends) {
-      for (const { sealed, offset } of items) {
-        if (sealed.byteLength >= soloBytes) {
-          flush();
-          writes.push(this.#file.write(sealed, offset));
-        } else {
-          if (small.length === 0) smallStart = offset;
-          small.push(sealed);
-        }
-      }
-    }
-    flush();
-    // All must have ended before their places are given out again.
-    const failed = (await Promise.allSettled(writes)).find((outcome) => outcome.status === 'rejected');
-    if (failed) {
-      const error = diskError(this.id, failed.reason);
+    const { start, end, sealed } = batch;
+    if (end === start) return true;
+    try {
+      await this.#file.write(sealed.subarray(0, end - start), start);
+    } catch (cause) {
+      const error = diskError(this.id, cause);
       for (const { append } of batch.appends) append.reject(error);
       return false;
+    } finally {
+      if (sealed.byteLength <= spareBytesMax && this.#spareBuffers.length < 2) this.#spareBuffers.push(sealed);
     }
-    this.#size = batch.end;
+    this.#size = end;
     for (const { append, items } of batch.appends) {
       for (const { kind, offset, sealedLength } of items) this.#items.push({ kind, offset, sealedLength });
       append.resolve(items);

@@ -13,6 +13,7 @@ import { fromHex, toHex } from '../base/bytes.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { createVolumeLog, readGenesis } from '../commit/genesis.js';
+import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { Journal } from '../journal/journal.js';
@@ -63,6 +64,8 @@ export interface OpenOptions {
   /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
   readonly cacheSize?: number | undefined;
   readonly deviceName: string;
+  /** Who encrypts in bulk; this thread when not given. */
+  readonly cipher?: BulkCipher | undefined;
   /** What another device shows as its head code: the log must contain that commit. */
   readonly headCode?: HeadCode | undefined;
   /** For tests and tuning. */
@@ -175,6 +178,7 @@ export class OpenVolume implements Volume {
       disk,
       directory: stagingDirectory,
       keys: keys.current,
+      cipher: options.cipher,
       store,
       random,
       registry,

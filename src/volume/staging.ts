@@ -6,6 +6,7 @@
 import type { Plaintext } from '../base/brand.js';
 import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
+import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
@@ -19,6 +20,7 @@ export interface StagingOptions {
   /** Exists; holds nothing but staging packs. */
   readonly directory: string;
   readonly keys: PackKeys;
+  readonly cipher: BulkCipher | undefined;
   readonly store: ObjectStore;
   readonly random: Random;
   /** The map that readers look into. */
@@ -125,7 +127,7 @@ export class Staging {
   /** After a crash: a pack that pending operations refer to. When its file is not here any more, it had reached the store. */
   async resume(id: PackId, items: readonly PackItem[]): Promise<void> {
     const path = this.#path(id);
-    const { disk, keys, store } = this.#options;
+    const { disk, keys, cipher, store } = this.#options;
     try {
       await disk.stat(path);
     } catch (error) {
@@ -134,7 +136,7 @@ export class Staging {
       this.#unnamed.set(id, size ?? 0);
       return;
     }
-    const writer = await PackWriter.resume({ disk, path, id, keys }, items);
+    const writer = await PackWriter.resume({ disk, path, id, keys, cipher }, items);
     this.#options.registry.set(id, writer);
     this.#closed.set(id, { writer, upload: undefined });
   }
@@ -166,9 +168,9 @@ export class Staging {
   }
 
   #begin(): Filling {
-    const { disk, keys, random, registry } = this.#options;
+    const { disk, keys, cipher, random, registry } = this.#options;
     const id = newPackId(random);
-    const writer = PackWriter.create({ disk, path: this.#path(id), id, keys }).then((created) => {
+    const writer = PackWriter.create({ disk, path: this.#path(id), id, keys, cipher }).then((created) => {
       registry.set(id, created);
       return created;
     });
