@@ -2,7 +2,7 @@
  * The attacks of doc/security.md by their numbers, one test each. What random personas do is personas.test.ts; what a local attacker finds is
  * local.test.ts. TEST_ROUNDS=N makes the sampled ones N times as thorough.
  */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { equalBytes, toHex } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
 import { claimedVolumeId, listSlots, unlock } from '../../src/cli/keyslots.js';
@@ -128,12 +128,7 @@ async function attack(store: EvilStore, state: string | undefined, acceptable: r
   }
 }
 
-interface Asserting {
-  rejects(promise: Promise<unknown>, wanted: object, message: string): Promise<unknown>;
-  equal(found: unknown, wanted: unknown, message: string): boolean;
-}
-
-async function expectRefusal(t: Asserting, store: EvilStore, state: string | undefined, code: string | RegExp, message: string): Promise<void> {
+async function expectRefusal(t: Test, store: EvilStore, state: string | undefined, code: string | RegExp, message: string): Promise<void> {
   const writes = store.writes;
   await t.rejects(world.open(store, state), { code }, message);
   t.equal(store.writes, writes, `${message}: nothing was written`);
