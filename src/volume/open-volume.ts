@@ -190,7 +190,7 @@ export class OpenVolume implements Volume {
     const lost = await firstLost(staging, remembered.operations);
     if (lost !== undefined) {
       const before = remembered.operations.length;
-      remembered = { base: remembered.base, ...withoutLost(remembered, lost) };
+      remembered = { ...remembered, ...withoutLost(remembered, lost) };
       // Before anything new: after another crash it must still be clear what is gone.
       if (!readOnly) journal.append(encodeForgetEntry(lost));
       logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
@@ -589,11 +589,13 @@ export class OpenVolume implements Volume {
   // Opening.
 
   async #start(remembered: Remembered, arrived: Parameters<Committer['start']>[0]): Promise<void> {
-    const { state, options } = this.#parts;
+    const { state, options, log } = this.#parts;
     const replayed = await replayOperations(state, remembered.operations, this.#deviceIndex, this.#counters);
     // What is journalled from here on stands on this state, even if the log has gone on by the next start.
     if (!remembered.base && !options.readOnly) this.#committer.journalBase();
-    for (const { entry } of remembered.content) {
+    // After the journal had failed, what was dirty was brought into the store without it: all of it, in commits that are newer than any entry.
+    const isOutdated = log.own.operationSerial > remembered.serialMax;
+    for (const { entry } of isOutdated ? [] : remembered.content) {
       if (entry.type === 'dirty') {
         const inode = await this.read((view) => readInode(view, entry.ino));
         if (inode) this.#writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);

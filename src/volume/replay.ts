@@ -21,6 +21,8 @@ export interface Remembered {
   readonly operations: readonly RememberedOperation[];
   /** Dirty data, and every operation that may have made an end of some, in the journal's order. */
   readonly content: readonly RememberedContent[];
+  /** The newest serial or stamp that the journal speaks of. */
+  readonly serialMax: number;
 }
 
 export interface RememberedOperation extends PendingOperation {
@@ -39,15 +41,18 @@ export async function readJournal(journal: Journal): Promise<Remembered> {
   let operations: RememberedOperation[] = [];
   let content: RememberedContent[] = [];
   let resetPosition = -1;
+  let serialMax = 0;
   for await (const { entry, position } of journal.entries()) {
     const decoded = decodeJournalEntry(entry);
     switch (decoded.type) {
       case 'base':
         base = decoded;
+        serialMax = Math.max(serialMax, decoded.counter, decoded.committedSerial);
         if (decoded.reset) resetPosition = position;
         operations = decoded.reset ? [] : operations.filter((operation) => operation.serial > decoded.committedSerial);
         break;
       case 'operation':
+        serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
         operations.push({ serial: decoded.serial, operation: decoded.operation, position });
         // What a rebase repeats has made an end of dirty data where it stood first: what came since is newer than it.
         if (position !== resetPosition) content.push({ position, entry: decoded });
@@ -60,7 +65,7 @@ export async function readJournal(journal: Journal): Promise<Remembered> {
         break;
     }
   }
-  return { base, operations, content };
+  return { base, operations, content, serialMax };
 }
 
 /** Without the operation `serial` and everything after it. */
