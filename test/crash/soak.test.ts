@@ -1,0 +1,24 @@
+/** A short share of the soak (`npm run soak`), through the kernel: a few rounds of work, kill -9 and mount. TEST_ROUNDS makes it longer. */
+import t from 'tap';
+import { Drive } from '../mount/drive-process.js';
+import { testSeed } from '../model/seeded-random.js';
+import { whyNoFuse } from '../suite/driver-suite.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { soak } from './soak.js';
+
+const why = whyNoFuse();
+if (why !== false) t.plan(0, why);
+else {
+  const seed = testSeed();
+  const rounds = Number(process.env['TEST_ROUNDS'] ?? 1);
+  t.setTimeout(0);
+  t.test(`work, kill -9, mount: all that was acknowledged is there (TEST_SEED=${seed})`, async (t) => {
+    t.setTimeout(0);
+    const scratch = await scratchDirectory(t);
+    const drive = new Drive({ scratch });
+    t.teardown(() => drive.destroy());
+    await drive.init();
+    const done = await soak({ drive, scratch, durationMs: 20_000 * rounds, roundMs: 4000, seed, writers: 2, report: (line) => t.comment(line) });
+    t.ok(done.operations > 0, `${done.operations} operations in ${done.rounds} rounds`);
+  });
+}
