@@ -4,6 +4,7 @@
  */
 import { describeError } from '../base/log.js';
 import { RepairError } from '../check/repair-volume.js';
+import { SalvageError } from '../check/salvage-volume.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitErrorCode } from '../commit/commit-error.js';
 import { CryptoError } from '../crypto/crypto-error.js';
@@ -137,6 +138,7 @@ function endingOf(error: unknown): Ending | undefined {
   if (error instanceof JournalError) return journalEndings[error.code];
   if (error instanceof PackError) return packEndings[error.code];
   if (error instanceof RepairError) return repairEndings[error.code];
+  if (error instanceof SalvageError) return ['UNREADABLE', 'a copy of the store, or the state directory of another device, may still have it'];
   if (error instanceof TreeError) return ['INTEGRITY', damagedObject];
   if (error instanceof FuseError) return fuseEndings[error.code];
   if (error instanceof VolumeError) return volumeEndings[error.code];

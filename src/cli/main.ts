@@ -12,6 +12,7 @@ import { initCommand } from './command-init.js';
 import { keyCommand } from './command-key.js';
 import { mountCommand } from './command-mount.js';
 import { repairCommand } from './command-repair.js';
+import { salvageCommand } from './command-salvage.js';
 import { serveMountCommand } from './command-serve-mount.js';
 import { statusCommand } from './command-status.js';
 import { unmountCommand } from './command-unmount.js';
@@ -41,6 +42,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(keyCommand)
     .command(checkCommand)
     .command(repairCommand)
+    .command(salvageCommand)
     .command(doctorCommand)
     .command(driveCommand)
     .command(serveMountCommand)

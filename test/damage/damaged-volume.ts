@@ -21,6 +21,7 @@ import type { Inode } from '../../src/meta/inode.js';
 import type { Ino } from '../../src/meta/key.js';
 import { inodeKey } from '../../src/meta/key.js';
 import type { ObjectKey } from '../../src/store/object-store.js';
+import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { requireInode } from '../../src/volume/inode-view.js';
 import { addSlot } from '../../src/cli/keyslots.js';
@@ -43,6 +44,9 @@ export function content(seed: number, size: number): Buffer {
   return bytes;
 }
 
+/** What opens the one keyslot. */
+export const keyFile = content(1, 64);
+
 export class DamagedVolume {
   readonly t: Teardown;
   readonly store: MemoryStore;
@@ -63,7 +67,7 @@ export class DamagedVolume {
     const { files = 400 } = options;
     const store = new MemoryStore({ disk: systemDisk });
     const volume = await createTestVolume(store);
-    const secret = { type: 'key-file', bytes: content(1, 64) } as const;
+    const secret = { type: 'key-file', bytes: keyFile } as const;
     await addSlot(store, { volumeId: volume.volumeId, rootSecret: volume.rootSecret, generation: 1 }, secret, '', systemRandom);
     const bare = await openBareVolume({ ...volume, random: systemRandom, findings: new Findings(1) });
     if (!bare) throw new Error('the volume that was just made does not open');
@@ -162,6 +166,13 @@ export class DamagedVolume {
     if (commit === 'lost') throw new Error('somebody else writes to this volume');
     this.newest = commit.sequence;
     return commit;
+  }
+
+  /** Copies all objects into a directory store at `folder`, which must not exist, for the command line. */
+  async exportTo(folder: string): Promise<void> {
+    const store = await DirectoryStore.create(folder, { disk: systemDisk, random: systemRandom });
+    for (const key of await this.keysBelow('')) await store.put(key, (await this.store.get(key)) as Sealed);
+    await store.close();
   }
 
   /** What the tree says about a path. */

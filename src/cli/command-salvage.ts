@@ -1,0 +1,132 @@
+/** `sealdrive salvage STORE DIRECTORY`: copies out everything that can still be read, however damaged the volume is. */
+import { writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { toHex } from '../base/bytes.js';
+import { openCommitCopies } from '../check/commit-copies.js';
+import { LocalTree } from '../check/local-tree.js';
+import { isComplete, salvageVolume } from '../check/salvage-volume.js';
+import type { SalvageReport } from '../check/salvage-volume.js';
+import { systemRandom } from '../crypto/system-random.js';
+import { systemDisk } from '../disk/system-disk.js';
+import { jsonOption, stateOption } from './command-options.js';
+import { localFolderOf, openVolumeStore } from './compose.js';
+import { defineCommand } from './define-command.js';
+import { Failure, exitCodes } from './exit-code.js';
+import { interruptible } from './interruption.js';
+import { showPhases } from './phase-progress.js';
+import { secretOptions } from './secret.js';
+import type { SecretOptions } from './secret.js';
+import { stateDirectoryOf } from './state-directory.js';
+import { formatBytes, plural, print, printJson } from './terminal.js';
+import { unlockVolume } from './unlock-volume.js';
+
+interface SalvageArguments extends SecretOptions {
+  readonly store: string;
+  readonly directory: string;
+  readonly at: number | undefined;
+  readonly stateDir: string | undefined;
+  readonly json: boolean;
+}
+
+export const salvageCommand = defineCommand<SalvageArguments>({
+  command: 'salvage <store> <directory>',
+  describe: 'Copy everything that can still be read into a plain directory',
+  builder: (yargs) =>
+    yargs
+      .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
+      .positional('directory', {
+        type: 'string',
+        demandOption: true,
+        describe: 'An empty directory, made when absent; what is copied is not encrypted there',
+      })
+      .options({
+        at: { type: 'number', describe: 'The state after this commit, instead of the newest one' },
+        ...stateOption,
+        ...secretOptions,
+        ...jsonOption,
+      })
+      .example('$0 salvage ~/Cloud/drive ~/saved', 'tree/, lost+found/ and report.json in ~/saved')
+      .epilogue('Exit codes: 0 everything came out, 8 something is missing (report.json says what), 14 nothing can be read.'),
+  handler: async (args) => {
+    if (args.at !== undefined && !(Number.isSafeInteger(args.at) && args.at >= 1)) throw new Failure('USAGE', '--at takes the number of a commit');
+    const store = await openVolumeStore(args.store);
+    try {
+      const { unlocked } = await unlockVolume(store, args);
+      const { rootSecret, volumeId } = unlocked;
+      const display = showPhases(args.json ? 'silent' : 'auto', phaseLabels);
+      try {
+        const folder = localFolderOf(args.store);
+        const path = resolve(args.directory);
+        if (folder !== undefined && !relative(folder, path).startsWith('..'))
+          throw new Failure('USAGE', `${path} lies in the store: name another directory`);
+        const target = await prepareTarget(path);
+        const copies = await openCommitCopies(systemDisk, stateDirectoryOf(toHex(volumeId), args.stateDir));
+        const report = await interruptible((signal) =>
+          salvageVolume({
+            store,
+            rootSecret,
+            volumeId,
+            random: systemRandom,
+            target,
+            copies,
+            at: args.at,
+            signal,
+            onProgress: ({ phase, done, total }) => display.update(phase, done, total),
+          }),
+        );
+        display.stop();
+        writeFileSync(join(path, 'report.json'), `${JSON.stringify(report, undefined, 2)}\n`, { flag: 'wx', mode: 0o600 });
+        if (args.json) printJson(report);
+        else printReport(report, path);
+        if (!isComplete(report)) process.exitCode = exitCodes.INTEGRITY;
+      } finally {
+        display.stop();
+        rootSecret.fill(0);
+      }
+    } finally {
+      await store.close();
+    }
+  },
+});
+
+const phaseLabels = { log: 'Reading commits', names: 'Reading names', files: 'Copying files' } as const;
+
+async function prepareTarget(path: string): Promise<LocalTree> {
+  try {
+    return await LocalTree.prepare(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTEMPTY')
+      throw new Failure('USAGE', `${path} is not empty: name an empty directory`, { cause: error });
+    throw error;
+  }
+}
+
+/** Paths of one kind that are printed; report.json has all. */
+const shownMax = 20;
+
+function printReport(report: SalvageReport, path: string): void {
+  const { directories, files, links, bytes, sequence, damaged, missing, skipped, failed, lostCommits, lostPages, mayBeStale } = report;
+  print(`Saved ${plural(files, 'file')} of ${formatBytes(bytes)}, ${plural(directories, 'folder')} and ${plural(links, 'symbolic link')} to ${path}`);
+  print(`as they were at commit ${sequence}.`);
+  if (lostCommits.length > 0) print(`${plural(lostCommits.length, 'commit')} could not be read.`);
+  if (lostPages > 0) print(`${plural(lostPages, 'page')} of the tree could not be read; older ones and the commits since then stood in.`);
+  if (mayBeStale) print('Something may be older than it was, or be gone without being named here.');
+  list(
+    'Damaged, with zeros in place of what is missing',
+    damaged.map((file) => file.path),
+  );
+  list('Lost but for the name', missing);
+  list('Not copied, since they are no files', skipped);
+  list(
+    'Could not be written',
+    failed.map((file) => `${file.path}: ${file.reason}`),
+  );
+  print(isComplete(report) ? 'Nothing is missing.' : 'report.json has all of it.');
+}
+
+function list(title: string, paths: readonly string[]): void {
+  if (paths.length === 0) return;
+  print(`${title}:`);
+  for (const path of paths.slice(0, shownMax)) print(`  ${JSON.stringify(path).slice(1, -1)}`);
+  if (paths.length > shownMax) print(`  and ${paths.length - shownMax} more`);
+}

@@ -1,0 +1,89 @@
+/** `check`, `repair` and `salvage` as a person runs them: exit codes, what is printed, and what is not touched. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { exitCodes } from '../../src/cli/exit-code.js';
+import { direntKey, rootIno } from '../../src/meta/key.js';
+import { Workplace, fingerprint } from '../cli/command-line.js';
+import { DamagedVolume, content, keyFile } from './damaged-volume.js';
+
+t.setTimeout(300_000);
+const place = new Workplace();
+t.teardown(() => place.remove());
+const key = place.path('key');
+writeFileSync(key, keyFile, { mode: 0o600 });
+
+/** A store on disk with the volume, and the words that name it. */
+async function exported(volume: DamagedVolume, name: string): Promise<string[]> {
+  const store = place.path(name);
+  await volume.exportTo(store);
+  return [store, '--key-file', key];
+}
+
+t.test('a healthy volume ends with 0, and nothing is written', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const words = await exported(volume, 'healthy');
+  const before = fingerprint(words[0]);
+  t.match(await place.succeed(['check', ...words, '--data']), /Nothing is wrong\./);
+  const report = JSON.parse(await place.succeed(['check', ...words, '--json'])) as { readonly examined: { readonly sequence: number } };
+  t.equal(report.examined.sequence, volume.newest);
+  t.match(await place.succeed(['repair', ...words]), /nothing to mend/);
+  t.equal(fingerprint(words[0]), before);
+});
+
+t.test('flaws end with 13, a plan is shown, and repair --yes mends them', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  await volume.changeInode('deep/deeper/medium', { nlink: 5 });
+  const words = await exported(volume, 'flawed');
+  const checked = await place.run(['check', ...words]);
+  t.equal(checked.code, exitCodes.FLAWED);
+  t.match(checked.stdout, /LINK_COUNT.*5 instead of 1/);
+  t.notMatch(checked.stdout, /medium/);
+  t.match((await place.run(['check', ...words, '--names'])).stdout, /\/deep\/deeper\/medium/);
+  const before = fingerprint(words[0]);
+  const shown = await place.run(['repair', ...words]);
+  t.equal(shown.code, exitCodes.FLAWED);
+  t.match(shown.stdout, /Nothing was changed/);
+  t.equal(fingerprint(words[0]), before);
+  const done = await place.succeed(['repair', ...words, '--yes']);
+  t.match(done, new RegExp(`salvage STORE DIRECTORY --at \\d+`));
+  await place.succeed(['check', ...words]);
+  await place.succeed(['repair', ...words, '--yes', '--json']);
+});
+
+t.test('a file without a name ends with 8 until it was repaired', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  await volume.commit([[direntKey(rootIno, 'later'), null]]);
+  const words = await exported(volume, 'nameless');
+  t.equal((await place.run(['check', ...words])).code, exitCodes.INTEGRITY);
+  await place.succeed(['repair', ...words, '--yes']);
+  await place.succeed(['check', ...words]);
+});
+
+t.test('a broken head ends with 14, repair refuses, salvage saves', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  await volume.truncate(volume.commitKey(volume.newest), 50);
+  const words = await exported(volume, 'headless');
+  t.equal((await place.run(['check', ...words])).code, exitCodes.UNREADABLE);
+  const repair = await place.run(['repair', ...words, '--yes']);
+  t.equal(repair.code, exitCodes.UNREADABLE);
+  t.match(repair.stderr, /salvage/);
+  const saved = place.path('saved');
+  const salvage = await place.run(['salvage', words[0], saved, '--key-file', key]);
+  t.equal(salvage.code, exitCodes.INTEGRITY);
+  t.ok(readFileSync(join(saved, 'tree/deep/large')).equals(content(2, 3 * 1024 * 1024)));
+  const report = JSON.parse(readFileSync(join(saved, 'report.json'), 'utf8')) as { readonly lostCommits: number[] };
+  t.strictSame(report.lostCommits, [volume.newest]);
+});
+
+t.test('salvage of a whole volume ends with 0, at any commit, and only into an empty directory', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const words = await exported(volume, 'whole');
+  const folder = place.path('whole-saved');
+  await place.succeed(['salvage', words[0], folder, '--key-file', key, '--at', String(volume.newest - 1)]);
+  t.ok(existsSync(join(folder, 'tree/late')));
+  const again = await place.run(['salvage', words[0], folder, '--key-file', key]);
+  t.equal(again.code, exitCodes.USAGE);
+  const inside = await place.run(['salvage', words[0], join(words[0], 'inside'), '--key-file', key]);
+  t.equal(inside.code, exitCodes.USAGE);
+});
