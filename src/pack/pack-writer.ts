@@ -93,6 +93,8 @@ export class PackWriter {
   #syncFailure: PackError | undefined;
   #finishing: Promise<FinishedPack> | undefined;
   #closed = false;
+  /** Reads and syncs under way: the file is not closed before them, since its descriptor could be another file's when they come to run. */
+  readonly #users = new Set<Promise<unknown>>();
   readonly #cipher: BulkCipher;
   /** One is being written while the next is filled. */
   readonly #spareBuffers: Buffer[] = [];
@@ -308,15 +310,25 @@ export class PackWriter {
 
   /** The sealed bytes of items whose appends have resolved, owned by the caller. Throws PackError MISSING or IO. */
   async read(offset: number, length: number): Promise<Sealed> {
+    if (this.#closed) throw new PackError('MISSING', `staging pack ${this.id} is closed`);
     const bytes = Buffer.allocUnsafeSlow(length);
     let count: number;
     try {
-      count = await this.#file.read(bytes, offset);
+      count = await this.#use(this.#file.read(bytes, offset));
     } catch (cause) {
       throw diskError(this.id, cause);
     }
     if (count < length) throw new PackError('MISSING', `staging pack ${this.id} has no ${length} bytes at ${offset}`);
     return bytes as Uint8Array as Sealed;
+  }
+
+  async #use<T>(running: Promise<T>): Promise<T> {
+    this.#users.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#users.delete(running);
+    }
   }
 
   /**
@@ -325,8 +337,10 @@ export class PackWriter {
    */
   async sync(): Promise<void> {
     if (this.#syncFailure) throw this.#syncFailure;
+    // Let go of while others were asked to sync: it was finished, and so was synced.
+    if (this.#closed && this.#finishing) return;
     try {
-      await this.#syncFile();
+      await this.#use(this.#syncFile());
     } catch (error) {
       if (error instanceof PackError) this.#syncFailure ??= error;
       throw error;
@@ -395,6 +409,7 @@ export class PackWriter {
     this.#closed = true;
     await this.#pump;
     await this.#finishing?.catch(() => {});
+    await Promise.allSettled(this.#users);
     await this.#file.close();
   }
 }

@@ -117,6 +117,55 @@ void t.test('a finished pack tells what it holds, and has a PADME size', async (
   }
 });
 
+void t.test('a pack that is let go while others read and sync it is closed after them', async (t) => {
+  const disk = await freshDisk();
+  const options = optionsOn(disk);
+  // A disk that does what it was asked only when it is told to.
+  const late: (() => void)[] = [];
+  let isClosed = false;
+  const slow = {
+    syncDirectory: (path: string) => disk.syncDirectory(path),
+    open: async (...asked: Parameters<typeof disk.open>) => {
+      const file = await disk.open(...asked);
+      const whenTold = async <T>(work: () => Promise<T>): Promise<T> => {
+        await new Promise<void>((resolve) => late.push(resolve));
+        if (isClosed) t.fail('the file was closed before');
+        return work();
+      };
+      return {
+        write: (bytes: Uint8Array, at: number) => file.write(bytes, at),
+        stat: () => file.stat(),
+        truncate: (size: number) => file.truncate(size),
+        read: (bytes: Uint8Array, at: number) => whenTold(() => file.read(bytes, at)),
+        datasync: () => whenTold(() => file.datasync()),
+        close: () => {
+          isClosed = true;
+          return file.close();
+        },
+      };
+    },
+  } as unknown as PackWriterOptions['disk'];
+  const tell = async (): Promise<void> => {
+    for (let turn = 0; turn < 5; turn++) {
+      await new Promise(setImmediate);
+      for (const go of late.splice(0)) go();
+    }
+  };
+  const writer = await PackWriter.create({ ...options, disk: slow });
+  const appended = await writer.appendRun([chunk(1000)]);
+  const finished = writer.finish();
+  await tell();
+  await finished;
+  const used = Promise.all([writer.read(appended.packOffset, appended.chunks[0].sealedLength), writer.sync()]);
+  const closed = writer.close();
+  await tell();
+  await used;
+  await closed;
+  t.ok(isClosed);
+  await writer.sync();
+  await t.rejects(writer.read(0, 1), { code: 'MISSING' });
+});
+
 void t.test('a full disk fails the appends that it must, and the next ones succeed at the same places', async (t) => {
   const disk = await freshDisk();
   const writer = await PackWriter.create(optionsOn(disk));
