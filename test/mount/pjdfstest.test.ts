@@ -18,29 +18,31 @@ const why = whyNoFuse() || absent || (process.getuid?.() === 0 ? false : 'pjdfst
 
 if (why !== false || folder === undefined) t.plan(0, why || '');
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, mountOptions: ['--allow-other'] });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
-  const directory = join(drive.directory, 'pjdfstest');
-  await mkdir(directory);
-  // What only some filesystems promise (a ctime that a rename moves on) it asks of those whose name it knows, and we promise it.
-  const tools = join(scratch, 'tools');
-  await mkdir(tools);
-  await writeFile(join(tools, 'df'), '#!/bin/sh\necho drive ext4\n', { mode: 0o755 });
-  const env = { ...process.env, PATH: `${tools}:${process.env['PATH']}` };
-  // A process of its own: nothing in here may wait for the mount that it serves.
-  const prove = spawn('prove', ['-rQ', join(folder, 'tests')], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  const collect = (part: Buffer): void => {
-    said += part.toString();
-  };
-  prove.stdout.on('data', collect);
-  prove.stderr.on('data', collect);
-  const [code] = (await once(prove, 'close')) as [number | null];
-  t.equal(code, 0, said.trim().split('\n').slice(-40).join('\n'));
-  const count = Number(/Tests=(\d+)/.exec(said)?.[1] ?? 0);
-  t.ok(count > 8800, `${count} assertions`);
-  await drive.unmount();
+  void t.test('every assertion of pjdfstest holds', async (t) => {
+    const scratch = await scratchDirectory(t);
+    const drive = new Drive({ scratch, mountOptions: ['--allow-other'] });
+    t.teardown(() => drive.destroy());
+    await drive.init();
+    await drive.mount();
+    const directory = join(drive.directory, 'pjdfstest');
+    await mkdir(directory);
+    // What only some filesystems promise (a ctime that a rename moves on) it asks of those whose name it knows, and we promise it.
+    const tools = join(scratch, 'tools');
+    await mkdir(tools);
+    await writeFile(join(tools, 'df'), '#!/bin/sh\necho drive ext4\n', { mode: 0o755 });
+    const env = { ...process.env, PATH: `${tools}:${process.env['PATH']}` };
+    // A process of its own: nothing in here may wait for the mount that it serves.
+    const prove = spawn('prove', ['-rQ', join(folder, 'tests')], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    const collect = (part: Buffer): void => {
+      said += part.toString();
+    };
+    prove.stdout.on('data', collect);
+    prove.stderr.on('data', collect);
+    const [code] = (await once(prove, 'close')) as [number | null];
+    t.equal(code, 0, said.trim().split('\n').slice(-40).join('\n'));
+    const count = Number(/Tests=(\d+)/.exec(said)?.[1] ?? 0);
+    t.ok(count > 8800, `${count} assertions`);
+    await drive.unmount();
+  });
 }
