@@ -100,6 +100,10 @@ const truncate =
 const setxattr = (path: string, name: string, value: Uint8Array): Atom =>
   inodeOf(path, (device, ino) => device.filesystem.setxattr(ino, name, value, 0, false));
 
+/** Times long ago are part of the picture, since only these are the same twice. */
+const setTimes = (path: string): Atom =>
+  inodeOf(path, (device, ino) => device.filesystem.setattr(ino, { mtime: { sec: 1_000_000, nsec: 5 }, atime: { sec: 2_000_000, nsec: 0 } }));
+
 const single = (name: string, ...atoms: Atom[]): Action => ({ name, atoms });
 
 /** Everything that is cut off, one by one and in sequences. The tree they work on is made by {@link makeTree}. */
@@ -138,6 +142,8 @@ export const actions: readonly Action[] = [
     'chmod',
     inodeOf('full', (device, ino) => device.filesystem.setattr(ino, { mode: 0o700 })),
   ),
+  // As rsync and tar do: times are set when all is there.
+  single('set times', create('full/last'), write('full/last', 0, patternOf('last', 300)), setTimes('full/last'), setTimes('full')),
   single('copy', create('copy'), async (device) => {
     if (!(await device.exists('copy')) || !(await device.exists('large'))) return;
     const [from, to] = [await device.ino('large'), await device.ino('copy')];
@@ -175,7 +181,7 @@ export async function factsOf(device: TestDevice): Promise<{ readonly facts: Tre
       const child = path === '' ? name : `${path}/${name}`;
       const ino = await device.ino(child);
       inos.add(ino);
-      const { mode, nlink, size } = await device.filesystem.getattr(ino);
+      const { mode, nlink, size, mtime } = await device.filesystem.getattr(ino);
       const xattrs: string[] = [];
       for (const xattr of await device.filesystem.listxattr(caller, ino)) {
         xattrs.push(`${xattr}=${digestOf(await device.filesystem.getxattr(ino, xattr))}`);
@@ -184,7 +190,9 @@ export async function factsOf(device: TestDevice): Promise<{ readonly facts: Tre
       let content = '';
       if (type === S_IFREG) content = digestOf(await device.read(child));
       else if (type === S_IFLNK) content = await device.filesystem.readlink(ino);
-      if (child !== foreignName) facts[child] = `${mode.toString(8)} ${nlink} ${size} ${content} ${xattrs.join(' ')}`;
+      if (child !== foreignName)
+        facts[child] =
+          `${mode.toString(8)} ${nlink} ${size} ${content} ${xattrs.join(' ')}${mtime.sec < 1_000_000_000 ? ` ${mtime.sec}.${mtime.nsec}` : ''}`;
       if (type === S_IFDIR) await visit(child);
     }
   };
