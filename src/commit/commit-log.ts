@@ -63,6 +63,8 @@ const pollCountMax = 512;
 const pollBytesMax = 64 * 1024 * 1024;
 /** Commits fetched at once while catching up. */
 const fetchWindowMax = 8;
+/** Each of several at once; what is larger comes alone. */
+const windowCommitMax = 4 * 1024 * 1024;
 /** Names that one look behind the head takes from the store: it may list for ever. */
 const listedMax = 10_000;
 /** Every so many polls that find nothing, the store is asked whether it still has what it had. */
@@ -351,8 +353,8 @@ export class CommitLog {
     return sealed;
   }
 
-  #fetch(sequence: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
-    return this.#o.store.get(logKey(this.#o.keys.root, sequence), { sizeMax: commitObjectMax, ...(signal ? { signal } : {}) });
+  #fetch(sequence: number, signal?: AbortSignal, sizeMax = commitObjectMax): Promise<Uint8Array | undefined> {
+    return this.#o.store.get(logKey(this.#o.keys.root, sequence), { sizeMax, ...(signal ? { signal } : {}) });
   }
 
   #open(sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
@@ -375,6 +377,16 @@ export class CommitLog {
     return commits;
   }
 
+  /** Several commits at once, of a size that together fits in memory; `undefined` when one is larger: then they come one by one. */
+  async #fetchWindow(from: number, window: number, signal: AbortSignal | undefined): Promise<(Uint8Array | undefined)[] | undefined> {
+    if (window === 1) return [await this.#fetch(from, signal)];
+    const results = await Promise.allSettled(Array.from({ length: window }, (_, index) => this.#fetch(from + index, signal, windowCommitMax)));
+    const failure = results.find((result) => result.status === 'rejected');
+    if (!failure) return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined));
+    if (failure.reason instanceof StoreError && failure.reason.code === 'PROTOCOL') return undefined;
+    throw failure.reason;
+  }
+
   async #pollOnce(signal: AbortSignal | undefined, isOpening = false): Promise<readonly Commit[]> {
     let state = this.#state;
     const commits: Commit[] = [];
@@ -383,7 +395,11 @@ export class CommitLog {
     let window = 1;
     fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
       const from = state.head.sequence + 1;
-      const fetched = await Promise.all(Array.from({ length: window }, (_, index) => this.#fetch(from + index, signal)));
+      const fetched = await this.#fetchWindow(from, window, signal);
+      if (!fetched) {
+        window = 1;
+        continue;
+      }
       for (const sealed of fetched) {
         if (!sealed) break fetching;
         const extended = await this.#extend(state, sealed, signal);

@@ -12,6 +12,7 @@ import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
 import type { Ino } from '../meta/key.js';
+import type { PackId } from '../pack/pack-id.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
 import type { ContentWriter } from './content-writer.js';
@@ -242,6 +243,7 @@ export class Committer {
             this.#lastCommitMs = draft.wallTimeMs;
             this.#makeRoom();
             await this.#settleJournal(serial, cut);
+            await staging.release(packsOf(state.operations));
             break;
           }
         } finally {
@@ -401,6 +403,7 @@ export class Committer {
       }
       state.endFold(newRoot, covers);
       if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
+      await staging.release(packsOf(state.operations));
       await log.forget(covers);
       logger.info('checkpoint', { covers, entries: changes.count });
     } finally {
@@ -419,6 +422,16 @@ export class Committer {
 }
 
 type Changing = ReturnType<typeof changesOf>;
+
+/** The packs that operations put content into. */
+function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
+  const packs = new Set<PackId>();
+  for (const { operation } of operations) {
+    if (operation.type !== 'write') continue;
+    for (const { extent } of operation.pieces) if (extent.kind === 'data') packs.add(extent.pack);
+  }
+  return packs;
+}
 
 /** Whether content that is dirty here was changed there. */
 function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {

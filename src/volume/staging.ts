@@ -1,6 +1,6 @@
 /**
  * Packs on this device that the store does not have yet: the ones being filled, and the ones waiting for upload. A pack goes
- * filling -> finished -> in the store, and stays readable all the way (doc/concurrency.md, "Staging").
+ * filling -> finished -> in the store -> named by a commit, and stays readable and on this disk all the way (doc/concurrency.md, "Staging").
  * It does not know what refers to the packs: the committer uploads everything that stands here before the commit that needs it.
  */
 import type { Plaintext } from '../base/brand.js';
@@ -10,7 +10,7 @@ import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
-import type { PackItem } from '../pack/pack-index.js';
+import { type PackItem, packSizeMax } from '../pack/pack-index.js';
 import { PackWriter, type RunPlace, intactItems } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -52,6 +52,8 @@ export class Staging {
   #uploadedBytes = 0;
   /** Packs in the store that no commit names yet. */
   readonly #unnamed = new Map<PackId, number>();
+  /** Packs in the store whose files are still here. */
+  readonly #landed = new Map<PackId, PackWriter>();
 
   constructor(options: StagingOptions) {
     this.#options = options;
@@ -132,8 +134,9 @@ export class Staging {
       await disk.stat(path);
     } catch (error) {
       if (diskErrorCode(error) !== 'ENOENT') throw error;
-      const size = await store.head(packKey(id));
-      this.#unnamed.set(id, size ?? 0);
+      const size = (await store.head(packKey(id))) ?? 0;
+      // The store's word goes into a commit: within reason.
+      this.#unnamed.set(id, Number.isSafeInteger(size) && size > 0 && size <= packSizeMax ? size : 0);
       return;
     }
     const writer = await PackWriter.resume({ disk, path, id, keys, cipher }, items);
@@ -160,7 +163,7 @@ export class Staging {
     const begun = await Promise.allSettled(filling.map((one) => one.writer));
     await Promise.all(this.#closing);
     const open = begun.filter((result) => result.status === 'fulfilled').map((result) => result.value);
-    return [...new Set([...open, ...[...this.#closed.values()].map(({ writer }) => writer)])];
+    return [...new Set([...open, ...[...this.#closed.values()].map(({ writer }) => writer), ...this.#landed.values()])];
   }
 
   #path(id: PackId): string {
@@ -241,17 +244,31 @@ export class Staging {
   }
 
   async #uploadPack(writer: PackWriter, signal: AbortSignal | undefined): Promise<void> {
-    const { store, registry, adopt, disk } = this.#options;
+    const { store } = this.#options;
     const { id, size } = await writer.finish();
     const path = this.#path(id);
     // A pack's name is random and its bytes are ours: one that is there already is this very pack, put before a crash.
     await store.put(packKey(id), { path, size }, signal ? { signal } : {});
     this.#uploadedBytes += size;
     this.#unnamed.set(id, size);
+    this.#landed.set(id, writer);
     this.#closed.delete(id);
-    const adopted = await adopt(id, path);
-    registry.delete(id);
-    await writer.close();
-    if (!adopted) await disk.unlink(path);
+  }
+
+  /**
+   * Lets the files of packs go that a commit names and that no pending operation needs (`needed`). Not before: after a crash the store's word that it
+   * has no such pack must not pass for power loss.
+   */
+  async release(needed: ReadonlySet<PackId>): Promise<void> {
+    const { registry, adopt, disk } = this.#options;
+    for (const [id, writer] of this.#landed) {
+      if (this.#unnamed.has(id) || needed.has(id)) continue;
+      this.#landed.delete(id);
+      const path = this.#path(id);
+      const adopted = await adopt(id, path);
+      registry.delete(id);
+      await writer.close();
+      if (!adopted) await disk.unlink(path);
+    }
   }
 }

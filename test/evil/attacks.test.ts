@@ -646,6 +646,30 @@ t.test('19: a store that answers conditional puts wrongly is found out', async (
   await e.close();
 });
 
+t.test('14: after a crash, a store that hides the newest packs makes nothing vanish', async (t) => {
+  const store = honestStore.copy();
+  const stateDirectory = world.stateDirectory(now.states['a']);
+  const device = await world.open(store, undefined, { stateDirectory });
+  const content = random.bytes(50_000);
+  await device.write('kept', content);
+  // The pack arrives, its commit does not: the device dies in between.
+  store.persona = { name: 'half', put: (key) => ({ keep: key.startsWith('packs/'), outcome: 'exists' }) };
+  await t.rejects(device.volume.flush());
+  const died = world.stateDirectory(stateDirectory);
+  await device.close();
+  store.persona = { name: 'hider', get: (key, honest) => (now.objects.has(key) ? honest : undefined) };
+  const again = await world.open(store, undefined, { stateDirectory: died });
+  const verdict = await judge(again, [{ ...now.picture, kept: Buffer.from(content).toString('latin1') }]);
+  t.same(verdict.violations, []);
+  t.equal(verdict.refused, 0, 'it is still on this machine');
+  store.persona = undefined;
+  await again.volume.flush();
+  await again.close();
+  const other = await world.open(store);
+  t.ok((await other.read('kept')).equals(Buffer.from(content)), 'and reaches the store when that behaves');
+  await other.close();
+});
+
 t.test('22: two volumes that differ only in names have objects of the same sizes', async (t) => {
   const sizesWith = async (name: (index: number) => string): Promise<number[]> => {
     const store = new EvilStore(systemDisk);
