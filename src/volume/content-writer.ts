@@ -9,7 +9,7 @@ import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
-import type { InlineOperation, Operation, WriteOperation } from './operation.js';
+import { type InlineOperation, type Operation, OperationError, type WriteOperation } from './operation.js';
 
 /** What the writer needs from the volume around it. */
 export interface ContentHost {
@@ -217,7 +217,7 @@ export class ContentWriter {
 
   /** Too much is dirty: seals the files that hold most of it. */
   #relieve(): void {
-    const bulky = [...this.#files.values()].sort((a, b) => b.bytes - a.bytes).slice(0, 4);
+    const bulky = [...this.#files.values()].toSorted((a, b) => b.bytes - a.bytes).slice(0, 4);
     for (const file of bulky) if (!file.sealing && file.bytes > 0) this.#sealInBackground(file, false);
   }
 
@@ -234,6 +234,16 @@ export class ContentWriter {
   }
 
   async #sealSnapshot(file: DirtyFile, wholeChunksOnly: boolean): Promise<void> {
+    try {
+      await this.#sealDirty(file, wholeChunksOnly);
+    } catch (error) {
+      // Its last user let go of a removed file while its content was being sealed: nobody can ask for it any more.
+      if (!(error instanceof OperationError && error.code === 'ESTALE') || (await this.#host.inodeOf(file.ino)) !== undefined) throw error;
+      this.#change(file, () => file.truncate(0));
+    }
+  }
+
+  async #sealDirty(file: DirtyFile, wholeChunksOnly: boolean): Promise<void> {
     const { ino } = file;
     const upTo = this.#version;
     const snapshot = file.ranges();
