@@ -149,7 +149,7 @@ function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly 
       }
     }
   }
-  return new Map([...items].map(([id, known]) => [id, [...known.values()].sort((a, b) => a.offset - b.offset)]));
+  return new Map([...items].map(([id, known]) => [id, [...known.values()].toSorted((a, b) => a.offset - b.offset)]));
 }
 
 function stampOf(operation: Operation): number {

@@ -8,7 +8,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -311,6 +311,8 @@ export async function soak(
       await mkdir(join(source, 'deep', 'deeper'), { recursive: true });
       for (let index = 0; index < 200; index++)
         await writeFile(join(source, 'deep', index % 2 === 0 ? `f${index}` : `deeper/f${index}`), random.bytes(random.below(50_000)));
+      // rsync leaves a time alone that differs by less than a second.
+      for (const path of ['deep/deeper', 'deep', '.']) await utimes(join(source, path), 1_000_000_000, 1_000_000_000);
       const target = join(drive.directory, 'rsync');
       await execute('rsync', ['-a', `${source}/`, target]);
       for (const when of ['at once', 'after kill -9']) {
