@@ -11,7 +11,6 @@ import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
-import type { Ino } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
@@ -436,6 +435,6 @@ function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
 /** Whether content that is dirty here was changed there. */
 function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {
   const dirty = writer.inos();
-  for (const ino of dirty) if (change.inodes.has(ino as Ino)) return true;
+  for (const ino of dirty) if (change.inodes.has(ino)) return true;
   return false;
 }
