@@ -69,7 +69,7 @@ void t.test('systemd is notified over its socket, or not at all', { skip }, asyn
   t.equal(native.notifySystemd('READY=1'), true);
   let heard = '';
   for await (const chunk of listener.stdout) heard += String(chunk);
-  t.match(heard, /^READY=1\s*$/);
+  t.match(heard, /^\s*READY=1\s*$/);
   delete process.env['NOTIFY_SOCKET'];
 });
 
