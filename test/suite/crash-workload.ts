@@ -38,7 +38,7 @@ export interface Action {
 
 /** Bytes that look like no others, and do not compress. */
 export function patternOf(label: string, size: number): Uint8Array {
-  return new SeededRandom([...label].reduce((sum, char) => Math.imul(sum, 31) + (char.codePointAt(0) ?? 0), 7)).bytes(size);
+  return new SeededRandom(Buffer.from(label).reduce((sum, byte) => Math.imul(sum, 31) + byte, 7)).bytes(size);
 }
 
 async function placeOf(device: TestDevice, path: string): Promise<[parent: Ino, name: string]> {
