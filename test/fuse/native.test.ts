@@ -92,7 +92,16 @@ void t.test('a worker that ends while its mount is busy takes its session along,
   const reading = Promise.allSettled(Array.from({ length: 50 }, () => fs.stat(join(path, 'x'))));
   t.equal(await worker.terminate(), 1);
   await reading;
-  await t.rejects(fs.readdir(path), { code: 'ENOTCONN' }, 'the connection is aborted');
+  // The descriptor is closed by the loop that ends with the worker, a moment after the worker is called ended.
+  let said: string | undefined;
+  for (let tries = 0; tries < 200 && said !== 'ENOTCONN'; tries++) {
+    said = await fs.readdir(path).then(
+      () => 'answered',
+      (error: NodeJS.ErrnoException) => error.code,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  t.equal(said, 'ENOTCONN', 'the connection is aborted');
   await handle.close().catch(() => {});
   await run('umount', ['-l', path]);
   await fs.rmdir(path);
