@@ -70,11 +70,11 @@ function contains(outer: string, inner: string): boolean {
   return path === '' || (path !== '..' && !path.startsWith('../'));
 }
 
-/** ENOTCONN: the connection's daemon is gone. A live mount answers otherwise, or not at all within the deadline. */
+/** ENOTCONN: the connection's daemon is gone (ECONNABORTED: it went while we asked). A live mount answers otherwise, or not at all within the deadline. */
 export async function isDead(mountPoint: string): Promise<boolean> {
   const outcome = stat(mountPoint).then(
     () => 'alive',
-    (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' ? 'dead' : 'alive'),
+    (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' ? 'dead' : 'alive'),
   );
   let timer: NodeJS.Timeout | undefined;
   const silence = new Promise<string>((settle) => {

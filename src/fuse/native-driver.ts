@@ -65,7 +65,8 @@ async function claimMountPoint(native: NativeAddon, options: MountOptions, setti
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw new FuseError('MOUNT_POINT', 'the mount point does not exist', { cause: error });
       if (isErrno(error, 'EACCES', 'EPERM')) throw new FuseError('PERMISSION', 'the mount point cannot be reached', { cause: error });
-      if (!isErrno(error, 'ENOTCONN')) throw toFuseError(error, 'use the mount point');
+      // ECONNABORTED: the daemon died while we asked.
+      if (!isErrno(error, 'ENOTCONN', 'ECONNABORTED')) throw toFuseError(error, 'use the mount point');
       const dead = await findMount(given);
       if (dead?.type !== type) throw new FuseError('STALE', 'another filesystem at the mount point has lost its daemon', { cause: error });
       await native.unmount(given, { lazy: true, abort: false, viaHelper: settings.viaHelper }).catch((cause: unknown) => {

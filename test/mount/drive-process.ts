@@ -147,7 +147,7 @@ export class Drive {
   async #prepare(): Promise<void> {
     await mkdir(this.directory, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
       // A mount whose daemon is dead exists but does not answer.
-      if (cause.code !== 'EEXIST' && cause.code !== 'ENOTCONN') throw cause;
+      if (!['EEXIST', 'ENOTCONN', 'ECONNABORTED'].includes(cause.code ?? '')) throw cause;
     });
     for (const variable of ['XDG_STATE_HOME', 'XDG_CACHE_HOME', 'XDG_RUNTIME_DIR']) {
       await mkdir(this.#environment[variable] ?? '', { recursive: true, mode: 0o700 });
