@@ -240,7 +240,3 @@ export function byteStringOf(text: string): string {
 export function textOf(bytes: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8');
 }
-
-export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
-  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
-}
