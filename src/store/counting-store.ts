@@ -1,6 +1,6 @@
 /** Counts what passes through, for metrics and for tests that bound the number of requests. */
 import { bodySize } from './file-body.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
 export interface StoreCounts {
   gets: number;
@@ -16,11 +16,14 @@ export interface StoreCounts {
 }
 
 export class CountingStore implements ObjectStore {
+  readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly counts: StoreCounts = { gets: 0, puts: 0, lists: 0, deletes: 0, heads: 0, failures: 0, bytesGot: 0, bytesPut: 0 };
 
   constructor(inner: ObjectStore) {
     this.#inner = inner;
+    const { awaitObject } = inner;
+    if (awaitObject) this.awaitObject = (key, options) => this.#watch(awaitObject.call(inner, key, options));
   }
 
   get description(): string {

@@ -3,7 +3,7 @@
  * waiting. Lists are not counted, since their consumer may pause for as long as it likes.
  */
 import { Limiter } from '../base/limiter.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
 export interface LimitedStoreOptions {
   /** Gets and heads at once. */
@@ -13,12 +13,15 @@ export interface LimitedStoreOptions {
 }
 
 export class LimitedStore implements ObjectStore {
+  readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly #reads: Limiter;
   readonly #writes: Limiter;
 
   constructor(inner: ObjectStore, options: LimitedStoreOptions) {
     this.#inner = inner;
+    // Outside the bounds: who waits must keep nobody from reading.
+    if (inner.awaitObject) this.awaitObject = inner.awaitObject.bind(inner);
     this.#reads = new Limiter(options.readsMax);
     this.#writes = new Limiter(options.writesMax);
   }

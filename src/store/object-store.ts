@@ -46,6 +46,11 @@ export interface GetOptions {
   readonly sizeMax?: number;
 }
 
+export interface AwaitOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
 export interface ListedObject {
   readonly key: ObjectKey;
   /** A hint only: never used for meaning. */
@@ -79,6 +84,13 @@ export interface ObjectStore {
 
   /** The object's size in bytes as the store tells it (a hint), or `undefined` when there is none. */
   head(key: ObjectKey): Promise<number | undefined>;
+
+  /**
+   * Waits for an object without asking again and again: true once it may be there (look), false when `timeoutMs` is over. It may take as long as it
+   * says, holds no place that requests wait for, and is not retried: throws {@link StoreError}, or the reason of `signal`.
+   * Only stores that can tell have it; the others are polled.
+   */
+  awaitObject?(key: ObjectKey, options: AwaitOptions): Promise<boolean>;
 
   /** Frees connections; nothing may be called afterwards. */
   close(): Promise<void>;

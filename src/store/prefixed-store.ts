@@ -1,9 +1,10 @@
 /** A store inside a store: every key gets a prefix, and nothing outside it is seen. Closing it closes the outer one. */
 import { assert } from '../base/assert.js';
 import { isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
 export class PrefixedStore implements ObjectStore {
+  readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly #prefix: string;
 
@@ -12,6 +13,8 @@ export class PrefixedStore implements ObjectStore {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a key prefix is made of whole segments');
     this.#inner = inner;
     this.#prefix = prefix;
+    const { awaitObject } = inner;
+    if (awaitObject) this.awaitObject = (key, options) => awaitObject.call(inner, prefix + key, options);
   }
 
   get description(): string {

@@ -10,7 +10,7 @@ import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { StoreError } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
 export interface RetryingStoreOptions {
   readonly clock: Clock;
@@ -71,12 +71,15 @@ class Attempts {
 }
 
 export class RetryingStore implements ObjectStore {
+  readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly #disk: Disk;
   readonly #options: Required<Omit<RetryingStoreOptions, 'disk'>>;
 
   constructor(inner: ObjectStore, options: RetryingStoreOptions) {
     this.#inner = inner;
+    // Who waits in a loop decides when to try again.
+    if (inner.awaitObject) this.awaitObject = inner.awaitObject.bind(inner);
     this.#disk = options.disk;
     this.#options = {
       clock: options.clock,
