@@ -9,7 +9,6 @@ import type { Finding, Severity } from '../check/finding.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { jsonOption, stateOption } from './command-options.js';
-import { openVolumeStore } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
@@ -20,6 +19,7 @@ import type { SecretOptions } from './secret.js';
 import { stateDirectoryOf } from './state-directory.js';
 import { formatBytes, plural, print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
+import { openVolumeStore } from './volume-store.js';
 
 interface CheckArguments extends SecretOptions {
   readonly store: string;

@@ -1,6 +1,5 @@
 /** `sealdrive doctor [STORE]`: what is missing on this machine, and how to get it. Changes nothing. */
 import { jsonOption, stateOption } from './command-options.js';
-import { openVolumeStore } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
@@ -9,6 +8,7 @@ import { examineMachine, systemProbe } from './machine.js';
 import type { Finding } from './machine.js';
 import { defaultStateBase } from './state-directory.js';
 import { plural, print, printJson } from './terminal.js';
+import { openVolumeStore } from './volume-store.js';
 
 interface DoctorArguments {
   readonly store: string | undefined;

@@ -7,7 +7,6 @@ import type { SlotSecret } from '../crypto/keyslot.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
-import { localFolderOf, openVolumeStore, requireVacant } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
@@ -16,6 +15,7 @@ import { readNewPassphrase } from './secret.js';
 import { defaultDataBase } from './state-directory.js';
 import { pinnedVolume } from './store-pin.js';
 import { emphasis, print, tell } from './terminal.js';
+import { localFolderOf, openVolumeStore, requireVacant } from './volume-store.js';
 
 interface DriveArguments {
   readonly directory: string;

@@ -5,13 +5,14 @@ import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { jsonOption } from './command-options.js';
-import { createVolume, createVolumeStore, hardenProcess, requireVacant } from './compose.js';
+import { createVolume, hardenProcess } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
 import { pinStore } from './store-pin.js';
 import { emphasis, print, printJson, tell } from './terminal.js';
+import { createVolumeStore, requireVacant } from './volume-store.js';
 
 export interface InitArguments {
   readonly store: string;

@@ -6,7 +6,6 @@ import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
-import { openVolumeStore } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot, listSlots, listSlotsOnce, removeSlot } from './keyslots.js';
@@ -15,6 +14,7 @@ import type { SecretOptions } from './secret.js';
 import { noteRemovedSlot, requirePinned } from './store-pin.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
+import { openVolumeStore } from './volume-store.js';
 
 interface ListArguments {
   readonly store: string;

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { toHex } from '../base/bytes.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { bytesOf, durationMsOf, jsonOption, stateOption } from './command-options.js';
-import { defaultDeviceName, localFolderOf, openVolumeStore } from './compose.js';
+import { defaultDeviceName } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { startDetachedMount } from './detached-mount.js';
@@ -19,6 +19,7 @@ import { pinStore, requirePinned } from './store-pin.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
+import { localFolderOf, openVolumeStore } from './volume-store.js';
 
 export interface MountArguments extends SecretOptions {
   readonly store: string;

@@ -9,7 +9,7 @@ import { systemRandom } from '../crypto/system-random.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { exitCodeOf, phaseLabels } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
-import { openDeviceLog, openVolumeStore } from './compose.js';
+import { openDeviceLog } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
@@ -21,6 +21,7 @@ import type { SecretOptions } from './secret.js';
 import { ensurePrivateDirectory, stateDirectoryOf } from './state-directory.js';
 import { plural, print, printJson } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
+import { openVolumeStore } from './volume-store.js';
 
 interface RepairArguments extends SecretOptions {
   readonly store: string;

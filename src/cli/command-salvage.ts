@@ -9,7 +9,6 @@ import type { SalvageReport } from '../check/salvage-volume.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { jsonOption, stateOption } from './command-options.js';
-import { localFolderOf, openVolumeStore } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
@@ -19,6 +18,7 @@ import type { SecretOptions } from './secret.js';
 import { stateDirectoryOf } from './state-directory.js';
 import { formatBytes, plural, print, printJson } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
+import { localFolderOf, openVolumeStore } from './volume-store.js';
 
 interface SalvageArguments extends SecretOptions {
   readonly store: string;

@@ -5,12 +5,9 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
-import { access, readdir, stat } from 'node:fs/promises';
-import { homedir, hostname } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
-import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { CommitLog } from '../commit/commit-log.js';
@@ -25,122 +22,13 @@ import { kernelClock } from '../fuse/kernel-clock.js';
 import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
-import { LimitedStore } from '../store/limited-store.js';
-import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { openStore } from '../store/open-store.js';
-import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
+import { localFolderOf, openVolumeStore } from './volume-store.js';
 
 /** How other devices see this one, unless told otherwise. */
 export const defaultDeviceName = (): string => hostname() || 'device';
-
-/** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */
-export function localFolderOf(location: string): string | undefined {
-  const path = location.startsWith('file:') ? fileURLToPath(location) : location.replace(/^dir:/, '');
-  if (path === location && /^[a-z][a-z0-9+.-]*:/.test(location)) return undefined;
-  return path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
-}
-
-/** Requests at once, over a network: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
-const remoteLimits = { readsMax: 24, writesMax: 8 };
-/** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
-const remoteDeadlineMs = 30_000;
-
-/**
- * The store at `location`, for a volume that is there; of a remote one it cannot be known yet whether it answers, so that a drive mounts
- * without a network. Throws StoreError, StoreLocationError.
- */
-export function openVolumeStore(location: string, log?: Log): Promise<ObjectStore> {
-  return openPatientStore(location, false, log);
-}
-
-/** Whoever waits for an answer of the store keeps the process: between two attempts nothing else would. */
-const waitingClock: Clock = {
-  ...systemClock,
-  async sleep(delayMs, signal) {
-    const hold = setInterval(() => {}, 2 ** 30);
-    try {
-      await systemClock.sleep(delayMs, signal);
-    } finally {
-      clearInterval(hold);
-    }
-  },
-};
-
-/** A store with limits and retries around it where there is a network in between. */
-async function openPatientStore(location: string, create: boolean, log: Log = silentLog): Promise<ObjectStore> {
-  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create });
-  if (store.local) return store;
-  // Retries outside: who waits for the next attempt holds no place.
-  const limited = new LimitedStore(store, remoteLimits);
-  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
-}
-
-/** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */
-export async function createVolumeStore(location: string): Promise<ObjectStore> {
-  await requireVacant(location);
-  return openPatientStore(location, true);
-}
-
-/** Whether a new volume can be made at `location`, found out without changing anything. Throws Failure and StoreError. */
-export async function requireVacant(location: string): Promise<void> {
-  const folder = localFolderOf(location);
-  if (folder !== undefined && (await isUnusedFolder(folder))) return;
-  const store = await openVolumeStore(location);
-  try {
-    for await (const _ of store.list('keys/')) {
-      throw new Failure('NOT_A_VOLUME', `${store.description} holds a volume already: mount it, or choose another place; nothing was changed`);
-    }
-    for (const prefix of ['log/', 'packs/']) {
-      for await (const _ of store.list(prefix)) {
-        throw new Failure(
-          'NOT_A_VOLUME',
-          `${store.description} holds parts of a volume but no keyslot: an "init" that was interrupted, or a damaged copy; choose another place`,
-        );
-      }
-    }
-  } catch (error) {
-    // There is no place yet, or nothing of ours in it: making the store tells whether it can be made there.
-    if (!(error instanceof StoreError && error.code === 'NOT_A_STORE' && !store.local)) throw error;
-  } finally {
-    await store.close();
-  }
-}
-
-/** An empty folder, or none where one can be made. False: something is in it. */
-async function isUnusedFolder(folder: string): Promise<boolean> {
-  let names: string[];
-  try {
-    if (!(await stat(folder)).isDirectory()) throw new Failure('NOT_A_VOLUME', `${folder} is not a directory: choose another place`);
-    names = await readdir(folder);
-    await access(folder, constants.W_OK);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') {
-      await access(dirname(folder), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
-        if (cause.code === 'ENOENT') throw new Failure('NOT_A_VOLUME', `there is no directory ${dirname(folder)} to make the store in`);
-        throw new Failure('STORE', `the store cannot be made in ${dirname(folder)}: ${reasonOf(cause)}`, { cause });
-      });
-      return true;
-    }
-    if (error instanceof Failure) throw error;
-    throw new Failure('STORE', `the store cannot be made in ${folder}: ${reasonOf(error as NodeJS.ErrnoException)}`, { cause: error });
-  }
-  const others = names.filter((name) => name !== 'lost+found');
-  if (others.length === 0) return true;
-  if (!others.some((name) => name === '_sealdrive' || name === 'keys')) {
-    throw new Failure('NOT_A_VOLUME', `${folder} holds other files: a volume is made in an empty directory; nothing was changed`);
-  }
-  return false;
-}
-
-function reasonOf(error: NodeJS.ErrnoException): string {
-  if (error.code === 'EROFS') return 'the disk takes no writes';
-  if (error.code === 'EACCES' || error.code === 'EPERM') return 'you may not write there';
-  return error.message;
-}
 
 /** No core dumps and no tracing by other processes of the user: keys are in memory from here on. */
 export function hardenProcess(log: Log): void {

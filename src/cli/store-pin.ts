@@ -7,9 +7,9 @@ import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } fr
 import { join } from 'node:path';
 import { toHex } from '../base/bytes.js';
 import { hashBytes } from '../crypto/hash.js';
-import { localFolderOf } from './compose.js';
 import { Failure } from './exit-code.js';
 import { defaultStateBase } from './state-directory.js';
+import { localFolderOf } from './volume-store.js';
 
 const pinFolder = (): string => join(defaultStateBase(), 'stores');
 
