@@ -10,6 +10,7 @@ import type { Dispatcher } from 'undici';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
+import type { Bandwidth, RateLimit } from '../base/rate-limit.js';
 import { StoreError } from './object-store.js';
 import type { ByteRange } from './object-store.js';
 
@@ -25,6 +26,8 @@ export interface HttpTransportOptions {
   readonly idleMs?: number;
   /** Connections at once. Default: 64. */
   readonly connectionsMax?: number;
+  /** What bodies, in both directions, wait for. Default: nothing. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
 export interface HttpRequest {
@@ -55,18 +58,22 @@ const errorBodyMax = 64 * 1024;
 /** Nobody sends slower than this for good: an attempt may last a minute, and longer by what its bytes take at this rate. */
 const bytesPerMsMin = 8;
 const attemptMs = 60_000;
+/** What is held back is held back in pieces of this many bytes. */
+const limitedPieceSize = 64 * 1024;
 
 export class HttpTransport {
   readonly #origin: string;
   readonly #host: string;
   readonly #dispatcher: Dispatcher;
   readonly #clock: Clock;
+  readonly #bandwidth: Bandwidth | undefined;
 
   /** `origin`: `https://host:port`. */
   constructor(origin: URL, options: HttpTransportOptions = {}) {
     this.#origin = origin.origin;
     this.#host = origin.host;
     this.#clock = options.clock ?? systemClock;
+    this.#bandwidth = options.bandwidth;
     const { env = {}, authorities, connectMs = 10_000, idleMs = 30_000, connectionsMax = 64 } = options;
     const tls = authorities === undefined ? {} : { ca: authorities };
     const settings = {
@@ -101,12 +108,13 @@ export class HttpTransport {
     const size = request.body instanceof Uint8Array ? request.body.byteLength : (request.bodySize ?? 0);
     const limitMs = attemptMs + (size + (request.method === 'HEAD' ? 0 : request.answerMax)) / bytesPerMsMin;
     const done = new AbortController();
-    void this.#clock.sleep(limitMs, done.signal).then(
+    const held = { totalMs: 0 };
+    void this.#outlast(limitMs, held, done.signal).then(
       () => stop.abort(new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} is too slow`)),
       () => {},
     );
     try {
-      return await this.#exchange(request, size, stop.signal);
+      return await this.#exchange(request, size, held, stop.signal);
     } catch (error) {
       if (request.signal?.aborted) throw request.signal.reason as Error;
       throw this.#explain(error, request.doing);
@@ -116,7 +124,39 @@ export class HttpTransport {
     }
   }
 
-  async #exchange(request: HttpRequest, size: number, signal: AbortSignal): Promise<HttpAnswer> {
+  /** Resolves after `limitMs`, to which is added what was held back meanwhile: that is not the server's fault. */
+  async #outlast(limitMs: number, held: { readonly totalMs: number }, signal: AbortSignal): Promise<void> {
+    let counted = 0;
+    for (let leftMs = limitMs; leftMs > 0; ) {
+      await this.#clock.sleep(leftMs, signal);
+      leftMs = held.totalMs - counted;
+      counted = held.totalMs;
+    }
+  }
+
+  /** Waits until `bytes` may pass. */
+  async #hold(limit: RateLimit, bytes: number, held: { totalMs: number }, signal: AbortSignal): Promise<void> {
+    const turn = limit.take(bytes, signal);
+    if (!turn) return;
+    const startMs = this.#clock.monotonicMs();
+    await turn;
+    held.totalMs += this.#clock.monotonicMs() - startMs;
+  }
+
+  /** The body as it may be sent: in pieces that wait for their turn where there is a limit. */
+  #limited(body: HttpRequest['body'], held: { totalMs: number }, signal: AbortSignal): HttpRequest['body'] {
+    const upload = this.#bandwidth?.upload;
+    if (!body || !upload || (body instanceof Uint8Array && upload.bytesPerSecond === undefined)) return body;
+    const hold = (bytes: number): Promise<void> => this.#hold(upload, bytes, held, signal);
+    return (async function* () {
+      for await (const piece of body instanceof Uint8Array ? piecesOf(body) : body) {
+        await hold(piece.byteLength);
+        yield piece;
+      }
+    })();
+  }
+
+  async #exchange(request: HttpRequest, size: number, held: { totalMs: number }, signal: AbortSignal): Promise<HttpAnswer> {
     const headers: Record<string, string> = { 'user-agent': 'sealdrive', ...request.headers };
     if (request.body) headers['content-length'] = String(size);
     const answer: Dispatcher.ResponseData = await this.#dispatcher.request({
@@ -124,7 +164,7 @@ export class HttpTransport {
       path: request.target,
       method: request.method,
       headers,
-      body: sendable(request.body, size),
+      body: sendable(this.#limited(request.body, held, signal), size),
       signal,
     });
     const { statusCode, body } = answer;
@@ -161,6 +201,8 @@ export class HttpTransport {
       if (whole && received + piece.byteLength <= whole.byteLength) whole.set(piece, received);
       else parts.push(piece);
       received += piece.byteLength;
+      // Not asking for more makes the server wait, too.
+      if (this.#bandwidth) await this.#hold(this.#bandwidth.download, piece.byteLength, held, signal);
     }
     if (whole && received !== whole.byteLength) {
       throw new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} announced ${declared} bytes and sent ${received}`);
@@ -181,6 +223,10 @@ export class HttpTransport {
     // Requests that are under way have no one left who waits for them.
     await this.#dispatcher.destroy();
   }
+}
+
+function* piecesOf(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += limitedPieceSize) yield bytes.subarray(at, at + limitedPieceSize);
 }
 
 /** A body as undici takes it. An iterable one of no bytes is none at all: it would be sent in chunks. */

@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { DirectoryStore } from './directory-store.js';
@@ -19,8 +20,12 @@ export interface OpenStoreOptions {
   /** Make the place where the store can (a directory), instead of refusing when there is none. */
   readonly create?: boolean;
   /** Environment variables, for the kinds that find credentials or proxies there. Default: none. */
-  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly env?: Environment;
+  /** What remote stores keep to with the bodies of objects. Default: no limit. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
+
+type Environment = Readonly<Record<string, string | undefined>>;
 
 type Opener = (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
 
@@ -39,25 +44,37 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
   },
   s3: {
     example: 's3://bucket/prefix?endpoint=https://host',
-    async open(location, { disk, clock, env = {}, create }) {
-      const { openS3Store } = await import('./s3-store.js');
-      return openS3Store(location, { disk, clock, env, home: homedir(), check: create === true });
-    },
+    open: async (location, options) => openRemote((await import('./s3-store.js')).openS3Store, location, options),
   },
   'webdav+https': { example: 'webdav+https://host/path', open: openWebdav },
   'webdav+http': { example: 'webdav+http://host/path', open: openWebdav },
   sftp: {
     example: 'sftp://user@host/path',
-    async open(location, { disk, random, clock, env = {}, create }) {
-      const { openSftpStore } = await import('./sftp-store.js');
-      return openSftpStore(location, { disk, random, clock, env, home: homedir(), create: create === true });
-    },
+    open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
   },
 };
 
-async function openWebdav(location: string, { disk, random, clock, env = {}, create }: OpenStoreOptions): Promise<ObjectStore> {
-  const { openWebdavStore } = await import('./webdav-store.js');
-  return openWebdavStore(location, { disk, random, clock, env, home: homedir(), create: create === true });
+async function openWebdav(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  return openRemote((await import('./webdav-store.js')).openWebdavStore, location, options);
+}
+
+/** What the modules of remote stores export: it makes no request. */
+type RemoteOpener = (location: string, options: OpenStoreOptions & { readonly env: Environment; readonly home: string }) => Promise<RemoteStore>;
+type RemoteStore = ObjectStore & {
+  /** Makes the place where the kind of store can, and says what is wrong with it. */
+  create(): Promise<void>;
+};
+
+async function openRemote(open: RemoteOpener, location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  const store = await open(location, { ...options, env: options.env ?? {}, home: homedir() });
+  if (!options.create) return store;
+  try {
+    await store.create();
+    return store;
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectStore> {

@@ -7,6 +7,7 @@ import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
@@ -88,6 +89,11 @@ export class S3Store implements ObjectStore {
     this.#bucketPath = style === 'virtual' ? '/' : `/${encodeUnreserved(bucket)}/`;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
     this.description = `S3 bucket ${bucket}${prefix === '' ? '' : `, under ${prefix}`}, at ${endpoint.host}`;
+  }
+
+  /** Looks whether the bucket is there and can be listed; buckets are never made. Throws {@link StoreError}. */
+  async create(): Promise<void> {
+    for await (const _ of this.list('keys/')) break;
   }
 
   async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
@@ -353,11 +359,10 @@ export interface OpenS3Options {
   readonly home: string;
   readonly disk: Disk;
   readonly clock?: Clock | undefined;
-  /** Look whether the bucket is there and usable; buckets are never made. */
-  readonly check?: boolean;
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
-/** The store that an `s3:` URL names. Without `check` no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
+/** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
 export async function openS3Store(location: string, options: OpenS3Options): Promise<S3Store> {
   const { env, home } = options;
   const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', 'ca']);
@@ -380,7 +385,7 @@ export async function openS3Store(location: string, options: OpenS3Options): Pro
   // Amazon's certificates cover one label before its name.
   const style = parameters['style'] ?? (given === undefined && !url.hostname.includes('.') ? 'virtual' : 'path');
   if (style !== 'path' && style !== 'virtual') throw wrong('the style is path or virtual');
-  const store = new S3Store({
+  return new S3Store({
     bucket: url.hostname,
     prefix: pathSegments(url, s3Example).join('/'),
     endpoint,
@@ -389,15 +394,10 @@ export async function openS3Store(location: string, options: OpenS3Options): Pro
     loadSettings: () => loadAwsSettings(sources),
     disk: options.disk,
     ...(options.clock ? { clock: options.clock } : {}),
-    transport: { env, ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }) },
+    transport: {
+      env,
+      bandwidth: options.bandwidth,
+      ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
+    },
   });
-  if (options.check) {
-    try {
-      for await (const _ of store.list('keys/')) break;
-    } catch (error) {
-      await store.close();
-      throw error;
-    }
-  }
-  return store;
 }

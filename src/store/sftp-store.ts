@@ -11,6 +11,7 @@ import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { bodyPieces, bodySize } from './file-body.js';
@@ -31,6 +32,8 @@ export interface SftpStoreOptions {
   readonly where: string;
   readonly disk: Disk;
   readonly random: Random;
+  /** What content waits for, in both directions. Default: nothing. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
 const defaultSizeMax = 64 * 1024 * 1024;
@@ -118,6 +121,7 @@ export class SftpStore implements ObjectStore {
         const end = Math.min(next + pieceSize, bytes.byteLength);
         let at = next;
         next = end;
+        await this.#options.bandwidth?.download.take(end - at, signal);
         while (at < end) {
           const count = await connection.read(handle, bytes.subarray(at, end), start + at);
           if (count <= 0 || count > end - at) throw new StoreError('UNAVAILABLE', 'the server has less of a file than it said');
@@ -201,6 +205,7 @@ export class SftpStore implements ObjectStore {
     for await (const piece of bodyPieces(this.#options.disk, body, pieceSize)) {
       signal?.throwIfAborted();
       if (failure) break;
+      await this.#options.bandwidth?.upload.take(piece.byteLength, signal);
       const write: Promise<void> = connection.write(handle, piece, position).then(
         () => void underWay.delete(write),
         (error: unknown) => {
@@ -405,10 +410,10 @@ export interface OpenSftpOptions {
   readonly disk: Disk;
   readonly random: Random;
   readonly clock?: Clock | undefined;
-  readonly create?: boolean;
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
-/** The store that an `sftp:` URL names. Without `create` no connection is made. Throws {@link StoreLocationError} and {@link StoreError}. */
+/** The store that an `sftp:` URL names; no connection is made. Throws {@link StoreLocationError} and {@link StoreError}. */
 export async function openSftpStore(location: string, options: OpenSftpOptions): Promise<SftpStore> {
   const { url, parameters } = parseLocation(location, example, ['key', 'known_hosts'], { user: true });
   const user = decodeURIComponent(url.username);
@@ -419,11 +424,12 @@ export async function openSftpStore(location: string, options: OpenSftpOptions):
   const { env, home } = options;
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const port = url.port === '' ? 22 : Number(url.port);
-  const store = new SftpStore({
+  return new SftpStore({
     path,
     where: `${user}@${url.host}`,
     disk: options.disk,
     random: options.random,
+    bandwidth: options.bandwidth,
     async loadTarget() {
       const knownHosts = parameters['known_hosts'];
       const places = knownHosts === undefined ? [join(home, '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'] : [knownHosts];
@@ -449,15 +455,6 @@ export async function openSftpStore(location: string, options: OpenSftpOptions):
       };
     },
   });
-  if (options.create) {
-    try {
-      await store.create();
-    } catch (error) {
-      await store.close();
-      throw error;
-    }
-  }
-  return store;
 }
 
 /** `undefined` when there is no such file. */

@@ -10,6 +10,7 @@ import type { Sealed } from '../base/brand.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
@@ -482,31 +483,26 @@ export interface OpenWebdavOptions {
   readonly disk: Disk;
   readonly random: Random;
   readonly clock?: Clock | undefined;
-  readonly create?: boolean;
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
-/** The store that a `webdav+https:` or `webdav+http:` URL names. Without `create` no request is made. Throws `StoreLocationError` and {@link StoreError}. */
+/** The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and {@link StoreError}. */
 export async function openWebdavStore(location: string, options: OpenWebdavOptions): Promise<WebdavStore> {
   // Those of other schemes are read by other rules.
   const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, ['ca'], { user: true });
   const user = url.username === '' ? undefined : decodeURIComponent(url.username);
   const { env, home } = options;
-  const store = new WebdavStore({
+  return new WebdavStore({
     origin: new URL(url.origin),
     segments: pathSegments(url, example),
     loadCredentials: () => loadHttpCredentials(url.host, user, { env, home }),
     disk: options.disk,
     random: options.random,
     ...(options.clock ? { clock: options.clock } : {}),
-    transport: { env, ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }) },
+    transport: {
+      env,
+      bandwidth: options.bandwidth,
+      ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
+    },
   });
-  if (options.create) {
-    try {
-      await store.create();
-    } catch (error) {
-      await store.close();
-      throw error;
-    }
-  }
-  return store;
 }

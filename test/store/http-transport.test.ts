@@ -1,0 +1,91 @@
+/** HTTP below the stores: limits of bandwidth, and what no store needs to know of. */
+import t from 'tap';
+import { RateLimit } from '../../src/base/rate-limit.js';
+import { HttpTransport } from '../../src/store/http-transport.js';
+import type { HttpTransportOptions } from '../../src/store/http-transport.js';
+import { ManualClock } from '../suite/manual-clock.js';
+import { ScriptedServer } from '../support/scripted-server.js';
+import type { Script } from '../support/scripted-server.js';
+
+type Test = typeof t;
+
+async function serve(
+  t: Pick<Test, 'teardown'>,
+  script: Script,
+  options: HttpTransportOptions = {},
+): Promise<{ readonly server: ScriptedServer; readonly transport: HttpTransport }> {
+  const server = await ScriptedServer.start(script);
+  const transport = new HttpTransport(new URL(server.origin), options);
+  t.teardown(async () => {
+    await transport.close();
+    await server.stop();
+  });
+  return { server, transport };
+}
+
+const request = { method: 'GET', target: '/', headers: {}, answerMax: 10_000_000, doing: 'trying' };
+
+t.test('bodies in both directions keep to the limits that all requests share', async (t) => {
+  // Of the limits only: everything else takes its real time.
+  const clock = new ManualClock();
+  const bandwidth = { upload: new RateLimit(clock, 100_000), download: new RateLimit(clock, 200_000) };
+  const { server, transport } = await serve(
+    t,
+    ({ method }, answer) => void answer.writeHead(200).end(method === 'GET' ? Buffer.alloc(1_000_000) : undefined),
+    { bandwidth },
+  );
+  let startMs = clock.monotonicMs();
+  const bytes = Buffer.alloc(500_000, 'x');
+  const pieces = async function* (): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += 50_000) yield bytes.subarray(at, at + 50_000);
+  };
+  await Promise.all([
+    transport.request({ ...request, method: 'PUT', body: bytes }),
+    transport.request({ ...request, method: 'PUT', body: pieces(), bodySize: bytes.length }),
+  ]);
+  t.ok(
+    server.requests.every(({ body }) => body.equals(bytes)),
+    'what arrives is what was sent',
+  );
+  const upMs = clock.monotonicMs() - startMs;
+  t.ok(upMs > 8_000 && upMs < 11_000, `a million bytes up took ${upMs} ms`);
+  startMs = clock.monotonicMs();
+  const answers = await Promise.all([transport.request(request), transport.request(request)]);
+  t.ok(answers.every(({ body }) => body.length === 1_000_000));
+  const downMs = clock.monotonicMs() - startMs;
+  t.ok(downMs > 8_000 && downMs < 11_000, `two million bytes down took ${downMs} ms`);
+  t.equal(clock.sleeps.length > 10, true, 'they are spread, not held back at the end');
+});
+
+t.test('a limit that was lifted holds nothing back any more', async (t) => {
+  const clock = new ManualClock();
+  const bandwidth = { upload: new RateLimit(clock, 1), download: new RateLimit(clock, 1) };
+  const { transport } = await serve(t, (_, answer) => void answer.writeHead(200).end(Buffer.alloc(100_000)), { bandwidth });
+  bandwidth.upload.bytesPerSecond = bandwidth.download.bytesPerSecond = undefined;
+  await transport.request({ ...request, method: 'PUT', body: Buffer.alloc(100_000) });
+  t.same(clock.sleeps, []);
+});
+
+t.test('what is held back here is not taken for a slow server', async (t) => {
+  // The one clock of the limit and of the deadline: a hundred minutes pass, of which the server is to blame for none.
+  const clock = new ManualClock();
+  const bandwidth = { upload: new RateLimit(clock), download: new RateLimit(clock, 100) };
+  const { transport } = await serve(t, (_, answer) => void answer.writeHead(200).end(Buffer.alloc(600_000)), {
+    bandwidth,
+    clock: {
+      now: () => clock.now(),
+      monotonicMs: () => clock.monotonicMs(),
+      // Deadlines pass when their time has come on that clock.
+      async sleep(delayMs, signal) {
+        const endMs = clock.monotonicMs() + delayMs;
+        while (clock.monotonicMs() < endMs) {
+          await new Promise((resolve) => setImmediate(resolve));
+          signal?.throwIfAborted();
+        }
+      },
+    },
+  });
+  const { body } = await transport.request(request);
+  t.equal(body.length, 600_000);
+  t.ok(clock.sleeps.reduce((sum, ms) => sum + ms, 0) > 3_000_000);
+});
