@@ -45,6 +45,13 @@ export class RateLimit {
     return turn;
   }
 
+  /** Counts bytes that do not wait: those that follow pay for them. */
+  charge(bytes: number): void {
+    if (this.#bytesPerSecond === undefined) return;
+    this.#fill();
+    this.#tokens -= bytes;
+  }
+
   async #wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     for (;;) {
       signal?.throwIfAborted();

@@ -60,6 +60,8 @@ const bytesPerMsMin = 8;
 const attemptMs = 60_000;
 /** What is held back is held back in pieces of this many bytes. */
 const limitedPieceSize = 64 * 1024;
+/** Bodies up to this size are counted and never held back: whether the store answers at all must not depend on what is being moved. */
+const smallBodyMax = 16 * 1024;
 
 export class HttpTransport {
   readonly #origin: string;
@@ -147,6 +149,10 @@ export class HttpTransport {
   #limited(body: HttpRequest['body'], held: { totalMs: number }, signal: AbortSignal): HttpRequest['body'] {
     const upload = this.#bandwidth?.upload;
     if (!body || !upload || (body instanceof Uint8Array && upload.bytesPerSecond === undefined)) return body;
+    if (body instanceof Uint8Array && body.byteLength <= smallBodyMax) {
+      upload.charge(body.byteLength);
+      return body;
+    }
     const hold = (bytes: number): Promise<void> => this.#hold(upload, bytes, held, signal);
     return (async function* () {
       for await (const piece of body instanceof Uint8Array ? piecesOf(body) : body) {
@@ -202,7 +208,9 @@ export class HttpTransport {
       else parts.push(piece);
       received += piece.byteLength;
       // Not asking for more makes the server wait, too.
-      if (this.#bandwidth) await this.#hold(this.#bandwidth.download, piece.byteLength, held, signal);
+      if (!this.#bandwidth) continue;
+      if (received <= smallBodyMax) this.#bandwidth.download.charge(piece.byteLength);
+      else await this.#hold(this.#bandwidth.download, piece.byteLength, held, signal);
     }
     if (whole && received !== whole.byteLength) {
       throw new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} announced ${declared} bytes and sent ${received}`);

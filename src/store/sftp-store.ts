@@ -121,7 +121,8 @@ export class SftpStore implements ObjectStore {
         const end = Math.min(next + pieceSize, bytes.byteLength);
         let at = next;
         next = end;
-        await this.#options.bandwidth?.download.take(end - at, signal);
+        if (bytes.byteLength > pieceSize) await this.#options.bandwidth?.download.take(end - at, signal);
+        else this.#options.bandwidth?.download.charge(end - at);
         while (at < end) {
           const count = await connection.read(handle, bytes.subarray(at, end), start + at);
           if (count <= 0 || count > end - at) throw new StoreError('UNAVAILABLE', 'the server has less of a file than it said');

@@ -89,3 +89,16 @@ t.test('what is held back here is not taken for a slow server', async (t) => {
   t.equal(body.length, 600_000);
   t.ok(clock.sleeps.reduce((sum, ms) => sum + ms, 0) > 3_000_000);
 });
+
+t.test('a small answer is not held up by large ones, but counts', async (t) => {
+  const clock = new ManualClock();
+  const download = new RateLimit(clock, 1000);
+  const { transport } = await serve(t, (_, answer) => void answer.writeHead(200).end(Buffer.alloc(10_000)), {
+    bandwidth: { upload: new RateLimit(clock), download },
+  });
+  await transport.request(request);
+  await transport.request(request);
+  t.same(clock.sleeps, []);
+  await download.take(1);
+  t.ok(clock.sleeps.reduce((sum, ms) => sum + ms, 0) >= 19_000);
+});
