@@ -2,8 +2,9 @@
  * Work on a volume that is cut off at a chosen point, and the verdict on what is found afterwards (doc/architecture.md, "What survives
  * what"). The local disk is simulated, and so is the moment of death; volume, filesystem and store are the real ones.
  *
- * A workload is a sequence of actions, each of them of atoms: what one system call does, wholly or not at all. It is run once to the end,
- * which gives a picture of the tree after each atom; then again and again, cut off at every disk operation and every put.
+ * A workload is a sequence of actions, each of them of atoms: what one system call does, wholly or not at all. It is run once to its end,
+ * which gives a picture of the tree after each atom, and once more, which takes a picture of disk and store before every operation of the disk that
+ * changes something and before every put. Each is a place to die; from what each can leave behind, the volume is opened again.
  */
 import { createHash } from 'node:crypto';
 import { describeError, silentLog } from '../../src/base/log.js';
@@ -19,7 +20,7 @@ import type { OpenOptions } from '../../src/volume/open-volume.js';
 import { OperationError } from '../../src/volume/operation.js';
 import { VolumeError } from '../../src/volume/volume.js';
 import { SeededRandom } from './seeded-random.js';
-import { type CrashKind, SimulatedCrashError, SimulatedDisk } from './simulated-disk.js';
+import { type CrashKind, SimulatedDisk } from './simulated-disk.js';
 import { TestDevice, type TestVolume, createTestVolume } from './test-device.js';
 
 const caller = { uid: 1000, gid: 1000, umask: 0o022, signal: new AbortController().signal };
@@ -113,7 +114,7 @@ export const actions: readonly Action[] = [
   single('append to a small file', append('small', patternOf('more', 300))),
   single('append to a file of chunks', append('middle', patternOf('tail', 5000))),
   single('overwrite', write('middle', 4096, patternOf('over', 4096))),
-  single('overwrite much', write('large', 1000, patternOf('bulk', 300_000))),
+  single('overwrite much', write('large', 1000, patternOf('bulk', 30_000))),
   single('rename over', rename('small', 'middle')),
   single('rename a directory', rename('full', 'moved')),
   single('exchange', rename('large', 'full/inside', 2)),
@@ -125,7 +126,7 @@ export const actions: readonly Action[] = [
   single('grow', truncate('small', 9000)),
   single(
     'punch',
-    inodeOf('large', (device, ino) => device.filesystem.allocate(ino, 4096, 200_000, 3)),
+    inodeOf('large', (device, ino) => device.filesystem.allocate(ino, 4096, 20_000, 3)),
   ),
   single('mkdir', (device) => device.mkdir('fresh'), create('fresh/file')),
   single('rmdir', async (device) => {
@@ -158,10 +159,10 @@ export const actions: readonly Action[] = [
 async function makeTree(device: TestDevice): Promise<void> {
   await device.write('small', patternOf('small', 400));
   await setxattr('small', 'user.old', patternOf('old', 20))(device);
-  await device.write('middle', patternOf('middle', 20_000));
+  await device.write('middle', patternOf('middle', 12_000));
   await device.mkdir('full');
   await device.volume.flush();
-  await device.write('large', patternOf('large', 310_000));
+  await device.write('large', patternOf('large', 40_000));
   await device.write('full/inside', patternOf('inside', 3000));
   await device.mkdir('empty');
   await device.volume.sync();
@@ -224,26 +225,21 @@ export interface StoreFaults {
   /** Of 100 requests. */
   readonly lostRequests: number;
   readonly lostAnswers: number;
-  /** The put of a commit with this number is never answered, and is done only when {@link DyingStore.land} is called. */
-  readonly hangs?: number;
 }
 
-/** The store as a process sees it that will die: nothing is done for a dead one. */
-export class DyingStore implements ObjectStore {
-  readonly description = 'dying';
+type Objects = ReadonlyMap<ObjectKey, Uint8Array>;
+
+/** The store of the process that is going to die: it tells of each put, and fails as it is asked to. */
+class WatchedStore implements ObjectStore {
+  readonly description = 'watched';
   readonly #inner: ObjectStore;
-  readonly #disk: SimulatedDisk;
   readonly #random: SeededRandom;
   readonly #faults: StoreFaults | undefined;
-  /** The process dies before (even) or after (odd) put number `floor(putCrash / 2)`. */
-  putCrash: number | undefined;
-  putCount = 0;
-  #commitCount = 0;
-  #hanging: { readonly key: ObjectKey; readonly bytes: Uint8Array } | undefined;
+  /** Called before each put with what it will make. */
+  onPut: ((key: ObjectKey, bytes: Uint8Array | undefined) => void) | undefined;
 
-  constructor(inner: ObjectStore, disk: SimulatedDisk, faults?: StoreFaults) {
+  constructor(inner: ObjectStore, faults: StoreFaults | undefined) {
     this.#inner = inner;
-    this.#disk = disk;
     this.#faults = faults;
     this.#random = new SeededRandom(faults?.seed ?? 1);
   }
@@ -252,17 +248,11 @@ export class DyingStore implements ObjectStore {
     return this.#inner.local;
   }
 
-  #alive(): void {
-    if (this.#disk.crashed) throw new SimulatedCrashError('the process is dead');
-  }
-
   async #request<T>(work: () => Promise<T>): Promise<T> {
-    this.#alive();
     const { lostRequests = 0, lostAnswers = 0 } = this.#faults ?? {};
     if (this.#random.below(100) < lostRequests) throw new StoreError('UNAVAILABLE', 'the request was lost');
     const isLost = this.#random.below(100) < lostAnswers;
     const answer = await work();
-    this.#alive();
     if (isLost) throw new StoreError('UNAVAILABLE', 'the answer was lost');
     return answer;
   }
@@ -275,25 +265,10 @@ export class DyingStore implements ObjectStore {
     return this.#request(() => this.#inner.head(key));
   }
 
-  async put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
-    const number = this.putCount++;
-    // Commits are put from memory. What hangs of a pack's upload hurts nobody: nothing refers to it.
-    if (body instanceof Uint8Array && this.#faults?.hangs === this.#commitCount++) {
-      this.#hanging = { key, bytes: new Uint8Array(body) };
-      this.#disk.stop();
-      throw new SimulatedCrashError('the process died while the put hung');
-    }
-    if (this.putCrash === 2 * number) this.#disk.stop();
-    return this.#request(async () => {
-      const outcome = await this.#inner.put(key, body, options);
-      if (this.putCrash === 2 * number + 1) this.#disk.stop();
-      return outcome;
-    });
-  }
-
-  /** The put that hung arrives at `store` after all. */
-  async land(store: ObjectStore): Promise<void> {
-    if (this.#hanging) await store.put(this.#hanging.key, this.#hanging.bytes as never, { ifAbsent: true });
+  put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
+    // Packs are put from files; what arrives late of one hurts nobody, since nothing refers to it.
+    this.onPut?.(key, body instanceof Uint8Array ? new Uint8Array(body) : undefined);
+    return this.#request(() => this.#inner.put(key, body, options));
   }
 
   delete(keys: readonly ObjectKey[]): Promise<void> {
@@ -312,26 +287,58 @@ export class DyingStore implements ObjectStore {
   }
 }
 
-/** A volume with a tree in it, to be copied for every try. */
+/** A {@link MemoryStore} whose objects can be taken as they are at an instant. */
+class PictureStore extends MemoryStore {
+  #objects: Objects = new Map();
+
+  get objects(): Objects {
+    return this.#objects;
+  }
+
+  static async of(disk: SimulatedDisk, objects: Objects): Promise<PictureStore> {
+    const store = new PictureStore({ disk });
+    for (const [key, bytes] of objects) await store.put(key, bytes as never);
+    store.#objects = objects;
+    return store;
+  }
+
+  override async put(
+    key: ObjectKey,
+    body: ObjectBody,
+    options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal },
+  ): Promise<PutOutcome> {
+    const outcome = await super.put(key, body, options);
+    // Made once and never changed in place: pictures share it.
+    if (outcome === 'created') this.#objects = new Map(this.#objects).set(key, (await super.get(key)) ?? new Uint8Array(0));
+    return outcome;
+  }
+}
+
+/** What a crash leaves: the disk and, when the store is elsewhere, what the store holds. */
+interface World {
+  readonly disk: SimulatedDisk;
+  /** Empty when the store is on the disk. */
+  readonly objects: Objects;
+}
+
+/** A volume with a tree in it, to be copied for every run. */
 export class CrashBase {
   readonly setting: CrashSetting;
-  readonly #disk: SimulatedDisk;
-  readonly #objects: readonly (readonly [ObjectKey, Uint8Array])[];
+  readonly #world: World;
   readonly #volume: Omit<TestVolume, 'store'>;
 
-  private constructor(setting: CrashSetting, disk: SimulatedDisk, objects: readonly (readonly [ObjectKey, Uint8Array])[], volume: TestVolume) {
+  private constructor(setting: CrashSetting, world: World, volume: TestVolume) {
     this.setting = setting;
-    this.#disk = disk;
-    this.#objects = objects;
+    this.#world = world;
     this.#volume = { volumeId: volume.volumeId, rootSecret: volume.rootSecret };
   }
 
   static async make(setting: CrashSetting): Promise<CrashBase> {
     const disk = new SimulatedDisk({ seed: 1 });
-    for (const path of ['/state', '/fresh', '/other']) await disk.makeDirectory(path);
+    for (const path of ['/state', ...othersPlaces]) await disk.makeDirectory(path);
     await disk.syncDirectory('/');
-    const store = setting.store === 'memory' ? new MemoryStore({ disk }) : await DirectoryStore.create('/store', { disk, random: systemRandom });
-    const volume = await createTestVolume(store);
+    const store = setting.store === 'memory' ? new PictureStore({ disk }) : await DirectoryStore.create('/store', { disk, random: systemRandom });
+    const volume = await createTestVolume(store, { chunkSize });
     const device = await openDevice(volume, disk, '/state', setting);
     await makeTree(device);
     const other = await openDevice(volume, disk, '/other', setting);
@@ -339,14 +346,18 @@ export class CrashBase {
     await other.volume.flush();
     await other.close();
     await device.close();
-    const objects = setting.store === 'memory' ? await objectsOf(store) : [];
-    return new CrashBase(setting, disk.crash('process'), objects, volume);
+    return new CrashBase(setting, { disk: disk.crash('process'), objects: store instanceof PictureStore ? store.objects : new Map() }, volume);
   }
 
-  /** A copy of it all, whose disk loses what `seed` says. */
-  async copy(seed: number): Promise<{ readonly disk: SimulatedDisk; readonly store: ObjectStore }> {
-    const disk = this.#disk.clone(seed);
-    return { disk, store: await storeOn(this.setting, disk, this.#objects) };
+  get world(): World {
+    return this.#world;
+  }
+
+  /** A world of its own for the next run, and the store in it. */
+  async enter({ disk, objects }: World): Promise<{ readonly disk: SimulatedDisk; readonly store: DirectoryStore | PictureStore }> {
+    const own = disk.clone(1);
+    if (this.setting.store === 'memory') return { disk: own, store: await PictureStore.of(own, objects) };
+    return { disk: own, store: await DirectoryStore.open('/store', { disk: own, random: systemRandom }) };
   }
 
   open(store: ObjectStore, disk: SimulatedDisk, stateDirectory = '/state', options: Partial<OpenOptions> = {}): Promise<TestDevice> {
@@ -354,18 +365,9 @@ export class CrashBase {
   }
 }
 
-async function objectsOf(store: ObjectStore): Promise<(readonly [ObjectKey, Uint8Array])[]> {
-  const objects: (readonly [ObjectKey, Uint8Array])[] = [];
-  for await (const { key } of store.list('')) objects.push([key, (await store.get(key)) ?? new Uint8Array(0)]);
-  return objects;
-}
-
-async function storeOn(setting: CrashSetting, disk: SimulatedDisk, objects: readonly (readonly [ObjectKey, Uint8Array])[]): Promise<ObjectStore> {
-  if (setting.store === 'directory') return DirectoryStore.open('/store', { disk, random: systemRandom });
-  const store = new MemoryStore({ disk });
-  for (const [key, bytes] of objects) await store.put(key, bytes as never);
-  return store;
-}
+/** Small, so that small files have several chunks and go through staging packs. */
+const chunkSize = 8 * 1024;
+const contentLimits = { journalBytesMax: 16 * 1024, sealBytes: 64 * 1024 };
 
 function openDevice(
   volume: TestVolume,
@@ -378,6 +380,7 @@ function openDevice(
     disk,
     stateDirectory,
     log: silentLog,
+    contentLimits,
     ...(setting.folds ? { foldBounds: { entries: 0, bytes: 0 } } : {}),
     ...options,
   });
@@ -386,7 +389,7 @@ function openDevice(
 // --- Runs
 
 /** The trees that a sequence goes through: one before it, and one after each atom. */
-export interface Reference {
+interface Reference {
   readonly trees: readonly string[];
   /** By the index of the tree after it. */
   readonly names: readonly string[];
@@ -396,16 +399,19 @@ const isRefusal = (error: unknown): boolean =>
   error instanceof OperationError || error instanceof VfsError || /no such path/.test(describeError(error));
 
 /** Runs the sequence to its end, undisturbed. An atom that is refused (nothing there any more) changes nothing. */
-export async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promise<Reference> {
-  const { disk, store } = await base.copy(1);
+async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promise<Reference> {
+  const { disk, store } = await base.enter(base.world);
   const device = await base.open(store, disk);
   const trees = [ownFacts((await factsOf(device)).facts)];
   const names = ['the start'];
   for (const action of sequence) {
     for (const atom of action.atoms) {
       // A flush changes nothing that can be seen.
-      if (!action.durable) await attempt(atom, device);
-      trees.push(ownFacts((await factsOf(device)).facts));
+      if (action.durable) trees.push(trees[trees.length - 1]);
+      else {
+        await attempt(atom, device);
+        trees.push(ownFacts((await factsOf(device)).facts));
+      }
       names.push(action.name);
     }
   }
@@ -414,13 +420,13 @@ export async function referenceOf(base: CrashBase, sequence: readonly Action[]):
 }
 
 /** Again while the store cannot be reached, as anybody would. */
-async function persistently(atom: Atom, device: TestDevice, disk: SimulatedDisk): Promise<void> {
+async function persistently(atom: Atom, device: TestDevice): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
       await atom(device);
       return;
     } catch (error) {
-      if (disk.crashed || tries > 50 || !(error instanceof VolumeError) || error.code !== 'UNAVAILABLE') throw error;
+      if (tries > 50 || !(error instanceof VolumeError) || error.code !== 'UNAVAILABLE') throw error;
     }
   }
 }
@@ -433,70 +439,245 @@ async function attempt(atom: Atom, device: TestDevice): Promise<void> {
   }
 }
 
-export interface CrashPoint {
-  readonly kind: CrashKind;
-  /** The changing operation of the disk in whose middle the process dies. */
-  readonly disk?: number;
-  /** As {@link DyingStore.putCrash}. Without both, it dies when the sequence has ended. */
-  readonly put?: number;
-  /** Opening and closing the volume count too; otherwise only what lies between. */
-  readonly whole: boolean;
-  readonly seed: number;
-  readonly faults?: StoreFaults;
+/** What was promised when a picture was taken. */
+interface Promises {
+  /** Atoms that had returned. */
+  readonly done: number;
+  /** So many of them were durable. */
+  readonly durable: number;
+  /** What another device had flushed. */
+  readonly foreign: readonly string[];
 }
 
-/**
- * `undefined`: the sequence ended before the point was reached. Otherwise what is wrong with what was found after it; empty when all is well.
- */
-export async function tryPoint(
-  base: CrashBase,
-  sequence: readonly Action[],
-  reference: Reference,
-  point: CrashPoint,
-): Promise<readonly string[] | undefined> {
-  const { disk, store } = await base.copy(point.seed);
-  const dying = new DyingStore(store, disk, point.faults);
-  const promised = await runUntilDeath(base, sequence, dying, disk, point);
-  if (!disk.crashed) return undefined;
-  const wrong: string[] = [];
-  if (promised.error !== undefined) wrong.push(`before the crash: ${promised.error}`);
-  const next = disk.crash(point.kind);
-  const nextStore =
-    base.setting.store === 'directory' ? await storeOn(base.setting, next, []) : await storeOn(base.setting, next, await objectsOf(store));
-  const from = point.kind === 'process' ? promised.done : promised.durable;
-  const allowed = reference.trees.slice(from, promised.done + 2);
-  const late = point.seed % 3;
+/** A place to die: the world in the instant before something in it changes. */
+interface CrashPoint {
+  readonly what: string;
+  readonly world: World;
+  readonly promised: Promises;
+  /** The write that is about to be done, done by half. */
+  readonly torn?: (disk: SimulatedDisk) => void;
+  /** A put that is under way, and may arrive at any time. */
+  readonly put?: readonly [ObjectKey, Uint8Array];
+}
+
+export interface CrashOptions {
+  readonly seed: number;
+  /** Opening and closing the volume count too; otherwise only what lies between. */
+  readonly whole?: boolean;
+  /** Only points from this action of the sequence on: those before it are those of the shorter sequence. */
+  readonly from?: number;
+  /** Only every so many points, beginning anywhere. */
+  readonly stride?: number;
+  /** Only places before a put of a commit or a key. */
+  readonly putsOnly?: boolean;
+  readonly faults?: StoreFaults;
+  /** The recovery is cut off too, at each of its points. */
+  readonly nested?: boolean;
+  /** At most so many combinations of what power loss took are all tried; with more, as {@link SimulatedDisk.powerLosses}. */
+  readonly lossesMax?: number;
+  /**
+   * Every outcome is opened and its tree compared. Every so many of those after power loss (and all others) are also worked with, flushed, and
+   * compared with what a device sees that was never there.
+   */
+  readonly settleEvery?: number;
+}
+
+/** Runs the sequence once, taking a picture wherever it could die. */
+async function record(base: CrashBase, sequence: readonly Action[], options: CrashOptions): Promise<CrashPoint[]> {
+  const { whole = false, from = 0 } = options;
+  const { disk, store } = await base.enter(base.world);
+  const watched = new WatchedStore(store, options.faults);
+  const points: CrashPoint[] = [];
+  const promised = { done: 0, durable: 0, foreign: [] as string[] };
+  const picture = (what: string, more: Pick<CrashPoint, 'torn' | 'put'> = {}): void => {
+    const world = { disk: disk.clone(1), objects: store instanceof PictureStore ? store.objects : new Map() };
+    points.push({ what, world, promised: { ...promised, foreign: [...promised.foreign] }, ...more });
+  };
+  const watch = (): void => {
+    disk.onChange = ({ kind, path }, torn) => {
+      // What the other device does on its own disk is not this one's concern.
+      if (!path.startsWith('/other')) picture(`${kind} ${path}`, torn ? { torn } : {});
+    };
+    watched.onPut = (key, bytes) => picture(`put ${key}`, bytes ? { put: [key, bytes] } : {});
+  };
+  if (whole) watch();
+  const device = await base.open(watched, disk);
+  let other: TestDevice | undefined;
+  let overlapping: Promise<void> | undefined;
+  for (const [index, action] of sequence.entries()) {
+    const before = promised.done;
+    if (base.setting.foreign) {
+      other ??= await base.open(watched, disk, '/other', { deviceName: 'other' });
+      const name = `${foreignName}/${before}`;
+      await other.write(name, name);
+      await persistently(({ volume }) => volume.flush(), other);
+      promised.foreign.push(name);
+    }
+    if (!whole && index === from) watch();
+    if (action.overlaps) {
+      overlapping = persistently(action.atoms[0], device).then(() => {
+        promised.durable = Math.max(promised.durable, before);
+      });
+      promised.done++;
+      continue;
+    }
+    for (const atom of action.atoms) {
+      if (action.durable) await persistently(atom, device);
+      else await attempt(atom, device);
+      promised.done++;
+    }
+    if (action.durable) promised.durable = promised.done;
+    await overlapping;
+    overlapping = undefined;
+  }
+  await overlapping;
+  picture('the end of the sequence');
+  if (whole) {
+    await device.close();
+    // An orderly end makes everything durable.
+    promised.durable = promised.done;
+    picture('the end');
+  }
+  disk.onChange = undefined;
+  watched.onPut = undefined;
+  if (!whole) await device.close();
+  await other?.close();
+  return points;
+}
+
+/** What was tried. */
+export interface CrashTally {
+  points: number;
+  /** Ways in which the world can look after the crash at one of the points. */
+  outcomes: number;
+  /** Those that differ: each was recovered from, and judged. */
+  recoveries: number;
+  /** Points whose outcomes were too many to try all. */
+  sampled: number;
+  readonly wrong: string[];
+}
+
+export const emptyTally = (): CrashTally => ({ points: 0, outcomes: 0, recoveries: 0, sampled: 0, wrong: [] });
+
+export function addTally(to: CrashTally, more: CrashTally): void {
+  to.points += more.points;
+  to.outcomes += more.outcomes;
+  to.recoveries += more.recoveries;
+  to.sampled += more.sampled;
+  to.wrong.push(...more.wrong);
+}
+
+/** What was found in a world: the tree, or why there is none. The same world need not be looked at twice. */
+type Verdict = { readonly tree: string; readonly wrong: readonly string[] };
+
+const lossesSampled = 6;
+/** What other devices have on their disks is in no danger here. */
+const othersPlaces = ['/other', '/fresh'];
+
+/** Runs one sequence, and dies at every point of it in every way. */
+export async function tryAllPoints(base: CrashBase, sequence: readonly Action[], options: CrashOptions): Promise<CrashTally> {
+  const { seed, stride = 1, nested = false, lossesMax = 32, settleEvery = 1 } = options;
+  const tally = emptyTally();
+  const random = new SeededRandom(seed);
+  const title = `[${sequence.map(({ name }) => name).join(', ')}] ${JSON.stringify(base.setting)}`;
+  let reference: Reference;
+  let points: CrashPoint[];
   try {
-    if (late === 0) await dying.land(nextStore);
-    let device = await base.open(nextStore, next);
+    reference = await referenceOf(base, sequence);
+    points = await record(base, sequence, options);
+    if (options.putsOnly) points = points.filter(({ put }) => put);
+  } catch (error) {
+    tally.wrong.push(`${title}: before any crash: ${describeError(error)}\n${error instanceof Error ? error.stack : ''}`);
+    return tally;
+  }
+  const verdicts = new Map<string, Verdict>();
+
+  const judge = async (point: CrashPoint, world: World, how: CrashKind, late: CrashPoint['put'], inner?: CrashPoint[]): Promise<void> => {
+    const { done, durable, foreign } = point.promised;
+    const key = `${world.disk.digest()} ${[...world.objects.keys()].join()} ${foreign.length} ${late?.[0] ?? ''}`;
+    tally.outcomes++;
+    let verdict = verdicts.get(key);
+    if (!verdict || inner) {
+      tally.recoveries++;
+      const settles = how === 'process' || tally.recoveries % settleEvery === 0;
+      verdict = await recover(base, world, { foreign, late, settles, inner: inner && { points: inner, promised: point.promised } });
+      verdicts.set(key, verdict);
+      for (const text of verdict.wrong) tally.wrong.push(`${title} ${how} death before ${point.what}: ${text}`);
+    }
+    const allowed = reference.trees
+      .slice(how === 'process' ? done : durable, done + 2)
+      .map((_, index) => index + (how === 'process' ? done : durable));
+    if (verdict.wrong.length > 0 || allowed.some((index) => reference.trees[index] === verdict.tree)) return;
+    const elsewhere = reference.trees.indexOf(verdict.tree);
+    tally.wrong.push(
+      `${title} ${how} death before ${point.what}, in "${reference.names[done + 1] ?? 'closing'}", with ${done} atoms done and ${durable} durable: ` +
+        (elsewhere >= 0
+          ? `the tree is the one after ${elsewhere} atoms`
+          : `the tree never was: ${differenceOf(reference.trees[allowed[allowed.length - 1]] ?? '', verdict.tree)}`),
+    );
+  };
+  const attemptAll = async (point: CrashPoint, isInner: boolean): Promise<void> => {
+    tally.points++;
+    const inner: CrashPoint[] | undefined = nested && !isInner ? [] : undefined;
+    const { world } = point;
+    await judge(point, world, 'process', undefined, inner);
+    if (point.put) await judge(point, world, 'process', point.put);
+    if (point.torn) {
+      const disk = world.disk.clone(1);
+      point.torn(disk);
+      await judge(point, { disk, objects: world.objects }, 'process', undefined);
+    }
+    const { exhaustive, disks } = world.disk.powerLosses(isInner ? 0 : lossesMax, isInner ? 1 : lossesSampled, random, othersPlaces);
+    if (!exhaustive) tally.sampled++;
+    for (const disk of disks) await judge(point, { disk, objects: world.objects }, 'power', undefined);
+    for (const next of inner ?? []) await attemptAll(next, true);
+  };
+  for (let index = stride === 1 ? 0 : random.below(stride); index < points.length; index += stride) await attemptAll(points[index], false);
+  return tally;
+}
+
+/** Opens what the crash left, looks at it, works with it, and compares with what a device sees that was never there. */
+async function recover(
+  base: CrashBase,
+  world: World,
+  options: {
+    readonly foreign: readonly string[];
+    readonly late: CrashPoint['put'];
+    readonly settles: boolean;
+    readonly inner: { readonly points: CrashPoint[]; readonly promised: Promises } | undefined;
+  },
+): Promise<Verdict> {
+  const { foreign, late, settles, inner } = options;
+  const wrong: string[] = [];
+  let tree = '';
+  try {
+    const { disk, store } = await base.enter(world);
+    const watched = new WatchedStore(store, undefined);
+    if (inner) {
+      const { points, promised } = inner;
+      const picture = (what: string): void => {
+        points.push({
+          what: `${what} of the recovery`,
+          world: { disk: disk.clone(1), objects: store instanceof PictureStore ? store.objects : new Map() },
+          promised,
+        });
+      };
+      disk.onChange = ({ kind, path }) => picture(`${kind} ${path}`);
+      watched.onPut = (key) => picture(`put ${key}`);
+    }
+    const device = await base.open(watched, disk);
     const found = await factsOf(device);
-    const tree = ownFacts(found.facts);
-    if (!allowed.includes(tree)) {
-      const elsewhere = reference.trees.indexOf(tree);
-      wrong.push(
-        `after ${point.kind} death in "${reference.names[promised.done + 1] ?? 'closing'}", with ${promised.done} atoms done and ${promised.durable} durable: ` +
-          (elsewhere >= 0 ? `the tree is the one after ${elsewhere} atoms` : `the tree never was: ${differenceOf(allowed.at(-1) ?? '', tree)}`),
-      );
-    }
-    if (point.seed % 5 === 0) {
-      // It dies again before it could do anything.
-      next.stop();
-      await device.close().catch(() => {});
-      const third = next.crash('process');
-      const thirdStore =
-        base.setting.store === 'directory' ? await storeOn(base.setting, third, []) : await storeOn(base.setting, third, await objectsOf(nextStore));
-      device = await base.open(thirdStore, third);
-      const again = ownFacts((await factsOf(device)).facts);
-      if (again !== tree) wrong.push(`opened once more: ${differenceOf(tree, again)}`);
-      wrong.push(...(await settled(base, device, thirdStore, third, tree, promised.foreign)));
-      return wrong;
-    }
-    if (late === 1) await dying.land(nextStore);
-    wrong.push(...(await settled(base, device, nextStore, next, tree, promised.foreign)));
+    tree = ownFacts(found.facts);
+    if (late) await store.put(late[0], late[1] as never, { ifAbsent: true });
+    if (inner) await device.volume.flush();
+    disk.onChange = undefined;
+    watched.onPut = undefined;
+    if (settles) wrong.push(...(await settled(base, device, store, disk, tree, foreign)));
+    else await device.close();
   } catch (error) {
     wrong.push(`after the crash: ${describeError(error)}\n${error instanceof Error ? error.stack : ''}`);
   }
-  return wrong;
+  return { tree, wrong };
 }
 
 /** Flushes, and compares with what a device sees that was never there. Closes the device. */
@@ -531,85 +712,6 @@ async function settled(
   return wrong;
 }
 
-interface Promised {
-  /** Atoms that returned. */
-  done: number;
-  /** So many of them were durable. */
-  durable: number;
-  /** What another device has flushed. */
-  readonly foreign: string[];
-  error: string | undefined;
-}
-
-async function runUntilDeath(
-  base: CrashBase,
-  sequence: readonly Action[],
-  store: DyingStore,
-  disk: SimulatedDisk,
-  point: CrashPoint,
-): Promise<Promised> {
-  const promised: Promised = { done: 0, durable: 0, foreign: [], error: undefined };
-  let device: TestDevice | undefined;
-  let other: TestDevice | undefined;
-  let alive = true;
-  const arm = (): void => {
-    if (point.disk !== undefined) disk.crashAt(disk.changeCount + point.disk);
-    if (point.put !== undefined) store.putCrash = 2 * store.putCount + point.put;
-  };
-  if (point.whole) arm();
-  try {
-    device = await base.open(store, disk);
-    if (!point.whole) arm();
-    let overlapping: Promise<void> | undefined;
-    for (const action of sequence) {
-      const before = promised.done;
-      if (base.setting.foreign) {
-        other ??= await base.open(store, disk, '/other', { deviceName: 'other' });
-        const name = `${foreignName}/${before}`;
-        await other.write(name, name);
-        await persistently(({ volume }) => volume.flush(), other, disk);
-        promised.foreign.push(name);
-      }
-      if (action.overlaps) {
-        const work = persistently(action.atoms[0], device, disk);
-        promised.done++;
-        overlapping = work.then(() => {
-          promised.durable = Math.max(promised.durable, before);
-        });
-        overlapping.catch(() => {});
-        continue;
-      }
-      for (const atom of action.atoms) {
-        if (action.durable) await persistently(atom, device, disk);
-        else await attempt(atom, device);
-        promised.done++;
-      }
-      if (action.durable) promised.durable = promised.done;
-      await overlapping;
-      overlapping = undefined;
-    }
-    await overlapping;
-    if (point.whole) {
-      await device.close();
-      // An orderly end makes everything durable.
-      if (!disk.crashed) promised.durable = promised.done;
-    } else if (point.disk === undefined && point.put === undefined) disk.stop();
-    alive = !disk.crashed;
-  } catch (error) {
-    if (!disk.crashed) {
-      promised.error = `${describeError(error)} ${error instanceof Error ? error.stack : ''}`;
-      disk.stop();
-    }
-    alive = false;
-  }
-  // A run that was not cut off is of no further use; what its closing does must not count.
-  if (alive) disk.crashAt(Number.POSITIVE_INFINITY);
-  store.putCrash = undefined;
-  await device?.close().catch(() => {});
-  await other?.close().catch(() => {});
-  return promised;
-}
-
 function differenceOf(expected: string, found: string): string {
   const entriesOf = (text: string): Map<string, string> => new Map(text === '' ? [] : (JSON.parse(text) as [string, string][]));
   const [before, after] = [entriesOf(expected), entriesOf(found)];
@@ -618,39 +720,4 @@ function differenceOf(expected: string, found: string): string {
     if (before.get(name) !== after.get(name)) lines.push(`${name}: expected ${before.get(name) ?? 'nothing'}, found ${after.get(name) ?? 'nothing'}`);
   }
   return lines.join('; ');
-}
-
-/** All points of one sequence: `stride` 1 for every one. Answers how many were tried and what was wrong. */
-export async function tryAllPoints(
-  base: CrashBase,
-  sequence: readonly Action[],
-  seed: number,
-  options: {
-    readonly kinds?: readonly CrashKind[];
-    readonly stride?: number;
-    readonly whole?: boolean;
-    readonly faults?: (seed: number) => StoreFaults;
-  } = {},
-): Promise<{ readonly count: number; readonly wrong: readonly string[] }> {
-  const { kinds = ['process', 'power'], stride = 1, whole = false, faults } = options;
-  const reference = await referenceOf(base, sequence);
-  const wrong: string[] = [];
-  let count = 0;
-  const attemptPoint = async (point: CrashPoint): Promise<boolean> => {
-    const found = await tryPoint(base, sequence, reference, faults ? { ...point, faults: faults(point.seed) } : point);
-    if (!found) return false;
-    count++;
-    for (const text of found)
-      wrong.push(`[${sequence.map(({ name }) => name).join(', ')}] ${JSON.stringify(base.setting)} ${JSON.stringify(point)}: ${text}`);
-    return true;
-  };
-  for (const kind of kinds) {
-    for (const place of ['disk', 'put'] as const) {
-      for (let at = stride === 1 ? 0 : (seed + count) % stride; ; at += stride) {
-        if (!(await attemptPoint({ kind, [place]: at, seed: seed + at, whole }))) break;
-      }
-    }
-    if (!whole) await attemptPoint({ kind, seed: seed + count, whole });
-  }
-  return { count, wrong };
 }

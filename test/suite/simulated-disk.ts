@@ -3,6 +3,7 @@
  * After power loss it keeps what POSIX promises and no more: synced content, names in synced directories, and of
  * everything else an adversarial but seeded part. `SimulatedDisk.crash` gives the disk that the next process finds.
  */
+import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import type { Disk, DiskEntry, DiskFile, DiskStat, OpenMode } from '../../src/disk/disk.js';
 import { SeededRandom } from './seeded-random.js';
@@ -75,7 +76,7 @@ class FileNode {
   }
 
   sync(): void {
-    this.durable = Buffer.from(this.content);
+    this.durable = this.content;
     this.unsynced = [];
   }
 }
@@ -114,6 +115,36 @@ function applied(content: Buffer, change: Change): Buffer {
   return grown;
 }
 
+/** An inode and all that names in it lead to or led to, each once. */
+function* inodesBelow(inode: Inode, seen: Set<Inode> = new Set()): Generator<Inode> {
+  if (seen.has(inode)) return;
+  seen.add(inode);
+  yield inode;
+  if (inode.kind === 'file') return;
+  for (const names of [inode.durable, inode.entries]) for (const child of names.values()) yield* inodesBelow(child, seen);
+}
+
+const halfSector = 256;
+
+/** A torn write: whole sectors of its first half, or part of a sector of a short one; the rest as it was before, or zeros. */
+function halfOf(change: Change, before: Buffer, zeros: boolean): Change {
+  if ('size' in change) return change;
+  const half = change.bytes.length > 4 * halfSector ? Math.ceil(change.bytes.length / 2 / 512) * 512 : Math.floor(change.bytes.length / 2);
+  if (!zeros) return { at: change.at, bytes: change.bytes.subarray(0, half) };
+  const bytes = Buffer.alloc(change.bytes.length);
+  before.copy(bytes, 0, Math.min(before.length, change.at), Math.min(before.length, change.at + bytes.length));
+  change.bytes.copy(bytes, 0, 0, half);
+  return { at: change.at, bytes };
+}
+
+const digests = new WeakMap<Buffer, string>();
+
+function digestOf(content: Buffer): string {
+  const digest = digests.get(content) ?? createHash('sha256').update(content).digest('base64');
+  digests.set(content, digest);
+  return digest;
+}
+
 function systemError(code: string, call: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${call} '${path}'`), { code, syscall: call, path });
 }
@@ -126,6 +157,12 @@ export interface SimulatedDiskOptions {
   /** What file times say, in milliseconds since 1970. */
   readonly nowMs?: () => number;
 }
+
+/** What becomes of one unsynced change when the power goes. A name is there or not; a write can also be torn. */
+export type Fate = 'missing' | 'present' | 'half' | 'half and zeros';
+const safeFates = ['present'] as const;
+const nameFates = ['missing', 'present'] as const;
+const writeFates = ['missing', 'present', 'half', 'half and zeros'] as const;
 
 export class SimulatedDisk implements Disk {
   readonly #options: SimulatedDiskOptions;
@@ -140,6 +177,8 @@ export class SimulatedDisk implements Disk {
   readonly operations: DiskOperation[] = [];
   /** Called before each operation: a returned error code is thrown instead of doing it. */
   fault: ((operation: DiskOperation) => string | undefined) | undefined;
+  /** Called before each operation that changes something: a place to die, of which {@link clone} takes a picture. `tear` does a write by half. */
+  onChange: ((operation: DiskOperation, tear: ((disk: SimulatedDisk) => void) | undefined) => void) | undefined;
 
   constructor(options: SimulatedDiskOptions = {}, survived?: { root: DirectoryNode; random: SeededRandom; inoNext: number }) {
     this.#options = options;
@@ -199,6 +238,115 @@ export class SimulatedDisk implements Disk {
     this.#crashed = true;
     if (kind === 'power') this.#losePower();
     return new SimulatedDisk(this.#options, { root: this.#root, random: this.#random, inoNext: this.#inoNext });
+  }
+
+  /**
+   * What the next process can find after power loss now: every combination of fates of what is not synced, when there are at most `max`
+   * (then `exhaustive`); otherwise nothing, all, each prefix with its last write whole or torn, each change alone missing or alone
+   * present, and `sampled` drawn ones. Names keep the order of changes to one name. What lies below `spared` loses nothing. This disk stays as it is.
+   */
+  powerLosses(
+    max: number,
+    sampled: number,
+    random: SeededRandom,
+    spared: readonly string[] = [],
+  ): { readonly exhaustive: boolean; readonly disks: Iterable<SimulatedDisk> } {
+    const safe = new Set<Inode>();
+    for (const path of spared) for (const inode of inodesBelow(this.#lookup(path, 'stat'))) safe.add(inode);
+    const kinds: (readonly Fate[])[] = this.#names.map((change) => (change.every(({ directory }) => safe.has(directory)) ? safeFates : nameFates));
+    for (const file of this.#files())
+      for (const change of file.unsynced) kinds.push(safe.has(file) ? safeFates : 'size' in change ? nameFates : writeFates);
+    const combinations = kinds.reduce((product, { length }) => product * length, 1);
+    const exhaustive = combinations <= max;
+    const survive = (fates: readonly Fate[]): SimulatedDisk => {
+      const disk = this.clone(1);
+      disk.#settle(fates);
+      return disk;
+    };
+    const all = function* (): Generator<SimulatedDisk> {
+      for (let number = 0; number < combinations; number++) {
+        let rest = number;
+        yield survive(
+          kinds.map((fates) => {
+            const fate = fates[rest % fates.length];
+            rest = Math.floor(rest / fates.length);
+            return fate;
+          }),
+        );
+      }
+    };
+    const some = function* (): Generator<SimulatedDisk> {
+      const uniform = (fate: Fate): Fate[] => kinds.map((fates) => (fates.includes(fate) ? fate : 'present'));
+      yield survive(uniform('missing'));
+      yield survive(uniform('present'));
+      for (const [index, fates] of kinds.entries()) {
+        if (fates === safeFates) continue;
+        const before = uniform('present').slice(0, index);
+        for (const fate of fates.slice(1)) yield survive([...before, fate, ...uniform('missing').slice(index + 1)]);
+        yield survive(uniform('present').with(index, 'missing'));
+        yield survive(uniform('missing').with(index, 'present'));
+      }
+      for (let count = 0; count < sampled; count++) yield survive(kinds.map((fates) => fates[random.below(fates.length)]));
+    };
+    return { exhaustive, disks: exhaustive ? all() : some() };
+  }
+
+  /** All files that a name or an unfinished change of names leads to, always in the same order. */
+  #files(): FileNode[] {
+    const files: FileNode[] = [];
+    const seen = new Set<Inode>();
+    const visit = (inode: Inode | undefined): void => {
+      for (const one of inode ? inodesBelow(inode, seen) : []) if (one.kind === 'file') files.push(one);
+    };
+    visit(this.#root);
+    for (const change of this.#names) for (const { inode } of change) visit(inode);
+    return files;
+  }
+
+  /** Each change that is not synced gets its fate: names first, then contents as {@link #files} has them. What is left is durable. */
+  #settle(fates: readonly Fate[]): void {
+    const files = this.#files();
+    const kept = new Set(this.#names.filter((_, index) => fates[index] === 'present'));
+    let next = this.#names.length;
+    this.#commitNames((change) => kept.has(change));
+    this.#names = [];
+    for (const file of files) {
+      let content = file.durable;
+      for (const change of file.unsynced) {
+        const fate = fates[next++];
+        if (fate !== 'missing') content = applied(content, fate === 'present' ? change : halfOf(change, content, fate === 'half and zeros'));
+      }
+      file.content = content;
+      file.sync();
+    }
+    this.#forgetNames();
+  }
+
+  /** Only durable names are left. */
+  #forgetNames(): void {
+    const seen = new Set<Inode>();
+    const visit = (inode: Inode): void => {
+      if (inode.kind === 'file' || seen.has(inode)) return;
+      seen.add(inode);
+      inode.entries.clear();
+      for (const [name, child] of inode.durable) {
+        inode.entries.set(name, child);
+        visit(child);
+      }
+    };
+    visit(this.#root);
+  }
+
+  /** Two disks whose names and contents are the same have the same one; what is durable of it does not count. */
+  digest(): string {
+    const lines: string[] = [];
+    const visit = (path: string, inode: Inode): void => {
+      if (inode.kind === 'file') lines.push(`${path} ${digestOf(inode.content)}`);
+      else for (const [name, child] of [...inode.entries].toSorted(([a], [b]) => (a < b ? -1 : 1))) visit(`${path}/${name}`, child);
+      if (inode.kind === 'directory') lines.push(path);
+    };
+    visit('', this.#root);
+    return createHash('sha256').update(lines.join('\n')).digest('base64');
   }
 
   #losePower(): void {
@@ -271,10 +419,11 @@ export class SimulatedDisk implements Disk {
   }
 
   /** Every operation passes here; `partly` is what a crash in its middle leaves behind. */
-  #enter(kind: DiskOperationKind, path: string, partly?: () => void): void {
+  #enter(kind: DiskOperationKind, path: string, partly?: () => void, tear?: (disk: SimulatedDisk) => void): void {
     if (this.#crashed) throw new SimulatedCrashError(`${kind} ${path} after the crash`);
     const operation = { kind, path };
     this.operations.push(operation);
+    if (this.onChange && changing.has(kind)) this.onChange(operation, tear);
     if (changing.has(kind) && this.#changeCount++ === this.#crashAt) {
       partly?.();
       this.#crashed = true;
@@ -347,13 +496,17 @@ export class SimulatedDisk implements Disk {
 
   #handle(file: FileNode, path: string): DiskFile {
     let closed = false;
-    const enter = (kind: DiskOperationKind, partly?: () => void): void => {
+    const enter = (kind: DiskOperationKind, partly?: () => void, tear?: (disk: SimulatedDisk) => void): void => {
       if (closed) throw systemError('EBADF', kind, path);
-      this.#enter(kind, path, partly);
+      this.#enter(kind, path, partly, tear);
     };
     const write = (bytes: Uint8Array, position: number): void => {
       const copy = Buffer.from(bytes);
-      enter('write', () => file.apply({ at: position, bytes: copy.subarray(0, this.#random.below(copy.length + 1)) }));
+      enter(
+        'write',
+        () => file.apply({ at: position, bytes: copy.subarray(0, this.#random.below(copy.length + 1)) }),
+        (disk) => disk.#fileOf(file.ino)?.apply({ at: position, bytes: copy.subarray(0, Math.ceil(copy.length / 2)) }),
+      );
       if (this.#options.freeBytes !== undefined && this.#used() + copy.length > this.#options.freeBytes) throw systemError('ENOSPC', 'write', path);
       file.apply({ at: position, bytes: copy });
       file.mtimeMs = this.#nowMs();
@@ -390,6 +543,10 @@ export class SimulatedDisk implements Disk {
         closed = true;
       },
     };
+  }
+
+  #fileOf(ino: number): FileNode | undefined {
+    return this.#files().find((file) => file.ino === ino);
   }
 
   #used(): number {

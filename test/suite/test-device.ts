@@ -21,10 +21,13 @@ export interface TestVolume {
   readonly rootSecret: Uint8Array;
 }
 
-export async function createTestVolume(store: ObjectStore, options: { readonly random?: Random; readonly clock?: Clock } = {}): Promise<TestVolume> {
-  const { random = systemRandom, clock = systemClock } = options;
+export async function createTestVolume(
+  store: ObjectStore,
+  options: { readonly random?: Random; readonly clock?: Clock; readonly chunkSize?: number } = {},
+): Promise<TestVolume> {
+  const { random = systemRandom, clock = systemClock, chunkSize } = options;
   const rootSecret = random.bytes(32);
-  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock });
+  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
   return { store, volumeId, rootSecret };
 }
 
