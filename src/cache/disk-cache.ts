@@ -8,13 +8,18 @@
  * | field | |
  * | --- | --- |
  * | magic | u32 0x43444453 |
- * | version | u8 1 |
+ * | version | u8 2 |
+ * | boot | length varint and bytes: in `recent` the running system's boot id, in `index` empty |
  * | count | varint |
- * | per pack, least recently used first | name: length varint and bytes; range count varint; per range: gap since the last end varint, length varint |
+ * | per pack, least recently used first | name: length varint and bytes; flags varint (1 pages, 2 pinned); range count varint; per range: gap since the last end varint, length varint |
  *
- * The index is replaced as a whole, after everything that it speaks of has been synced: after a crash it may know less than the
- * disk holds, never more. A pack that is evicted and fetched again gets a new file name, so that an old index cannot speak of
+ * The index is replaced as a whole, after everything that it speaks of has been synced: after a power loss it may know less than the
+ * disk holds, never more. `recent` is the same without the sync, some seconds old at most, and believed only under the boot in which it was written:
+ * when the process is killed nothing that was written is lost, and a drive that opens offline then needs what it had. A pack that is evicted and fetched again gets a new file name, so that an old index cannot speak of
  * the new file. Files that the index does not know are removed at open.
+ *
+ * What goes first when room is needed: content that was not used for long, then tree pages, which make the drive listable while the store is away;
+ * they have half of the cache at most. Pinned packs stay.
  */
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
@@ -34,14 +39,20 @@ export interface DiskCacheOptions {
   readonly directory: string;
   /** Bytes on the disk. 0: nothing is kept, and what was there is removed. */
   readonly bytesMax: number;
-  /** The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB. */
-  readonly freeMin?: number;
+  /** The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB, or a twentieth of the filesystem if that is less. */
+  readonly freeMin?: number | undefined;
+  /** What names the running system until it is started anew; without it only the synced index is kept. */
+  readonly bootId?: string | undefined;
   readonly random: Random;
   readonly log?: Log;
 }
 
+/** What a pack holds: pages of the tree are kept longer than content. */
+export type CacheKind = 'content' | 'pages';
+
 interface CachedPack {
   readonly file: string;
+  readonly kind: CacheKind;
   readonly ranges: RangeSet;
   /** As {@link RangeSet.diskBytes}, counted into the cache's total. */
   bytes: number;
@@ -50,8 +61,13 @@ interface CachedPack {
 }
 
 const magic = 0x43444453;
-const version = 1;
+const version = 2;
 const freeMinDefault = 1024 * 1024 * 1024;
+const freeShareDefault = 0.05;
+/** Of the cache, for tree pages. */
+const pageShareMax = 0.5;
+/** How old the unsynced index may become. */
+const recentDelayMs = 2000;
 const openFilesMax = 64;
 /** Written bytes after which the index is brought up to date: what a crash can make us fetch again. */
 const checkpointBytes = 64 * 1024 * 1024;
@@ -67,11 +83,18 @@ export class DiskCache {
   readonly #random: Random;
   readonly #log: Log;
   readonly #bytesMax: number;
-  readonly #freeMin: number;
+  readonly #freeMin: number | undefined;
+  readonly #bootId: string | undefined;
   /** By pack id, least recently used first. */
   readonly #packs = new Map<string, CachedPack>();
   readonly #open = new OpenFiles<{ readonly file: DiskFile }>(openFilesMax);
   #bytes = 0;
+  #pageBytes = 0;
+  #pinnedBytes = 0;
+  /** Ids of packs that are not evicted for room, here or yet to come. */
+  #pinned: ReadonlySet<string> = new Set();
+  #recentTimer: NodeJS.Timeout | undefined;
+  #noting: Promise<void> = Promise.resolve();
   /** What free space leaves of `#bytesMax`. */
   #allowed: number;
   #writtenSinceCheckpoint = 0;
@@ -86,7 +109,8 @@ export class DiskCache {
     this.#random = options.random;
     this.#log = options.log ?? silentLog;
     this.#bytesMax = options.bytesMax;
-    this.#freeMin = options.freeMin ?? freeMinDefault;
+    this.#freeMin = options.freeMin;
+    this.#bootId = options.bootId;
     this.#allowed = options.bytesMax;
   }
 
@@ -109,6 +133,31 @@ export class DiskCache {
 
   get packCount(): number {
     return this.#packs.size;
+  }
+
+  /** The most that it may hold now, in bytes: its size, or what free space leaves of it. */
+  get bytesAllowed(): number {
+    return this.#allowed;
+  }
+
+  /** Bytes of pinned packs that are here. */
+  get pinnedBytes(): number {
+    return this.#pinnedBytes;
+  }
+
+  /** From now on these packs, and no others, stay however much room is needed. Takes the set over. */
+  pin(packs: ReadonlySet<string>): void {
+    this.#pinned = packs;
+    this.#pinnedBytes = 0;
+    for (const [packId, pack] of this.#packs) if (packs.has(packId)) this.#pinnedBytes += pack.bytes;
+    this.#changed();
+  }
+
+  /** Looks at the free space now, and gives back what others need. Never rejects. */
+  async relieve(): Promise<void> {
+    if (this.#closed) return;
+    await this.#checkSpace();
+    await this.#shrink(this.#allowed);
   }
 
   /**
@@ -138,11 +187,12 @@ export class DiskCache {
   }
 
   /** Keeps bytes of a pack, if it can; they must not change before the promise resolves. It never rejects. */
-  async write(packId: string, offset: number, bytes: Sealed): Promise<void> {
+  async write(packId: string, offset: number, bytes: Sealed, kind: CacheKind = 'content'): Promise<void> {
     assert(packIdPattern.test(packId), 'a pack id is a plain name');
     if (this.#closed || bytes.byteLength === 0 || bytes.byteLength > this.#bytesMax) return;
-    if (bytes.byteLength > this.#allowed) return this.#countForSpaceCheck(bytes.byteLength);
-    const pack = this.#packs.get(packId) ?? this.#add(packId);
+    // What is pinned makes no room.
+    if (bytes.byteLength > this.#allowed - this.#pinnedBytes) return this.#countForSpaceCheck(bytes.byteLength);
+    const pack = this.#packs.get(packId) ?? this.#add(packId, kind);
     if (pack.ranges.covers(offset, offset + bytes.byteLength)) return;
     try {
       await this.#use(pack, 'create', (file) => file.write(bytes, offset));
@@ -155,7 +205,7 @@ export class DiskCache {
       await this.#remove(pack);
       return;
     }
-    this.#present(pack, offset, offset + bytes.byteLength);
+    this.#present(packId, pack, offset, offset + bytes.byteLength);
     await this.#afterWrite(bytes.byteLength);
   }
 
@@ -163,17 +213,17 @@ export class DiskCache {
    * Takes over a finished, synced pack file by moving it here. False: it was not taken and is still the caller's
    * (the cache is too small, or on another filesystem). Never rejects.
    */
-  async adopt(packId: string, path: string): Promise<boolean> {
+  async adopt(packId: string, path: string, kind: CacheKind = 'content'): Promise<boolean> {
     assert(packIdPattern.test(packId), 'a pack id is a plain name');
     try {
       const { size } = await this.#disk.stat(path);
-      if (this.#closed || size === 0 || size > this.#allowed) return false;
+      if (this.#closed || size === 0 || size > this.#allowed - this.#pinnedBytes) return false;
       const file = this.#freshName(packId);
       await this.#disk.rename(path, join(this.#packsDirectory, file));
       await this.evict(packId);
-      const pack: CachedPack = { file, ranges: new RangeSet(), bytes: 0, unsynced: true };
+      const pack: CachedPack = { file, kind, ranges: new RangeSet(), bytes: 0, unsynced: true };
       this.#packs.set(packId, pack);
-      this.#present(pack, 0, size);
+      this.#present(packId, pack, 0, size);
       await this.#afterWrite(size);
       return true;
     } catch (error) {
@@ -187,7 +237,8 @@ export class DiskCache {
     const pack = this.#packs.get(packId);
     if (!pack) return;
     this.#packs.delete(packId);
-    this.#bytes -= pack.bytes;
+    this.#count(packId, pack, -pack.bytes);
+    this.#changed();
     await this.#remove(pack);
   }
 
@@ -202,8 +253,11 @@ export class DiskCache {
   /** The index is brought up to date and files are closed. Reads and writes under way should have ended. */
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#recentTimer);
+    await this.#noting;
     await this.#checkpointing;
     await this.checkpoint();
+    await this.#disk.unlink(join(this.#directory, 'recent')).catch(() => {});
     await this.#open.close();
   }
 
@@ -211,18 +265,50 @@ export class DiskCache {
     return `${packId}.${toHex(this.#random.bytes(6))}`;
   }
 
-  #add(packId: string): CachedPack {
-    const pack: CachedPack = { file: this.#freshName(packId), ranges: new RangeSet(), bytes: 0, unsynced: true };
+  #add(packId: string, kind: CacheKind): CachedPack {
+    const pack: CachedPack = { file: this.#freshName(packId), kind, ranges: new RangeSet(), bytes: 0, unsynced: true };
     this.#packs.set(packId, pack);
     return pack;
   }
 
-  #present(pack: CachedPack, start: number, end: number): void {
+  #present(packId: string, pack: CachedPack, start: number, end: number): void {
     pack.ranges.add(start, end);
     pack.unsynced = true;
     const bytes = pack.ranges.diskBytes();
-    this.#bytes += bytes - pack.bytes;
+    this.#count(packId, pack, bytes - pack.bytes);
     pack.bytes = bytes;
+    this.#changed();
+  }
+
+  #count(packId: string, { kind }: CachedPack, bytes: number): void {
+    this.#bytes += bytes;
+    if (kind === 'pages') this.#pageBytes += bytes;
+    if (this.#pinned.has(packId)) this.#pinnedBytes += bytes;
+  }
+
+  /** The unsynced index follows soon. */
+  #changed(): void {
+    if (this.#bootId === undefined || this.#recentTimer !== undefined || this.#closed) return;
+    this.#recentTimer = setTimeout(() => {
+      this.#recentTimer = undefined;
+      this.#noting = this.#writeIndex('recent', this.#encodeIndex(this.#bootId ?? ''), false).catch((error: unknown) => {
+        this.#log.debug('the recent index of the cache cannot be written', { error: describeError(error) });
+      });
+    }, recentDelayMs).unref();
+  }
+
+  async #writeIndex(name: string, index: Uint8Array, isSynced: boolean): Promise<void> {
+    const path = join(this.#directory, name);
+    const file = await this.#disk.open(`${path}.new`, 'create');
+    try {
+      await file.truncate(0);
+      await file.write(index, 0);
+      if (isSynced) await file.datasync();
+    } finally {
+      await file.close();
+    }
+    await this.#disk.rename(`${path}.new`, path);
+    if (isSynced) await this.#disk.syncDirectory(this.#directory);
   }
 
   #use<T>(pack: CachedPack, mode: 'write' | 'create', work: (file: DiskFile) => Promise<T>): Promise<T | undefined> {
@@ -267,17 +353,27 @@ export class DiskCache {
   async #checkSpace(): Promise<void> {
     this.#writtenSinceSpaceCheck = 0;
     try {
-      const { free } = await this.#disk.space(this.#directory);
-      this.#allowed = Math.min(this.#bytesMax, Math.max(0, this.#bytes + free - this.#freeMin));
+      const { free, total } = await this.#disk.space(this.#directory);
+      const freeMin = this.#freeMin ?? Math.min(freeMinDefault, Math.floor(total * freeShareDefault));
+      this.#allowed = Math.min(this.#bytesMax, Math.max(0, this.#bytes + free - freeMin));
     } catch (error) {
       this.#log.warn('the free space for the cache cannot be read', { error: describeError(error) });
     }
   }
 
   async #shrink(target: number): Promise<void> {
-    for (const packId of this.#packs.keys()) {
-      if (this.#bytes <= target) return;
+    const pagesMax = this.#bytesMax * pageShareMax;
+    if (this.#pageBytes > pagesMax) await this.#evictWhile('pages', () => this.#pageBytes > pagesMax);
+    await this.#evictWhile('content', () => this.#bytes > target);
+    await this.#evictWhile('pages', () => this.#bytes > target);
+  }
+
+  async #evictWhile(kind: CacheKind, isTooMuch: () => boolean): Promise<void> {
+    if (!isTooMuch()) return;
+    for (const [packId, pack] of this.#packs) {
+      if (pack.kind !== kind || this.#pinned.has(packId)) continue;
       await this.evict(packId);
+      if (!isTooMuch()) return;
     }
   }
 
@@ -285,7 +381,7 @@ export class DiskCache {
     try {
       this.#writtenSinceCheckpoint = 0;
       // No await until `unsynced` is cleared: the index speaks of exactly what is synced next.
-      const index = this.#encodeIndex();
+      const index = this.#encodeIndex('');
       const unsynced = [...this.#packs].filter(([, pack]) => pack.unsynced);
       for (const [, pack] of unsynced) pack.unsynced = false;
       let failed = false;
@@ -304,17 +400,7 @@ export class DiskCache {
       // The index must not name what could not be synced: once more, without it.
       if (failed) return await this.#checkpoint();
       await this.#disk.syncDirectory(this.#packsDirectory);
-      const path = join(this.#directory, 'index');
-      const file = await this.#disk.open(`${path}.new`, 'create');
-      try {
-        await file.truncate(0);
-        await file.write(index, 0);
-        await file.datasync();
-      } finally {
-        await file.close();
-      }
-      await this.#disk.rename(`${path}.new`, path);
-      await this.#disk.syncDirectory(this.#directory);
+      await this.#writeIndex('index', index, true);
     } catch (error) {
       // The old index stands, or none: it knows less, which is safe.
       for (const pack of this.#packs.values()) pack.unsynced = true;
@@ -322,11 +408,13 @@ export class DiskCache {
     }
   }
 
-  #encodeIndex(): Uint8Array {
-    const held = [...this.#packs.values()].filter((pack) => pack.ranges.count > 0);
-    const writer = new ByteWriter(64 + held.length * 80).u32(magic).u8(version).varint(held.length);
-    for (const { file, ranges } of held) {
-      writer.varint(file.length).byteString(file).varint(ranges.count);
+  #encodeIndex(bootId: string): Uint8Array {
+    const held = [...this.#packs].filter(([, pack]) => pack.ranges.count > 0);
+    const writer = new ByteWriter(64 + held.length * 80).u32(magic).u8(version);
+    writer.varint(bootId.length).byteString(bootId).varint(held.length);
+    for (const [packId, { file, kind, ranges }] of held) {
+      const flags = (kind === 'pages' ? 1 : 0) + (this.#pinned.has(packId) ? 2 : 0);
+      writer.varint(file.length).byteString(file).varint(flags).varint(ranges.count);
       let last = 0;
       for (const [start, end] of ranges) {
         writer.varint(start - last).varint(end - start);
@@ -337,28 +425,34 @@ export class DiskCache {
   }
 
   async #recover(): Promise<void> {
-    const known = await this.#readIndex();
+    const recent = this.#bootId === undefined ? undefined : await this.#readIndex('recent', this.#bootId);
+    const known = recent ?? (await this.#readIndex('index', '')) ?? [];
+    const files = new Set(known.map(({ file }) => file));
     const found = new Set<string>();
     for (const { name } of await this.#disk.readDirectory(this.#packsDirectory)) {
-      if (known.has(name)) found.add(name);
+      if (files.has(name)) found.add(name);
       else await this.#disk.unlink(join(this.#packsDirectory, name)).catch(() => {});
     }
-    for (const [file, ranges] of known) {
-      const packId = fileNamePattern.exec(file)?.[1];
-      if (packId === undefined || !found.has(file)) continue;
-      const bytes = ranges.diskBytes();
-      this.#packs.set(packId, { file, ranges, bytes, unsynced: false });
-      this.#bytes += bytes;
+    // What was pinned stays until somebody says what is pinned now.
+    const pinned = new Set<string>();
+    for (const { packId, isPinned } of known) if (isPinned) pinned.add(packId);
+    this.#pinned = pinned;
+    for (const { packId, file, kind, ranges } of known) {
+      if (!found.has(file)) continue;
+      // An unsynced index may speak of what was never synced.
+      const pack: CachedPack = { file, kind, ranges, bytes: ranges.diskBytes(), unsynced: recent !== undefined };
+      this.#packs.set(packId, pack);
+      this.#count(packId, pack, pack.bytes);
     }
     await this.#checkSpace();
     await this.#shrink(this.#allowed);
   }
 
-  /** By file name, least recently used first; empty when there is no index or it is damaged. */
-  async #readIndex(): Promise<Map<string, RangeSet>> {
-    const known = new Map<string, RangeSet>();
+  /** Least recently used first; `undefined` when there is no such index, it is of another boot, or it is damaged. */
+  async #readIndex(name: string, bootId: string): Promise<IndexedPack[] | undefined> {
+    const known: IndexedPack[] = [];
     try {
-      const file = await this.#disk.open(join(this.#directory, 'index'), 'read');
+      const file = await this.#disk.open(join(this.#directory, name), 'read');
       let bytes: Uint8Array;
       try {
         bytes = Buffer.alloc((await file.stat()).size);
@@ -367,13 +461,15 @@ export class DiskCache {
         await file.close();
       }
       const reader = new ByteReader(bytes);
-      if (reader.u32() !== magic || reader.u8() !== version) return known;
+      if (reader.u32() !== magic || reader.u8() !== version) return undefined;
+      if (reader.byteString(reader.varint()) !== bootId) return undefined;
       const packs = new Set<string>();
       for (let count = reader.varint(); count > 0; count--) {
-        const name = reader.byteString(reader.varint());
-        const packId = fileNamePattern.exec(name)?.[1];
+        const fileName = reader.byteString(reader.varint());
+        const packId = fileNamePattern.exec(fileName)?.[1];
         if (packId === undefined || packs.has(packId)) throw new MalformedBytesError('not a name of a cached pack');
         packs.add(packId);
+        const flags = reader.varint();
         const ranges = new RangeSet();
         let at = 0;
         for (let left = reader.varint(); left > 0; left--) {
@@ -381,15 +477,23 @@ export class DiskCache {
           at = start + reader.varint();
           ranges.add(start, at);
         }
-        known.set(name, ranges);
+        known.push({ packId, file: fileName, kind: (flags & 1) === 0 ? 'content' : 'pages', isPinned: (flags & 2) !== 0, ranges });
       }
       reader.end();
       return known;
     } catch (error) {
-      if (diskErrorCode(error) === 'ENOENT') return new Map();
+      if (diskErrorCode(error) === 'ENOENT') return undefined;
       if (!(error instanceof MalformedBytesError) && diskErrorCode(error) === undefined) throw error;
-      this.#log.warn('the index of the cache is damaged; the cache starts empty', { error: describeError(error) });
-      return new Map();
+      this.#log.warn('an index of the cache is damaged', { name, error: describeError(error) });
+      return undefined;
     }
   }
+}
+
+interface IndexedPack {
+  readonly packId: string;
+  readonly file: string;
+  readonly kind: CacheKind;
+  readonly isPinned: boolean;
+  readonly ranges: RangeSet;
 }

@@ -18,6 +18,8 @@ import { LimitedStore } from '../store/limited-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
+import { ReachabilityStore } from '../store/reachability-store.js';
+import type { Reachability } from '../store/reachability-store.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from './exit-code.js';
 
@@ -61,6 +63,33 @@ async function openPatientStore(location: string, create: boolean, log: Log = si
   // Retries outside: who waits for the next attempt holds no place.
   const limited = new LimitedStore(store, remoteLimits);
   return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
+}
+
+export interface MountedStore {
+  readonly store: ObjectStore;
+  /** Of a store with a network in between. */
+  readonly reachability: Reachability | undefined;
+}
+
+/** An object that no volume has: asking for it tells whether the store answers, and costs nothing. */
+const probeKey = 'keys/reachable';
+
+/**
+ * The store of a mounted drive: as {@link openVolumeStore}, and it knows when the store is away. `isOffline`: nobody waits for the first answer.
+ * Throws StoreError, StoreLocationError.
+ */
+export async function openMountedStore(location: string, log: Log, timeoutMs: number, isOffline: boolean): Promise<MountedStore> {
+  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create: false });
+  if (store.local) return { store, reachability: undefined };
+  const watched = new ReachabilityStore(new LimitedStore(store, remoteLimits), {
+    clock: systemClock,
+    log,
+    timeoutMs,
+    probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
+    offline: isOffline,
+  });
+  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: timeoutMs });
+  return { store: retrying, reachability: watched };
 }
 
 /** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */

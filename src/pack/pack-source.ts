@@ -7,7 +7,7 @@ import type { Plaintext, Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
 import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
-import type { DiskCache } from '../cache/disk-cache.js';
+import type { CacheKind, DiskCache } from '../cache/disk-cache.js';
 import { MemoryCache } from '../cache/memory-cache.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -29,7 +29,7 @@ export interface PackSourceOptions {
   /** Packs that are on the local disk only, by id. Their owner adds and removes them; one is removed once the store or the disk cache has it. */
   readonly staging: ReadonlyMap<PackId, Pick<PackWriter, 'read'>>;
   /** Sealed bytes that the store sent. Of no use in front of a local store. */
-  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict'>;
+  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict' | 'has'>;
   /** Bytes of opened chunks kept in memory. */
   readonly memoryMax?: number;
 }
@@ -140,14 +140,14 @@ export class PackSource {
     const range = await this.#read(pack, offset, length, true);
     try {
       const page = await open(range.sealed);
-      this.#keep(pack, offset, range);
+      this.#keep(pack, offset, range, 'pages');
       return page;
     } catch (error) {
       if (range.from !== 'disk') throw error;
       await this.#diskCache?.evict(pack);
       const again = await this.#read(pack, offset, length, false);
       const page = await open(again.sealed);
-      this.#keep(pack, offset, again);
+      this.#keep(pack, offset, again, 'pages');
       return page;
     }
   }
@@ -160,6 +160,40 @@ export class PackSource {
   /** Reads a chunk or page from the store itself, past all caches, and says whether it verifies: for `check`. Rejects as the reads do. */
   async verifyItem(kind: ItemKind, pack: PackId, offset: number, sealedLength: number): Promise<void> {
     await this.#open(kind, pack, offset, await this.#readStore(pack, offset, sealedLength));
+  }
+
+  /** Whether these sealed bytes lie on a disk of this machine: staged, cached, or in a local store. */
+  isHere(pack: PackId, offset: number, length: number): boolean {
+    return this.#store.local || this.#staging.has(pack) || (this.#diskCache?.has(pack, offset, length) ?? false);
+  }
+
+  /**
+   * Brings chunks of a pack (ascending, from first to last at most 4 MiB) to the local disk, verified, past the memory. Answers how many sealed bytes
+   * the disk cache has of them now: it may have no room. Rejects with PackError and StoreError.
+   */
+  async bring(pack: PackId, items: readonly { readonly offset: number; readonly sealedLength: number }[], signal?: AbortSignal): Promise<number> {
+    const start = items[0].offset;
+    const end = items[items.length - 1].offset + items[items.length - 1].sealedLength;
+    const sealed = await this.#store.get(packKey(pack), { range: { offset: start, length: end - start }, ...(signal ? { signal } : {}) });
+    if (!sealed) throw new PackError('MISSING', `pack ${pack} is not in the store`);
+    complete(pack, start, end - start, sealed);
+    let brought = 0;
+    for (let from = 0; from < items.length; ) {
+      // What lies between two chunks was not asked for and is not verified: stretches without gaps are kept.
+      let to = from;
+      let stretchEnd = items[from].offset;
+      for (; to < items.length && items[to].offset === stretchEnd; to++) {
+        const { offset, sealedLength } = items[to];
+        await this.#open('chunk', pack, offset, sealed.subarray(offset - start, offset - start + sealedLength));
+        stretchEnd += sealedLength;
+        await nextTurn();
+      }
+      const { offset } = items[from];
+      await this.#diskCache?.write(pack, offset, sealed.subarray(offset - start, stretchEnd - start) as Sealed);
+      if (this.isHere(pack, offset, stretchEnd - offset)) brought += stretchEnd - offset;
+      from = to;
+    }
+    return brought;
   }
 
   /** The chunk from memory or a load under way, else a promise that joins `waiting`. */
@@ -264,8 +298,8 @@ export class PackSource {
   }
 
   /** Puts verified bytes that the store sent into the disk cache, in the background. */
-  #keep(pack: PackId, offset: number, range: Range): void {
-    if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed);
+  #keep(pack: PackId, offset: number, range: Range, kind: CacheKind = 'content'): void {
+    if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed, kind);
   }
 }
 

@@ -38,6 +38,10 @@ class RangeCache {
     return held && new Uint8Array(held);
   }
 
+  has(pack: string, offset: number, length: number): boolean {
+    return this.held.has(`${pack} ${offset} ${length}`);
+  }
+
   async write(pack: string, offset: number, bytes: Sealed): Promise<void> {
     this.held.set(`${pack} ${offset} ${bytes.byteLength}`, new Uint8Array(bytes));
   }
