@@ -17,7 +17,7 @@ import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { StoreError } from '../store/object-store.js';
-import type { ObjectStore } from '../store/object-store.js';
+import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
 import { commitObjectMax, padCommit, decodeCommit, encodeCommit } from './commit-codec.js';
@@ -67,7 +67,7 @@ const fetchWindowMax = 8;
 const windowCommitMax = 4 * 1024 * 1024;
 /** Names that one look behind the head takes from the store: it may list for ever. */
 const listedMax = 10_000;
-/** Every so many polls that find nothing, the store is asked whether it still has what it had. */
+/** Every so many polls that find nothing, the store is asked whether it still has what it had, unless the caller decides. */
 const emptyPollsPerCheck = 8;
 
 /**
@@ -168,6 +168,15 @@ export class CommitLog {
    */
   signOfLifeMs(device: DeviceId): number | undefined {
     return this.#signs.get(device)?.wallTimeMs;
+  }
+
+  /**
+   * The newest sign of life of any other device, in milliseconds since 1970. Since each commit follows all before it, it is also until when nothing can
+   * have been withheld. Undefined: not since the newest checkpoint, or there is no other device.
+   */
+  get newestSignOfOthersMs(): number | undefined {
+    const others = [...this.#signs].filter(([deviceId]) => deviceId !== this.#device.id);
+    return others.length === 0 ? undefined : Math.max(...others.map(([, { wallTimeMs }]) => wallTimeMs));
   }
 
   /** When the store last answered a poll, by our clock, in milliseconds since 1970. */
@@ -361,15 +370,21 @@ export class CommitLog {
     return openCommit(this.#o.keys, sealed, sequence, previousHash);
   }
 
+  /** Where the commit after the head will be. */
+  get nextKey(): ObjectKey {
+    return logKey(this.#o.keys.root, this.head.sequence + 1);
+  }
+
   /**
    * Looks for commits after `head`: verifies them, persists the trust, moves `head`, answers them ascending (empty: nothing new; at
-   * most some hundreds: the next call goes on). Throws CommitError (integrity), StoreError, disk errors.
+   * most some hundreds: the next call goes on). `checks`: whether the store is also asked, when there is nothing new, if it still has what it had; not
+   * given: now and then. Throws CommitError (integrity), StoreError, disk errors.
    */
-  async poll(signal?: AbortSignal): Promise<readonly Commit[]> {
+  async poll(signal?: AbortSignal, checks?: boolean): Promise<readonly Commit[]> {
     if (this.#freshness === 'offline') await this.#checkHead(signal);
     const commits = await this.#pollOnce(signal);
     if (commits.length > 0) this.#emptyPolls = 0;
-    else if (++this.#emptyPolls >= emptyPollsPerCheck) {
+    else if (checks ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
       await this.#checkHead(signal);
       await this.#checkGap(signal);
@@ -417,7 +432,9 @@ export class CommitLog {
   }
 
   #noteSign({ deviceId, sequence, wallTimeMs }: CommitFields): void {
-    if (sequence > (this.#signs.get(deviceId)?.sequence ?? 0)) this.#signs.set(deviceId, { sequence, wallTimeMs });
+    // A clock that is ahead would make its device look alive for as long.
+    const atMs = Math.min(wallTimeMs, this.#o.clock.now().sec * 1000);
+    if (sequence > (this.#signs.get(deviceId)?.sequence ?? 0)) this.#signs.set(deviceId, { sequence, wallTimeMs: atMs });
   }
 
   /** Two installations with one identity (a copied state directory, a restored machine) would give out the same inode numbers. */

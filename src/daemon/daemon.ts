@@ -9,7 +9,7 @@ import type { Log } from '../base/log.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
 import { VolumeError } from '../volume/volume.js';
-import type { FlushProgress, PendingWork, Volume } from '../volume/volume.js';
+import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
 import { isPending, nothingPending } from './control-protocol.js';
 import type { DaemonStatus, UnmountResult } from './control-protocol.js';
 import type { FuseFilesystem } from './fuse-filesystem.js';
@@ -26,7 +26,7 @@ export interface ServedVolume {
 }
 
 /** What answers the kernel, and tells it what other devices change. */
-export type ServedFilesystem = FuseOperations & Pick<FuseFilesystem, 'attach' | 'invalidate'>;
+export type ServedFilesystem = FuseOperations & RemoteChangeListener & Pick<FuseFilesystem, 'attach'>;
 
 export interface DaemonParts {
   readonly served: ServedVolume;
@@ -95,7 +95,7 @@ export class Daemon implements ControlHandler {
     const daemon = new Daemon(parts, options);
     daemon.#mounted = await parts.driver(parts.filesystem, parts.errnoOf, options.mount);
     parts.filesystem.attach(daemon.#mounted.notifier);
-    parts.served.volume.onRemoteChange((change) => parts.filesystem.invalidate(change));
+    parts.served.volume.onRemoteChange(parts.filesystem);
     try {
       daemon.#control = await ControlServer.listen(options.socket, daemon, parts.isPeerAllowed, parts.log);
     } catch (error) {

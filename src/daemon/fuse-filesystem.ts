@@ -1,11 +1,12 @@
 /**
  * The filesystem in FUSE's words: what the kernel asks, answered by vfs, and what the kernel may keep for how long. Node ids are inode
- * numbers. There are no file handles: `open` and `create` answer that none are needed, so the kernel opens files by itself, makes them
+ * numbers, but for what node-aliases.ts knows. There are no file handles: `open` and `create` answer that none are needed, so the kernel opens files by itself, makes them
  * with MKNOD and sends neither OPEN nor RELEASE (so O_TRUNC must come as SETATTR: no FUSE_ATOMIC_O_TRUNC).
  *
  * Everything that this machine changes passes the kernel, and what others change is invalidated here: so entries and attributes stay valid
  * for long.
  */
+import { setTimeout as wait } from 'node:timers/promises';
 import type { ByteString } from '../base/brand.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import {
@@ -31,9 +32,10 @@ import type { Removed } from '../vfs/naming.js';
 import { RENAME_EXCHANGE } from '../vfs/naming.js';
 import { SEEK_DATA } from '../vfs/content.js';
 import { VfsError } from '../vfs/vfs-error.js';
-import type { RemoteChange } from '../volume/volume.js';
+import type { ConflictCopy, RemoteChange, RemoteChangeListener } from '../volume/volume.js';
 import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
+import { NodeAliases } from './node-aliases.js';
 
 export interface CacheValidity {
   /** How long the kernel may keep names (also absent ones) and attributes without asking, in milliseconds. */
@@ -55,14 +57,16 @@ const lseekRoundsMax = 16;
 const growthsMax = 1000;
 const tmpfileHandle: OpenReply = { handle: 0, keepCache: true };
 
-/** Node ids and inode numbers are the same numbers under two names; here, and only here, one becomes the other. */
-const inoOf = (nodeId: NodeId): Ino => nodeId as number as Ino;
-const nodeIdOf = (ino: Ino): NodeId => ino as number as NodeId;
+/** Something else may keep the pages locked (a read that waits for the store, a truncation that waits for room): commits must not wait for that. */
+const collectTimeoutMs = 10_000;
 
-export class FuseFilesystem implements FuseOperations {
+export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #filesystem: Filesystem;
   readonly #validity: CacheValidity;
   readonly #references = new InodeReferences();
+  readonly #aliases = new NodeAliases();
+  /** Of the change that is about to become visible: what the kernel has written back, and has not read again since. */
+  readonly #collected = new Set<NodeId>();
   /** Where inodes cannot be dropped by number. */
   #names: InodeNames | undefined;
   #isWritebackCached = false;
@@ -80,14 +84,42 @@ export class FuseFilesystem implements FuseOperations {
     this.#notifier = notifier;
   }
 
-  /** What another device changed: to be given to `volume.onRemoteChange`. */
-  invalidate(change: RemoteChange): void {
+  // What other devices change (doc/concurrency.md, "Kernel caches").
+
+  async collect(change: RemoteChange): Promise<boolean> {
+    const notifier = this.#notifier;
+    if (notifier === undefined || !this.#isWritebackCached) return true;
+    for (const ino of change.contents) {
+      const nodeId = this.#nodeIdOf(ino);
+      if (!this.#isKnown(nodeId) || this.#collected.has(nodeId)) continue;
+      this.#collected.add(nodeId);
+      notifier.invalidateInode(nodeId, 0, 0);
+    }
+    const over = new AbortController();
+    const late = wait(collectTimeoutMs, false, { signal: over.signal, ref: false }).catch(() => false);
+    const isDone = await Promise.race([notifier.settled().then(() => true), late]);
+    over.abort();
+    return isDone;
+  }
+
+  isCollected(change: RemoteChange): boolean {
+    if (this.#notifier === undefined || !this.#isWritebackCached) return true;
+    for (const ino of change.contents) {
+      const nodeId = this.#nodeIdOf(ino);
+      if (this.#isKnown(nodeId) && !this.#collected.has(nodeId)) return false;
+    }
+    return true;
+  }
+
+  changed(change: RemoteChange): void {
+    this.#collected.clear();
     const notifier = this.#notifier;
     if (notifier === undefined) return;
-    for (const { parent, name } of change.entries) if (this.#isKnown(nodeIdOf(parent))) notifier.invalidateEntry(nodeIdOf(parent), name);
+    for (const copy of change.copies) this.#follow(notifier, copy);
+    for (const { parent, name } of change.entries) this.#invalidateEntry(notifier, parent, name);
     const changed: NodeId[] = [];
     for (const ino of change.inodes) {
-      const nodeId = nodeIdOf(ino);
+      const nodeId = this.#nodeIdOf(ino);
       if (!this.#isKnown(nodeId)) continue;
       if (change.contents.has(ino)) {
         notifier.invalidateInode(nodeId, 0, 0);
@@ -101,6 +133,29 @@ export class FuseFilesystem implements FuseOperations {
     if (this.#names === undefined) notifier.pruneInodes(changed);
     else for (const nodeId of changed) this.#names.drop(nodeId);
     if (this.#isWritebackCached) void this.#tellGrowth(notifier, changed);
+  }
+
+  /** Whoever has the file open goes on in the copy; whoever looks its name up from now on meets what the other device wrote. */
+  #follow(notifier: Notifier, { ino, copy, parent, name, isLinked }: ConflictCopy): void {
+    const nodeId = this.#nodeIdOf(ino);
+    if (!this.#isKnown(nodeId)) return;
+    this.#aliases.follow(ino, copy);
+    if (this.#names !== undefined) this.#names.drop(nodeId);
+    else if (isLinked || parent === undefined) notifier.expireEntries();
+    else this.#invalidateEntry(notifier, parent, name);
+  }
+
+  #invalidateEntry(notifier: Notifier, parent: Ino, name: ByteString): void {
+    const nodeId = this.#nodeIdOf(parent);
+    if (this.#isKnown(nodeId)) notifier.invalidateEntry(nodeId, name);
+  }
+
+  #inoOf(nodeId: NodeId): Ino {
+    return this.#aliases.inoOf(nodeId);
+  }
+
+  #nodeIdOf(ino: Ino): NodeId {
+    return this.#aliases.nodeIdOf(ino);
   }
 
   /** The kernel is told only about what it knows; the root it knows always. */
@@ -121,10 +176,10 @@ export class FuseFilesystem implements FuseOperations {
       if (this.#notifier === undefined || told >= growthsMax) return;
       if (!this.#references.has(nodeId)) continue;
       try {
-        const { mode, size } = await this.#filesystem.getattr(inoOf(nodeId));
+        const { mode, size } = await this.#filesystem.getattr(this.#inoOf(nodeId));
         if ((mode & S_IFMT) !== S_IFREG || size === 0) continue;
         const { signal } = new AbortController();
-        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, umask: 0, signal }, inoOf(nodeId), size - 1, 1);
+        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, umask: 0, signal }, this.#inoOf(nodeId), size - 1, 1);
         if (last?.byteLength === 1) notifier.storeContent(nodeId, size - 1, last);
         told++;
       } catch {
@@ -143,11 +198,12 @@ export class FuseFilesystem implements FuseOperations {
     this.#notifier = undefined;
     this.#references.clear();
     this.#names?.clear();
+    this.#aliases.clear();
     await this.#filesystem.stop();
   }
 
   #entry(parent: NodeId, name: ByteString, attributes: InodeAttributes): Entry {
-    const nodeId = nodeIdOf(attributes.ino);
+    const nodeId = this.#nodeIdOf(attributes.ino);
     this.#refer(nodeId, attributes.mode, parent, name);
     return { nodeId, generation: attributes.generation, entryValidMs: this.#validity.entryMs, attrValidMs: this.#validity.attributesMs, attributes };
   }
@@ -164,66 +220,69 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   lookup(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<Entry> {
-    return andThen(this.#filesystem.lookup(inoOf(parent), name), (found) => (found === undefined ? this.#absent : this.#entry(parent, name, found)));
+    return andThen(this.#filesystem.lookup(this.#inoOf(parent), name), (found) =>
+      found === undefined ? this.#absent : this.#entry(parent, name, found),
+    );
   }
 
   forget(nodeId: NodeId, nlookup: number): void {
     if (!this.#references.forget(nodeId, nlookup)) return;
     this.#names?.forget(nodeId);
-    this.#filesystem.forget(inoOf(nodeId));
+    this.#filesystem.forget(this.#inoOf(nodeId));
+    this.#aliases.forget(nodeId, (other) => this.#references.has(other));
   }
 
   getattr(_context: RequestContext, nodeId: NodeId): MaybePromise<AttributeReply> {
-    return andThen(this.#filesystem.getattr(inoOf(nodeId)), (attributes) => this.#attributes(attributes));
+    return andThen(this.#filesystem.getattr(this.#inoOf(nodeId)), (attributes) => this.#attributes(attributes));
   }
 
   setattr(_context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply> {
-    return andThen(this.#filesystem.setattr(inoOf(nodeId), change), (attributes) => this.#attributes(attributes));
+    return andThen(this.#filesystem.setattr(this.#inoOf(nodeId), change), (attributes) => this.#attributes(attributes));
   }
 
   readlink(_context: RequestContext, nodeId: NodeId): MaybePromise<ByteString> {
-    return this.#filesystem.readlink(inoOf(nodeId));
+    return this.#filesystem.readlink(this.#inoOf(nodeId));
   }
 
   symlink(context: RequestContext, parent: NodeId, name: ByteString, target: ByteString): MaybePromise<Entry> {
-    return andThen(this.#filesystem.symlink(context, inoOf(parent), name, target), (made) => this.#entry(parent, name, made));
+    return andThen(this.#filesystem.symlink(context, this.#inoOf(parent), name, target), (made) => this.#entry(parent, name, made));
   }
 
   mknod(context: RequestContext, parent: NodeId, name: ByteString, mode: number, rdev: number): MaybePromise<Entry> {
-    return andThen(this.#filesystem.mknod(context, inoOf(parent), name, mode, rdev), (made) => this.#entry(parent, name, made));
+    return andThen(this.#filesystem.mknod(context, this.#inoOf(parent), name, mode, rdev), (made) => this.#entry(parent, name, made));
   }
 
   mkdir(context: RequestContext, parent: NodeId, name: ByteString, mode: number): MaybePromise<Entry> {
-    return andThen(this.#filesystem.mkdir(context, inoOf(parent), name, mode), (made) => this.#entry(parent, name, made));
+    return andThen(this.#filesystem.mkdir(context, this.#inoOf(parent), name, mode), (made) => this.#entry(parent, name, made));
   }
 
   unlink(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void> {
-    return andThen(this.#filesystem.unlink(inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
+    return andThen(this.#filesystem.unlink(this.#inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
   }
 
   rmdir(_context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void> {
-    return andThen(this.#filesystem.rmdir(inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
+    return andThen(this.#filesystem.rmdir(this.#inoOf(parent), name), (removed) => this.#removed(parent, name, removed));
   }
 
   #removed(parent: NodeId, name: ByteString, { ino, orphaned }: Removed): void {
-    const nodeId = nodeIdOf(ino);
+    const nodeId = this.#nodeIdOf(ino);
     this.#names?.removed(nodeId, parent, name);
     // No FORGET will come for what the kernel does not know.
     if (orphaned && !this.#references.has(nodeId)) this.#filesystem.forget(ino);
   }
 
   rename(_context: RequestContext, parent: NodeId, name: ByteString, newParent: NodeId, newName: ByteString, flags: number): MaybePromise<void> {
-    return andThen(this.#filesystem.rename(inoOf(parent), name, inoOf(newParent), newName, flags), ({ ino, other, orphaned }) => {
+    return andThen(this.#filesystem.rename(this.#inoOf(parent), name, this.#inoOf(newParent), newName, flags), ({ ino, other, orphaned }) => {
       if (other !== undefined) {
-        if ((flags & RENAME_EXCHANGE) !== 0) this.#names?.renamed(nodeIdOf(other), newParent, newName, parent, name);
+        if ((flags & RENAME_EXCHANGE) !== 0) this.#names?.renamed(this.#nodeIdOf(other), newParent, newName, parent, name);
         else this.#removed(newParent, newName, { ino: other, orphaned });
       }
-      this.#names?.renamed(nodeIdOf(ino), parent, name, newParent, newName);
+      this.#names?.renamed(this.#nodeIdOf(ino), parent, name, newParent, newName);
     });
   }
 
   link(_context: RequestContext, nodeId: NodeId, newParent: NodeId, newName: ByteString): MaybePromise<Entry> {
-    return andThen(this.#filesystem.link(inoOf(nodeId), inoOf(newParent), newName), (linked) => this.#entry(newParent, newName, linked));
+    return andThen(this.#filesystem.link(this.#inoOf(nodeId), this.#inoOf(newParent), newName), (linked) => this.#entry(newParent, newName, linked));
   }
 
   open(_context: RequestContext, _nodeId: NodeId, _flags: number): undefined {
@@ -235,26 +294,27 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   tmpfile(context: RequestContext, parent: NodeId, mode: number, _flags: number): MaybePromise<{ entry: Entry; open: OpenReply }> {
-    return andThen(this.#filesystem.tmpfile(context, inoOf(parent), mode), (made) => ({
+    return andThen(this.#filesystem.tmpfile(context, this.#inoOf(parent), mode), (made) => ({
       entry: this.#entry(parent, '', made),
       open: tmpfileHandle,
     }));
   }
 
   read(context: RequestContext, nodeId: NodeId, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
-    return this.#filesystem.read(context, inoOf(nodeId), offset, size);
+    if (this.#collected.size > 0) this.#collected.delete(nodeId);
+    return this.#filesystem.read(context, this.#inoOf(nodeId), offset, size);
   }
 
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
-    return this.#filesystem.write(context, inoOf(nodeId), offset, data, killSuidgid);
+    return this.#filesystem.write(context, this.#inoOf(nodeId), offset, data, killSuidgid);
   }
 
   flush(_context: RequestContext, nodeId: NodeId): MaybePromise<void> {
-    return this.#filesystem.persist(inoOf(nodeId));
+    return this.#filesystem.persist(this.#inoOf(nodeId));
   }
 
   fsync(_context: RequestContext, nodeId: NodeId, _dataOnly: boolean): Promise<void> {
-    return this.#filesystem.sync(inoOf(nodeId));
+    return this.#filesystem.sync(this.#inoOf(nodeId));
   }
 
   release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}
@@ -265,10 +325,11 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   readdir(_context: RequestContext, nodeId: NodeId, _handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void> {
-    if (!plus) return this.#filesystem.readdir(inoOf(nodeId), cookie, false, (entry) => sink.add(entry.name, entry.ino, entry.mode, entry.cookie));
-    return this.#filesystem.readdir(inoOf(nodeId), cookie, true, ({ name, ino, mode, cookie: at, attributes }) => {
+    if (!plus)
+      return this.#filesystem.readdir(this.#inoOf(nodeId), cookie, false, (entry) => sink.add(entry.name, entry.ino, entry.mode, entry.cookie));
+    return this.#filesystem.readdir(this.#inoOf(nodeId), cookie, true, ({ name, ino, mode, cookie: at, attributes }) => {
       if (attributes === undefined) return sink.add(name, ino, mode, at);
-      const entryNodeId = nodeIdOf(ino);
+      const entryNodeId = this.#nodeIdOf(ino);
       const { entryMs: entryValidMs, attributesMs: attrValidMs } = this.#validity;
       const entry = { nodeId: entryNodeId, generation: attributes.generation, entryValidMs, attrValidMs, attributes };
       if (!sink.add(name, ino, mode, at, entry)) return false;
@@ -300,23 +361,23 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   getxattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<Uint8Array> {
-    return this.#filesystem.getxattr(inoOf(nodeId), name);
+    return this.#filesystem.getxattr(this.#inoOf(nodeId), name);
   }
 
   setxattr(_context: RequestContext, nodeId: NodeId, name: ByteString, value: Uint8Array, flags: number, killSgid: boolean): MaybePromise<void> {
-    return this.#filesystem.setxattr(inoOf(nodeId), name, value, flags, killSgid);
+    return this.#filesystem.setxattr(this.#inoOf(nodeId), name, value, flags, killSgid);
   }
 
   listxattr(context: RequestContext, nodeId: NodeId): MaybePromise<readonly ByteString[]> {
-    return this.#filesystem.listxattr(context, inoOf(nodeId));
+    return this.#filesystem.listxattr(context, this.#inoOf(nodeId));
   }
 
   removexattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<void> {
-    return this.#filesystem.removexattr(inoOf(nodeId), name);
+    return this.#filesystem.removexattr(this.#inoOf(nodeId), name);
   }
 
   fallocate(_context: RequestContext, nodeId: NodeId, offset: number, length: number, mode: number): MaybePromise<void> {
-    return this.#filesystem.allocate(inoOf(nodeId), offset, length, mode);
+    return this.#filesystem.allocate(this.#inoOf(nodeId), offset, length, mode);
   }
 
   /**
@@ -343,7 +404,7 @@ export class FuseFilesystem implements FuseOperations {
 
   async #find(nodeId: NodeId, offset: number, whence: number): Promise<number | undefined> {
     try {
-      return await this.#filesystem.seek(inoOf(nodeId), offset, whence);
+      return await this.#filesystem.seek(this.#inoOf(nodeId), offset, whence);
     } catch (error) {
       if (error instanceof VfsError && error.code === 'ENXIO') return undefined;
       throw error;
@@ -351,18 +412,18 @@ export class FuseFilesystem implements FuseOperations {
   }
 
   copyFileRange(context: RequestContext, nodeId: NodeId, offset: number, toNodeId: NodeId, toOffset: number, length: number): Promise<number> {
-    return this.#filesystem.copyRange(context, inoOf(nodeId), offset, inoOf(toNodeId), toOffset, length);
+    return this.#filesystem.copyRange(context, this.#inoOf(nodeId), offset, this.#inoOf(toNodeId), toOffset, length);
   }
 
   getflags(_context: RequestContext, nodeId: NodeId): MaybePromise<number> {
-    return this.#filesystem.getflags(inoOf(nodeId));
+    return this.#filesystem.getflags(this.#inoOf(nodeId));
   }
 
   async setflags(_context: RequestContext, nodeId: NodeId, flags: number): Promise<void> {
     // What was written before is written back first: a flag that forbids writing must not forbid that.
     this.#notifier?.invalidateInode(nodeId, 0, 0);
     await this.#notifier?.settled();
-    await this.#filesystem.setflags(inoOf(nodeId), flags);
+    await this.#filesystem.setflags(this.#inoOf(nodeId), flags);
   }
 
   syncfs(_context: RequestContext, _nodeId: NodeId): Promise<void> {

@@ -54,6 +54,8 @@ export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;
 export const FUSE_NOTIFY_STORE = 4;
 export const FUSE_NOTIFY_DELETE = 6;
+/** 7.44 */
+export const FUSE_NOTIFY_INC_EPOCH = 8;
 /** 7.45 */
 export const FUSE_NOTIFY_PRUNE = 9;
 export const FUSE_NOTIFY_PRUNE_SINCE = 45;

@@ -10,6 +10,7 @@ import {
   fuse_notify_store_out,
   fuse_out_header,
   FUSE_NOTIFY_DELETE,
+  FUSE_NOTIFY_INC_EPOCH,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
   FUSE_NOTIFY_PRUNE,
@@ -84,6 +85,11 @@ export class KernelNotifier implements Notifier {
     message.write(name, headerSize + fixed, 'latin1');
     this.#trace?.(`! DELETE node ${parent} child ${child}`);
     this.#push(message);
+  }
+
+  expireEntries(): void {
+    this.#trace?.('! INC_EPOCH');
+    this.#push(makeMessage(FUSE_NOTIFY_INC_EPOCH, 0));
   }
 
   pruneInodes(nodeIds: readonly NodeId[]): void {

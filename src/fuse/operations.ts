@@ -112,7 +112,7 @@ export interface ConnectionInfo {
   readonly maxWrite: number;
   readonly writebackCache: boolean;
   readonly readdirplus: boolean;
-  /** {@link Notifier.pruneInodes} works. */
+  /** {@link Notifier.pruneInodes} and {@link Notifier.expireEntries} work. */
   readonly prune: boolean;
 }
 
@@ -193,6 +193,8 @@ export interface Notifier {
   invalidateEntry(parent: NodeId, name: ByteString): void;
   /** The name is gone, and with it `child`. */
   deleteEntry(parent: NodeId, child: NodeId, name: ByteString): void;
+  /** Every name is looked up again before it is used. Only where {@link ConnectionInfo.prune} says so. */
+  expireEntries(): void;
   /**
    * Drops the inodes, by whatever names they are known, unless they are in use; the next lookup makes them anew. Only where
    * {@link ConnectionInfo.prune} says so.

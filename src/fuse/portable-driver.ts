@@ -369,6 +369,7 @@ class PortableMount implements Mounted {
       invalidateInode: () => {},
       invalidateEntry: (parent, name) => walker.forgetEntry(parent, name),
       deleteEntry: (parent, _child, name) => walker.forgetEntry(parent, name),
+      expireEntries: () => walker.forgetAll(),
       pruneInodes: () => {},
       storeContent: () => {},
       settled: () => Promise.resolve(),

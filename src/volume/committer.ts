@@ -12,16 +12,18 @@ import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
 import type { PackId } from '../pack/pack-id.js';
+import type { ObjectStore } from '../store/object-store.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeBaseEntry, encodeOperationEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
 import { type RebaseContext, executeRebased } from './rebase-rules.js';
+import { LogWatch, type PollPace } from './log-watch.js';
 import { changesOf } from './remote-change.js';
 import type { Staging } from './staging.js';
 import type { PendingOperation, Totals, VolumeState } from './volume-state.js';
-import { type RemoteChange, VolumeError } from './volume.js';
+import { type RemoteChange, type RemoteChangeListener, VolumeError } from './volume.js';
 
 /** The counters that must never go back, kept by the volume. */
 export interface Counters {
@@ -42,22 +44,29 @@ export interface CommitterOptions {
   readonly clock: Clock;
   readonly logger: Log;
   readonly readOnly: boolean;
-  /** A commit is made this long after the first change, and the log is polled this often. */
+  /** A commit is made this long after the first change. */
   readonly commitDelayMs: number;
-  readonly pollIntervalMs: number;
+  /** Asked to wait for commits of others, if it can; else the log is polled at this pace. */
+  readonly store: Pick<ObjectStore, 'awaitObject'>;
+  readonly pace: PollPace;
+  /** A device that had nothing to commit for this long commits nothing, so that others see that it lives. Infinity: never. */
+  readonly heartbeatMs: number;
   readonly foldBounds: FoldBounds;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
-  readonly onRemoteChange: (change: RemoteChange) => void;
+  readonly listener: () => RemoteChangeListener | undefined;
 }
 
 /** The committed overlay is folded into the tree when it passes one of these. */
 export interface FoldBounds {
   readonly entries: number;
   readonly bytes: number;
+  /** What a device that mounts for the first time reads at most. Default: 500. */
+  readonly commits?: number;
 }
 
 export const defaultFoldBounds: FoldBounds = { entries: 60_000, bytes: 16 * 1024 * 1024 };
+const foldCommitsDefault = 500;
 
 /** More pending than this is committed at once, without waiting for the delay. */
 const pendingOperationsSoon = 20_000;
@@ -65,6 +74,11 @@ const pendingOperationsSoon = 20_000;
 const pendingOperationsMax = 100_000;
 const pendingBytesMax = 128 * 1024 * 1024;
 const retryDelayMaxMs = 30_000;
+/** The background asks no more often than this, and no more often than every so many polls, whether the store still has what it had. */
+const checkIntervalMs = 60_000;
+const pollsPerCheck = 8;
+/** Reads of a file that others changed may bring old pages back into the kernel while its turn comes: so often is collected anew. */
+const collectRoundsMax = 4;
 /** A slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
@@ -74,10 +88,16 @@ export class Committer {
   readonly #o: CommitterOptions;
   readonly #lock = new Lock();
   readonly #stop = new AbortController();
+  readonly #watch: LogWatch;
   #loop: Promise<void> = Promise.resolve();
   #wake: (() => void) | undefined;
   #dirtySinceMs: number | undefined;
   #soon = false;
+  /** The next commit of somebody else may be there. */
+  #hinted = false;
+  #polledMs: number;
+  #checkedMs: number;
+  #beatMs: number;
   #failure: VolumeError | undefined;
   /** The last error of the background loop, until one round succeeds. */
   #trouble: unknown;
@@ -88,12 +108,33 @@ export class Committer {
 
   constructor(options: CommitterOptions) {
     this.#o = options;
+    const { store, log, clock, logger, pace } = options;
+    this.#polledMs = this.#checkedMs = clock.monotonicMs();
+    // After a start the newest own commit counts, whoever was alive then.
+    this.#beatMs = log.signOfLifeMs(log.deviceId) ?? clock.now().sec * 1000;
+    this.#watch = new LogWatch({
+      store,
+      nextKey: () => log.nextKey,
+      clock,
+      logger,
+      pace,
+      onHint: (isThere) => {
+        this.#hinted ||= isThere;
+        this.#wake?.();
+      },
+    });
   }
 
   /** `arrived`: commits that the log already counts in its head, to be taken in before anything else. */
   start(arrived: readonly Commit[]): void {
     this.#arrived.push(...arrived);
+    this.#watch.start();
     this.#loop = this.#run();
+  }
+
+  /** Applications use the volume. */
+  used(): void {
+    this.#watch.used();
   }
 
   /** Set after an integrity stop: nothing is written any more. */
@@ -133,7 +174,7 @@ export class Committer {
     const target = this.#o.counters.serial;
     for (;;) {
       signal?.throwIfAborted();
-      await this.#lock.run(() => this.#commit(signal));
+      await this.#alone(() => this.#commit(signal));
       const oldest = this.#o.state.operations[0];
       if (!oldest || oldest.serial > target) return;
     }
@@ -141,37 +182,47 @@ export class Committer {
 
   /** Looks for commits of others now. */
   poll(signal?: AbortSignal): Promise<void> {
-    return this.#lock.run(() => this.#poll(signal));
+    return this.#alone(() => this.#poll(signal));
   }
 
   /** Ends the background work; what is pending stays in the journal. */
   async stop(): Promise<void> {
     this.#stop.abort(new VolumeError('CLOSED', 'the volume is being closed'));
     this.#wake?.();
+    await this.#watch.stop();
     await this.#loop;
     await this.#lock.run(() => {});
   }
 
+  /** One at a time. What others wait for is another commit when the head has moved. */
+  #alone(section: () => Promise<void>): Promise<void> {
+    return this.#lock.run(async () => {
+      const before = this.#o.log.head.sequence;
+      try {
+        await section();
+      } finally {
+        if (this.#o.log.head.sequence !== before) this.#watch.moved();
+      }
+    });
+  }
+
   async #run(): Promise<void> {
-    const { clock, logger, pollIntervalMs } = this.#o;
+    const { clock, logger } = this.#o;
     const { signal } = this.#stop;
     let failures = 0;
-    let pollAtMs = clock.monotonicMs() + pollIntervalMs;
     while (!signal.aborted && !this.#failure) {
-      const now = clock.monotonicMs();
-      const commitAtMs = this.#soon ? now : this.#dirtySinceMs === undefined ? Number.POSITIVE_INFINITY : this.#dirtySinceMs + this.#o.commitDelayMs;
-      const waitMs = failures > 0 ? Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10)) : Math.min(commitAtMs, pollAtMs) - now;
       // While the store is away the delay is kept to, however much is asked meanwhile.
-      if (failures > 0) await clock.sleep(waitMs, signal).catch(() => {});
-      else if (waitMs > 0) await this.#waitFor(waitMs, signal);
+      if (failures > 0) await clock.sleep(Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10)), signal).catch(() => {});
+      else {
+        const waitMs = this.#dueInMs();
+        if (waitMs > 0) {
+          await this.#waitFor(waitMs, signal);
+          continue;
+        }
+      }
       if (signal.aborted) return;
       try {
-        await this.#lock.run(async () => {
-          const mustCommit = this.#soon || (this.#dirtySinceMs !== undefined && clock.monotonicMs() >= this.#dirtySinceMs + this.#o.commitDelayMs);
-          if (mustCommit && !this.#o.readOnly) await this.#commit(signal);
-          else await this.#poll(signal);
-        });
-        pollAtMs = clock.monotonicMs() + pollIntervalMs;
+        await this.#alone(() => this.#round(signal));
         if (failures > 0) logger.info('the store answers again');
         failures = 0;
         this.#trouble = undefined;
@@ -181,6 +232,34 @@ export class Committer {
         if (failures++ === 0) logger.warn('committing failed, will be tried again', { reason: describeError(error) });
       }
     }
+  }
+
+  /** Until the next round, in milliseconds; 0 or less: now. */
+  #dueInMs(): number {
+    if (this.#hinted) return 0;
+    return Math.min(this.#commitInMs(), this.#polledMs + this.#watch.pauseMs() - this.#o.clock.monotonicMs());
+  }
+
+  #commitInMs(): number {
+    if (this.#o.readOnly) return Number.POSITIVE_INFINITY;
+    if (this.#soon) return 0;
+    return this.#dirtySinceMs === undefined ? Number.POSITIVE_INFINITY : this.#dirtySinceMs + this.#o.commitDelayMs - this.#o.clock.monotonicMs();
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const { clock, readOnly, heartbeatMs } = this.#o;
+    this.#hinted = false;
+    if (this.#commitInMs() <= 0) await this.#commit(signal);
+    else {
+      const now = clock.monotonicMs();
+      const checks = now - this.#checkedMs >= Math.max(checkIntervalMs, pollsPerCheck * this.#watch.pauseMs(now));
+      if (checks) this.#checkedMs = now;
+      await this.#poll(signal, checks);
+      // The wall clock may have been set back.
+      const restMs = Math.abs(clock.now().sec * 1000 - this.#beatMs);
+      if (!readOnly && restMs >= heartbeatMs && this.#dirtySinceMs === undefined) await this.#beat(signal);
+    }
+    this.#polledMs = clock.monotonicMs();
   }
 
   /** Sleeps, but wakes up when something is to be done sooner. */
@@ -194,9 +273,9 @@ export class Committer {
     nap.abort();
   }
 
-  async #poll(signal: AbortSignal | undefined): Promise<void> {
+  async #poll(signal: AbortSignal | undefined, checks?: boolean): Promise<void> {
     try {
-      this.#arrived.push(...(await this.#o.log.poll(signal)));
+      this.#arrived.push(...(await this.#o.log.poll(signal, checks)));
       await this.#absorbArrived();
     } catch (error) {
       throw this.#judge(error);
@@ -239,7 +318,7 @@ export class Committer {
           if (commit !== 'lost') {
             state.land(commit.sequence, mutations);
             staging.committed(packs);
-            this.#lastCommitMs = draft.wallTimeMs;
+            this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
             this.#makeRoom();
             await this.#settleJournal(serial, cut);
             await staging.release(packsOf(state.operations));
@@ -251,11 +330,44 @@ export class Committer {
         }
         await this.#poll(signal);
       }
-      if (state.committed.count > this.#o.foldBounds.entries || state.committed.bytes > this.#o.foldBounds.bytes) await this.#checkpoint(signal);
+      await this.#foldWhenLarge(signal);
     } catch (error) {
       if (state.operationCount > 0 || writer.bytes > 0) this.#dirtySinceMs ??= clock.monotonicMs();
       throw this.#judge(error);
     }
+  }
+
+  /** A commit that changes nothing: a sign of life (doc/security.md, "Freshness"). */
+  async #beat(signal: AbortSignal): Promise<void> {
+    const { clock, log, journal, logger } = this.#o;
+    if (this.#failure) throw this.#failure;
+    try {
+      const wallTimeMs = clock.now().sec * 1000;
+      await this.#append({ ...this.#emptyDraft(wallTimeMs), packs: [], checkpoint: undefined }, signal);
+      this.#beatMs = wallTimeMs;
+      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
+      logger.debug('heartbeat', { sequence: log.head.sequence });
+      await this.#foldWhenLarge(signal);
+    } catch (error) {
+      throw this.#judge(error);
+    }
+  }
+
+  /** A commit whose order in the log does not matter. */
+  async #append(draft: CommitDraft, signal: AbortSignal | undefined): Promise<void> {
+    while ((await this.#o.log.put(draft, signal)) === 'lost') await this.#poll(signal);
+  }
+
+  #emptyDraft(wallTimeMs: number): Omit<CommitDraft, 'packs' | 'checkpoint'> {
+    const { log, counters } = this.#o;
+    return { wallTimeMs, nextInoCounter: counters.nextIno, operationSerial: log.own.operationSerial, filesDelta: 0, bytesDelta: 0, mutations: [] };
+  }
+
+  async #foldWhenLarge(signal: AbortSignal | undefined): Promise<void> {
+    const { state, log, foldBounds } = this.#o;
+    const { entries, bytes, commits = foldCommitsDefault } = foldBounds;
+    const isLarge = state.committed.count > entries || state.committed.bytes > bytes || log.head.sequence - state.covers > commits;
+    if (isLarge) await this.#checkpoint(signal);
   }
 
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
@@ -293,7 +405,7 @@ export class Committer {
 
   /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
-    const { state, journal, writer, log, counters, onRemoteChange } = this.#o;
+    const { state, journal, writer, log, counters } = this.#o;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
       // A crash may have lost what was counted last.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
@@ -301,19 +413,40 @@ export class Committer {
     }
     const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
     const change = changesOf(foreign);
-    if (state.operationCount === 0 && !touchesDirty(writer, change)) {
+    for (let round = 1; ; round++) {
+      await this.#collect(change);
+      if (state.operationCount > 0 || touchesDirty(writer, change)) return this.#rebase(commits, change);
+      if (!this.#isCollected(change) && round < collectRoundsMax) continue;
+      // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
       state.advance(commits);
       this.#arrived.splice(0, commits.length);
       if (!journal.failure) journal.append(this.#baseEntry(counters.serial, false));
-    } else await this.#rebase(commits, change);
-    if (foreign.length > 0) onRemoteChange(change);
+      this.#tell(change);
+      return undefined;
+    }
+  }
+
+  /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
+  async #collect(change: RemoteChange): Promise<void> {
+    if (change.contents.size === 0 || this.#o.readOnly) return;
+    const isDone = (await this.#o.listener()?.collect(change)) ?? true;
+    if (!isDone) this.#o.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
+  }
+
+  #isCollected(change: RemoteChange): boolean {
+    return this.#o.readOnly || (this.#o.listener()?.isCollected(change) ?? true);
+  }
+
+  #tell(change: RemoteChange): void {
+    if (change.inodes.size > 0 || change.entries.length > 0) this.#o.listener()?.changed(change);
   }
 
   /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
   async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
     const { state, journal, writer, log, counters, logger } = this.#o;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
-    for (;;) {
+    for (let round = 1; ; round++) {
+      if (round > 1) await this.#collect(change);
       // Content that was based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
@@ -335,12 +468,15 @@ export class Committer {
       }
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
+      if (!this.#isCollected(change) && round < collectRoundsMax) continue;
       for (const [key] of run.pending.entries()) change.add(key);
+      for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
       if (!journal.failure) {
         journal.appendBatch([this.#baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
       }
       state.finishRebase(commits, run.pending, result, totals);
       this.#arrived.splice(0, commits.length);
+      this.#tell(change);
       for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
       return;
     }
@@ -369,7 +505,7 @@ export class Committer {
 
   /** Writes the committed overlay into a new tree and commits its root. */
   async #checkpoint(signal: AbortSignal | undefined): Promise<void> {
-    const { state, log, staging, tree, journal, counters, clock, logger } = this.#o;
+    const { state, log, staging, tree, journal, clock, logger } = this.#o;
     const covers = log.head.sequence;
     const { changes, root, totals } = state.beginFold();
     try {
@@ -382,24 +518,9 @@ export class Committer {
         staging,
       );
       const packs = await staging.upload(signal);
-      const draft: CommitDraft = {
-        wallTimeMs: clock.now().sec * 1000,
-        nextInoCounter: counters.nextIno,
-        operationSerial: log.own.operationSerial,
-        filesDelta: 0,
-        bytesDelta: 0,
-        packs,
-        checkpoint: { root: newRoot, covers, files: totals.files, bytes: totals.bytes },
-        mutations: [],
-      };
-      for (;;) {
-        const commit = await log.put(draft, signal);
-        if (commit !== 'lost') {
-          staging.committed(packs);
-          break;
-        }
-        await this.#poll(signal);
-      }
+      const checkpoint = { root: newRoot, covers, files: totals.files, bytes: totals.bytes };
+      await this.#append({ ...this.#emptyDraft(clock.now().sec * 1000), packs, checkpoint }, signal);
+      staging.committed(packs);
       state.endFold(newRoot, covers);
       if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
       await staging.release(packsOf(state.operations));

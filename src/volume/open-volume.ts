@@ -28,6 +28,7 @@ import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './
 import { ContentReader } from './content-reader.js';
 import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
 import { readInode } from './inode-view.js';
+import { localPace, remotePace } from './log-watch.js';
 import { encodeDirtyEntry, encodeForgetEntry, encodeOperationEntry } from './journal-entry.js';
 import { type Operation, OperationError } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
@@ -36,7 +37,7 @@ import { remedyOf } from './remedy.js';
 import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import { VolumeState } from './volume-state.js';
-import { type FlushProgress, type PendingWork, type RemoteChange, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
+import { type FlushProgress, type PendingWork, type RemoteChangeListener, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
 import type { ReadView } from './view.js';
 
 export interface CreateOptions {
@@ -70,7 +71,10 @@ export interface OpenOptions {
   readonly headCode?: HeadCode | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
-  readonly pollIntervalMs?: number;
+  /** The log is polled this often while the volume is in use; undefined: what suits the store. */
+  readonly pollIntervalMs?: number | undefined;
+  /** A device that changes nothing shows this often that it lives; 0: never. Undefined: every eight hours. */
+  readonly heartbeatMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
   readonly foldBounds?: FoldBounds;
 }
@@ -80,7 +84,7 @@ export interface OpenOptions {
  */
 const defaultChunkSize = 64 * 1024;
 const defaultCommitDelayMs = 1000;
-const defaultPollIntervalMs = 1000;
+const defaultHeartbeatMs = 8 * 3_600_000;
 const chunkCacheBytes = 64 * 1024 * 1024;
 const pageCacheBytes = 48 * 1024 * 1024;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
@@ -112,7 +116,7 @@ export class OpenVolume implements Volume {
   readonly #reader: ContentReader;
   readonly #committer: Committer;
   readonly #deviceIndex: number;
-  #listener: ((change: RemoteChange) => void) | undefined;
+  #listener: RemoteChangeListener | undefined;
   #closed = false;
 
   /** Makes a volume in `store`: its genesis, and so its id. The keyslots are the caller's. */
@@ -182,12 +186,14 @@ export class OpenVolume implements Volume {
       store,
       random,
       registry,
-      adopt: (id, path) => (cache ? cache.adopt(id, path) : Promise.resolve(false)),
+      adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
     });
     const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
     const tree = new TreeReader(packs, { cacheMax: pageCacheBytes });
     let remembered = await readJournal(journal);
-    const lost = await firstLost(staging, remembered.operations);
+    // What is in the log needs nothing of this disk.
+    const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
+    const lost = await firstLost(staging, unsaved);
     if (lost !== undefined) {
       const before = remembered.operations.length;
       remembered = { ...remembered, ...withoutLost(remembered, lost) };
@@ -236,6 +242,8 @@ export class OpenVolume implements Volume {
       options.clock,
     );
     this.#reader = new ContentReader((query) => this.read(query), this.#writer, parts.packs, options.store.local ? readAheadLocal : readAheadRemote);
+    const defaultPace = options.store.local ? localPace : remotePace;
+    const { heartbeatMs = defaultHeartbeatMs } = options;
     this.#committer = new Committer({
       state,
       log,
@@ -248,7 +256,9 @@ export class OpenVolume implements Volume {
       logger: options.log,
       readOnly: options.readOnly,
       commitDelayMs: options.commitDelayMs ?? defaultCommitDelayMs,
-      pollIntervalMs: options.pollIntervalMs ?? defaultPollIntervalMs,
+      store: options.store,
+      pace: { ...defaultPace, busyMs: options.pollIntervalMs ?? defaultPace.busyMs },
+      heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
       foldBounds: options.foldBounds ?? defaultFoldBounds,
       rebaseContext: () => ({
         deviceIndex: this.#deviceIndex,
@@ -258,13 +268,14 @@ export class OpenVolume implements Volume {
         state: new RebaseState(),
         conflicts: [],
       }),
-      onRemoteChange: (change) => this.#listener?.(change),
+      listener: () => this.#listener,
     });
   }
 
   // Queries and operations.
 
   read<T>(query: (view: ReadView) => T): MaybePromise<T> {
+    this.#committer.used();
     try {
       return query(this.#state.view);
     } catch (error) {
@@ -554,7 +565,7 @@ export class OpenVolume implements Volume {
     return signs;
   }
 
-  onRemoteChange(listener: (change: RemoteChange) => void): void {
+  onRemoteChange(listener: RemoteChangeListener): void {
     this.#listener = listener;
   }
 

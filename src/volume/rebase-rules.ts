@@ -36,6 +36,7 @@ import {
 import { execute, recordBase } from './operation-execute.js';
 import { RENAME_EXCHANGE, isInside } from './operation-namespace.js';
 import type { ReadView, Transaction } from './view.js';
+import type { ConflictCopy } from './volume.js';
 
 /**
  * What became of a conflict. `renamed`: the name was taken, mine got a conflict name. `merged`: two directories of one name became one.
@@ -44,12 +45,14 @@ import type { ReadView, Transaction } from './view.js';
  */
 export type ConflictCode = 'renamed' | 'merged' | 'copied' | 'restored' | 'kept' | 'dropped';
 
-/** For status and log: no names. */
+/** For status and log: no names are shown. */
 export interface Conflict {
   readonly code: ConflictCode;
   readonly ino: Ino;
   /** What `ino` became or was joined to, where that is another inode. */
   readonly other?: Ino;
+  /** With `copied`: for those who have the file open. */
+  readonly copy?: ConflictCopy;
 }
 
 export interface RebaseContext {
@@ -123,12 +126,6 @@ export class RebaseState {
   readonly places = new DraftMap<string, Place>();
   #inos: Ino[] = [];
   #inosUsed = 0;
-
-  /** Where the content of the file `ino` went: to a conflict copy; `undefined` if it is still the file itself. Writers to it must follow. */
-  copyOf(ino: Ino): Ino | undefined {
-    const target = this.settled.get(ino)?.target;
-    return target === undefined || target === 0 || target === ino ? undefined : target;
-  }
 
   /** A number that was drawn for a run that met a page fault serves the next run. */
   takeIno(allocateIno: () => Ino): Ino {
@@ -510,7 +507,8 @@ class Rebase {
     const copy = this.#newIno();
     this.#emit(createOf(copy, old, { parent, name }, this.#oldXattrs(ino), old.mtime));
     this.#settle(copy, old, ino);
-    this.report('copied', ino, copy);
+    const { parent: place, name: placeName = '' } = oldPlace ?? { parent: undefined };
+    this.#conflicts.push({ code: 'copied', ino, other: copy, copy: { ino, copy, parent: place, name: placeName, isLinked: old.nlink > 1 } });
   }
 
   /** Gives `target` the final content that `ino` has in my old view, sharing its chunks. */

@@ -1,12 +1,13 @@
 /** What commits changed, in the words of the kernel's caches: which inodes, whose content, which names. */
 import type { Commit } from '../commit/commit.js';
 import { type Ino, type TreeKey, decodeKey } from '../meta/key.js';
-import type { RemoteChange } from './volume.js';
+import type { ConflictCopy, RemoteChange } from './volume.js';
 
 class Changes implements RemoteChange {
   readonly inodes = new Set<Ino>();
   readonly contents = new Set<Ino>();
   readonly entries: { readonly parent: Ino; readonly name: string }[] = [];
+  readonly copies: ConflictCopy[] = [];
 
   /** Notes the change of one key. */
   add(key: TreeKey): void {

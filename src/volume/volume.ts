@@ -2,6 +2,7 @@
  * What an open volume offers to the filesystem above it (doc/architecture.md, "Volume"). The implementation is `open-volume.ts`; tests of
  * upper layers may open one on a memory store, there is no second implementation.
  */
+import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
 import { CodedError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -23,6 +24,32 @@ export interface RemoteChange {
   /** Inodes whose content or size changed, a subset of `inodes`. */
   readonly contents: ReadonlySet<Ino>;
   readonly entries: readonly { readonly parent: Ino; readonly name: string }[];
+  /** Files whose content of this device became conflict copies. */
+  readonly copies: readonly ConflictCopy[];
+}
+
+/** What was changed here and elsewhere: `ino` has their content now, `copy` is the file that applications of this device had. */
+export interface ConflictCopy {
+  readonly ino: Ino;
+  readonly copy: Ino;
+  /** The name under which `ino` stood here; undefined when that is not known. */
+  readonly parent: Ino | undefined;
+  readonly name: ByteString;
+  /** It had further names. */
+  readonly isLinked: boolean;
+}
+
+/** Who keeps copies of what other devices change: the kernel's caches. The calls come in this order, for one change after the other. */
+export interface RemoteChangeListener {
+  /**
+   * Before: has whatever applications wrote into these files, and was held back so far, written to the volume. Does not reject; false when that took
+   * too long and was given up.
+   */
+  collect(change: RemoteChange): Promise<boolean>;
+  /** Whether nothing can have been held back again, based on what was before. Asked right before the change becomes visible. */
+  isCollected(change: RemoteChange): boolean;
+  /** The change is visible to `read` from here on. */
+  changed(change: RemoteChange): void;
 }
 
 export interface VolumeStatistics {
@@ -88,6 +115,6 @@ export interface Volume {
 
   statistics(): VolumeStatistics;
   pending(): PendingWork;
-  /** At most one listener; called after the change is visible to `read`. */
-  onRemoteChange(listener: (change: RemoteChange) => void): void;
+  /** At most one listener. */
+  onRemoteChange(listener: RemoteChangeListener): void;
 }

@@ -31,7 +31,7 @@ const mounted = await nativeDriver(fuse, createErrnoOf(log), {
   writebackCache: true,
 });
 fuse.attach(mounted.notifier);
-volume.onRemoteChange((change) => fuse.invalidate(change));
+volume.onRemoteChange(fuse);
 process.stdin.resume().once('end', () => void mounted.unmount({ force: true }));
 process.stdout.write('ready\n');
 await mounted.ended;

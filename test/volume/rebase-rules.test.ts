@@ -482,9 +482,10 @@ void t.test('content that arrives while the rebase runs goes where the earlier w
   second.put('/f', 'early');
   const view = first.view.copy();
   const state = new RebaseState();
-  const context = { deviceIndex: 2, deviceName: 'laptop', oldView: second.view, allocateIno: () => makeIno(2, 7), state, conflicts: [] };
+  const conflicts: Conflict[] = [];
+  const context = { deviceIndex: 2, deviceName: 'laptop', oldView: second.view, allocateIno: () => makeIno(2, 7), state, conflicts };
   executeRebased(view, second.operations[0], context);
-  t.equal(state.copyOf(ino), makeIno(2, 7));
+  t.match(conflicts, [{ code: 'copied', copy: { ino, copy: makeIno(2, 7), name: 'f', isLinked: false } }], 'whoever has it open can follow');
   t.equal(text(view, `/f ${mark}`), 'early');
   second.put('/f', 'late');
   executeRebased(view, second.operations[1], context);

@@ -1,0 +1,140 @@
+/**
+ * When to look for commits of others (doc/concurrency.md, "Hearing of others"). A store that can tell is asked to wait for the next commit;
+ * the others are polled: often while the mount is used or the log moves, seldom when both rest, since polls cost money. It decides and
+ * wakes; the looking itself is the committer's.
+ */
+import type { Clock } from '../base/clock.js';
+import { type Log, describeError } from '../base/log.js';
+import type { ObjectKey, ObjectStore } from '../store/object-store.js';
+
+export interface PollPace {
+  /** Between two polls while something happens. */
+  readonly busyMs: number;
+  /** At most this, however long nothing happened. */
+  readonly idleMs: number;
+}
+
+/** A look at a file of this machine costs microseconds. */
+export const localPace: PollPace = { busyMs: 250, idleMs: 1000 };
+/** Three seconds are promised from a commit to its effect elsewhere (doc/semantics.md, "Other devices"). */
+export const remotePace: PollPace = { busyMs: 2000, idleMs: 15_000 };
+
+/** The pause between two polls is this share of the time in which nothing happened, within the pace. */
+const quietShare = 20;
+/** One wait for the next commit: proxies cut what lasts a minute. */
+const awaitMs = 55_000;
+/** While the store tells by itself, polls are only there for one that forgets to. */
+const watchedPollMs = 60_000;
+/** An answer `no` that comes this soon was no wait. */
+const hastyMs = awaitMs / 4;
+const backoffMinMs = 500;
+const backoffMaxMs = 60_000;
+
+export interface LogWatchOptions {
+  readonly store: Pick<ObjectStore, 'awaitObject'>;
+  /** Where the commit after the head will be. */
+  readonly nextKey: () => ObjectKey;
+  readonly clock: Clock;
+  readonly logger: Log;
+  readonly pace: PollPace;
+  /** True: the next commit may be there. False: the pause until the next poll has become shorter. */
+  readonly onHint: (isThere: boolean) => void;
+}
+
+export class LogWatch {
+  readonly #o: LogWatchOptions;
+  #usedMs: number;
+  #movedMs: number;
+  #moves = 0;
+  /** The store has shown that it can wait. */
+  #isWatching = false;
+  #stopped = false;
+  #waiting: AbortController | undefined;
+  #resume: (() => void) | undefined;
+  #loop: Promise<void> = Promise.resolve();
+
+  constructor(options: LogWatchOptions) {
+    this.#o = options;
+    this.#usedMs = this.#movedMs = options.clock.monotonicMs();
+  }
+
+  start(): void {
+    if (this.#o.store.awaitObject) this.#loop = this.#watch();
+  }
+
+  /** Applications use the mount. After a long rest that is a reason to look at once. */
+  used(): void {
+    const now = this.#o.clock.monotonicMs();
+    const pauseMs = this.pauseMs(now);
+    this.#usedMs = now;
+    if (!this.#isWatching && pauseMs > this.#o.pace.busyMs) this.#o.onHint(false);
+  }
+
+  /** The head of the log is another one than before: what is waited for is, too. */
+  moved(): void {
+    this.#movedMs = this.#o.clock.monotonicMs();
+    this.#moves++;
+    this.#waiting?.abort(new Error('the log has moved'));
+    this.#resume?.();
+  }
+
+  /** From one poll to the next, as things are. */
+  pauseMs(now = this.#o.clock.monotonicMs()): number {
+    const { busyMs, idleMs } = this.#o.pace;
+    if (this.#isWatching) return Math.max(watchedPollMs, busyMs);
+    const quietMs = now - Math.max(this.#usedMs, this.#movedMs);
+    return Math.min(Math.max(idleMs, busyMs), Math.max(busyMs, quietMs / quietShare));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.moved();
+    await this.#loop;
+  }
+
+  async #watch(): Promise<void> {
+    const { nextKey, clock, logger, onHint } = this.#o;
+    /** Failures, and answers that were none, in a row. */
+    let useless = 0;
+    while (!this.#stopped) {
+      const movesBefore = this.#moves;
+      const startMs = clock.monotonicMs();
+      const waiting = new AbortController();
+      this.#waiting = waiting;
+      try {
+        const isThere = await this.#o.store.awaitObject?.(nextKey(), { timeoutMs: awaitMs, signal: waiting.signal });
+        this.#isWatching = true;
+        if (isThere === true) {
+          onHint(true);
+          // If there really is something, the head moves; if not, the store told nonsense and is asked again later each time.
+          useless++;
+        } else useless = clock.monotonicMs() - startMs < hastyMs ? useless + 1 : 0;
+        if (useless > 3) this.#isWatching = false;
+      } catch (error) {
+        useless++;
+        if (this.#isWatching && !waiting.signal.aborted) {
+          this.#isWatching = false;
+          logger.info('the store no longer tells of new commits: it is polled', { reason: describeError(error) });
+          onHint(false);
+        }
+      } finally {
+        this.#waiting = undefined;
+      }
+      if (this.#moves !== movesBefore) useless = 0;
+      else if (useless > 0) useless = await this.#rest(Math.min(backoffMaxMs, backoffMinMs * 2 ** (useless - 1)), useless);
+    }
+  }
+
+  /** Sleeps until the log moves, at most `delayMs`. Answers what counts as useless from then on. */
+  async #rest(delayMs: number, useless: number): Promise<number> {
+    if (this.#stopped) return 0;
+    const nap = new AbortController();
+    const moved = new Promise<'moved'>((resolve) => {
+      this.#resume = () => resolve('moved');
+    });
+    const outcome = await Promise.race([moved, this.#o.clock.sleep(delayMs, nap.signal).catch(() => {})]);
+    this.#resume = undefined;
+    nap.abort();
+    return outcome === 'moved' ? 0 : useless;
+  }
+}
