@@ -149,6 +149,11 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
+  /** A folder (made when it is needed) where a file can be finished that is then put: it is on the file system of the store, and what stays in it is removed one day. */
+  get temporaryFolder(): string {
+    return join(this.#root, temporaryName);
+  }
+
   async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
     const { range, signal } = options;
     signal?.throwIfAborted();

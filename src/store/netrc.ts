@@ -76,8 +76,8 @@ export async function loadHttpCredentials(host: string, user: string | undefined
   return undefined;
 }
 
-/** `undefined` when there is no such file. */
-async function readSecretFile(path: string, isPrivate: boolean): Promise<string | undefined> {
+/** `undefined` when there is no such file. With `isPrivate` one that others can read is refused. Throws {@link StoreError} `DENIED`. */
+export async function readSecretFile(path: string, isPrivate: boolean): Promise<string | undefined> {
   try {
     if (isPrivate && ((await stat(path)).mode & 0o077) !== 0) {
       throw new StoreError('DENIED', `other users can read the credentials in ${path}: chmod 600 it`);

@@ -46,6 +46,8 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
     example: 's3://bucket/prefix?endpoint=https://host',
     open: async (location, options) => openRemote((await import('./s3-store.js')).openS3Store, location, options),
   },
+  https: { example: 'https://host/VOLUME', open: openHttp },
+  http: { example: 'http://localhost:port/VOLUME', open: openHttp },
   'webdav+https': { example: 'webdav+https://host/path', open: openWebdav },
   'webdav+http': { example: 'webdav+http://host/path', open: openWebdav },
   sftp: {
@@ -53,6 +55,10 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
     open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
   },
 };
+
+async function openHttp(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  return openRemote((await import('./http-store.js')).openHttpStore, location, options);
+}
 
 async function openWebdav(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
   return openRemote((await import('./webdav-store.js')).openWebdavStore, location, options);
@@ -83,18 +89,22 @@ function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectS
   return options.create ? DirectoryStore.create(absolute, options) : DirectoryStore.open(absolute, options);
 }
 
-/**
- * Opens the store that `location` names; a relative path counts from the working directory.
- * Throws {@link StoreLocationError} for what cannot be understood and `StoreError` for what cannot be opened.
- */
-export async function openStore(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+/** The scheme of a location; `undefined`: it is a path. Throws {@link StoreLocationError} for a kind of store that we do not know. */
+export function requireKnownKind(location: string): string | undefined {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(location)?.[1];
-  if (scheme === undefined) return openDirectory(location, options);
-  const kind = Object.hasOwn(kinds, scheme) ? kinds[scheme] : undefined;
-  if (kind) return kind.open(location, options);
+  if (scheme === undefined || Object.hasOwn(kinds, scheme)) return scheme;
   const examples = Object.values(kinds)
     .map(({ example }) => example)
     .join(', ');
   // The location itself stays out of the message: it may hold credentials.
   throw new StoreLocationError('UNKNOWN_SCHEME', `there is no kind of store called ${scheme}: (write ${examples}; a path with a colon as ./path)`);
+}
+
+/**
+ * Opens the store that `location` names; a relative path counts from the working directory.
+ * Throws {@link StoreLocationError} for what cannot be understood and `StoreError` for what cannot be opened.
+ */
+export async function openStore(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  const scheme = requireKnownKind(location);
+  return scheme === undefined ? openDirectory(location, options) : kinds[scheme].open(location, options);
 }

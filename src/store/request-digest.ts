@@ -2,7 +2,7 @@
  * The hashes that transport protocols ask for (request signatures, digest authentication, checksums of bodies). They protect requests, not
  * data: what Sealdrive seals is the crypto layer's alone, and this is the only file outside it that imports node:crypto.
  */
-import { createHash, createHmac } from 'node:crypto';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
 export interface RunningDigest {
   update(bytes: Uint8Array): void;
@@ -40,3 +40,9 @@ export function authenticationHash(algorithm: 'md5' | 'sha256' | 'sha512-256', t
 
 /** Base64: how OpenSSH hides names in its files of known hosts. */
 export const hmacSha1Base64 = (key: Uint8Array, text: string): string => createHmac('sha1', key).update(text, 'utf8').digest('base64');
+
+/** Compares texts of one length without telling by its duration where they differ. */
+export function equalSecrets(a: string, b: string): boolean {
+  const [first, second] = [Buffer.from(a, 'utf8'), Buffer.from(b, 'utf8')];
+  return first.byteLength === second.byteLength && timingSafeEqual(first, second);
+}

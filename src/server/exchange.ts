@@ -1,0 +1,145 @@
+/** One request and its answer: what was moved, how it is answered, and when it has taken too long (doc/server.md, "Protocol" and "Limits"). */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
+import type { Refusal } from './refusal.js';
+
+/** What whoever asks gets as a rest of time when it is sent away with a body that it is still sending. */
+const lingerMs = 5000;
+
+export class Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly startMs: number;
+  /** For the access log. */
+  tokenId: string | undefined;
+  volume: string | undefined;
+  operation = 'none';
+  keyClass: string | undefined;
+  /** Milliseconds that it may take besides its bytes, because it waits. */
+  patienceMs = 0;
+  bytesOut = 0;
+  /** Whether the client was told to go on sending, where it asked. */
+  #awaitsContinue: boolean;
+  readonly #movedBefore: number;
+  /** A connection that is gone has none any more. */
+  readonly #address: string | undefined;
+
+  constructor(request: IncomingMessage, response: ServerResponse, startMs: number, awaitsContinue: boolean) {
+    this.request = request;
+    this.response = response;
+    this.startMs = startMs;
+    this.#awaitsContinue = awaitsContinue;
+    this.#address = request.socket.remoteAddress;
+    this.#movedBefore = this.#movedByConnection();
+    // Writing to a client that went away is no error of ours; who writes finds out by `isGone`.
+    response.on('error', () => {});
+    request.on('error', () => {});
+  }
+
+  /** Bytes that went over the connection since the request came, either way. */
+  get moved(): number {
+    return this.#movedByConnection() - this.#movedBefore;
+  }
+
+  #movedByConnection(): number {
+    const { socket } = this.request;
+    return socket.bytesRead + socket.bytesWritten;
+  }
+
+  /** The client's address, for the log; behind a proxy the last one that the proxy was told, which is the one that it saw itself. */
+  remote(isBehindProxy: boolean): { readonly remote: string } | undefined {
+    const { headers } = this.request;
+    const forwarded = isBehindProxy ? headers['x-forwarded-for'] : undefined;
+    const told = (Array.isArray(forwarded) ? forwarded.join(',') : forwarded)?.split(',').at(-1)?.trim();
+    const address = told !== undefined && isIP(told) !== 0 ? told : this.#address;
+    return address === undefined ? undefined : { remote: address };
+  }
+
+  get isGone(): boolean {
+    return this.response.destroyed || this.response.writableEnded;
+  }
+
+  /** The announced size of the body; 0 without one, `undefined` when it is in chunks. */
+  get bodySize(): number | undefined {
+    const { headers } = this.request;
+    if (headers['transfer-encoding'] !== undefined) return undefined;
+    return headers['content-length'] === undefined ? 0 : Number(headers['content-length']);
+  }
+
+  /** Whether the client waits to be told that its body is wanted. */
+  get asksFirst(): boolean {
+    return this.#awaitsContinue;
+  }
+
+  /** Asks a client that waits for it to send its body. */
+  invite(): void {
+    if (this.#awaitsContinue) this.response.writeContinue();
+    this.#awaitsContinue = false;
+  }
+
+  /** An answer without or with a short body; `json` is the body. */
+  answer(status: number, json?: unknown, headers: OutgoingHttpHeaders = {}): void {
+    if (this.isGone || this.response.headersSent) return;
+    const body = json === undefined ? undefined : Buffer.from(`${JSON.stringify(json)}\n`, 'utf8');
+    const length = status === 204 ? {} : { 'content-length': body?.byteLength ?? 0 };
+    const isUnread = (this.bodySize ?? 1) > 0 && !this.request.complete;
+    this.response.writeHead(status, {
+      ...(body ? { 'content-type': 'application/json' } : {}),
+      ...length,
+      ...(isUnread ? { connection: 'close' } : {}),
+      ...headers,
+    });
+    const sent = this.request.method === 'HEAD' ? undefined : body;
+    this.bytesOut += sent?.byteLength ?? 0;
+    if (!isUnread || this.#awaitsContinue) {
+      this.response.end(sent);
+      return;
+    }
+    // Closing at once would reset the connection, and the client might never see why. The answer is whole without the end of the response.
+    if (sent) this.response.write(sent);
+    else this.response.flushHeaders();
+    const end = (): void => {
+      clearTimeout(timer);
+      this.response.end();
+    };
+    const timer = setTimeout(end, lingerMs);
+    timer.unref();
+    this.request.on('end', end).on('close', end).resume();
+  }
+
+  refuse(refusal: Refusal, headers: OutgoingHttpHeaders = {}): void {
+    if (this.response.headersSent) {
+      // In the middle of a body only the end of the connection tells that it is not whole.
+      this.request.destroy();
+      return;
+    }
+    const { code, status, retryAfterSec } = refusal;
+    if (retryAfterSec !== undefined) this.response.setHeader('retry-after', retryAfterSec);
+    this.answer(status, { error: { code } }, headers);
+  }
+
+  /** The head of an answer whose `size` bytes follow by {@link write}; then {@link end}. */
+  begin(status: number, size: number, headers: OutgoingHttpHeaders = {}): void {
+    if (this.isGone) return;
+    this.response.writeHead(status, { 'content-type': 'application/octet-stream', 'content-length': size, 'accept-ranges': 'bytes', ...headers });
+  }
+
+  /** Resolves when there is room for more; false when there is nobody any more. */
+  write(piece: Uint8Array): Promise<boolean> | boolean {
+    const { response } = this;
+    if (this.isGone) return false;
+    this.bytesOut += piece.byteLength;
+    if (response.write(piece)) return true;
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        response.off('drain', settle).off('close', settle);
+        resolve(!this.isGone);
+      };
+      response.on('drain', settle).on('close', settle);
+    });
+  }
+
+  end(): void {
+    this.response.end();
+  }
+}

@@ -1,0 +1,365 @@
+/**
+ * The server: connections, tokens, limits and the end of it all (doc/server.md). It is hostile to clients that it does not know, and patient with those that it does only
+ * within bounds. What a request does is in volume-operations.ts; node:http parses, strictly.
+ */
+import { createServer as createHttpServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
+import { CodedError } from '../base/errors.js';
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { Exchange } from './exchange.js';
+import { ObjectWaiters } from './object-waiters.js';
+import type { WaitOutcome } from './object-waiters.js';
+import { Places } from './places.js';
+import { Refusal, refusalOf } from './refusal.js';
+import { keyClass, parseTarget } from './request-target.js';
+import { ServerError } from './server-error.js';
+import { ServerMetrics } from './server-metrics.js';
+import type { Grant, TokenTable } from './token-file.js';
+import { CutUpload } from './upload.js';
+import type { UploadFolder } from './upload.js';
+import { VolumeOperations, operationOf, waitOf } from './volume-operations.js';
+import { VolumeUsage } from './volume-usage.js';
+
+export interface ServerLimits {
+  /** Bytes of an object. Default: 256 MiB. */
+  readonly objectMax?: number;
+  /** At once. Default: 256, and half of that for one token. */
+  readonly requestsMax?: number;
+  readonly requestsPerTokenMax?: number;
+  /** At once. Default: 4096, and 64 for one token. */
+  readonly waitersMax?: number;
+  readonly waitersPerTokenMax?: number;
+  /** For the head of a request. Default: 10 seconds. */
+  readonly headMs?: number;
+  /** What a request may take besides its bytes. Default: a minute. */
+  readonly graceMs?: number;
+}
+
+export interface Certificate {
+  /** PEM, both. */
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** What is said of a request in the access log. */
+export type AccessEntry = Readonly<Record<string, string | number | boolean>>;
+
+export interface ObjectServerOptions {
+  /** Closed by the caller, after {@link ObjectServer.stop}. */
+  readonly base: ObjectStore;
+  readonly tokens: TokenTable;
+  readonly uploads: UploadFolder;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** `port` 0: any that is free. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Without it: plain HTTP. */
+  readonly certificate?: Certificate | undefined;
+  /** Whether the last address of `x-forwarded-for` is the client's. */
+  readonly isBehindProxy?: boolean;
+  /** Between two looks into the base for what is waited for; 0: never. */
+  readonly pollMs: number;
+  /** Of volumes without a quota of their own, in bytes. */
+  readonly quota?: number | undefined;
+  /** Bytes free where the base lies. */
+  readonly freeSpace?: (() => Promise<number>) | undefined;
+  readonly limits?: ServerLimits;
+  readonly onAccess?: (entry: AccessEntry) => void;
+}
+
+/** Nobody is so slow for good. */
+const bytesPerMsMin = 8;
+const checkMs = 1000;
+/** Longer than what clients and proxies keep idle connections, so that they close them. */
+const keepAliveMs = 75_000;
+
+export class ObjectServer {
+  readonly metrics = new ServerMetrics();
+  readonly #options: ObjectServerOptions;
+  readonly #server: Server;
+  readonly #tls: TlsServer | undefined;
+  readonly #operations: VolumeOperations;
+  readonly #waiters: ObjectWaiters;
+  readonly #requestPlaces: Places;
+  readonly #waiterPlaces: Places;
+  readonly #graceMs: number;
+  readonly #exchanges = new Set<Exchange>();
+  readonly #sockets = new Set<Socket>();
+  #isStopping = false;
+  #expiry: NodeJS.Timeout | undefined;
+
+  private constructor(options: ObjectServerOptions) {
+    const { base, clock, log, limits = {}, tokens, quota } = options;
+    const { objectMax = 256 * 1024 * 1024, requestsMax = 256, waitersMax = 4096, headMs = 10_000 } = limits;
+    this.#options = options;
+    this.#graceMs = limits.graceMs ?? 60_000;
+    this.#requestPlaces = new Places(requestsMax, limits.requestsPerTokenMax ?? Math.ceil(requestsMax / 2));
+    this.#waiterPlaces = new Places(waitersMax, limits.waitersPerTokenMax ?? 64);
+    this.#waiters = new ObjectWaiters(base, { clock, log, pollMs: options.pollMs });
+    const usage = new VolumeUsage(base, { clock, log });
+    for (const volume of tokens.volumes) if ((tokens.quotaOf(volume) ?? quota) !== undefined) usage.prepare(volume);
+    const { uploads, freeSpace } = options;
+    this.#operations = new VolumeOperations({ base, uploads, waiters: this.#waiters, usage, objectMax, quota, freeSpace });
+    const settings = {
+      maxHeaderSize: 8192,
+      headersTimeout: headMs,
+      // Bodies have a pace to keep instead: see #expire.
+      requestTimeout: 0,
+      keepAliveTimeout: keepAliveMs,
+      connectionsCheckingInterval: Math.min(checkMs, headMs),
+      insecureHTTPParser: false,
+      noDelay: true,
+    };
+    if (options.certificate) {
+      const tls = createHttpsServer({ ...settings, ...options.certificate, minVersion: 'TLSv1.2', handshakeTimeout: headMs });
+      tls.on('tlsClientError', () => this.metrics.add('sealdrive_malformed_total'));
+      this.#tls = tls;
+      this.#server = tls as unknown as Server;
+    } else this.#server = createHttpServer(settings);
+    const server = this.#server;
+    server.maxConnections = requestsMax + waitersMax + 256;
+    server.maxHeadersCount = 64;
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
+    server.on('request', (request, response) => this.#accept(request, response, false));
+    server.on('checkContinue', (request, response) => this.#accept(request, response, true));
+    server.on('clientError', (error: Error, socket: Socket) => this.#sendAway(error, socket));
+  }
+
+  /** Throws {@link ServerError}. */
+  static async start(options: ObjectServerOptions): Promise<ObjectServer> {
+    if (options.certificate) checkCertificate(options.certificate);
+    const server = new ObjectServer(options);
+    const { host, port } = options.listen;
+    await new Promise<void>((resolve, reject) => {
+      server.#server.once('error', (error) => {
+        reject(new ServerError('LISTEN', `${host} port ${port} cannot be listened on: ${describeError(error)}`, { cause: error }));
+      });
+      server.#server.listen({ host, port }, resolve);
+    });
+    server.#expiry = setInterval(() => server.#expire(), checkMs);
+    server.#expiry.unref();
+    return server;
+  }
+
+  /** The port that is listened on. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address ? address.port : 0;
+  }
+
+  /** For new connections. Throws {@link ServerError} `TLS` for one that cannot be used; the old one stays. */
+  setCertificate(certificate: Certificate): void {
+    checkCertificate(certificate);
+    this.#tls?.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' });
+  }
+
+  /** Brings the values that are no counts up to date. */
+  measure(): ServerMetrics {
+    const { metrics } = this;
+    metrics.set('sealdrive_requests', this.#requestPlaces.count);
+    metrics.set('sealdrive_waiters', this.#waiterPlaces.count);
+    metrics.set('sealdrive_connections', this.#sockets.size);
+    metrics.set('sealdrive_tokens', this.#options.tokens.size);
+    const { user, system } = process.cpuUsage();
+    metrics.set('process_resident_memory_bytes', process.memoryUsage.rss());
+    metrics.set('process_cpu_seconds_total', (user + system) / 1e6);
+    return metrics;
+  }
+
+  /**
+   * Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after `timeoutMs`; true: none was cut. A second
+   * call with 0 cuts at once.
+   */
+  async stop(timeoutMs: number): Promise<boolean> {
+    this.#isStopping = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#waiters.stop();
+    this.#server.closeIdleConnections();
+    let isCut = false;
+    const cut = (): void => {
+      isCut ||= this.#exchanges.size > 0;
+      // Also those that were accepted but have sent no request.
+      for (const socket of this.#sockets) socket.destroy();
+    };
+    const timer = setTimeout(cut, timeoutMs);
+    // A connection that is idle between two requests, or never sent one, keeps nobody waiting.
+    const sweep = setInterval(() => {
+      if (this.#exchanges.size === 0) cut();
+    }, 50);
+    await closed;
+    clearTimeout(timer);
+    clearInterval(sweep);
+    clearInterval(this.#expiry);
+    return !isCut;
+  }
+
+  #accept(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
+    const exchange = new Exchange(request, response, this.#options.clock.monotonicMs(), awaitsContinue);
+    this.#exchanges.add(exchange);
+    response.setHeader('sealdrive', '1');
+    response.setHeader('cache-control', 'no-store');
+    if (this.#isStopping) response.shouldKeepAlive = false;
+    response.on('close', () => {
+      this.#exchanges.delete(exchange);
+      this.#note(exchange);
+      // An answer that was begun before the stop promised to keep the connection.
+      if (this.#isStopping) request.socket.destroySoon();
+    });
+    void this.#handle(exchange).catch((error: unknown) => this.#fail(exchange, error));
+  }
+
+  async #handle(exchange: Exchange): Promise<void> {
+    const { request } = exchange;
+    const { tokens } = this.#options;
+    const authorize = async (): Promise<Grant> => {
+      const grant = await tokens.authorize(request.headers.authorization);
+      if (!grant) throw new Refusal('NO_TOKEN', 'no valid token');
+      return grant;
+    };
+    // Before anything else is looked at: whoever has no token learns nothing.
+    const grant = await authorize();
+    const name = grant.tokenId;
+    exchange.tokenId = name;
+    const target = parseTarget(request.url ?? '');
+    if (!target) throw new Refusal('BAD_REQUEST', 'no target of ours');
+    if (target.volume !== grant.volume) throw new Refusal('FORBIDDEN', 'the token is for another volume');
+    exchange.volume = target.volume;
+    exchange.keyClass = target.key === undefined ? undefined : keyClass(target.key);
+    const operation = operationOf(request.method ?? '', target);
+    exchange.operation = operation;
+    exchange.patienceMs = waitOf(target);
+    takePlace(this.#requestPlaces, name);
+    let isPlaced = true;
+    const leave = (): void => {
+      if (isPlaced) this.#requestPlaces.give(name);
+      isPlaced = false;
+    };
+    /** Waits in a place for those who wait. Its end may come at once for many, who then have no bounds but these. */
+    const rest = async (wait: () => Promise<WaitOutcome>): Promise<WaitOutcome> => {
+      takePlace(this.#waiterPlaces, name);
+      leave();
+      try {
+        const outcome = await wait();
+        if (outcome === 'there') this.metrics.add('sealdrive_woken_total');
+        return outcome;
+      } finally {
+        this.#waiterPlaces.give(name);
+      }
+    };
+    const confirm = async (): Promise<void> => {
+      const now = await authorize();
+      if (now.volume !== grant.volume || now.right !== grant.right) throw new Refusal('NO_TOKEN', 'the token was changed');
+    };
+    try {
+      await this.#operations.run(operation, exchange, target, grant, rest, confirm);
+    } finally {
+      leave();
+    }
+  }
+
+  #fail(exchange: Exchange, error: unknown): void {
+    const { request } = exchange;
+    if (error instanceof CutUpload) {
+      request.destroy();
+      return;
+    }
+    const refusal = refusalOf(error);
+    const cause = refusal.cause;
+    if (refusal.code === 'DEFECT') {
+      this.#options.log.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
+    } else if (cause instanceof CodedError) {
+      this.metrics.add('sealdrive_base_failures_total', 1, { code: cause.code });
+      this.#options.log.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
+    }
+    const headers = {
+      ...(refusal.code === 'NO_TOKEN' ? { 'www-authenticate': 'Bearer realm="sealdrive"' } : {}),
+      ...(refusal.code === 'METHOD' ? { allow: 'GET, HEAD, PUT, DELETE, POST' } : {}),
+      ...(refusal.code === 'STOPPING' ? { connection: 'close' } : {}),
+    };
+    exchange.refuse(refusal, headers);
+  }
+
+  /** Cuts what is too slow: in either direction, and whatever it waits for. */
+  #expire(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const exchange of this.#exchanges) {
+      const allowedMs = this.#graceMs + exchange.patienceMs + exchange.moved / bytesPerMsMin;
+      if (nowMs - exchange.startMs <= allowedMs) continue;
+      this.metrics.add('sealdrive_expired_total');
+      exchange.request.destroy();
+    }
+  }
+
+  /** What came is no request. In the middle of an answer to another one nothing can be said about it. */
+  #sendAway(error: Error, socket: Socket): void {
+    this.metrics.add('sealdrive_malformed_total');
+    const code = 'code' in error ? error.code : undefined;
+    const isBusy = [...this.#exchanges].some(({ request }) => request.socket === socket);
+    if (isBusy || !socket.writable || code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
+    const status =
+      code === 'HPE_HEADER_OVERFLOW'
+        ? '431 Request Header Fields Too Large'
+        : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+          ? '408 Request Timeout'
+          : '400 Bad Request';
+    socket.end(`HTTP/1.1 ${status}\r\nsealdrive: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    socket.destroySoon();
+  }
+
+  #note(exchange: Exchange): void {
+    const { request, response, operation } = exchange;
+    const isCut = !response.writableFinished;
+    const status = response.headersSent ? response.statusCode : 0;
+    const tookMs = this.#options.clock.monotonicMs() - exchange.startMs;
+    const bytesIn = request.complete ? (exchange.bodySize ?? 0) : 0;
+    this.metrics.add('sealdrive_requests_total', 1, { operation, status: isCut ? 'cut' : status });
+    if (exchange.patienceMs === 0) this.metrics.add('sealdrive_request_seconds_total', tookMs / 1000, { operation });
+    if (operation === 'put' && status === 201) this.metrics.add('sealdrive_received_bytes_total', bytesIn);
+    this.metrics.add('sealdrive_sent_bytes_total', exchange.bytesOut);
+    const { onAccess } = this.#options;
+    if (!onAccess) return;
+    const method = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'].includes(request.method ?? '') ? (request.method ?? '') : 'OTHER';
+    onAccess({
+      time: new Date().toISOString(),
+      ...(exchange.remote(this.#options.isBehindProxy === true) ?? {}),
+      ...(exchange.tokenId === undefined ? {} : { token: exchange.tokenId }),
+      ...(exchange.volume === undefined ? {} : { volume: exchange.volume }),
+      method,
+      operation,
+      ...(exchange.keyClass === undefined ? {} : { class: exchange.keyClass }),
+      ...(exchange.patienceMs === 0 ? {} : { wait: true }),
+      status,
+      in: bytesIn,
+      out: exchange.bytesOut,
+      ms: Math.round(tookMs * 10) / 10,
+      ...(isCut ? { cut: true } : {}),
+    });
+  }
+}
+
+function takePlace(places: Places, name: string): void {
+  const outcome = places.take(name);
+  if (outcome === 'own-full') throw new Refusal('TOKEN_BUSY', 'too many requests of one token', { retryAfterSec: 1 });
+  if (outcome === 'all-full') throw new Refusal('BUSY', 'too many requests', { retryAfterSec: 1 });
+}
+
+function checkCertificate({ cert, key }: Certificate): void {
+  try {
+    createSecureContext({ cert, key });
+  } catch (error) {
+    throw new ServerError('TLS', `certificate and key cannot be used: ${describeError(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Those who wait for an object that is not there yet (doc/server.md, "Waiting"). A put through this server wakes them; for what comes into the base
+ * otherwise the base is asked now and then, once a key and only while somebody waits.
+ */
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import type { ObjectKey, ObjectStore } from '../store/object-store.js';
+
+export interface ObjectWaitersOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Between two looks into the base; 0: it is never looked into. */
+  readonly pollMs: number;
+}
+
+/** `there`: look; `over`: the time is over, or nobody waits any more; `stopped`: the server ends. */
+export type WaitOutcome = 'there' | 'over' | 'stopped';
+
+export interface Wait {
+  readonly outcome: Promise<WaitOutcome>;
+  /** Gives it up: the outcome is `over`. */
+  end(): void;
+}
+
+const headsAtOnce = 16;
+
+export class ObjectWaiters {
+  readonly #base: Pick<ObjectStore, 'head'>;
+  readonly #options: ObjectWaitersOptions;
+  readonly #waiting = new Map<ObjectKey, Set<(outcome: WaitOutcome) => void>>();
+  readonly #stop = new AbortController();
+  #isPolling = false;
+
+  constructor(base: Pick<ObjectStore, 'head'>, options: ObjectWaitersOptions) {
+    this.#base = base;
+    this.#options = options;
+  }
+
+  /** From now on: whoever looks whether the object is there does so afterwards. */
+  wait(key: ObjectKey, timeoutMs: number): Wait {
+    if (this.#stop.signal.aborted) return { outcome: Promise.resolve('stopped'), end: () => {} };
+    let wake: (outcome: WaitOutcome) => void = () => {};
+    const outcome = new Promise<WaitOutcome>((resolve) => {
+      const timer = setTimeout(() => wake('over'), timeoutMs);
+      const waiters = this.#waiting.get(key) ?? new Set();
+      this.#waiting.set(key, waiters);
+      wake = (how) => {
+        clearTimeout(timer);
+        waiters.delete(wake);
+        if (waiters.size === 0 && this.#waiting.get(key) === waiters) this.#waiting.delete(key);
+        resolve(how);
+      };
+      waiters.add(wake);
+    });
+    if (!this.#isPolling && this.#options.pollMs > 0) void this.#poll();
+    return { outcome, end: () => wake('over') };
+  }
+
+  /** The object is there now. */
+  announce(key: ObjectKey): void {
+    for (const wake of [...(this.#waiting.get(key) ?? [])]) wake('there');
+  }
+
+  /** Sends everybody away, also those who come later. */
+  stop(): void {
+    this.#stop.abort(new Error('the server stops'));
+    for (const waiters of [...this.#waiting.values()]) for (const wake of [...waiters]) wake('stopped');
+  }
+
+  async #poll(): Promise<void> {
+    this.#isPolling = true;
+    const { clock, pollMs, log } = this.#options;
+    try {
+      while (this.#waiting.size > 0) {
+        await clock.sleep(pollMs, this.#stop.signal);
+        const keys = [...this.#waiting.keys()];
+        for (let at = 0; at < keys.length && !this.#stop.signal.aborted; at += headsAtOnce) {
+          await Promise.all(
+            keys.slice(at, at + headsAtOnce).map(async (key) => {
+              if ((await this.#base.head(key)) !== undefined) this.announce(key);
+            }),
+          ).catch((error: unknown) => log.warn('the base cannot be asked for what is waited for', { reason: describeError(error) }));
+        }
+      }
+    } catch (error) {
+      // Only the sleep throws, when the server stops.
+      if (!this.#stop.signal.aborted) throw error;
+    } finally {
+      this.#isPolling = false;
+    }
+  }
+}

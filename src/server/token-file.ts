@@ -1,0 +1,226 @@
+/**
+ * The file of tokens: who may do what in which volume, and the volumes' quotas (doc/server.md, "Tokens and rights"). It holds hashes, never tokens. It is
+ * changed by replacing it as a whole; {@link TokenTable} is what a running server knows of it.
+ */
+import { open, readFile, rename, stat, unlink } from 'node:fs/promises';
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { Log } from '../base/log.js';
+import { equalSecrets } from '../store/request-digest.js';
+import { ServerError } from './server-error.js';
+import { isTokenRight, isVolumeName, readAuthorization } from './token.js';
+import type { TokenRight } from './token.js';
+
+export interface TokenEntry {
+  readonly id: string;
+  readonly volume: string;
+  readonly right: TokenRight;
+  /** SHA-256 of the token, lower-case hex. */
+  readonly hash: string;
+  readonly label: string;
+  /** Seconds since 1970. */
+  readonly created: number;
+}
+
+export interface TokenFile {
+  readonly tokens: readonly TokenEntry[];
+  /** Bytes, of volumes that have a quota of their own. */
+  readonly quotas: ReadonlyMap<string, number>;
+}
+
+/** What a valid token gives. */
+export interface Grant {
+  readonly tokenId: string;
+  readonly volume: string;
+  readonly right: TokenRight;
+  /** Bytes; `undefined`: the volume has none of its own. */
+  readonly quota: number | undefined;
+}
+
+export const noTokens: TokenFile = { tokens: [], quotas: new Map() };
+
+const fileSizeMax = 16 * 1024 * 1024;
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isCount = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+
+function decodeEntry(value: unknown): TokenEntry | undefined {
+  if (!isRecord(value)) return undefined;
+  const { id, volume, right, hash, label, created } = value;
+  if (typeof id !== 'string' || !/^[0-9a-f]{12}$/.test(id) || typeof volume !== 'string' || !isVolumeName(volume)) return undefined;
+  if (!isTokenRight(right) || typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof label !== 'string' || !isCount(created))
+    return undefined;
+  return { id, volume, right, hash, label, created };
+}
+
+/** Throws {@link ServerError} `TOKENS` for anything but what {@link encodeTokenFile} writes. */
+export function decodeTokenFile(text: string, path: string): TokenFile {
+  const wrong = (what: string): ServerError => new ServerError('TOKENS', `the token file ${path} ${what}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // The parser's message repeats a part of the file.
+    throw wrong('is not JSON');
+  }
+  if (!isRecord(value) || value['version'] !== 1) throw wrong('is of no version that is known here');
+  const { tokens, quotas } = value;
+  if (!Array.isArray(tokens) || !isRecord(quotas)) throw wrong('lacks tokens or quotas');
+  const entries = tokens.map((token: unknown, index) => {
+    const entry = decodeEntry(token);
+    if (!entry) throw wrong(`has a token that is none: number ${index + 1}`);
+    return entry;
+  });
+  if (new Set(entries.map(({ id }) => id)).size !== entries.length) throw wrong('has a token twice');
+  const sizes = Object.entries(quotas).map(([volume, bytes]): [string, number] => {
+    if (!isVolumeName(volume) || !isCount(bytes)) throw wrong('has a quota that is none');
+    return [volume, bytes];
+  });
+  return { tokens: entries, quotas: new Map(sizes) };
+}
+
+export function encodeTokenFile(file: TokenFile): string {
+  return `${JSON.stringify({ version: 1, tokens: file.tokens, quotas: Object.fromEntries(file.quotas) }, undefined, 2)}\n`;
+}
+
+const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
+
+/** What the file holds; where there is none, no tokens. Throws {@link ServerError} `TOKENS`. */
+export async function readTokenFile(path: string): Promise<TokenFile> {
+  try {
+    const { mode, size } = await stat(path);
+    if ((mode & 0o027) !== 0) throw new ServerError('TOKENS', `other users can read or write the token file ${path}: chmod 600 it`);
+    if (size > fileSizeMax) throw new ServerError('TOKENS', `the token file ${path} is too large`);
+    return decodeTokenFile(await readFile(path, 'utf8'), path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return noTokens;
+    if (error instanceof ServerError) throw error;
+    throw new ServerError('TOKENS', `the token file ${path} cannot be read: ${describeError(error)}`, { cause: error });
+  }
+}
+
+/** Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError} `TOKENS`, and what `change` throws. */
+export async function changeTokenFile(path: string, change: (file: TokenFile) => TokenFile): Promise<void> {
+  const temporary = `${path}.new`;
+  const failed = (error: unknown): ServerError => {
+    const reason = codeOf(error) === 'EEXIST' ? `it is being changed by somebody else (if not, remove ${temporary})` : describeError(error);
+    return new ServerError('TOKENS', `the token file ${path} cannot be changed: ${reason}`, { cause: error });
+  };
+  // Made first, it keeps others from changing what we are about to read.
+  const file = await open(temporary, 'wx', 0o600).catch((error: unknown) => {
+    throw failed(error);
+  });
+  try {
+    const text = encodeTokenFile(change(await readTokenFile(path)));
+    try {
+      await file.writeFile(text);
+      await file.sync();
+      await file.close();
+      await rename(temporary, path);
+    } catch (error) {
+      throw failed(error);
+    }
+  } catch (error) {
+    await file.close().catch(() => {});
+    await unlink(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+export interface TokenTableOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The file is looked at again when it was last looked at this long ago. Default: 1 second. */
+  readonly recheckMs?: number;
+}
+
+/** Compared with where there is no such token, so that its absence takes as long to find. */
+const nobody = '0'.repeat(64);
+
+export class TokenTable {
+  readonly #path: string;
+  readonly #options: TokenTableOptions;
+  readonly #recheckMs: number;
+  #entries: ReadonlyMap<string, TokenEntry> = new Map();
+  #quotas: ReadonlyMap<string, number> = new Map();
+  /** Of the file that was read: when it is another, so may be what it holds. */
+  #seen = '';
+  #checkedMs = -Infinity;
+  #checking: Promise<void> | undefined;
+
+  private constructor(path: string, options: TokenTableOptions) {
+    this.#path = path;
+    this.#options = options;
+    this.#recheckMs = options.recheckMs ?? 1000;
+  }
+
+  /** Throws {@link ServerError} `TOKENS` for a file that cannot be used; one that is not there yet may come. */
+  static async open(path: string, options: TokenTableOptions): Promise<TokenTable> {
+    const table = new TokenTable(path, options);
+    await table.#read();
+    return table;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get volumes(): ReadonlySet<string> {
+    return new Set([...this.#entries.values()].map(({ volume }) => volume));
+  }
+
+  /** The quota of `volume` in the file, in bytes. */
+  quotaOf(volume: string): number | undefined {
+    return this.#quotas.get(volume);
+  }
+
+  /** What the token of an `authorization` header gives, by the file as it was at most a moment ago. */
+  async authorize(header: string | undefined): Promise<Grant | undefined> {
+    if (this.#options.clock.monotonicMs() - this.#checkedMs >= this.#recheckMs) await this.refresh();
+    const given = readAuthorization(header);
+    if (!given) return undefined;
+    const entry = this.#entries.get(given.id);
+    const isKnown = equalSecrets(given.hash, entry?.hash ?? nobody);
+    if (!entry || !isKnown) return undefined;
+    return { tokenId: entry.id, volume: entry.volume, right: entry.right, quota: this.#quotas.get(entry.volume) };
+  }
+
+  /** Reads the file again if it is another. One that cannot be used leaves everything as it was. */
+  refresh(): Promise<void> {
+    this.#checking ??= this.#refresh().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      if ((await this.#identity()) !== this.#seen) {
+        await this.#read();
+        this.#options.log.info('tokens read', { tokens: this.#entries.size });
+      }
+    } catch (error) {
+      this.#options.log.error('the tokens stay as they were', { reason: describeError(error) });
+    }
+    this.#checkedMs = this.#options.clock.monotonicMs();
+  }
+
+  async #read(): Promise<void> {
+    // Taken first: what is written meanwhile is found by the next look.
+    const identity = await this.#identity();
+    this.#seen = identity;
+    const { tokens, quotas } = await readTokenFile(this.#path);
+    this.#entries = new Map(tokens.map((entry) => [entry.id, entry]));
+    this.#quotas = quotas;
+    this.#checkedMs = this.#options.clock.monotonicMs();
+  }
+
+  async #identity(): Promise<string> {
+    try {
+      const { dev, ino, size, mtimeNs, ctimeNs } = await stat(this.#path, { bigint: true });
+      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return 'absent';
+      throw error;
+    }
+  }
+}

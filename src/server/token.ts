@@ -1,0 +1,36 @@
+/**
+ * Bearer tokens of the server: `sealdrive_ID_SECRET`, for one volume and with one right (doc/server.md, "Tokens and rights"). The secret is random, so a plain
+ * hash of it can be kept: there is nothing to guess.
+ */
+import { toHex } from '../base/bytes.js';
+import type { Random } from '../base/random.js';
+import { sha256Hex } from '../store/request-digest.js';
+
+/** In order: each includes those before it. */
+export const tokenRights = ['read', 'append', 'full'] as const;
+export type TokenRight = (typeof tokenRights)[number];
+
+export const isTokenRight = (text: unknown): text is TokenRight => tokenRights.some((right) => right === text);
+export const permits = (right: TokenRight, needed: TokenRight): boolean => tokenRights.indexOf(right) >= tokenRights.indexOf(needed);
+
+/** A segment of a key; no longer than leaves room for the keys of a volume. */
+export const isVolumeName = (text: string): boolean => /^[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?$/.test(text);
+
+export interface NewToken {
+  readonly id: string;
+  /** The secret itself: shown once, kept nowhere. */
+  readonly text: string;
+  readonly hash: string;
+}
+
+export function makeToken(random: Random): NewToken {
+  const id = toHex(random.bytes(6));
+  const text = `sealdrive_${id}_${toHex(random.bytes(32))}`;
+  return { id, text, hash: sha256Hex(text) };
+}
+
+/** Id and hash of what an `authorization` header (RFC 6750) holds; `undefined` for what can be no token of ours. */
+export function readAuthorization(header: string | undefined): { readonly id: string; readonly hash: string } | undefined {
+  const match = /^bearer +(sealdrive_([0-9a-f]{12})_[0-9a-f]{64})$/i.exec(header ?? '');
+  return match ? { id: match[2], hash: sha256Hex(match[1]) } : undefined;
+}

@@ -1,0 +1,177 @@
+/**
+ * Receiving the body of a put: small ones in memory, others in a file beside the base, from where the base takes them. Whatever goes wrong, nothing of it stays behind
+ * (doc/server.md, "Limits").
+ */
+import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { toHex } from '../base/bytes.js';
+import type { Sealed } from '../base/brand.js';
+import type { Clock } from '../base/clock.js';
+import type { Random } from '../base/random.js';
+import { diskErrorCode } from '../disk/disk.js';
+import type { Disk, DiskFile } from '../disk/disk.js';
+import type { ObjectBody } from '../store/object-store.js';
+import { Refusal } from './refusal.js';
+
+export interface Upload {
+  readonly body: ObjectBody;
+  /** Removes what the base has not taken. */
+  discard(): Promise<void>;
+}
+
+const memoryMax = 64 * 1024;
+/** Pieces that are being written while more come in. */
+const writesAtOnce = 8;
+/** A file this old belongs to nobody. */
+const staleMs = 24 * 60 * 60 * 1000;
+
+/** The client went away, or was sent away, before its body was whole: there is nobody to answer. */
+export class CutUpload extends Error {
+  override readonly name = 'CutUpload';
+}
+
+/** The folder where uploads become files. Several servers may share one. */
+export class UploadFolder {
+  readonly #path: string;
+  readonly #disk: Disk;
+  readonly #random: Random;
+
+  /** `path`: on the file system of a directory store it is linked from; made when there is none (its parent is there). */
+  constructor(path: string, disk: Disk, random: Random) {
+    this.#path = path;
+    this.#disk = disk;
+    this.#random = random;
+  }
+
+  /** Removes what servers left behind that were killed. */
+  async removeStale(clock: Clock): Promise<void> {
+    const nowMs = clock.now().sec * 1000;
+    for (const { name, kind } of await this.#disk.readDirectory(this.#path).catch(() => [])) {
+      const path = join(this.#path, name);
+      const stat = await this.#disk.stat(path).catch(() => undefined);
+      if (kind === 'file' && stat && nowMs - stat.mtimeMs > staleMs) await this.#disk.unlink(path).catch(() => {});
+    }
+  }
+
+  /** The whole body of a request that announced `size` bytes. Throws {@link Refusal} and {@link CutUpload}. */
+  async receive(request: IncomingMessage, size: number): Promise<Upload> {
+    if (size <= memoryMax) return { body: await receiveSmall(request, size), discard: async () => {} };
+    const path = join(this.#path, toHex(this.#random.bytes(16)));
+    const discard = async (): Promise<void> => {
+      await this.#disk.unlink(path).catch(() => {});
+    };
+    let file: DiskFile;
+    try {
+      file = await this.#create(path);
+    } catch (error) {
+      throw spoolRefusal(error);
+    }
+    try {
+      try {
+        await receiveFile(request, size, file);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      await discard();
+      throw spoolRefusal(error);
+    }
+    return { body: { path, size }, discard };
+  }
+
+  async #create(path: string): Promise<DiskFile> {
+    try {
+      return await this.#disk.open(path, 'create-new');
+    } catch (error) {
+      if (diskErrorCode(error) !== 'ENOENT') throw error;
+      await this.#disk.makeDirectory(this.#path).catch((failure: unknown) => {
+        if (diskErrorCode(failure) !== 'EEXIST') throw failure;
+      });
+      return this.#disk.open(path, 'create-new');
+    }
+  }
+}
+
+function spoolRefusal(error: unknown): unknown {
+  const code = diskErrorCode(error);
+  if (error instanceof Refusal || error instanceof CutUpload || code === undefined) return error;
+  if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) return new Refusal('NO_ROOM', 'the disk for uploads is full', { cause: error });
+  if (code === 'EROFS') return new Refusal('READ_ONLY', 'the disk for uploads takes no writes', { cause: error });
+  return new Refusal('UNAVAILABLE', 'uploads cannot be kept', { cause: error, retryAfterSec: 10 });
+}
+
+async function receiveSmall(request: IncomingMessage, size: number): Promise<Sealed> {
+  const bytes = Buffer.alloc(size);
+  let received = 0;
+  await eachPiece(request, size, async (piece, at) => {
+    bytes.set(piece, at);
+    received += piece.byteLength;
+  });
+  if (received !== size) throw new CutUpload('the body ended early');
+  // What comes from a device is sealed, whatever it is: nothing here can tell.
+  return bytes as Uint8Array as Sealed;
+}
+
+function receiveFile(request: IncomingMessage, size: number, file: DiskFile): Promise<void> {
+  return eachPiece(request, size, (piece, at) => file.write(piece, at));
+}
+
+/** A small body that is text for ourselves, whole. Throws {@link CutUpload}. */
+export async function receiveText(request: IncomingMessage, size: number): Promise<string> {
+  return Buffer.from(await receiveSmall(request, size)).toString('latin1');
+}
+
+/** Gives each piece of the body with its place to `take`, several at once, and settles when all are taken or none is any more. */
+function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer, at: number) => Promise<void>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let position = 0;
+    let underWay = 0;
+    let isWhole = false;
+    let failure: { readonly error: unknown } | undefined;
+    const settle = (): void => {
+      if (underWay > 0 || (!failure && !isWhole)) return;
+      request.off('data', onData).off('end', onEnd).off('close', onCut);
+      if (failure) reject(failure.error as Error);
+      else resolve();
+    };
+    const fail = (error: unknown): void => {
+      failure ??= { error };
+      // The rest is read by whoever answers, to no purpose.
+      request.pause();
+      settle();
+    };
+    const onData = (piece: Buffer): void => {
+      const at = position;
+      position += piece.byteLength;
+      if (failure) return;
+      if (position > size) return fail(new CutUpload('the body is longer than it said'));
+      underWay++;
+      if (underWay >= writesAtOnce) request.pause();
+      take(piece, at).then(
+        () => {
+          underWay--;
+          if (failure) settle();
+          else if (isWhole) settle();
+          else request.resume();
+        },
+        (error: unknown) => {
+          underWay--;
+          fail(error);
+        },
+      );
+    };
+    const onEnd = (): void => {
+      if (position !== size) return fail(new CutUpload('the body is shorter than it said'));
+      isWhole = true;
+      settle();
+    };
+    const onCut = (): void => {
+      if (!isWhole) fail(new CutUpload('the client went away'));
+    };
+    request.on('data', onData).on('end', onEnd).on('close', onCut);
+    // It may have been cut before anybody listened.
+    if (request.destroyed && !request.readableEnded) onCut();
+    else if (request.complete && request.readableEnded) onEnd();
+  });
+}
