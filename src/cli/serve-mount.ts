@@ -3,6 +3,7 @@
  * exit code. Both `mount --foreground` and the detached process run it.
  */
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { createLog, describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { isPending } from '../daemon/control-protocol.js';
@@ -18,9 +19,16 @@ import type { MountReport, MountRequest } from './mount-request.js';
 import { controlSocketPath, ensurePrivateDirectory } from './state-directory.js';
 import { version } from './version.js';
 
+/**
+ * The heap is small (25 MB) and what it refers to is large: buffers of content come and go by the gigabyte. By itself V8 marks the whole heap for
+ * every 14 MB of them, which took a third of the time of cold reads; three times as seldom costs no memory that could be measured.
+ */
+const heapFlags = '--heap-growing-percent=200';
+
 /** Serves until unmounted. Resolves with the exit code. Throws anything when it could not be mounted. */
 export async function serveMount(request: MountRequest, onReady: () => void): Promise<number> {
   process.umask(0o077);
+  setFlagsFromString(heapFlags);
   ensurePrivateDirectory(request.stateDirectory);
   const logFile = openLogFile(request.logFile ?? join(request.stateDirectory, 'daemon.log'));
   const log = createLog((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
