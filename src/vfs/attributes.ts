@@ -36,13 +36,14 @@ function blocksOf(inode: Inode): number {
   return blocks === 0 && isRegular(inode) ? 1 : blocks;
 }
 
-export function attributesOf(ino: Ino, inode: Inode): InodeAttributes {
+/** `atime` may be later than what the inode holds. */
+export function attributesOf(ino: Ino, inode: Inode, atime: Timespec): InodeAttributes {
   return {
     ino,
     generation: inode.generation,
     size: inode.size,
     blocks: blocksOf(inode),
-    atime: inode.atime,
+    atime,
     mtime: inode.mtime,
     ctime: inode.ctime,
     btime: inode.btime,

@@ -8,7 +8,7 @@ import { FS_APPEND_FL, type Inode, isDirectory, isRegular } from '../meta/inode.
 import type { Ino } from '../meta/key.js';
 import { OperationError, fileSizeMax } from '../volume/operation.js';
 import type { Volume } from '../volume/volume.js';
-import { type AccessTimePolicy, noteAccess } from './access-time.js';
+import type { AccessTimes } from './access-time.js';
 import { heldInode, mayChange, mayOverwrite, withoutSetId } from './protection.js';
 import { dropSetId } from './setattr.js';
 import { VfsError } from './vfs-error.js';
@@ -40,14 +40,14 @@ function regularInode(volume: Volume, ino: Ino): MaybePromise<Inode> {
 /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
 export function readFile(
   volume: Volume,
-  policy: AccessTimePolicy,
+  accessTimes: AccessTimes,
   ino: Ino,
   offset: number,
   size: number,
   signal: AbortSignal | undefined,
 ): MaybePromise<readonly Uint8Array[]> {
   return andThen(regularInode(volume, ino), (inode) => {
-    noteAccess(volume, policy, ino, inode);
+    accessTimes.note(ino, inode);
     return volume.readContent(ino, offset, size, signal);
   });
 }

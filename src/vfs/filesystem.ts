@@ -9,12 +9,12 @@ import type { Timespec } from '../base/clock.js';
 import type { ByteString } from '../base/brand.js';
 import { type Log, silentLog } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
-import { S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
+import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { latin1Slice } from '../base/bytes.js';
 import { type Ino, rootIno } from '../meta/key.js';
 import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
-import { type AccessTimePolicy, noteAccess } from './access-time.js';
+import { type AccessTimePolicy, AccessTimes } from './access-time.js';
 import { type InodeAttributes, attributesOf } from './attributes.js';
 import type { Caller } from './caller.js';
 import { allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
@@ -59,7 +59,7 @@ const unknownFreeBytes = 2 ** 50;
 
 export class Filesystem {
   readonly #volume: Volume;
-  readonly #accessTime: AccessTimePolicy;
+  readonly #accessTimes: AccessTimes;
   readonly #space: SpaceProbe | undefined;
   readonly #orphans: Orphans;
   readonly #listings: DirectoryListings;
@@ -68,7 +68,7 @@ export class Filesystem {
   constructor(volume: Volume, options: FilesystemOptions = {}) {
     this.#volume = volume;
     this.#listings = new DirectoryListings(volume);
-    this.#accessTime = options.accessTime ?? 'relatime';
+    this.#accessTimes = new AccessTimes(volume, options.accessTime ?? 'relatime');
     this.#space = options.space;
     this.#orphans = new Orphans(volume, options.log ?? silentLog);
   }
@@ -90,10 +90,11 @@ export class Filesystem {
     return this.#orphans.reclaimLeftovers();
   }
 
-  /** Nobody refers to anything any more: frees removed files that were still in use. */
+  /** Nobody refers to anything any more: frees removed files that were still in use, and hands over what is kept back. Then the volume is flushed. */
   async stop(): Promise<void> {
     this.#orphans.releaseAll();
     await this.#orphans.settled();
+    await this.#accessTimes.writeOut();
   }
 
   /** Undefined: there is no such name. `.` asks whether the inode itself is there, `..` for its directory: handles are resolved so. */
@@ -106,7 +107,7 @@ export class Filesystem {
         heldDirectory(this.#volume, view, parent);
         return undefined;
       }
-      return attributesOf(ino, heldInode(this.#volume, view, ino));
+      return this.#attributes(ino, heldInode(this.#volume, view, ino));
     });
   }
 
@@ -114,23 +115,31 @@ export class Filesystem {
     const own = this.#volume.inode(view, ino);
     // What nothing names any more is not found again, though someone may still have it open.
     if (own === undefined || own.nlink === 0) return undefined;
-    if (name === '.') return attributesOf(ino, own);
+    if (name === '.') return this.#attributes(ino, own);
     const parent = ino === rootIno ? ino : own.parent;
-    return parent === 0 ? undefined : attributesOf(parent, heldDirectory(this.#volume, view, parent));
+    return parent === 0 ? undefined : this.#attributes(parent, heldDirectory(this.#volume, view, parent));
+  }
+
+  #attributes(ino: Ino, inode: Inode): InodeAttributes {
+    return attributesOf(ino, inode, this.#accessTimes.shown(ino, inode));
   }
 
   getattr(ino: Ino): MaybePromise<InodeAttributes> {
-    return this.#volume.read((view) => attributesOf(ino, heldInode(this.#volume, view, ino)));
+    return this.#volume.read((view) => this.#attributes(ino, heldInode(this.#volume, view, ino)));
   }
 
   setattr(ino: Ino, change: AttributeChange): MaybePromise<InodeAttributes> {
-    return andThen(setAttributes(this.#volume, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
+    return andThen(setAttributes(this.#volume, this.#accessTimes, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
   }
 
   readlink(ino: Ino): MaybePromise<ByteString> {
-    return this.#volume.read((view) => {
+    const found = this.#volume.read((view) => {
       const inode = heldInode(this.#volume, view, ino);
       if ((inode.mode & S_IFMT) !== S_IFLNK) throw new VfsError('EINVAL', 'not a link');
+      return inode;
+    });
+    return andThen(found, (inode) => {
+      this.#accessTimes.note(ino, inode);
       return latin1Slice(inode.inline, 0, inode.inline.byteLength);
     });
   }
@@ -193,7 +202,7 @@ export class Filesystem {
 
   /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
   read(caller: Caller, ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
-    return readFile(this.#volume, this.#accessTime, ino, offset, size, caller.signal);
+    return readFile(this.#volume, this.#accessTimes, ino, offset, size, caller.signal);
   }
 
   /** All of `data`, which is copied before the first wait. */
@@ -229,11 +238,11 @@ export class Filesystem {
    */
   readdir(ino: Ino, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
     const takeListed = ({ dirent, inode }: ListedEntry, at: number): boolean =>
-      take({ name: dirent.name, ino: dirent.ino, mode: dirent.type, cookie: at, attributes: inode && attributesOf(dirent.ino, inode) });
+      take({ name: dirent.name, ino: dirent.ino, mode: dirent.type, cookie: at, attributes: inode && this.#attributes(dirent.ino, inode) });
     if (cookie >= dotDotCookie) return this.#listings.list(ino, cookie, withAttributes, takeListed);
     const inode = this.#volume.read((view) => heldDirectory(this.#volume, view, ino));
     return andThen(inode, (own) => {
-      if (cookie < dotCookie) noteAccess(this.#volume, this.#accessTime, ino, own);
+      if (cookie < dotCookie) this.#accessTimes.note(ino, own);
       if (cookie < dotCookie && !take({ name: '.', ino, mode: S_IFDIR, cookie: dotCookie, attributes: undefined })) return undefined;
       const parent = own.parent === 0 ? ino : own.parent;
       if (!take({ name: '..', ino: parent, mode: S_IFDIR, cookie: dotDotCookie, attributes: undefined })) return undefined;

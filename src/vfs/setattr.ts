@@ -9,6 +9,7 @@ import { type Ino, xattrKey } from '../meta/key.js';
 import { type Operation, type SetattrOperation, fileSizeMax } from '../volume/operation.js';
 import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
+import type { AccessTimes } from './access-time.js';
 import { accessAclName, aclAfterChmod, decodeAcl, encodeAcl } from './acl.js';
 import { heldInode, withoutSetId } from './protection.js';
 import { VfsError } from './vfs-error.js';
@@ -55,11 +56,15 @@ function newMode(inode: Inode, change: AttributeChange): number | undefined {
   return permissions === (inode.mode & 0o7777) && change.mode === undefined ? undefined : type | permissions;
 }
 
-/** Applies the change. `keepsTimes`: a truncation that comes without times changes none. ESTALE, EPERM, EISDIR, EINVAL, EFBIG. */
-export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
+/**
+ * Applies the change, and what reading has noted goes along. `keepsTimes`: a truncation that comes without times changes none. ESTALE, EPERM,
+ * EISDIR, EINVAL, EFBIG.
+ */
+export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino, change: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
   const time = volume.now();
   if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const stamp = change.size === undefined ? undefined : volume.nextStamp();
+  if (change.atime !== undefined) accessTimes.forget(ino);
   const applied = volume.transact<Operation | undefined>((view) => {
     const inode = heldInode(volume, view, ino);
     mayApply(inode, change);
@@ -86,6 +91,8 @@ export function setAttributes(volume: Volume, ino: Ino, change: AttributeChange,
     const aclOperation = mode === undefined ? undefined : changedAcl(view, ino, mode, time);
     if (aclOperation !== undefined) return { operation: aclOperation, result: plain ? operation : undefined };
     if (mode !== undefined) operation.mode = mode;
+    const noted = accessTimes.noted(ino, inode);
+    if (noted !== undefined) operation.atime ??= noted;
     return { operation: plain || mode !== undefined ? operation : undefined, result: undefined };
   });
   return andThen(applied, (rest) => (rest === undefined ? undefined : volume.apply(rest)));

@@ -1,0 +1,185 @@
+/** Access times: relatime's rule, and that reading alone brings nothing to the store. */
+import t, { type Test } from 'tap';
+import { type Clock, systemClock } from '../../src/base/clock.js';
+import { type Ino, rootIno } from '../../src/meta/key.js';
+import { AccessTimes } from '../../src/vfs/access-time.js';
+import type { Caller } from '../../src/vfs/caller.js';
+import { Filesystem } from '../../src/vfs/filesystem.js';
+import type { OpenVolume } from '../../src/volume/open-volume.js';
+import { createTestRealm, openTestVolume, type TestRealm } from '../suite/test-volume.js';
+
+const user: Caller = { uid: 1000, gid: 100, umask: 0o022, signal: new AbortController().signal };
+const old = { sec: 1_000_000, nsec: 5 };
+const daySec = 86_400;
+
+/** The system's clock, ahead by what was waited for. */
+class LateClock implements Clock {
+  #aheadSec = 0;
+  now(): ReturnType<Clock['now']> {
+    const { sec, nsec } = systemClock.now();
+    return { sec: sec + this.#aheadSec, nsec };
+  }
+  monotonicMs(): number {
+    return systemClock.monotonicMs();
+  }
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    return systemClock.sleep(delayMs, signal);
+  }
+  pass(sec: number): void {
+    this.#aheadSec += sec;
+  }
+}
+
+interface Drive {
+  readonly realm: TestRealm;
+  readonly clock: LateClock;
+  readonly volume: OpenVolume;
+  readonly fs: Filesystem;
+  readonly inos: readonly Ino[];
+  /** How many the log had when all was in the store. */
+  readonly commits: number;
+}
+
+/** Files that were read long ago, all of it in the store. */
+async function drive(t: Test, count: number): Promise<Drive> {
+  const realm = await createTestRealm();
+  const clock = new LateClock();
+  const volume = await openTestVolume(t, realm, { clock });
+  const fs = new Filesystem(volume);
+  const inos: Ino[] = [];
+  for (let i = 0; i < count; i++) {
+    const { ino } = await fs.mknod(user, rootIno, `file-${i}`, 0o100644, 0);
+    await fs.write(user, ino, 0, Buffer.from('content'), false);
+    await fs.setattr(ino, { atime: old });
+    inos.push(ino);
+  }
+  await volume.flush();
+  return { realm, clock, volume, fs, inos, commits: await commitsIn(realm) };
+}
+
+async function commitsIn(realm: TestRealm): Promise<number> {
+  let count = 0;
+  for await (const _ of realm.store.list('log/')) count++;
+  return count;
+}
+
+t.test('what is read has a new access time at once, and makes no operation and no commit', async (t) => {
+  const { realm, volume, fs, inos, commits } = await drive(t, 50);
+  const before = volume.now();
+  for (const ino of inos) await fs.read(user, ino, 0, 100);
+  for (const ino of inos) t.ok((await fs.getattr(ino)).atime.sec >= before.sec);
+  t.equal(volume.pending().operations, 0);
+  await volume.flush();
+  t.equal(await commitsIn(realm), commits);
+  const listed: number[] = [];
+  await fs.readdir(rootIno, 0, true, ({ attributes }) => (attributes && listed.push(attributes.atime.sec), true));
+  t.ok(
+    listed.every((sec) => sec >= before.sec),
+    'listings show the same',
+  );
+  t.ok(listed.length >= 16);
+});
+
+t.test('directories and symbolic links have one too', async (t) => {
+  const { volume, fs } = await drive(t, 0);
+  const { ino: directory } = await fs.mkdir(user, rootIno, 'd', 0o755);
+  const { ino: link } = await fs.symlink(user, rootIno, 'l', 'target');
+  const before = volume.now();
+  for (const ino of [directory, link]) await fs.setattr(ino, { atime: old });
+  await fs.readdir(directory, 0, false, () => true);
+  await fs.readlink(link);
+  for (const ino of [directory, link]) t.ok((await fs.getattr(ino)).atime.sec >= before.sec);
+});
+
+t.test('a second reading moves it on only after a change or a day', async (t) => {
+  const { clock, fs, inos } = await drive(t, 1);
+  const [ino] = inos;
+  await fs.read(user, ino, 0, 1);
+  const { atime: first } = await fs.getattr(ino);
+  clock.pass(3600);
+  await fs.read(user, ino, 0, 1);
+  t.same((await fs.getattr(ino)).atime, first);
+  await fs.write(user, ino, 0, Buffer.from('x'), false);
+  clock.pass(2);
+  await fs.read(user, ino, 0, 1);
+  const { atime: second } = await fs.getattr(ino);
+  t.ok(second.sec >= first.sec + 3600);
+  clock.pass(daySec + 10);
+  await fs.read(user, ino, 0, 1);
+  t.ok((await fs.getattr(ino)).atime.sec >= second.sec + daySec);
+});
+
+t.test('it goes along with the next change of the same inode, and with no other', async (t) => {
+  const { realm, volume, fs, inos } = await drive(t, 2);
+  for (const ino of inos) await fs.read(user, ino, 0, 1);
+  const { atime } = await fs.getattr(inos[0]);
+  await fs.setattr(inos[0], { mode: 0o600 });
+  await volume.flush();
+  const other = new Filesystem(await openTestVolume(t, realm));
+  t.same((await other.getattr(inos[0])).atime, atime);
+  t.same((await other.getattr(inos[1])).atime, old);
+});
+
+t.test('what is noted goes to the store when the drive is unmounted', async (t) => {
+  const { realm, volume, fs, inos } = await drive(t, 3);
+  for (const ino of inos) await fs.read(user, ino, 0, 1);
+  const times = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime));
+  await fs.stop();
+  await volume.flush();
+  const other = new Filesystem(await openTestVolume(t, realm));
+  t.same(await Promise.all(inos.map(async (ino) => (await other.getattr(ino)).atime)), times);
+});
+
+t.test('a day after the last time everything is written, in one commit', async (t) => {
+  const { realm, clock, volume, fs, inos, commits } = await drive(t, 20);
+  for (const ino of inos.slice(1)) await fs.read(user, ino, 0, 1);
+  clock.pass(daySec + 1);
+  t.equal(volume.pending().operations, 0);
+  await fs.read(user, inos[0], 0, 1);
+  await fs.stop();
+  await volume.flush();
+  const other = new Filesystem(await openTestVolume(t, realm));
+  for (const ino of inos) t.ok((await other.getattr(ino)).atime.sec > old.sec);
+  t.equal(await commitsIn(realm), commits + 1 + 1, 'one commit, and the enrolment of the other device');
+});
+
+t.test('a time that is set counts, not what was read before', async (t) => {
+  const { realm, volume, fs, inos } = await drive(t, 1);
+  await fs.read(user, inos[0], 0, 1);
+  await fs.setattr(inos[0], { atime: old });
+  t.same((await fs.getattr(inos[0])).atime, old);
+  await fs.stop();
+  await volume.flush();
+  const other = new Filesystem(await openTestVolume(t, realm));
+  t.same((await other.getattr(inos[0])).atime, old);
+});
+
+t.test('no more is kept, and no more is written at a time, than the bounds say', async (t) => {
+  const { volume, fs, inos } = await drive(t, 10);
+  const times = new AccessTimes(volume, 'relatime', { keptMax: 6, writtenMax: 4 });
+  const inodes = await volume.read((view) => inos.map((ino) => volume.inode(view, ino)));
+  for (const [i, ino] of inos.entries()) times.note(ino, inodes[i]!);
+  t.same(
+    inos.map((ino, i) => times.noted(ino, inodes[i]!) !== undefined),
+    inos.map((_, i) => i >= 4),
+    'the first noted are forgotten',
+  );
+  await times.writeOut();
+  const written = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime.sec > old.sec));
+  t.same(
+    written,
+    inos.map((_, i) => i >= 6),
+    'the last noted are written',
+  );
+});
+
+t.test('a removed file is no trouble, and with noatime nothing is noted', async (t) => {
+  const { volume, fs, inos } = await drive(t, 2);
+  await fs.read(user, inos[0], 0, 1);
+  await fs.unlink(rootIno, 'file-0');
+  fs.forget(inos[0]);
+  await fs.stop();
+  const quiet = new Filesystem(volume, { accessTime: 'noatime' });
+  await quiet.read(user, inos[1], 0, 1);
+  t.same((await quiet.getattr(inos[1])).atime, old);
+});
