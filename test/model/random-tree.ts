@@ -318,8 +318,8 @@ export class RandomTree {
     return this.#differences(this.#model, undefined);
   }
 
-  /** `lenient` is a file of which only presence is compared. */
-  async #differences(model: TreeModel, lenient: string | undefined): Promise<string[]> {
+  /** `lenient` is the id of a file of which only presence is compared, under each of its names. */
+  async #differences(model: TreeModel, lenient: number | undefined): Promise<string[]> {
     const probe = await this.#open();
     const found: string[] = [];
     const inos = new Map<string, number>();
@@ -339,7 +339,8 @@ export class RandomTree {
         if (owner !== undefined && owner !== node.id) say(path, 'shares the inode number of another file');
         inos.set(stat.ino, node.id);
       }
-      if (path !== lenient && node.mtime !== undefined && String(stat.mtime) !== node.mtime) say(path, `mtime ${stat.mtime}, expected ${node.mtime}`);
+      if (node.id !== lenient && node.mtime !== undefined && String(stat.mtime) !== node.mtime)
+        say(path, `mtime ${stat.mtime}, expected ${node.mtime}`);
       const links = model.linksOf(node);
       if (stat.nlink !== links) say(path, `${stat.nlink} links, expected ${links}`);
       const xattrs = Object.entries(answer.xattrs ?? {}).filter(([name]) => name.startsWith('user.'));
@@ -348,7 +349,7 @@ export class RandomTree {
         say(path, `xattrs ${xattrs.map(([name]) => name).join(' ')}, expected ${expected} (or values differ)`);
       }
       if (node.kind === 'link' && Buffer.from(answer.target ?? '', 'hex').toString('latin1') !== node.target) say(path, 'another link target');
-      if (node.kind === 'file' && path !== lenient) await compareContent(path, node, stat);
+      if (node.kind === 'file' && node.id !== lenient) await compareContent(path, node, stat);
       if (node.kind === 'dir') await compareNames(path, node);
     };
     const compareContent = async (path: string, node: ModelNode, stat: ProbeStat): Promise<void> => {
@@ -396,7 +397,7 @@ export class RandomTree {
       const { path } = operation;
       const [old, wanted] = [before.find(path)?.content ?? Buffer.alloc(0), after.find(path)?.content ?? Buffer.alloc(0)];
       // The file itself may be half written; everything else may not.
-      const others = await this.#differences(after, path);
+      const others = await this.#differences(after, after.find(path)?.id);
       if (others.length === 0) {
         const probe = await this.#open();
         const found = await probe.readFile(this.#path(path));

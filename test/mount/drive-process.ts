@@ -15,23 +15,12 @@ const run = promisify(execFile);
 /** How the command line is spoken; each list follows the program. SEALDRIVE_COMMAND (split at spaces) takes the program's place. */
 export const driveCommands = {
   program: process.env['SEALDRIVE_COMMAND']?.split(' ') ?? [sourcePath('bin', 'sealdrive')],
-  init: (store: string): string[] => ['init', store, '--passphrase-fd', '0'],
-  mount: (store: string, directory: string): string[] => ['mount', store, directory, '--passphrase-fd', '0'],
-  addKeyFile: (store: string, keyFile: string): string[] => [
-    'key',
-    'add',
-    store,
-    '--type',
-    'key-file',
-    '--new-key-file',
-    keyFile,
-    '--passphrase-fd',
-    '0',
-  ],
-  mountWithKeyFile: (store: string, directory: string, keyFile: string): string[] => ['mount', store, directory, '--key-file', keyFile],
+  init: (store: string, secret: readonly string[]): string[] => ['init', store, '--no-recovery', ...secret],
+  mount: (store: string, directory: string, secret: readonly string[]): string[] => ['mount', store, directory, ...secret],
   status: ['status', '--json'],
   flush: (directory: string): string[] => ['flush', directory],
   unmount: (directory: string): string[] => ['unmount', directory],
+  check: (store: string, secret: readonly string[]): string[] => ['check', store, '--data', ...secret],
 } as const;
 
 export class CommandError extends Error {
@@ -118,7 +107,7 @@ export class Drive {
   readonly #marker: string;
   readonly #passphrase: string;
   readonly #mountOptions: readonly string[];
-  readonly #keyFile: string | undefined;
+  readonly #secret: readonly string[];
 
   /**
    * `scratch` gets the folders `state`, `cache`, `mount` and (unless a store is named) `store`; the caller removes it. The
@@ -130,7 +119,9 @@ export class Drive {
     readonly directory?: string;
     readonly passphrase?: string;
     readonly mountOptions?: readonly string[];
-    /** Mounts with a key file, which costs no Argon2id: for measuring the mount itself. */
+    /** What the kind of store needs in the environment. */
+    readonly environment?: Readonly<Record<string, string>>;
+    /** Uses the key file `key` in the scratch folder, which costs no Argon2id; `init` makes it when it is not there. */
     readonly withKeyFile?: boolean;
   }) {
     const { scratch } = options;
@@ -138,10 +129,16 @@ export class Drive {
     this.directory = options.directory ?? join(scratch, 'mount');
     this.#passphrase = options.passphrase ?? 'correct horse battery staple';
     this.#mountOptions = options.mountOptions ?? [];
-    this.#keyFile = options.withKeyFile ? join(scratch, 'key') : undefined;
+    this.#secret = options.withKeyFile ? ['--key-file', join(scratch, 'key')] : ['--passphrase-fd', '0'];
     const state = join(scratch, 'state');
     this.#marker = `XDG_STATE_HOME=${state}`;
-    this.#environment = { ...process.env, XDG_STATE_HOME: state, XDG_CACHE_HOME: join(scratch, 'cache'), XDG_RUNTIME_DIR: join(scratch, 'run') };
+    this.#environment = {
+      ...process.env,
+      ...options.environment,
+      XDG_STATE_HOME: state,
+      XDG_CACHE_HOME: join(scratch, 'cache'),
+      XDG_RUNTIME_DIR: join(scratch, 'run'),
+    };
   }
 
   async #prepare(): Promise<void> {
@@ -161,18 +158,13 @@ export class Drive {
   /** Makes the volume. */
   async init(): Promise<void> {
     await this.#prepare();
-    await this.#run(driveCommands.init(this.store));
-    if (this.#keyFile !== undefined) await this.#run(driveCommands.addKeyFile(this.store, this.#keyFile));
+    await this.#run(driveCommands.init(this.store, this.#secret));
   }
 
   /** Mounts; resolves once the directory answers. What a crash left there is the daemon's to clean up. */
   async mount(timeoutMs?: number): Promise<void> {
     await this.#prepare();
-    const command =
-      this.#keyFile === undefined
-        ? driveCommands.mount(this.store, this.directory)
-        : driveCommands.mountWithKeyFile(this.store, this.directory, this.#keyFile);
-    await this.#run([...command, ...this.#mountOptions], timeoutMs);
+    await this.#run([...driveCommands.mount(this.store, this.directory, this.#secret), ...this.#mountOptions], timeoutMs);
     if (!(await isMounted(this.directory))) throw new CommandError(`mount ended well, but nothing is mounted at ${this.directory}`);
   }
 
@@ -184,6 +176,23 @@ export class Drive {
   /** What `sealdrive status --json` prints. */
   status(): Promise<string> {
     return this.#run(driveCommands.status);
+  }
+
+  /** Examines the volume with all its content; rejects with what was found. */
+  async check(): Promise<void> {
+    await this.#run(driveCommands.check(this.store, this.#secret));
+  }
+
+  /** What its daemons have logged at `warn` and above, oldest first, as lines of JSON. */
+  async warnings(): Promise<string[]> {
+    const folder = join(this.#environment['XDG_STATE_HOME'] ?? '', 'sealdrive');
+    const found: string[] = [];
+    for (const name of await readdir(folder, { recursive: true })) {
+      if (!/(^|\/)daemon\.log$/.test(name)) continue;
+      const lines = (await readFile(join(folder, name), 'utf8')).split('\n');
+      found.push(...lines.filter((line) => /"level":"(warn|error)"/.test(line)));
+    }
+    return found;
   }
 
   /** Forgets all that this machine knows of the volume, as a new device would. Only while it is not mounted. */

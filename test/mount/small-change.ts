@@ -1,6 +1,6 @@
 /**
  * What the store grows by when a little is changed in a large file: the promise that only changed bytes are uploaded, through the
- * command line and the kernel. It reads its size of the store from the store's own folder.
+ * command line and the kernel, on any store that tells how much it holds.
  *
  *   node dist/test/mount/small-change.js [--size MIB] [--scratch DIRECTORY]
  */
@@ -35,28 +35,36 @@ async function shell(script: string, ...argument: string[]): Promise<string> {
   return (await run('sh', ['-ec', script, 'sh', ...argument])).stdout;
 }
 
-/** Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount that remembers nothing. Leaves the drive mounted. */
-export async function measureSmallChange(drive: Drive, sizeMib: number): Promise<SmallChange> {
+/**
+ * Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount that remembers nothing. Leaves the drive mounted.
+ * `stored` tells how many bytes the store holds; for a store in a folder it need not be given.
+ */
+export async function measureSmallChange(
+  drive: Drive,
+  sizeMib: number,
+  stored: () => Promise<number> = () => bytesIn(drive.store),
+): Promise<SmallChange> {
   const file = join(drive.directory, 'large');
   const size = sizeMib * mib;
   await shell('head -c "$2" /dev/urandom > "$1"', file, String(size));
   await drive.flush();
-  const stored = await bytesIn(drive.store);
+  const storedBefore = await stored();
   const added: number[] = [];
   for (const [index, offset] of [size / 2, 256 * 1024 * 3 - 2048].entries()) {
-    const before = await bytesIn(drive.store);
+    const before = await stored();
     const script = 'head -c 4096 /dev/zero | tr "\\000" "$2" | dd of="$1" bs=4096 conv=notrunc oflag=seek_bytes seek="$3" status=none';
     await shell(script, file, 'ab'.charAt(index), String(offset));
     await drive.flush();
-    added.push((await bytesIn(drive.store)) - before);
+    added.push((await stored()) - before);
   }
   const digest = await shell('sha256sum < "$1"', file);
   await drive.unmount();
+  await drive.forget();
   await drive.mount();
   if ((await shell('sha256sum < "$1"', file)) !== digest) throw new Error('the file reads differently after it was mounted again');
   const found = await shell('dd if="$1" bs=4096 count=1 iflag=skip_bytes skip="$2" status=none', file, String(size / 2));
   if (found !== 'a'.repeat(4096)) throw new Error('the overwritten place holds something else');
-  return { size, stored, added };
+  return { size, stored: storedBefore, added };
 }
 
 if (process.argv[1] === import.meta.filename) {

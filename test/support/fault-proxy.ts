@@ -19,10 +19,12 @@ export interface Weather {
   isHanging: boolean;
   /** Connections are closed as soon as they stand. */
   isRefusing: boolean;
+  /** What each new connection is answered with when it has asked something, and then closed; empty: nothing, and what it asked is passed on. */
+  answer: string;
 }
 
 export class FaultProxy {
-  readonly weather: Weather = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false };
+  readonly weather: Weather = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false, answer: '' };
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #random: SeededRandom;
@@ -72,6 +74,10 @@ export class FaultProxy {
       client.destroy();
       return;
     }
+    if (this.weather.answer !== '') {
+      this.#answer(client, this.weather.answer);
+      return;
+    }
     const server = connect(port, '127.0.0.1');
     for (const [one, other] of [
       [client, server],
@@ -96,6 +102,15 @@ export class FaultProxy {
         carry();
       });
     }
+  }
+
+  #answer(client: Socket, answer: string): void {
+    this.#sockets.add(client);
+    client.on('error', () => client.destroy());
+    client.on('close', () => this.#sockets.delete(client));
+    client.once('data', () => client.end(answer));
+    // A body may follow: taken, so that closing is no reset that takes the answer away.
+    client.resume();
   }
 
   #carry(from: Socket, to: Socket, direction: 'up' | 'down'): void {

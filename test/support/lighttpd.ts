@@ -70,7 +70,19 @@ $HTTP["url"] =~ "^/readonly/" { webdav.is-readonly = "enable" }
     return new Lighttpd(root, port, process);
   }
 
+  /** kill -9, as a crash. */
   stop(): Promise<void> {
     return this.#process.kill();
+  }
+
+  /** After {@link stop}: at the same port, with what it had. */
+  async restart(): Promise<void> {
+    this.#process.restart();
+    await this.#process.ready(() => isListening(this.port));
+  }
+
+  /** Makes every request hang, or go on. */
+  hold(isHeld: boolean): void {
+    this.#process.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }
 }

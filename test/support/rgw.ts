@@ -5,6 +5,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { sha256Hex } from '../../src/store/request-digest.js';
+import { signRequest } from '../../src/store/sigv4.js';
 import { ServerProcess, freePort, isListening, makeCertificate, reasonToSkip, runTool } from './server-process.js';
 
 export const skipS3 = (): string | undefined =>
@@ -104,6 +106,34 @@ export class Rgw {
     this.#processes.storage.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }
 
+  /** kill -9 of the gateway; what it stores stays. */
+  killGateway(): Promise<void> {
+    return this.#processes.gateway.kill();
+  }
+
+  /** After {@link killGateway}: at the same port. */
+  async restartGateway(): Promise<void> {
+    this.#processes.gateway.restart();
+    await this.#processes.gateway.ready(() => isListening(this.port));
+  }
+
+  /** Makes an empty bucket, which belongs to {@link user}. */
+  async makeBucket(name: string): Promise<void> {
+    const payloadHash = sha256Hex('');
+    const headers = signRequest(
+      {
+        method: 'PUT',
+        path: `/${name}`,
+        query: [],
+        headers: { host: `127.0.0.1:${this.port}`, 'x-amz-content-sha256': payloadHash },
+        payloadHash,
+      },
+      { credentials: this.user, region: 'us-east-1', service: 's3', timeSec: Math.floor(Date.now() / 1000) },
+    );
+    const answer = await fetch(`${this.endpoint}/${name}`, { method: 'PUT', headers });
+    if (!answer.ok) throw new Error(`making the bucket: ${answer.status} ${await answer.text()}`);
+  }
+
   async stop(): Promise<void> {
     for (const server of Object.values(this.#processes)) await server.kill();
   }
@@ -134,7 +164,7 @@ osd class update on start = false
 osd class load list = *
 osd class default list = *
 osd objectstore = memstore
-memstore device bytes = 2147483648
+memstore device bytes = 6442450944
 osd numa auto affinity = false
 mon allow pool size one = true
 mon warn on pool no redundancy = false

@@ -4,7 +4,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { createServer, connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -61,28 +61,50 @@ export function runTool(program: string, parameters: readonly string[], env: Rea
   return stdout;
 }
 
+/** The process and all that it has started, as far as they live. */
+function familyOf(pid: number): number[] {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+    return [pid, ...children.flatMap(familyOf)];
+  } catch {
+    return [];
+  }
+}
+
 export class ServerProcess {
   readonly #name: string;
-  readonly #child: ChildProcess;
-  readonly #ended: Promise<void>;
+  readonly #parameters: readonly string[];
+  #child: ChildProcess;
+  #ended: Promise<void>;
   #said = '';
 
   /** In the foreground, so that the child is the server. */
   constructor(program: string, parameters: readonly string[]) {
     this.#name = program;
-    const path = findProgram(program) ?? program;
+    this.#parameters = parameters;
+    [this.#child, this.#ended] = this.#start();
+  }
+
+  #start(): [ChildProcess, Promise<void>] {
+    const path = findProgram(this.#name) ?? this.#name;
     const guard = findProgram('setpriv');
-    const [command, words] = guard === undefined ? [path, parameters] : [guard, ['--pdeathsig', 'KILL', path, ...parameters]];
-    this.#child = spawn(command, words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [command, words] = guard === undefined ? [path, this.#parameters] : [guard, ['--pdeathsig', 'KILL', path, ...this.#parameters]];
+    const child = spawn(command, words, { stdio: ['ignore', 'pipe', 'pipe'] });
     const listen = (data: Buffer): void => {
       this.#said = (this.#said + data.toString('utf8')).slice(-4000);
     };
-    this.#child.stdout?.on('data', listen);
-    this.#child.stderr?.on('data', listen);
-    this.#ended = new Promise((settle) => {
-      this.#child.on('exit', () => settle());
-      this.#child.on('error', () => settle());
+    child.stdout.on('data', listen);
+    child.stderr.on('data', listen);
+    const ended = new Promise<void>((settle) => {
+      child.on('exit', () => settle());
+      child.on('error', () => settle());
     });
+    return [child, ended];
+  }
+
+  /** Starts it again after {@link kill}, with the same words; then wait for {@link ready}. */
+  restart(): void {
+    [this.#child, this.#ended] = this.#start();
   }
 
   /** Asks until the answer is true; throws with what the server said when it ended instead. */
@@ -94,13 +116,20 @@ export class ServerProcess {
     }
   }
 
-  /** `SIGSTOP` makes it hang, `SIGCONT` lets it go on. */
+  /** To it and all that it has started: `SIGSTOP` makes it hang, `SIGCONT` lets it go on. */
   signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
+    for (const pid of this.#child.pid === undefined ? [] : familyOf(this.#child.pid)) {
+      try {
+        process.kill(pid, signal);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
   }
 
+  /** kill -9, with all that it has started. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill('SIGKILL');
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.signal('SIGKILL');
     await this.#ended;
   }
 }

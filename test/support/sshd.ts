@@ -37,7 +37,8 @@ export class Sshd {
     for (const name of ['host', 'user', 'stranger']) runTool('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);
     await writeFile(join(folder, 'authorized_keys'), await readFile(join(folder, 'user.pub'), 'utf8'), { mode: 0o600 });
     const [type, key] = (await readFile(join(folder, 'host.pub'), 'utf8')).split(' ');
-    await writeFile(join(folder, 'known_hosts'), `[127.0.0.1]:${port} ${type} ${key}\n`);
+    // At any port: proxies stand in front of it.
+    await writeFile(join(folder, 'known_hosts'), `[127.0.0.1]:* ${type} ${key}\n`);
     for (const path of [folder, dirname(folder)]) await chmod(path, 0o755);
     await writeFile(
       join(folder, 'sshd_config'),
@@ -65,7 +66,19 @@ Subsystem sftp internal-sftp
     return new Sshd(folder, port, child);
   }
 
+  /** kill -9, with all sessions. */
   stop(): Promise<void> {
     return this.#process.kill();
+  }
+
+  /** After {@link stop}: at the same port, with the same keys. */
+  async restart(): Promise<void> {
+    this.#process.restart();
+    await this.#process.ready(() => isListening(this.port));
+  }
+
+  /** Makes every session hang, or go on. */
+  hold(isHeld: boolean): void {
+    this.#process.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }
 }

@@ -1,30 +1,36 @@
 /**
- * One volume mounted twice: what one device does reaches the kernel's caches of the other (doc/semantics.md, "Other devices"). Everything
- * is looked at first, so that it is cached, then changed on the other side, then waited for. Nothing here sleeps: it asks until the answer
- * is right, or until it has waited far longer than a commit and a poll take.
+ * One volume mounted twice: what one device does reaches the kernel's caches of the other (doc/semantics.md, "Other devices"), on any store.
+ * Everything is looked at first, so that it is cached, then changed on the other side, then waited for. Nothing here sleeps: it asks until the
+ * answer is right, or until it has waited far longer than a commit and a poll take.
  */
-import { readdir, readlink } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import t from 'tap';
-import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
-import { Drive } from './drive-process.js';
-import { Probe } from './posix-probe.js';
+import type { Test } from 'tap';
+import { Drive } from '../mount/drive-process.js';
+import { Probe } from '../mount/posix-probe.js';
 
 const patienceMs = 30_000;
 
-const why = whyNoFuse();
-if (why !== false) t.plan(0, why);
-else {
-  const scratch = await scratchDirectory(t);
-  const store = join(scratch, 'store');
-  const [one, two] = [new Drive({ scratch: join(scratch, 'one'), store }), new Drive({ scratch: join(scratch, 'two'), store })];
+export interface TwoDevicesOptions {
+  /** Empty, on another filesystem than the drives; the caller removes it. */
+  readonly scratch: string;
+  /** Of a volume that is not there yet. */
+  readonly store: string;
+  /** What the kind of store needs. */
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** Resolves once both drives are unmounted and everything was tried. */
+export async function twoDevicesSuite(t: Test, { scratch, store, environment = {} }: TwoDevicesOptions): Promise<void> {
+  const [one, two] = ['one', 'two'].map((name) => new Drive({ scratch: join(scratch, name), store, environment, withKeyFile: true }));
   t.teardown(async () => {
     await one.destroy();
     await two.destroy();
   });
   await one.init();
+  await mkdir(join(scratch, 'two'), { recursive: true });
+  await copyFile(join(scratch, 'one', 'key'), join(scratch, 'two', 'key'));
   await one.mount();
   await two.mount();
   const [left, right] = [await Probe.start(), await Probe.start()];
@@ -33,7 +39,7 @@ else {
   const there = (name: string): string => join(two.directory, name);
 
   /** Asks until `look` answers `wanted`; then passes. The last answer is shown when it never does. */
-  const becomes = async (test: Pick<typeof t, 'equal'>, look: () => Promise<unknown>, wanted: unknown, what: string): Promise<void> => {
+  const becomes = async (test: Pick<Test, 'equal'>, look: () => Promise<unknown>, wanted: unknown, what: string): Promise<void> => {
     const deadline = performance.now() + patienceMs;
     const wantedText = JSON.stringify(wanted);
     let seen = JSON.stringify(await look());

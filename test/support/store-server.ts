@@ -1,0 +1,130 @@
+/**
+ * A place for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with where its stores are, what a
+ * program needs to use them, and how it crashes and hangs. What only one server can do is in that server's own file.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '../../src/base/clock.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { openStore } from '../../src/store/open-store.js';
+import { Lighttpd, skipWebdav } from './lighttpd.js';
+import { Rgw, skipS3 } from './rgw.js';
+import { skipSftp, Sshd } from './sshd.js';
+
+export interface StoreServer {
+  readonly kind: StoreKind;
+  /** Where it listens on loopback; 0 for the directory. */
+  readonly port: number;
+  /** Beside its own environment, what a program needs that uses its stores. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** The location of the store called `name` (lower case), as the command line takes it; `port`: of a proxy in front. */
+  location(name: string, port?: number): string;
+  /** kill -9 of what clients talk to. */
+  kill(): Promise<void>;
+  /** After {@link kill}; what was stored is there. */
+  restart(): Promise<void>;
+  /** Makes every request hang, or go on. */
+  hold(isHeld: boolean): void;
+  stop(): Promise<void>;
+}
+
+type Starter = (folder: string) => Promise<Omit<StoreServer, 'kind'>>;
+
+const nothing = async (): Promise<void> => {};
+
+const starters = {
+  directory: {
+    skip: (): string | undefined => undefined,
+    async start(folder) {
+      return { port: 0, environment: {}, location: (name) => join(folder, name), kill: nothing, restart: nothing, hold() {}, stop: nothing };
+    },
+  },
+  s3: {
+    skip: skipS3,
+    async start(folder) {
+      const rgw = await Rgw.start(folder);
+      await rgw.makeBucket('volumes');
+      return {
+        port: rgw.port,
+        environment: { AWS_ACCESS_KEY_ID: rgw.user.accessKeyId, AWS_SECRET_ACCESS_KEY: rgw.user.secretAccessKey },
+        location: (name, port = rgw.port) => `s3://volumes/${name}?endpoint=http://127.0.0.1:${port}`,
+        kill: () => rgw.killGateway(),
+        restart: () => rgw.restartGateway(),
+        hold: (isHeld) => rgw.holdStorage(isHeld),
+        stop: () => rgw.stop(),
+      };
+    },
+  },
+  webdav: {
+    skip: skipWebdav,
+    async start(folder) {
+      const lighttpd = await Lighttpd.start(folder);
+      return {
+        port: lighttpd.port,
+        environment: {},
+        location: (name, port = lighttpd.port) => `webdav+http://127.0.0.1:${port}/open/${name}`,
+        kill: () => lighttpd.stop(),
+        restart: () => lighttpd.restart(),
+        hold: (isHeld) => lighttpd.hold(isHeld),
+        stop: () => lighttpd.stop(),
+      };
+    },
+  },
+  sftp: {
+    skip: skipSftp,
+    async start(folder) {
+      const sshd = await Sshd.start(folder);
+      return {
+        port: sshd.port,
+        environment: {},
+        location: (name, port = sshd.port) =>
+          `sftp://${sshd.user}@127.0.0.1:${port}${sshd.root}/${name}?key=${sshd.keyPath}&known_hosts=${sshd.knownHostsPath}`,
+        kill: () => sshd.stop(),
+        restart: () => sshd.restart(),
+        hold: (isHeld) => sshd.hold(isHeld),
+        stop: () => sshd.stop(),
+      };
+    },
+  },
+} as const satisfies Readonly<Record<string, { readonly skip: () => string | undefined; readonly start: Starter }>>;
+
+export type StoreKind = keyof typeof starters;
+
+export const storeKinds = Object.keys(starters) as readonly StoreKind[];
+
+/** Why there can be no such server here; throws where TEST_REQUIRE names the kind. */
+export const whyNoStore = (kind: StoreKind): string | undefined => starters[kind].skip();
+
+/** `folder` is empty, and removed by the caller after `stop`. */
+export async function startStoreServer(kind: StoreKind, folder: string): Promise<StoreServer> {
+  await mkdir(folder, { recursive: true });
+  return { kind, ...(await starters[kind].start(folder)) };
+}
+
+/** The kinds that words such as those of TEST_STORES name; all when there are none. Throws for a word that names none. */
+export function storeKindsOf(words: string | undefined): readonly StoreKind[] {
+  if (words === undefined || words === '') return storeKinds;
+  return words.split(',').map((word) => {
+    const kind = storeKinds.find((one) => one === word);
+    if (kind === undefined) throw new Error(`there is no kind of store called ${word}; there is ${storeKinds.join(', ')}`);
+    return kind;
+  });
+}
+
+/** What the objects of a store add up to, in bytes, as the store itself lists them. */
+export async function bytesStored(server: StoreServer, location: string): Promise<number> {
+  const store = await openStore(location, {
+    disk: systemDisk,
+    random: systemRandom,
+    clock: systemClock,
+    env: { ...process.env, ...server.environment },
+  });
+  let bytes = 0;
+  try {
+    for await (const { key, size } of store.list('')) bytes += size ?? (await store.head(key)) ?? 0;
+  } finally {
+    await store.close();
+  }
+  return bytes;
+}
