@@ -17,7 +17,7 @@ export const flushCommand = defineCommand<FlushArguments>({
   describe: 'Wait until everything is in the store',
   builder: (yargs) =>
     yargs
-      .positional('directory', { type: 'string', describe: 'The mount point (not needed when there is one mount)' })
+      .positional('directory', { type: 'string', describe: 'The mount point, or the name of a volume (not needed when there is one mount)' })
       .options({ timeout: { type: 'string', describe: 'Give up after this time, for instance 5m (exit code 9)' }, ...jsonOption })
       .example('$0 flush && systemctl suspend', 'sleep when all is safe'),
   handler: async (args) => {

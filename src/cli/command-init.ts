@@ -5,13 +5,14 @@ import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { jsonOption } from './command-options.js';
+import { addVolume, requireFreeName } from './command-volume.js';
 import { createVolume, hardenProcess } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
 import { pinStore } from './store-pin.js';
-import { emphasis, print, printJson, tell } from './terminal.js';
+import { emphasis, print, printJson, quoteForShell, tell } from './terminal.js';
 import { createVolumeStore, requireVacant } from './volume-store.js';
 
 export interface InitArguments {
@@ -20,6 +21,10 @@ export interface InitArguments {
   readonly keyFile: string | undefined;
   readonly recovery: boolean;
   readonly label: string;
+  readonly name: string | undefined;
+  /** The name that the store was given by. */
+  readonly volumeName?: string;
+  readonly mountPoint?: string;
   readonly json: boolean;
 }
 
@@ -28,22 +33,26 @@ export const initCommand = defineCommand<InitArguments>({
   describe: 'Make a volume in an empty store',
   builder: (yargs) =>
     yargs
-      .positional('store', { type: 'string', demandOption: true, describe: 'A directory (made when absent), or dir:/path' })
+      .positional('store', { type: 'string', demandOption: true, describe: 'A directory (made when absent), a URL, or the name of a volume' })
       .options({
         'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)', group: 'Secret:' },
         'key-file': { type: 'string', normalize: true, describe: 'Use this key file instead of a passphrase; made when absent', group: 'Secret:' },
         recovery: { type: 'boolean', default: true, describe: 'Make recovery words and show them; --no-recovery: do not' },
         label: { type: 'string', default: '', describe: 'A name for the keyslot; the store can read it' },
+        name: { type: 'string', describe: 'Give it this name in the config file, too' },
         ...jsonOption,
       })
+      .example('$0 init s3://my-bucket/drive --name drive', 'then: sealdrive mount drive DIRECTORY')
       .example('$0 init ~/Cloud/drive', 'asks for a passphrase, prints the recovery words')
       .example('$0 init /mnt/nas/drive --key-file ~/.drive.key --no-recovery', 'a key file and nothing else'),
   handler: async (args) => {
+    if (args.name !== undefined) requireFreeName(args.name);
     const secret =
       args.keyFile === undefined
         ? () => readNewPassphrase(args.passphraseFd)
         : () => Promise.resolve(readOrMakeKeyFile(args.keyFile ?? '', systemRandom));
     const made = await initialize(args, secret);
+    if (args.name !== undefined) addVolume(args.name, args.store, { keyFile: args.keyFile });
     if (args.json) {
       printJson({ volumeId: made.volumeId, slotId: made.slotId, recoveryWords: made.recoveryWords ?? null });
       return;
@@ -51,7 +60,8 @@ export const initCommand = defineCommand<InitArguments>({
     print(`Made volume ${emphasis(made.volumeId)}`);
     print(`in ${made.store}.`);
     if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
-    print(`\nMount it with: sealdrive mount ${args.store} DIRECTORY`);
+    const place = args.mountPoint === undefined ? ' DIRECTORY' : '';
+    print(`\nMount it with: sealdrive mount ${quoteForShell(args.name ?? args.volumeName ?? args.store)}${place}`);
   },
 });
 

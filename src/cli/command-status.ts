@@ -18,7 +18,7 @@ export const statusCommand = defineCommand<StatusArguments>({
   describe: 'Show what is mounted and what is not in the store yet',
   builder: (yargs) =>
     yargs
-      .positional('directory', { type: 'string', describe: 'One mount point (default: all mounts)' })
+      .positional('directory', { type: 'string', describe: 'One mount point, or the name of a volume (default: all mounts)' })
       .options({ wait: { type: 'boolean', default: false, describe: 'First wait until everything is in the store' }, ...jsonOption })
       .example('$0 status --json', 'for programs'),
   handler: async (args) => {

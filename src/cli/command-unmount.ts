@@ -2,12 +2,14 @@
 import { isPending } from '../daemon/control-protocol.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
 import { durationMsOf, jsonOption } from './command-options.js';
-import { askDaemon, findMounts } from './control-client.js';
+import { askDaemon, findMounts, mountsOfName } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { detach, isDead, resolveMountPoint } from './mount-point.js';
+import { findNamedVolume } from './named-volume.js';
 import { showFlushProgress } from './progress.js';
 import { formatBytes, plural, print, printJson, tell } from './terminal.js';
+import { expandHome } from './volume-config.js';
 
 interface UnmountArguments {
   readonly directory: string;
@@ -22,7 +24,7 @@ export const unmountCommand = defineCommand<UnmountArguments>({
   describe: 'Upload what is pending and unmount',
   builder: (yargs) =>
     yargs
-      .positional('directory', { type: 'string', demandOption: true, describe: 'The mount point' })
+      .positional('directory', { type: 'string', demandOption: true, describe: 'The mount point, or the name of a volume' })
       .options({
         force: { type: 'boolean', default: false, describe: 'Also when files are open or work cannot be uploaded (it waits for the next mount)' },
         timeout: { type: 'string', describe: 'How long to upload, for instance 5m (default: no limit; 30s with --force)' },
@@ -31,8 +33,10 @@ export const unmountCommand = defineCommand<UnmountArguments>({
       .example('$0 unmount ~/Drive', 'returns when everything is in the store'),
   handler: async (args) => {
     const timeoutMs = durationMsOf(args.timeout, 'timeout');
-    const mountPoint = await resolveMountPoint(args.directory);
-    const mount = (await findMounts()).find(({ record }) => record.mountPoint === mountPoint);
+    const mounts = await findMounts();
+    const named = mountsOfName(args.directory, mounts);
+    const mountPoint = named ? (named[0]?.record.mountPoint ?? usualPlace(args.directory)) : await resolveMountPoint(args.directory);
+    const mount = mounts.find(({ record }) => record.mountPoint === mountPoint);
     if (!mount) {
       await takeAwayDead(mountPoint);
       if (args.json) printJson({ mountPoint, recovered: true });
@@ -55,6 +59,13 @@ export const unmountCommand = defineCommand<UnmountArguments>({
     else print(`Unmounted ${mountPoint}`);
   },
 });
+
+/** Where the volume of that name is mounted by default: its daemon may have died. Throws Failure `MOUNT_POINT` when it has no such place. */
+function usualPlace(name: string): string {
+  const place = findNamedVolume(name)?.settings.mountPoint;
+  if (place === undefined) throw new Failure('MOUNT_POINT', `the volume ${name} is not mounted`);
+  return expandHome(place);
+}
 
 /** No daemon answers: either nothing of ours is there, or it died. */
 async function takeAwayDead(mountPoint: string): Promise<void> {

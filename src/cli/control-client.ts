@@ -8,7 +8,9 @@ import type { FlushProgress } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
 import { resolveMountPoint } from './mount-point.js';
+import { findNamedVolume, volumeIdOf } from './named-volume.js';
 import { registryFolder } from './state-directory.js';
+import { expandHome } from './volume-config.js';
 
 const replySizeMax = 1024 * 1024;
 
@@ -98,7 +100,20 @@ export async function findMounts(): Promise<RunningMount[]> {
   return mounts;
 }
 
-/** The running mount at `directory`, or the only one there is. Throws Failure `MOUNT_POINT` when there is none, or several to choose from. */
+/**
+ * The mounts of a named volume, that at its usual place first; `undefined`: `word` names none. Several are possible with several state
+ * directories.
+ */
+export function mountsOfName(word: string, mounts: readonly RunningMount[]): RunningMount[] | undefined {
+  const volume = findNamedVolume(word);
+  if (!volume) return undefined;
+  const id = volumeIdOf(volume);
+  const usual = volume.settings.mountPoint === undefined ? undefined : expandHome(volume.settings.mountPoint);
+  const found = mounts.filter(({ record }) => record.volumeId === id);
+  return found.toSorted((a, b) => Number(b.record.mountPoint === usual) - Number(a.record.mountPoint === usual));
+}
+
+/** The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure `MOUNT_POINT` when there is none, or several to choose from. */
 export async function findMount(directory: string | undefined): Promise<RunningMount> {
   const mounts = await findMounts();
   if (directory === undefined) {
@@ -106,6 +121,9 @@ export async function findMount(directory: string | undefined): Promise<RunningM
     if (mounts.length === 0) throw new Failure('MOUNT_POINT', 'nothing is mounted');
     throw new Failure('USAGE', `there are ${mounts.length} mounts: say which, for instance ${mounts[0].record.mountPoint}`);
   }
+  const named = mountsOfName(directory, mounts);
+  if (named?.[0]) return named[0];
+  if (named) throw new Failure('MOUNT_POINT', `the volume ${directory} is not mounted; "sealdrive mount ${directory}" mounts it`);
   const names = new Set([resolve(directory), await resolveMountPoint(directory).catch(() => '')]);
   const found = mounts.find((mount) => names.has(mount.record.mountPoint));
   if (!found) throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${resolve(directory)}; "sealdrive status" lists what is`);

@@ -15,6 +15,7 @@ function xdgFolder(variable: string, ...fallback: string[]): string {
 }
 
 export const defaultStateBase = (): string => xdgFolder('XDG_STATE_HOME', '.local', 'state');
+export const defaultConfigBase = (): string => xdgFolder('XDG_CONFIG_HOME', '.config');
 export const defaultDataBase = (): string => xdgFolder('XDG_DATA_HOME', '.local', 'share');
 export const registryFolder = (): string => join(defaultStateBase(), 'mounts');
 

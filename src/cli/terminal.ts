@@ -19,8 +19,8 @@ export function tell(line = ''): void {
 
 export const emphasis = (text: string): string => (process.stdout.isTTY ? colors.bold(text) : text);
 
-/** Synchronous, so that nothing is lost when the process ends; a reader that has gone away is no error. */
-function write(fd: number, text: string): void {
+/** Lines that were made elsewhere, such as a log's: to stdout (1) or stderr (2). Synchronous, so that nothing is lost when the process ends; a reader that has gone away is no error. */
+export function write(fd: 1 | 2, text: string): void {
   let rest = Buffer.from(text, 'utf8');
   while (rest.length > 0) {
     try {
@@ -32,6 +32,11 @@ function write(fd: number, text: string): void {
       throw error;
     }
   }
+}
+
+/** A word as a POSIX shell takes it: unchanged where nothing in it means anything to the shell. */
+export function quoteForShell(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];

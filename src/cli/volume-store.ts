@@ -12,9 +12,12 @@ import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { RateLimit } from '../base/rate-limit.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { LimitedStore } from '../store/limited-store.js';
+import type { LimitedStoreOptions } from '../store/limited-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
@@ -30,8 +33,24 @@ export function localFolderOf(location: string): string | undefined {
   return path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
 }
 
+/** How a store is used over a network; what is left out has a default. */
+export interface StoreTuning {
+  /** Bytes a second. */
+  readonly uploadLimit?: number | undefined;
+  readonly downloadLimit?: number | undefined;
+  /** Requests. */
+  readonly readsAtOnce?: number | undefined;
+  readonly writesAtOnce?: number | undefined;
+  readonly pollIntervalMs?: number | undefined;
+}
+
 /** Requests at once, over a network: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
-const remoteLimits = { readsMax: 24, writesMax: 8 };
+const defaultReadsAtOnce = 24;
+const defaultWritesAtOnce = 8;
+const limitsOf = ({ readsAtOnce = defaultReadsAtOnce, writesAtOnce = defaultWritesAtOnce }: StoreTuning): LimitedStoreOptions => ({
+  readsMax: readsAtOnce,
+  writesMax: writesAtOnce,
+});
 /** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
 const remoteDeadlineMs = 30_000;
 
@@ -39,8 +58,8 @@ const remoteDeadlineMs = 30_000;
  * The store at `location`, for a volume that is there; of a remote one it cannot be known yet whether it answers, so that a drive mounts
  * without a network. Throws StoreError, StoreLocationError.
  */
-export function openVolumeStore(location: string, log?: Log): Promise<ObjectStore> {
-  return openPatientStore(location, false, log);
+export function openVolumeStore(location: string, log?: Log, deadlineMs?: number): Promise<ObjectStore> {
+  return openPatientStore(location, false, log, deadlineMs);
 }
 
 /** Whoever waits for an answer of the store keeps the process: between two attempts nothing else would. */
@@ -57,16 +76,18 @@ const waitingClock: Clock = {
 };
 
 /** A store with limits and retries around it where there is a network in between. */
-async function openPatientStore(location: string, create: boolean, log: Log = silentLog): Promise<ObjectStore> {
+async function openPatientStore(location: string, create: boolean, log: Log = silentLog, deadlineMs = remoteDeadlineMs): Promise<ObjectStore> {
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create });
   if (store.local) return store;
   // Retries outside: who waits for the next attempt holds no place.
-  const limited = new LimitedStore(store, remoteLimits);
-  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: remoteDeadlineMs });
+  const limited = new LimitedStore(store, limitsOf({}));
+  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs });
 }
 
 export interface MountedStore {
   readonly store: ObjectStore;
+  /** May be changed at any time; without effect on a local store. */
+  readonly bandwidth: Bandwidth;
   /** Of a store with a network in between. */
   readonly reachability: Reachability | undefined;
 }
@@ -78,10 +99,20 @@ const probeKey = 'keys/reachable';
  * The store of a mounted drive: as {@link openVolumeStore}, and it knows when the store is away. `isOffline`: nobody waits for the first answer.
  * Throws StoreError, StoreLocationError.
  */
-export async function openMountedStore(location: string, log: Log, timeoutMs: number, isOffline: boolean): Promise<MountedStore> {
-  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create: false });
-  if (store.local) return { store, reachability: undefined };
-  const watched = new ReachabilityStore(new LimitedStore(store, remoteLimits), {
+export async function openMountedStore(
+  location: string,
+  log: Log,
+  timeoutMs: number,
+  isOffline: boolean,
+  tuning: StoreTuning = {},
+): Promise<MountedStore> {
+  const bandwidth = {
+    upload: new RateLimit(systemClock, tuning.uploadLimit),
+    download: new RateLimit(systemClock, tuning.downloadLimit),
+  };
+  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, bandwidth });
+  if (store.local) return { store, bandwidth, reachability: undefined };
+  const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
     clock: systemClock,
     log,
     timeoutMs,
@@ -89,7 +120,7 @@ export async function openMountedStore(location: string, log: Log, timeoutMs: nu
     offline: isOffline,
   });
   const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: timeoutMs });
-  return { store: retrying, reachability: watched };
+  return { store: retrying, bandwidth, reachability: watched };
 }
 
 /** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */

@@ -1,0 +1,133 @@
+/** `sealdrive volume add|list|remove`: the names in the config file. It touches no store and no data. */
+import { resolve } from 'node:path';
+import type { CommandModule } from 'yargs';
+import { requireKnownKind } from '../store/open-store.js';
+import { jsonOption } from './command-options.js';
+import { findMounts } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { volumeIdOf } from './named-volume.js';
+import { print, printJson } from './terminal.js';
+import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from './volume-config.js';
+import type { SettingName, VolumeSettings } from './volume-config.js';
+import { localFolderOf } from './volume-store.js';
+
+type Settings = Omit<VolumeSettings, 'store'>;
+
+interface AddArguments extends Settings {
+  readonly name: string;
+  readonly location: string;
+  readonly replace: boolean;
+  readonly json: boolean;
+}
+
+/** Options whose values the config file takes as they are. */
+const settingOptions = {
+  'mount-point': { type: 'string', normalize: true, describe: 'Where "mount NAME" mounts it', group: 'Settings:' },
+  'key-file': { type: 'string', normalize: true, describe: 'The key file that opens it (its path, not its content)', group: 'Settings:' },
+  'state-dir': { type: 'string', normalize: true, describe: 'Where local state lies', group: 'Settings:' },
+  'device-name': { type: 'string', describe: 'How other devices see this one', group: 'Settings:' },
+  'read-only': { type: 'boolean', describe: 'Take no writes', group: 'Settings:' },
+  'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk, for instance 10G', group: 'Settings:' },
+  'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk', group: 'Settings:' },
+  'queue-size': { type: 'string', describe: 'How much may wait on the local disk for the store', group: 'Settings:' },
+  inhibit: { type: 'boolean', describe: 'Keep the machine from sleeping while something is being uploaded', group: 'Settings:' },
+  'upload-limit': { type: 'string', describe: 'Bytes a second to the store, for instance 5M', group: 'Settings:' },
+  'download-limit': { type: 'string', describe: 'Bytes a second from the store', group: 'Settings:' },
+  'reads-at-once': { type: 'number', describe: 'Requests that read, at once', group: 'Settings:' },
+  'writes-at-once': { type: 'number', describe: 'Requests that write, at once', group: 'Settings:' },
+  'poll-interval': { type: 'string', describe: 'How often to look for what other devices did, for instance 5s', group: 'Settings:' },
+  timeout: { type: 'string', describe: 'How long to wait for a store that does not answer, for instance 30s', group: 'Settings:' },
+} as const;
+
+const addCommand = defineCommand<AddArguments>({
+  command: 'add <name> <location>',
+  describe: 'Give a volume a name, and the settings that go with it',
+  builder: (yargs) =>
+    yargs
+      .positional('name', { type: 'string', demandOption: true, describe: 'Letters, digits, "-" and "_"' })
+      .positional('location', { type: 'string', demandOption: true, describe: 'Where the volume lies: a path or URL' })
+      .options({ replace: { type: 'boolean', default: false, describe: 'Replace the volume of this name' }, ...settingOptions, ...jsonOption })
+      .example('$0 volume add photos ~/Cloud/photos --mount-point ~/Photos', 'then: sealdrive mount photos'),
+  handler: (args) => {
+    addVolume(args.name, args.location, args, args.replace);
+    if (args.json) printJson({ name: args.name, ...readVolumes()[args.name] });
+    else
+      print(`Added ${args.name} to ${configPath()}. Mount it with: sealdrive mount ${args.name}${args.mountPoint === undefined ? ' DIRECTORY' : ''}`);
+  },
+});
+
+/** Throws Failure `USAGE` when the name is taken or cannot be one, before anything is changed. */
+export function requireFreeName(name: string): void {
+  if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", at most 64, and begins with a letter or digit');
+  if (Object.hasOwn(readVolumes(), name)) {
+    throw new Failure('USAGE', `there is a volume called ${name} already, in ${configPath()}: choose another name, or remove that one first`);
+  }
+}
+
+/** Adds a volume to the config file; relative paths in `settings` count from the working directory. Throws Failure and StoreLocationError. */
+export function addVolume(name: string, location: string, settings: Settings, replace = false): void {
+  if (!replace) requireFreeName(name);
+  else if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", and begins with a letter or digit');
+  requireKnownKind(location);
+  const added: Record<string, unknown> = { store: localFolderOf(location) ?? location };
+  for (const setting of Object.keys(settingKinds) as SettingName[]) {
+    if (setting === 'store') continue;
+    const value = settings[setting];
+    if (value !== undefined) added[setting] = ['mountPoint', 'keyFile', 'stateDir'].includes(setting) ? resolve(String(value)) : value;
+  }
+  const flaw = flawOf(added);
+  if (flaw !== undefined) throw new Failure('USAGE', `${flaw}; nothing was changed`);
+  const volumes = readVolumes();
+  const place = added['mountPoint'];
+  const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
+  if (rival) throw new Failure('USAGE', `${rival[0]} has the mount point ${String(place)} already; nothing was changed`);
+  writeVolumes({ ...volumes, [name]: added as unknown as VolumeSettings });
+}
+
+const listCommand = defineCommand<{ readonly json: boolean }>({
+  command: 'list',
+  describe: 'Show the volumes that have names, and where they are mounted',
+  builder: (yargs) => yargs.options(jsonOption),
+  handler: async (args) => {
+    const volumes = Object.entries(readVolumes());
+    const mounts = await findMounts();
+    const mountedAt = (name: string, settings: VolumeSettings): string[] => {
+      const id = volumeIdOf({ name, settings });
+      return mounts.filter(({ record }) => record.volumeId === id).map(({ record }) => record.mountPoint);
+    };
+    if (args.json) {
+      printJson({ path: configPath(), volumes: volumes.map(([name, settings]) => ({ name, ...settings, mountedAt: mountedAt(name, settings) })) });
+      return;
+    }
+    if (volumes.length === 0) print(`No volume has a name; "sealdrive volume add NAME STORE" gives one (in ${configPath()}).`);
+    const width = Math.max(...volumes.map(([name]) => name.length));
+    for (const [name, settings] of volumes) {
+      const places = mountedAt(name, settings);
+      const usual = settings.mountPoint === undefined ? '' : ` (for ${settings.mountPoint})`;
+      print(`${name.padEnd(width)}  ${settings.store}${places.length > 0 ? `, mounted at ${places.join(', ')}` : usual}`);
+    }
+  },
+});
+
+const removeCommand = defineCommand<{ readonly name: string; readonly json: boolean }>({
+  command: 'remove <name>',
+  describe: 'Forget a name; the volume stays as it is',
+  builder: (yargs) => yargs.positional('name', { type: 'string', demandOption: true, describe: 'As "volume list" shows it' }).options(jsonOption),
+  handler: (args) => {
+    const volumes = readVolumes();
+    if (!Object.hasOwn(volumes, args.name)) {
+      throw new Failure('USAGE', `no volume is called ${args.name}${nearest(args.name, Object.keys(volumes))} (in ${configPath()})`);
+    }
+    writeVolumes(Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name)));
+    if (args.json) printJson({ removed: args.name });
+    else print(`Forgot the name ${args.name}; the volume and its store are as they were.`);
+  },
+});
+
+export const volumeCommand: CommandModule = {
+  command: 'volume',
+  describe: 'Give volumes names, and list and forget them',
+  builder: (yargs) => yargs.command(addCommand).command(listCommand).command(removeCommand).demandCommand(1, 'Say what: add, list or remove'),
+  handler() {},
+};

@@ -1,0 +1,206 @@
+/**
+ * The file in which a user gives volumes names: `$XDG_CONFIG_HOME/sealdrive/config.json` (doc/cli.md, "Named volumes"). Reads it strictly,
+ * says where it is wrong, and replaces it as a whole. It holds no secrets, and refuses what looks like one. What a name then does is
+ * `named-volume.ts`.
+ */
+import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
+import { describeError } from '../base/log.js';
+import { Failure } from './exit-code.js';
+import { defaultConfigBase } from './state-directory.js';
+import { parseBytes, parseDurationMs } from './terminal.js';
+
+/** What the file says of one volume; all but `store` stand for the option of that name. */
+export interface VolumeSettings {
+  /** As on the command line; a folder is absolute. */
+  readonly store: string;
+  readonly mountPoint?: string;
+  readonly keyFile?: string;
+  readonly stateDir?: string;
+  readonly deviceName?: string;
+  readonly readOnly?: boolean;
+  readonly cacheSize?: string;
+  readonly cacheFreeMin?: string;
+  readonly queueSize?: string;
+  readonly inhibit?: boolean;
+  readonly uploadLimit?: string;
+  readonly downloadLimit?: string;
+  readonly readsAtOnce?: number;
+  readonly writesAtOnce?: number;
+  readonly pollInterval?: string;
+  readonly timeout?: string;
+}
+
+export type SettingName = keyof VolumeSettings;
+export type VolumeTable = Readonly<Record<string, VolumeSettings>>;
+
+interface SettingKind {
+  /** For messages: `takes ...`. */
+  readonly takes: string;
+  /** Whether the value is one; what is wrong with it besides is told by whoever uses it. */
+  readonly accepts: (value: unknown) => boolean;
+}
+
+const isText = (value: unknown): value is string => typeof value === 'string' && value !== '';
+const path: SettingKind = {
+  takes: 'an absolute path, or one that begins with ~/',
+  accepts: (value) => isText(value) && (isAbsolute(value) || value.startsWith('~/')),
+};
+const size: SettingKind = { takes: 'a size such as "10G" or "512M"', accepts: (value) => isText(value) && parseBytes(value) !== undefined };
+const rate: SettingKind = { takes: 'bytes a second such as "5M" or "off"', accepts: (value) => value === 'off' || size.accepts(value) };
+const duration: SettingKind = { takes: 'a time such as "30s" or "5m"', accepts: (value) => isText(value) && parseDurationMs(value) !== undefined };
+const flag: SettingKind = { takes: 'true or false', accepts: (value) => typeof value === 'boolean' };
+const count: SettingKind = {
+  takes: 'a number from 1 to 256',
+  accepts: (value) => typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 256,
+};
+
+/** Every setting there is. */
+export const settingKinds: Readonly<Record<SettingName, SettingKind>> = {
+  store: { takes: 'a path or URL', accepts: isText },
+  mountPoint: path,
+  keyFile: path,
+  stateDir: path,
+  deviceName: { takes: 'a text', accepts: isText },
+  readOnly: flag,
+  cacheSize: size,
+  cacheFreeMin: size,
+  queueSize: size,
+  inhibit: flag,
+  uploadLimit: rate,
+  downloadLimit: rate,
+  readsAtOnce: count,
+  writesAtOnce: count,
+  pollInterval: duration,
+  timeout: duration,
+};
+
+const namePattern = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
+
+/** Whether `word` can be a volume's name: no path separator, no scheme, no dot. */
+export const isVolumeName = (word: string): boolean => namePattern.test(word);
+
+export const configPath = (): string => join(defaultConfigBase(), 'config.json');
+
+const fileSizeMax = 1024 * 1024;
+
+/** The volumes of the file; none when there is no file. Throws Failure `USAGE`. */
+export function readVolumes(): VolumeTable {
+  const file = configPath();
+  let text: string;
+  try {
+    const { size: bytes, mode } = statSync(file);
+    // Whoever can change it can name another store and another key file.
+    if ((mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${file}: run "chmod 600 ${file}"`);
+    if (bytes > fileSizeMax) throw new Failure('USAGE', `${file} is too large to be a list of volumes`);
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return {};
+    throw new Failure('USAGE', `${file} cannot be read: ${describeError(error)}`, { cause: error });
+  }
+  return parseVolumes(text, file);
+}
+
+/** `file` begins the messages. Throws Failure `USAGE`. */
+export function parseVolumes(text: string, file: string): VolumeTable {
+  const wrong = (what: string): Failure => new Failure('USAGE', `${file}: ${what}`);
+  let document: unknown;
+  try {
+    document = JSON.parse(text.replace(/^\u{feff}/u, ''));
+  } catch (error) {
+    throw wrong(`this is not JSON: ${placed(describeError(error), text)}`);
+  }
+  if (!isObject(document)) throw wrong('it must be an object: {"volumes": {...}}');
+  for (const key of Object.keys(document)) if (key !== 'volumes') throw wrong(`there is no setting ${shown(key)}${nearest(key, ['volumes'])}`);
+  const volumes = document['volumes'] ?? {};
+  if (!isObject(volumes)) throw wrong('"volumes" must be an object of names');
+  for (const [name, settings] of Object.entries(volumes)) {
+    if (!isVolumeName(name)) throw wrong(`${shown(name)} cannot be a name: letters, digits, "-" and "_", at most 64`);
+    const reason = flawOf(settings);
+    if (reason !== undefined) throw wrong(`volume ${name}: ${reason}`);
+  }
+  return Object.assign(Object.create(null) as object, volumes) as VolumeTable;
+}
+
+/** What is wrong with the settings of one volume, in words; `undefined`: nothing. */
+export function flawOf(settings: unknown): string | undefined {
+  if (!isObject(settings)) return 'its settings must be an object';
+  const names = Object.keys(settingKinds);
+  for (const [key, value] of Object.entries(settings)) {
+    if (!Object.hasOwn(settingKinds, key)) {
+      if (/pass(word|phrase)|secret|token|recovery/i.test(key)) {
+        return `${shown(key)}: this file holds no secrets; name a "keyFile", or have the passphrase asked for`;
+      }
+      return `there is no setting ${shown(key)}${nearest(key, names)}`;
+    }
+    const kind = settingKinds[key as SettingName];
+    // The value stays out of the message: it may be a secret that stands in the wrong place.
+    if (!kind.accepts(value)) return `"${key}" takes ${kind.takes}`;
+  }
+  const { store } = settings;
+  if (typeof store !== 'string') return 'it needs a "store"';
+  if (/^[^/]*:\/\/[^/?#]*:[^/?#]*@/.test(store)) return '"store" holds a password: doc/stores.md says where it belongs';
+  if (!/^[a-z][a-z0-9+.-]*:/.test(store) && !path.accepts(store)) return `"store" takes a URL, ${path.takes}`;
+  return undefined;
+}
+
+/** Replaces the file, as a whole and durably. Throws Failure `LOCAL_DISK`. */
+export function writeVolumes(volumes: VolumeTable): void {
+  const file = configPath();
+  const fresh = `${file}.new`;
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    const fd = openSync(fresh, 'w', 0o600);
+    try {
+      chmodSync(fresh, 0o600);
+      writeSync(fd, `${JSON.stringify({ volumes }, undefined, 2)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(fresh, file);
+  } catch (error) {
+    throw new Failure('LOCAL_DISK', `${file} cannot be written: ${describeError(error)}`, { cause: error });
+  }
+}
+
+/** `~/x` as an absolute path. */
+export const expandHome = (text: string): string => (text.startsWith('~/') ? join(homedir(), text.slice(2)) : text);
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A key as it may stand in a message of one line. */
+const shown = (key: string): string => JSON.stringify(key.length > 40 ? `${key.slice(0, 40)}...` : key);
+
+/** `: did you mean "x"?` for what is near enough to be a slip. */
+export function nearest(word: string, known: readonly string[]): string {
+  const ranked = known.map((name) => ({ name, distance: editDistance(word.toLowerCase().replaceAll(/[-_]/g, ''), name.toLowerCase()) }));
+  const best = ranked.toSorted((a, b) => a.distance - b.distance)[0];
+  if (best && best.distance <= Math.max(2, Math.floor(best.name.length / 3))) return `: did you mean "${best.name}"?`;
+  return known.length > 20 ? '' : `; there are ${known.join(', ')}`;
+}
+
+/** Insertions, deletions and replacements of characters that lead from one word to the other. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++) next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (from[i - 1] === to[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[to.length];
+}
+
+/** The parser's message with the line in place of the position. */
+function placed(message: string, text: string): string {
+  const at = /position (\d+)/.exec(message);
+  const plain = message.replaceAll(/\s+/g, ' ');
+  // Newer versions of Node.js quote the text, which may hold anything.
+  const what = plain.replace(/,? ?"[^]*" is not valid JSON/, '').replace(/ in JSON at position.*/, '');
+  if (!at) return what;
+  const before = text.slice(0, Number(at[1])).split('\n');
+  return `${what} in line ${before.length}, column ${(before.at(-1) ?? '').length + 1}`;
+}
