@@ -10,7 +10,8 @@ import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
-import { type PackItem, packSizeMax } from '../pack/pack-index.js';
+import { PackError } from '../pack/pack-error.js';
+import type { PackItem } from '../pack/pack-index.js';
 import { PackWriter, type RunPlace, intactItems } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -107,41 +108,29 @@ export class Staging {
   }
 
   /**
-   * After a crash: up to where a pack holds `items` (ascending) intact. A pack whose file is not here is whole in the store, or was lost before its
-   * name was durable.
+   * After a crash: up to where a pack that no commit names holds `items` (ascending) intact. Its file stays on this disk until one does: when it is not
+   * here, power loss took its name. The store is not asked: it may be away, and its word is not needed. Throws PackError IO.
    */
   async intactEnd(id: PackId, items: readonly PackItem[]): Promise<number> {
-    const path = this.#path(id);
-    const { disk, keys, store } = this.#options;
-    const isHere = await disk.stat(path).then(
-      () => true,
-      (error: unknown) => {
-        if (diskErrorCode(error) !== 'ENOENT') throw error;
-        return false;
-      },
-    );
-    if (!isHere) return (await store.head(packKey(id))) === undefined ? 0 : Number.POSITIVE_INFINITY;
-    const count = await intactItems({ disk, path, id, keys }, items);
+    const { disk, keys } = this.#options;
+    const count = await intactItems({ disk, path: this.#path(id), id, keys }, items);
     if (count === items.length) return Number.POSITIVE_INFINITY;
     return count === 0 ? 0 : items[count - 1].offset + items[count - 1].sealedLength;
   }
 
-  /** After a crash: a pack that pending operations refer to. When its file is not here any more, it had reached the store. */
+  /**
+   * After a crash: a pack that operations of the journal refer to. When its file is not here any more, a commit names it, as that of the operations.
+   * Throws PackError IO.
+   */
   async resume(id: PackId, items: readonly PackItem[]): Promise<void> {
-    const path = this.#path(id);
-    const { disk, keys, cipher, store } = this.#options;
+    const { disk, keys, cipher } = this.#options;
     try {
-      await disk.stat(path);
+      const writer = await PackWriter.resume({ disk, path: this.#path(id), id, keys, cipher }, items);
+      this.#options.registry.set(id, writer);
+      this.#closed.set(id, { writer, upload: undefined });
     } catch (error) {
-      if (diskErrorCode(error) !== 'ENOENT') throw error;
-      const size = (await store.head(packKey(id))) ?? 0;
-      // The store's word goes into a commit: within reason.
-      this.#unnamed.set(id, Number.isSafeInteger(size) && size > 0 && size <= packSizeMax ? size : 0);
-      return;
+      if (!(error instanceof PackError) || error.code !== 'MISSING' || diskErrorCode(error.cause) !== 'ENOENT') throw error;
     }
-    const writer = await PackWriter.resume({ disk, path, id, keys, cipher }, items);
-    this.#options.registry.set(id, writer);
-    this.#closed.set(id, { writer, upload: undefined });
   }
 
   /** Removes staged files that nothing refers to: left behind by a crash between an append and its journal entry. */

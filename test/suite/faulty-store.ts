@@ -19,6 +19,8 @@ export class FaultyStore implements ObjectStore {
   readonly #inner: ObjectStore;
   readonly #random: SeededRandom;
   faults: Faults;
+  /** Puts of keys for which it answers true never arrive. */
+  refuses: ((key: ObjectKey) => boolean) | undefined;
 
   constructor(inner: ObjectStore, random: SeededRandom, faults: Faults) {
     this.#inner = inner;
@@ -58,6 +60,7 @@ export class FaultyStore implements ObjectStore {
   }
 
   put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
+    if (this.refuses?.(key)) return Promise.reject(new StoreError('UNAVAILABLE', 'put: the request was lost'));
     return this.#request('put', () => this.#inner.put(key, body, options));
   }
 

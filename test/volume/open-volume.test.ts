@@ -7,7 +7,9 @@ import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
+import { FaultyStore } from '../suite/faulty-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
+import { SeededRandom } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { TestDevice, createTestVolume } from '../suite/test-device.js';
 
@@ -150,5 +152,47 @@ t.test('after power loss at any moment what was synced is there', async (t) => {
   const found = await again.picture();
   delete found['later'];
   t.strictSame(found, picture);
+  await again.close();
+});
+
+t.test('after a crash between upload and commit the volume opens while its store is away', async (t) => {
+  const disk = new SimulatedDisk({ seed: 11 });
+  await disk.makeDirectory('/state');
+  await disk.syncDirectory('/');
+  const objects = new MemoryStore({ disk });
+  const volume = await createTestVolume(objects);
+  const store = new FaultyStore(objects, new SeededRandom(1), {});
+  const first = await TestDevice.open({ ...volume, store }, { disk, stateDirectory: '/state' });
+  const content = randomBytes(400_000);
+  await first.write('large', content);
+  await first.volume.sync();
+  // The packs arrive; the commit does not.
+  store.refuses = (key) => key.startsWith('log/');
+  await t.rejects(first.volume.flush(), { code: 'UNAVAILABLE' });
+  const next = disk.crash('process');
+  store.faults = { lostRequests: 100 };
+  const again = await TestDevice.open({ ...volume, store }, { disk: next, stateDirectory: '/state' });
+  t.ok((await again.read('large')).equals(content), 'everything is on this machine');
+  await again.close();
+});
+
+t.test('a staged file that cannot be read is told as a failure of the local disk', async (t) => {
+  const disk = new SimulatedDisk({ seed: 12 });
+  await disk.makeDirectory('/state');
+  await disk.syncDirectory('/');
+  const volume = await createTestVolume(new MemoryStore({ disk }));
+  const first = await TestDevice.open(volume, { disk, stateDirectory: '/state', contentLimits: { journalBytesMax: 0 } });
+  const content = randomBytes(400_000);
+  await first.write('large', content);
+  await first.volume.sync();
+  const next = disk.crash('process');
+  next.fault = ({ kind, path }) => (path.includes('/staging/') && (kind === 'open' || kind === 'read') ? 'EIO' : undefined);
+  await t.rejects(TestDevice.open(volume, { disk: next, stateDirectory: '/state' }), { name: 'PackError', code: 'IO' }, 'at opening');
+  next.fault = undefined;
+  const again = await TestDevice.open(volume, { disk: next, stateDirectory: '/state' });
+  next.fault = ({ kind, path }) => (path.includes('/staging/') && kind === 'read' ? 'EIO' : undefined);
+  await t.rejects(again.read('large'), { name: 'VolumeError', code: 'DISK' }, 'while it is mounted');
+  next.fault = undefined;
+  t.ok((await again.read('large')).equals(content), 'and once the disk reads again, all is there');
   await again.close();
 });
