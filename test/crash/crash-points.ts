@@ -41,7 +41,8 @@ async function run({ setting, prefix, seed, lossesMax, settleEvery }: JobRequest
   const base = bases.get(setting) ?? (await CrashBase.make(crashSettings[setting]));
   bases.set(setting, base);
   const tally = emptyTally();
-  for (const last of actions) {
+  // As the last action, a flush that the next one overlaps is a flush.
+  for (const last of actions.filter(({ overlaps }) => !overlaps)) {
     const sequence: Action[] = [...prefix.map((index) => actions[index]), last];
     const overlapsBefore = sequence.findIndex(({ overlaps }) => overlaps);
     // What is still under way goes on during the last action.
