@@ -5,13 +5,10 @@
  *
  *   npm run soak -- [--minutes 30] [--round SECONDS] [--seed N] [--writers N] [--scratch DIRECTORY] [--store URL]
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
 import { RandomTree, isGone } from '../model/random-tree.js';
@@ -19,6 +16,7 @@ import { SeededRandom, testSeed } from '../model/seeded-random.js';
 import { compareTrees } from '../mount/compare-trees.js';
 import { Drive, useOf } from '../mount/drive-process.js';
 import { Probe, ProbeGoneError } from '../mount/posix-probe.js';
+import { GitWorker, SqliteWorker, type Worker } from '../mount/worker.js';
 
 const execute = promisify(execFile);
 
@@ -49,144 +47,6 @@ const residentBound = 900 * 1024 * 1024;
 const descriptorBound = 400;
 /** Rounds that must have been seen before the last ones are compared with the first. */
 const trendRounds = 12;
-
-/** Programs other than the random trees: each notes what was acknowledged, and says after a mount whether it is there. */
-interface Worker {
-  readonly name: string;
-  begin(): void;
-  /** After the drive went away, or before it is unmounted. */
-  end(): Promise<void>;
-  verify(): Promise<string | undefined>;
-}
-
-/** Inserts rising numbers, each in a transaction of its own; sqlite3 prints each one after its COMMIT. */
-class SqliteWorker implements Worker {
-  readonly name = 'sqlite';
-  readonly #file: string;
-  readonly #journalMode: string;
-  #child: ChildProcess | undefined;
-  #next = 1;
-  #acknowledged = 0;
-
-  constructor(directory: string, journalMode: string) {
-    this.#file = join(directory, `${journalMode}.db`);
-    this.#journalMode = journalMode;
-  }
-
-  begin(): void {
-    const child = spawn('sqlite3', ['-batch', this.#file], { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' });
-    child.on('error', () => {});
-    child.stdin.on('error', () => {});
-    this.#child = child;
-    const feed = (): void => {
-      const number = this.#next++;
-      child.stdin.write(
-        `BEGIN; INSERT INTO item VALUES (${number}, randomblob(${100 + (number % 50) * 40})); DELETE FROM item WHERE number < ${number - 500}; COMMIT; SELECT ${number};\n`,
-      );
-    };
-    child.stdin.write(
-      `.bail on\nPRAGMA journal_mode=${this.#journalMode}; PRAGMA synchronous=FULL; CREATE TABLE IF NOT EXISTS item (number INTEGER PRIMARY KEY, body BLOB);\n`,
-    );
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      if (!/^\d+$/.test(line) || child !== this.#child) return;
-      this.#acknowledged = Number(line);
-      feed();
-    });
-    feed();
-  }
-
-  async end(): Promise<void> {
-    const child = this.#child;
-    this.#child = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
-  }
-
-  async verify(): Promise<string | undefined> {
-    if (this.#acknowledged === 0 && !existsSync(this.#file)) return undefined;
-    const { stdout } = await execute('sqlite3', ['-batch', this.#file, 'PRAGMA integrity_check; SELECT coalesce(max(number), 0) FROM item;']);
-    const [integrity, max] = stdout.trim().split('\n');
-    if (integrity !== 'ok') return `integrity_check: ${stdout.slice(0, 300)}`;
-    if (Number(max) < this.#acknowledged) return `transaction ${this.#acknowledged} was committed, the newest is ${max}`;
-    this.#next = Number(max) + 1;
-    return undefined;
-  }
-}
-
-/** Commits again and again; a commit that git has reported is there afterwards, and the repository is whole. */
-class GitWorker implements Worker {
-  readonly name = 'git';
-  readonly #directory: string;
-  #running: Promise<void> | undefined;
-  #stopped = false;
-  #acknowledged: string | undefined;
-  #count = 0;
-
-  constructor(directory: string) {
-    this.#directory = join(directory, 'repository');
-  }
-
-  async #git(...argument: string[]): Promise<string> {
-    const environment = { ...process.env, GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null', LC_ALL: 'C' };
-    const options = [
-      '-c',
-      'user.name=Worker',
-      '-c',
-      'user.email=worker@localhost',
-      '-c',
-      'safe.directory=*',
-      '-c',
-      'gc.auto=50',
-      '-c',
-      'gc.autoDetach=false',
-    ];
-    return (await execute('git', ['-C', this.#directory, ...options, ...argument], { env: environment, maxBuffer: 1 << 26 })).stdout;
-  }
-
-  begin(): void {
-    this.#stopped = false;
-    this.#running = this.#work().catch(() => {});
-  }
-
-  async #work(): Promise<void> {
-    await mkdir(this.#directory, { recursive: true });
-    if (!existsSync(join(this.#directory, '.git', 'HEAD'))) await this.#git('init', '-q');
-    while (!this.#stopped) {
-      const number = this.#count++;
-      await mkdir(join(this.#directory, `part-${number % 7}`), { recursive: true });
-      await writeFile(join(this.#directory, `part-${number % 7}`, `file-${number % 40}`), `text ${number}\n`.repeat(1 + (number % 200)));
-      await this.#git('add', '-A');
-      await this.#git('commit', '-q', '--allow-empty', '-m', `commit ${number}`);
-      this.#acknowledged = (await this.#git('rev-parse', 'HEAD')).trim();
-    }
-  }
-
-  async end(): Promise<void> {
-    this.#stopped = true;
-    await this.#running;
-  }
-
-  async verify(): Promise<string | undefined> {
-    if (this.#acknowledged === undefined) {
-      // The first commit was under way: git cannot go on with what an interrupted "init" left.
-      await rm(this.#directory, { recursive: true, force: true });
-      return undefined;
-    }
-    // Locks of a git that was killed are its user's to remove.
-    for (const name of await readdir(join(this.#directory, '.git'), { recursive: true })) {
-      if (name.endsWith('.lock')) await rm(join(this.#directory, '.git', name));
-    }
-    try {
-      await this.#git('fsck', '--full', '--strict', '--no-dangling');
-      await this.#git('merge-base', '--is-ancestor', this.#acknowledged, 'HEAD');
-    } catch (error) {
-      return error instanceof Error ? `${error.message} ${'stderr' in error ? String(error.stderr).slice(0, 500) : ''}` : String(error);
-    }
-    return undefined;
-  }
-}
 
 async function descriptorsOf(pids: readonly number[]): Promise<number> {
   const counts = await Promise.all(
