@@ -3,7 +3,7 @@
  * waiting. Lists are not counted, since their consumer may pause for as long as it likes.
  */
 import { Limiter } from '../base/limiter.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 
 export interface LimitedStoreOptions {
   /** Gets and heads at once. */
@@ -59,6 +59,10 @@ export class LimitedStore implements ObjectStore {
 
   list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
     return this.#inner.list(prefix, options);
+  }
+
+  traits(): Promise<StoreTraits> {
+    return this.#inner.traits?.() ?? Promise.resolve({});
   }
 
   close(): Promise<void> {

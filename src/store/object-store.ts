@@ -57,6 +57,14 @@ export interface ListedObject {
   readonly size: number | undefined;
 }
 
+/** What a kind of store knows of itself, and nobody can find out from outside. */
+export interface StoreTraits {
+  /** Writers of one key are kept apart by a claim of its own (doc/stores.md, "WebDAV"), since the server's conditions are not to be relied on. */
+  readonly claims?: boolean;
+  /** Many objects go in one request; as far as was seen until now. */
+  readonly batchDelete?: boolean;
+}
+
 export interface ObjectStore {
   /** For people and logs; holds no credentials. */
   readonly description: string;
@@ -91,6 +99,9 @@ export interface ObjectStore {
    * Only stores that can tell have it; the others are polled.
    */
   awaitObject?(key: ObjectKey, options: AwaitOptions): Promise<boolean>;
+
+  /** Left out where there is nothing to tell. Throws {@link StoreError}. */
+  traits?(): Promise<StoreTraits>;
 
   /** Frees connections; nothing may be called afterwards. */
   close(): Promise<void>;

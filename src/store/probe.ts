@@ -1,16 +1,25 @@
 /**
  * The conformance probe: what a store really does, found by doing it. Some servers ignore a conditional put silently, and two
- * devices would then overwrite each other's commits; such a store is for one writer only (doc/architecture.md, "The store").
+ * devices would then overwrite each other's commits; such a store is for one writer only (doc/stores.md, "What each can do").
  * An honest store is measured here, not a hostile one: a store that lies to the probe is caught by the commit log.
+ *
+ * It works under `probe/` with names of its own that nobody else uses, so it touches no other object, and takes away what it made. Where
+ * deleting is not permitted it makes as little as it can, and leaves it: a few objects of 512 random bytes, which nothing ever reads.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
+import { systemClock } from '../base/clock.js';
+import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
+import { StoreError } from './object-store.js';
 import type { ObjectStore } from './object-store.js';
 
 export interface ProbeReport {
-  /** `exact`: of concurrent conditional puts exactly one won, and its bytes stayed. `none`: the condition cannot be relied on. */
-  readonly conditionalPut: 'exact' | 'none';
+  /**
+   * Of concurrent conditional puts exactly one won, and its bytes stayed: by the server's own doing (`exact`), or by ours (`by-claim`).
+   * `none`: the condition cannot be relied on.
+   */
+  readonly conditionalPut: 'exact' | 'by-claim' | 'none';
   /** A ranged get gives that range and nothing else. */
   readonly ranges: boolean;
   /** An object is there for a get as soon as its put was answered. */
@@ -19,16 +28,31 @@ export interface ProbeReport {
   readonly listAfterWrite: boolean;
   /** A list is in ascending order and begins after the given key. */
   readonly listOrdered: boolean;
-  readonly delete: boolean;
+  /** `refused`: these credentials may not delete. `ignored`: what was deleted is still there. */
+  readonly delete: 'works' | 'refused' | 'ignored';
+  /** Many objects are deleted by one request; `undefined`: there was no way to tell. */
+  readonly batchDelete: boolean | undefined;
+  /** How long a small object takes, alone: the median of a few, in milliseconds. */
+  readonly putMs: number;
+  readonly getMs: number;
 }
 
-const writers = 16;
-const rounds = 3;
+/** A store for one writer only: two would lose each other's work. */
+export const isSingleWriter = (report: ProbeReport): boolean => report.conditionalPut === 'none';
+
+export interface ProbeOptions {
+  readonly clock?: Clock;
+  readonly signal?: AbortSignal | undefined;
+  /** Puts of one key at once, and how many keys. Default: 16 and 3. */
+  readonly writers?: number;
+  readonly rounds?: number;
+}
+
 const bodySize = 512;
 
-/** Probes under `probe/` with a few dozen small requests, and removes what it made. Throws {@link StoreError} when the store fails altogether. */
-export async function probeStore(store: ObjectStore, random: Random, options: { readonly signal?: AbortSignal } = {}): Promise<ProbeReport> {
-  const { signal } = options;
+/** Probes with a few dozen small requests. Throws {@link StoreError} when the store fails, or takes no writes. */
+export async function probeStore(store: ObjectStore, random: Random, options: ProbeOptions = {}): Promise<ProbeReport> {
+  const { signal, clock = systemClock, writers = 16, rounds = 3 } = options;
   const run = toHex(random.bytes(8));
   const keys: string[] = [];
   const freshKey = (): string => {
@@ -38,56 +62,89 @@ export async function probeStore(store: ObjectStore, random: Random, options: { 
   };
   // Random bytes say nothing to anyone.
   const freshBody = (): Sealed => random.bytes(bodySize) as Sealed;
+  const timed = async <T>(times: number[], work: () => Promise<T>): Promise<T> => {
+    const startMs = clock.monotonicMs();
+    const result = await work();
+    times.push(clock.monotonicMs() - startMs);
+    return result;
+  };
+  const puts: number[] = [];
+  const gets: number[] = [];
   let removed = false;
   try {
+    const first = freshKey();
+    const body = freshBody();
+    await timed(puts, () => store.put(first, body, { ifAbsent: true, signal }));
+    const whole = await timed(gets, () => store.get(first, { sizeMax: bodySize, signal }));
+    let readAfterWrite = whole !== undefined && equalBytes(whole, body);
+    const ranges = await rangesWork(store, first, body, signal);
+    // Known before more is made that could not be taken away.
+    let deleting = await tryDelete(store, first, signal);
+
     let exact = true;
-    let readAfterWrite = true;
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < (deleting === 'works' ? rounds : 1); round++) {
       const key = freshKey();
       const bodies = Array.from({ length: writers }, freshBody);
-      const outcomes = await Promise.all(bodies.map((body) => store.put(key, body, { ifAbsent: true, signal })));
-      const late = await store.put(key, freshBody(), { ifAbsent: true, signal });
-      const stored = await store.get(key, { sizeMax: bodySize, signal });
+      const outcomes = await Promise.all(bodies.map((one) => store.put(key, one, { ifAbsent: true, signal })));
+      const late = await timed(puts, () => store.put(key, freshBody(), { ifAbsent: true, signal }));
+      const stored = await timed(gets, () => store.get(key, { sizeMax: bodySize, signal }));
       const winners = bodies.filter((_, index) => outcomes[index] === 'created');
       if (!stored) readAfterWrite = false;
       if (winners.length !== 1 || late !== 'exists' || (stored && !equalBytes(stored, winners[0]))) exact = false;
     }
 
-    const body = freshBody();
-    const key = freshKey();
-    await store.put(key, body, { signal });
-    const whole = await store.get(key, { sizeMax: bodySize, signal });
-    readAfterWrite &&= whole !== undefined && equalBytes(whole, body);
-    const ranges = await rangesWork(store, key, body, signal);
-
-    const listed: string[] = [];
-    for await (const object of store.list('probe/', { signal })) {
-      if (object.key.startsWith(`probe/${run}-`)) listed.push(object.key);
-    }
-    const later: string[] = [];
-    for await (const object of store.list('probe/', { after: keys[0], signal })) {
-      if (object.key.startsWith(`probe/${run}-`)) later.push(object.key);
-    }
-    const listAfterWrite = keys.every((made) => listed.includes(made));
+    // A list has to be in order and to begin where it should: that takes two.
+    const second = freshKey();
+    await store.put(second, freshBody(), { signal });
+    const there = deleting === 'works' ? keys.slice(1) : keys;
+    const listed = await namesOf(store, run, undefined, signal);
+    const later = await namesOf(store, run, there[0], signal);
+    const listAfterWrite = there.every((made) => listed.includes(made));
     const ascending = listed.every((made, index) => index === 0 || listed[index - 1] < made);
-    const listOrdered = ascending && later.every((made) => made > keys[0]);
+    const listOrdered = ascending && later.every((made) => made > there[0]);
 
-    await store.delete(keys);
-    await store.delete(keys);
-    removed = true;
-    const left = await Promise.all(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
+    if (deleting !== 'refused') {
+      await store.delete(keys);
+      // What is gone already counts as removed.
+      await store.delete(keys);
+      removed = true;
+      const left = await Promise.all(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
+      if (left.some((bytes) => bytes !== undefined)) deleting = 'ignored';
+    }
+    const traits = (await store.traits?.()) ?? {};
     return {
-      conditionalPut: exact ? 'exact' : 'none',
+      conditionalPut: exact ? (traits.claims ? 'by-claim' : 'exact') : 'none',
       ranges,
       readAfterWrite,
       listAfterWrite,
       listOrdered,
-      delete: left.every((bytes) => bytes === undefined),
+      delete: deleting,
+      batchDelete: traits.batchDelete,
+      putMs: median(puts),
+      getMs: median(gets),
     };
   } finally {
     // The first error is the one to tell; probes that stay behind do no harm.
     if (!removed) await store.delete(keys).catch(() => {});
   }
+}
+
+async function namesOf(store: ObjectStore, run: string, after: string | undefined, signal: AbortSignal | undefined): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { key } of store.list('probe/', { ...(after === undefined ? {} : { after }), ...(signal ? { signal } : {}) })) {
+    if (key.startsWith(`probe/${run}-`)) names.push(key);
+  }
+  return names;
+}
+
+async function tryDelete(store: ObjectStore, key: string, signal: AbortSignal | undefined): Promise<ProbeReport['delete']> {
+  try {
+    await store.delete([key]);
+  } catch (error) {
+    if (error instanceof StoreError && (error.code === 'DENIED' || error.code === 'READ_ONLY')) return 'refused';
+    throw error;
+  }
+  return (await store.get(key, { sizeMax: bodySize, signal })) === undefined ? 'works' : 'ignored';
 }
 
 async function rangesWork(store: ObjectStore, key: string, body: Sealed, signal: AbortSignal | undefined): Promise<boolean> {
@@ -99,10 +156,15 @@ async function rangesWork(store: ObjectStore, key: string, body: Sealed, signal:
   ]) {
     // A server that ignores ranges sends the whole body: the transport may refuse that, which is an answer as well.
     const part = await store.get(key, { range: { offset, length }, signal }).catch((error: unknown) => {
-      if (error instanceof Error && 'code' in error && error.code === 'PROTOCOL') return undefined;
+      if (error instanceof StoreError && error.code === 'PROTOCOL') return undefined;
       throw error;
     });
     if (!part || !equalBytes(part, body.subarray(offset, offset + length))) return false;
   }
   return true;
+}
+
+function median(times: readonly number[]): number {
+  const sorted = times.toSorted((a, b) => a - b);
+  return Math.round(sorted[Math.floor(sorted.length / 2)] * 10) / 10;
 }

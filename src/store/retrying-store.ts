@@ -10,7 +10,7 @@ import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { StoreError } from './object-store.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 
 export interface RetryingStoreOptions {
   readonly clock: Clock;
@@ -150,6 +150,10 @@ export class RetryingStore implements ObjectStore {
         await attempts.afterFailure(error);
       }
     }
+  }
+
+  traits(): Promise<StoreTraits> {
+    return this.#inner.traits?.() ?? Promise.resolve({});
   }
 
   close(): Promise<void> {

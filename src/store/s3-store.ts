@@ -15,7 +15,7 @@ import { HttpTransport, rangeOfAnswer, readAuthorities } from './http-transport.
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { StoreError, isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 import { md5Base64, sha256Hex, startSha256 } from './request-digest.js';
 import { complaintOf, s3Error } from './s3-error.js';
 import { loadAwsSettings } from './s3-credentials.js';
@@ -245,6 +245,10 @@ export class S3Store implements ObjectStore {
     const doing = `removing ${key}`;
     const answer = await this.#request({ method: 'DELETE', key: this.#fullKey(key), doing });
     if (answer.status !== 204 && answer.status !== 200 && !this.#isAbsent(answer)) throw this.#error(answer, doing);
+  }
+
+  traits(): Promise<StoreTraits> {
+    return Promise.resolve({ batchDelete: this.#hasBatchDelete });
   }
 
   async close(): Promise<void> {

@@ -22,7 +22,7 @@ import { parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
 import type { HttpCredentials } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 import { encodeUnreserved } from './sigv4.js';
 import { childText, childrenOf, parseXml } from './xml-answer.js';
 
@@ -382,6 +382,10 @@ export class WebdavStore implements ObjectStore {
         }),
       ),
     );
+  }
+
+  async traits(): Promise<StoreTraits> {
+    return { claims: (await this.claim()) === 'move', batchDelete: false };
   }
 
   async close(): Promise<void> {

@@ -1,15 +1,16 @@
 import t from 'tap';
 import { MemoryStore } from '../../src/store/memory-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, PutOutcome } from '../../src/store/object-store.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { FaultyStore, UnconditionalStore } from '../suite/faulty-store.js';
-import { collect } from '../suite/object-store-suite.js';
+import { collect, sealedText } from '../suite/object-store-suite.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 const random = new SeededRandom(testSeed());
-const good = { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true, delete: true };
+const good = { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true, delete: 'works' };
 
 t.test('a store that does what it should passes, and is left as it was', async (t) => {
   const disk = new SimulatedDisk();
@@ -18,13 +19,13 @@ t.test('a store that does what it should passes, and is left as it was', async (
     await DirectoryStore.create('/store', { disk, random }),
     await DirectoryStore.create('/other', { disk: new SimulatedDisk({ links: false }), random }),
   ]) {
-    t.same(await probeStore(store, random), good);
+    t.match(await probeStore(store, random), good);
     t.same(await collect(store.list('')), []);
   }
 });
 
 t.test('a store that ignores the condition of a put is found out', async (t) => {
-  t.same(await probeStore(new UnconditionalStore(new MemoryStore()), random), { ...good, conditionalPut: 'none' });
+  t.match(await probeStore(new UnconditionalStore(new MemoryStore()), random), { ...good, conditionalPut: 'none' });
 });
 
 t.test('a store that lets two of many win is found out', async (t) => {
@@ -44,7 +45,7 @@ t.test('a store that sends whole objects for ranges is found out', async (t) => 
       return super.get(key, { ...options, range: undefined, sizeMax: undefined });
     }
   }
-  t.same(await probeStore(new NoRanges(), random), { ...good, ranges: false });
+  t.match(await probeStore(new NoRanges(), random), { ...good, ranges: false });
 });
 
 t.test('a list out of order, and one that lags, are found out', async (t) => {
@@ -59,17 +60,88 @@ t.test('a list out of order, and one that lags, are found out', async (t) => {
     // oxlint-disable-next-line require-yield
     override async *list(): AsyncIterable<ListedObject> {}
   }
-  t.same(await probeStore(new Shuffled(), random), { ...good, listOrdered: false });
-  t.same(await probeStore(new Lagging(), random), { ...good, listAfterWrite: false });
+  t.match(await probeStore(new Shuffled(), random), { ...good, listOrdered: false });
+  t.match(await probeStore(new Lagging(), random), { ...good, listAfterWrite: false });
 });
 
 t.test('a store that keeps what it is told to delete is found out', async (t) => {
   class Keeping extends MemoryStore {
     override async delete(): Promise<void> {}
   }
-  t.same(await probeStore(new Keeping(), random), { ...good, delete: false });
+  t.match(await probeStore(new Keeping(), random), { ...good, delete: 'ignored' });
 });
 
 t.test('a store that fails altogether is an error, not a report', async (t) => {
   await t.rejects(probeStore(new FaultyStore(new MemoryStore(), random, { lostRequests: 100 }), random), { code: 'UNAVAILABLE' });
+});
+
+/** A store that notes which keys are asked for. */
+class Watched extends MemoryStore {
+  readonly touched = new Set<string>();
+  override get(key: string, options?: GetOptions): Promise<Uint8Array | undefined> {
+    this.touched.add(key);
+    return super.get(key, options);
+  }
+  override put(key: string, body: ObjectBody, options?: { ifAbsent?: boolean }): Promise<PutOutcome> {
+    this.touched.add(key);
+    return super.put(key, body, options);
+  }
+  override delete(keys: readonly string[]): Promise<void> {
+    for (const key of keys) this.touched.add(key);
+    return super.delete(keys);
+  }
+}
+
+t.test('no object but its own is touched, whatever lies in the store', async (t) => {
+  const store = new Watched();
+  const keys = ['keys/00', 'log/0000000000000000-000000000000', 'packs/00/00', 'probe/00', 'probe/ffffffffffffffff-00'];
+  for (const key of keys) await store.put(key, sealedText(key));
+  store.touched.clear();
+  t.match(await probeStore(store, random), good);
+  t.ok([...store.touched].every((key) => /^probe\/[0-9a-f]{16}-[0-9a-f]{2}$/.test(key) && !keys.includes(key)));
+  t.same(await collect(store.list('')), keys);
+  for (const key of keys) t.equal(Buffer.from((await store.get(key)) ?? []).toString(), key);
+});
+
+t.test('where deleting is refused little is made, and stays without harm', async (t) => {
+  class AppendOnly extends Watched {
+    override delete(): Promise<void> {
+      return Promise.reject(new StoreError('DENIED', 'this token may not delete'));
+    }
+  }
+  const store = new AppendOnly();
+  t.match(await probeStore(store, random), { ...good, delete: 'refused' });
+  const left = await collect(store.list(''));
+  t.equal(left.length, 3);
+  t.ok(left.every((key) => key.startsWith('probe/')));
+});
+
+t.test('a store that fails in the middle is left without probes', async (t) => {
+  class Failing extends Watched {
+    override get(key: string, options?: GetOptions): Promise<Uint8Array | undefined> {
+      if (this.touched.size > 2) throw new StoreError('UNAVAILABLE', 'gone');
+      return super.get(key, options);
+    }
+  }
+  const store = new Failing();
+  await t.rejects(probeStore(store, random), { code: 'UNAVAILABLE' });
+  t.same(await collect(store.list('')), []);
+});
+
+t.test('one writer at a time is no proof: the probe lets several race', async (t) => {
+  let most = 0;
+  let racing = 0;
+  class Counting extends MemoryStore {
+    override async put(key: string, body: ObjectBody, options?: { ifAbsent?: boolean }): Promise<PutOutcome> {
+      most = Math.max(most, ++racing);
+      await new Promise((resolve) => setImmediate(resolve));
+      racing--;
+      return super.put(key, body, options);
+    }
+  }
+  await probeStore(new Counting(), random);
+  t.equal(most, 16);
+  most = 0;
+  await probeStore(new Counting(), random, { writers: 4, rounds: 1 });
+  t.equal(most, 4);
 });

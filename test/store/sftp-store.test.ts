@@ -73,13 +73,13 @@ async function run(): Promise<void> {
     const store = makeStore();
     t.teardown(() => store.close());
     await store.create();
-    t.same(await probeStore(store, random), {
+    t.match(await probeStore(store, random), {
       conditionalPut: 'exact',
       ranges: true,
       readAfterWrite: true,
       listAfterWrite: true,
       listOrdered: true,
-      delete: true,
+      delete: 'works',
     });
   });
 
