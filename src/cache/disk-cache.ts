@@ -135,6 +135,11 @@ export class DiskCache {
     return this.#packs.size;
   }
 
+  /** The most that it may ever hold, in bytes. */
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
+
   /** The most that it may hold now, in bytes: its size, or what free space leaves of it. */
   get bytesAllowed(): number {
     return this.#allowed;

@@ -2,32 +2,43 @@
 import { resolve } from 'node:path';
 import { toHex } from '../base/bytes.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
-import { bytesOf, durationMsOf, jsonOption, stateOption } from './command-options.js';
+import { StoreError } from '../store/object-store.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
+import type { TuningArguments } from './command-options.js';
 import { defaultDeviceName } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { startDetachedMount } from './detached-mount.js';
 import { Failure } from './exit-code.js';
 import { claimedVolumeId, listSlots } from './keyslots.js';
+import type { SlotList } from './keyslots.js';
+import { keepSlots, readKeptSlots } from './local-keyslots.js';
 import { examineMachine, systemProbe } from './machine.js';
 import { prepareMountPoint, refuseOverlap, resolveMountPoint } from './mount-point.js';
 import type { MountRequest } from './mount-request.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { serveMount } from './serve-mount.js';
-import { pinStore, requirePinned } from './store-pin.js';
+import { pinStore, pinnedVolume, requirePinned } from './store-pin.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
-import { print, printJson, tell } from './terminal.js';
+import { print, printJson, quoteForShell, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
 import { localFolderOf, openVolumeStore } from './volume-store.js';
 
-export interface MountArguments extends SecretOptions {
-  readonly store: string;
-  readonly directory: string;
+export interface MountArguments extends SecretOptions, TuningArguments {
+  /** Left out: where the config file says. */
+  readonly directory: string | undefined;
+  /** From the config file. */
+  readonly mountPoint?: string;
   readonly foreground: boolean;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly timeout: string;
   readonly cacheSize: string | undefined;
+  readonly cacheFreeMin: string | undefined;
+  readonly queueSize: string | undefined;
+  readonly inhibit: boolean;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string | undefined;
   readonly headCode: string | undefined;
@@ -47,7 +58,12 @@ export const mountDefaults = {
   foreground: false,
   readOnly: false,
   allowOther: false,
+  timeout: '30s',
   cacheSize: undefined,
+  ...noTuning,
+  cacheFreeMin: undefined,
+  queueSize: undefined,
+  inhibit: true,
   driver: 'native',
   deviceName: undefined,
   headCode: undefined,
@@ -60,17 +76,25 @@ export const mountDefaults = {
 } as const satisfies Omit<MountArguments, 'store' | 'directory'>;
 
 export const mountCommand = defineCommand<MountArguments>({
-  command: 'mount <store> <directory>',
+  command: 'mount <store> [directory]',
   describe: 'Mount a volume at an empty directory',
   builder: (yargs) =>
     yargs
-      .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
-      .positional('directory', { type: 'string', demandOption: true, describe: 'Where it shall appear' })
+      .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies, or its name' })
+      .positional('directory', { type: 'string', describe: 'Where it shall appear (default: what the config file says of the name)' })
       .options({
         foreground: { type: 'boolean', alias: 'f', default: false, describe: 'Do not detach (for systemd and for looking at problems)' },
         'read-only': { type: 'boolean', alias: 'r', default: false, describe: 'Take no writes' },
         'allow-other': { type: 'boolean', default: false, describe: 'Let other users of this machine in, as far as modes allow' },
-        'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk, for instance 10G' },
+        timeout: { type: 'string', default: '30s', describe: 'How long a program may wait for a store that says nothing' },
+        'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk (default: 10G; 0 for a local store)' },
+        'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk (default: 1G, or 5 % if that is less)' },
+        'queue-size': {
+          type: 'string',
+          describe: 'How much may wait on the local disk for the store before writers wait (default: 10G, or half of what is free)',
+        },
+        inhibit: { type: 'boolean', default: true, describe: 'Keep the machine from sleeping while something is being uploaded (systemd)' },
+        ...tuningOptions,
         driver: { choices: ['native', 'fuse-native'] as const, default: 'native' as const, describe: 'How to talk to the kernel' },
         'device-name': { type: 'string', describe: 'How other devices see this one (default: the host name)' },
         'head-code': {
@@ -91,8 +115,9 @@ export const mountCommand = defineCommand<MountArguments>({
     if (!args.foreground) return mountDetached(args);
     const request = await prepareMount(args);
     process.exitCode = await serveMount(request, () => {
-      if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid: process.pid });
-      else tell(`Mounted at ${request.mountPoint}`);
+      const { mountPoint, isOffline } = request;
+      if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint, pid: process.pid, offline: isOffline });
+      else tell(describeMount(request));
     });
     return undefined;
   },
@@ -102,20 +127,38 @@ export const mountCommand = defineCommand<MountArguments>({
 export async function mountDetached(args: MountArguments, secret?: SlotSecret): Promise<void> {
   const request = await prepareMount(args, secret);
   const pid = await startDetachedMount(request);
-  if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid });
-  else print(`Mounted at ${request.mountPoint}`);
+  if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid, offline: request.isOffline });
+  else print(describeMount(request));
+}
+
+function describeMount({ mountPoint, isOffline }: MountRequest): string {
+  if (!isOffline) return `Mounted at ${mountPoint}`;
+  return `Mounted at ${mountPoint}, offline: the store does not answer. What is on this machine can be read; what is written goes to the store when it is back.`;
 }
 
 /** Everything that can be found wrong is found before the passphrase is asked for, and before anything is changed. */
 async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<MountRequest> {
   const cacheSize = bytesOf(args.cacheSize, 'cache-size');
+  const cacheFreeMin = bytesOf(args.cacheFreeMin, 'cache-free-min');
+  const queueSize = bytesOf(args.queueSize, 'queue-size');
+  const timeoutMs = timeoutOf(args.timeout);
   const stopFlushTimeoutMs = durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0;
   headCodeOf(args.headCode);
+  const tuning = tuningOf(args);
+  const directory = args.directory ?? args.mountPoint;
+  if (directory === undefined) {
+    throw new Failure(
+      'USAGE',
+      `say where it shall appear: sealdrive mount ${quoteForShell(args.store)} DIRECTORY, or "sealdrive volume add --mount-point"`,
+    );
+  }
   requireMachine(args);
-  const store = await openVolumeStore(args.store);
+  const kept = await keptSlotsOf(args);
+  const store = await openVolumeStore(args.store, undefined, kept ? firstAnswerMs : undefined);
   try {
-    const claimed = claimedVolumeId(await listSlots(store));
-    const mountPoint = await resolveMountPoint(args.directory);
+    const { slots, isOffline } = await findSlots(store, kept, timeoutMs);
+    const claimed = claimedVolumeId(slots);
+    const mountPoint = await resolveMountPoint(directory);
     const mounts = await findMounts();
     if (claimed !== undefined) {
       requirePinned(args.store, claimed);
@@ -132,13 +175,14 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       { what: 'the state directory', path: stateBase },
       ...(folder === undefined ? [] : [{ what: 'the store', path: folder }]),
     ]);
-    const { unlocked } = await unlockVolume(store, args, secret);
+    const { unlocked } = await unlockVolume(store, args, secret, slots);
     const volumeId = toHex(unlocked.volumeId);
     requirePinned(args.store, volumeId);
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     ensurePrivateDirectory(stateBase);
     ensurePrivateDirectory(stateDirectory);
     pinStore(args.store, volumeId);
+    if (!isOffline) keepSlots(stateDirectory, slots);
     const request: MountRequest = {
       store: folder ?? args.store,
       mountPoint,
@@ -148,7 +192,13 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       rootSecret: unlocked.rootSecret,
       readOnly: args.readOnly,
       allowOther: args.allowOther,
+      timeoutMs,
+      isOffline,
       cacheSize,
+      cacheFreeMin,
+      queueSize,
+      inhibitsShutdown: args.inhibit,
+      tuning,
       driver: args.driver,
       deviceName: args.deviceName ?? defaultDeviceName(),
       headCode: headCodeOf(args.headCode),
@@ -162,6 +212,38 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
   } finally {
     await store.close();
   }
+}
+
+/** Where there are copies of the keyslots, a store that says nothing for so long is taken for one that is away. */
+const firstAnswerMs = 3000;
+const hungAnswerMs = 10_000;
+
+/** The keyslots as this machine saw them last, if it has mounted what lies in the store before. */
+function keptSlotsOf(args: MountArguments): Promise<SlotList | undefined> {
+  const volumeId = pinnedVolume(args.store);
+  return volumeId === undefined ? Promise.resolve(undefined) : readKeptSlots(stateDirectoryOf(volumeId, args.stateDir));
+}
+
+/** The keyslots that the store shows; the copies when it does not answer. Throws what `listSlots` throws. */
+async function findSlots(
+  store: ObjectStore,
+  kept: SlotList | undefined,
+  timeoutMs: number,
+): Promise<{ readonly slots: SlotList; readonly isOffline: boolean }> {
+  if (!kept || store.local) return { slots: await listSlots(store), isOffline: false };
+  const limit = AbortSignal.timeout(Math.min(timeoutMs, hungAnswerMs));
+  try {
+    return { slots: await listSlots(store, limit), isOffline: false };
+  } catch (error) {
+    if (!limit.aborted && !(error instanceof StoreError && error.code === 'UNAVAILABLE')) throw error;
+    return { slots: kept, isOffline: true };
+  }
+}
+
+function timeoutOf(text: string): number {
+  const timeoutMs = durationMsOf(text, 'timeout') ?? 0;
+  if (timeoutMs < 1000) throw new Failure('USAGE', '--timeout is at least 1s');
+  return timeoutMs;
 }
 
 /** `SEQUENCE-HEX`, as `status` shows it. Throws Failure `USAGE`. */

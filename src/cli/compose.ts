@@ -5,10 +5,11 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
-import { silentLog } from '../base/log.js';
+import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { CommitLog } from '../commit/commit-log.js';
 import { nativeCipher } from '../crypto/bulk-cipher.js';
@@ -23,9 +24,11 @@ import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
+import type { Filesystem } from '../vfs/filesystem.js';
+import { VolumeError } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
-import { localFolderOf, openVolumeStore } from './volume-store.js';
+import { localFolderOf, openMountedStore } from './volume-store.js';
 
 /** How other devices see this one, unless told otherwise. */
 export const defaultDeviceName = (): string => hostname() || 'device';
@@ -96,7 +99,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   try {
-    const store = await openVolumeStore(request.store, log);
+    const { store, reachability } = await openMountedStore(request.store, log, request.timeoutMs, request.isOffline, request.tuning);
     const opened = await OpenVolume.open({
       store,
       disk: systemDisk,
@@ -107,8 +110,14 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       volumeId: request.volumeId,
       rootSecret: request.rootSecret,
       readOnly: request.readOnly,
+      reachability,
+      patienceMs: request.timeoutMs,
       cacheSize: request.cacheSize,
+      cacheFreeMin: request.cacheFreeMin,
+      bootId: await readBootId(),
+      queueSize: request.queueSize,
       deviceName: request.deviceName,
+      pollIntervalMs: request.tuning.pollIntervalMs,
       headCode: request.headCode,
       cipher: addon ? nativeCipher(addon) : undefined,
     });
@@ -117,7 +126,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       log,
       space: folder === undefined ? undefined : () => systemDisk.space(folder),
     });
-    if (!opened.readOnly) await filesystem.start();
+    if (!opened.readOnly) await startFilesystem(filesystem, log);
     const parts: DaemonParts = {
       served: {
         volume: opened,
@@ -141,6 +150,25 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
   } catch (error) {
     release();
     throw error;
+  }
+}
+
+/** Before the kernel asks anything. Offline the tree may be out of reach: what a crash left without a name is then freed at a later start. */
+async function startFilesystem(filesystem: Filesystem, log: Log): Promise<void> {
+  try {
+    await filesystem.start();
+  } catch (error) {
+    if (!(error instanceof VolumeError && error.code === 'UNAVAILABLE')) throw error;
+    log.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
+  }
+}
+
+/** What names the running system; `undefined` where it has no such name. */
+async function readBootId(): Promise<string | undefined> {
+  try {
+    return (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim().slice(0, 64);
+  } catch {
+    return undefined;
   }
 }
 

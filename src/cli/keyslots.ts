@@ -31,16 +31,16 @@ export interface SlotList {
 }
 
 /** The slots that the store shows, oldest first. Throws StoreError, and Failure `NOT_A_VOLUME` when there is nothing like a slot. */
-export async function listSlots(store: ObjectStore): Promise<SlotList> {
+export async function listSlots(store: ObjectStore, signal?: AbortSignal): Promise<SlotList> {
   const slots: StoredSlot[] = [];
   const unreadable: { key: string; reason: CryptoError }[] = [];
   let listed = 0;
-  for await (const { key } of store.list(prefix)) {
+  for await (const { key } of store.list(prefix, signal ? { signal } : {})) {
     if (++listed > listedMax) throw new Failure('INTEGRITY', 'the store lists keyslots without end');
     const slotId = keyPattern.exec(key)?.[1];
     if (slotId === undefined) continue;
     if (slots.length + unreadable.length >= slotCountMax) throw new Failure('INTEGRITY', 'the store shows more keyslots than a volume can have');
-    const bytes = await store.get(key, { sizeMax: slotLengthMax });
+    const bytes = await store.get(key, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) });
     if (bytes === undefined) continue;
     try {
       const header = readSlotHeader(bytes);

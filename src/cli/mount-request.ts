@@ -1,4 +1,6 @@
 /** What a mount needs to know, from the command that asks to the process that serves. It crosses a pipe between the two, never a disk. */
+import type { StoreTuning } from './volume-store.js';
+
 export interface MountRequest {
   /** As given on the command line; relative paths are made absolute. */
   readonly store: string;
@@ -11,8 +13,19 @@ export interface MountRequest {
   readonly rootSecret: Uint8Array;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  /** How long anything may wait for the store before it is told that there is no answer. */
+  readonly timeoutMs: number;
+  /** The store did not answer when the mount was prepared: nobody waits for it again. */
+  readonly isOffline: boolean;
   /** Bytes of ciphertext kept on the local disk; `undefined`: chosen by the size of the disk. */
   readonly cacheSize: number | undefined;
+  /** The cache leaves this much free on its disk, in bytes; `undefined`: the usual share. */
+  readonly cacheFreeMin: number | undefined;
+  /** Bytes on the local disk that may wait for the store; `undefined`: chosen by the size of the disk. */
+  readonly queueSize: number | undefined;
+  /** Keeps the machine from shutting down or sleeping while something is being uploaded, where the system has a way. */
+  readonly inhibitsShutdown: boolean;
+  readonly tuning: StoreTuning;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string;
   /** What another device shows: the log must contain it. */

@@ -15,14 +15,15 @@ import { tell } from './terminal.js';
 /** People mistype; programs do not. */
 const promptAttempts = 3;
 
-/** Opens a slot with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED` and others. */
+/** Opens a slot (of `list`, or of the store) with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED` and others. */
 export async function unlockVolume(
   store: ObjectStore,
   options: SecretOptions & { readonly store: string },
   known?: SlotSecret,
+  list?: SlotList,
 ): Promise<{ readonly unlocked: Unlocked; readonly slots: SlotList; readonly secret: SlotSecret }> {
   hardenProcess(silentLog);
-  const slots = await listSlots(store);
+  const slots = list ?? (await listSlots(store));
   const isAsked = known === undefined && options.passphraseFd === undefined && options.keyFile === undefined && !process.env['CREDENTIALS_DIRECTORY'];
   for (let attempt = 1; ; attempt++) {
     const secret = known ?? (await readSecret(options));

@@ -61,9 +61,9 @@ export class ReachabilityStore implements ObjectStore, Reachability {
 
   constructor(inner: ObjectStore, options: ReachabilityStoreOptions) {
     this.#inner = inner;
-    const { awaitObject } = inner;
+    const awaitObject = inner.awaitObject?.bind(inner);
     if (awaitObject) {
-      this.awaitObject = (key, options) => this.#attempt(options.signal, (signal) => awaitObject.call(inner, key, { ...options, signal }), true);
+      this.awaitObject = (key, options) => this.#attempt(options.signal, (signal) => awaitObject(key, { ...options, signal }), true);
     }
     this.#clock = options.clock;
     this.#log = options.log ?? silentLog;

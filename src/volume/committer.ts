@@ -52,6 +52,8 @@ export interface CommitterOptions {
   /** A device that had nothing to commit for this long commits nothing, so that others see that it lives. Infinity: never. */
   readonly heartbeatMs: number;
   readonly foldBounds: FoldBounds;
+  /** Nobody needs to try: the store does not answer, and it will be told when it does. */
+  readonly isAway: () => boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly listener: () => RemoteChangeListener | undefined;
@@ -91,6 +93,8 @@ export class Committer {
   readonly #watch: LogWatch;
   #loop: Promise<void> = Promise.resolve();
   #wake: (() => void) | undefined;
+  /** Of the pause between two tries. */
+  #pause = new AbortController();
   #dirtySinceMs: number | undefined;
   #soon = false;
   /** The next commit of somebody else may be there. */
@@ -130,6 +134,11 @@ export class Committer {
     this.#arrived.push(...arrived);
     this.#watch.start();
     this.#loop = this.#run();
+  }
+
+  /** The store answers again: a pause between two tries ends. */
+  retrySoon(): void {
+    this.#pause.abort();
   }
 
   /** Applications use the volume. */
@@ -212,8 +221,11 @@ export class Committer {
     let failures = 0;
     while (!signal.aborted && !this.#failure) {
       // While the store is away the delay is kept to, however much is asked meanwhile.
-      if (failures > 0) await clock.sleep(Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10)), signal).catch(() => {});
-      else {
+      if (failures > 0) {
+        this.#pause = new AbortController();
+        const pauseMs = Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10));
+        await clock.sleep(pauseMs, AbortSignal.any([signal, this.#pause.signal])).catch(() => {});
+      } else {
         const waitMs = this.#dueInMs();
         if (waitMs > 0) {
           await this.#waitFor(waitMs, signal);
@@ -294,6 +306,7 @@ export class Committer {
     this.#soon = false;
     this.#dirtySinceMs = undefined;
     try {
+      if (this.#o.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
       for (;;) {
         await this.#absorbArrived();
         // What the journal holds of dirty data before this point is in operations once everything was sealed.
@@ -335,6 +348,15 @@ export class Committer {
       if (state.operationCount > 0 || writer.bytes > 0) this.#dirtySinceMs ??= clock.monotonicMs();
       throw this.#judge(error);
     }
+  }
+
+  /** No commit is possible: what waits for one survives a loss of power meanwhile. Throws VolumeError `UNAVAILABLE` in the end. */
+  async #saveHere(): Promise<never> {
+    const { journal, staging, writer } = this.#o;
+    await writer.persistAll();
+    await staging.sync();
+    if (!journal.failure) await journal.sync();
+    throw new VolumeError('UNAVAILABLE', 'the store does not answer; it is asked again in the background');
   }
 
   /** A commit that changes nothing: a sign of life (doc/security.md, "Freshness"). */

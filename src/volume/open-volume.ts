@@ -23,6 +23,7 @@ import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
 import type { ObjectStore } from '../store/object-store.js';
+import type { Reachability } from '../store/reachability-store.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
@@ -36,6 +37,8 @@ import { RebaseState } from './rebase-rules.js';
 import { remedyOf } from './remedy.js';
 import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
+import { TreeKeeper } from './tree-keeper.js';
+import { UploadQueue } from './upload-queue.js';
 import { VolumeState } from './volume-state.js';
 import { type FlushProgress, type PendingWork, type RemoteChangeListener, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
 import type { ReadView } from './view.js';
@@ -62,8 +65,17 @@ export interface OpenOptions {
   /** 32 bytes, taken over. */
   readonly rootSecret: Uint8Array;
   readonly readOnly: boolean;
+  /** Who knows whether the store answers; undefined: it always does, as far as one can know. */
+  readonly reachability?: Reachability | undefined;
+  /** How long an application waits for the store before it is told that there is no answer. Undefined: for as long as the store takes. */
+  readonly patienceMs?: number | undefined;
   /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
   readonly cacheSize?: number | undefined;
+  /** See {@link DiskCache}. */
+  readonly cacheFreeMin?: number | undefined;
+  readonly bootId?: string | undefined;
+  /** Bytes on the local disk that may wait for the store; undefined: 10 GiB, or half of what is free. */
+  readonly queueSize?: number | undefined;
   readonly deviceName: string;
   /** Who encrypts in bulk; this thread when not given. */
   readonly cipher?: BulkCipher | undefined;
@@ -88,6 +100,17 @@ const defaultHeartbeatMs = 8 * 3_600_000;
 const chunkCacheBytes = 64 * 1024 * 1024;
 const pageCacheBytes = 48 * 1024 * 1024;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
+const queueBytesDefault = 10 * 1024 * 1024 * 1024;
+/** The journal keeps a segment or two also when nothing waits. */
+const journalBytesFree = 32 * 1024 * 1024;
+/** Left on the disk for the journal when staging has taken the rest. */
+const diskReserveBytes = 64 * 1024 * 1024;
+/** Of the cache, for the tree that is fetched ahead; and never more than the second. */
+const treeShare = 0.25;
+const treeBytesMax = 512 * 1024 * 1024;
+const patienceDefaultMs = 30_000;
+/** How often the cache looks whether others need its space. */
+const relieveIntervalMs = 15_000;
 const readAheadLocal = 2 * 1024 * 1024;
 const readAheadRemote = 16 * 1024 * 1024;
 
@@ -102,8 +125,12 @@ interface Parts {
   readonly packs: PackSource;
   readonly counters: Counters;
   readonly cache: DiskCache | undefined;
+  readonly queueBytesMax: number;
   readonly chunkSize: number;
 }
+
+/** What is waited for is this machine's, not the store's. */
+class Turn extends PageFault {}
 
 export class OpenVolume implements Volume {
   readonly id: string;
@@ -115,6 +142,11 @@ export class OpenVolume implements Volume {
   readonly #writer: ContentWriter;
   readonly #reader: ContentReader;
   readonly #committer: Committer;
+  readonly #queue: UploadQueue;
+  readonly #keeper: TreeKeeper | undefined;
+  readonly #ends: (() => void)[] = [];
+  /** Since when the committer has been in trouble and nothing was uploaded. */
+  #stuck: { readonly sinceMs: number; readonly uploadedBytes: number } | undefined;
   readonly #deviceIndex: number;
   #listener: RemoteChangeListener | undefined;
   #closed = false;
@@ -213,7 +245,10 @@ export class OpenVolume implements Volume {
     const { state, arrived } = await loadState(tree, log, start);
     await resumePacks(staging, remembered.operations);
     if (!readOnly) await staging.removeStrangers();
-    const volume = new OpenVolume({ options, keys, log, journal, staging, state, tree, packs, counters, cache, chunkSize: genesis.chunkSize });
+    const { free } = await disk.space(stateDirectory);
+    const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
+    const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax };
+    const volume = new OpenVolume({ ...parts, chunkSize: genesis.chunkSize });
     await volume.#start(remembered, arrived);
     return volume;
   }
@@ -233,6 +268,7 @@ export class OpenVolume implements Volume {
         apply: (operation) => this.#transact(() => ({ operation, result: undefined }), true),
         nextStamp: () => this.nextStamp(),
         appendRun: (chunks) => staging.appendRun(chunks),
+        runRoom: () => staging.runRoom(parts.chunkSize),
         journalDirty: (ino, segment, mtime) => {
           journal.append(encodeDirtyEntry({ ino, version: segment.version, offset: segment.offset, mtime, bytes: segment.bytes }));
         },
@@ -260,6 +296,7 @@ export class OpenVolume implements Volume {
       pace: { ...defaultPace, busyMs: options.pollIntervalMs ?? defaultPace.busyMs },
       heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
       foldBounds: options.foldBounds ?? defaultFoldBounds,
+      isAway: () => options.reachability?.offlineSinceMs !== undefined,
       rebaseContext: () => ({
         deviceIndex: this.#deviceIndex,
         deviceName: options.deviceName,
@@ -270,6 +307,50 @@ export class OpenVolume implements Volume {
       }),
       listener: () => this.#listener,
     });
+    const { cache, packs, queueBytesMax } = parts;
+    this.#queue = new UploadQueue({
+      bytes: () => staging.bytes + staging.landedBytes + Math.max(0, journal.bytes - journalBytesFree),
+      bytesMax: queueBytesMax,
+      stuckSinceMs: () => this.#stuckSinceMs(),
+      patienceMs: options.patienceMs ?? patienceDefaultMs,
+      clock: options.clock,
+      freeBytes: async () => {
+        await cache?.relieve();
+        return (await options.disk.space(options.stateDirectory)).free;
+      },
+      reserveBytes: diskReserveBytes,
+    });
+    if (cache) {
+      this.#keeper = new TreeKeeper({
+        packs,
+        root: () => state.root,
+        bytesMax: Math.min(treeBytesMax, cache.bytesMax * treeShare),
+        isAway: () => options.reachability?.offlineSinceMs !== undefined,
+        clock: options.clock,
+        log: options.log,
+      });
+      const timer = setInterval(() => void cache.relieve(), relieveIntervalMs).unref();
+      this.#ends.push(() => clearInterval(timer));
+    }
+    const { reachability } = options;
+    if (reachability) {
+      this.#ends.push(
+        reachability.onChange((isOffline) => {
+          if (!isOffline) this.#committer.retrySoon();
+        }),
+      );
+    }
+  }
+
+  #stuckSinceMs(): number | undefined {
+    const { options, staging } = this.#parts;
+    const offlineSinceMs = options.reachability?.offlineSinceMs;
+    if (offlineSinceMs !== undefined) return offlineSinceMs;
+    if (this.#committer.failure) return Number.NEGATIVE_INFINITY;
+    const { uploadedBytes } = staging;
+    if (this.#committer.trouble === undefined) this.#stuck = undefined;
+    else if (this.#stuck?.uploadedBytes !== uploadedBytes) this.#stuck = { sinceMs: options.clock.monotonicMs(), uploadedBytes };
+    return this.#stuck?.sinceMs;
   }
 
   // Queries and operations.
@@ -360,11 +441,11 @@ export class OpenVolume implements Volume {
   #awaitTurn(operation: Operation): void {
     // What frees space or only lets go must never wait for space.
     const room = operation.type === 'reclaim' ? undefined : this.#committer.room();
-    if (room) throw new PageFault(() => room);
+    if (room) throw new Turn(() => this.#queue.patiently(room));
     switch (operation.type) {
       case 'setattr': {
         const busy = operation.size === undefined ? undefined : this.#writer.settled(operation.ino);
-        if (busy) throw new PageFault(() => busy);
+        if (busy) throw new Turn(() => busy);
         break;
       }
       case 'fallocate':
@@ -379,15 +460,43 @@ export class OpenVolume implements Volume {
   }
 
   #awaitSealed(ino: Ino): void {
-    if (this.#writer.get(ino)) throw new PageFault(() => this.#writer.seal(ino));
+    if (this.#writer.get(ino)) throw new Turn(() => this.#writer.seal(ino));
   }
 
   async #load(fault: PageFault): Promise<void> {
     try {
-      await fault.load();
+      await (fault instanceof Turn ? fault.load() : this.#inTime(fault.load()));
     } catch (error) {
       throw remedyOf(error);
     }
+  }
+
+  /**
+   * What comes from the store, for an application that waits for it: rejects with VolumeError `UNAVAILABLE` when it does not come in time, or
+   * `INTERRUPTED`. The work itself goes on, so that the next one who asks may find it done.
+   */
+  #inTime<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
+    const { patienceMs, clock } = this.#parts.options;
+    if (patienceMs === undefined && signal === undefined) return work;
+    return new Promise<T>((resolve, reject) => {
+      const done = new AbortController();
+      const onAbort = (): void => {
+        done.abort();
+        reject(new VolumeError('INTERRUPTED', 'the caller gave up'));
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      if (patienceMs !== undefined) {
+        clock.sleep(patienceMs, done.signal).then(
+          () => reject(new VolumeError('UNAVAILABLE', 'the store did not answer in time')),
+          () => {},
+        );
+      }
+      work.then(resolve, reject).finally(() => {
+        done.abort();
+        signal?.removeEventListener('abort', onAbort);
+      });
+      if (signal?.aborted) onAbort();
+    });
   }
 
   #requireWritable(sealing = false): void {
@@ -417,16 +526,27 @@ export class OpenVolume implements Volume {
 
   // Content.
 
-  readContent(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+  readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]> {
     const pieces = andThen(this.#reader.read(ino, offset, size), (found) => {
       if (!found) throw new OperationError('ESTALE', 'the file is gone');
       return found;
     });
-    return pieces instanceof Promise ? pieces.catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
+    return pieces instanceof Promise ? this.#inTime(pieces, signal).catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
   }
 
   writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
     this.#requireWritable();
+    const room = this.#queue.room();
+    if (!room) return this.#writeNow(ino, offset, data, time);
+    // The bytes are the caller's and change meanwhile.
+    const kept = new Uint8Array(data);
+    return room.then(() => {
+      this.#requireWritable();
+      return this.#writeNow(ino, offset, kept, time);
+    });
+  }
+
+  #writeNow(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
     const inode = this.read((view) => readInode(view, ino));
     // The bytes are the caller's and may change while a page is loaded.
     if (!(inode instanceof Promise)) return this.#write(ino, inode, offset, data, time);
@@ -478,7 +598,8 @@ export class OpenVolume implements Volume {
     const report = (): void => onProgress?.({ ...this.pending(), uploadedBytes: staging.uploadedBytes - before });
     const timer = onProgress ? setInterval(report, 200) : undefined;
     try {
-      if (!this.readOnly) await this.#committer.flush(signal);
+      // Whoever is in the middle of an upload has the lock: the limit of this flush is not theirs.
+      if (!this.readOnly) await unlessAborted(this.#committer.flush(signal), signal);
       report();
     } catch (error) {
       throw remedyOf(error);
@@ -519,6 +640,7 @@ export class OpenVolume implements Volume {
     const { log, cache, options } = this.#parts;
     const trouble = this.#committer.failure ?? this.#committer.trouble;
     const lastMs = this.#committer.lastCommitMs;
+    const offlineMs = options.reachability?.offlineSinceMs;
     return {
       volume: { id: this.id, ...this.statistics() },
       commit: {
@@ -540,10 +662,16 @@ export class OpenVolume implements Volume {
       },
       store: {
         description: options.store.description,
-        reachable: trouble === undefined,
+        reachable: trouble === undefined && offlineMs === undefined,
+        ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
         ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
       },
-      cache: { diskBytes: cache?.bytes ?? 0, journalBytes: this.#journal.bytes },
+      queue: { bytes: this.#queue.bytes, maxBytes: this.#queue.bytesMax },
+      cache: {
+        diskBytes: cache?.bytes ?? 0,
+        ...(cache ? { allowedBytes: cache.bytesAllowed, pinnedBytes: cache.pinnedBytes, wholeTree: this.#keeper?.isWhole ?? false } : {}),
+        journalBytes: this.#journal.bytes,
+      },
     };
   }
 
@@ -573,6 +701,8 @@ export class OpenVolume implements Volume {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    for (const end of this.#ends) end();
+    await this.#keeper?.stop();
     await this.#committer.stop();
     if (!this.readOnly && !this.#committer.failure) await this.#sealForGood();
     const { staging, log, cache, keys } = this.#parts;
@@ -617,6 +747,7 @@ export class OpenVolume implements Volume {
       this.#committer.changed();
     }
     this.#committer.start(arrived);
+    this.#keeper?.start();
     if (arrived.length > 0) await this.#committer.poll();
   }
 }
@@ -666,7 +797,19 @@ async function loadState(
 async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
   const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
   if (bytesMax === 0) return undefined;
-  return DiskCache.open({ disk: options.disk, directory: join(options.stateDirectory, 'cache'), bytesMax, random: options.random, log: options.log });
+  const { disk, random, log, bootId, cacheFreeMin: freeMin } = options;
+  return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, log });
+}
+
+/** Rejects with the signal's reason as soon as it is aborted; the work is then left to itself. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    if (signal.aborted) onAbort();
+  });
 }
 
 function ignoreExisting(error: unknown): void {

@@ -1,0 +1,107 @@
+/**
+ * Keeps the tree's pages on the local disk, so that folders can be listed while the store is away: goes through the tree in the background, one page
+ * at a time, and fetches what is not here (doc/decision/0010-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
+ * holds nothing itself but which parts of the tree it has been through.
+ */
+import type { Clock } from '../base/clock.js';
+import { latin1Slice } from '../base/bytes.js';
+import { type Log, describeError } from '../base/log.js';
+import type { PackSource } from '../pack/pack-source.js';
+import type { PageReference } from '../pack/page-reference.js';
+import { TreePage } from '../tree/tree-page.js';
+
+export interface TreeKeeperOptions {
+  readonly packs: Pick<PackSource, 'readPage' | 'isHere'>;
+  readonly root: () => PageReference | undefined;
+  /** Sealed bytes of pages, whole tree: what lies beyond is fetched when it is asked for. */
+  readonly bytesMax: number;
+  /** True while there is nobody to fetch from. */
+  readonly isAway: () => boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Applications come first. */
+const startDelayMs = 3000;
+const intervalMs = 5000;
+/** A tree that cannot be read is looked at again after so many intervals. */
+const failureIntervals = 12;
+
+const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
+
+export class TreeKeeper {
+  readonly #o: TreeKeeperOptions;
+  readonly #stop = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+  /** Branches below which everything was here when it was gone through. */
+  #complete = new Set<string>();
+  #keptRoot: string | undefined;
+  #bytes = 0;
+  #isWhole = false;
+
+  constructor(options: TreeKeeperOptions) {
+    this.#o = options;
+  }
+
+  start(): void {
+    this.#loop = this.#run().catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  /** Whether every page of the tree was here when it was last gone through. */
+  get isWhole(): boolean {
+    return this.#isWhole;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, root, isAway, log } = this.#o;
+    const { signal } = this.#stop;
+    let pauseMs = startDelayMs;
+    for (;;) {
+      await clock.sleep(pauseMs, signal);
+      pauseMs = intervalMs;
+      const reference = root();
+      if (reference && isAway()) continue;
+      if (reference && idOf(reference) === this.#keptRoot) continue;
+      try {
+        const walked = new Set<string>();
+        this.#bytes = 0;
+        this.#isWhole = reference === undefined || (await this.#keep(reference, walked));
+        // Only what belongs to the newest tree is remembered.
+        this.#complete = walked;
+        this.#keptRoot = reference && idOf(reference);
+      } catch (error) {
+        if (signal.aborted) return;
+        log.debug('the tree could not be fetched ahead', { reason: describeError(error) });
+        pauseMs = isAway() ? intervalMs : intervalMs * failureIntervals;
+      }
+    }
+  }
+
+  /** The page and what hangs below it. False: not all of it, for want of room. */
+  async #keep(reference: PageReference, walked: Set<string>): Promise<boolean> {
+    this.#stop.signal.throwIfAborted();
+    const id = idOf(reference);
+    if (this.#complete.has(id)) {
+      walked.add(id);
+      return true;
+    }
+    this.#bytes += reference.length;
+    if (this.#bytes > this.#o.bytesMax) return false;
+    const page = new TreePage(await this.#o.packs.readPage(reference));
+    if (page.level === 0) return true;
+    let isWhole = true;
+    for (let index = 0; index < page.count && isWhole; index++) {
+      const child = page.referenceAt(index);
+      // A leaf that is here need not be read.
+      if (page.level === 1 && this.#o.packs.isHere(child.pack, child.offset, child.length)) this.#bytes += child.length;
+      else isWhole = await this.#keep(child, walked);
+    }
+    if (isWhole) walked.add(id);
+    return isWhole;
+  }
+}
