@@ -15,6 +15,7 @@ import { JournalError } from '../journal/journal-error.js';
 import type { JournalErrorCode } from '../journal/journal-error.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackErrorCode } from '../pack/pack-error.js';
+import { ServerError } from '../server/server-error.js';
 import { StoreLocationError } from '../store/location-url.js';
 import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
@@ -110,6 +111,12 @@ const repairEndings: Readonly<Record<RepairError['code'], Ending>> = {
   RACING: ['IN_USE'],
 };
 
+const serverEndings: Readonly<Record<ServerError['code'], Ending>> = {
+  TOKENS: ['LOCAL_DISK'],
+  TLS: ['USAGE'],
+  LISTEN: ['IN_USE', 'name another address with --listen (or --metrics)'],
+};
+
 const systemEndings: Readonly<Record<string, Ending>> = {
   ENOSPC: ['LOCAL_DISK', 'make room on the disk'],
   EDQUOT: ['LOCAL_DISK', 'your quota on the disk is used up'],
@@ -141,6 +148,7 @@ function endingOf(error: unknown): Ending | undefined {
   if (error instanceof SalvageError) return ['UNREADABLE', 'a copy of the store, or the state directory of another device, may still have it'];
   if (error instanceof TreeError) return ['INTEGRITY', damagedObject];
   if (error instanceof FuseError) return fuseEndings[error.code];
+  if (error instanceof ServerError) return serverEndings[error.code];
   if (error instanceof VolumeError) return volumeEndings[error.code];
   if (error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string') return systemEndings[error.code];
   return undefined;

@@ -3,6 +3,7 @@
  * `command-*.ts`.
  */
 import yargs from 'yargs';
+import type { Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { checkCommand } from './command-check.js';
 import { doctorCommand } from './command-doctor.js';
@@ -13,11 +14,16 @@ import { keyCommand } from './command-key.js';
 import { mountCommand } from './command-mount.js';
 import { repairCommand } from './command-repair.js';
 import { salvageCommand } from './command-salvage.js';
+import { serveCommand } from './command-serve.js';
 import { serveMountCommand } from './command-serve-mount.js';
 import { statusCommand } from './command-status.js';
+import { tokenCommand } from './command-token.js';
 import { unmountCommand } from './command-unmount.js';
+import { volumeCommand } from './command-volume.js';
+import { completeVolumes } from './completion.js';
 import { Failure, exitCodeHelp, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
+import { applyNamedVolume } from './named-volume.js';
 import { printJson, tell } from './terminal.js';
 import { version } from './version.js';
 
@@ -27,6 +33,12 @@ const wantsJson = (words: readonly string[]): boolean => words.includes('--json'
 function helpFor(words: readonly string[]): string {
   const command = words[0] ?? '';
   return /^[a-z]+$/.test(command) ? `sealdrive ${command} --help` : 'sealdrive --help';
+}
+
+/** A name in the place of a store brings its settings; what was written on the command line stays, what yargs put there by default does not. */
+function insertNamedVolume(args: Record<string, unknown>, parser: Argv): void {
+  const { defaulted = {} } = (parser as unknown as { readonly parsed: { readonly defaulted?: Readonly<Record<string, boolean>> } }).parsed;
+  applyNamedVolume(args, (option) => args[option] !== undefined && !defaulted[option]);
 }
 
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
@@ -39,14 +51,17 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(unmountCommand)
     .command(statusCommand)
     .command(flushCommand)
+    .command(volumeCommand)
     .command(keyCommand)
     .command(checkCommand)
     .command(repairCommand)
     .command(salvageCommand)
     .command(doctorCommand)
     .command(driveCommand)
+    .command(serveCommand)
+    .command(tokenCommand)
     .command(serveMountCommand)
-    .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc')
+    .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc', completeVolumes)
     .demandCommand(1, 'Say what to do')
     .recommendCommands()
     .strict()
@@ -65,6 +80,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
       if (message) throw new Failure('USAGE', `${message.replaceAll(/\s*\n\s*/g, ' ')}; see "${helpFor(words)}"`);
       throw error;
     });
+  parser.middleware((args) => insertNamedVolume(args, parser));
   try {
     await parser.parseAsync();
     return Number(process.exitCode ?? 0);

@@ -93,6 +93,7 @@ export class ObjectServer {
   readonly #exchanges = new Set<Exchange>();
   readonly #sockets = new Set<Socket>();
   #isStopping = false;
+  #wasCut = false;
   #expiry: NodeJS.Timeout | undefined;
 
   private constructor(options: ObjectServerOptions) {
@@ -176,31 +177,28 @@ export class ObjectServer {
     return metrics;
   }
 
-  /**
-   * Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after `timeoutMs`; true: none was cut. A second
-   * call with 0 cuts at once.
-   */
+  /** Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after `timeoutMs`; true: none was cut. */
   async stop(timeoutMs: number): Promise<boolean> {
     this.#isStopping = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#waiters.stop();
     this.#server.closeIdleConnections();
-    let isCut = false;
-    const cut = (): void => {
-      isCut ||= this.#exchanges.size > 0;
-      // Also those that were accepted but have sent no request.
-      for (const socket of this.#sockets) socket.destroy();
-    };
-    const timer = setTimeout(cut, timeoutMs);
-    // A connection that is idle between two requests, or never sent one, keeps nobody waiting.
+    const timer = setTimeout(() => this.cut(), timeoutMs);
+    // A connection that is between two requests, or never sent one, keeps nobody waiting.
     const sweep = setInterval(() => {
-      if (this.#exchanges.size === 0) cut();
+      if (this.#exchanges.size === 0) this.cut();
     }, 50);
     await closed;
     clearTimeout(timer);
     clearInterval(sweep);
     clearInterval(this.#expiry);
-    return !isCut;
+    return !this.#wasCut;
+  }
+
+  /** Ends all connections, whatever they are in the middle of. */
+  cut(): void {
+    this.#wasCut ||= this.#exchanges.size > 0;
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   #accept(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {

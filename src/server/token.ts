@@ -13,8 +13,11 @@ export type TokenRight = (typeof tokenRights)[number];
 export const isTokenRight = (text: unknown): text is TokenRight => tokenRights.some((right) => right === text);
 export const permits = (right: TokenRight, needed: TokenRight): boolean => tokenRights.indexOf(right) >= tokenRights.indexOf(needed);
 
+/** What a volume itself begins with: a base that holds one must be told from a base that holds several. */
+const reservedNames = ['keys', 'log', 'packs', 'probe'];
+
 /** A segment of a key; no longer than leaves room for the keys of a volume. */
-export const isVolumeName = (text: string): boolean => /^[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?$/.test(text);
+export const isVolumeName = (text: string): boolean => /^[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?$/.test(text) && !reservedNames.includes(text);
 
 export interface NewToken {
   readonly id: string;

@@ -1,0 +1,59 @@
+/** A file of lines that grows, written in batches beside the work, and opened anew when something has moved it away. */
+import { closeSync, openSync, writeSync } from 'node:fs';
+
+/** Lines that wait; a disk that is slower loses some, and the next line says how many. */
+const waitingMax = 20_000;
+const flushMs = 200;
+
+export class AccessLog {
+  readonly #path: string;
+  #fd: number;
+  #lines: string[] = [];
+  #lostCount = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Made with mode 0600. Throws what the file system does. */
+  constructor(path: string) {
+    this.#path = path;
+    this.#fd = openSync(path, 'a', 0o600);
+  }
+
+  write(line: string): void {
+    if (this.#lines.length >= waitingMax) this.#lostCount++;
+    else this.#lines.push(line);
+    if (this.#timer) return;
+    this.#timer = setTimeout(() => this.#flush(), flushMs);
+    this.#timer.unref();
+  }
+
+  /** What comes from now on goes to what is at the path then. Throws what the file system does; the old file stays open. */
+  reopen(): void {
+    this.#flush();
+    const fd = openSync(this.#path, 'a', 0o600);
+    closeSync(this.#fd);
+    this.#fd = fd;
+  }
+
+  close(): void {
+    this.#flush();
+    closeSync(this.#fd);
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const lost = this.#lostCount === 0 ? '' : `${JSON.stringify({ time: new Date().toISOString(), lost: this.#lostCount })}\n`;
+    const text = this.#lines.join('') + lost;
+    if (text === '') return;
+    const count = this.#lines.length;
+    this.#lines = [];
+    this.#lostCount = 0;
+    try {
+      const bytes = Buffer.from(text, 'utf8');
+      for (let done = 0; done < bytes.byteLength; ) done += writeSync(this.#fd, bytes, done);
+    } catch {
+      // A full disk must not stop the server.
+      this.#lostCount = count;
+    }
+  }
+}

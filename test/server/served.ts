@@ -1,0 +1,109 @@
+/** A server within the test's own process, on loopback, with tokens of every right, and clients for it. */
+import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { systemClock } from '../../src/base/clock.js';
+import { createLog } from '../../src/base/log.js';
+import type { Random } from '../../src/base/random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { ObjectServer } from '../../src/server/object-server.js';
+import type { AccessEntry, ObjectServerOptions } from '../../src/server/object-server.js';
+import { makeToken, tokenRights } from '../../src/server/token.js';
+import type { TokenRight } from '../../src/server/token.js';
+import { TokenTable, changeTokenFile } from '../../src/server/token-file.js';
+import { UploadFolder } from '../../src/server/upload.js';
+import { HttpStore } from '../../src/store/http-store.js';
+import type { ObjectStore } from '../../src/store/object-store.js';
+
+export interface ServedOptions extends Partial<Omit<ObjectServerOptions, 'base' | 'tokens'>> {
+  readonly base: ObjectStore;
+  /** Empty, of this server alone unless `tokenFile` is another's. */
+  readonly folder: string;
+  readonly tokenFile?: string;
+  readonly random: Random;
+  /** Of the volume `photos`. */
+  readonly volumeQuota?: number;
+}
+
+export class Served {
+  readonly server: ObjectServer;
+  readonly tokenFile: string;
+  readonly access: AccessEntry[];
+  readonly logLines: string[];
+  readonly #random: Random;
+  readonly #isTls: boolean;
+
+  private constructor(server: ObjectServer, tokenFile: string, access: AccessEntry[], logLines: string[], random: Random, isTls: boolean) {
+    this.server = server;
+    this.tokenFile = tokenFile;
+    this.access = access;
+    this.logLines = logLines;
+    this.#random = random;
+    this.#isTls = isTls;
+  }
+
+  static async start(options: ServedOptions): Promise<Served> {
+    const { folder, random, tokenFile = join(folder, 'tokens.json'), ...rest } = options;
+    const access: AccessEntry[] = [];
+    const logLines: string[] = [];
+    const log = createLog((line) => logLines.push(line), 'debug');
+    // Looked at for every request: a test must not wait for the second that passes otherwise.
+    const tokens = await TokenTable.open(tokenFile, { clock: systemClock, log, recheckMs: 0 });
+    const server = await ObjectServer.start({
+      uploads: new UploadFolder(join(folder, 'uploads'), systemDisk, random),
+      clock: systemClock,
+      log,
+      listen: { host: '127.0.0.1', port: 0 },
+      pollMs: 20,
+      onAccess: (entry) => access.push(entry),
+      ...rest,
+      tokens,
+    });
+    const served = new Served(server, tokenFile, access, logLines, random, rest.certificate !== undefined);
+    if (options.volumeQuota !== undefined) await served.setQuota('photos', options.volumeQuota);
+    return served;
+  }
+
+  get origin(): string {
+    return `${this.#isTls ? 'https' : 'http'}://127.0.0.1:${this.server.port}`;
+  }
+
+  /** A new token. */
+  async token(right: TokenRight = 'full', volume = 'photos'): Promise<string> {
+    const { id, text, hash } = makeToken(this.#random);
+    await changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({
+      tokens: [...tokens, { id, volume, right, hash, label: '', created: 0 }],
+      quotas,
+    }));
+    return text;
+  }
+
+  async tokensOfEveryRight(volume = 'photos'): Promise<Readonly<Record<TokenRight, string>>> {
+    const made: [TokenRight, string][] = [];
+    for (const right of tokenRights) made.push([right, await this.token(right, volume)]);
+    return Object.fromEntries(made) as Record<TokenRight, string>;
+  }
+
+  setQuota(volume: string, bytes: number): Promise<void> {
+    return changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({ tokens, quotas: new Map([...quotas, [volume, bytes]]) }));
+  }
+
+  removeToken(token: string): Promise<void> {
+    const id = token.split('_')[1];
+    return changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({ tokens: tokens.filter((entry) => entry.id !== id), quotas }));
+  }
+
+  /** A file of tokens that is none: what a person may leave behind in the middle of their work. */
+  async spoilTokens(): Promise<void> {
+    await writeFile(this.tokenFile, '{"version":1,"tok', { mode: 0o600 });
+  }
+
+  client(token: string | undefined, volume = 'photos', authorities?: string): HttpStore {
+    return new HttpStore({
+      origin: new URL(this.origin),
+      segments: [volume],
+      loadToken: async () => token,
+      disk: systemDisk,
+      ...(authorities === undefined ? {} : { transport: { authorities } }),
+    });
+  }
+}
