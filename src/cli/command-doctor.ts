@@ -1,18 +1,22 @@
-/** `sealdrive doctor [STORE]`: what is missing on this machine, and how to get it. Changes nothing. */
+/** `sealdrive doctor [STORE]`: what is missing on this machine, and what a store can do. Changes nothing, but for probes that it takes away again. */
+import type { ProbeReport } from '../store/probe.js';
+import { isSingleWriter } from '../store/probe.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { exitCodes } from './exit-code.js';
+import { Failure, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
-import { listSlotsOnce } from './keyslots.js';
+import { listSlots } from './keyslots.js';
 import { examineMachine, systemProbe } from './machine.js';
 import type { Finding } from './machine.js';
 import { defaultStateBase } from './state-directory.js';
+import { describeProbe, examineStoreNow } from './store-probe.js';
 import { plural, print, printJson } from './terminal.js';
 import { openVolumeStore } from './volume-store.js';
 
 interface DoctorArguments {
   readonly store: string | undefined;
   readonly stateDir: string | undefined;
+  readonly probe: boolean;
   readonly json: boolean;
 }
 
@@ -20,14 +24,22 @@ const marks: Readonly<Record<Finding['state'], string>> = { ok: 'ok     ', advic
 
 export const doctorCommand = defineCommand<DoctorArguments>({
   command: 'doctor [store]',
-  describe: 'Say what is missing on this machine and how to get it',
-  builder: (yargs) => yargs.positional('store', { type: 'string', describe: 'Look at this store, too' }).options({ ...stateOption, ...jsonOption }),
+  describe: 'Say what is missing on this machine and how to get it, and what a store can do',
+  builder: (yargs) =>
+    yargs.positional('store', { type: 'string', describe: 'Look at this store, too, and try out what it can do' }).options({
+      probe: { type: 'boolean', default: true, describe: 'Write a few small objects into the store and remove them; --no-probe: only look' },
+      ...stateOption,
+      ...jsonOption,
+    }),
   handler: async (args) => {
     const findings = examineMachine(systemProbe, args.stateDir ?? defaultStateBase());
-    if (args.store !== undefined) findings.push(await examineStore(args.store));
+    const examined = args.store === undefined ? undefined : await examineStore(args.store, args.probe);
+    if (examined) findings.push(...examined.findings);
     const isWell = findings.every(({ state }) => state !== 'missing');
-    if (args.json) printJson({ ok: isWell, findings });
-    else {
+    if (args.json) {
+      const report = examined?.report;
+      printJson({ ok: isWell, findings, ...(report ? { store: { ...report, singleWriter: isSingleWriter(report) } } : {}) });
+    } else {
       for (const { state, text, remedy } of findings) {
         print(`${marks[state]} ${text}`);
         if (state !== 'ok' && remedy !== undefined) print(`        -> ${remedy}`);
@@ -37,13 +49,32 @@ export const doctorCommand = defineCommand<DoctorArguments>({
   },
 });
 
-async function examineStore(location: string): Promise<Finding> {
+async function examineStore(location: string, isProbed: boolean): Promise<{ readonly findings: readonly Finding[]; readonly report?: ProbeReport }> {
+  const findings: Finding[] = [];
   try {
     const store = await openVolumeStore(location);
-    const { slots, unreadable } = await listSlotsOnce(store);
-    const broken = unreadable.length === 0 ? '' : `, ${unreadable.length} that cannot be read`;
-    return { id: 'store', state: 'ok', text: `${store.description} holds a volume with ${plural(slots.length, 'keyslot')}${broken}` };
+    try {
+      try {
+        const { slots, unreadable } = await listSlots(store);
+        const broken = unreadable.length === 0 ? '' : `, ${unreadable.length} that cannot be read`;
+        findings.push({ id: 'store', state: 'ok', text: `${store.description} holds a volume with ${plural(slots.length, 'keyslot')}${broken}` });
+      } catch (error) {
+        // A place for a volume is worth a look, too.
+        if (!(error instanceof Failure && error.code === 'NOT_A_VOLUME')) throw error;
+        findings.push({
+          id: 'store',
+          state: 'advice',
+          text: `${store.description} answers, and holds no volume`,
+          remedy: 'make one with "sealdrive init"',
+        });
+      }
+      if (!isProbed) return { findings };
+      const report = await examineStoreNow(store, location);
+      return { findings: [...findings, ...describeProbe(report)], report };
+    } finally {
+      await store.close();
+    }
   } catch (error) {
-    return { id: 'store', state: 'missing', text: explain(error).message };
+    return { findings: [...findings, { id: findings.length === 0 ? 'store' : 'store-probe', state: 'missing', text: explain(error).message }] };
   }
 }

@@ -4,6 +4,8 @@ import { describeError, silentLog } from '../base/log.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
+import { isSingleWriter } from '../store/probe.js';
+import type { ProbeReport } from '../store/probe.js';
 import { jsonOption } from './command-options.js';
 import { addVolume, requireFreeName } from './command-volume.js';
 import { createVolume, hardenProcess } from './compose.js';
@@ -12,6 +14,7 @@ import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
 import { pinStore } from './store-pin.js';
+import { examineStoreNow, singleWriterWarning } from './store-probe.js';
 import { emphasis, print, printJson, quoteForShell, tell } from './terminal.js';
 import { createVolumeStore, requireVacant } from './volume-store.js';
 
@@ -54,7 +57,8 @@ export const initCommand = defineCommand<InitArguments>({
     const made = await initialize(args, secret);
     if (args.name !== undefined) addVolume(args.name, args.store, { keyFile: args.keyFile });
     if (args.json) {
-      printJson({ volumeId: made.volumeId, slotId: made.slotId, recoveryWords: made.recoveryWords ?? null });
+      const { volumeId, slotId, probe, recoveryWords = null } = made;
+      printJson({ volumeId, slotId, recoveryWords, singleWriter: isSingleWriter(probe), probe });
       return;
     }
     print(`Made volume ${emphasis(made.volumeId)}`);
@@ -70,6 +74,7 @@ export interface Initialized {
   readonly slotId: string;
   readonly recoveryWords: string | undefined;
   readonly store: string;
+  readonly probe: ProbeReport;
 }
 
 /** Checks the store before it asks for a secret, and changes nothing unless all is well. */
@@ -83,6 +88,9 @@ export async function initialize(
   const secret = await readSecret();
   const store = await createVolumeStore(args.store);
   try {
+    const probe = await examineStoreNow(store, args.store);
+    const warning = singleWriterWarning(probe);
+    if (warning !== undefined) tell(`warning: ${warning}`);
     tell('Making the keys ...');
     const volume = await createVolume(store);
     const slotId = await addSlot(store, volume, secret, args.label, systemRandom);
@@ -98,7 +106,7 @@ export async function initialize(
       // The volume is made all the same; the first mount remembers it too.
       tell(`warning: ${describeError(error)}`);
     }
-    return { volumeId: toHex(volume.volumeId), slotId, recoveryWords, store: store.description };
+    return { volumeId: toHex(volume.volumeId), slotId, recoveryWords, store: store.description, probe };
   } finally {
     await store.close();
   }

@@ -19,6 +19,9 @@ function pinPath(location: string): string {
   return join(pinFolder(), toHex(hashBytes(Buffer.from(place, 'utf8'))).slice(0, 32));
 }
 
+/** Where something else is remembered of a store. */
+export const storeNotePath = (location: string, kind: string): string => `${pinPath(location)}.${kind}`;
+
 /** The volume (hex) that was in the store when this user last used it. */
 export function pinnedVolume(location: string): string | undefined {
   try {

@@ -1,0 +1,130 @@
+/**
+ * What a store can do, as this user's machine found out: probed once and remembered beside the store's pin, and put into words. It decides
+ * nothing; `init`, `mount` and `doctor` do (doc/stores.md, "What each can do").
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { systemClock } from '../base/clock.js';
+import { systemRandom } from '../crypto/system-random.js';
+import { StoreError } from '../store/object-store.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { isSingleWriter, probeStore } from '../store/probe.js';
+import type { ProbeReport } from '../store/probe.js';
+import { Failure } from './exit-code.js';
+import type { Finding } from './machine.js';
+import { storeNotePath } from './store-pin.js';
+
+/** One more than when its fields last changed their meaning. */
+const formatVersion = 1;
+
+const probePath = (location: string): string => storeNotePath(location, 'probe');
+
+/** What was found when the store was last probed from here; `undefined`: never, or by another version. */
+export function rememberedProbe(location: string): ProbeReport | undefined {
+  try {
+    const value: unknown = JSON.parse(readFileSync(probePath(location), 'utf8'));
+    if (typeof value !== 'object' || value === null || !('version' in value) || value.version !== formatVersion || !('report' in value))
+      return undefined;
+    const { report } = value;
+    if (typeof report !== 'object' || report === null || !('conditionalPut' in report)) return undefined;
+    // Ours, from a folder that only this user writes: what decides is checked, the rest is shown.
+    if (!['exact', 'by-claim', 'none'].includes(String(report.conditionalPut))) return undefined;
+    return report as ProbeReport;
+  } catch {
+    // Not there, or damaged: it is found out again.
+    return undefined;
+  }
+}
+
+/** Throws Failure `LOCAL_DISK`. */
+function rememberProbe(location: string, report: ProbeReport): void {
+  const path = probePath(location);
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    writeFileSync(`${path}.new`, `${JSON.stringify({ version: formatVersion, report })}\n`, { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    throw new Failure('LOCAL_DISK', `${path} cannot be written`, { cause: error });
+  }
+}
+
+/** A folder keeps writers apart by links: one short race shows a filesystem that does not. */
+const localRace = { writers: 4, rounds: 1 };
+
+/** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
+export async function examineStoreNow(store: ObjectStore, location: string): Promise<ProbeReport> {
+  const report = await probeStore(store, systemRandom, { clock: systemClock, ...(store.local ? localRace : {}) });
+  rememberProbe(location, report);
+  return report;
+}
+
+/**
+ * What is remembered of the store, else what a probe finds; `undefined` when it cannot be probed now: whoever goes on is told by the store what
+ * is wrong. Throws Failure `LOCAL_DISK`.
+ */
+export async function knownProbe(store: ObjectStore, location: string): Promise<ProbeReport | undefined> {
+  const remembered = rememberedProbe(location);
+  if (remembered) return remembered;
+  try {
+    return await examineStoreNow(store, location);
+  } catch (error) {
+    if (error instanceof StoreError) return undefined;
+    throw error;
+  }
+}
+
+/** The warning that a store for one writer deserves; `undefined` for others. */
+export function singleWriterWarning(report: ProbeReport): string | undefined {
+  if (!isSingleWriter(report)) return undefined;
+  return 'this store cannot keep two devices apart (it has no exclusive put): it is for ONE device at a time; use it from another one and work may be lost';
+}
+
+/** One line for each thing that was found, with what it means. */
+export function describeProbe(report: ProbeReport): Finding[] {
+  const { conditionalPut, ranges, batchDelete, putMs, getMs } = report;
+  const findings: Finding[] = [];
+  const add = (id: string, isGood: boolean, text: string, remedy?: string): void => {
+    findings.push({ id: `store-${id}`, state: isGood ? 'ok' : 'advice', text, ...(remedy === undefined ? {} : { remedy }) });
+  };
+  if (conditionalPut === 'none') {
+    add(
+      'conditional-put',
+      false,
+      'conditional put: none: the store lets two writers believe that both were first',
+      'use the volume from one device only, or move it to a store that can tell; a mount refuses a second device',
+    );
+  } else {
+    const how = conditionalPut === 'exact' ? 'exact' : 'by claim (the server ignores conditions, moves are exclusive; three requests for one)';
+    add('conditional-put', true, `conditional put: ${how}: several devices can write at the same time`);
+  }
+  add(
+    'ranges',
+    ranges,
+    ranges ? 'ranges: yes: only what is read is fetched' : 'ranges: no: the store sends whole objects, and content cannot be read through it',
+    ranges ? undefined : 'take a proxy or cache out of the way that drops the Range header',
+  );
+  add(
+    'delete',
+    report.delete !== 'ignored',
+    {
+      works: `delete: yes${batchDelete === undefined ? '' : batchDelete ? ', in batches' : ', one by one'}: space that is no longer used can be freed`,
+      refused: 'delete: refused: these credentials only add; what is no longer used stays (a few probes of 512 bytes now, too)',
+      ignored: 'delete: ignored: what was deleted is still there',
+    }[report.delete],
+    report.delete === 'ignored' ? 'look for versioning or a cache in front of the store' : undefined,
+  );
+  add(
+    'list',
+    report.listOrdered && report.listAfterWrite,
+    `list: ${report.listOrdered ? 'in order' : 'not in order'}, ${report.listAfterWrite ? 'up to date' : 'late'}${
+      report.listOrdered && report.listAfterWrite ? '' : ': others may see new work later'
+    }`,
+  );
+  add(
+    'read-after-write',
+    report.readAfterWrite,
+    report.readAfterWrite ? 'new objects: there at once' : 'new objects: there after a while: others may see new work later',
+  );
+  add('latency', true, `latency: ${putMs} ms for a small put, ${getMs} ms for a small get`);
+  return findings;
+}
