@@ -64,7 +64,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #filesystem: Filesystem;
   readonly #validity: CacheValidity;
   readonly #references = new InodeReferences();
-  readonly #aliases = new NodeAliases();
+  readonly #aliases = new NodeAliases((nodeId) => this.#references.has(nodeId));
   /** Of the change that is about to become visible: what the kernel has written back, and has not read again since. */
   readonly #collected = new Set<NodeId>();
   /** Where inodes cannot be dropped by number. */
@@ -229,7 +229,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     if (!this.#references.forget(nodeId, nlookup)) return;
     this.#names?.forget(nodeId);
     this.#filesystem.forget(this.#inoOf(nodeId));
-    this.#aliases.forget(nodeId, (other) => this.#references.has(other));
+    this.#aliases.forget(nodeId);
   }
 
   getattr(_context: RequestContext, nodeId: NodeId): MaybePromise<AttributeReply> {

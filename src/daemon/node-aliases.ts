@@ -13,7 +13,13 @@ const firstAlias = 2 ** 32;
 export class NodeAliases {
   readonly #inos = new Map<NodeId, Ino>();
   readonly #nodeIds = new Map<Ino, NodeId>();
+  readonly #isReferenced: (nodeId: NodeId) => boolean;
   #made = 0;
+
+  /** `isReferenced`: whether the kernel holds a reference to the node id. */
+  constructor(isReferenced: (nodeId: NodeId) => boolean) {
+    this.#isReferenced = isReferenced;
+  }
 
   /** Pairs that are not of the same number. */
   get size(): number {
@@ -31,20 +37,28 @@ export class NodeAliases {
   /** What the kernel knows as `ino` is `copy` from now on, and `ino` gets another node id. `copy` is new: the kernel does not know it. */
   follow(ino: Ino, copy: Ino): void {
     const nodeId = this.nodeIdOf(ino);
-    const alias = makeIno(0, firstAlias + this.#made++) as number as NodeId;
+    this.#unpair(nodeId);
     this.#pair(nodeId, copy);
-    this.#pair(alias, ino);
+    if (!this.#isFree(ino as number as NodeId)) this.#pair(makeIno(0, firstAlias + this.#made++) as number as NodeId, ino);
   }
 
-  /** The kernel does not refer to `nodeId` any more. `isReferenced` tells it of others. */
-  forget(nodeId: NodeId, isReferenced: (nodeId: NodeId) => boolean): void {
+  /** The kernel does not refer to `nodeId` any more. */
+  forget(nodeId: NodeId): void {
     if (this.#inos.size === 0) return;
-    // While the kernel takes the inode's own number for another inode, it cannot have it back.
+    // An inode gets its own number back once that stands for nothing else any more.
     const ino = this.#inos.get(nodeId);
-    if (ino !== undefined && !isReferenced(ino as number as NodeId)) this.#unpair(nodeId);
-    // This number may be what an inode waits for whose alias was let go before.
-    const waiting = this.#nodeIds.get(nodeId as number as Ino);
-    if (waiting !== undefined && !isReferenced(waiting)) this.#unpair(waiting);
+    if (ino !== undefined && this.#isFree(ino as number as NodeId)) this.#unpair(nodeId);
+    // Then another one may get back what is free now, and so on.
+    for (let free = nodeId; this.#isFree(free); ) {
+      const waiting = this.#nodeIds.get(free as number as Ino);
+      if (waiting === undefined || this.#isReferenced(waiting)) return;
+      this.#unpair(waiting);
+      free = waiting;
+    }
+  }
+
+  #isFree(nodeId: NodeId): boolean {
+    return !this.#inos.has(nodeId) && !this.#isReferenced(nodeId);
   }
 
   clear(): void {

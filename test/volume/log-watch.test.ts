@@ -1,0 +1,131 @@
+/** When the log is looked at: how often at which times, and what a store that waits for us can and cannot make us do. No real time passes. */
+import t from 'tap';
+import type { Clock } from '../../src/base/clock.js';
+import { silentLog } from '../../src/base/log.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { CountingStore } from '../../src/store/counting-store.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { type AwaitOptions, StoreError } from '../../src/store/object-store.js';
+import { LogWatch, remotePace } from '../../src/volume/log-watch.js';
+import { ManualClock } from '../suite/manual-clock.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+const hourMs = 3_600_000;
+
+/** A sleep moves the clock, after whoever can run has run. */
+class PatientClock extends ManualClock {
+  override async sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    await new Promise(setImmediate);
+    await super.sleep(delayMs, signal);
+  }
+}
+
+const watchOf = (
+  clock: Clock,
+  awaitObject?: (key: string, options: AwaitOptions) => Promise<boolean>,
+  onHint: (isThere: boolean) => void = () => {},
+) =>
+  new LogWatch({
+    store: awaitObject ? { awaitObject } : {},
+    nextKey: () => 'log/1',
+    clock,
+    logger: silentLog,
+    pace: remotePace,
+    onHint,
+  });
+
+t.test('the pause between polls grows with the time in which nothing happened, and falls back at the first use', (t) => {
+  const clock = new ManualClock();
+  const hints: boolean[] = [];
+  const watch = watchOf(clock, undefined, (isThere) => hints.push(isThere));
+  t.equal(watch.pauseMs(), remotePace.busyMs);
+  clock.advance(60_000);
+  t.equal(watch.pauseMs(), 3000, 'a twentieth');
+  clock.advance(hourMs);
+  t.equal(watch.pauseMs(), remotePace.idleMs, 'and no more than that');
+  watch.used();
+  t.same(hints, [false], 'whoever sleeps is told');
+  t.equal(watch.pauseMs(), remotePace.busyMs);
+  watch.used();
+  t.equal(hints.length, 1, 'once');
+  clock.advance(hourMs);
+  watch.moved();
+  t.equal(watch.pauseMs(), remotePace.busyMs, 'a log that moves is use as well');
+  t.end();
+});
+
+t.test('a store that can wait is asked to, and a new head is another thing to wait for', async (t) => {
+  const clock = new PatientClock();
+  const asked: { readonly resolve: (isThere: boolean) => void; readonly signal: AbortSignal | undefined; readonly timeoutMs: number }[] = [];
+  const hints: boolean[] = [];
+  const waiting = (_key: string, { signal, timeoutMs }: AwaitOptions): Promise<boolean> =>
+    new Promise((resolve, reject) => {
+      asked.push({ resolve, signal, timeoutMs });
+      signal?.addEventListener('abort', () => reject(signal.reason as Error));
+    });
+  const watch = watchOf(clock, waiting, (isThere) => hints.push(isThere));
+  watch.start();
+  t.equal(asked.length, 1);
+  t.ok((asked[0]?.timeoutMs ?? 0) < 60_000, 'less than a proxy bears');
+  asked[0]?.resolve(true);
+  await new Promise(setImmediate);
+  t.same(hints, [true]);
+  t.equal(watch.pauseMs(), 60_000, 'then polls are rare');
+  watch.moved();
+  while (asked.length < 2) await new Promise(setImmediate);
+  watch.moved();
+  while (asked.length < 3) await new Promise(setImmediate);
+  t.equal(asked[1]?.signal?.aborted, true, 'what was waited for is not waited for any more');
+  await watch.stop();
+  t.equal(asked[2]?.signal?.aborted, true);
+});
+
+for (const [name, answer] of [
+  ['says at once that there is something', () => Promise.resolve(true)],
+  ['says at once that there is nothing', () => Promise.resolve(false)],
+  ['fails at once', () => Promise.reject(new StoreError('PROTOCOL', 'no'))],
+] as const) {
+  t.test(`a store that ${name} is asked seldom, and polled as if it could not wait`, async (t) => {
+    const clock = new PatientClock();
+    const startMs = clock.monotonicMs();
+    let count = 0;
+    const watch = watchOf(clock, () => {
+      count++;
+      return answer();
+    });
+    watch.start();
+    while (clock.monotonicMs() - startMs < hourMs) await new Promise(setImmediate);
+    t.ok(count > 10 && count < 100, `${count} times an hour`);
+    t.equal(watch.pauseMs(), remotePace.idleMs);
+    await watch.stop();
+  });
+}
+
+t.test('a remote volume that rests costs at most 300 requests an hour', async (t) => {
+  const clock = new PatientClock();
+  const store = new CountingStore(new MemoryStore({ disk: systemDisk }));
+  const volume = await createTestVolume(store);
+  const device = await TestDevice.open(volume, {
+    disk: systemDisk,
+    stateDirectory: await scratchDirectory(t),
+    clock,
+    pollIntervalMs: undefined,
+    commitDelayMs: 1000,
+  });
+  await device.volume.flush();
+  const passHours = async (hours: number): Promise<void> => {
+    const untilMs = clock.monotonicMs() + hours * hourMs;
+    while (clock.monotonicMs() < untilMs) await new Promise(setImmediate);
+  };
+  await passHours(1);
+  const before = { ...store.counts };
+  await passHours(10);
+  const { gets, lists, puts, heads } = store.counts;
+  const perHour = (gets - before.gets + lists - before.lists + puts - before.puts + heads - before.heads) / 10;
+  t.comment(`${perHour} requests an hour, ${(lists - before.lists) / 10} of them lists`);
+  t.ok(perHour <= 305, `${perHour} requests an hour`);
+  t.ok(perHour >= 100, 'it does look');
+  t.equal(puts - before.puts, 1, 'one of them a sign of life, every eight hours');
+  await device.volume.close();
+});
