@@ -21,6 +21,7 @@ import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { serveMount } from './serve-mount.js';
 import { pinStore, pinnedVolume, requirePinned } from './store-pin.js';
+import { knownProbe, rememberedProbe, singleWriterWarning } from './store-probe.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
 import { print, printJson, quoteForShell, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
@@ -39,9 +40,12 @@ export interface MountArguments extends SecretOptions, TuningArguments {
   readonly cacheFreeMin: string | undefined;
   readonly queueSize: string | undefined;
   readonly inhibit: boolean;
+  readonly singleWriterAnyway: boolean;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string | undefined;
   readonly headCode: string | undefined;
+  readonly heartbeat: string | undefined;
+  readonly maxStaleness: string | undefined;
   readonly stateDir: string | undefined;
   readonly logFile: string | undefined;
   readonly debug: boolean;
@@ -64,9 +68,12 @@ export const mountDefaults = {
   cacheFreeMin: undefined,
   queueSize: undefined,
   inhibit: true,
+  singleWriterAnyway: false,
   driver: 'native',
   deviceName: undefined,
   headCode: undefined,
+  heartbeat: undefined,
+  maxStaleness: undefined,
   stateDir: undefined,
   logFile: undefined,
   debug: false,
@@ -95,12 +102,20 @@ export const mountCommand = defineCommand<MountArguments>({
         },
         inhibit: { type: 'boolean', default: true, describe: 'Keep the machine from sleeping while something is being uploaded (systemd)' },
         ...tuningOptions,
+        'single-writer-anyway': {
+          type: 'boolean',
+          default: false,
+          describe: 'Where the store cannot keep two devices apart: this one replaces another, which never writes again',
+          group: 'Network:',
+        },
         driver: { choices: ['native', 'fuse-native'] as const, default: 'native' as const, describe: 'How to talk to the kernel' },
         'device-name': { type: 'string', describe: 'How other devices see this one (default: the host name)' },
         'head-code': {
           type: 'string',
           describe: 'What "status" shows as headCode on another device: refuse a store that shows an older or another history',
         },
+        heartbeat: { type: 'string', describe: 'How often to show other devices that this one lives when it changes nothing (default: 8h; 0: never)' },
+        'max-staleness': { type: 'string', describe: 'Warn when no other device gave a sign of life for this long: "status" then exits with 15' },
         'log-file': { type: 'string', normalize: true, describe: 'Where the daemon logs (default: daemon.log in the state directory)' },
         'stop-timeout': { type: 'string', default: '30s', describe: 'How long a stop by signal may upload before it leaves the rest for next time' },
         debug: { type: 'boolean', default: false, describe: 'Log more' },
@@ -183,6 +198,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
     ensurePrivateDirectory(stateDirectory);
     pinStore(args.store, volumeId);
     if (!isOffline) keepSlots(stateDirectory, slots);
+    const probe = args.readOnly ? undefined : isOffline ? rememberedProbe(args.store) : await knownProbe(store, args.store);
+    const warning = probe && singleWriterWarning(probe);
+    if (warning !== undefined) tell(`warning: ${warning}`);
     const request: MountRequest = {
       store: folder ?? args.store,
       mountPoint,
@@ -199,6 +217,8 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       queueSize,
       inhibitsShutdown: args.inhibit,
       tuning,
+      isSingleWriter: warning !== undefined,
+      singleWriterAnyway: args.singleWriterAnyway,
       driver: args.driver,
       deviceName: args.deviceName ?? defaultDeviceName(),
       headCode: headCodeOf(args.headCode),

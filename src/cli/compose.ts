@@ -9,6 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { CommitLog } from '../commit/commit-log.js';
@@ -25,6 +26,7 @@ import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Filesystem } from '../vfs/filesystem.js';
+import type { OpenVolume } from '../volume/open-volume.js';
 import { VolumeError } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
@@ -99,7 +101,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   try {
-    const { store, reachability } = await openMountedStore(request.store, log, request.timeoutMs, request.isOffline, request.tuning);
+    const { store, bandwidth, reachability } = await openMountedStore(request.store, log, request.timeoutMs, request.isOffline, request.tuning);
     const opened = await OpenVolume.open({
       store,
       disk: systemDisk,
@@ -118,7 +120,10 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       queueSize: request.queueSize,
       deviceName: request.deviceName,
       pollIntervalMs: request.tuning.pollIntervalMs,
+      heartbeatMs: request.heartbeatMs,
+      maxStalenessMs: request.maxStalenessMs,
       headCode: request.headCode,
+      beforeEnrolment: request.isSingleWriter && !request.singleWriterAnyway ? requireSoleDevice : undefined,
       cipher: addon ? nativeCipher(addon) : undefined,
     });
     const folder = localFolderOf(request.store);
@@ -130,7 +135,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
     const parts: DaemonParts = {
       served: {
         volume: opened,
-        details: () => opened.details(),
+        details: () => ({ ...opened.details(), ...describeLink(request, bandwidth) }),
         async close() {
           await opened.close();
           await store.close();
@@ -151,6 +156,28 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
     release();
     throw error;
   }
+}
+
+/** Throws Failure `STORE`. */
+function requireSoleDevice(otherDevices: number): void {
+  if (otherDevices === 0) return;
+  throw new Failure(
+    'STORE',
+    'this store cannot keep two devices apart, and another device writes to the volume already: mount with --read-only, ' +
+      'or, when that device will never write again, with --single-writer-anyway; nothing was changed',
+  );
+}
+
+/** What `status` shows of the way to the store. */
+function describeLink({ isSingleWriter }: MountRequest, { upload, download }: Bandwidth): ReturnType<OpenVolume['details']> {
+  const limits = {
+    ...(upload.bytesPerSecond === undefined ? {} : { uploadPerSecondBytes: upload.bytesPerSecond }),
+    ...(download.bytesPerSecond === undefined ? {} : { downloadPerSecondBytes: download.bytesPerSecond }),
+  };
+  return {
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    ...(isSingleWriter ? { warning: { singleWriter: 'use this store from one device only: it cannot keep two apart' } } : {}),
+  };
 }
 
 /** Before the kernel asks anything. Offline the tree may be out of reach: what a crash left without a name is then freed at a later start. */

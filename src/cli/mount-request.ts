@@ -26,6 +26,14 @@ export interface MountRequest {
   /** Keeps the machine from shutting down or sleeping while something is being uploaded, where the system has a way. */
   readonly inhibitsShutdown: boolean;
   readonly tuning: StoreTuning;
+  /** An idle device shows this often that it lives; 0: never; `undefined`: as usual. */
+  readonly heartbeatMs: number | undefined;
+  /** `undefined`: nothing is called stale. */
+  readonly maxStalenessMs: number | undefined;
+  /** The store cannot keep two devices apart. */
+  readonly isSingleWriter: boolean;
+  /** A second device may enrol all the same. */
+  readonly singleWriterAnyway: boolean;
   readonly driver: 'native' | 'fuse-native';
   readonly deviceName: string;
   /** What another device shows: the log must contain it. */

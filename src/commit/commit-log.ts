@@ -50,6 +50,8 @@ export interface CommitLogOptions {
   readonly random: Random;
   /** What another device has shown: the log must contain it. */
   readonly headCode?: HeadCode | undefined;
+  /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
+  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
 }
 
 /** A commit as people compare it between two devices: its number, and the beginning of its hash as hex. */
@@ -296,6 +298,8 @@ export class CommitLog {
       // At the newest commit, since a lost race costs an attempt; it may also turn out that an earlier attempt succeeded.
       await this.#catchUp();
       if (this.#member()) return;
+      // The first one made the volume and writes nothing more.
+      this.#o.beforeEnrolment?.(this.#state.members.length - 1);
       const { id: deviceId, name, signer } = this.#device;
       const enrolment = { deviceId, deviceIndex: this.#state.members.length, publicKey: signer.publicKey, name };
       if ((await this.#put(draft, enrolment, undefined)) !== 'lost') return;
