@@ -4,7 +4,7 @@
  *
  *   node dist/bench/drive-work.js WORK PATH COUNT [SEED]
  */
-import { closeSync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, readdirSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SeededRandom } from '../test/model/seeded-random.js';
 
@@ -83,6 +83,59 @@ const works: Readonly<Record<string, () => Record<string, number>>> = {
       stamp(i, expected);
       need(got === 4096 && expected.equals(bytes.subarray(0, 4096)), `file ${i} differs`);
     }
+    return { ms: performance.now() - began };
+  },
+  /** All files of `create`, folder by folder, in the order of their names, as cat with a pattern reads them. */
+  catAll() {
+    const [bytes, expected] = [Buffer.alloc(8192), Buffer.from(block.subarray(0, 4096))];
+    let files = 0;
+    const began = performance.now();
+    for (const folder of readdirSync(path).toSorted()) {
+      for (const name of readdirSync(join(path, folder)).toSorted()) {
+        const fd = openSync(join(path, folder, name), 'r');
+        let got = 0;
+        for (let part = -1; part !== 0; got += part) part = readSync(fd, bytes, got, 8192 - got, null);
+        closeSync(fd);
+        stamp(Number(/\d+/.exec(name)?.[0]), expected);
+        need(got === 4096 && expected.equals(bytes.subarray(0, 4096)), `${name} differs`);
+        files++;
+      }
+    }
+    need(files === count, `there are ${files} files`);
+    return { ms: performance.now() - began };
+  },
+  /** COUNT files of 2 MiB in one folder. */
+  createMedium() {
+    mkdirSync(path);
+    const began = performance.now();
+    for (let i = 0; i < count; i++) {
+      stamp(i, block);
+      const fd = openSync(join(path, `medium-${i}.dat`), 'wx');
+      for (let part = 0; part < 2; part++) writeSync(fd, block);
+      closeSync(fd);
+    }
+    return { ms: performance.now() - began };
+  },
+  /** Milliseconds until the first byte of each file of `createMedium`: the median. */
+  firstByte() {
+    const byte = Buffer.alloc(1);
+    const times: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const began = performance.now();
+      const fd = openSync(join(path, `medium-${i}.dat`), 'r');
+      need(readSync(fd, byte, 0, 1, 0) === 1, 'no byte');
+      times.push(performance.now() - began);
+      closeSync(fd);
+    }
+    return { ms: times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0 };
+  },
+  /** One write of 4 KiB in the middle of a file. */
+  patch() {
+    const began = performance.now();
+    const fd = openSync(path, 'r+');
+    const { size } = fstatSync(fd);
+    writeSync(fd, random.bytes(4096), 0, 4096, Math.floor(size / 8192) * 4096);
+    closeSync(fd);
     return { ms: performance.now() - began };
   },
   /** COUNT reads of 4 KiB at random places. */

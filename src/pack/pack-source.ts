@@ -34,8 +34,11 @@ export interface PackSourceOptions {
   readonly memoryMax?: number;
 }
 
-/** One request brings at most this much. */
-const requestMax = 4 * 1024 * 1024;
+/** One request brings at most this much: 4 MiB of content with its seals. */
+const requestMax = 4 * 1024 * 1024 + 64 * 1024;
+/** Sealed bytes that small reads brought along, kept in memory. */
+const contentWindowBytes = 24 * 1024 * 1024;
+const pageWindowBytes = 8 * 1024 * 1024;
 /** Opening 256 KiB takes 0.1 ms: after this many bytes others get their turn on the event loop. */
 const openSliceBytes = 1024 * 1024;
 
@@ -65,7 +68,11 @@ export class PackSource {
   readonly #staging: PackSourceOptions['staging'];
   readonly #diskCache: PackSourceOptions['diskCache'];
   readonly #memory: MemoryCache<string, Plaintext>;
-  readonly #windows = new ReadWindows((pack, offset, length) => this.#readUpTo(pack, offset, length));
+  /** Chunks and pages never share a pack. */
+  readonly #windows: Readonly<Record<CacheKind, ReadWindows>> = {
+    content: this.#makeWindows('content', contentWindowBytes),
+    pages: this.#makeWindows('pages', pageWindowBytes),
+  };
 
   constructor(options: PackSourceOptions) {
     this.#store = options.store;
@@ -132,12 +139,12 @@ export class PackSource {
     const { pack, offset, length, hash } = reference;
     const open = (sealed: Uint8Array): MaybePromise<Plaintext> => {
       if (!equalBytes(hashBytes(sealed), hash)) {
-        this.#windows.forget(pack);
+        this.#windows.pages.forget(pack);
         throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}: another hash than its reference has`);
       }
       return this.#open('page', pack, offset, sealed);
     };
-    const range = await this.#read(pack, offset, length, true);
+    const range = await this.#read('pages', pack, offset, length, true);
     try {
       const page = await open(range.sealed);
       this.#keep(pack, offset, range, 'pages');
@@ -145,7 +152,7 @@ export class PackSource {
     } catch (error) {
       if (range.from !== 'disk') throw error;
       await this.#diskCache?.evict(pack);
-      const again = await this.#read(pack, offset, length, false);
+      const again = await this.#read('pages', pack, offset, length, false);
       const page = await open(again.sealed);
       this.#keep(pack, offset, again, 'pages');
       return page;
@@ -154,7 +161,7 @@ export class PackSource {
 
   /** What a finished pack of `size` bytes (as the commit that brought it says) holds. Rejects with PackError and StoreError. */
   readIndex(pack: PackId, size: number): Promise<readonly PackItem[]> {
-    return readPackIndex(this.#keys, pack, size, async (offset, length) => (await this.#read(pack, offset, length, false)).sealed);
+    return readPackIndex(this.#keys, pack, size, async (offset, length) => (await this.#read('content', pack, offset, length, false)).sealed);
   }
 
   /** Reads a chunk or page from the store itself, past all caches, and says whether it verifies: for `check`. Rejects as the reads do. */
@@ -223,11 +230,11 @@ export class PackSource {
   /** Settles all of `waiting`, which fill `offset` to `end` of a pack. Never rejects. */
   async #fetch(pack: PackId, offset: number, end: number, waiting: readonly WaitingChunk[]): Promise<void> {
     try {
-      let range = await this.#read(pack, offset, end - offset, true);
+      let range = await this.#read('content', pack, offset, end - offset, true);
       let opened = await this.#openAll(offset, range, waiting);
       if (range.from === 'disk' && opened.some((chunk) => chunk instanceof PackError)) {
         await this.#diskCache?.evict(pack);
-        range = await this.#read(pack, offset, end - offset, false);
+        range = await this.#read('content', pack, offset, end - offset, false);
         opened = await this.#openAll(offset, range, waiting);
       }
       if (!opened.some((chunk) => chunk instanceof PackError)) this.#keep(pack, offset, range);
@@ -265,14 +272,14 @@ export class PackSource {
       payload = this.#keys[kind].open(itemPlace(pack, offset), sealed);
     } catch (cause) {
       if (!(cause instanceof CryptoError)) throw cause;
-      this.#windows.forget(pack);
+      this.#windows[kind === 'page' ? 'pages' : 'content'].forget(pack);
       throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
     }
     return decodeItem(kind, payload);
   }
 
   /** Exactly `length` sealed bytes, not verified. */
-  async #read(pack: PackId, offset: number, length: number, cached: boolean): Promise<Range> {
+  async #read(kind: CacheKind, pack: PackId, offset: number, length: number, cached: boolean): Promise<Range> {
     const staged = this.#staging.get(pack);
     if (staged) {
       try {
@@ -282,9 +289,32 @@ export class PackSource {
         if (this.#staging.get(pack) === staged) throw error;
       }
     }
-    const held = cached ? await this.#diskCache?.read(pack, offset, length) : undefined;
-    if (held) return { sealed: held, from: 'disk' };
-    return { sealed: complete(pack, offset, length, await this.#windows.read(pack, offset, length)), from: 'store' };
+    let from: Range['from'] = 'store';
+    const readDisk = async (): Promise<Uint8Array | undefined> => {
+      const held = await this.#diskCache?.read(pack, offset, length);
+      if (held) from = 'disk';
+      return held;
+    };
+    const sealed = await this.#windows[kind].read(pack, offset, length, cached && this.#diskCache ? readDisk : undefined);
+    return { sealed: complete(pack, offset, length, sealed), from };
+  }
+
+  #makeWindows(kind: CacheKind, heldMax: number): ReadWindows {
+    return new ReadWindows(
+      (...range) => this.#readWindow(kind, ...range),
+      heldMax,
+      (...range) => this.#diskCache?.has(...range) ?? false,
+    );
+  }
+
+  /**
+   * What a small read brings along is kept on the disk before anyone has verified it: whoever reads it from there does, and asks the store again when
+   * it is wrong.
+   */
+  async #readWindow(kind: CacheKind, pack: PackId, offset: number, length: number, isAround: boolean): Promise<Uint8Array> {
+    const sealed = await this.#readUpTo(pack, offset, length);
+    if (isAround) void this.#diskCache?.write(pack, offset, sealed as Sealed, kind);
+    return sealed;
   }
 
   async #readStore(pack: PackId, offset: number, length: number): Promise<Uint8Array> {

@@ -1,12 +1,16 @@
 /**
- * Small reads that follow each other through a pack, answered from one larger read: files that were written together lie together, and a
- * request costs far more than the bytes around what it asks for. It keeps sealed bytes as the store sent them, for a short while; verifying
- * them is the reader's matter.
+ * Small reads of packs, answered from larger ones: files that were written together lie together, and a request costs far more than the bytes
+ * around what it asks for. It keeps sealed bytes as the store sent them, for a short while; verifying them is the reader's matter
+ * (doc/architecture.md, "A read").
+ *
+ * Reads that follow each other leave a trail. A trail's windows grow as they are used, and the next one is fetched while the last one is read.
+ * Reads that are only scattered over a pack bring more and more of it along: what they have waited for pays for it, so that waiting is at most
+ * about doubled, and no byte comes twice where there is a disk cache behind.
  */
 import type { PackId } from './pack-id.js';
 
-/** Reads up to `length` bytes of a pack, fewer only at its end. */
-export type ReadPack = (pack: PackId, offset: number, length: number) => Promise<Uint8Array>;
+/** Reads up to `length` bytes of a pack, fewer only at its end; `isAround`: more than somebody asked for. */
+export type ReadPack = (pack: PackId, offset: number, length: number, isAround: boolean) => Promise<Uint8Array>;
 
 interface Window {
   readonly pack: PackId;
@@ -17,49 +21,85 @@ interface Window {
 }
 
 interface Trail {
-  /** Where the last read ended. */
-  end: number;
-  /** How many reads in a row were near each other. */
-  steps: number;
+  readonly pack: PackId;
+  /** Where reads have come to. */
+  at: number;
+  /** Where its last window ends. */
+  fetchedTo: number;
+  /** Of its next window; 0 before the first. */
+  size: number;
 }
 
-const smallMax = 96 * 1024;
-/** A read this far behind the last one still follows it: other files' chunks lie between. */
-const nearMax = 256 * 1024;
+const smallMax = 512 * 1024;
+/** A read this far from where the last one ended still follows it: other files' chunks lie between, and names have another order. */
+const nearMax = 512 * 1024;
 const windowFirst = 128 * 1024;
-const windowMax = 1024 * 1024;
-const windowsMax = 12;
+/** Of a trail: at 100 Mbit/s a third of a second. */
+const windowMax = 4 * 1024 * 1024;
+/** A trail whose windows have grown to this gets its next one when it comes to its last. */
+const aheadFrom = 1024 * 1024;
 const trailsMax = 64;
+/** So many scattered reads of a pack are answered as they are; from then on each brings its neighbourhood along: what a link of 100 Mbit/s carries in 30 ms. */
+const scatteredMax = 4;
+const neighbourhood = 384 * 1024;
+/** What is here already is left out in steps of this. */
+const grain = 64 * 1024;
+const packsMax = 1024;
 
 export class ReadWindows {
   readonly #read: ReadPack;
-  /** Newest last. */
+  readonly #heldMax: number;
+  readonly #isNearby: (pack: PackId, offset: number, length: number) => boolean;
+  /** Oldest first. */
   #windows: Window[] = [];
-  readonly #trails = new Map<PackId, Trail>();
+  /** Least recently followed first. */
+  #trails: Trail[] = [];
+  /** Scattered reads so far, by pack; least recent first. */
+  readonly #scattered = new Map<PackId, number>();
+  /** Where packs end, as far as a read has met it. */
+  readonly #ends = new Map<PackId, number>();
 
-  constructor(read: ReadPack) {
+  /** `heldMax`: bytes kept in memory. What `read` answers must not change any more. `isNearby`: these bytes need not be brought along. */
+  constructor(read: ReadPack, heldMax: number, isNearby: (pack: PackId, offset: number, length: number) => boolean = () => false) {
     this.#read = read;
+    this.#heldMax = heldMax;
+    this.#isNearby = isNearby;
   }
 
-  /** `length` bytes at `offset`, or fewer where the pack ends. The bytes may be shared: do not change them. Rejects as the read does. */
-  async read(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
-    if (length > smallMax) return this.#read(pack, offset, length);
-    const held = this.#windows.find((window) => window.pack === pack && window.start <= offset && offset + length <= window.end);
-    const steps = this.#follow(pack, offset, length);
-    if (held) {
-      const bytes = (await held.bytes).subarray(offset - held.start, offset - held.start + length);
-      // It reached past the pack's end, or the pack was still growing: the store itself says.
-      return bytes.byteLength === length ? bytes : this.#read(pack, offset, length);
+  /**
+   * `length` bytes at `offset`, or fewer where the pack ends. The bytes may be shared: do not change them. `nearby` is asked before the store: what it
+   * answers counts as read. Rejects as the read does.
+   */
+  async read(pack: PackId, offset: number, length: number, nearby?: () => Promise<Uint8Array | undefined>): Promise<Uint8Array> {
+    if (length > smallMax) return (await nearby?.()) ?? this.#read(pack, offset, length, false);
+    const end = offset + length;
+    const trail = this.#follow(pack, offset, end);
+    let held = this.#cover(pack, offset, end);
+    if (held.to < end && nearby) {
+      const found = await nearby();
+      if (found) return found;
+      // Someone else may have asked for it meanwhile.
+      held = this.#cover(pack, offset, end);
     }
-    if (steps === 0) return this.#read(pack, offset, length);
-    const size = Math.min(windowMax, windowFirst * 2 ** Math.min(steps - 1, 3));
-    const window: Window = { pack, start: offset, end: offset + Math.max(size, length), bytes: this.#read(pack, offset, Math.max(size, length)) };
-    this.#windows.push(window);
-    if (this.#windows.length > windowsMax) this.#windows.shift();
+    if (held.to < end) {
+      const [wideFrom, wideTo] = trail.size > 0 ? this.#stretch(trail, held.to, end) : this.#surroundings(pack, held.to, end);
+      const from = this.#firstMissing(pack, wideFrom, held.to);
+      const to = this.#lastMissing(pack, end, wideTo);
+      if (from === offset && to === end) {
+        trail.size ||= windowFirst;
+        trail.fetchedTo = Math.max(trail.fetchedTo, end);
+        return this.#read(pack, offset, length, false);
+      }
+      const opened = this.#open(pack, from, to);
+      held = { windows: [...held.windows, opened], to: end };
+    }
+    this.#goAhead(trail);
     try {
-      return (await window.bytes).subarray(0, length);
+      const bytes = await join(held.windows, offset, end);
+      // It reached past the pack's end, or was cut off: the store itself says.
+      return bytes.byteLength === length ? bytes : await this.#read(pack, offset, length, false);
     } catch (error) {
-      this.#windows = this.#windows.filter((one) => one !== window);
+      this.#windows = this.#windows.filter((one) => !held.windows.includes(one));
       throw error;
     }
   }
@@ -67,16 +107,135 @@ export class ReadWindows {
   /** What is held of the pack is not to be used again: it did not verify. */
   forget(pack: PackId): void {
     this.#windows = this.#windows.filter((window) => window.pack !== pack);
+    this.#trails = this.#trails.filter((trail) => trail.pack !== pack);
+    this.#ends.delete(pack);
   }
 
-  /** Answers how many reads before this one led here. */
-  #follow(pack: PackId, offset: number, length: number): number {
-    const trail = this.#trails.get(pack) ?? { end: Number.NEGATIVE_INFINITY, steps: 0 };
-    trail.steps = offset >= trail.end && offset - trail.end <= nearMax ? trail.steps + 1 : 0;
-    trail.end = offset + length;
-    this.#trails.delete(pack);
-    this.#trails.set(pack, trail);
-    if (this.#trails.size > trailsMax) this.#trails.delete(this.#trails.keys().next().value as PackId);
-    return trail.steps;
+  /** The windows that hold these bytes, side by side, and how far they reach. */
+  #cover(pack: PackId, offset: number, end: number): { readonly windows: readonly Window[]; readonly to: number } {
+    const windows: Window[] = [];
+    let to = offset;
+    while (to < end) {
+      const next = this.#windows.findLast((window) => window.pack === pack && window.start <= to && to < window.end);
+      if (!next) break;
+      windows.push(next);
+      to = next.end;
+    }
+    return { windows, to };
   }
+
+  /** The trail that this read continues, or a new one. */
+  #follow(pack: PackId, offset: number, end: number): Trail {
+    const last = this.#trails.at(-1);
+    let trail = this.#trails.findLast((one) => one.pack === pack && offset >= one.at - nearMax && offset <= one.at + nearMax);
+    if (trail) {
+      this.#trails.splice(this.#trails.lastIndexOf(trail), 1);
+      trail.at = Math.max(trail.at, end);
+    } else {
+      trail = { pack, at: end, fetchedTo: end, size: 0 };
+      // One pack was read to its end, and then another from its beginning: the same files go on.
+      const packEnd = last && this.#ends.get(last.pack);
+      if (last && packEnd !== undefined && offset < nearMax && last.at > packEnd - nearMax) {
+        trail.size = last.size;
+        trail.fetchedTo = 0;
+      }
+    }
+    this.#trails.push(trail);
+    if (this.#trails.length > trailsMax) this.#trails.shift();
+    return trail;
+  }
+
+  /** The next window of a trail, with the read in it. */
+  #stretch(trail: Trail, offset: number, end: number): readonly [from: number, to: number] {
+    const { fetchedTo, size } = trail;
+    let from = offset;
+    if (offset >= fetchedTo && offset - fetchedTo <= nearMax) from = fetchedTo;
+    else if (offset < fetchedTo) from = Math.max(0, end - size);
+    const to = Math.max(end, from + size);
+    trail.size = Math.min(windowMax, size * 2);
+    trail.fetchedTo = Math.max(fetchedTo, to);
+    return [from, to];
+  }
+
+  /** What a scattered read brings along. */
+  #surroundings(pack: PackId, offset: number, end: number): readonly [from: number, to: number] {
+    const count = (this.#scattered.get(pack) ?? 0) + 1;
+    this.#scattered.delete(pack);
+    this.#scattered.set(pack, count);
+    if (this.#scattered.size > packsMax) this.#scattered.delete(this.#scattered.keys().next().value as PackId);
+    if (count <= scatteredMax) return [offset, end];
+    // On a grid, so that neighbourhoods do not overlap.
+    const from = Math.floor(offset / neighbourhood) * neighbourhood;
+    return [from, Math.ceil(end / neighbourhood) * neighbourhood];
+  }
+
+  /** From where on all bytes up to `offset` are not here. */
+  #firstMissing(pack: PackId, from: number, offset: number): number {
+    let first = offset;
+    while (first > from && !this.#isHere(pack, Math.max(from, first - grain), Math.min(grain, first - from))) first = Math.max(from, first - grain);
+    return first;
+  }
+
+  /** Up to where all bytes from `offset` on are not here. */
+  #lastMissing(pack: PackId, offset: number, to: number): number {
+    let last = offset;
+    while (last < to && !this.#isHere(pack, last, Math.min(grain, to - last))) last = Math.min(to, last + grain);
+    return last;
+  }
+
+  #isHere(pack: PackId, offset: number, length: number): boolean {
+    return this.#cover(pack, offset, offset + length).to >= offset + length || this.#isNearby(pack, offset, length);
+  }
+
+  /** Fetches the next window of a trail that is reading its last one. */
+  #goAhead(trail: Trail): void {
+    const { pack, at, fetchedTo, size } = trail;
+    if (size < aheadFrom || at > fetchedTo || fetchedTo - at > size / 2) return;
+    const packEnd = this.#ends.get(pack) ?? Number.POSITIVE_INFINITY;
+    if (fetchedTo >= packEnd) return;
+    const to = this.#lastMissing(pack, fetchedTo, Math.min(fetchedTo + size, packEnd));
+    trail.fetchedTo = Math.max(to, fetchedTo + grain);
+    if (to === fetchedTo) return;
+    trail.size = Math.min(windowMax, size * 2);
+    const window = this.#open(pack, fetchedTo, to);
+    // Whoever waits for it hears of it; the next one asks again.
+    window.bytes.catch(() => {
+      this.#windows = this.#windows.filter((one) => one !== window);
+    });
+  }
+
+  #open(pack: PackId, start: number, end: number): Window {
+    const bytes = this.#read(pack, start, end - start, true).then((got) => {
+      if (got.byteLength < end - start) this.#noteEnd(pack, start + got.byteLength);
+      return got;
+    });
+    const window: Window = { pack, start, end, bytes };
+    this.#windows.push(window);
+    let held = this.#windows.reduce((sum, one) => sum + one.end - one.start, 0);
+    while (held > this.#heldMax) {
+      const oldest = this.#windows.shift() as Window;
+      held -= oldest.end - oldest.start;
+    }
+    return window;
+  }
+
+  #noteEnd(pack: PackId, end: number): void {
+    this.#ends.delete(pack);
+    this.#ends.set(pack, end);
+    if (this.#ends.size > packsMax) this.#ends.delete(this.#ends.keys().next().value as PackId);
+  }
+}
+
+/** Bytes `from` to `to` of windows side by side, fewer when one of them ends early. */
+async function join(windows: readonly Window[], from: number, to: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let at = from;
+  for (const window of windows) {
+    const end = Math.min(to, window.end);
+    const part = (await window.bytes).subarray(at - window.start, end - window.start);
+    parts.push(part);
+    if (part.byteLength < end - at) break;
+    at = end;
+  }
+  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
 }

@@ -20,11 +20,19 @@ const zeros = new Uint8Array(1024 * 1024);
 /** Readers that are followed; a new one takes the oldest one's place. */
 const streamsMax = 256;
 const readAheadFirst = 512 * 1024;
+/** What is fetched ahead is asked for in pieces of up to this: several are on their way, and as one ends the next begins. */
+const readAheadStep = 4 * 1024 * 1024;
+/** Fetched ahead for all readers together: it must still be in memory when they come to it. */
+const readAheadTotal = 40 * 1024 * 1024;
+/** Readers that were heard of within so many reads share it. */
+const recentReads = 64;
 
 interface Stream {
   next: number;
   window: number;
   fetchedTo: number;
+  /** Number of its last read among all. */
+  lastRead: number;
 }
 
 export class ContentReader {
@@ -33,6 +41,7 @@ export class ContentReader {
   readonly #chunks: ChunkSource;
   readonly #readAheadMax: number;
   readonly #streams = new Map<Ino, Stream>();
+  #reads = 0;
 
   /** `readAheadMax`: bytes fetched ahead of a sequential reader. */
   constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: ContentWriter, chunks: ChunkSource, readAheadMax: number) {
@@ -51,7 +60,7 @@ export class ContentReader {
       const inode = this.#writer.effective(ino, stored);
       const end = Math.min(inode.size, offset + size);
       const pieces = offset < end ? this.#plan(view, ino, stored, offset, end) : [];
-      const beyond = ahead > 0 && end < inode.size ? plannedAhead(view, ino, end, Math.min(stored.size, end + ahead)) : [];
+      const beyond = ahead ? plannedAhead(view, ino, ahead.from, Math.min(stored.size, ahead.to)) : [];
       return { pieces, beyond };
     });
     return andThen(plan, (planned) => {
@@ -78,28 +87,43 @@ export class ContentReader {
     });
   }
 
-  /** How many bytes to fetch ahead after this read: grows while reads follow each other. */
-  #follow(ino: Ino, offset: number, size: number): number {
+  /** What to fetch ahead after this read, if anything: more while reads follow each other. */
+  #follow(ino: Ino, offset: number, size: number): { readonly from: number; readonly to: number } | undefined {
+    const read = ++this.#reads;
     const stream = this.#streams.get(ino);
     if (!stream) {
       if (this.#streams.size >= streamsMax) this.#streams.delete(this.#streams.keys().next().value as Ino);
-      this.#streams.set(ino, { next: offset + size, window: offset === 0 ? readAheadFirst / 2 : 0, fetchedTo: 0 });
-      return 0;
+      this.#streams.set(ino, { next: offset + size, window: offset === 0 ? readAheadFirst / 2 : 0, fetchedTo: 0, lastRead: read });
+      return undefined;
     }
+    stream.lastRead = read;
     // The kernel may send the reads of one stream slightly out of order.
     const sequential = Math.abs(offset - stream.next) <= 2 * size;
     if (!sequential) {
       stream.next = offset + size;
       stream.window = 0;
       stream.fetchedTo = 0;
-      return 0;
+      return undefined;
     }
     stream.next = Math.max(stream.next, offset + size);
-    stream.window = Math.min(this.#readAheadMax, Math.max(readAheadFirst, stream.window * 2));
-    // Ask again only when half of what was fetched ahead is used up: one query serves many reads.
-    if (stream.fetchedTo - stream.next > stream.window / 2) return 0;
-    stream.fetchedTo = stream.next + stream.window;
-    return stream.window;
+    const wanted = Math.max(readAheadFirst, stream.window * 2);
+    stream.window = Math.min(wanted, this.#readAheadMax);
+    const from = Math.max(stream.fetchedTo, stream.next);
+    if (from >= stream.next + stream.window) return undefined;
+    const share = Math.max(readAheadFirst, Math.floor(readAheadTotal / this.#recentStreams(read)));
+    const window = Math.min(stream.window, share);
+    const step = Math.min(readAheadStep, window / 4);
+    // One query and one request serve many reads; where pieces end is the same for all of them, as with the runs of chunks.
+    const to = Math.floor((stream.next + window) / step) * step;
+    if (to - from < step) return undefined;
+    stream.fetchedTo = to;
+    return { from, to };
+  }
+
+  #recentStreams(read: number): number {
+    let count = 0;
+    for (const stream of this.#streams.values()) if (stream.window > 0 && read - stream.lastRead < recentReads) count++;
+    return count;
   }
 
   #plan(view: ReadView, ino: Ino, stored: Inode, from: number, to: number): Piece[] {

@@ -18,6 +18,8 @@ export interface ContentHost {
   nextStamp(): ContentStamp;
   /** Seals consecutive chunks side by side into one staging pack. */
   appendRun(chunks: readonly Plaintext[]): Promise<Pick<DataExtent, 'pack' | 'packOffset' | 'chunks'>>;
+  /** How many chunks the next run should have at most, at least one. */
+  runRoom(): number;
   journalDirty(ino: Ino, segment: DirtySegment, mtime: Timespec | undefined): void;
   /** Dirty data grew from nothing: a flush should come. */
   becameDirty(): void;
@@ -295,8 +297,9 @@ export class ContentWriter {
     const pieces: { offset: number; extent: DataExtent }[] = [];
     for (let runStart = range.offset; runStart < rangeEnd; ) {
       const chunks: Plaintext[] = [];
+      const chunksMax = Math.min(runChunksMax, this.#host.runRoom());
       let at = runStart;
-      while (at < rangeEnd && chunks.length < runChunksMax) {
+      while (at < rangeEnd && chunks.length < chunksMax) {
         const chunkEnd = Math.min(rangeEnd, (Math.floor(at / chunkSize) + 1) * chunkSize);
         chunks.push(plaintextOf(range.segments, at, chunkEnd));
         at = chunkEnd;

@@ -6,6 +6,7 @@
 import type { Plaintext } from '../base/brand.js';
 import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
+import type { CacheKind } from '../cache/disk-cache.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
@@ -27,11 +28,16 @@ export interface StagingOptions {
   /** The map that readers look into. */
   readonly registry: Map<PackId, PackWriter>;
   /** Takes over the file of a pack that is in the store now (the disk cache), or answers false: then it is removed. */
-  readonly adopt: (id: PackId, path: string) => Promise<boolean>;
+  readonly adopt: (id: PackId, path: string, kind: CacheKind) => Promise<boolean>;
 }
 
-/** A pack is closed at this size; a run that was begun in it still fits behind. */
+/** Packs are closed just below this, so that padding adds next to nothing; a run that was begun before still fits behind. */
 const packBytesTarget = 16 * 1024 * 1024;
+/** For index and footer. */
+const packEndBytes = 32 * 1024;
+/** A pack with less room than this is closed: a chunk does not fit. */
+const packRoomMin = packEndBytes + 64 * 1024;
+const sealOverhead = 128;
 const uploadsMax = 4;
 
 interface Filling {
@@ -39,6 +45,8 @@ interface Filling {
   /** Appends under way: the pack is not finished before they are in. */
   readonly appends: Set<Promise<unknown>>;
   bytes: number;
+  /** On their way into it; compression may make them fewer. */
+  coming: number;
 }
 
 export class Staging {
@@ -50,6 +58,8 @@ export class Staging {
   /** Closed packs, until they are in the store: by id, the upload that runs, if one does. */
   readonly #closed = new Map<PackId, { writer: PackWriter; upload: Promise<void> | undefined }>();
   readonly #closing = new Set<Promise<void>>();
+  /** Those of them that hold pages, by id. */
+  readonly #pagePacks = new Set<PackId>();
   #uploadedBytes = 0;
   /** Packs in the store that no commit names yet. */
   readonly #unnamed = new Map<PackId, number>();
@@ -67,21 +77,35 @@ export class Staging {
     return total;
   }
 
+  /** Bytes of packs in the store that still stand here. */
+  get landedBytes(): number {
+    let total = 0;
+    for (const writer of this.#landed.values()) total += writer.size;
+    return total;
+  }
+
   /** Sealed bytes put into the store since this volume was opened. */
   get uploadedBytes(): number {
     return this.#uploadedBytes;
   }
 
+  /** How many chunks of up to `chunkBytes` a run should have to end where its pack does, at least one. */
+  runRoom(chunkBytes: number): number {
+    const room = packBytesTarget - packEndBytes - (this.#chunks ? this.#chunks.bytes + this.#chunks.coming : 0);
+    return Math.max(1, Math.floor(room / (chunkBytes + sealOverhead)));
+  }
+
   async appendRun(chunks: readonly Plaintext[]): Promise<RunPlace> {
-    this.#chunks ??= this.#begin();
+    const bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength + sealOverhead, 0);
+    this.#chunks ??= this.#begin('content');
     const filling = this.#chunks;
-    return this.#append(filling, (writer) => writer.appendRun(chunks));
+    return this.#append(filling, bytes, (writer) => writer.appendRun(chunks));
   }
 
   async appendPage(page: Plaintext): Promise<PageReference> {
-    this.#pages ??= this.#begin();
+    this.#pages ??= this.#begin('pages');
     const filling = this.#pages;
-    return this.#append(filling, (writer) => writer.appendPage(page));
+    return this.#append(filling, page.byteLength + sealOverhead, (writer) => writer.appendPage(page));
   }
 
   /** What was appended until now survives power loss. */
@@ -159,19 +183,22 @@ export class Staging {
     return `${this.#options.directory}/${id}`;
   }
 
-  #begin(): Filling {
+  #begin(kind: CacheKind): Filling {
     const { disk, keys, cipher, random, registry } = this.#options;
     const id = newPackId(random);
+    if (kind === 'pages') this.#pagePacks.add(id);
     const writer = PackWriter.create({ disk, path: this.#path(id), id, keys, cipher }).then((created) => {
       registry.set(id, created);
       return created;
     });
-    return { writer, appends: new Set(), bytes: 0 };
+    return { writer, appends: new Set(), bytes: 0, coming: 0 };
   }
 
-  async #append<T>(filling: Filling, append: (writer: PackWriter) => Promise<T>): Promise<T> {
+  async #append<T>(filling: Filling, bytes: number, append: (writer: PackWriter) => Promise<T>): Promise<T> {
     const appended = filling.writer.then(append);
     filling.appends.add(appended);
+    filling.coming += bytes;
+    this.#closeFull(filling);
     try {
       const result = await appended;
       filling.bytes = (await filling.writer).size;
@@ -181,11 +208,17 @@ export class Staging {
       throw error;
     } finally {
       filling.appends.delete(appended);
-      if (filling.bytes >= packBytesTarget) {
-        this.#close(filling);
-        void this.#settleClosing().catch(() => {});
-      }
+      filling.coming -= bytes;
+      this.#closeFull(filling);
     }
+  }
+
+  /** A pack that is full once everything on its way is in takes no more, and goes up. */
+  #closeFull(filling: Filling): void {
+    if (filling !== this.#chunks && filling !== this.#pages) return;
+    if (filling.bytes + filling.coming + packRoomMin <= packBytesTarget) return;
+    this.#close(filling);
+    void this.#settleClosing().catch(() => {});
   }
 
   /** A pack that could not be begun, or whose disk failed, takes no more appends; what it has is still uploaded. */
@@ -254,7 +287,7 @@ export class Staging {
       if (this.#unnamed.has(id) || needed.has(id)) continue;
       this.#landed.delete(id);
       const path = this.#path(id);
-      const adopted = await adopt(id, path);
+      const adopted = await adopt(id, path, this.#pagePacks.delete(id) ? 'pages' : 'content');
       registry.delete(id);
       await writer.close();
       if (!adopted) await disk.unlink(path);
