@@ -27,18 +27,18 @@ export class FaultProxy {
   readonly weather: Weather = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false, answer: '' };
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #random: SeededRandom;
+  readonly #random: Pick<SeededRandom, 'below'>;
   #cuts = 0;
   /** When the link is free again, by direction, in the milliseconds of performance.now(). */
   readonly #freeMs = { up: 0, down: 0 };
 
-  private constructor(server: Server, random: SeededRandom) {
+  private constructor(server: Server, random: Pick<SeededRandom, 'below'>) {
     this.#server = server;
     this.#random = random;
   }
 
   /** In front of a port of loopback. */
-  static start(port: number, random: SeededRandom, options: { readonly tunnel?: boolean } = {}): Promise<FaultProxy> {
+  static start(port: number, random: Pick<SeededRandom, 'below'>, options: { readonly tunnel?: boolean } = {}): Promise<FaultProxy> {
     const server = createServer();
     const proxy = new FaultProxy(server, random);
     server.on('connection', (client) => proxy.#accept(client, port, options.tunnel === true));

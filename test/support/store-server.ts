@@ -10,6 +10,7 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { openStore } from '../../src/store/open-store.js';
 import { Lighttpd, skipWebdav } from './lighttpd.js';
 import { Rgw, skipS3 } from './rgw.js';
+import { Serve } from './serve.js';
 import { skipSftp, Sshd } from './sshd.js';
 
 export interface StoreServer {
@@ -84,6 +85,28 @@ const starters = {
         restart: () => sshd.restart(),
         hold: (isHeld) => sshd.hold(isHeld),
         stop: () => sshd.stop(),
+      };
+    },
+  },
+  http: {
+    skip: (): string | undefined => undefined,
+    async start(folder) {
+      const serve = await Serve.start(folder);
+      const port = Number(new URL(serve.origin).port);
+      const made = new Map<string, string>();
+      const locationOf = (name: string): string => {
+        const location = made.get(name) ?? serve.volume(name).location;
+        made.set(name, location);
+        return location;
+      };
+      return {
+        port,
+        environment: {},
+        location: (name, through = port) => locationOf(name).replace(serve.origin, `http://127.0.0.1:${through}`),
+        kill: () => serve.kill(),
+        restart: () => serve.restart(),
+        hold: (isHeld) => serve.signal(isHeld ? 'SIGSTOP' : 'SIGCONT'),
+        stop: () => serve.kill(),
       };
     },
   },

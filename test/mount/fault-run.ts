@@ -1,0 +1,468 @@
+/**
+ * Continuous file work on a mounted drive while the way to its store, and the store itself, fail again and again (test/support/bad-weather.ts) and the daemon is
+ * killed now and then. Writes must go on, what is cached must stay readable, nothing may hang longer than `--timeout`; and at the end a device that knows
+ * nothing, on a healthy path, must find exactly what was acknowledged, and `check --data` nothing to complain of.
+ *
+ *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--trouble SECONDS] [--round SECONDS] [--scratch DIRECTORY]
+ */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { parseArgs, promisify } from 'node:util';
+import { randomIo } from '../model/random-io.js';
+import { RandomTree, isGone } from '../model/random-tree.js';
+import { SeededRandom, testSeed } from '../model/seeded-random.js';
+import { BadWeather } from '../support/bad-weather.js';
+import { FaultProxy } from '../support/fault-proxy.js';
+import { startStoreServer, storeKindsOf, type StoreServer } from '../support/store-server.js';
+import { compareTrees } from './compare-trees.js';
+import { Drive, useOf } from './drive-process.js';
+import { Probe, ProbeCallError, ProbeGoneError } from './posix-probe.js';
+import { GitWorker, SqliteWorker, type Worker } from './worker.js';
+
+const execute = promisify(execFile);
+const mib = 1 << 20;
+
+export interface FaultRunOptions {
+  readonly server: StoreServer;
+  /** On another filesystem than the drive; the caller removes it. */
+  readonly scratch: string;
+  readonly durationMs: number;
+  /** Between two deaths of the daemon. */
+  readonly roundMs: number;
+  readonly troubleMsMax: number;
+  /** The mounts' `--timeout`. */
+  readonly timeoutMs: number;
+  readonly seed: number;
+  readonly report?: (line: string) => void;
+}
+
+export interface FaultRunResult {
+  /** Of the random trees, acknowledged and found at the end. */
+  readonly operations: number;
+  readonly troubles: number;
+  readonly kills: number;
+  /** Reads that had to go to the store: answered, and refused with ETIMEDOUT. */
+  readonly remoteReads: number;
+  readonly remoteReadsRefused: number;
+  /** The longest that one call took: of somebody who looks around and saves files, and of the remote reads. */
+  readonly localMsMax: number;
+  readonly remoteMsMax: number;
+  readonly residentMax: number;
+}
+
+export class FaultRunError extends Error {
+  override readonly name = 'FaultRunError';
+}
+
+/** A daemon with caches of 112 MiB and 64 MiB of dirty data stays well below this. */
+const residentBound = 900 * mib;
+/** What a loaded machine may add to `--timeout`. */
+const slackMs = 10_000;
+const staticFiles = 12;
+const staticSize = 2 * mib;
+
+/** Looks around and saves small files, as a file manager and an editor do: always answered, and soon. */
+class FileManager {
+  #msMax = 0;
+  readonly #directory: string;
+  readonly #probe: Probe;
+
+  constructor(directory: string, probe: Probe) {
+    this.#directory = directory;
+    this.#probe = probe;
+  }
+
+  get msMax(): number {
+    return this.#msMax;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const probe = this.#probe;
+    const place = join(this.#directory, 'desk');
+    for (let number = 0; !signal.aborted; number++) {
+      const steps: readonly (() => Promise<unknown>)[] = [
+        async () => {
+          const handle = await probe.ok('opendir', this.#directory);
+          await probe.need('readdir', handle);
+          await probe.ok('closedir', handle);
+        },
+        () => probe.stat('lstat', place),
+        () => probe.writeFile(join(place, 'draft'), `text ${number}\n`.repeat(1 + (number % 300))),
+        () => probe.ok('rename', join(place, 'draft'), join(place, `letter-${number % 20}`)),
+        async () => {
+          const text = await probe.readFile(join(place, `letter-${number % 20}`));
+          if (text.toString() !== `text ${number}\n`.repeat(1 + (number % 300))) throw new FaultRunError(`letter ${number} reads differently`);
+        },
+      ];
+      for (const step of steps) {
+        const began = performance.now();
+        await step();
+        this.#msMax = Math.max(this.#msMax, performance.now() - began);
+      }
+      await wait(200, undefined, { signal }).catch(() => {});
+    }
+  }
+}
+
+/** Another device, with hardly a cache: what it reads comes from the store, right or not at all. */
+class RemoteReader {
+  #answered = 0;
+  #refused = 0;
+  #msMax = 0;
+  readonly #paths: readonly string[];
+  readonly #contents: readonly Buffer[];
+  readonly #probe: Probe;
+  readonly #random: SeededRandom;
+
+  constructor(paths: readonly string[], contents: readonly Buffer[], probe: Probe, random: SeededRandom) {
+    this.#paths = paths;
+    this.#contents = contents;
+    this.#probe = probe;
+    this.#random = random;
+  }
+
+  get answered(): number {
+    return this.#answered;
+  }
+
+  get refused(): number {
+    return this.#refused;
+  }
+
+  get msMax(): number {
+    return this.#msMax;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const [probe, random] = [this.#probe, this.#random];
+    while (!signal.aborted) {
+      const index = random.below(this.#paths.length);
+      const offset = random.below(staticSize / 65536) * 65536;
+      const began = performance.now();
+      const error = await this.#read(index, offset).catch((cause: unknown) => {
+        if (cause instanceof ProbeCallError) return cause.code;
+        throw cause;
+      });
+      this.#msMax = Math.max(this.#msMax, performance.now() - began);
+      if (error === undefined) this.#answered++;
+      else if (error === 'ETIMEDOUT') this.#refused++;
+      else throw new FaultRunError(`a read from the store failed with ${error}`);
+      await wait(20 + random.below(100), undefined, { signal }).catch(() => {});
+    }
+    await probe.close();
+  }
+
+  async #read(index: number, offset: number): Promise<undefined> {
+    // Past the kernel's cache.
+    const fd = await this.#probe.ok('open', this.#paths[index] ?? '', 'O_RDONLY|O_DIRECT');
+    try {
+      const found = await this.#probe.readAt(fd, 65536, offset);
+      const expected = this.#contents[index]?.subarray(offset, offset + 65536);
+      if (!expected || !found.equals(expected)) throw new FaultRunError(`file ${index} of the other device differs at ${offset}`);
+    } finally {
+      await this.#probe.call('close', fd);
+    }
+  }
+}
+
+/** Copies a tree again and again with cp -a, keeping the last few. */
+class Copier implements Worker {
+  readonly name = 'cp';
+  readonly #source: string;
+  readonly #directory: string;
+  readonly #finished: string[] = [];
+  #count = 0;
+  #trouble: string | undefined;
+  #stopped = false;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(source: string, directory: string) {
+    this.#source = source;
+    this.#directory = directory;
+  }
+
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
+  begin(): void {
+    this.#stopped = false;
+    this.#trouble = undefined;
+    this.#running = this.#work().catch((error: Error & { readonly stderr?: string }) => {
+      this.#trouble = `${error.message} ${error.stderr ?? ''}`.slice(0, 1000);
+    });
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopped) {
+      const target = join(this.#directory, `copy-${this.#count++}`);
+      await execute('cp', ['-a', this.#source, target], { cwd: '/' });
+      this.#finished.push(target);
+      if (this.#finished.length > 4) await execute('rm', ['-rf', this.#finished[0]], { cwd: '/' }).then(() => this.#finished.shift());
+      await wait(1000);
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+  }
+
+  async verify(): Promise<string | undefined> {
+    // The oldest may have been going when the drive went.
+    for (const target of this.#finished.slice(-4)) {
+      const { differences } = await compareTrees(this.#source, target);
+      if (differences.length > 0) return `${target}:\n${differences.join('\n')}`;
+    }
+    return undefined;
+  }
+}
+
+/** Random input and output on one file, again and again until the drive goes; what it reads it compares at once. */
+async function ioOn(probe: Probe, directory: string, seed: number, signal: AbortSignal): Promise<void> {
+  for (let round = 0; !signal.aborted; round++) {
+    const place = join(directory, `io-${seed}-${round}`);
+    await probe.ok('mkdir', place);
+    await randomIo({ directory: place, ops: 150, seed: seed + round, sizeMax: 1 * mib });
+    await wait(500, undefined, { signal }).catch(() => {});
+  }
+}
+
+const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Rejects with {@link FaultRunError} at the first loss, refused write or hang. */
+export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult> {
+  const { server, scratch, durationMs, roundMs, troubleMsMax, timeoutMs, seed, report = () => {} } = options;
+  const random = new SeededRandom(seed);
+  const proxy = await FaultProxy.start(server.port, random);
+  const { environment } = server;
+  const mountOptions = ['--timeout', `${timeoutMs}ms`];
+  const [aside, around] = [server.location('faults'), server.location('faults', proxy.port)];
+  const makeDrive = async (name: string, store: string, more: readonly string[] = []): Promise<Drive> => {
+    const folder = join(scratch, name);
+    await mkdir(folder, { recursive: true });
+    if (name !== 'one') await copyFile(join(scratch, 'one', 'key'), join(folder, 'key'));
+    // Wherever it is mounted from, the tree is at one place: the models know its paths.
+    const directory = name === 'other' ? join(folder, 'mount') : join(scratch, 'mount');
+    return new Drive({ scratch: folder, directory, store, environment, withKeyFile: true, mountOptions: [...mountOptions, ...more] });
+  };
+  const drives: Drive[] = [];
+  const began = performance.now();
+  const clock = (): string => `${Math.round((performance.now() - began) / 1000)} s`;
+  const fail = (message: string, cause?: unknown): never => {
+    const reason = cause instanceof Error ? `: ${cause.message}` : '';
+    throw new FaultRunError(`seed ${seed}, after ${clock()}: ${message}${reason}`, { cause });
+  };
+  let [kills, residentMax, localMsMax] = [0, 0, 0];
+  const watching = new AbortController();
+  const trees: RandomTree[] = [];
+  const workers: Worker[] = [];
+  try {
+    const drive = await makeDrive('one', around);
+    drives.push(drive);
+    await drive.init();
+    await drive.mount();
+    const maker = await Probe.start();
+    const contents: Buffer[] = [];
+    await maker.ok('mkdir', join(drive.directory, 'static'));
+    await maker.ok('mkdir', join(drive.directory, 'desk'));
+    for (let index = 0; index < staticFiles; index++) {
+      const bytes = random.bytes(staticSize);
+      contents.push(bytes);
+      await maker.writeFile(join(drive.directory, 'static', `${index}`), bytes);
+    }
+    for (let index = 0; index < 2; index++) {
+      const directory = join(drive.directory, `tree-${index}`);
+      await maker.ok('mkdir', directory);
+      trees.push(new RandomTree({ directory, seed: seed + index }));
+    }
+    await maker.close();
+    const source = join(scratch, 'source');
+    await mkdir(source);
+    const sourceTree = new RandomTree({ directory: source, seed: seed + 2, sizeMax: 200_000 });
+    await sourceTree.run({ ops: 150 });
+    await sourceTree.close();
+    workers.push(new Copier(source, drive.directory), new GitWorker(drive.directory));
+    workers.push(new SqliteWorker(drive.directory, 'delete'), new SqliteWorker(drive.directory, 'wal'));
+    await drive.flush();
+    const other = await makeDrive('other', around, ['--cache-size', '4M', '--device-name', 'other']);
+    drives.push(other);
+    await other.mount();
+    const otherPaths = contents.map((_, index) => join(other.directory, 'static', `${index}`));
+    const reader = new RemoteReader(otherPaths, contents, await Probe.start(), random);
+    const readerEnd = new AbortController();
+    let readerFailure: unknown;
+    const reading = reader.run(readerEnd.signal).catch((error: unknown) => {
+      readerFailure = error;
+    });
+    const weather = new BadWeather({ server, proxy, random, troubleMsMax, report: (trouble) => report(`${clock()}: ${trouble}`) });
+    const watched = (async () => {
+      while (!watching.signal.aborted) {
+        for (const one of [drive, other]) residentMax = Math.max(residentMax, (await useOf(await one.processes())).resident);
+        await wait(1000, undefined, { signal: watching.signal }).catch(() => {});
+      }
+    })();
+
+    /** All that was acknowledged is there, as seen through what is mounted now. In fair weather. */
+    const judge = async (what: string): Promise<void> => {
+      for (const [index, tree] of trees.entries()) {
+        const differences = await tree.settle().catch((cause: Error) => [cause.message]);
+        if (differences.length === 0) continue;
+        await writeFile(join(scratch, `model-${index}.json`), tree.save());
+        fail(`${what}, tree ${index}:\n${differences.join('\n')}\nthe last operations:\n${tree.history.join('\n')}`);
+      }
+      for (const worker of workers) {
+        const wrong = await worker.verify();
+        if (wrong !== undefined) fail(`${what}, ${worker.name}: ${wrong}`);
+      }
+    };
+
+    for (let round = 0; round === 0 || performance.now() - began < durationMs; round++) {
+      const [ended, calm] = [new AbortController(), new AbortController()];
+      let isOver = false;
+      const excuse = (what: string) => (error: unknown) => {
+        const gone = isGone(error) || error instanceof ProbeGoneError || (error instanceof Error && isGone(error.cause));
+        if (!isOver || !gone) fail(`${what} failed`, error);
+      };
+      const [desk, table] = [await Probe.start(), await Probe.start()];
+      const manager = new FileManager(drive.directory, desk);
+      const storm = weather.run(calm.signal);
+      const working = Promise.all(
+        [
+          ...trees.map(async (tree) => {
+            while (!ended.signal.aborted) {
+              await tree.run({ ops: 25, signal: ended.signal });
+              await wait(100, undefined, { signal: ended.signal }).catch(() => {});
+            }
+          }),
+          manager.run(ended.signal),
+          ioOn(table, drive.directory, seed + 1000 * (round + 1), ended.signal),
+        ].map((work, index) => work.catch(excuse(index < trees.length ? `tree ${index} (${JSON.stringify(trees[index]?.pending)})` : 'work'))),
+      );
+      for (const worker of workers) worker.begin();
+      const lastsMs = Math.max(1000, Math.min(roundMs, durationMs - (performance.now() - began)));
+      const outcome = await Promise.race([
+        working.then(() => 'stopped'),
+        storm.then(() => 'calm'),
+        wait(roundMs / 2 + random.below(Math.ceil(lastsMs / 2))).then(() => 'over'),
+      ]);
+      if (outcome !== 'over') fail(`the work or the weather ended by itself (${outcome})`);
+      for (const { name, trouble } of workers) if (trouble !== undefined) fail(`${name}: ${trouble}`);
+      if (readerFailure !== undefined) fail('the other device', readerFailure);
+      const killing = random.chance(0.7);
+      isOver = killing;
+      // In whatever weather it is.
+      if (killing) await drive.kill();
+      ended.abort();
+      await working;
+      for (const worker of workers) await worker.end();
+      await desk.close();
+      await table.close();
+      localMsMax = Math.max(localMsMax, manager.msMax);
+      calm.abort();
+      await storm;
+      if (killing) {
+        kills++;
+        for (const tree of trees) await tree.close();
+        await drive.mount();
+        await judge('after kill -9');
+      }
+      for (const tree of trees) await tree.close();
+      const operations = trees.reduce((sum, tree) => sum + tree.count, 0);
+      report(
+        `${clock()}: round ${round + 1} ${killing ? 'ended in kill -9, all there' : 'ended'}; ${operations} operations, ${reader.answered} remote reads and ${reader.refused} refused, ` +
+          `longest calls ${Math.round(localMsMax)} and ${Math.round(reader.msMax)} ms, ${Math.round(residentMax / mib)} MiB`,
+      );
+      if (localMsMax > timeoutMs + slackMs) fail(`a call that needs no store took ${localMsMax} ms`);
+      if (reader.msMax > timeoutMs + slackMs) fail(`a read from the store took ${reader.msMax} ms`);
+      if (residentMax > residentBound) fail(`a daemon took ${residentMax} bytes of memory`);
+    }
+    readerEnd.abort();
+    await reading;
+    if (readerFailure !== undefined) fail('the other device', readerFailure);
+    await drive.flush();
+    watching.abort();
+    await watched;
+    await drive.unmount();
+    await other.unmount();
+    for (const one of [drive, other]) {
+      const errors = (await one.warnings()).filter((line) => line.includes('"level":"error"'));
+      if (errors.length > 0) fail(`the daemon logged errors: ${errors.slice(0, 5).join('\n')}`);
+    }
+    report(`${clock()}: everything is in the store; a device that knows nothing looks at it`);
+    const fresh = await makeDrive('fresh', aside);
+    drives.push(fresh);
+    await fresh.mount();
+    await judge('on a device that knows nothing');
+    for (const tree of trees) await tree.close();
+    const looker = await Probe.start();
+    for (const [index, bytes] of contents.entries()) {
+      const found = await looker.readFile(join(fresh.directory, 'static', `${index}`));
+      if (digestOf(found) !== digestOf(bytes)) fail(`static file ${index} differs`);
+    }
+    await looker.close();
+    await fresh.unmount();
+    await fresh.check();
+    return {
+      operations: trees.reduce((sum, tree) => sum + tree.count, 0),
+      troubles: weather.count,
+      kills,
+      remoteReads: reader.answered,
+      remoteReadsRefused: reader.refused,
+      localMsMax: Math.round(localMsMax),
+      remoteMsMax: Math.round(reader.msMax),
+      residentMax,
+    };
+  } finally {
+    watching.abort();
+    for (const worker of workers) await worker.end().catch(() => {});
+    for (const drive of drives) await drive.destroy();
+    for (const tree of trees) await tree.close();
+    await proxy.stop();
+  }
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { values } = parseArgs({
+    options: {
+      store: { type: 'string', default: 's3' },
+      minutes: { type: 'string', default: '10' },
+      seed: { type: 'string', default: String(testSeed()) },
+      trouble: { type: 'string', default: '60' },
+      round: { type: 'string', default: '90' },
+      timeout: { type: 'string', default: '30' },
+      scratch: { type: 'string', default: tmpdir() },
+    },
+  });
+  await mkdir(values.scratch, { recursive: true });
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  for (const kind of storeKindsOf(values.store)) {
+    const scratch = await mkdtemp(join(values.scratch, `faults-${kind}-`));
+    const server = await startStoreServer(kind, join(scratch, 'server'));
+    try {
+      const result = await faultRun({
+        server,
+        scratch,
+        durationMs: Number(values.minutes) * 60_000,
+        roundMs: Number(values.round) * 1000,
+        troubleMsMax: Number(values.trouble) * 1000,
+        timeoutMs: Number(values.timeout) * 1000,
+        seed: Number(values.seed),
+        report: say,
+      });
+      await server.stop();
+      await rm(scratch, { recursive: true, force: true });
+      say(`${kind}: the tree equals the model, check --data is clean (seed ${values.seed}): ${JSON.stringify(result)}`);
+    } catch (error) {
+      say(`FAIL  ${kind}: ${error instanceof Error ? error.message : String(error)}\nkept: ${scratch}`);
+      process.exitCode = 1;
+    } finally {
+      server.hold(false);
+      await server.stop();
+    }
+  }
+}
