@@ -4,6 +4,7 @@
  * content `content-writer.ts` and `content-reader.ts`, finding the state again after a crash `replay.ts`.
  */
 import { join } from 'node:path';
+import type { ByteString } from '../base/brand.js';
 import type { Clock, Timespec } from '../base/clock.js';
 import { type Log, describeError } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
@@ -28,7 +29,8 @@ import { TreeReader } from '../tree/tree-reader.js';
 import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
-import { readInode } from './inode-view.js';
+import { type FileState, type FileStatus, StandingIndex, type SubtreeStatus, presenceOf, subtreeStatus } from './file-status.js';
+import { lookup, readInode, scanEntries } from './inode-view.js';
 import { localPace, remotePace } from './log-watch.js';
 import { encodeDirtyEntry, encodeForgetEntry, encodeOperationEntry } from './journal-entry.js';
 import { type Operation, OperationError } from './operation.js';
@@ -36,7 +38,9 @@ import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
 import { remedyOf } from './remedy.js';
 import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
+import { PinKeeper } from './pin-keeper.js';
 import { Staging } from './staging.js';
+import { Staleness } from './staleness.js';
 import { TreeKeeper } from './tree-keeper.js';
 import { UploadQueue } from './upload-queue.js';
 import { VolumeState } from './volume-state.js';
@@ -81,12 +85,16 @@ export interface OpenOptions {
   readonly cipher?: BulkCipher | undefined;
   /** What another device shows as its head code: the log must contain that commit. */
   readonly headCode?: HeadCode | undefined;
+  /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
+  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
   /** The log is polled this often while the volume is in use; undefined: what suits the store. */
   readonly pollIntervalMs?: number | undefined;
   /** A device that changes nothing shows this often that it lives; 0: never. Undefined: every eight hours. */
   readonly heartbeatMs?: number | undefined;
+  /** Without a sign of life of another device for this long, what is shown is told to be stale. Undefined: never. */
+  readonly maxStalenessMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
   readonly foldBounds?: FoldBounds;
 }
@@ -100,6 +108,8 @@ const defaultHeartbeatMs = 8 * 3_600_000;
 const chunkCacheBytes = 64 * 1024 * 1024;
 const pageCacheBytes = 48 * 1024 * 1024;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
+/** Folders above one another. */
+const pathDepthMax = 4096;
 const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 /** The journal keeps a segment or two also when nothing waits. */
 const journalBytesFree = 32 * 1024 * 1024;
@@ -142,8 +152,11 @@ export class OpenVolume implements Volume {
   readonly #writer: ContentWriter;
   readonly #reader: ContentReader;
   readonly #committer: Committer;
+  readonly #staleness: Staleness;
   readonly #queue: UploadQueue;
   readonly #keeper: TreeKeeper | undefined;
+  readonly pins: PinKeeper;
+  readonly #standings = new StandingIndex();
   readonly #ends: (() => void)[] = [];
   /** Since when the committer has been in trouble and nothing was uploaded. */
   #stuck: { readonly sinceMs: number; readonly uploadedBytes: number } | undefined;
@@ -195,6 +208,7 @@ export class OpenVolume implements Volume {
       deviceName: options.deviceName,
       readOnly,
       headCode: options.headCode,
+      beforeEnrolment: options.beforeEnrolment,
     });
     const journal = await Journal.open({
       disk,
@@ -280,6 +294,7 @@ export class OpenVolume implements Volume {
     this.#reader = new ContentReader((query) => this.read(query), this.#writer, parts.packs, options.store.local ? readAheadLocal : readAheadRemote);
     const defaultPace = options.store.local ? localPace : remotePace;
     const { heartbeatMs = defaultHeartbeatMs } = options;
+    this.#staleness = new Staleness(log, options.clock, options.log, options.maxStalenessMs);
     this.#committer = new Committer({
       state,
       log,
@@ -306,6 +321,7 @@ export class OpenVolume implements Volume {
         conflicts: [],
       }),
       listener: () => this.#listener,
+      onRound: () => this.#staleness.check(),
     });
     const { cache, packs, queueBytesMax } = parts;
     this.#queue = new UploadQueue({
@@ -332,6 +348,16 @@ export class OpenVolume implements Volume {
       const timer = setInterval(() => void cache.relieve(), relieveIntervalMs).unref();
       this.#ends.push(() => clearInterval(timer));
     }
+    this.pins = new PinKeeper({
+      read: (query) => this.read(query),
+      packs,
+      cache,
+      file: { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device },
+      version: () => log.head.sequence,
+      isAway: () => options.reachability?.offlineSinceMs !== undefined,
+      clock: options.clock,
+      log: options.log,
+    });
     const { reachability } = options;
     if (reachability) {
       this.#ends.push(
@@ -635,6 +661,68 @@ export class OpenVolume implements Volume {
     };
   }
 
+  async fileStatus(ino: Ino): Promise<(FileStatus & { readonly isPinned: boolean }) | undefined> {
+    const inode = await this.read((view) => readInode(view, ino));
+    if (!inode) return undefined;
+    const presence = await presenceOf((query) => this.read(query), this.#parts.packs, ino, inode);
+    return { state: this.#stateOf(ino), ...presence, isPinned: await this.#isPinned(ino) };
+  }
+
+  async subtreeStatus(ino: Ino, signal?: AbortSignal): Promise<(SubtreeStatus & { readonly isPinned: boolean }) | undefined> {
+    const found = await subtreeStatus(
+      (query) => this.read(query),
+      this.#parts.packs,
+      ino,
+      (one) => this.#stateOf(one),
+      signal,
+    );
+    return found && { ...found, isPinned: await this.#isPinned(ino) };
+  }
+
+  #stateOf(ino: Ino): FileState {
+    const { waitingOperations, flyingOperations } = this.#state;
+    const isDirty = (this.#writer.get(ino)?.bytes ?? 0) > 0;
+    return this.#standings.stateOf(ino, waitingOperations, flyingOperations, isDirty);
+  }
+
+  /** It, or a folder above it. For a file of several names the folder that it came to last counts. */
+  #isPinned(ino: Ino): MaybePromise<boolean> {
+    return this.read((view) => {
+      let at = ino;
+      for (let depth = 0; depth < pathDepthMax; depth++) {
+        if (this.pins.has(at)) return true;
+        const parent = readInode(view, at)?.parent ?? 0;
+        if (parent === 0 || parent === at) return false;
+        at = parent;
+      }
+      return false;
+    });
+  }
+
+  async pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined> {
+    const names: ByteString[] = [];
+    let at = ino;
+    for (let depth = 0; at !== rootIno; depth++) {
+      if (depth === pathDepthMax) return undefined;
+      const child = at;
+      const step = await this.read((view) => {
+        if (hint && child === ino && lookup(view, hint.parent, hint.name)?.ino === ino) return hint;
+        const parent = readInode(view, child)?.parent ?? 0;
+        if (parent === 0) return undefined;
+        for (const entry of scanEntries(view, parent)) if (entry.ino === child) return { parent, name: entry.name };
+        return undefined;
+      });
+      if (!step) return undefined;
+      names.push(step.name);
+      at = step.parent;
+    }
+    return `/${names.toReversed().join('/')}`;
+  }
+
+  offlineRoomBytes(): number | undefined {
+    return this.#parts.options.reachability?.offlineSinceMs === undefined ? undefined : this.#queue.roomBytes;
+  }
+
   /** Facts for `status`, by group. Nothing secret, no names of files. */
   details(): Readonly<Record<string, Readonly<Record<string, string | number | boolean>>>> {
     const { log, cache, options } = this.#parts;
@@ -658,6 +746,7 @@ export class OpenVolume implements Volume {
       freshness: {
         history: log.freshness,
         ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
+        ...this.#provenFacts(),
         ...this.#signsOfLife(),
       },
       store: {
@@ -672,6 +761,14 @@ export class OpenVolume implements Volume {
         ...(cache ? { allowedBytes: cache.bytesAllowed, pinnedBytes: cache.pinnedBytes, wholeTree: this.#keeper?.isWhole ?? false } : {}),
         journalBytes: this.#journal.bytes,
       },
+    };
+  }
+
+  #provenFacts(): Record<string, string | number | boolean> {
+    const { ageMs, maxMs, isStale } = this.#staleness;
+    return {
+      ...(ageMs === undefined ? {} : { provenSecondsAgo: Math.round(ageMs / 1000) }),
+      ...(maxMs === undefined ? {} : { maxStalenessSeconds: Math.round(maxMs / 1000), stale: isStale }),
     };
   }
 
@@ -702,7 +799,7 @@ export class OpenVolume implements Volume {
     if (this.#closed) return;
     this.#closed = true;
     for (const end of this.#ends) end();
-    await this.#keeper?.stop();
+    await Promise.all([this.#keeper?.stop(), this.pins.stop()]);
     await this.#committer.stop();
     if (!this.readOnly && !this.#committer.failure) await this.#sealForGood();
     const { staging, log, cache, keys } = this.#parts;
@@ -748,6 +845,7 @@ export class OpenVolume implements Volume {
     }
     this.#committer.start(arrived);
     this.#keeper?.start();
+    await this.pins.start();
     if (arrived.length > 0) await this.#committer.poll();
   }
 }

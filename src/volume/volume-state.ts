@@ -83,6 +83,16 @@ export class VolumeState {
     return this.#flyingOperations.length === 0 ? this.#pendingOperations : [...this.#flyingOperations, ...this.#pendingOperations];
   }
 
+  /** Of them, those in the commit that is being put. */
+  get flyingOperations(): readonly PendingOperation[] {
+    return this.#flyingOperations;
+  }
+
+  /** And those that are in none. */
+  get waitingOperations(): readonly PendingOperation[] {
+    return this.#pendingOperations;
+  }
+
   get operationCount(): number {
     return this.#flyingOperations.length + this.#pendingOperations.length;
   }

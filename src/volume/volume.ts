@@ -8,7 +8,9 @@ import { CodedError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
+import type { FileStatus, SubtreeStatus } from './file-status.js';
 import type { Operation } from './operation.js';
+import type { PinKeeper } from './pin-keeper.js';
 import type { ReadView } from './view.js';
 
 /**
@@ -115,6 +117,16 @@ export interface Volume {
 
   statistics(): VolumeStatistics;
   pending(): PendingWork;
+  /** What stays on this machine. */
+  readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'settled'>;
+  /** Where one inode stands; `undefined` when there is no such inode. Rejects with VolumeError. */
+  fileStatus(ino: Ino): Promise<(FileStatus & { readonly isPinned: boolean }) | undefined>;
+  /** As {@link Volume.fileStatus}, for an inode with all that lies below it. */
+  subtreeStatus(ino: Ino, signal?: AbortSignal): Promise<(SubtreeStatus & { readonly isPinned: boolean }) | undefined>;
+  /** A path of the inode from the root, with a leading slash; `undefined` when it has none. `hint`: a name that it had. */
+  pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined>;
+  /** What can still be written before writers wait, in bytes; `undefined` while the store answers. */
+  offlineRoomBytes(): number | undefined;
   /** At most one listener. */
   onRemoteChange(listener: RemoteChangeListener): void;
 }

@@ -1,0 +1,377 @@
+/**
+ * Keeps what is pinned on the local disk: fetches it, tells the disk cache what must stay, and follows what this and other devices change
+ * (doc/cli.md, "pin"). It goes through the pinned trees whenever the log has grown, reading metadata, and fetches what is missing. Nothing waits for
+ * it but the one who asks for a pin.
+ */
+import type { Clock } from '../base/clock.js';
+import { Limiter } from '../base/limiter.js';
+import { Lock } from '../base/lock.js';
+import { type Log, describeError } from '../base/log.js';
+import type { DiskCache } from '../cache/disk-cache.js';
+import { isDirectory, isRegular } from '../meta/inode.js';
+import { type Ino, rootIno } from '../meta/key.js';
+import { PackError } from '../pack/pack-error.js';
+import type { PackId } from '../pack/pack-id.js';
+import type { PackSource } from '../pack/pack-source.js';
+import { StoreError } from '../store/object-store.js';
+import { lookup, readInode } from './inode-view.js';
+import { type Pin, type PinFile, loadPins, savePins } from './pin-file.js';
+import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
+import { VolumeError } from './volume.js';
+
+/**
+ * - `complete`: all of it is here
+ * - `fetching`: not yet looked through, or on its way
+ * - `waiting`: the store does not answer
+ * - `full`: the cache has no room for all of it
+ * - `damaged`: something in it cannot be read
+ */
+export type PinState = 'complete' | 'fetching' | 'waiting' | 'full' | 'damaged';
+
+export interface PinProgress {
+  readonly files: number;
+  readonly bytes: number;
+  readonly hereFiles: number;
+  /** Sealed bytes, as `bytes`. */
+  readonly hereBytes: number;
+}
+
+export interface PinReport extends PinProgress, Pin {
+  readonly state: PinState;
+}
+
+export type PinOutcome = { readonly fits: true } | { readonly fits: false; readonly neededBytes: number; readonly allowedBytes: number };
+
+export interface PinKeeperOptions {
+  readonly read: Query;
+  readonly packs: Pick<PackSource, 'isHere' | 'bring'>;
+  /** Undefined where everything lies on this machine anyway. */
+  readonly cache: Pick<DiskCache, 'pin' | 'bytesAllowed' | 'checkpoint'> | undefined;
+  readonly file: PinFile;
+  /** Changes whenever the volume may have. */
+  readonly version: () => number;
+  readonly isAway: () => boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+interface KeptPin {
+  pin: Pin;
+  state: PinState;
+  progress: PinProgress;
+}
+
+/** Sealed chunks of one pack that are not here, ascending. */
+interface Missing {
+  readonly offset: number;
+  readonly sealedLength: number;
+  readonly file: FileLeft;
+}
+
+/** What a file still lacks, in sealed bytes. */
+interface FileLeft {
+  bytes: number;
+}
+
+const noProgress: PinProgress = { files: 0, bytes: 0, hereFiles: 0, hereBytes: 0 };
+const lookIntervalMs = 1000;
+const failurePauseMs = 5000;
+const reportMs = 200;
+/** Going through the trees takes no more than this share of the time. */
+const walkShare = 1 / 20;
+const requestsMax = 4;
+const requestMax = 4 * 1024 * 1024;
+/** What lies between two chunks that are wanted is fetched with them up to this. */
+const gapMax = 64 * 1024;
+/** Chunks that are gathered, so that small files share requests. */
+const gatherChunks = 2048;
+const gatherBytes = 32 * 1024 * 1024;
+
+export class PinKeeper {
+  readonly #o: PinKeeperOptions;
+  readonly #stop = new AbortController();
+  /** Guards `#pins` against two who go through them at once. */
+  readonly #lock = new Lock();
+  #pins: KeptPin[] = [];
+  /** How long it took to go through all of them, in milliseconds. */
+  #surveyMs = 0;
+  #seenVersion = -1;
+  #loop: Promise<void> = Promise.resolve();
+
+  constructor(options: PinKeeperOptions) {
+    this.#o = options;
+  }
+
+  async start(): Promise<void> {
+    const pins = await loadPins(this.#o.file);
+    if (!pins) this.#o.log.warn('the list of pins is damaged: nothing is pinned any more');
+    this.#pins = (pins ?? []).map((pin) => ({ pin, state: 'fetching', progress: noProgress }));
+    // The cache remembers what was pinned; without pins it shall not.
+    if (this.#pins.length === 0) this.#o.cache?.pin(new Set());
+    this.#loop = this.#run().catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort(new VolumeError('CLOSED', 'the volume is being closed'));
+    await this.#loop;
+    await this.#lock.run(() => {});
+  }
+
+  list(): PinReport[] {
+    return this.#pins.map(({ pin, state, progress }) => ({ ...pin, state, ...progress }));
+  }
+
+  /** Whether the inode itself was pinned; what lies below a pinned folder is as well, and is not asked for here. */
+  has(ino: Ino): boolean {
+    return this.#pins.some(({ pin }) => pin.ino === ino);
+  }
+
+  /** Pins an inode, if the cache can hold it with everything else that is pinned. Resolves before it is all here. Rejects with VolumeError, disk errors. */
+  add(pin: Pin): Promise<PinOutcome> {
+    return this.#lock.run(async () => {
+      const before = this.#pins;
+      if (!before.some((kept) => kept.pin.ino === pin.ino)) this.#pins = [...before, { pin, state: 'fetching', progress: noProgress }];
+      try {
+        const outcome = await this.#survey();
+        if (!outcome.fits) {
+          this.#pins = before;
+          await this.#survey();
+          return outcome;
+        }
+      } catch (error) {
+        // Away: what it takes is found out later.
+        if (!(error instanceof VolumeError && error.code === 'UNAVAILABLE')) {
+          this.#pins = before;
+          throw error;
+        }
+      }
+      await this.#save();
+      this.#seenVersion = -1;
+      return { fits: true };
+    });
+  }
+
+  /** False: it was not pinned. */
+  remove(ino: Ino): Promise<boolean> {
+    return this.#lock.run(async () => {
+      const left = this.#pins.filter(({ pin }) => pin.ino !== ino);
+      if (left.length === this.#pins.length) return false;
+      this.#pins = left;
+      await this.#save();
+      await this.#survey().catch(() => {});
+      return true;
+    });
+  }
+
+  /** Resolves when the pin is complete, cannot become so for now, or is gone. */
+  async settled(ino: Ino, onProgress: (progress: PinProgress) => void, signal: AbortSignal): Promise<PinReport | undefined> {
+    for (;;) {
+      signal.throwIfAborted();
+      const report = this.list().find((one) => one.ino === ino);
+      if (!report || report.state !== 'fetching') return report;
+      onProgress(report);
+      await this.#o.clock.sleep(reportMs, signal);
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { clock, version, isAway, log } = this.#o;
+    const { signal } = this.#stop;
+    for (;;) {
+      await clock.sleep(Math.max(lookIntervalMs, this.#surveyMs / walkShare), signal);
+      const now = version();
+      const isDone = this.#pins.every(({ state }) => state === 'complete' || state === 'damaged');
+      if (this.#pins.length === 0 || (isDone && now === this.#seenVersion)) continue;
+      try {
+        await this.#lock.run(() => this.#keep());
+        this.#seenVersion = now;
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#seenVersion = -1;
+        for (const kept of this.#pins) if (kept.state === 'fetching') kept.state = 'waiting';
+        log.debug('what is pinned cannot be fetched now', { reason: describeError(error) });
+        if (!isAway()) await clock.sleep(failurePauseMs, signal);
+      }
+    }
+  }
+
+  #save(): Promise<void> {
+    return savePins(
+      this.#o.file,
+      this.#pins.map(({ pin }) => pin),
+    );
+  }
+
+  /** What stands under the pinned name now, or where the inode went. `undefined`: it is gone. */
+  async #resolve(pin: Pin): Promise<Pin | undefined> {
+    return this.#o.read((view) => {
+      const inode = readInode(view, pin.ino);
+      const named = pin.ino === rootIno ? undefined : lookup(view, pin.parent, pin.name)?.ino;
+      if (named === pin.ino || pin.ino === rootIno) return inode && pin;
+      // A file that was written anew and renamed into place is what the name means; a folder is never replaced so.
+      if (named !== undefined && !(inode && inode.nlink > 0 && isDirectory(inode))) return { ...pin, ino: named };
+      return inode && inode.nlink > 0 ? pin : undefined;
+    });
+  }
+
+  /** Follows the pins, adds up what they take, and tells the cache what must stay. */
+  async #survey(): Promise<PinOutcome> {
+    const startMs = this.#o.clock.monotonicMs();
+    await this.#follow();
+    const packs = new Set<string>();
+    let neededBytes = 0;
+    for (const kept of this.#pins) {
+      const progress = { files: 0, bytes: 0, hereFiles: 0, hereBytes: 0 };
+      await this.#walk(kept.pin.ino, (_, file) => {
+        progress.files++;
+        progress.bytes += file.total;
+        progress.hereBytes += file.total - file.missing;
+        if (file.missing === 0) progress.hereFiles++;
+        for (const pack of file.packs) packs.add(pack);
+      });
+      kept.progress = progress;
+      const isHere = progress.hereBytes === progress.bytes;
+      if (isHere) kept.state = 'complete';
+      else if (kept.state === 'complete' || kept.state === 'waiting') kept.state = 'fetching';
+      neededBytes += progress.bytes;
+    }
+    const { cache, clock } = this.#o;
+    this.#surveyMs = clock.monotonicMs() - startMs;
+    const allowedBytes = cache?.bytesAllowed ?? Number.POSITIVE_INFINITY;
+    if (neededBytes > allowedBytes) return { fits: false, neededBytes, allowedBytes };
+    cache?.pin(packs);
+    return { fits: true };
+  }
+
+  async #follow(): Promise<void> {
+    const followed: KeptPin[] = [];
+    let isChanged = false;
+    for (const kept of this.#pins) {
+      const pin = await this.#resolve(kept.pin);
+      if (pin) followed.push(Object.assign(kept, { pin }));
+      else this.#o.log.info('something that was pinned is gone', { ino: kept.pin.ino });
+      isChanged ||= pin?.ino !== kept.pin.ino || pin === undefined;
+    }
+    if (followed.length === this.#pins.length && !isChanged) return;
+    this.#pins = followed;
+    await this.#save();
+  }
+
+  /** Each regular file at and below `root`. */
+  async #walk(
+    root: Ino,
+    onFile: (ino: Ino, file: { readonly total: number; readonly missing: number; readonly packs: ReadonlySet<PackId> }) => void,
+    onMissing?: (pack: PackId, chunk: Missing) => void,
+  ): Promise<void> {
+    const { read, packs: source } = this.#o;
+    const { signal } = this.#stop;
+    for await (const batch of walkSubtree(read, root, signal)) {
+      for (const { ino, inode } of batch) {
+        if (!isRegular(inode)) continue;
+        let [total, missing] = [0, 0];
+        const packs = new Set<PackId>();
+        const file: FileLeft = { bytes: 0 };
+        for await (const extents of dataExtentsOf(read, ino, inode, signal)) {
+          for (const { pack, packOffset, chunks } of extents) {
+            packs.add(pack);
+            let offset = packOffset;
+            for (const { sealedLength } of chunks) {
+              total += sealedLength;
+              if (!source.isHere(pack, offset, sealedLength)) {
+                missing += sealedLength;
+                file.bytes += sealedLength;
+                onMissing?.(pack, { offset, sealedLength, file });
+              }
+              offset += sealedLength;
+            }
+          }
+        }
+        onFile(ino, { total, missing, packs });
+      }
+    }
+  }
+
+  /** Brings here what is missing. Rejects with VolumeError `UNAVAILABLE` when the store does not answer. */
+  async #keep(): Promise<void> {
+    const outcome = await this.#survey();
+    if (!outcome.fits) {
+      for (const kept of this.#pins) if (kept.state !== 'complete') kept.state = 'full';
+      return;
+    }
+    for (const kept of this.#pins) if (kept.state !== 'complete') await this.#fetch(kept);
+    await this.#o.cache?.checkpoint();
+  }
+
+  async #fetch(kept: KeptPin): Promise<void> {
+    const requests = new Limiter(requestsMax);
+    let [isFull, isDamaged, gathered, gatheredBytes] = [false, false, 0, 0];
+    let missing = new Map<PackId, Missing[]>();
+    let failure: unknown;
+    const bring = async (pack: PackId, items: readonly Missing[]): Promise<void> => {
+      if (failure !== undefined || isFull || this.#stop.signal.aborted) return;
+      try {
+        const brought = await this.#o.packs.bring(pack, items, this.#stop.signal);
+        const wanted = items.reduce((sum, { sealedLength }) => sum + sealedLength, 0);
+        if (brought < wanted) isFull = true;
+        let files = 0;
+        for (const { file, sealedLength } of items) {
+          file.bytes -= sealedLength;
+          if (file.bytes === 0) files++;
+        }
+        const { progress } = kept;
+        kept.progress = { ...progress, hereBytes: progress.hereBytes + brought, hereFiles: Math.min(progress.files, progress.hereFiles + files) };
+      } catch (error) {
+        if (error instanceof PackError && error.code !== 'IO' && error.code !== 'FULL') {
+          isDamaged = true;
+          this.#o.log.error('something that is pinned cannot be read', { pack, reason: describeError(error) });
+        } else failure ??= error;
+      }
+    };
+    const flush = async (): Promise<void> => {
+      const work = [...missing].flatMap(([pack, items]) => requestsOf(items).map((request) => requests.run(() => bring(pack, request))));
+      missing = new Map();
+      [gathered, gatheredBytes] = [0, 0];
+      await Promise.all(work);
+      if (failure instanceof StoreError) throw new VolumeError('UNAVAILABLE', 'the store cannot be used now', { cause: failure });
+      if (failure !== undefined) throw failure;
+    };
+    const flushes: Promise<void>[] = [];
+    const begin = (): void => {
+      const flushed = flush();
+      // Looked at in the end.
+      flushed.catch(() => {});
+      flushes.push(flushed);
+    };
+    await this.#walk(
+      kept.pin.ino,
+      () => {
+        if (gathered >= gatherChunks || gatheredBytes >= gatherBytes) begin();
+      },
+      (pack, chunk) => {
+        gathered++;
+        gatheredBytes += chunk.sealedLength;
+        const known = missing.get(pack);
+        if (known) known.push(chunk);
+        else missing.set(pack, [chunk]);
+      },
+    );
+    begin();
+    for (const one of await Promise.allSettled(flushes)) if (one.status === 'rejected') throw one.reason;
+    kept.state = isFull ? 'full' : isDamaged ? 'damaged' : 'complete';
+  }
+}
+
+/** Chunks of one pack, cut into requests. */
+function requestsOf(chunks: readonly Missing[]): Missing[][] {
+  const requests: Missing[][] = [];
+  // A chunk that two files share is fetched once.
+  const unique = new Map(chunks.map((chunk) => [chunk.offset, chunk]));
+  for (const chunk of [...unique.values()].toSorted((a, b) => a.offset - b.offset)) {
+    const last = requests.at(-1);
+    const end = last && last[last.length - 1].offset + last[last.length - 1].sealedLength;
+    if (last && end !== undefined && chunk.offset - end <= gapMax && chunk.offset + chunk.sealedLength - last[0].offset <= requestMax)
+      last.push(chunk);
+    else requests.push([chunk]);
+  }
+  return requests;
+}
