@@ -72,6 +72,7 @@ export const STATX_BTIME = 0x800;
 export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
+export const EAGAIN = 11;
 export const ENOTTY = 25;
 export const EOPNOTSUPP = 95;
 export const ERANGE = 34;

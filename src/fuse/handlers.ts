@@ -71,7 +71,8 @@ export interface Exchange {
   answerListing(context: KernelRequestContext, listing: DirentBuffer, value: MaybePromise<void>): void;
   fail(context: KernelRequestContext, errno: number): void;
   direntBuffer(size: number, plus: boolean): DirentBuffer;
-  interrupt(unique: number): void;
+  /** The caller of the request `unique` got a signal; `context` is that of the notice itself. */
+  interrupt(context: KernelRequestContext, unique: number): void;
 }
 
 /** Thrown by an encoder to answer with exactly this errno. */
@@ -311,7 +312,7 @@ const table: { readonly [Name in OpcodeName]?: Handler } = {
   COPY_FILE_RANGE_64: (exchange, request, context, nodeId) =>
     exchange.answer(context, copyFileRange(exchange, request, context, nodeId), encodeCopied),
   SYNCFS: (exchange, _request, context, nodeId) => exchange.answer(context, exchange.operations.syncfs(context, nodeId), encodeNothing),
-  INTERRUPT: (exchange, request) => exchange.interrupt(request.u64(fuse_interrupt_in.unique)),
+  INTERRUPT: (exchange, request, context) => exchange.interrupt(context, request.u64(fuse_interrupt_in.unique)),
   IOCTL: inodeFlags,
   DESTROY: (exchange, _request, context) => exchange.answer(context, undefined, encodeNothing),
 };

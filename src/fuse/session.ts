@@ -3,13 +3,14 @@
  * are under way; everything that is answered at once leaves no trace here. doc/concurrency.md tells in what order things run:
  * requests start in the order in which they arrive, and end in any.
  */
-import { EINTR, EIO, ENOSYS, EPROTO, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from './abi.js';
+import { EAGAIN, EINTR, EIO, ENOSYS, EPROTO, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from './abi.js';
 import { assert } from '../base/assert.js';
 import { MalformedBytesError } from '../base/bytes.js';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { DirentBuffer } from './dirent-buffer.js';
 import { FuseError } from './fuse-error.js';
 import { ErrnoReply, type Exchange, handlers, unanswered } from './handlers.js';
+import { givesUp } from './interrupting-signal.js';
 import { majorOffered, negotiate, payloadMax, type Negotiated, type Wishes } from './negotiation.js';
 import { opcode, opcodeName } from './opcode.js';
 import type { Entry, ErrnoOf, FuseOperations, NodeId, OpenReply } from './operations.js';
@@ -28,7 +29,26 @@ export interface Channel {
 
 export interface SessionOptions extends Wishes {
   readonly trace?: (line: string) => void;
+  /** Whether an interrupted caller, by its thread id, means to give up; for tests. */
+  readonly givesUp?: (threadId: number) => boolean;
 }
+
+/** Requests that change nothing: a caller that gives up is answered at once, and what is found out later is dropped. */
+const harmless: ReadonlySet<number> = new Set([
+  opcode.LOOKUP,
+  opcode.GETATTR,
+  opcode.STATX,
+  opcode.READLINK,
+  opcode.READ,
+  opcode.GETXATTR,
+  opcode.LISTXATTR,
+  opcode.READDIR,
+  opcode.READDIRPLUS,
+  opcode.STATFS,
+  opcode.LSEEK,
+]);
+/** The kernel tells of one interruption once: as long as a caller has only got signals that end nothing, it is asked to tell again after this. */
+const askAgainMs = 100;
 
 /** Listing buffers that are kept for the next one; more may be under way. */
 const spareListingsMax = 4;
@@ -42,6 +62,7 @@ export class FuseSession implements Exchange {
   readonly #reply: ReplyWriter;
   readonly #pending = new Map<number, KernelRequestContext>();
   readonly #spareListings: DirentBuffer[] = [];
+  readonly #askingAgain = new Set<NodeJS.Timeout>();
   readonly #onInit: (result: Negotiated | FuseError) => void;
   #negotiated: Negotiated | undefined;
   #ended = false;
@@ -110,6 +131,7 @@ export class FuseSession implements Exchange {
     this.#ended = true;
     for (const context of this.#pending.values()) context.interrupt();
     this.#pending.clear();
+    for (const timer of this.#askingAgain) clearTimeout(timer);
   }
 
   #refuseMalformed(length: number): void {
@@ -162,7 +184,13 @@ export class FuseSession implements Exchange {
   }
 
   answerEntry(context: KernelRequestContext, value: MaybePromise<Entry>): void {
-    if (isPromise(value)) void this.#later(context, value, (entry) => this.#sendEntry(context, entry));
+    if (isPromise(value))
+      void this.#later(
+        context,
+        value,
+        (entry) => this.#sendEntry(context, entry),
+        (entry) => this.#takeBack(entry.nodeId),
+      );
     else this.#sendEntry(context, value);
   }
 
@@ -172,7 +200,13 @@ export class FuseSession implements Exchange {
   }
 
   answerListing(context: KernelRequestContext, listing: DirentBuffer, value: MaybePromise<void>): void {
-    if (isPromise(value)) void this.#later(context, value, () => this.#sendListing(context, listing));
+    if (isPromise(value))
+      void this.#later(
+        context,
+        value,
+        () => this.#sendListing(context, listing),
+        () => this.#dropListing(listing),
+      );
     else this.#sendListing(context, listing);
   }
 
@@ -189,21 +223,40 @@ export class FuseSession implements Exchange {
     return listing;
   }
 
-  interrupt(unique: number): void {
+  interrupt(context: KernelRequestContext, unique: number): void {
+    const pending = this.#pending.get(unique);
     // An unknown one was answered already: the kernel drops the interrupt by itself.
-    this.#pending.get(unique)?.interrupt();
+    if (pending === undefined || pending.interrupted) return;
+    if ((this.#options.givesUp ?? givesUp)(pending.pid)) {
+      pending.interrupt();
+      if (harmless.has(pending.opcode)) {
+        this.#pending.delete(unique);
+        this.fail(pending, EINTR);
+      }
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#askingAgain.delete(timer);
+      if (this.#pending.has(unique)) this.fail(context, EAGAIN);
+    }, askAgainMs);
+    this.#askingAgain.add(timer);
   }
 
-  /** Keeps the request in the table until the promise settles. A request that outlives the connection is dropped. */
-  async #later<T>(context: KernelRequestContext, promise: Promise<T>, finish: (value: T) => void): Promise<void> {
+  /**
+   * Keeps the request in the table until the promise settles, or it was answered because its caller gave up: what comes then goes to `discard`.
+   * A request that outlives the connection is dropped.
+   */
+  async #later<T>(context: KernelRequestContext, promise: Promise<T>, finish: (value: T) => void, discard?: (value: T) => void): Promise<void> {
     this.#pending.set(context.unique, context);
+    const isWaitedFor = (): boolean => this.#pending.get(context.unique) === context;
     try {
       const value = await promise;
-      if (!this.#ended) finish(value);
+      if (isWaitedFor()) finish(value);
+      else if (!this.#ended) discard?.(value);
     } catch (error) {
-      if (!this.#ended) this.#failWith(context, error);
+      if (isWaitedFor()) this.#failWith(context, error);
     } finally {
-      this.#pending.delete(context.unique);
+      if (isWaitedFor()) this.#pending.delete(context.unique);
     }
   }
 
@@ -242,7 +295,16 @@ export class FuseSession implements Exchange {
   #sendListing(context: KernelRequestContext, listing: DirentBuffer): void {
     this.#reply.begin(context.unique);
     this.#reply.data(listing.bytes);
-    if (this.#send(context, 0) !== 0) for (const nodeId of listing.looked) this.#takeBack(nodeId);
+    if (this.#send(context, 0) === 0) this.#spare(listing);
+    else this.#dropListing(listing);
+  }
+
+  #dropListing(listing: DirentBuffer): void {
+    for (const nodeId of listing.looked) this.#takeBack(nodeId);
+    this.#spare(listing);
+  }
+
+  #spare(listing: DirentBuffer): void {
     if (this.#spareListings.length < spareListingsMax) this.#spareListings.push(listing);
   }
 

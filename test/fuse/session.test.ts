@@ -3,8 +3,8 @@ import t from 'tap';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import type { Negotiated } from '../../src/fuse/negotiation.js';
 import { opcode } from '../../src/fuse/opcode.js';
-import type { FuseOperations, RequestContext } from '../../src/fuse/operations.js';
-import { FuseSession } from '../../src/fuse/session.js';
+import type { Entry, FuseOperations, RequestContext } from '../../src/fuse/operations.js';
+import { FuseSession, type SessionOptions } from '../../src/fuse/session.js';
 import { MemoryFilesystem, MemoryFilesystemError, memoryErrnoOf } from './memory-filesystem.js';
 
 interface Sent {
@@ -14,7 +14,7 @@ interface Sent {
 }
 
 /** A session over a channel that keeps what is sent; `takes` is what the kernel says to each reply. */
-function start(overrides: Partial<FuseOperations> = {}, wishes = { defaultPermissions: true, writebackCache: false }) {
+function start(overrides: Partial<FuseOperations> = {}, wishes: SessionOptions = { defaultPermissions: true, writebackCache: false }) {
   const filesystem = new MemoryFilesystem();
   const operations = new Proxy(filesystem, {
     get(target, key) {
@@ -182,6 +182,56 @@ void t.test('an interrupt aborts the signal of the request that it names, and EI
   ask(opcode.INTERRUPT, u64(waiting));
   await settle();
   t.match(sent[1], { unique: waiting, error: -4 });
+  t.equal(session.pendingCount, 0);
+});
+
+void t.test('whoever gives up is answered at once, and what is found later is taken back', async (t) => {
+  let find!: () => void;
+  const forgotten: (readonly [number, number])[] = [];
+  const entry = { nodeId: 7 } as Entry;
+  const { sent, ask, init, session } = start({
+    lookup: () => new Promise((resolve) => (find = () => resolve(entry))),
+    forget: (nodeId, count) => void forgotten.push([nodeId, count]),
+  });
+  init();
+  const waiting = ask(opcode.LOOKUP, 'there\0');
+  ask(opcode.INTERRUPT, u64(waiting));
+  t.match(sent[1], { unique: waiting, error: -4 }, 'before the operation has heard of it');
+  t.equal(session.pendingCount, 0);
+  find();
+  await settle();
+  t.equal(sent.length, 2, 'no second answer');
+  t.strictSame(forgotten, [[7, 1]]);
+});
+
+void t.test('a change of which the caller has given up is answered when it is known what became of it', async (t) => {
+  let finish!: () => void;
+  const { sent, ask, init } = start({ fsync: () => new Promise<void>((resolve) => (finish = resolve)) });
+  init();
+  const waiting = ask(opcode.FSYNC, Buffer.alloc(16), 5);
+  ask(opcode.INTERRUPT, u64(waiting));
+  await settle();
+  t.equal(sent.length, 1);
+  finish();
+  await settle();
+  t.match(sent[1], { unique: waiting, error: 0 });
+});
+
+void t.test('a caller that only got a signal that ends nothing goes on waiting, and the kernel is asked to tell again', async (t) => {
+  let finish!: () => void;
+  const wishes = { defaultPermissions: true, writebackCache: false, givesUp: () => false };
+  const { sent, ask, init, session } = start(
+    { getattr: () => new Promise((_, reject) => (finish = () => reject(new FuseError('INTERRUPTED', 'x')))) },
+    wishes,
+  );
+  init();
+  const waiting = ask(opcode.GETATTR, Buffer.alloc(16));
+  const notice = ask(opcode.INTERRUPT, u64(waiting));
+  while (sent.length === 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.match(sent[1], { unique: notice, error: -11 });
+  t.equal(session.pendingCount, 1);
+  finish();
+  await settle();
   t.equal(session.pendingCount, 0);
 });
 
