@@ -1,5 +1,4 @@
 /** S3 servers that are overloaded, confused or hostile: answers that the real gateway does not give. */
-import type { ServerResponse } from 'node:http';
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { probeStore } from '../../src/store/probe.js';
@@ -8,6 +7,8 @@ import { S3Store } from '../../src/store/s3-store.js';
 import { collect, sealedText } from '../suite/object-store-suite.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
+import type { BucketHabits } from '../support/scripted-bucket.js';
 import { ScriptedServer } from '../support/scripted-server.js';
 import type { Script } from '../support/scripted-server.js';
 
@@ -37,55 +38,8 @@ async function serve(t: Pick<Test, 'teardown'>, script: Script): Promise<{ reado
   return { server, store };
 }
 
-const complain = (answer: ServerResponse, status: number, code: string, headers: Record<string, string> = {}): void => {
-  answer.writeHead(status, { 'content-type': 'application/xml', ...headers });
-  answer.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>words\nof the server</Message></Error>`);
-};
-
-/** A bucket in memory, with the protocol's own behaviour left to `options`. */
-function bucket(options: { readonly condition: 'kept' | 'ignored' | 'refused'; readonly ranges: boolean }): Script {
-  const objects = new Map<string, Buffer>();
-  return ({ method, target, headers, body }, answer) => {
-    const url = new URL(target, 'http://x');
-    const key = url.pathname.slice('/bucket/'.length);
-    if (method === 'PUT') {
-      if (headers['if-none-match'] !== undefined && options.condition === 'refused') complain(answer, 501, 'NotImplemented');
-      else if (headers['if-none-match'] !== undefined && options.condition === 'kept' && objects.has(key))
-        complain(answer, 412, 'PreconditionFailed');
-      else {
-        objects.set(key, body);
-        answer.writeHead(200).end();
-      }
-    } else if (method === 'POST') complain(answer, 501, 'NotImplemented');
-    else if (method === 'DELETE') {
-      objects.delete(key);
-      answer.writeHead(204).end();
-    } else if (key === '') {
-      const contents = [...objects.keys()].filter((name) => name.startsWith(url.searchParams.get('prefix') ?? '')).toSorted();
-      const later = contents.filter((name) => name > (url.searchParams.get('start-after') ?? ''));
-      answer
-        .writeHead(200)
-        .end(
-          `<ListBucketResult><IsTruncated>false</IsTruncated>${later.map((name) => `<Contents><Key>${name}</Key></Contents>`).join('')}</ListBucketResult>`,
-        );
-    } else {
-      const object = objects.get(key);
-      const range = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '');
-      if (!object) complain(answer, 404, 'NoSuchKey');
-      else if (range && options.ranges) {
-        const part = object.subarray(Number(range[1]), Number(range[2]) + 1);
-        if (part.length === 0) complain(answer, 416, 'InvalidRange');
-        else {
-          const end = Number(range[1]) + part.length - 1;
-          answer.writeHead(206, { 'content-range': `bytes ${range[1]}-${end}/${object.length}`, 'content-length': part.length }).end(part);
-        }
-      } else answer.writeHead(200, { 'content-length': object.length }).end(method === 'HEAD' ? undefined : object);
-    }
-  };
-}
-
 t.test('the probe tells what a server that ignores conditions, batches or ranges does', async (t) => {
-  const report = async (options: Parameters<typeof bucket>[0]): Promise<unknown> => probeStore((await serve(t, bucket(options))).store, random);
+  const report = async (options: BucketHabits): Promise<unknown> => probeStore((await serve(t, new ScriptedBucket(options).script)).store, random);
   t.match(await report({ condition: 'kept', ranges: true }), {
     conditionalPut: 'exact',
     ranges: true,
@@ -98,7 +52,7 @@ t.test('the probe tells what a server that ignores conditions, batches or ranges
 });
 
 t.test('a server without conditions is looked at before each put', async (t) => {
-  const { store } = await serve(t, bucket({ condition: 'refused', ranges: true }));
+  const { store } = await serve(t, new ScriptedBucket({ condition: 'refused', ranges: true }).script);
   t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
   t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
   t.equal(await store.put('keys/a', sealedText('c')), 'exists');
