@@ -114,7 +114,10 @@ export const mountCommand = defineCommand<MountArguments>({
           type: 'string',
           describe: 'What "status" shows as headCode on another device: refuse a store that shows an older or another history',
         },
-        heartbeat: { type: 'string', describe: 'How often to show other devices that this one lives when it changes nothing (default: 8h; 0: never)' },
+        heartbeat: {
+          type: 'string',
+          describe: 'How often to show other devices that this one lives when it changes nothing (default: 8h; 0: never)',
+        },
         'max-staleness': { type: 'string', describe: 'Warn when no other device gave a sign of life for this long: "status" then exits with 15' },
         'log-file': { type: 'string', normalize: true, describe: 'Where the daemon logs (default: daemon.log in the state directory)' },
         'stop-timeout': { type: 'string', default: '30s', describe: 'How long a stop by signal may upload before it leaves the rest for next time' },
@@ -158,6 +161,10 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
   const queueSize = bytesOf(args.queueSize, 'queue-size');
   const timeoutMs = timeoutOf(args.timeout);
   const stopFlushTimeoutMs = durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0;
+  const heartbeatMs = durationMsOf(args.heartbeat, 'heartbeat');
+  if (heartbeatMs !== undefined && heartbeatMs !== 0 && heartbeatMs < heartbeatMinMs)
+    throw new Failure('USAGE', '--heartbeat is at least 1m, or 0 for never: each one is a commit');
+  const maxStalenessMs = durationMsOf(args.maxStaleness, 'max-staleness');
   headCodeOf(args.headCode);
   const tuning = tuningOf(args);
   const directory = args.directory ?? args.mountPoint;
@@ -222,6 +229,8 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
       driver: args.driver,
       deviceName: args.deviceName ?? defaultDeviceName(),
       headCode: headCodeOf(args.headCode),
+      heartbeatMs,
+      maxStalenessMs,
       logFile: args.logFile === undefined ? undefined : resolve(args.logFile),
       debug: args.debug,
       trace: args.trace,
@@ -265,6 +274,9 @@ function timeoutOf(text: string): number {
   if (timeoutMs < 1000) throw new Failure('USAGE', '--timeout is at least 1s');
   return timeoutMs;
 }
+
+/** Each one is an object in the store for good. */
+const heartbeatMinMs = 60_000;
 
 /** `SEQUENCE-HEX`, as `status` shows it. Throws Failure `USAGE`. */
 function headCodeOf(text: string | undefined): MountRequest['headCode'] {

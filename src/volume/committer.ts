@@ -57,6 +57,8 @@ export interface CommitterOptions {
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly listener: () => RemoteChangeListener | undefined;
+  /** After each round of background work, however it ended. */
+  readonly onRound: () => void;
 }
 
 /** The committed overlay is folded into the tree when it passes one of these. */
@@ -243,6 +245,7 @@ export class Committer {
         this.#trouble = error;
         if (failures++ === 0) logger.warn('committing failed, will be tried again', { reason: describeError(error) });
       }
+      this.#o.onRound();
     }
   }
 

@@ -81,7 +81,7 @@ t.test('whatever happens, no node id that the kernel holds changes its inode but
       if (aliases.nodeIdOf(wanted) !== held) t.fail(`inode ${wanted} has another node after step ${step} (TEST_SEED=${seed})`);
     }
   }
-  for (const held of [...kernel.keys()]) {
+  for (const held of kernel.keys()) {
     kernel.delete(held);
     aliases.forget(held);
   }

@@ -1,0 +1,65 @@
+/**
+ * How old what is shown may be: a store that withholds commits shows an old state that verifies (doc/security.md, "Freshness"). Only a newer
+ * commit of another device proves that nothing older was withheld, so the newest of these is what grows old.
+ */
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+import type { CommitLog } from '../commit/commit-log.js';
+
+export class Staleness {
+  readonly #log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>;
+  readonly #clock: Clock;
+  readonly #logger: Log;
+  readonly #maxMs: number | undefined;
+  readonly #startedMs: number;
+  #wasStale = false;
+
+  /** `maxMs`: what is older is told as stale; undefined: nothing is. */
+  constructor(
+    log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>,
+    clock: Clock,
+    logger: Log,
+    maxMs: number | undefined,
+  ) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#maxMs = maxMs;
+    this.#startedMs = this.#nowMs();
+  }
+
+  get maxMs(): number | undefined {
+    return this.#maxMs;
+  }
+
+  /**
+   * For how long nothing proves that commits are not withheld, in milliseconds. Undefined: there is no other device that could prove it. Where the newest sign
+   * lies before the newest checkpoint, at least since that.
+   */
+  get ageMs(): number | undefined {
+    // Index 0 only made the volume.
+    const others = this.#log.roster.filter(({ deviceId, deviceIndex }) => deviceIndex !== 0 && deviceId !== this.#log.deviceId);
+    if (others.length === 0) return undefined;
+    const sinceMs = this.#log.newestSignOfOthersMs ?? this.#log.lastCheckpoint?.wallTimeMs ?? this.#startedMs;
+    return Math.max(0, this.#nowMs() - sinceMs);
+  }
+
+  get isStale(): boolean {
+    const { ageMs } = this;
+    return this.#maxMs !== undefined && ageMs !== undefined && ageMs > this.#maxMs;
+  }
+
+  /** Says so in the log when that has changed. */
+  check(): void {
+    const { isStale, ageMs = 0 } = this;
+    if (isStale === this.#wasStale) return;
+    this.#wasStale = isStale;
+    const fields = { ageS: Math.round(ageMs / 1000), maxS: Math.round((this.#maxMs ?? 0) / 1000) };
+    if (isStale) this.#logger.warn('no other device has given a sign of life for longer than allowed: the store may be withholding changes', fields);
+    else this.#logger.info('another device has given a sign of life', fields);
+  }
+
+  #nowMs(): number {
+    return this.#clock.now().sec * 1000;
+  }
+}
