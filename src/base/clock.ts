@@ -17,11 +17,10 @@ export interface Clock {
 
 export const systemClock: Clock = {
   now() {
-    const ms = performance.timeOrigin + performance.now();
-    const sec = Math.floor(Date.now() / 1000);
+    // Read once: two readings may stand in two seconds.
+    const ms = Date.now();
     // The sub-millisecond part comes from the monotonic clock: it orders events, it does not claim accuracy.
-    const nsec = Math.floor((Date.now() % 1000) * 1e6 + (Math.floor(ms * 1e6) % 1e6));
-    return { sec, nsec };
+    return { sec: Math.floor(ms / 1000), nsec: (ms - Math.floor(ms / 1000) * 1000) * 1e6 + Math.floor((performance.now() % 1) * 1e6) };
   },
   monotonicMs: () => performance.now(),
   sleep: (delayMs, signal) =>
