@@ -15,6 +15,12 @@ export const serveCommandName = 'serve-mount';
 /** Seals, hashes and disk I/O share libuv's pool; its default of 4 is too small for a disk that takes more at once. */
 export const threadPoolSize = '8';
 
+/**
+ * glibc gives each thread of the pool a heap of its own, of which little goes back to the system: in an hour of mixed work a daemon grew without end,
+ * while what it held did not. With two heaps in all it stays smaller, and threads that only seal and read files do not feel it.
+ */
+const mallocArenas = '2';
+
 /** Resolves with the process id when the mount answers. Throws Failure with what the process reports; then it is gone. */
 export async function startDetachedMount(request: MountRequest): Promise<number> {
   const crashLog = join(request.stateDirectory, 'daemon.crash');
@@ -25,7 +31,11 @@ export async function startDetachedMount(request: MountRequest): Promise<number>
     detached: true,
     stdio: ['ignore', 'ignore', fd, 'ipc'],
     serialization: 'advanced',
-    env: { ...process.env, UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? threadPoolSize },
+    env: {
+      ...process.env,
+      UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? threadPoolSize,
+      MALLOC_ARENA_MAX: process.env['MALLOC_ARENA_MAX'] ?? mallocArenas,
+    },
   });
   closeSync(fd);
   const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
