@@ -21,6 +21,8 @@ export class Exchange {
   /** Whether the client was told to go on sending, where it asked. */
   #awaitsContinue: boolean;
   readonly #movedBefore: number;
+  #movedLast: number;
+  #movedLastMs: number;
   /** A connection that is gone has none any more. */
   readonly #address: string | undefined;
 
@@ -31,6 +33,8 @@ export class Exchange {
     this.#awaitsContinue = awaitsContinue;
     this.#address = request.socket.remoteAddress;
     this.#movedBefore = this.#movedByConnection();
+    this.#movedLast = this.#movedBefore;
+    this.#movedLastMs = startMs;
     // Writing to a client that went away is no error of ours; who writes finds out by `isGone`.
     response.on('error', () => {});
     request.on('error', () => {});
@@ -39,6 +43,16 @@ export class Exchange {
   /** Bytes that went over the connection since the request came, either way. */
   get moved(): number {
     return this.#movedByConnection() - this.#movedBefore;
+  }
+
+  /** Since when nothing went over the connection, as far as this was asked. */
+  silentMs(nowMs: number): number {
+    const moved = this.#movedByConnection();
+    if (moved !== this.#movedLast) {
+      this.#movedLast = moved;
+      this.#movedLastMs = nowMs;
+    }
+    return nowMs - this.#movedLastMs;
   }
 
   #movedByConnection(): number {

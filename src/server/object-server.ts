@@ -74,6 +74,12 @@ export interface ObjectServerOptions {
   readonly onAccess?: (entry: AccessEntry) => void;
 }
 
+interface Connection {
+  /** Settles when all requests that came so far are answered; never rejects. */
+  tail: Promise<void>;
+  isDoubtful: boolean;
+}
+
 /** Nobody is so slow for good. */
 const bytesPerMsMin = 8;
 const checkMs = 1000;
@@ -92,6 +98,7 @@ export class ObjectServer {
   readonly #graceMs: number;
   readonly #exchanges = new Set<Exchange>();
   readonly #sockets = new Set<Socket>();
+  readonly #connections = new WeakMap<Socket, Connection>();
   #isStopping = false;
   #wasCut = false;
   #expiry: NodeJS.Timeout | undefined;
@@ -213,7 +220,18 @@ export class ObjectServer {
       // An answer that was begun before the stop promised to keep the connection.
       if (this.#isStopping) request.socket.destroySoon();
     });
-    void this.#handle(exchange).catch((error: unknown) => this.#fail(exchange, error));
+    const { socket } = request;
+    // One after the other on a connection: after a request that made no sense nothing that came with it is believed to be one.
+    const connection = this.#connections.get(socket) ?? { tail: Promise.resolve(), isDoubtful: false };
+    this.#connections.set(socket, connection);
+    connection.tail = connection.tail.then(async () => {
+      if (connection.isDoubtful || socket.destroyed) return;
+      try {
+        await this.#handle(exchange);
+      } catch (error) {
+        connection.isDoubtful = this.#fail(exchange, error);
+      }
+    });
   }
 
   async #handle(exchange: Exchange): Promise<void> {
@@ -229,7 +247,7 @@ export class ObjectServer {
     const name = grant.tokenId;
     exchange.tokenId = name;
     const target = parseTarget(request.url ?? '');
-    if (!target) throw new Refusal('BAD_REQUEST', 'no target of ours');
+    if (!target || hasHeaderTwice(request)) throw new Refusal('BAD_REQUEST', 'no request of ours');
     if (target.volume !== grant.volume) throw new Refusal('FORBIDDEN', 'the token is for another volume');
     exchange.volume = target.volume;
     exchange.keyClass = target.key === undefined ? undefined : keyClass(target.key);
@@ -265,11 +283,12 @@ export class ObjectServer {
     }
   }
 
-  #fail(exchange: Exchange, error: unknown): void {
+  /** Answers with why it failed; true: the connection is not to be used any more. */
+  #fail(exchange: Exchange, error: unknown): boolean {
     const { request } = exchange;
     if (error instanceof CutUpload) {
       request.destroy();
-      return;
+      return true;
     }
     const refusal = refusalOf(error);
     const cause = refusal.cause;
@@ -279,20 +298,22 @@ export class ObjectServer {
       this.metrics.add('sealdrive_base_failures_total', 1, { code: cause.code });
       this.#options.log.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
     }
+    const isLast = ['STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD'].includes(refusal.code);
     const headers = {
       ...(refusal.code === 'NO_TOKEN' ? { 'www-authenticate': 'Bearer realm="sealdrive"' } : {}),
       ...(refusal.code === 'METHOD' ? { allow: 'GET, HEAD, PUT, DELETE, POST' } : {}),
-      ...(refusal.code === 'STOPPING' ? { connection: 'close' } : {}),
+      ...(isLast ? { connection: 'close' } : {}),
     };
     exchange.refuse(refusal, headers);
+    return isLast;
   }
 
   /** Cuts what is too slow: in either direction, and whatever it waits for. */
   #expire(): void {
     const nowMs = this.#options.clock.monotonicMs();
     for (const exchange of this.#exchanges) {
-      const allowedMs = this.#graceMs + exchange.patienceMs + exchange.moved / bytesPerMsMin;
-      if (nowMs - exchange.startMs <= allowedMs) continue;
+      const graceMs = this.#graceMs + exchange.patienceMs;
+      if (exchange.silentMs(nowMs) <= graceMs && nowMs - exchange.startMs <= graceMs + exchange.moved / bytesPerMsMin) continue;
       this.metrics.add('sealdrive_expired_total');
       exchange.request.destroy();
     }
@@ -346,6 +367,20 @@ export class ObjectServer {
       ...(isCut ? { cut: true } : {}),
     });
   }
+}
+
+/** Of these node:http takes the first, and something in front of us perhaps the last. */
+const singleHeaders = new Set(['host', 'authorization', 'range', 'if-none-match', 'expect', 'content-encoding']);
+
+function hasHeaderTwice({ rawHeaders }: IncomingMessage): boolean {
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at].toLowerCase();
+    if (!singleHeaders.has(name)) continue;
+    if (seen.has(name)) return true;
+    seen.add(name);
+  }
+  return false;
 }
 
 function takePlace(places: Places, name: string): void {
