@@ -75,6 +75,12 @@ function countOf(count: number | undefined, option: string): number | undefined 
   throw new Failure('USAGE', `--${option} takes a number from 1 to 256`);
 }
 
+/** For commands that take several words in one place: elsewhere the last of several counts. Options of theirs that take a value need {@link lastOf}. */
+export const severalWords = { 'duplicate-arguments-array': true } as const;
+
+export const lastOf = (value: string | readonly string[] | undefined): string | undefined =>
+  typeof value === 'string' || value === undefined ? value : value.at(-1);
+
 export function bytesOf(text: string | undefined, option: string): number | undefined {
   if (text === undefined) return undefined;
   const bytes = parseBytes(text);

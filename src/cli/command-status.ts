@@ -1,48 +1,129 @@
-/** `sealdrive status [DIR]`: what is mounted, and whether it is safe to close the lid. */
+/** `sealdrive status [PATH..]`: what is mounted, whether it is safe to close the lid, and where single files stand. */
 import { isPending } from '../daemon/control-protocol.js';
-import type { DaemonStatus } from '../daemon/control-protocol.js';
-import { jsonOption } from './command-options.js';
-import { askDaemon, findMount, findMounts } from './control-client.js';
+import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
+import type { FileState } from '../volume/file-status.js';
+import { durationMsOf, jsonOption, lastOf, severalWords } from './command-options.js';
+import { describePin } from './command-pin.js';
+import { askDaemon, findMount, findMounts, mountsOfName } from './control-client.js';
+import type { RunningMount } from './control-client.js';
 import { defineCommand } from './define-command.js';
+import { locateOnDrive } from './drive-path.js';
+import type { DrivePath } from './drive-path.js';
+import { Failure, exitCodes } from './exit-code.js';
 import { showFlushProgress } from './progress.js';
 import { emphasis, formatBytes, plural, print, printJson } from './terminal.js';
 
 interface StatusArguments {
-  readonly directory: string | undefined;
+  readonly path: readonly string[] | undefined;
   readonly wait: boolean;
+  readonly timeout: string | undefined;
   readonly json: boolean;
 }
 
+type Subtree = NonNullable<SubtreesResult['subtrees'][number]>;
+
 export const statusCommand = defineCommand<StatusArguments>({
-  command: 'status [directory]',
+  command: 'status [path..]',
   describe: 'Show what is mounted and what is not in the store yet',
   builder: (yargs) =>
     yargs
-      .positional('directory', { type: 'string', describe: 'One mount point, or the name of a volume (default: all mounts)' })
-      .options({ wait: { type: 'boolean', default: false, describe: 'First wait until everything is in the store' }, ...jsonOption })
-      .example('$0 status --json', 'for programs'),
+      .parserConfiguration(severalWords)
+      .positional('path', {
+        type: 'string',
+        array: true,
+        describe: 'Mount points, names of volumes, or files and folders on a drive (default: all mounts)',
+      })
+      .options({
+        wait: { type: 'boolean', default: false, describe: 'First wait until everything is in the store, also while the store is away' },
+        timeout: { type: 'string', describe: 'With --wait: give up after this time, for instance 5m (exit code 9)', coerce: lastOf },
+        ...jsonOption,
+      })
+      .example('$0 status --json', 'for programs')
+      .example('$0 status ~/Drive/thesis', 'whether it is in the store, and how much of it is on this machine'),
   handler: async (args) => {
-    let mounts = args.directory === undefined ? await findMounts() : [await findMount(args.directory)];
+    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const paths = args.path ?? [];
+    const mounts = await findMounts();
+    const { whole, parts } = await sort(paths, mounts);
     if (args.wait) {
-      const display = showFlushProgress(args.json ? 'silent' : 'auto');
-      const onProgress = (progress: Parameters<typeof display.update>[0]): void => display.update(progress);
-      try {
-        for (const { record } of mounts) await askDaemon(record.socket, { method: 'flush' }, { onProgress });
-      } finally {
-        display.stop();
-      }
-      mounts = args.directory === undefined ? await findMounts() : [await findMount(args.directory)];
+      const used = paths.length === 0 ? mounts : [...new Set([...whole, ...parts.map(({ mount }) => mount)])];
+      await waitUntilStored(used, timeoutMs, args.json);
     }
+    const shown = args.wait ? await findMounts() : mounts;
+    const chosen = paths.length === 0 ? shown : shown.filter(({ record }) => whole.some((mount) => mount.record.socket === record.socket));
+    const pins = new Map<string, readonly PinStatus[]>();
+    for (const { record } of chosen) pins.set(record.socket, (await askDaemon(record.socket, { method: 'pins' }))?.pins ?? []);
+    const files = await askFiles(parts);
+    if (chosen.some(({ status }) => isStale(status))) process.exitCode = exitCodes.STALE;
     if (args.json) {
-      printJson({ mounts: mounts.map(({ status, record }) => ({ ...status, stateDirectory: record.stateDirectory })) });
+      const about = chosen.map(({ status, record }) => ({ ...status, stateDirectory: record.stateDirectory, pins: pins.get(record.socket) ?? [] }));
+      printJson({
+        ...(whole.length > 0 || paths.length === 0 ? { mounts: about } : {}),
+        ...(parts.length > 0 ? { files: files.map(({ at: { path }, subtree }) => ({ path, ...subtree })) } : {}),
+      });
       return;
     }
-    if (mounts.length === 0) print('Nothing is mounted.');
-    for (const { status } of mounts) describe(status);
+    if (shown.length === 0) print('Nothing is mounted.');
+    for (const { status, record } of chosen) describe(status, pins.get(record.socket) ?? []);
+    for (const { at, subtree } of files) print(describeFile(at, subtree));
   },
 });
 
-function describe(status: DaemonStatus): void {
+/** What is meant as a whole drive, and what as a part of one. Throws Failure. */
+async function sort(paths: readonly string[], mounts: readonly RunningMount[]): Promise<{ whole: RunningMount[]; parts: DrivePath[] }> {
+  const whole: RunningMount[] = [];
+  const parts: DrivePath[] = [];
+  for (const path of paths) {
+    if (mountsOfName(path, mounts)) whole.push(await findMount(path));
+    else {
+      // A drive is found without touching it: it may not answer.
+      const mount = await findMount(path).catch(() => undefined);
+      if (mount) whole.push(mount);
+      else parts.push(await locateOnDrive(path, mounts));
+    }
+  }
+  return { whole, parts };
+}
+
+async function askFiles(parts: readonly DrivePath[]): Promise<{ readonly at: DrivePath; readonly subtree: Subtree }[]> {
+  const files: { at: DrivePath; subtree: Subtree }[] = [];
+  for (const at of parts) {
+    const result = await askDaemon(at.mount.record.socket, { method: 'files', inos: [at.ino], deep: true });
+    const subtree = result?.subtrees[0];
+    if (!subtree) throw new Failure('USAGE', `there is no ${at.path} any more`);
+    files.push({ at, subtree });
+  }
+  return files;
+}
+
+const pauseMs = 1000;
+
+/** Also through times in which the store does not answer. Throws Failure `PENDING`. */
+async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: number | undefined, isJson: boolean): Promise<void> {
+  const display = showFlushProgress(isJson ? 'silent' : 'auto');
+  const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  try {
+    for (const { record } of mounts) {
+      for (;;) {
+        try {
+          await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+          break;
+        } catch (error) {
+          if (signal?.aborted)
+            throw new Failure('PENDING', 'not everything is in the store yet: what is left is safe on this machine', { cause: error });
+          if (!(error instanceof Failure && error.code === 'PENDING')) throw error;
+        }
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      }
+    }
+  } finally {
+    display.stop();
+  }
+}
+
+const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
+
+function describe(status: DaemonStatus, pins: readonly PinStatus[]): void {
   const { pending, statistics } = status;
   const rows: [string, string][] = [
     ['volume', status.volumeId],
@@ -58,8 +139,13 @@ function describe(status: DaemonStatus): void {
   for (const [group, facts] of Object.entries(status.details)) {
     if (!shownAlready.has(group)) rows.push([group, describeFacts(facts)]);
   }
-  const { reachable, trouble } = status.details['store'] ?? {};
-  if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${trouble}`]);
+  for (const pin of pins) rows.push(['pinned', describePin({ ...pin, mountPoint: status.mountPoint })]);
+  const { reachable, trouble, offlineSeconds } = status.details['store'] ?? {};
+  if (offlineSeconds !== undefined)
+    rows.push(['OFFLINE', `the store has not answered for ${offlineSeconds} s; what waits goes there when it is back`]);
+  else if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${trouble}`]);
+  if (isStale(status))
+    rows.push(['STALE', 'no other device gave a sign of life for longer than --max-staleness: the store may be withholding changes']);
   rows.push(['daemon', `pid ${status.pid}, driver ${status.driver}, version ${status.version}, since ${new Date(status.startedAtMs).toISOString()}`]);
   print(emphasis(`${status.mountPoint}${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}`));
   for (const [name, value] of rows) print(`  ${name.padEnd(8)} ${value}`);
@@ -75,4 +161,21 @@ function describeFacts(facts: DaemonStatus['details'][string]): string {
       return `${name} ${value}`;
     })
     .join(', ');
+}
+
+const stateWords: Readonly<Record<FileState, string>> = {
+  stored: 'in the store',
+  uploading: 'being uploaded',
+  pending: 'changed here, not in the store yet',
+  local: 'only here',
+};
+
+function describeFile({ path, isDirectory }: DrivePath, { files, contentBytes, hereBytes, states, isPinned }: Subtree): string {
+  const share = contentBytes === 0 ? 100 : Math.floor((hereBytes / contentBytes) * 100);
+  const pinned = isPinned ? ', pinned' : '';
+  const present = (Object.keys(stateWords) as FileState[]).filter((state) => states[state] > 0);
+  const standing =
+    isDirectory && present.length > 1 ? present.map((state) => `${states[state]} ${stateWords[state]}`).join(', ') : stateWords[present[0]];
+  const count = isDirectory ? `${plural(files, 'file')}, ` : '';
+  return `${path}: ${standing}; ${count}${formatBytes(contentBytes)}, ${share} % on this machine${pinned}`;
 }

@@ -28,6 +28,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
 import { VolumeError } from '../volume/volume.js';
+import type { Volume } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
 import { localFolderOf, openMountedStore } from './volume-store.js';
@@ -129,7 +130,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {
       log,
-      space: folder === undefined ? undefined : () => systemDisk.space(folder),
+      space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
     });
     if (!opened.readOnly) await startFilesystem(filesystem, log);
     const parts: DaemonParts = {
@@ -142,7 +143,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
           release();
         },
       },
-      filesystem: new FuseFilesystem(filesystem, request.driver === 'native' ? lastingValidity : briefValidity),
+      filesystem: new FuseFilesystem(filesystem, request.driver === 'native' ? lastingValidity : briefValidity, opened),
       driver: await selectDriver(request.driver),
       errnoOf: createErrnoOf(log),
       clock: systemClock,
@@ -188,6 +189,12 @@ async function startFilesystem(filesystem: Filesystem, log: Log): Promise<void> 
     if (!(error instanceof VolumeError && error.code === 'UNAVAILABLE')) throw error;
     log.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
   }
+}
+
+/** While the store is away as much can be written as the queue takes: programs that look before they copy shall know. */
+function offlineSpace(volume: Pick<Volume, 'offlineRoomBytes' | 'statistics'>): { readonly free: number; readonly total: number } | undefined {
+  const free = volume.offlineRoomBytes();
+  return free === undefined ? undefined : { free, total: free + volume.statistics().bytes };
 }
 
 /** What names the running system; `undefined` where it has no such name. */

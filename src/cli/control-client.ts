@@ -1,9 +1,19 @@
 /** The command line's side of the control socket: finds the daemon of a mount point and asks it. */
 import { connect } from 'node:net';
 import { resolve } from 'node:path';
-import type { ControlErrorCode, ControlReply, ControlRequest, DaemonStatus, UnmountResult } from '../daemon/control-protocol.js';
+import type {
+  ControlErrorCode,
+  ControlReply,
+  ControlRequest,
+  DaemonStatus,
+  FilesResult,
+  PinsResult,
+  SubtreesResult,
+  UnmountResult,
+} from '../daemon/control-protocol.js';
 import { readMountRecords } from '../daemon/mount-registry.js';
 import type { MountRecord } from '../daemon/mount-registry.js';
+import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
@@ -20,11 +30,15 @@ const failureCodes: Readonly<Record<ControlErrorCode, FailureCode>> = {
   STOPPING: 'IN_USE',
   PROTOCOL: 'UNEXPECTED',
   INTEGRITY: 'INTEGRITY',
+  FULL: 'LOCAL_DISK',
+  UNAVAILABLE: 'STORE',
+  NOT_FOUND: 'USAGE',
   FAILED: 'UNEXPECTED',
 };
 
 export interface AskOptions {
   readonly onProgress?: (progress: FlushProgress) => void;
+  readonly onFetched?: (progress: PinProgress) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -32,6 +46,10 @@ interface Results {
   readonly status: DaemonStatus;
   readonly flush: Record<string, never>;
   readonly unmount: UnmountResult;
+  readonly pin: PinsResult;
+  readonly unpin: Record<string, never>;
+  readonly pins: PinsResult;
+  readonly files: FilesResult & SubtreesResult;
 }
 
 /**
@@ -67,6 +85,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
         const reply = JSON.parse(received.slice(0, end)) as ControlReply;
         received = received.slice(end + 1);
         if ('progress' in reply) options.onProgress?.(reply.progress);
+        else if ('fetched' in reply) options.onFetched?.(reply.fetched);
         else if ('error' in reply) failure = new Failure(failureCodes[reply.error.code] ?? 'UNEXPECTED', reply.error.message);
         else result = reply.result as Results[Method];
       }

@@ -12,6 +12,7 @@ import { flushCommand } from './command-flush.js';
 import { initCommand } from './command-init.js';
 import { keyCommand } from './command-key.js';
 import { mountCommand } from './command-mount.js';
+import { pinCommand, unpinCommand } from './command-pin.js';
 import { repairCommand } from './command-repair.js';
 import { salvageCommand } from './command-salvage.js';
 import { serveCommand } from './command-serve.js';
@@ -51,6 +52,8 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(unmountCommand)
     .command(statusCommand)
     .command(flushCommand)
+    .command(pinCommand)
+    .command(unpinCommand)
     .command(volumeCommand)
     .command(keyCommand)
     .command(checkCommand)

@@ -3,11 +3,19 @@
  * request; the daemon answers with any number of progress lines and one last line (doc/cli.md, "The control socket").
  * Nothing in it is secret: keys and passphrases never cross this socket.
  */
+import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
+import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork, VolumeStatistics } from '../volume/volume.js';
 
 export type ControlRequest =
   | { readonly method: 'status' }
   | { readonly method: 'flush' }
+  /** Pins an inode that has this name in that directory (bytes as latin1). `wait`: answers when it is all here, or cannot be for now. */
+  | { readonly method: 'pin'; readonly ino: number; readonly parent: number; readonly name: string; readonly wait: boolean }
+  | { readonly method: 'unpin'; readonly ino: number }
+  | { readonly method: 'pins' }
+  /** Where inodes stand. `deep`: with all that lies below them. */
+  | { readonly method: 'files'; readonly inos: readonly number[]; readonly deep: boolean }
   /** `force`: detach although files are open, and although work cannot be uploaded within `timeoutMs`. */
   | { readonly method: 'unmount'; readonly force: boolean; readonly timeoutMs: number | undefined };
 
@@ -15,9 +23,10 @@ export type ControlRequest =
  * Why a request failed, named for the remedy:
  * - `PENDING`: work could not be put into the store; it is safe on this machine and waits
  * - `BUSY`: files on the mount are open; - `STOPPING`: the daemon is going away; - `PROTOCOL`: not a request
- * - `INTEGRITY`: a check failed; - `FAILED`: anything else
+ * - `INTEGRITY`: a check failed; - `FULL`: the disk or the cache has no room; - `UNAVAILABLE`: the store does not answer
+ * - `NOT_FOUND`: there is no such file; - `FAILED`: anything else
  */
-export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FAILED';
+export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FULL' | 'UNAVAILABLE' | 'NOT_FOUND' | 'FAILED';
 
 export interface DaemonStatus {
   readonly volumeId: string;
@@ -41,9 +50,32 @@ export interface UnmountResult {
   readonly left: PendingWork;
 }
 
+export interface PinStatus extends PinProgress {
+  readonly ino: number;
+  /** From the mount point, with a leading slash; `undefined` when it is not known now. */
+  readonly path: string | undefined;
+  readonly state: PinState;
+}
+
+export interface PinsResult {
+  readonly pins: readonly PinStatus[];
+}
+
+/** In the order of the question; null: there is no such inode. */
+export interface FilesResult {
+  readonly files: readonly ((FileStatus & { readonly isPinned: boolean }) | null)[];
+}
+
+export interface SubtreesResult {
+  readonly subtrees: readonly ((SubtreeStatus & { readonly isPinned: boolean }) | null)[];
+}
+
+export type ControlResult = DaemonStatus | UnmountResult | PinsResult | FilesResult | SubtreesResult | Record<string, never>;
+
 export type ControlReply =
   | { readonly progress: FlushProgress }
-  | { readonly result: DaemonStatus | UnmountResult | Record<string, never> }
+  | { readonly fetched: PinProgress }
+  | { readonly result: ControlResult }
   | { readonly error: { readonly code: ControlErrorCode; readonly message: string } };
 
 /** A longer line is not a request. */
@@ -58,7 +90,18 @@ export function decodeControlRequest(line: string): ControlRequest | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null || !('method' in value)) return undefined;
-  if (value.method === 'status' || value.method === 'flush') return { method: value.method };
+  const isIno = (number: unknown): number is number => Number.isSafeInteger(number) && (number as number) > 0;
+  if (value.method === 'status' || value.method === 'flush' || value.method === 'pins') return { method: value.method };
+  if (value.method === 'unpin') return 'ino' in value && isIno(value.ino) ? { method: 'unpin', ino: value.ino } : undefined;
+  if (value.method === 'pin') {
+    if (!('ino' in value && isIno(value.ino) && 'parent' in value && isIno(value.parent))) return undefined;
+    if (!('name' in value) || typeof value.name !== 'string' || value.name.length > 255) return undefined;
+    return { method: 'pin', ino: value.ino, parent: value.parent, name: value.name, wait: 'wait' in value && value.wait === true };
+  }
+  if (value.method === 'files') {
+    if (!('inos' in value) || !Array.isArray(value.inos) || !value.inos.every(isIno)) return undefined;
+    return { method: 'files', inos: value.inos, deep: 'deep' in value && value.deep === true };
+  }
   if (value.method !== 'unmount') return undefined;
   const timeoutMs = 'timeoutMs' in value && typeof value.timeoutMs === 'number' && value.timeoutMs >= 0 ? value.timeoutMs : undefined;
   return { method: 'unmount', force: 'force' in value && value.force === true, timeoutMs };

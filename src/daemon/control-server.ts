@@ -8,9 +8,19 @@ import type { Server, Socket } from 'node:net';
 import { CodedError } from '../base/errors.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { controlRequestSizeMax, decodeControlRequest } from './control-protocol.js';
-import type { ControlErrorCode, ControlReply, ControlRequest, DaemonStatus, UnmountResult } from './control-protocol.js';
+import type {
+  ControlErrorCode,
+  ControlReply,
+  ControlRequest,
+  DaemonStatus,
+  FilesResult,
+  PinsResult,
+  SubtreesResult,
+  UnmountResult,
+} from './control-protocol.js';
 
 export class ControlError extends CodedError<ControlErrorCode> {}
 
@@ -18,6 +28,12 @@ export interface ControlHandler {
   status(): DaemonStatus;
   flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void>;
   unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult>;
+  /** Answers that one pin. */
+  pin(request: Extract<ControlRequest, { method: 'pin' }>, onProgress: (progress: PinProgress) => void, signal: AbortSignal): Promise<PinsResult>;
+  /** False: it was not pinned. */
+  unpin(ino: number): Promise<boolean>;
+  pins(): Promise<PinsResult>;
+  files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
 }
 
 /** Whether whoever is behind the connection may command this daemon. */
@@ -118,6 +134,19 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
       case 'flush':
         await handler.flush(onProgress, gone);
         send({ result: {} });
+        break;
+      case 'pin':
+        send({ result: await handler.pin(request, (fetched) => send({ fetched }), gone) });
+        break;
+      case 'unpin':
+        if (!(await handler.unpin(request.ino))) throw new ControlError('NOT_FOUND', 'it is not pinned; "sealdrive pin --list" shows what is');
+        send({ result: {} });
+        break;
+      case 'pins':
+        send({ result: await handler.pins() });
+        break;
+      case 'files':
+        send({ result: await handler.files(request.inos, request.deep, gone) });
         break;
       case 'unmount':
         send({ result: await handler.unmount(request, onProgress) });

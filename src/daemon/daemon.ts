@@ -3,6 +3,7 @@
  * unmounts on request, on a signal, and when somebody else unmounts. It composes nothing: the parts are handed in (src/cli/compose.ts),
  * and what a file operation does is in fuse-filesystem.ts. See doc/cli.md, "The daemon".
  */
+import { textOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
@@ -10,8 +11,10 @@ import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
 import { VolumeError } from '../volume/volume.js';
 import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
+import type { Ino } from '../meta/key.js';
+import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import { isPending, nothingPending } from './control-protocol.js';
-import type { DaemonStatus, UnmountResult } from './control-protocol.js';
+import type { ControlRequest, DaemonStatus, FilesResult, PinStatus, PinsResult, SubtreesResult, UnmountResult } from './control-protocol.js';
 import type { FuseFilesystem } from './fuse-filesystem.js';
 import { ControlError, ControlServer } from './control-server.js';
 import type { ControlHandler, PeerCheck } from './control-server.js';
@@ -56,6 +59,21 @@ export interface DaemonEnd {
   readonly left: PendingWork;
   /** The session broke, or the volume could not be closed in order. */
   readonly error: unknown;
+}
+
+/** For whoever asked over the control socket. Rejects with ControlError where the volume says why it cannot answer. */
+async function asked<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof VolumeError)) throw error;
+    const message = describeError(error);
+    if (error.code === 'UNAVAILABLE')
+      throw new ControlError('UNAVAILABLE', `the store does not answer, and not all of this is on this machine: ${message}`, { cause: error });
+    if (error.code === 'FULL') throw new ControlError('FULL', message, { cause: error });
+    if (error.code === 'CORRUPT' || error.code === 'FENCED') throw new ControlError('INTEGRITY', message, { cause: error });
+    throw error;
+  }
 }
 
 /** How long a lazily detached mount may take to end before we go and the kernel aborts it. */
@@ -127,6 +145,46 @@ export class Daemon implements ControlHandler {
       statistics: served.volume.statistics(),
       details: served.details(),
     };
+  }
+
+  async pin(
+    { ino, parent, name, wait }: Extract<ControlRequest, { method: 'pin' }>,
+    onProgress: (progress: PinProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PinsResult> {
+    const { pins } = this.#parts.served.volume;
+    const outcome = await asked(pins.add({ ino: ino as Ino, parent: parent as Ino, name }));
+    if (!outcome.fits) {
+      const [needed, allowed] = [outcome.neededBytes, outcome.allowedBytes].map((bytes) => `${Math.ceil(bytes / 1048576)} MiB`);
+      throw new ControlError(
+        'FULL',
+        `what is pinned would take ${needed}, and the cache may take ${allowed}: mount with a larger --cache-size, or make room on its disk`,
+      );
+    }
+    const report = wait ? await pins.settled(ino as Ino, onProgress, signal) : pins.list().find((one) => one.ino === ino);
+    return { pins: report ? [await this.#pinStatus(report)] : [] };
+  }
+
+  unpin(ino: number): Promise<boolean> {
+    return this.#parts.served.volume.pins.remove(ino as Ino);
+  }
+
+  async pins(): Promise<PinsResult> {
+    return { pins: await Promise.all(this.#parts.served.volume.pins.list().map((report) => this.#pinStatus(report))) };
+  }
+
+  async #pinStatus({ ino, parent, name, state, files, bytes, hereFiles, hereBytes }: PinReport): Promise<PinStatus> {
+    // Where the tree is out of reach there is no path to show.
+    const path = await this.#parts.served.volume.pathOf(ino, { parent, name }).catch(() => undefined);
+    return { ino, path: path === undefined ? undefined : textOf(path), state, files, bytes, hereFiles, hereBytes };
+  }
+
+  async files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult> {
+    const { volume } = this.#parts.served;
+    if (!deep) return { files: await asked(Promise.all(inos.map(async (ino) => (await volume.fileStatus(ino as Ino)) ?? null))) };
+    const subtrees = [];
+    for (const ino of inos) subtrees.push((await asked(volume.subtreeStatus(ino as Ino, signal))) ?? null);
+    return { subtrees };
   }
 
   async flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {

@@ -32,9 +32,10 @@ import type { Removed } from '../vfs/naming.js';
 import { RENAME_EXCHANGE } from '../vfs/naming.js';
 import { SEEK_DATA } from '../vfs/content.js';
 import { VfsError } from '../vfs/vfs-error.js';
-import type { ConflictCopy, RemoteChange, RemoteChangeListener } from '../volume/volume.js';
+import type { ConflictCopy, RemoteChange, RemoteChangeListener, Volume } from '../volume/volume.js';
 import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
+import { readStatusAttribute, refuseReserved, statusAttribute } from './status-attribute.js';
 import { NodeAliases } from './node-aliases.js';
 
 export interface CacheValidity {
@@ -63,6 +64,7 @@ const collectTimeoutMs = 10_000;
 export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #filesystem: Filesystem;
   readonly #validity: CacheValidity;
+  readonly #standing: Pick<Volume, 'fileStatus'> | undefined;
   readonly #references = new InodeReferences();
   readonly #aliases = new NodeAliases((nodeId) => this.#references.has(nodeId));
   /** Of the change that is about to become visible: what the kernel has written back, and has not read again since. */
@@ -73,8 +75,10 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #absent: Entry;
   #notifier: Notifier | undefined;
 
-  constructor(filesystem: Filesystem, validity: CacheValidity = lastingValidity) {
+  /** `standing`: who tells where files stand; without it there is no attribute that does. */
+  constructor(filesystem: Filesystem, validity: CacheValidity = lastingValidity, standing?: Pick<Volume, 'fileStatus'>) {
     this.#filesystem = filesystem;
+    this.#standing = standing;
     this.#validity = validity;
     this.#absent = { nodeId: 0, generation: 0, entryValidMs: validity.entryMs, attrValidMs: 0, attributes: undefined };
   }
@@ -179,7 +183,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
         const { mode, size } = await this.#filesystem.getattr(this.#inoOf(nodeId));
         if ((mode & S_IFMT) !== S_IFREG || size === 0) continue;
         const { signal } = new AbortController();
-        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, umask: 0, signal }, this.#inoOf(nodeId), size - 1, 1);
+        const [last] = await this.#filesystem.read({ uid: 0, gid: 0, umask: 0, signal }, this.#inoOf(nodeId), size - 1, 1, true);
         if (last?.byteLength === 1) notifier.storeContent(nodeId, size - 1, last);
         told++;
       } catch {
@@ -300,9 +304,9 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     }));
   }
 
-  read(context: RequestContext, nodeId: NodeId, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+  read(context: RequestContext, nodeId: NodeId, offset: number, size: number, keepsAccessTime: boolean): MaybePromise<readonly Uint8Array[]> {
     if (this.#collected.size > 0) this.#collected.delete(nodeId);
-    return this.#filesystem.read(context, this.#inoOf(nodeId), offset, size);
+    return this.#filesystem.read(context, this.#inoOf(nodeId), offset, size, keepsAccessTime);
   }
 
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
@@ -361,10 +365,12 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   getxattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<Uint8Array> {
+    if (name === statusAttribute && this.#standing) return readStatusAttribute(this.#standing, this.#inoOf(nodeId));
     return this.#filesystem.getxattr(this.#inoOf(nodeId), name);
   }
 
   setxattr(_context: RequestContext, nodeId: NodeId, name: ByteString, value: Uint8Array, flags: number, killSgid: boolean): MaybePromise<void> {
+    refuseReserved(name);
     return this.#filesystem.setxattr(this.#inoOf(nodeId), name, value, flags, killSgid);
   }
 
@@ -373,6 +379,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   removexattr(_context: RequestContext, nodeId: NodeId, name: ByteString): MaybePromise<void> {
+    refuseReserved(name);
     return this.#filesystem.removexattr(this.#inoOf(nodeId), name);
   }
 

@@ -33,6 +33,10 @@ const handler: ControlHandler = {
     onProgress({ ...nothingPending, uploadedBytes: 2 });
     return Promise.resolve();
   },
+  pin: () => Promise.resolve({ pins: [] }),
+  unpin: () => Promise.resolve(true),
+  pins: () => Promise.resolve({ pins: [] }),
+  files: () => Promise.resolve({ files: [] }),
   unmount: ({ force }) => (force ? Promise.resolve({ left: nothingPending }) : Promise.reject(new ControlError('BUSY', 'files are open'))),
 };
 

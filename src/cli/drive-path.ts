@@ -1,0 +1,47 @@
+/** From a path on a mounted drive to the daemon that serves it and the inode that it means. */
+import { realpath, stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { describeError } from '../base/log.js';
+import type { RunningMount } from './control-client.js';
+import { Failure } from './exit-code.js';
+
+export interface DrivePath {
+  readonly mount: RunningMount;
+  /** As it was given. */
+  readonly path: string;
+  readonly ino: number;
+  readonly isDirectory: boolean;
+  /** The directory, and the name in it as bytes (latin1); the root is in itself and has none. */
+  readonly parent: number;
+  readonly name: string;
+}
+
+/** The mount among `mounts` that `path`, absolute and without symbolic links, lies on. */
+function mountOf(path: string, mounts: readonly RunningMount[]): RunningMount | undefined {
+  const holds = ({ record: { mountPoint } }: RunningMount): boolean => path === mountPoint || path.startsWith(`${mountPoint}/`);
+  return mounts.filter(holds).toSorted((a, b) => b.record.mountPoint.length - a.record.mountPoint.length)[0];
+}
+
+/** Throws Failure `USAGE` when there is no such file, or it is on none of the drives. */
+export async function locateOnDrive(path: string, mounts: readonly RunningMount[]): Promise<DrivePath> {
+  const real = await realpath(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') throw new Failure('USAGE', `there is no ${resolve(path)}`, { cause: error });
+    throw new Failure('STORE', `${resolve(path)} cannot be looked at: ${describeError(error)}`, { cause: error });
+  });
+  const mount = mountOf(real, mounts);
+  if (!mount) throw new Failure('USAGE', `${resolve(path)} is not on a Sealdrive of yours; "sealdrive status" lists what is mounted`);
+  try {
+    const [found, parent] = await Promise.all([stat(real), stat(dirname(real))]);
+    const isRoot = real === mount.record.mountPoint;
+    return {
+      mount,
+      path,
+      ino: found.ino,
+      isDirectory: found.isDirectory(),
+      parent: isRoot ? found.ino : parent.ino,
+      name: isRoot ? '' : Buffer.from(basename(real), 'utf8').toString('latin1'),
+    };
+  } catch (error) {
+    throw new Failure('STORE', `${resolve(path)} cannot be looked at: ${describeError(error)}`, { cause: error });
+  }
+}

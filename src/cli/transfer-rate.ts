@@ -1,0 +1,25 @@
+/** How fast something goes, over the last seconds: packs arrive in large pieces, so one interval says little. Knows no clock: it is told the time. */
+
+const windowMs = 15_000;
+/** Less than this says nothing. */
+const sureMs = 1000;
+
+export class TransferRate {
+  /** Oldest first. */
+  #samples: { readonly atMs: number; readonly bytes: number }[] = [];
+
+  note(atMs: number, bytes: number): void {
+    // Less than before: what is counted has begun anew.
+    if (bytes < (this.#samples.at(-1)?.bytes ?? 0)) this.#samples = [];
+    this.#samples.push({ atMs, bytes });
+    while (this.#samples.length > 2 && this.#samples[1].atMs <= atMs - windowMs) this.#samples.shift();
+  }
+
+  /** Bytes a second; `undefined`: not known yet. */
+  get perSecond(): number | undefined {
+    const [first] = this.#samples;
+    const last = this.#samples.at(-1);
+    if (!first || !last || last.atMs - first.atMs < sureMs) return undefined;
+    return ((last.bytes - first.bytes) * 1000) / (last.atMs - first.atMs);
+  }
+}
