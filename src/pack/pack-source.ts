@@ -99,30 +99,33 @@ export class PackSource {
 
   /**
    * Chunks `first` to `last` (inclusive) of a run, borrowed (do not change them): at once when all are in memory. Neighbours that are
-   * not come with one request of up to 4 MiB. Rejects with PackError and StoreError.
+   * not come with one request of about 4 MiB. Rejects with PackError and StoreError.
    */
   readRun(run: RunPlace, first: number, last: number): MaybePromise<readonly Plaintext[]> {
     const waiting: WaitingChunk[] = [];
-    const chunks: MaybePromise<Plaintext>[] = [];
-    let offset = run.packOffset;
-    let missing = false;
-    for (let index = 0; index <= last; index++) {
-      const { plainLength, sealedLength } = run.chunks[index];
-      if (index >= first) {
-        const chunk = this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting);
-        chunks.push(chunk);
-        missing ||= isPromise(chunk);
-      }
-      offset += sealedLength;
-    }
+    const chunks = this.#wantRun(run, first, last, waiting);
     this.#fetchAll(waiting);
-    return missing ? Promise.all(chunks.map((chunk) => Promise.resolve(chunk))) : (chunks as Plaintext[]);
+    return chunks.some(isPromise) ? Promise.all(chunks.map((chunk) => Promise.resolve(chunk))) : (chunks as Plaintext[]);
   }
 
-  /** Begins to load what is not there yet; errors are left for the read that follows. */
-  prefetchRun(run: RunPlace, first: number, last: number): void {
-    const chunks = this.readRun(run, first, last);
-    if (isPromise(chunks)) chunks.catch(() => {});
+  /** Begins to load what is not there yet of runs that will be read one after the other, neighbours together; errors are left for the reads that follow. */
+  prefetchRuns(runs: readonly RunPlace[]): void {
+    const waiting: WaitingChunk[] = [];
+    for (const run of runs) {
+      for (const chunk of this.#wantRun(run, 0, run.chunks.length - 1, waiting)) if (isPromise(chunk)) chunk.catch(() => {});
+    }
+    this.#fetchAll(waiting);
+  }
+
+  #wantRun(run: RunPlace, first: number, last: number, waiting: WaitingChunk[]): MaybePromise<Plaintext>[] {
+    const chunks: MaybePromise<Plaintext>[] = [];
+    let offset = run.packOffset;
+    for (let index = 0; index <= last; index++) {
+      const { plainLength, sealedLength } = run.chunks[index];
+      if (index >= first) chunks.push(this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting));
+      offset += sealedLength;
+    }
+    return chunks;
   }
 
   /** Keeps chunks that were just appended, since what was written is often read next. Takes `chunks` over: they must not change any more. */

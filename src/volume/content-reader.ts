@@ -12,7 +12,7 @@ import { readInode, requireInode, scanExtents } from './inode-view.js';
 import type { ReadView } from './view.js';
 
 /** Where opened chunks come from. */
-export type ChunkSource = Pick<PackSource, 'readRun' | 'prefetchRun'>;
+export type ChunkSource = Pick<PackSource, 'readRun' | 'prefetchRuns'>;
 
 type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
 
@@ -66,7 +66,7 @@ export class ContentReader {
     return andThen(plan, (planned) => {
       if (!planned) return undefined;
       const resolved = this.#resolve(planned.pieces);
-      for (const extent of planned.beyond) this.#chunks.prefetchRun(extent, 0, extent.chunks.length - 1);
+      if (planned.beyond.length > 0) this.#chunks.prefetchRuns(planned.beyond);
       return resolved;
     });
   }

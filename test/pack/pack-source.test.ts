@@ -87,6 +87,13 @@ async function fixture(): Promise<Fixture> {
 const same = (found: readonly Uint8Array[], wanted: readonly Uint8Array[]): boolean =>
   found.length === wanted.length && found.every((bytes, index) => Buffer.compare(bytes, wanted[index]) === 0);
 
+/** Chunks `first` to `last` of a run, as a run. */
+const part = (run: RunPlace, first: number, last: number): RunPlace => ({
+  pack: run.pack,
+  packOffset: offsetOf(run, first),
+  chunks: run.chunks.slice(first, last + 1),
+});
+
 const offsetOf = (run: RunPlace, index: number): number =>
   run.chunks.slice(0, index).reduce((sum, chunk) => sum + chunk.sealedLength, run.packOffset);
 
@@ -111,7 +118,7 @@ void t.test('those who ask for one chunk at the same time share one request', as
   const { store, id, run, chunks, open } = await fixture();
   const source = open();
   const one = (): ReturnType<PackSource['readChunk']> => source.readChunk(id, offsetOf(run, 5), 262_144, run.chunks[5].sealedLength);
-  source.prefetchRun(run, 4, 6);
+  source.prefetchRuns([part(run, 4, 6)]);
   const found = await Promise.all([one(), one(), source.readRun(run, 5, 6)]);
   t.ok(same([found[0], found[1], ...found[2]], [chunks[5], chunks[5], chunks[5], chunks[6]]));
   t.equal(store.requests.length, 1);
@@ -137,9 +144,10 @@ void t.test('one bad chunk among neighbours fails alone', async (t) => {
     return bytes;
   };
   const source = open();
-  source.prefetchRun(run, 0, 2);
+  source.prefetchRuns([part(run, 0, 1), part(run, 2, 2)]);
   const read = async (index: number): Promise<Plaintext> => source.readChunk(id, offsetOf(run, index), 262_144, run.chunks[index].sealedLength);
   const outcomes = await Promise.allSettled([read(0), read(1), read(2)]);
+  t.equal(store.requests.length, 1, 'runs side by side come together');
   t.same(
     outcomes.map(({ status }) => status),
     ['fulfilled', 'rejected', 'fulfilled'],
