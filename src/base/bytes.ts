@@ -2,6 +2,7 @@
  * Little-endian binary writing and strict reading, and the few byte operations that several layers need.
  * It is not a schema language: every format spells its fields out beside its table in doc/format.md.
  */
+import { assert } from './assert.js';
 
 /** Thrown by {@link ByteReader} when the input is too short, too long or out of range. Decoders wrap it in their own error. */
 export class MalformedBytesError extends Error {
@@ -166,7 +167,9 @@ export class ByteWriter {
     return this;
   }
 
+  /** What {@link ByteReader.varint} would refuse must never be written. */
   varint(value: number): this {
+    assert(Number.isSafeInteger(value) && value >= 0, 'a varint is a whole number of 53 bits');
     let rest = value;
     while (rest >= 0x80) {
       this.u8((rest % 128) | 0x80);

@@ -69,6 +69,15 @@ export const isDirectory = (inode: Inode): boolean => (inode.mode & S_IFMT) === 
 export const isRegular = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFREG;
 export const isSymlink = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFLNK;
 
+/** The latest second that a time may hold, and the earliest without its sign: 142 million years, what a zigzag varint can carry. */
+export const timeSecMax = 2 ** 52 - 1;
+
+/** The time, or where it is out of range the nearest one that is not, as the kernel does for local disks. */
+export function clampTime(time: Timespec): Timespec {
+  if (Math.abs(time.sec) <= timeSecMax) return time;
+  return { sec: time.sec > 0 ? timeSecMax : -timeSecMax, nsec: 0 };
+}
+
 /** Seconds as a zigzag varint, nanoseconds as u32: how times are written everywhere in the tree and the journal. */
 export function writeTime(writer: ByteWriter, time: Timespec): void {
   writer.varint(time.sec >= 0 ? time.sec * 2 : -time.sec * 2 - 1).u32(time.nsec);

@@ -4,7 +4,7 @@
  */
 import { type Timespec, compareTimespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
-import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, S_IFMT, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
+import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, S_IFMT, clampTime, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
 import { type Operation, type SetattrOperation, fileSizeMax } from '../volume/operation.js';
 import type { ReadView } from '../volume/view.js';
@@ -34,7 +34,9 @@ function mayApply(inode: Inode, change: AttributeChange): void {
   // Times of a write that came before the flag, which the kernel's writeback cache tells late: its own ctime says when.
   const { ctime, mtime, atime } = change;
   const isLate = ctime !== undefined && mtime !== undefined && mtime !== 'now' && atime === undefined && compareTimespec(ctime, inode.ctime) <= 0;
-  const onlyNow = change.atime !== undefined && typeof change.atime !== 'string' ? false : change.mtime === undefined || change.mtime === 'now';
+  // With its writeback cache the kernel tells "now" as the time that it gives the ctime too.
+  const isNow = mtime === undefined || mtime === 'now' || (ctime !== undefined && compareTimespec(mtime, ctime) === 0);
+  const onlyNow = isNow && (atime === undefined || atime === 'now');
   const others = change.mode !== undefined || change.uid !== undefined || change.gid !== undefined || change.size !== undefined;
   if (isLate && !others) return;
   // An append-only file may be touched, and get new times where it got new content (there ctime comes along, and no atime); nothing else.
@@ -45,6 +47,17 @@ function mayApply(inode: Inode, change: AttributeChange): void {
 function changesCtimeOnly(inode: Inode, { mode, uid, gid, size, atime, mtime }: AttributeChange): boolean {
   if (mode !== undefined || uid !== undefined || gid !== undefined || size !== undefined || atime !== undefined || mtime === 'now') return false;
   return mtime === undefined || compareTimespec(mtime, inode.mtime) === 0;
+}
+
+/** Times that no inode can hold become the nearest that it can. */
+function withinRange(change: AttributeChange): AttributeChange {
+  const bounded = (time: Timespec | 'now'): Timespec | 'now' => (time === 'now' ? time : clampTime(time));
+  return {
+    ...change,
+    ...(change.atime && { atime: bounded(change.atime) }),
+    ...(change.mtime && { mtime: bounded(change.mtime) }),
+    ...(change.ctime && { ctime: clampTime(change.ctime) }),
+  };
 }
 
 function newMode(inode: Inode, change: AttributeChange): number | undefined {
@@ -60,7 +73,8 @@ function newMode(inode: Inode, change: AttributeChange): number | undefined {
  * Applies the change, and what reading has noted goes along. `keepsTimes`: a truncation that comes without times changes none. ESTALE, EPERM,
  * EISDIR, EINVAL, EFBIG.
  */
-export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino, change: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
+export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino, asked: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
+  const change = withinRange(asked);
   const time = volume.now();
   if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const stamp = change.size === undefined ? undefined : volume.nextStamp();
