@@ -39,6 +39,8 @@ function errnoNamed(code: VfsErrorCode | OperationErrorCode): number {
       return errno.ENODATA;
     case 'ENOENT':
       return errno.ENOENT;
+    case 'ENOSPC':
+      return errno.ENOSPC;
     case 'ENOTDIR':
       return errno.ENOTDIR;
     case 'ENOTEMPTY':

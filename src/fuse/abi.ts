@@ -141,6 +141,8 @@ export const fuse_open_in = { flags: 0, open_flags: 4, SIZE: 8 } as const;
 export const fuse_create_in = { flags: 0, mode: 4, umask: 8, open_flags: 12, SIZE: 16 } as const;
 export const fuse_open_out = { fh: 0, open_flags: 8, SIZE: 16 } as const;
 export const fuse_release_in = { fh: 0, flags: 8, release_flags: 12, lock_owner: 16, SIZE: 24 } as const;
+/** open(2)'s flag as it stands in `fuse_read_in.flags`, the same on every architecture that has FUSE but Alpha, PA-RISC and SPARC. */
+export const O_NOATIME = 0o1000000;
 export const fuse_read_in = { fh: 0, offset: 8, size: 16, read_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
 export const fuse_write_in = { fh: 0, offset: 8, size: 16, write_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
 export const fuse_write_out = { size: 0, SIZE: 8 } as const;

@@ -22,10 +22,11 @@ import {
   FS_IOC_GETFLAGS,
   FS_IOC_SETFLAGS,
   FUSE_COMPAT_SETXATTR_IN_SIZE,
-  fsxattr,
   FUSE_FSYNC_FDATASYNC,
   FUSE_SETXATTR_ACL_KILL_SGID,
   FUSE_WRITE_KILL_SUIDGID,
+  O_NOATIME,
+  fsxattr,
   fuse_batch_forget_in,
   fuse_copy_file_range_in,
   fuse_create_in,
@@ -248,8 +249,11 @@ const table: { readonly [Name in OpcodeName]?: Handler } = {
     const mode = modeOf(exchange, request, context, fuse_create_in.mode, fuse_create_in.umask);
     exchange.answerCreated(context, exchange.operations.tmpfile(context, nodeId, mode, request.u32(fuse_create_in.flags)));
   },
-  READ: (exchange, request, context, nodeId) =>
-    exchange.answer(context, exchange.operations.read(context, nodeId, request.u64(fuse_read_in.offset), request.u32(fuse_read_in.size)), encodeData),
+  READ: (exchange, request, context, nodeId) => {
+    const keepsAccessTime = (request.u32(fuse_read_in.flags) & O_NOATIME) !== 0;
+    const read = exchange.operations.read(context, nodeId, request.u64(fuse_read_in.offset), request.u32(fuse_read_in.size), keepsAccessTime);
+    exchange.answer(context, read, encodeData);
+  },
   WRITE: (exchange, request, context, nodeId) => {
     const size = request.u32(fuse_write_in.size);
     const kill = (request.u32(fuse_write_in.write_flags) & FUSE_WRITE_KILL_SUIDGID) !== 0;

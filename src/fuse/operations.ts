@@ -148,7 +148,13 @@ export interface FuseOperations {
   /** O_TMPFILE: an inode without a name; it lives until closed, or gets a name by link. */
   tmpfile(context: RequestContext, parent: NodeId, mode: number, flags: number): MaybePromise<{ entry: Entry; open: OpenReply }>;
   /** Up to `size` bytes at `offset`; fewer only at the end of the file. Several pieces are written as one. */
-  read(context: RequestContext, nodeId: NodeId, offset: number, size: number): MaybePromise<Uint8Array | readonly Uint8Array[]>;
+  read(
+    context: RequestContext,
+    nodeId: NodeId,
+    offset: number,
+    size: number,
+    keepsAccessTime: boolean,
+  ): MaybePromise<Uint8Array | readonly Uint8Array[]>;
   /** All of `data`, or an error. `killSuidgid`: drop setuid/setgid as SetAttributes says. */
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void>;
   /** A descriptor is being closed: what was written survives the daemon from here on. */

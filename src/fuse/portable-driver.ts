@@ -220,7 +220,7 @@ class PathHandlers {
         }),
       read: (path: string, _handle: number, buffer: Buffer, length: number, offset: number, done: Done) =>
         answer('read', done, async () => {
-          const answered = await operations.read(context, await this.#node(path), offset, length);
+          const answered = await operations.read(context, await this.#node(path), offset, length, false);
           let at = 0;
           for (const piece of answered instanceof Uint8Array ? [answered] : answered) {
             buffer.set(piece, at);

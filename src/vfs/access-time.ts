@@ -92,6 +92,8 @@ export class AccessTimes {
   }
 
   async #writeOut(): Promise<void> {
+    // Nobody shall have to wait for the store, or be told that something is left, because of them.
+    if (this.#volume.isOffline) return;
     this.#writtenAtSec = this.#volume.now().sec;
     const chosen = [...this.#noted].slice(-this.#writtenMax);
     for (const [index, [ino, atime]] of chosen.entries()) {

@@ -40,14 +40,14 @@ function regularInode(volume: Volume, ino: Ino): MaybePromise<Inode> {
 /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
 export function readFile(
   volume: Volume,
-  accessTimes: AccessTimes,
+  accessTimes: AccessTimes | undefined,
   ino: Ino,
   offset: number,
   size: number,
   signal: AbortSignal | undefined,
 ): MaybePromise<readonly Uint8Array[]> {
   return andThen(regularInode(volume, ino), (inode) => {
-    accessTimes.note(ino, inode);
+    accessTimes?.note(ino, inode);
     return volume.readContent(ino, offset, size, signal);
   });
 }

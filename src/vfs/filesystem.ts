@@ -12,12 +12,13 @@ import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { latin1Slice } from '../base/bytes.js';
 import { type Ino, rootIno } from '../meta/key.js';
+import { fileSizeMax } from '../volume/operation.js';
 import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
 import { type AccessTimePolicy, AccessTimes } from './access-time.js';
 import { type InodeAttributes, attributesOf } from './attributes.js';
 import type { Caller } from './caller.js';
-import { allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
+import { FALLOC_FL_KEEP_SIZE, allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
 import { makeInode } from './creation.js';
 import { DirectoryListings, type ListedEntry, dotCookie, dotDotCookie } from './directory-listing.js';
 import { getXattr, listXattrs, removeXattr, setXattr } from './extended-attribute.js';
@@ -201,8 +202,8 @@ export class Filesystem {
   }
 
   /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
-  read(caller: Caller, ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
-    return readFile(this.#volume, this.#accessTimes, ino, offset, size, caller.signal);
+  read(caller: Caller, ino: Ino, offset: number, size: number, keepsAccessTime = false): MaybePromise<readonly Uint8Array[]> {
+    return readFile(this.#volume, keepsAccessTime ? undefined : this.#accessTimes, ino, offset, size, caller.signal);
   }
 
   /** All of `data`, which is copied before the first wait. */
@@ -220,8 +221,14 @@ export class Filesystem {
     return this.#volume.sync(ino);
   }
 
-  allocate(ino: Ino, offset: number, length: number, mode: number): MaybePromise<void> {
-    return allocate(this.#volume, ino, offset, length, mode, this.#contentTime());
+  /** Reserves nothing, but promises no room that is not there: ENOSPC. */
+  async allocate(ino: Ino, offset: number, length: number, mode: number): Promise<void> {
+    if ((mode & ~FALLOC_FL_KEEP_SIZE) === 0 && offset + length <= fileSizeMax) {
+      // What the file has already needs no room.
+      const [free, { blocks }] = await Promise.all([this.#freeBytes(), this.getattr(ino)]);
+      if (length > free + blocks * 512) throw new VfsError('ENOSPC', 'there is no such room');
+    }
+    await allocate(this.#volume, ino, offset, length, mode, this.#contentTime());
   }
 
   seek(ino: Ino, offset: number, whence: number): MaybePromise<number> {
@@ -275,10 +282,14 @@ export class Filesystem {
     return setInodeFlags(this.#volume, ino, flags);
   }
 
+  async #freeBytes(): Promise<number> {
+    const space = await this.#space?.();
+    return space?.free ?? unknownFreeBytes;
+  }
+
   async statfs(): Promise<SpaceStatistics> {
     const { files, bytes } = this.#volume.statistics();
-    const space = await this.#space?.();
-    const freeBytes = space?.free ?? unknownFreeBytes;
+    const freeBytes = await this.#freeBytes();
     // What others keep in the same place is neither ours nor free: the total is what this volume could come to.
     return { totalBytes: Math.max(0, bytes) + freeBytes, freeBytes, files };
   }

@@ -15,6 +15,7 @@ export type VfsErrorCode =
   | 'ENAMETOOLONG'
   | 'ENODATA'
   | 'ENOENT'
+  | 'ENOSPC'
   | 'ENOTDIR'
   | 'ENXIO'
   | 'EOPNOTSUPP'

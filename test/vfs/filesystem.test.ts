@@ -180,3 +180,28 @@ t.test('what a crash left without a name is freed at the next start', async (t) 
   t.equal(await new Filesystem(second).start(), 1);
   await t.rejects(async () => new Filesystem(second).getattr(ino), { code: 'ESTALE' });
 });
+
+t.test('a time that an inode cannot hold becomes the nearest that it can', async (t) => {
+  const { ino } = await fs.mknod(user, await folder(), 'f', 0o100644, 0);
+  for (const [asked, kept] of [
+    [2 ** 52 - 1, 2 ** 52 - 1],
+    [2 ** 52, 2 ** 52 - 1],
+    [2 ** 63, 2 ** 52 - 1],
+    [-(2 ** 63), -(2 ** 52) + 1],
+  ]) {
+    const time = { sec: asked, nsec: 0 };
+    t.match(await fs.setattr(ino, { atime: time, mtime: time, ctime: time }), { atime: { sec: kept }, mtime: { sec: kept }, ctime: { sec: kept } });
+  }
+  await volume.flush();
+  t.match(await fs.getattr(ino), { mtime: { sec: -(2 ** 52) + 1 } });
+});
+
+t.test('allocating more than there is room for is ENOSPC, and leaves the file as it was', async (t) => {
+  const small = new Filesystem(volume, { space: async () => ({ free: 1_000_000, total: 2_000_000 }) });
+  const { ino } = await small.mknod(user, await folder(), 'f', 0o100644, 0);
+  await small.write(user, ino, 0, Buffer.alloc(300_000, 'x'), false);
+  await t.rejects(small.allocate(ino, 0, 1_400_000, 0), { code: 'ENOSPC' });
+  t.match(await small.getattr(ino), { size: 300_000 });
+  await small.allocate(ino, 0, 1_200_000, 0);
+  t.match(await small.getattr(ino), { size: 1_200_000 });
+});
