@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <signal.h>
 #include <stdint.h>
@@ -25,11 +26,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/swap.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -61,7 +64,8 @@ static const struct {
     C(XATTR_CREATE), C(XATTR_REPLACE), C(R_OK), C(W_OK), C(X_OK), C(F_OK),
     C(PROT_READ), C(PROT_WRITE), C(PROT_NONE), C(MAP_SHARED), C(MAP_PRIVATE), C(MS_SYNC), C(MS_ASYNC), C(MS_INVALIDATE),
     C(LOCK_SH), C(LOCK_EX), C(LOCK_UN), C(LOCK_NB), C(F_RDLCK), C(F_WRLCK), C(F_UNLCK),
-    C(F_SETLK), C(F_SETLKW), C(F_GETLK), C(F_OFD_SETLK), C(F_OFD_GETLK),
+    C(F_SETLK), C(F_SETLKW), C(F_GETLK), C(F_OFD_SETLK), C(F_OFD_SETLKW), C(F_OFD_GETLK),
+    C(F_SETLEASE), C(F_GETLEASE), C(POSIX_FADV_DONTNEED),
 #undef C
 };
 
@@ -208,9 +212,16 @@ static void do_flock(void) { answer(flock((int)num(1), (int)num(2))); }
 static void do_mkfifo(void) { answer(mkfifo(str(1), (mode_t)num_or(2, 0644))); }
 static void do_mknod(void) { answer(mknod(str(1), (mode_t)num(2), makedev((unsigned)num(3), (unsigned)num(4)))); }
 
+/* Where O_DIRECT may write to and from. */
+static unsigned char *aligned(size_t size) {
+  void *buffer = NULL;
+  if (posix_memalign(&buffer, 4096, size + 1) != 0) exit(2);
+  return buffer;
+}
+
 static void do_read(void) {
   size_t size = (size_t)num(2);
-  unsigned char *buffer = malloc(size + 1);
+  unsigned char *buffer = aligned(size);
   ssize_t got = arg_count > 3 ? pread((int)num(1), buffer, size, num(3)) : read((int)num(1), buffer, size);
   answer_data(buffer, got);
   free(buffer);
@@ -220,7 +231,13 @@ static void do_write(void) {
   long long at = num(3);
   size_t length;
   unsigned char *bytes = data(2, &length);
-  answer(arg_count > 3 ? pwrite((int)num(1), bytes, length, at) : write((int)num(1), bytes, length));
+  unsigned char *buffer = aligned(length);
+  memcpy(buffer, bytes, length);
+  ssize_t put = arg_count > 3 ? pwrite((int)num(1), buffer, length, at) : write((int)num(1), buffer, length);
+  int error = errno;
+  free(buffer);
+  errno = error;
+  answer(put);
 }
 
 /* fill FD COUNT SIZE: COUNT writes of SIZE bytes, each byte the low byte of the write's index. */
@@ -374,6 +391,72 @@ static void do_openhandle(void) {
   if (length > sizeof h) length = sizeof h;
   memcpy(&h, bytes, length);
   answer(open_by_handle_at((int)num(1), &h.head, O_RDONLY));
+}
+
+/* clone FD FROM: FICLONE; dedupe FD TO LENGTH: FIDEDUPERANGE of the first bytes; fiemap FD: the count of extents. */
+static void do_clone(void) { answer(ioctl((int)num(1), FICLONE, (int)num(2))); }
+static void do_dedupe(void) {
+  struct {
+    struct file_dedupe_range head;
+    struct file_dedupe_range_info info;
+  } range = {.head = {.src_length = (uint64_t)num(3), .dest_count = 1}, .info = {.dest_fd = (int)num(2)}};
+  int result = ioctl((int)num(1), FIDEDUPERANGE, &range);
+  errno = result < 0 ? errno : -range.info.status;
+  answer(result < 0 || range.info.status < 0 ? -1 : (long long)range.info.bytes_deduped);
+}
+static void do_fiemap(void) {
+  struct fiemap map = {.fm_length = FIEMAP_MAX_OFFSET};
+  int result = ioctl((int)num(1), FS_IOC_FIEMAP, &map);
+  answer(result < 0 ? -1 : (long long)map.fm_mapped_extents);
+}
+static void do_swapon(void) { answer(swapon(str(1), 0)); }
+
+/* lease FD F_SETLEASE TYPE | lease FD F_GETLEASE: the signal of a lease that is being broken is ignored. */
+static void do_lease(void) { answer(fcntl((int)num(1), (int)num(2), (int)num(3))); }
+
+/* advise FD OFFSET LENGTH ADVICE: posix_fadvise. */
+static void do_advise(void) {
+  errno = posix_fadvise((int)num(1), num(2), num(3), (int)num(4));
+  answer(errno == 0 ? 0 : -1);
+}
+
+/* watch PATH: an inotify descriptor for all events there; events FD: what came since, as "CREATE name". */
+static void do_watch(void) {
+  int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (fd >= 0 && inotify_add_watch(fd, str(1), IN_ALL_EVENTS) < 0) {
+    int error = errno;
+    close(fd);
+    errno = error;
+    fd = -1;
+  }
+  answer(fd);
+}
+static void do_events(void) {
+  static const struct {
+    uint32_t bit;
+    const char *name;
+  } kinds[] = {{IN_ACCESS, "ACCESS"},           {IN_MODIFY, "MODIFY"},         {IN_ATTRIB, "ATTRIB"},
+               {IN_CLOSE_WRITE, "CLOSE_WRITE"}, {IN_MOVED_FROM, "MOVED_FROM"}, {IN_MOVED_TO, "MOVED_TO"},
+               {IN_CREATE, "CREATE"},           {IN_DELETE, "DELETE"},         {IN_DELETE_SELF, "DELETE_SELF"}};
+  static char buffer[65536] __attribute__((aligned(8)));
+  ssize_t got = read((int)num(1), buffer, sizeof buffer);
+  if (got < 0 && errno != EAGAIN) {
+    fail();
+    return;
+  }
+  int count = 0;
+  printf("{\"names\":[");
+  for (ssize_t at = 0; at < got;) {
+    const struct inotify_event *event = (const void *)(buffer + at);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+      if (!(event->mask & kinds[i].bit)) continue;
+      printf(count++ ? ",\"%s " : "\"%s ", kinds[i].name);
+      if (event->len > 0) put_name(event->name, strlen(event->name));
+      printf("\"");
+    }
+    at += (ssize_t)(sizeof *event + event->len);
+  }
+  printf("],\"value\":%d}\n", count);
 }
 
 static void do_statvfs(void) {
@@ -626,7 +709,7 @@ static const struct {
     C(chdir), C(as), C(limit), C(exec), C(setxattr), C(fsetxattr), C(getxattr), C(listxattr), C(removexattr), C(statvfs),
     C(getflags), C(setflags), C(getxflags), C(handle), C(openhandle),
     C(opendir), C(readdir), C(seekdir), C(rewinddir), C(closedir), C(mmap), C(mstore), C(mload), C(msync), C(munmap),
-    C(flock), C(lock), C(copy_file_range), C(digest), C(describe),
+    C(clone), C(dedupe), C(fiemap), C(swapon), C(lease), C(advise), C(watch), C(events), C(flock), C(lock), C(copy_file_range), C(digest), C(describe),
 #undef C
 };
 
@@ -647,6 +730,7 @@ int main(void) {
   size_t room = 0;
   ssize_t length;
   signal(SIGXFSZ, SIG_IGN);
+  signal(SIGIO, SIG_IGN);
   umask(022);
   while ((length = getline(&line, &room, stdin)) > 0) {
     if (line[length - 1] == '\n') line[length - 1] = 0;

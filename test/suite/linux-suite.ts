@@ -145,6 +145,8 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
       t.equal(await p.errno('unlink', 'f'), 'EPERM');
       t.equal(await p.errno('rename', 'f', 'g', 0), 'EPERM');
       t.equal(await p.errno('chmod', 'f', 0o600), 'EPERM');
+      t.equal(await p.errno('utimens', 'f', 'now', 'now'), 'OK', 'touch');
+      t.equal(await p.errno('utimens', 'f', 5, 5), 'EPERM');
     },
     'root',
   );

@@ -1,4 +1,5 @@
 /** Part of the POSIX suite (posix-suite.ts): reading, writing, mapping, and files that have no name any more. */
+import { ProbeGoneError } from '../mount/posix-probe.js';
 import { kib, type It } from './posix-place.js';
 
 export function contentTests(it: It): void {
@@ -81,6 +82,27 @@ export function contentTests(it: It): void {
       t.equal(await p.text(flag), 'x');
     }
   });
+  it('O_DIRECT reads what the cache holds, and writes what the cache shows', async (t, p) => {
+    const cached = await p.open('f', 'O_CREAT|O_RDWR');
+    await p.ok('write', cached, Buffer.concat([Buffer.alloc(4096, 'a'), Buffer.alloc(4096, 'b')]), 0);
+    const direct = await p.open('f', 'O_RDWR|O_DIRECT');
+    t.ok((await p.probe.readAt(direct, 4096, 4096)).equals(Buffer.alloc(4096, 'b')));
+    await p.ok('write', direct, Buffer.alloc(4096, 'c'), 0);
+    await p.ok('write', direct, Buffer.alloc(4096, 'd'), 8192);
+    t.ok((await p.probe.readAt(cached, 12_288, 0)).equals(Buffer.concat(['c', 'b', 'd'].map((byte) => Buffer.alloc(4096, byte)))));
+    t.equal((await p.fstat(cached)).size, 12_288);
+  });
+  it('a file that is renamed while it is open stays the same file', async (t, p) => {
+    const fd = await p.open('a', 'O_CREAT|O_RDWR');
+    await p.ok('write', fd, Buffer.from('before '), 0);
+    await p.ok('mkdir', 'd');
+    await p.ok('rename', 'a', 'd/b');
+    await p.ok('write', fd, Buffer.from('after'), 7);
+    t.equal(await p.text('d/b'), 'before after');
+    t.equal((await p.fstat(fd)).ino, (await p.stat('d/b')).ino);
+    await p.file('a', 'another');
+    t.equal((await p.probe.readAt(fd, 100, 0)).toString(), 'before after');
+  });
   it('copy_file_range copies between files and within one', async (t, p) => {
     await p.file('a', '0123456789'.repeat(1000));
     const from = await p.open('a', 'O_RDWR');
@@ -162,6 +184,14 @@ export function mappingTests(it: It): void {
     await p.ok('mstore', map, 10, Buffer.from('hello'));
     t.equal(Buffer.from((await other.need('mload', theirs, 10, 5)).data ?? '', 'hex').toString(), 'hello');
     await p.ok('munmap', map);
+  });
+  it('a load behind the last page of a file kills with SIGBUS', 'sharedMmap', async (t, p) => {
+    await p.file('f', 'x'.repeat(5000));
+    const other = await p.other();
+    const fd = await other.ok('open', 'f', 'O_RDWR');
+    const map = await other.ok('mmap', fd, 65536, 0, 'PROT_READ|PROT_WRITE', 'MAP_SHARED');
+    t.equal((await other.need('mload', map, 4999, 1)).data, '78');
+    await t.rejects(other.call('mload', map, 8192, 1), ProbeGoneError);
   });
   it('the rest of the last page of a mapping is zero, and stays out of the file', 'sharedMmap', async (t, p) => {
     await p.file('f', 'x'.repeat(100));

@@ -32,4 +32,27 @@ export function filesystemTests(it: It): void {
     await p.file('script', '#!/bin/sh\nexit 7\n', 0o755);
     t.equal(await p.ok('exec', './script'), 7);
   });
+  it('inotify tells what is done in a folder', async (t, p) => {
+    const watch = await p.ok('watch', '.');
+    const fd = await p.open('a', 'O_CREAT|O_WRONLY');
+    await p.ok('write', fd, Buffer.from('x'));
+    await p.ok('close', fd);
+    await p.ok('rename', 'a', 'b');
+    await p.ok('chmod', 'b', 0o600);
+    await p.ok('unlink', 'b');
+    const { names = [] } = await p.probe.need('events', watch);
+    t.same(names, ['CREATE a', 'MODIFY a', 'CLOSE_WRITE a', 'MOVED_FROM a', 'MOVED_TO b', 'ATTRIB b', 'DELETE b']);
+    const other = await p.other();
+    await other.ok('mkdir', 'made by another process');
+    t.same((await p.probe.need('events', watch)).names, ['CREATE made%20by%20another%20process']);
+  });
+  it('a file that is watched tells when its last link goes', async (t, p) => {
+    await p.file('f', 'x');
+    const watch = await p.ok('watch', 'f');
+    await p.ok('truncate', 'f', 0);
+    await p.ok('unlink', 'f');
+    const { names = [] } = await p.probe.need('events', watch);
+    t.same(names.slice(0, 2), ['MODIFY ', 'ATTRIB ']);
+    t.ok(names.includes('DELETE_SELF '));
+  });
 }

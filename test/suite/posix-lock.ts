@@ -134,4 +134,35 @@ export function lockTests(it: It): void {
     await p.fails('EBADF', 'lock', await p.open('f', 'O_RDONLY'), 'F_SETLK', 'F_WRLCK', 0, 0);
     await p.fails('EBADF', 'lock', await p.open('f', 'O_WRONLY'), 'F_SETLK', 'F_RDLCK', 0, 0);
   });
+  it('a descriptor that waits for an open file description lock gets it', async (t, p) => {
+    await p.file('f');
+    const other = await p.other();
+    const mine = await p.open('f', 'O_RDWR');
+    const theirs = await other.ok('open', 'f', 'O_RDWR');
+    await p.ok('lock', mine, 'F_OFD_SETLK', 'F_WRLCK', 0, 0);
+    const waiting = other.call('lock', theirs, 'F_OFD_SETLKW', 'F_WRLCK', 0, 0);
+    t.equal(await Promise.race([waiting.then(() => 'got it'), p.stat('f').then(() => 'waits')]), 'waits');
+    await p.ok('close', mine);
+    t.equal((await waiting).error, undefined);
+  });
+  it('a lease is broken by who opens the file, who waits until it is laid down', async (t, p) => {
+    await p.file('f', 'x');
+    const other = await p.other();
+    const fd = await p.open('f', 'O_RDWR');
+    await p.ok('lease', fd, 'F_SETLEASE', 'F_WRLCK');
+    t.equal(await p.ok('lease', fd, 'F_GETLEASE', 0), 1, 'a writer holds it');
+    t.equal(await other.errno('open', 'f', 'O_RDONLY|O_NONBLOCK'), 'EAGAIN');
+    const waiting = other.call('open', 'f', 'O_RDONLY');
+    await p.ok('lease', fd, 'F_SETLEASE', 'F_UNLCK');
+    t.equal((await waiting).error, undefined);
+  });
+  it('a lease for writing is refused while another has the file open', async (_, p) => {
+    await p.file('f', 'x');
+    const other = await p.other();
+    await other.ok('open', 'f', 'O_RDONLY');
+    const fd = await p.open('f', 'O_RDWR');
+    await p.fails('EAGAIN', 'lease', fd, 'F_SETLEASE', 'F_WRLCK');
+    await p.ok('close', fd);
+    await p.ok('lease', await p.open('f', 'O_RDONLY'), 'F_SETLEASE', 'F_RDLCK');
+  });
 }

@@ -1,6 +1,11 @@
 /** Part of the POSIX suite (posix-suite.ts): which call changes which of the times, and setting them. */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { ProbeStat } from '../mount/posix-probe.js';
-import { alice, staff, type It, type Need, type Place } from './posix-place.js';
+import { alice, second, staff, type It, type Need, type Place } from './posix-place.js';
+
+const run = promisify(execFile);
 
 interface TimeCase {
   readonly name: string;
@@ -90,6 +95,14 @@ const timeCases: readonly TimeCase[] = [
   },
 ];
 
+/** Makes the next read reach the filesystem. */
+async function uncache(p: Place, path: string): Promise<void> {
+  const fd = await p.open(path, 'O_RDWR');
+  await p.ok('fsync', fd);
+  await p.ok('advise', fd, 0, 0, 'POSIX_FADV_DONTNEED');
+  await p.ok('close', fd);
+}
+
 export function timeTests(it: It): void {
   for (const { name, prepare, act, expect, before = {}, needs = [] } of timeCases) {
     const changes = Object.entries(expect).map(([path, what]) => `${what || 'nothing'} of ${path}`);
@@ -170,5 +183,47 @@ export function timeTests(it: It): void {
     await p.file('d/f');
     await p.ok('utimens', 'd', 1000, 2000);
     t.equal((await p.stat('d')).mtime, 2000n);
+  });
+  it('reading moves an access time that is older than the last change, and not again', async (t, p) => {
+    await p.file('f', 'content');
+    await p.ok('utimens', 'f', 5n * second, 10n * second);
+    t.equal((await p.stat('f')).atime, 5n * second);
+    const { ctime } = await p.stat('f');
+    await uncache(p, 'f');
+    await p.text('f');
+    const { atime } = await p.stat('f');
+    t.ok(atime >= ctime - second, 'it is about now');
+    await uncache(p, 'f');
+    await p.text('f');
+    t.equal((await p.stat('f')).atime, atime);
+  });
+  it('reading with O_NOATIME leaves the access time', async (t, p) => {
+    await p.file('f', 'content');
+    await p.ok('utimens', 'f', 5n * second, 10n * second);
+    await uncache(p, 'f');
+    const fd = await p.open('f', 'O_RDONLY|O_NOATIME');
+    t.equal((await p.probe.readAt(fd, 100, 0)).toString(), 'content');
+    t.equal((await p.stat('f')).atime, 5n * second);
+  });
+  it('listing a directory and following a link move their access times', async (t, p) => {
+    await p.ok('mkdir', 'd');
+    await p.ok('symlink', 'd', 'l');
+    await p.ok('utimens', 'd', 5n * second, 10n * second);
+    await p.ok('utimens', 'l', 5n * second, 10n * second, 'nofollow');
+    await p.entries('d');
+    await p.ok('readlink', 'l');
+    t.ok((await p.lstat('d')).atime > 10n * second);
+    t.ok((await p.lstat('l')).atime > 10n * second);
+  });
+  it('a time that no clock will show is brought into range, and harms nothing', async (t, p) => {
+    await p.file('f', 'content');
+    for (const seconds of [2n ** 52n, 2n ** 53n + 1n, 2n ** 62n, -(2n ** 53n), -(2n ** 62n)]) {
+      await run('touch', ['-d', `@${seconds}`, join(p.path, 'f')]);
+      await p.ok('chmod', 'f', 0o600);
+      t.equal(await p.text('f'), 'content');
+      t.same(await p.names(), ['f']);
+    }
+    await p.ok('utimens', 'f', 5n, 10n);
+    t.equal((await p.stat('f')).mtime, 10n);
   });
 }
