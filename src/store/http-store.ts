@@ -17,6 +17,7 @@ import { StoreLocationError, parseLocation, pathSegments } from './location-url.
 import { loadHttpCredentials, readSecretFile } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { loadProxyAuthorization } from './proxy-credentials.js';
 
 export interface HttpStoreOptions {
   /** `http:` or `https:`, with nothing but host and port. */
@@ -336,6 +337,7 @@ export async function openHttpStore(location: string, options: OpenHttpOptions):
     transport: {
       env: options.env,
       bandwidth: options.bandwidth,
+      proxyAuthorization: await loadProxyAuthorization(new URL(url.origin), options),
       ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
     },
   });

@@ -17,6 +17,8 @@ import type { ByteRange } from './object-store.js';
 export interface HttpTransportOptions {
   /** Environment variables: only those that name proxies are looked at. Default: no proxies. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What a proxy is told who we are with: the value of `Proxy-Authorization`. Default: what the proxy's URL says. */
+  readonly proxyAuthorization?: string | undefined;
   /** Certificates (PEM) of authorities to trust instead of the system's. */
   readonly authorities?: string;
   readonly clock?: Clock;
@@ -69,6 +71,8 @@ export class HttpTransport {
   readonly #dispatcher: Dispatcher;
   readonly #clock: Clock;
   readonly #bandwidth: Bandwidth | undefined;
+  /** Of the proxy for this origin, unless `no_proxy` leads past it. */
+  readonly #proxy: { readonly url: URL; readonly hasCredentials: boolean } | undefined;
 
   /** `origin`: `https://host:port`. */
   constructor(origin: URL, options: HttpTransportOptions = {}) {
@@ -87,13 +91,19 @@ export class HttpTransport {
       keepAliveTimeout: 15_000,
       connect: { timeout: connectMs, ...tls },
     };
-    const httpProxy = env['http_proxy'] ?? env['HTTP_PROXY'];
-    const httpsProxy = env['https_proxy'] ?? env['HTTPS_PROXY'];
-    const noProxy = env['no_proxy'] ?? env['NO_PROXY'] ?? '';
-    this.#dispatcher =
-      httpProxy || httpsProxy
-        ? new EnvHttpProxyAgent({ ...settings, requestTls: tls, httpProxy: httpProxy ?? '', httpsProxy: httpsProxy ?? '', noProxy })
-        : new Agent(settings);
+    const url = proxyFor(origin, env);
+    const { proxyAuthorization } = options;
+    this.#proxy = url && { url, hasCredentials: proxyAuthorization !== undefined || url.username !== '' };
+    this.#dispatcher = url
+      ? new EnvHttpProxyAgent({
+          ...settings,
+          requestTls: tls,
+          httpProxy: url.href,
+          httpsProxy: url.href,
+          noProxy: env['no_proxy'] ?? env['NO_PROXY'] ?? '',
+          ...(proxyAuthorization === undefined ? {} : { token: proxyAuthorization }),
+        })
+      : new Agent(settings);
   }
 
   /** `host:port` as it stands in the host header. */
@@ -223,8 +233,26 @@ export class HttpTransport {
     const code = codeOf(error);
     // A broken invariant of ours is not the network's fault.
     if (code === undefined) throw error;
+    const ofProxy = this.#explainProxy(error, code, doing);
+    if (ofProxy) return ofProxy;
     const [reason, isFinal] = networkReason(code, this.#host) ?? [`${this.#host} cannot be used: ${describeError(error)}`, false];
     return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error, ...(isFinal ? { retryAfterMs: Infinity } : {}) });
+  }
+
+  /** What the proxy in between is to blame for. */
+  #explainProxy(error: unknown, code: string, doing: string): StoreError | undefined {
+    if (!this.#proxy || !(error instanceof Error)) return undefined;
+    const { url, hasCredentials } = this.#proxy;
+    const status = code === 'UND_ERR_ABORTED' ? /^Proxy response \((\d{3})\)/.exec(error.message)?.[1] : undefined;
+    if (status === '407') return proxyWantsCredentials(url.host, hasCredentials, doing, error);
+    if (status !== undefined) {
+      const reason = `the proxy ${url.host} refuses to lead to ${this.#host} (status ${status})`;
+      return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error });
+    }
+    const place = error as { readonly port?: unknown; readonly hostname?: unknown };
+    if (place.port !== Number(url.port || 80) && place.hostname !== url.hostname) return undefined;
+    const [reason] = networkReason(code, `the proxy ${url.host}`) ?? [`the proxy ${url.host} cannot be used: ${describeError(error)}`];
+    return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error });
   }
 
   async close(): Promise<void> {
@@ -243,6 +271,30 @@ function sendable(body: HttpRequest['body'], size: number): Uint8Array | Readabl
   return size === 0 ? new Uint8Array(0) : Readable.from(body, { objectMode: false });
 }
 
+type Environment = NonNullable<HttpTransportOptions['env']>;
+
+/** The proxy that the environment names for `origin`. Throws {@link StoreError} when it is none. */
+export function proxyFor(origin: URL, env: Environment): URL | undefined {
+  const plain = env['http_proxy'] ?? env['HTTP_PROXY'];
+  const text = origin.protocol === 'https:' ? (env['https_proxy'] ?? env['HTTPS_PROXY'] ?? plain) : plain;
+  if (!text) return undefined;
+  let url: URL | undefined;
+  try {
+    url = new URL(text.includes('://') ? text : `http://${text}`);
+  } catch {
+    // The text stays out of the message: it may hold a password.
+  }
+  if (url && (url.protocol === 'http:' || url.protocol === 'https:')) return url;
+  throw new StoreError('NOT_A_STORE', 'the proxy in http_proxy or https_proxy is no address such as http://host:port');
+}
+
+function proxyWantsCredentials(host: string, hasCredentials: boolean, doing: string, cause: unknown): StoreError {
+  const reason = hasCredentials
+    ? `the proxy ${host} does not take these credentials`
+    : `the proxy ${host} wants credentials: write "machine ${host} login NAME password SECRET" into a netrc file (doc/stores.md says where)`;
+  return new StoreError('DENIED', `${doing}: ${reason}`, { cause });
+}
+
 function codeOf(error: unknown): string | undefined {
   for (let at: unknown = error; at instanceof Error; at = at.cause) {
     if ('code' in at && typeof at.code === 'string') return at.code;
@@ -251,6 +303,8 @@ function codeOf(error: unknown): string | undefined {
       if (inner !== undefined) return inner;
     }
   }
+  // The parser's error may have a code that says nothing.
+  if (error instanceof errors.HTTPParserError) return 'HPE_INVALID';
   return error instanceof errors.UndiciError ? error.name : undefined;
 }
 
@@ -277,6 +331,8 @@ function networkReason(code: string, host: string): readonly [reason: string, is
     case 'ECONNRESET':
     case 'EPIPE':
       return [`${host} cut the connection`, false];
+    case 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH':
+      return [`${host} sends another length than it announced`, false];
     case 'UND_ERR_HEADERS_OVERFLOW':
       return [`${host} sends too many headers`, true];
     case 'CERT_HAS_EXPIRED':

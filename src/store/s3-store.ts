@@ -16,6 +16,7 @@ import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import { loadProxyAuthorization } from './proxy-credentials.js';
 import { md5Base64, sha256Hex, startSha256 } from './request-digest.js';
 import { complaintOf, s3Error } from './s3-error.js';
 import { loadAwsSettings } from './s3-credentials.js';
@@ -389,6 +390,7 @@ export async function openS3Store(location: string, options: OpenS3Options): Pro
   // Amazon's certificates cover one label before its name.
   const style = parameters['style'] ?? (given === undefined && !url.hostname.includes('.') ? 'virtual' : 'path');
   if (style !== 'path' && style !== 'virtual') throw wrong('the style is path or virtual');
+  const proxyAuthorization = await loadProxyAuthorization(endpoint, { env, home });
   return new S3Store({
     bucket: url.hostname,
     prefix: pathSegments(url, s3Example).join('/'),
@@ -400,6 +402,7 @@ export async function openS3Store(location: string, options: OpenS3Options): Pro
     ...(options.clock ? { clock: options.clock } : {}),
     transport: {
       env,
+      proxyAuthorization,
       bandwidth: options.bandwidth,
       ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
     },

@@ -23,6 +23,7 @@ import { loadHttpCredentials } from './netrc.js';
 import type { HttpCredentials } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import { loadProxyAuthorization } from './proxy-credentials.js';
 import { encodeUnreserved } from './sigv4.js';
 import { childText, childrenOf, parseXml } from './xml-answer.js';
 
@@ -496,8 +497,10 @@ export async function openWebdavStore(location: string, options: OpenWebdavOptio
   const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, ['ca'], { user: true });
   const user = url.username === '' ? undefined : decodeURIComponent(url.username);
   const { env, home } = options;
+  const origin = new URL(url.origin);
+  const proxyAuthorization = await loadProxyAuthorization(origin, { env, home });
   return new WebdavStore({
-    origin: new URL(url.origin),
+    origin,
     segments: pathSegments(url, example),
     loadCredentials: () => loadHttpCredentials(url.host, user, { env, home }),
     disk: options.disk,
@@ -505,6 +508,7 @@ export async function openWebdavStore(location: string, options: OpenWebdavOptio
     ...(options.clock ? { clock: options.clock } : {}),
     transport: {
       env,
+      proxyAuthorization,
       bandwidth: options.bandwidth,
       ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
     },
