@@ -16,8 +16,8 @@ export const serveCommandName = 'serve-mount';
 export const threadPoolSize = '8';
 
 /**
- * glibc gives each thread of the pool a heap of its own, of which little goes back to the system: in an hour of mixed work a daemon grew without end,
- * while what it held did not. With two heaps in all it stays smaller, and threads that only seal and read files do not feel it.
+ * glibc gives each thread of the pool a heap of its own, and what is freed in one stays in it. After four minutes of the same mixed work a daemon had
+ * 171 MiB, and 155 with two heaps in all; threads that only seal and read files do not feel it.
  */
 const mallocArenas = '2';
 
