@@ -148,6 +148,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       errnoOf: createErrnoOf(log),
       clock: systemClock,
       log,
+      bandwidth: store.local ? undefined : bandwidth,
       isPeerAllowed: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,

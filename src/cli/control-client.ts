@@ -7,6 +7,7 @@ import type {
   ControlRequest,
   DaemonStatus,
   FilesResult,
+  LimitResult,
   PinsResult,
   SubtreesResult,
   UnmountResult,
@@ -48,6 +49,7 @@ interface Results {
   readonly unmount: UnmountResult;
   readonly pin: PinsResult;
   readonly unpin: Record<string, never>;
+  readonly limit: LimitResult;
   readonly pins: PinsResult;
   readonly files: FilesResult & SubtreesResult;
 }

@@ -11,6 +11,7 @@ import { driveCommand } from './command-drive.js';
 import { flushCommand } from './command-flush.js';
 import { initCommand } from './command-init.js';
 import { keyCommand } from './command-key.js';
+import { limitCommand } from './command-limit.js';
 import { mountCommand } from './command-mount.js';
 import { pinCommand, unpinCommand } from './command-pin.js';
 import { repairCommand } from './command-repair.js';
@@ -52,6 +53,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .command(unmountCommand)
     .command(statusCommand)
     .command(flushCommand)
+    .command(limitCommand)
     .command(pinCommand)
     .command(unpinCommand)
     .command(volumeCommand)

@@ -16,6 +16,8 @@ export type ControlRequest =
   | { readonly method: 'pins' }
   /** Where inodes stand. `deep`: with all that lies below them. */
   | { readonly method: 'files'; readonly inos: readonly number[]; readonly deep: boolean }
+  /** Changes the limits of bandwidth that are named, in bytes a second; null: none. */
+  | { readonly method: 'limit'; readonly upload?: number | null; readonly download?: number | null }
   /** `force`: detach although files are open, and although work cannot be uploaded within `timeoutMs`. */
   | { readonly method: 'unmount'; readonly force: boolean; readonly timeoutMs: number | undefined };
 
@@ -70,7 +72,13 @@ export interface SubtreesResult {
   readonly subtrees: readonly ((SubtreeStatus & { readonly isPinned: boolean }) | null)[];
 }
 
-export type ControlResult = DaemonStatus | UnmountResult | PinsResult | FilesResult | SubtreesResult | Record<string, never>;
+/** The limits as they are now, in bytes a second; null: none. */
+export interface LimitResult {
+  readonly upload: number | null;
+  readonly download: number | null;
+}
+
+export type ControlResult = DaemonStatus | LimitResult | UnmountResult | PinsResult | FilesResult | SubtreesResult | Record<string, never>;
 
 export type ControlReply =
   | { readonly progress: FlushProgress }
@@ -101,6 +109,12 @@ export function decodeControlRequest(line: string): ControlRequest | undefined {
   if (value.method === 'files') {
     if (!('inos' in value) || !Array.isArray(value.inos) || !value.inos.every(isIno)) return undefined;
     return { method: 'files', inos: value.inos, deep: 'deep' in value && value.deep === true };
+  }
+  if (value.method === 'limit') {
+    const isRate = (rate: unknown): rate is number | null => rate === null || (Number.isSafeInteger(rate) && (rate as number) > 0);
+    const { upload, download } = value as { readonly upload?: unknown; readonly download?: unknown };
+    if ((upload !== undefined && !isRate(upload)) || (download !== undefined && !isRate(download))) return undefined;
+    return { method: 'limit', ...(upload === undefined ? {} : { upload }), ...(download === undefined ? {} : { download }) };
   }
   if (value.method !== 'unmount') return undefined;
   const timeoutMs = 'timeoutMs' in value && typeof value.timeoutMs === 'number' && value.timeoutMs >= 0 ? value.timeoutMs : undefined;

@@ -17,6 +17,7 @@ import type {
   ControlRequest,
   DaemonStatus,
   FilesResult,
+  LimitResult,
   PinsResult,
   SubtreesResult,
   UnmountResult,
@@ -33,6 +34,7 @@ export interface ControlHandler {
   /** False: it was not pinned. */
   unpin(ino: number): Promise<boolean>;
   pins(): Promise<PinsResult>;
+  limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult;
   files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
 }
 
@@ -147,6 +149,9 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
         break;
       case 'files':
         send({ result: await handler.files(request.inos, request.deep, gone) });
+        break;
+      case 'limit':
+        send({ result: handler.limit(request) });
         break;
       case 'unmount':
         send({ result: await handler.unmount(request, onProgress) });

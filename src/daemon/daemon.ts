@@ -7,6 +7,7 @@ import { textOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
 import { VolumeError } from '../volume/volume.js';
@@ -14,7 +15,16 @@ import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '.
 import type { Ino } from '../meta/key.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import { isPending, nothingPending } from './control-protocol.js';
-import type { ControlRequest, DaemonStatus, FilesResult, PinStatus, PinsResult, SubtreesResult, UnmountResult } from './control-protocol.js';
+import type {
+  ControlRequest,
+  DaemonStatus,
+  FilesResult,
+  LimitResult,
+  PinStatus,
+  PinsResult,
+  SubtreesResult,
+  UnmountResult,
+} from './control-protocol.js';
 import type { FuseFilesystem } from './fuse-filesystem.js';
 import { ControlError, ControlServer } from './control-server.js';
 import type { ControlHandler, PeerCheck } from './control-server.js';
@@ -39,6 +49,8 @@ export interface DaemonParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly isPeerAllowed: PeerCheck;
+  /** Of the way to the store; left out where there is none. */
+  readonly bandwidth?: Bandwidth | undefined;
   /** sd_notify(3), or nothing. */
   readonly notifyService: (message: string) => void;
   /** Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those writes. */
@@ -59,6 +71,14 @@ export interface DaemonEnd {
   readonly left: PendingWork;
   /** The session broke, or the volume could not be closed in order. */
   readonly error: unknown;
+}
+
+/** For people: what is not in the store. */
+function describeWork({ operations, files, dirtyBytes, uploadBytes }: PendingWork): string {
+  const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
+  const mebibytes = (dirtyBytes + uploadBytes) / 1048576;
+  const work = operations === 0 && files > 0 ? count(files, 'file') : `${count(operations, 'change')} to ${count(files, 'file')}`;
+  return `${work} (${mebibytes < 10 ? mebibytes.toFixed(1) : Math.round(mebibytes)} MiB)`;
 }
 
 /** For whoever asked over the control socket. Rejects with ControlError where the volume says why it cannot answer. */
@@ -169,6 +189,16 @@ export class Daemon implements ControlHandler {
     return this.#parts.served.volume.pins.remove(ino as Ino);
   }
 
+  limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult {
+    const { bandwidth, log } = this.#parts;
+    if (!bandwidth) throw new ControlError('FAILED', 'the store lies in a folder: there is no network in between to be limited');
+    if (request.upload !== undefined) bandwidth.upload.bytesPerSecond = request.upload ?? undefined;
+    if (request.download !== undefined) bandwidth.download.bytesPerSecond = request.download ?? undefined;
+    const limits = { upload: bandwidth.upload.bytesPerSecond ?? null, download: bandwidth.download.bytesPerSecond ?? null };
+    log.info('limits of bandwidth', { upload: limits.upload ?? 0, download: limits.download ?? 0 });
+    return limits;
+  }
+
   async pins(): Promise<PinsResult> {
     return { pins: await Promise.all(this.#parts.served.volume.pins.list().map((report) => this.#pinStatus(report))) };
   }
@@ -207,7 +237,7 @@ export class Daemon implements ControlHandler {
         throw new ControlError('INTEGRITY', describeError(error), { cause: error });
       }
       const why = signal.aborted ? 'it took too long' : describeError(error);
-      throw new ControlError('PENDING', `not everything is in the store: ${why}`, { cause: error });
+      throw new ControlError('PENDING', `not everything is in the store, ${describeWork(served.volume.pending())} left: ${why}`, { cause: error });
     }
   }
 

@@ -1,0 +1,44 @@
+/** `sealdrive limit [DIR]`: how much of the line a mounted drive may take, from now on until it is unmounted. */
+import { jsonOption, rateOf } from './command-options.js';
+import { askDaemon, findMount } from './control-client.js';
+import { defineCommand } from './define-command.js';
+import { Failure } from './exit-code.js';
+import { formatBytes, print, printJson } from './terminal.js';
+
+interface LimitArguments {
+  readonly directory: string | undefined;
+  readonly upload: string | undefined;
+  readonly download: string | undefined;
+  readonly json: boolean;
+}
+
+export const limitCommand = defineCommand<LimitArguments>({
+  command: 'limit [directory]',
+  describe: 'Limit how much of the network a mounted drive takes, or show the limits',
+  builder: (yargs) =>
+    yargs
+      .positional('directory', { type: 'string', describe: 'The mount point, or the name of a volume (not needed when there is one mount)' })
+      .options({
+        upload: { type: 'string', describe: 'Bytes a second to the store, for instance 1M; off: no limit' },
+        download: { type: 'string', describe: 'Bytes a second from the store; off: no limit' },
+        ...jsonOption,
+      })
+      .example('$0 limit --upload 500K', 'until it is unmounted; "mount --upload-limit" and the config file set it for longer'),
+  handler: async (args) => {
+    const upload = rateOf(args.upload, 'upload') ?? null;
+    const download = rateOf(args.download, 'download') ?? null;
+    const { record } = await findMount(args.directory);
+    const limits = await askDaemon(record.socket, {
+      method: 'limit',
+      ...(args.upload === undefined ? {} : { upload }),
+      ...(args.download === undefined ? {} : { download }),
+    });
+    if (!limits) throw new Failure('MOUNT_POINT', 'the daemon is gone: mount again');
+    if (args.json) {
+      printJson({ mountPoint: record.mountPoint, ...limits });
+      return;
+    }
+    const shown = (rate: number | null): string => (rate === null ? 'no limit' : `${formatBytes(rate)} a second`);
+    print(`${record.mountPoint}: upload ${shown(limits.upload)}, download ${shown(limits.download)}`);
+  },
+});
