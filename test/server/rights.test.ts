@@ -187,19 +187,7 @@ t.test('a batch that holds what is no key deletes nothing at all', async (t) => 
 
 t.test('without a token every place looks the same, and with one every place outside of its volume', async (t) => {
   await base.put('music/keys/a', sealedText('music'));
-  const targets = [
-    '/',
-    '/photos',
-    '/photos?info',
-    '/photos/keys/a',
-    '/music/keys/a',
-    '/none/keys/a',
-    '/_sealdrive',
-    '/%2e%2e/x',
-    '/?list',
-    '//',
-    '*',
-  ];
+  const targets = ['/', '/photos', '/photos?info', '/photos/keys/a', '/music/keys/a', '/none/keys/a', '/_sealdrive', '/%2e%2e/x', '/?list', '//'];
   const answerOf = async (asker: Asker, target: string): Promise<string> => {
     const { status, text, headers } = await ask(asker, 'GET', target);
     const rest = [...headers].filter(([name]) => name !== 'date');
