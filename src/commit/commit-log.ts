@@ -64,7 +64,9 @@ export interface HeadCode {
 const pollCountMax = 512;
 const pollBytesMax = 64 * 1024 * 1024;
 /** Commits fetched at once while catching up. */
-const fetchWindowMax = 8;
+const fetchWindowMax = 16;
+/** Numbers asked for at once while the newest commit is looked for. */
+const probesAtOnce = 12;
 /** Each of several at once; what is larger comes alone. */
 const windowCommitMax = 4 * 1024 * 1024;
 /** Names that one look behind the head takes from the store: it may list for ever. */
@@ -130,7 +132,7 @@ export class CommitLog {
       await log.#catchUp();
     } else await log.#beginAtNewest();
     if (options.headCode) await log.#verifyHeadCode(options.headCode);
-    if (!options.readOnly && !log.#member()) await log.#enrol();
+    if (!options.readOnly && !log.#member()) await log.#enrol(!trusted);
     await log.#loadCheckpoint();
     return log;
   }
@@ -214,8 +216,9 @@ export class CommitLog {
     }
   }
 
-  async #catchUp(): Promise<void> {
-    while ((await this.#pollOnce(undefined, true)).length > 0);
+  /** `newest`: how far the log is likely to go. */
+  async #catchUp(newest = 0): Promise<void> {
+    while (!(await this.#pollOnce(undefined, true, newest)).isAtEnd);
     await this.#persist([]);
   }
 
@@ -224,27 +227,42 @@ export class CommitLog {
     const newest = await this.#probeNewest();
     const checkpoint = newest === 0 ? undefined : await this.#findCheckpoint(newest);
     if (checkpoint) this.#state = checkpoint;
-    await this.#catchUp();
+    await this.#catchUp(newest);
     // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
     if (this.head.sequence === 0) throw new CommitError('MISSING', 'the store shows no commit of the volume', { sequence: 1 });
     this.#o.log.info('begins with the log as the store shows it; whether it is the newest cannot be proven', { sequence: this.head.sequence });
   }
 
-  /** The sequence of the newest commit, as the store tells it: a hint. Doubles, then halves: a LIST of a long log would take minutes. */
+  /**
+   * The sequence of the newest commit, as the store tells it: a hint. Doubles, then divides, with several questions at once: over a network those that do
+   * not wait for each other cost one round trip together. A LIST of a long log would take minutes.
+   */
   async #probeNewest(): Promise<number> {
     const { store, keys } = this.#o;
-    const exists = async (sequence: number): Promise<boolean> => (await store.head(logKey(keys.root, sequence))) !== undefined;
+    // A byte of it and not its head, after which HTTP clients close their connection.
+    const exists = async (sequence: number): Promise<boolean> =>
+      (await store.get(logKey(keys.root, sequence), { range: { offset: 0, length: 1 } })) !== undefined;
+    /** How many of ascending numbers are there before the first that is not. */
+    const countPresent = async (sequences: readonly number[]): Promise<number> => {
+      const found = await Promise.all(sequences.map(exists));
+      return found.includes(false) ? found.indexOf(false) : found.length;
+    };
     let low = 0;
-    let high = 1;
-    while (await exists(high)) {
-      low = high;
-      high *= 2;
-      if (high > 2 ** 40) throw new CommitError('MALFORMED', 'the store claims to have a log without end');
+    let high = 0;
+    for (let first = 1; high === 0; first *= 2 ** probesAtOnce) {
+      if (first > 2 ** 40) throw new CommitError('MALFORMED', 'the store claims to have a log without end');
+      const powers = Array.from({ length: probesAtOnce }, (_, index) => first * 2 ** index);
+      const present = await countPresent(powers);
+      low = present > 0 ? powers[present - 1] : low;
+      high = powers[present] ?? 0;
     }
     while (high - low > 1) {
-      const middle = Math.floor((low + high) / 2);
-      if (await exists(middle)) low = middle;
-      else high = middle;
+      const step = Math.ceil((high - low) / (probesAtOnce + 1));
+      const points: number[] = [];
+      for (let at = low + step; at < high; at += step) points.push(at);
+      const present = await countPresent(points);
+      low = present > 0 ? points[present - 1] : low;
+      high = points[present] ?? high;
     }
     return low;
   }
@@ -262,8 +280,7 @@ export class CommitLog {
 
   /** Commit `sequence` on top of whatever the store shows before it. */
   async #openUnlinked(sequence: number): Promise<DecodedCommit> {
-    const before = await this.#fetch(sequence - 1);
-    const sealed = await this.#fetch(sequence);
+    const [before, sealed] = await Promise.all([this.#fetch(sequence - 1), this.#fetch(sequence)]);
     if (!before || !sealed) throw new CommitError('MISSING', `the store does not show commit ${before ? sequence : sequence - 1}`, { sequence });
     return this.#open(sealed, sequence, hashBytes(before));
   }
@@ -283,7 +300,8 @@ export class CommitLog {
     this.#freshness = 'proven';
   }
 
-  async #enrol(): Promise<void> {
+  /** `isCaughtUp`: the head was the newest commit just now. */
+  async #enrol(isCaughtUp: boolean): Promise<void> {
     const draft: CommitDraft = {
       wallTimeMs: this.#o.clock.now().sec * 1000,
       nextInoCounter: 0,
@@ -294,9 +312,9 @@ export class CommitLog {
       checkpoint: undefined,
       mutations: [],
     };
-    for (;;) {
+    for (let isAtNewest = isCaughtUp; ; isAtNewest = false) {
       // At the newest commit, since a lost race costs an attempt; it may also turn out that an earlier attempt succeeded.
-      await this.#catchUp();
+      if (!isAtNewest) await this.#catchUp();
       if (this.#member()) return;
       // The first one made the volume and writes nothing more.
       this.#o.beforeEnrolment?.(this.#state.members.length - 1);
@@ -386,7 +404,7 @@ export class CommitLog {
    */
   async poll(signal?: AbortSignal, checks?: boolean): Promise<readonly Commit[]> {
     if (this.#freshness === 'offline') await this.#checkHead(signal);
-    const commits = await this.#pollOnce(signal);
+    const { commits } = await this.#pollOnce(signal);
     if (commits.length > 0) this.#emptyPolls = 0;
     else if (checks ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
@@ -406,12 +424,19 @@ export class CommitLog {
     throw failure.reason;
   }
 
-  async #pollOnce(signal: AbortSignal | undefined, isOpening = false): Promise<readonly Commit[]> {
+  /** `newest`: how far the log is likely to go. `isAtEnd`: it was followed to its end. */
+  async #pollOnce(
+    signal: AbortSignal | undefined,
+    isOpening = false,
+    newest = 0,
+  ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
     const commits: Commit[] = [];
     const copies: { sequence: number; bytes: Sealed }[] = [];
     let bytes = 0;
-    let window = 1;
+    let isAtEnd = false;
+    // With the one behind the newest, which tells that it is the newest.
+    let window = Math.min(fetchWindowMax, Math.max(1, newest - state.head.sequence + 1));
     fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
       const from = state.head.sequence + 1;
       const fetched = await this.#fetchWindow(from, window, signal);
@@ -420,7 +445,10 @@ export class CommitLog {
         continue;
       }
       for (const sealed of fetched) {
-        if (!sealed) break fetching;
+        if (!sealed) {
+          isAtEnd = true;
+          break fetching;
+        }
         const extended = await this.#extend(state, sealed, signal);
         if (!isOpening && extended.commit.deviceId === this.#device.id) this.#checkOwn(extended.commit);
         state = extended.state;
@@ -432,7 +460,7 @@ export class CommitLog {
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
     this.#answeredMs = this.#o.clock.now().sec * 1000;
-    return commits;
+    return { commits, isAtEnd };
   }
 
   #noteSign({ deviceId, sequence, wallTimeMs }: CommitFields): void {
