@@ -19,7 +19,11 @@ export const tuningOptions = {
   'download-limit': { type: 'string', describe: 'Bytes a second from the store', group: 'Network:' },
   'reads-at-once': { type: 'number', describe: 'Requests that read, at once (default: 24)', group: 'Network:' },
   'writes-at-once': { type: 'number', describe: 'Requests that write, at once (default: 8)', group: 'Network:' },
-  'poll-interval': { type: 'string', describe: 'How often to look for what other devices did (default: 1s)', group: 'Network:' },
+  'poll-interval': {
+    type: 'string',
+    describe: 'How often to look for what other devices did while the drive is in use (default: 2s; a folder: 250ms)',
+    group: 'Network:',
+  },
 } as const;
 
 export interface TuningArguments {

@@ -1,5 +1,5 @@
 /**
- * Which inode a node id of the kernel stands for, where that is not the inode of the same number (doc/decision/0010). After a conflict copy, the
+ * Which inode a node id of the kernel stands for, where that is not the inode of the same number (doc/decision/0011). After a conflict copy, the
  * kernel's inode, which applications have open and whose pages are theirs, goes on as the copy; the file gets a new node id, under which the kernel
  * meets it again by its name. Empty but for files that had a conflict and are still known to the kernel.
  */

@@ -1,0 +1,136 @@
+/** Signs of life, and their absence: what a store that withholds commits cannot hide (doc/security.md, "Freshness"). No real time passes. */
+import { setTimeout as wait } from 'node:timers/promises';
+import t from 'tap';
+import { createLog } from '../../src/base/log.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import type { GetOptions, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
+import { ManualClock } from '../suite/manual-clock.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+const hourMs = 3_600_000;
+
+/** Time is the test's alone: who sleeps wakes when it has passed. */
+class TestClock extends ManualClock {
+  readonly #sleeping = new Set<() => void>();
+
+  override advance(ms: number): void {
+    super.advance(ms);
+    for (const look of this.#sleeping) look();
+  }
+
+  override sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    const untilMs = this.monotonicMs() + delayMs;
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (signal?.aborted !== true && this.monotonicMs() < untilMs) return;
+        this.#sleeping.delete(look);
+        signal?.removeEventListener('abort', look);
+        if (signal?.aborted === true) reject(signal.reason as Error);
+        else resolve();
+      };
+      this.#sleeping.add(look);
+      signal?.addEventListener('abort', look, { once: true });
+      look();
+    });
+  }
+}
+
+/** Shows nothing of the log that comes after `freeze`. */
+class FreezingStore extends MemoryStore {
+  #frozen: Set<ObjectKey> | undefined;
+
+  async freeze(): Promise<void> {
+    const shown = new Set<ObjectKey>();
+    for await (const { key } of super.list('log/')) shown.add(key);
+    this.#frozen = shown;
+  }
+
+  override async get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    return this.#frozen && key.startsWith('log/') && !this.#frozen.has(key) ? undefined : super.get(key, options);
+  }
+}
+
+/** Lets time pass, slowly enough for what the devices then do with real files, until `isOver`; answers whether it came to that. */
+async function passTime(clock: TestClock, hours: number, isOver: () => boolean = () => false): Promise<boolean> {
+  const untilMs = clock.monotonicMs() + hours * hourMs;
+  while (clock.monotonicMs() < untilMs) {
+    if (isOver()) return true;
+    clock.advance(300_000);
+    await wait(1);
+  }
+  return isOver();
+}
+
+async function openDevice(
+  t: Parameters<typeof scratchDirectory>[0],
+  store: ObjectStore,
+  volume: Parameters<typeof TestDevice.open>[0],
+  clock: TestClock,
+  more: object,
+) {
+  const device = await TestDevice.open(
+    { ...volume, store },
+    { disk: systemDisk, stateDirectory: await scratchDirectory(t), clock, pollIntervalMs: undefined, ...more },
+  );
+  t.teardown(() => device.volume.close());
+  return device;
+}
+
+const freshnessOf = (device: TestDevice): Readonly<Record<string, string | number | boolean>> => device.volume.details()['freshness'] ?? {};
+
+t.test('an idle device shows that it lives, and whoever expects that is told when it stops', async (t) => {
+  const clock = new TestClock();
+  const inner = new FreezingStore({ disk: systemDisk });
+  const volume = await createTestVolume(inner, { clock });
+  const lines: { readonly level: string; readonly message: string }[] = [];
+  const log = createLog((line) => lines.push(JSON.parse(line) as (typeof lines)[number]), 'info');
+  const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, log });
+  t.equal(freshnessOf(watcher)['provenSecondsAgo'], undefined, 'there is nobody who could prove anything');
+  await passTime(clock, 14);
+  t.equal(freshnessOf(watcher)['stale'], false, 'and nobody is missed');
+  const other = await openDevice(t, inner, volume, clock, { deviceName: 'other', heartbeatMs: hourMs });
+  const sequenceOf = (device: TestDevice): number => Number(device.volume.details()['commit']?.['sequence']);
+  const before = sequenceOf(other);
+  t.ok(await passTime(clock, 40, () => sequenceOf(watcher) >= before + 3), 'the other device is idle, and commits');
+  t.equal(freshnessOf(watcher)['stale'], false, 'so it is heard of');
+  t.same(
+    lines.filter(({ level }) => level === 'warn'),
+    [],
+  );
+
+  await inner.freeze();
+  t.ok(await passTime(clock, 30, () => freshnessOf(watcher)['stale'] === true), 'what is withheld is missed');
+  t.ok(Number(freshnessOf(watcher)['provenSecondsAgo']) > 12 * 3600);
+  t.ok(freshnessOf(watcher)['storeAnswered'], 'although the store answers');
+  const warnings = (): number => lines.filter(({ message }) => message.includes('withholding')).length;
+  t.ok(await passTime(clock, 2, () => warnings() > 0), 'the log says so');
+  await passTime(clock, 1);
+  t.equal(warnings(), 1, 'once');
+  await watcher.write('still', 'works');
+  t.equal(await watcher.text('still'), 'works', 'the drive goes on');
+  await other.close();
+});
+
+t.test('a device that is told to be silent commits nothing, and a clock that is ahead does not count', async (t) => {
+  const clock = new TestClock();
+  const store = new MemoryStore({ disk: systemDisk });
+  const volume = await createTestVolume(store, { clock });
+  const count = async (): Promise<number> => {
+    let commits = 0;
+    for await (const _ of store.list('log/')) commits++;
+    return commits;
+  };
+  const silent = await openDevice(t, store, volume, clock, { heartbeatMs: 0, maxStalenessMs: hourMs });
+  const before = await count();
+  await passTime(clock, 30);
+  t.equal(await count(), before, 'nothing for thirty hours');
+  const ahead = new TestClock();
+  ahead.advance(clock.monotonicMs() - ahead.monotonicMs() + 1000 * hourMs);
+  await openDevice(t, store, volume, ahead, { deviceName: 'ahead', heartbeatMs: 0 });
+  await silent.volume.refresh();
+  t.equal(freshnessOf(silent)['stale'], false, 'it was heard of just now');
+  await passTime(clock, 2);
+  t.equal(freshnessOf(silent)['stale'], true, 'and not in forty days');
+});
