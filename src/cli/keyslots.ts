@@ -34,21 +34,27 @@ export interface SlotList {
 export async function listSlots(store: ObjectStore, signal?: AbortSignal): Promise<SlotList> {
   const slots: StoredSlot[] = [];
   const unreadable: { key: string; reason: CryptoError }[] = [];
+  const slotIds: string[] = [];
   let listed = 0;
   for await (const { key } of store.list(prefix, signal ? { signal } : {})) {
     if (++listed > listedMax) throw new Failure('INTEGRITY', 'the store lists keyslots without end');
     const slotId = keyPattern.exec(key)?.[1];
     if (slotId === undefined) continue;
-    if (slots.length + unreadable.length >= slotCountMax) throw new Failure('INTEGRITY', 'the store shows more keyslots than a volume can have');
-    const bytes = await store.get(key, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) });
+    if (slotIds.length >= slotCountMax) throw new Failure('INTEGRITY', 'the store shows more keyslots than a volume can have');
+    slotIds.push(slotId);
+  }
+  // All at once: they are small, and over a network each alone would cost a round trip.
+  const found = await Promise.all(slotIds.map((slotId) => store.get(prefix + slotId, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) })));
+  for (const [index, bytes] of found.entries()) {
     if (bytes === undefined) continue;
+    const slotId = slotIds[index];
     try {
       const header = readSlotHeader(bytes);
       if (header.slotId !== slotId) throw new CryptoError('MALFORMED', 'a keyslot under the name of another');
       slots.push({ header, bytes });
     } catch (error) {
       if (!(error instanceof CryptoError)) throw error;
-      unreadable.push({ key, reason: error });
+      unreadable.push({ key: prefix + slotId, reason: error });
     }
   }
   if (slots.length === 0 && unreadable.length === 0) {
