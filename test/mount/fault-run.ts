@@ -1,5 +1,5 @@
 /**
- * Continuous file work on a mounted drive while the way to its store, and the store itself, fail again and again (test/support/bad-weather.ts) and the daemon is
+ * Continuous file work on a mounted drive, with another device at work beside it, while the way to its store, and the store itself, fail again and again (test/support/bad-weather.ts) and the daemon is
  * killed now and then. Writes must go on, what is cached must stay readable, nothing may hang longer than `--timeout`; and at the end a device that knows
  * nothing, on a healthy path, must find exactly what was acknowledged, and `check --data` nothing to complain of.
  *
@@ -232,6 +232,14 @@ async function ioOn(probe: Probe, directory: string, seed: number, signal: Abort
   }
 }
 
+/** So many operations, then a pause: more would only fill the queue. */
+async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await tree.run({ ops, signal });
+    await wait(pauseMs, undefined, { signal }).catch(() => {});
+  }
+}
+
 const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 /** Rejects with {@link FaultRunError} at the first loss, refused write or hang. */
@@ -294,10 +302,15 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await other.mount();
     const otherPaths = contents.map((_, index) => join(other.directory, 'static', `${index}`));
     const reader = new RemoteReader(otherPaths, contents, await Probe.start(), random);
-    const readerEnd = new AbortController();
-    let readerFailure: unknown;
-    const reading = reader.run(readerEnd.signal).catch((error: unknown) => {
-      readerFailure = error;
+    // Its commits race with those of the first device, for the same numbers and never for the same files.
+    const otherTree = new RandomTree({ directory: join(other.directory, 'tree-other'), seed: seed + 3, sizeMax: 50_000, nodeMax: 60 });
+    const otherMaker = await Probe.start();
+    await otherMaker.ok('mkdir', join(other.directory, 'tree-other'));
+    await otherMaker.close();
+    const otherEnd = new AbortController();
+    let otherFailure: unknown;
+    const otherWorking = Promise.all([reader.run(otherEnd.signal), workAtPace(otherTree, 5, 500, otherEnd.signal)]).catch((error: unknown) => {
+      otherFailure = error;
     });
     const weather = new BadWeather({ server, proxy, random, troubleMsMax, report: (trouble) => report(`${clock()}: ${trouble}`) });
     const watched = (async () => {
@@ -352,7 +365,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       ]);
       if (outcome !== 'over') fail(`the work or the weather ended by itself (${outcome})`);
       for (const { name, trouble } of workers) if (trouble !== undefined) fail(`${name}: ${trouble}`);
-      if (readerFailure !== undefined) fail('the other device', readerFailure);
+      if (otherFailure !== undefined) fail('the other device', otherFailure);
       const killing = random.chance(0.7);
       isOver = killing;
       // In whatever weather it is.
@@ -381,23 +394,30 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       if (reader.msMax > timeoutMs + slackMs) fail(`a read from the store took ${reader.msMax} ms`);
       if (residentMax > residentBound) fail(`a daemon took ${residentMax} bytes of memory`);
     }
-    readerEnd.abort();
-    await reading;
-    if (readerFailure !== undefined) fail('the other device', readerFailure);
+    otherEnd.abort();
+    await otherWorking;
+    if (otherFailure !== undefined) fail('the other device', otherFailure);
+    await otherTree.close();
     await drive.flush();
     watching.abort();
     await watched;
     await drive.unmount();
     await other.unmount();
     for (const one of [drive, other]) {
-      const errors = (await one.warnings()).filter((line) => line.includes('"level":"error"'));
-      if (errors.length > 0) fail(`the daemon logged errors: ${errors.slice(0, 5).join('\n')}`);
+      // Nobody changes what somebody else changes, so there are no conflicts either.
+      const bad = (await one.warnings()).filter((line) => /"level":"error"|another device changed/.test(line));
+      if (bad.length > 0) fail(`the daemon logged: ${bad.slice(0, 5).join('\n')}`);
     }
     report(`${clock()}: everything is in the store; a device that knows nothing looks at it`);
     const fresh = await makeDrive('fresh', aside);
     drives.push(fresh);
     await fresh.mount();
     await judge('on a device that knows nothing');
+    const otherSeen = new RandomTree({ directory: join(fresh.directory, 'tree-other'), seed });
+    trees.push(otherSeen);
+    otherSeen.restore(otherTree.save());
+    const otherDifferences = await otherSeen.settle();
+    if (otherDifferences.length > 0) fail(`what the other device did:\n${otherDifferences.join('\n')}`);
     for (const tree of trees) await tree.close();
     const looker = await Probe.start();
     for (const [index, bytes] of contents.entries()) {
@@ -408,7 +428,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await fresh.unmount();
     await fresh.check();
     return {
-      operations: trees.reduce((sum, tree) => sum + tree.count, 0),
+      operations: [...trees, otherTree].reduce((sum, tree) => sum + tree.count, 0),
       troubles: weather.count,
       kills,
       remoteReads: reader.answered,
