@@ -37,6 +37,7 @@ const handler: ControlHandler = {
   unpin: () => Promise.resolve(true),
   pins: () => Promise.resolve({ pins: [] }),
   files: () => Promise.resolve({ files: [] }),
+  limit: ({ upload = 7, download = null }) => ({ upload, download }),
   unmount: ({ force }) => (force ? Promise.resolve({ left: nothingPending }) : Promise.reject(new ControlError('BUSY', 'files are open'))),
 };
 
@@ -126,4 +127,15 @@ t.test('only well-formed requests are decoded', async (t) => {
   t.strictSame(decodeControlRequest('{"method":"unmount","force":true,"timeoutMs":5}'), { method: 'unmount', force: true, timeoutMs: 5 });
   t.equal(decodeControlRequest('null'), undefined);
   t.equal(decodeControlRequest('{'), undefined);
+});
+
+t.test('a limit is a number of bytes, none at all, or no request', async (t) => {
+  const path = join(await scratchDirectory(t), 'control.sock');
+  const server = await ControlServer.listen(path, handler, () => true, silentLog);
+  t.teardown(() => server.close());
+  t.same(await askDaemon(path, { method: 'limit', upload: 1000, download: null }), { upload: 1000, download: null });
+  t.same(await askDaemon(path, { method: 'limit' }), { upload: 7, download: null });
+  for (const rate of ['0', '-1', '1.5', '"1M"', '{}']) {
+    t.match(await talk(path, `{"method":"limit","upload":${rate}}\n`), /"PROTOCOL"/, rate);
+  }
 });
