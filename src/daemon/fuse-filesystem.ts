@@ -8,7 +8,7 @@
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ByteString } from '../base/brand.js';
-import { type MaybePromise, andThen } from '../base/maybe-promise.js';
+import { type MaybePromise, andThen, isPromise } from '../base/maybe-promise.js';
 import {
   type AttributeReply,
   type Attributes,
@@ -50,6 +50,7 @@ export const lastingValidity: CacheValidity = { entryMs: 86_400_000, attributesM
 export const briefValidity: CacheValidity = { entryMs: 1000, attributesMs: 1000 };
 
 const blockSize = 4096;
+const setIdBits = 0o6000;
 /** Never used up: device ranges hold 2^40 inode numbers each. */
 const freeFiles = 2 ** 40;
 /** Someone may go on writing into the hole that is being looked at; then any answer is as good. */
@@ -93,9 +94,10 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   async collect(change: RemoteChange): Promise<boolean> {
     const notifier = this.#notifier;
     if (notifier === undefined || !this.#isWritebackCached) return true;
+    this.#collected.clear();
     for (const ino of change.contents) {
       const nodeId = this.#nodeIdOf(ino);
-      if (!this.#isKnown(nodeId) || this.#collected.has(nodeId)) continue;
+      if (!this.#isKnown(nodeId)) continue;
       this.#collected.add(nodeId);
       notifier.invalidateInode(nodeId, 0, 0);
     }
@@ -310,7 +312,25 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
-    return this.#filesystem.write(context, this.#inoOf(nodeId), offset, data, killSuidgid);
+    const ino = this.#inoOf(nodeId);
+    const mayDropBits = killSuidgid && this.#mayHaveSetId(ino);
+    const written = this.#filesystem.write(context, ino, offset, data, killSuidgid);
+    return mayDropBits ? this.#tellMode(nodeId, written) : written;
+  }
+
+  #mayHaveSetId(ino: Ino): boolean {
+    const found = this.#filesystem.getattr(ino);
+    if (!isPromise(found)) return (found.mode & setIdBits) !== 0;
+    // Who asks gets the error of the write, if there is one.
+    found.catch(() => {});
+    return true;
+  }
+
+  /** A write past the kernel's cache has dropped set-id bits: the kernel does not look at the mode again by itself. */
+  async #tellMode(nodeId: NodeId, written: MaybePromise<void>): Promise<void> {
+    await written;
+    this.#notifier?.invalidateInode(nodeId, -1, 0);
+    await this.#notifier?.settled();
   }
 
   flush(_context: RequestContext, nodeId: NodeId): MaybePromise<void> {

@@ -156,6 +156,17 @@ export function privilegeBitTests(it: It): void {
     await p.ok('close', fd);
     t.equal(await p.mode('f'), 0o777);
   });
+  it('so does a write past the cache, at once', 'otherUsers', async (t, p) => {
+    await p.file('f', 'x'.repeat(8192));
+    await p.ok('chown', 'f', alice, staff);
+    await p.ok('chmod', 'f', 0o6777);
+    await p.as(alice, staff);
+    const fd = await p.open('f', 'O_WRONLY|O_DIRECT');
+    t.equal(await p.mode('f'), 0o6777);
+    await p.ok('write', fd, Buffer.alloc(4096, 'y'), 0);
+    t.equal(await p.mode('f'), 0o777);
+    await p.ok('close', fd);
+  });
   it('a truncation by another user clears them', 'otherUsers', async (t, p) => {
     await p.file('f', 'xyz');
     await p.ok('chmod', 'f', 0o6777);
