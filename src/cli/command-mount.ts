@@ -159,6 +159,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
   const cacheSize = bytesOf(args.cacheSize, 'cache-size');
   const cacheFreeMin = bytesOf(args.cacheFreeMin, 'cache-free-min');
   const queueSize = bytesOf(args.queueSize, 'queue-size');
+  if (queueSize !== undefined && queueSize < queueSizeMin) throw new Failure('USAGE', '--queue-size is at least 16M');
   const timeoutMs = timeoutOf(args.timeout);
   const stopFlushTimeoutMs = durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0;
   const heartbeatMs = durationMsOf(args.heartbeat, 'heartbeat');
@@ -242,6 +243,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
     await store.close();
   }
 }
+
+/** One pack that fills. */
+const queueSizeMin = 16 * 1024 * 1024;
 
 /** Where there are copies of the keyslots, a store that says nothing for so long is taken for one that is away. */
 const firstAnswerMs = 3000;

@@ -109,6 +109,8 @@ export class Daemon implements ControlHandler {
   #state: 'serving' | 'stopping' = 'serving';
   /** Aborted when a flush on the way out is to be given up (second signal). */
   readonly #hurry = new AbortController();
+  /** The time for uploads on the way out is used up. */
+  #isLate = false;
   #finishing: Promise<DaemonEnd> | undefined;
   #unmounting: Promise<UnmountResult> | undefined;
   #resolveEnd!: (end: DaemonEnd) => void;
@@ -267,6 +269,7 @@ export class Daemon implements ControlHandler {
       await this.#flush(onProgress, AbortSignal.any(limits));
     } catch (error) {
       if (!force) throw error;
+      this.#isLate = true;
       log.warn('unmounting although not everything is in the store', { reason: describeError(error) });
     }
     try {
@@ -303,7 +306,7 @@ export class Daemon implements ControlHandler {
     let left = nothingPending;
     if (error !== undefined) log.error('the session broke', { reason: describeError(error) });
     try {
-      if (!served.volume.readOnly && isPending(served.volume.pending())) {
+      if (!served.volume.readOnly && !this.#isLate && isPending(served.volume.pending())) {
         const limit = AbortSignal.any([this.#hurry.signal, AbortSignal.timeout(this.#options.stopFlushTimeoutMs)]);
         const onProgress = (): void => notifyService('EXTEND_TIMEOUT_USEC=30000000');
         await served.volume.flush({ signal: limit, onProgress }).catch((cause: unknown) => {

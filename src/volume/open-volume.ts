@@ -18,11 +18,12 @@ import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { Journal } from '../journal/journal.js';
-import { type ContentStamp, type Inode, S_IFDIR, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
+import { type ContentStamp, type Inode, S_IFDIR, S_IFMT, S_IFREG, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, inodeKey, makeIno, rootIno } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
+import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Reachability } from '../store/reachability-store.js';
 import { TreeReader } from '../tree/tree-reader.js';
@@ -119,6 +120,7 @@ const diskReserveBytes = 64 * 1024 * 1024;
 const treeShare = 0.25;
 const treeBytesMax = 512 * 1024 * 1024;
 const patienceDefaultMs = 30_000;
+const flushPauseMs = 500;
 /** How often the cache looks whether others need its space. */
 const relieveIntervalMs = 15_000;
 const readAheadLocal = 2 * 1024 * 1024;
@@ -325,7 +327,7 @@ export class OpenVolume implements Volume {
     });
     const { cache, packs, queueBytesMax } = parts;
     this.#queue = new UploadQueue({
-      bytes: () => staging.bytes + staging.landedBytes + Math.max(0, journal.bytes - journalBytesFree),
+      bytes: () => this.#writer.bytes + staging.bytes + staging.landedBytes + Math.max(0, journal.bytes - journalBytesFree),
       bytesMax: queueBytesMax,
       stuckSinceMs: () => this.#stuckSinceMs(),
       patienceMs: options.patienceMs ?? patienceDefaultMs,
@@ -467,6 +469,10 @@ export class OpenVolume implements Volume {
   #awaitTurn(operation: Operation): void {
     // What frees space or only lets go must never wait for space.
     const room = operation.type === 'reclaim' ? undefined : this.#committer.room();
+    // The kernel takes writes that we must refuse later, when nobody may look any more: what leads up to them is refused instead.
+    const isBeginning =
+      (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFREG) || (operation.type === 'setattr' && operation.size !== undefined);
+    if (isBeginning && this.#queue.isHopeless) throw new VolumeError('FULL', 'too much waits for the store, and it takes nothing');
     if (room) throw new Turn(() => this.#queue.patiently(room));
     switch (operation.type) {
       case 'setattr': {
@@ -625,12 +631,26 @@ export class OpenVolume implements Volume {
     const timer = onProgress ? setInterval(report, 200) : undefined;
     try {
       // Whoever is in the middle of an upload has the lock: the limit of this flush is not theirs.
-      if (!this.readOnly) await unlessAborted(this.#committer.flush(signal), signal);
+      if (!this.readOnly) await unlessAborted(this.#flush(signal), signal);
       report();
     } catch (error) {
       throw remedyOf(error);
     } finally {
       clearInterval(timer);
+    }
+  }
+
+  /** What a lost connection has broken is tried again, for as long as the store is not known to be away. */
+  async #flush(signal: AbortSignal | undefined): Promise<void> {
+    const { reachability, clock } = this.#parts.options;
+    for (;;) {
+      try {
+        return await this.#committer.flush(signal);
+      } catch (error) {
+        const isPassing = error instanceof StoreError && error.code === 'UNAVAILABLE' && error.retryAfterMs !== Number.POSITIVE_INFINITY;
+        if (!isPassing || !reachability || reachability.offlineSinceMs !== undefined || signal?.aborted || this.#closed) throw error;
+        await clock.sleep(flushPauseMs, signal);
+      }
     }
   }
 
@@ -719,8 +739,12 @@ export class OpenVolume implements Volume {
     return `/${names.toReversed().join('/')}`;
   }
 
+  get isOffline(): boolean {
+    return this.#parts.options.reachability?.offlineSinceMs !== undefined;
+  }
+
   offlineRoomBytes(): number | undefined {
-    return this.#parts.options.reachability?.offlineSinceMs === undefined ? undefined : this.#queue.roomBytes;
+    return this.isOffline ? this.#queue.roomBytes : undefined;
   }
 
   /** Facts for `status`, by group. Nothing secret, no names of files. */

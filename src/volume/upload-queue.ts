@@ -1,5 +1,5 @@
 /**
- * Bounds what waits on this machine for the store: staged packs and the journal (doc/concurrency.md, "Back-pressure"). A writer who is faster than the network
+ * Bounds what waits on this machine for the store: written data, staged packs and the journal (doc/concurrency.md, "Back-pressure"). A writer who is faster than the network
  * waits for room as long as the store takes anything. When it has taken nothing for as long as anybody may wait, the writer hears that the disk is full,
  * as it is for him. The disk cache gives way first, and a reserve is left on the disk: a journal that cannot be written ends all writing.
  */
@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.js';
 import { VolumeError } from './volume.js';
 
 export interface UploadQueueOptions {
-  /** What waits now, in bytes on the local disk. */
+  /** What waits now, in bytes on the local disk, or on their way there. */
   readonly bytes: () => number;
   readonly bytesMax: number;
   /** Since when nothing leaves, in milliseconds of the monotonic clock; `undefined`: something may. */
@@ -59,6 +59,11 @@ export class UploadQueue {
     return this.#waiting;
   }
 
+  /** Nothing can be written, and nothing will make room for as long as anybody waits. */
+  get isHopeless(): boolean {
+    return this.roomBytes === 0 && !this.#hasHope();
+  }
+
   /** As `promise`, which waits for the store; rejects with VolumeError `FULL` when the store takes nothing. */
   async patiently(promise: Promise<void>): Promise<void> {
     const done = promise.then(() => true);
@@ -79,9 +84,13 @@ export class UploadQueue {
     }
   }
 
-  #requireHope(): void {
+  #hasHope(): boolean {
     const sinceMs = this.#o.stuckSinceMs();
-    if (sinceMs === undefined || this.#o.clock.monotonicMs() - sinceMs < this.#o.patienceMs) return;
+    return sinceMs === undefined || this.#o.clock.monotonicMs() - sinceMs < this.#o.patienceMs;
+  }
+
+  #requireHope(): void {
+    if (this.#hasHope()) return;
     throw new VolumeError('FULL', 'too much waits for the store, and it takes nothing');
   }
 

@@ -50,6 +50,12 @@ export interface RemoteChangeListener {
   collect(change: RemoteChange): Promise<boolean>;
   /** Whether nothing can have been held back again, based on what was before. Asked right before the change becomes visible. */
   isCollected(change: RemoteChange): boolean;
+  /**
+   * Writes into these files wait from here on, since somebody writes without a pause and the change would never become visible. Until `goOn`, which
+   * comes in any case, and after `changed`; there is no `collect` in between.
+   */
+  hold(change: RemoteChange): void;
+  goOn(): void;
   /** The change is visible to `read` from here on. */
   changed(change: RemoteChange): void;
 }
@@ -78,6 +84,8 @@ export interface Volume {
   /** 32 bytes as hex. */
   readonly id: string;
   readonly readOnly: boolean;
+  /** The store is known not to answer. */
+  readonly isOffline: boolean;
 
   /** Runs `query` over the newest state (pending operations included), again after every page fault. It must be a pure function. */
   read<T>(query: (view: ReadView) => T): MaybePromise<T>;
