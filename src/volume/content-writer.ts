@@ -127,8 +127,10 @@ export class ContentWriter {
     if (!file) return;
     switch (operation.type) {
       case 'setattr': {
-        const { size } = operation;
+        const { size, stamp } = operation;
         if (size !== undefined) this.#change(file, () => file.truncate(size));
+        // What is still dirty is sealed on top of this: it was no other device that changed the content.
+        if (stamp) file.baseStamp = stamp;
         if (operation.mtime !== undefined) file.mtime = undefined;
         break;
       }

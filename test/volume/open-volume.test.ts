@@ -135,6 +135,23 @@ t.test('two devices see each other, and nothing is overwritten silently', async 
   await b.close();
 });
 
+t.test("a truncation between writes that are not sealed yet is nobody else's change", async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const a = await TestDevice.open(volume, await stateDirectory('a'));
+  const b = await TestDevice.open(volume, await stateDirectory('b'));
+  const content = randomBytes(10_000);
+  await a.write('file', content);
+  await a.truncate('file', 9000);
+  await a.write('file', content.subarray(0, 5000), 9000);
+  await b.write('other', 'by b');
+  await b.volume.flush();
+  await a.volume.flush();
+  t.strictSame(Object.keys(await a.picture()).toSorted(), ['file', 'other'], 'no conflict copy');
+  t.ok((await a.read('file')).equals(Buffer.concat([content.subarray(0, 9000), content.subarray(0, 5000)])));
+  await a.close();
+  await b.close();
+});
+
 t.test('after power loss at any moment what was synced is there', async (t) => {
   const store = new MemoryStore();
   const volume = await createTestVolume(store);
