@@ -70,6 +70,8 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #aliases = new NodeAliases((nodeId) => this.#references.has(nodeId));
   /** Of the change that is about to become visible: what the kernel has written back, and has not read again since. */
   readonly #collected = new Set<NodeId>();
+  /** Where writes wait. */
+  #held: { readonly nodeIds: ReadonlySet<NodeId>; readonly ended: Promise<void>; readonly end: () => void } | undefined;
   /** Where inodes cannot be dropped by number. */
   #names: InodeNames | undefined;
   #isWritebackCached = false;
@@ -115,6 +117,21 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
       if (this.#isKnown(nodeId) && !this.#collected.has(nodeId)) return false;
     }
     return true;
+  }
+
+  hold(change: RemoteChange): void {
+    const nodeIds = new Set<NodeId>();
+    for (const ino of change.contents) nodeIds.add(this.#nodeIdOf(ino));
+    let end!: () => void;
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#held = { nodeIds, ended, end };
+  }
+
+  goOn(): void {
+    this.#held?.end();
+    this.#held = undefined;
   }
 
   changed(change: RemoteChange): void {
@@ -205,6 +222,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     this.#references.clear();
     this.#names?.clear();
     this.#aliases.clear();
+    this.goOn();
     await this.#filesystem.stop();
   }
 
@@ -312,6 +330,11 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
+    if (this.#held?.nodeIds.has(nodeId) === true) {
+      // The bytes are the driver's; and which inode this is, is known only afterwards.
+      const kept = new Uint8Array(data);
+      return this.#held.ended.then(() => this.write(context, nodeId, offset, kept, killSuidgid));
+    }
     const ino = this.#inoOf(nodeId);
     const mayDropBits = killSuidgid && this.#mayHaveSetId(ino);
     const written = this.#filesystem.write(context, ino, offset, data, killSuidgid);

@@ -83,6 +83,8 @@ const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
 /** Reads of a file that others changed may bring old pages back into the kernel while its turn comes: so often is collected anew. */
 const collectRoundsMax = 4;
+/** Who writes into such a file without a pause has to wait from this round of a rebase on. */
+const holdRound = 2;
 /** A slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
@@ -468,10 +470,19 @@ export class Committer {
 
   /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
   async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
+    try {
+      await this.#rebaseUntilDone(commits, change);
+    } finally {
+      this.#o.listener()?.goOn();
+    }
+  }
+
+  async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
     const { state, journal, writer, log, counters, logger } = this.#o;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
-      if (round > 1) await this.#collect(change);
+      if (round > 1 && round <= holdRound) await this.#collect(change);
+      if (round === holdRound) this.#o.listener()?.hold(change);
       // Content that was based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
@@ -493,7 +504,7 @@ export class Committer {
       }
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
-      if (!this.#isCollected(change) && round < collectRoundsMax) continue;
+      if (!this.#isCollected(change) && round < holdRound) continue;
       for (const [key] of run.pending.entries()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
       if (!journal.failure) {
