@@ -266,7 +266,10 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     throw new FaultRunError(`seed ${seed}, after ${clock()}: ${message}${reason}`, { cause });
   };
   let [kills, residentMax, localMsMax] = [0, 0, 0];
-  const watching = new AbortController();
+  /** Whatever goes on ends with it: the weather, the work, the watching. */
+  const all = new AbortController();
+  const within = (own: AbortController): AbortSignal => AbortSignal.any([all.signal, own.signal]);
+  let storm: Promise<void> = Promise.resolve();
   const trees: RandomTree[] = [];
   const workers: Worker[] = [];
   try {
@@ -309,14 +312,14 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await otherMaker.close();
     const otherEnd = new AbortController();
     let otherFailure: unknown;
-    const otherWorking = Promise.all([reader.run(otherEnd.signal), workAtPace(otherTree, 5, 500, otherEnd.signal)]).catch((error: unknown) => {
+    const otherWorking = Promise.all([reader.run(within(otherEnd)), workAtPace(otherTree, 5, 500, within(otherEnd))]).catch((error: unknown) => {
       otherFailure = error;
     });
     const weather = new BadWeather({ server, proxy, random, troubleMsMax, report: (trouble) => report(`${clock()}: ${trouble}`) });
     const watched = (async () => {
-      while (!watching.signal.aborted) {
+      while (!all.signal.aborted) {
         for (const one of [drive, other]) residentMax = Math.max(residentMax, (await useOf(await one.processes())).resident);
-        await wait(1000, undefined, { signal: watching.signal }).catch(() => {});
+        await wait(1000, undefined, { signal: all.signal }).catch(() => {});
       }
     })();
 
@@ -343,17 +346,12 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       };
       const [desk, table] = [await Probe.start(), await Probe.start()];
       const manager = new FileManager(drive.directory, desk);
-      const storm = weather.run(calm.signal);
+      storm = weather.run(within(calm));
       const working = Promise.all(
         [
-          ...trees.map(async (tree) => {
-            while (!ended.signal.aborted) {
-              await tree.run({ ops: 25, signal: ended.signal });
-              await wait(100, undefined, { signal: ended.signal }).catch(() => {});
-            }
-          }),
-          manager.run(ended.signal),
-          ioOn(table, drive.directory, seed + 1000 * (round + 1), ended.signal),
+          ...trees.map((tree) => workAtPace(tree, 25, 100, within(ended))),
+          manager.run(within(ended)),
+          ioOn(table, drive.directory, seed + 1000 * (round + 1), within(ended)),
         ].map((work, index) => work.catch(excuse(index < trees.length ? `tree ${index} (${JSON.stringify(trees[index]?.pending)})` : 'work'))),
       );
       for (const worker of workers) worker.begin();
@@ -399,7 +397,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     if (otherFailure !== undefined) fail('the other device', otherFailure);
     await otherTree.close();
     await drive.flush();
-    watching.abort();
+    all.abort();
     await watched;
     await drive.unmount();
     await other.unmount();
@@ -438,9 +436,10 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       residentMax,
     };
   } finally {
-    watching.abort();
-    for (const worker of workers) await worker.end().catch(() => {});
+    all.abort();
+    await storm.catch(() => {});
     for (const drive of drives) await drive.destroy();
+    for (const worker of workers) await worker.end().catch(() => {});
     for (const tree of trees) await tree.close();
     await proxy.stop();
   }
