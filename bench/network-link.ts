@@ -3,8 +3,8 @@
  * round trip, and keeps all connections together to a rate, each direction apart. A busy connection does not starve the others (they take turns), as
  * with the queues of today's routers. Slow start and losses are left out, for everybody. It counts HTTP/1.1 requests by looking at their heads.
  *
- *   fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers every message with a LinkUse
- *   since the last one.
+ *   fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers 'take' and 'look' with a LinkUse
+ *   since the last 'take'.
  */
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
@@ -18,7 +18,7 @@ export interface LinkUse {
   /** Bytes to the server and back, heads of HTTP included. */
   readonly bytesUp: number;
   readonly bytesDown: number;
-  /** One line a request: when its head came (ms since the last LinkUse), how long until its answer began and ended, what it was. */
+  /** One line a request: when its head came (ms since the last 'take'), how long until its answer began and ended, what it was. */
   readonly trace: readonly string[];
 }
 
@@ -241,7 +241,11 @@ server.listen(0, '127.0.0.1', () => {
   const address = server.address();
   process.send?.({ port: typeof address === 'object' && address ? address.port : 0 });
 });
-process.on('message', () => {
+process.on('message', (what) => {
+  if (what === 'look') {
+    process.send?.({ ...use, trace: [] });
+    return;
+  }
   for (const counter of counters) counter.close();
   const taken = use;
   use = { connections: 0, requests: {}, bytesUp: 0, bytesDown: 0, trace: [] };

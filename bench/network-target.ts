@@ -23,8 +23,11 @@ export interface NetworkTarget {
   unmount(): Promise<void>;
   /** Nothing is known here any more: keys and configuration apart, as on another machine. Only while it is not mounted. */
   forget(): Promise<void>;
-  /** Resolves when all that was written is in the store; since when, in the milliseconds of performance.now(). */
-  settle(): Promise<number>;
+  /**
+   * Resolves when all that was written is in the store; since when, in the milliseconds of performance.now(). `hasBegun`: something was sent there; it is
+   * true where nothing was written.
+   */
+  settle(hasBegun: () => Promise<boolean>): Promise<number>;
   processes(): Promise<number[]>;
   /** Whatever state it is in. */
   stop(): Promise<void>;
@@ -115,15 +118,15 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
       while ((await processes()).length > 0) await wait(5);
     },
     forget: () => rm(cache, { recursive: true, force: true }),
-    async settle() {
+    async settle(hasBegun) {
       let idleSinceMs: number | undefined;
       for (;;) {
         const answer = await fetch(`http://127.0.0.1:${port}/vfs/stats`, { method: 'POST' });
         const { diskCache } = (await answer.json()) as { diskCache: { uploadsInProgress: number; uploadsQueued: number; erroredFiles: number } };
         if (diskCache.erroredFiles > 0) throw new Error(`rclone failed: ${(await readFile(join(own, 'log'), 'utf8')).slice(-1000)}`);
-        const isIdle = diskCache.uploadsInProgress + diskCache.uploadsQueued === 0;
+        // A file comes into its queue some time after it was closed: where only a part of it was known here, after all of it was fetched.
+        const isIdle = diskCache.uploadsInProgress + diskCache.uploadsQueued === 0 && (await hasBegun());
         idleSinceMs = isIdle ? (idleSinceMs ?? performance.now()) : undefined;
-        // A file comes into its queue some time after it was closed.
         if (idleSinceMs !== undefined && performance.now() - idleSinceMs > queueingMs) return idleSinceMs;
         await wait(20);
       }

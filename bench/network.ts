@@ -42,9 +42,17 @@ class Link {
   }
 
   /** What went over it since the last call. */
-  async take(): Promise<LinkUse> {
+  take(): Promise<LinkUse> {
+    return this.#ask('take');
+  }
+
+  async hasCarriedPut(): Promise<boolean> {
+    return ((await this.#ask('look')).requests['PUT'] ?? 0) > 0;
+  }
+
+  async #ask(what: 'take' | 'look'): Promise<LinkUse> {
     const answer = once(this.#child, 'message');
-    this.#child.send('take');
+    this.#child.send(what);
     const [use] = (await answer) as [LinkUse];
     return use;
   }
@@ -69,7 +77,9 @@ interface Sample {
   /** Until all was in the store, where something was written. */
   readonly storedMs: number | undefined;
   readonly use: LinkUse;
+  /** Of the daemon. */
   readonly resident: number;
+  readonly cpuMs: number;
 }
 
 interface Row {
@@ -155,18 +165,19 @@ const rows: readonly Row[] = [
 async function measure(row: Row, target: NetworkTarget, settings: Settings, link: Link): Promise<Sample> {
   const path = (name: string): string => join(target.directory, name);
   if (row.from !== 'mounted') {
-    await target.settle();
+    await target.settle(() => Promise.resolve(true));
     await target.unmount();
     if (row.from !== 'unmounted') await target.forget();
     if (row.from === 'cold') await target.mount();
   }
   await link.take();
+  const before = await useOf(await target.processes());
   const ms = await row.work(target, path, settings);
   const settling = performance.now();
-  const storedMs = row.isWriting ? ms + Math.max(0, (await target.settle()) - settling) : undefined;
+  const storedMs = row.isWriting ? ms + Math.max(0, (await target.settle(() => link.hasCarriedPut())) - settling) : undefined;
   const use = await link.take();
-  const { resident } = await useOf(await target.processes());
-  return { ms, storedMs, use, resident };
+  const { resident, cpuMs } = await useOf(await target.processes());
+  return { ms, storedMs, use, resident, cpuMs: Math.max(0, cpuMs - before.cpuMs) };
 }
 
 /** What a plain client gets out of link and gateway. */
@@ -183,7 +194,7 @@ async function measureRaw(location: string, sizeMib: number, link: Link): Promis
       while (next < keys.length) await work(keys[next++] ?? '');
     };
     await Promise.all(Array.from({ length: count }, worker));
-    return { ms: performance.now() - began, storedMs: undefined, use: await link.take(), resident: 0 };
+    return { ms: performance.now() - began, storedMs: undefined, use: await link.take(), resident: 0, cpuMs: 0 };
   };
   try {
     const put = await all(atOnce, (key) => store.put(key, body));
@@ -222,6 +233,7 @@ interface Figure {
   /** Of what the link could have carried in the time; content only. */
   readonly linkShare: number | undefined;
   readonly residentMib: number;
+  readonly cpuMs: number;
 }
 
 function figureOf(row: string, title: string, target: string, samples: readonly Sample[], bytes: number | undefined, bytesPerMs: number): Figure {
@@ -241,6 +253,7 @@ function figureOf(row: string, title: string, target: string, samples: readonly 
     bytesDown: by(({ use }) => use.bytesDown),
     linkShare: bytes === undefined ? undefined : bytes / bytesPerMs / (stored ?? ms),
     residentMib: by(({ resident }) => resident) / mib,
+    cpuMs: by(({ cpuMs }) => cpuMs),
   };
 }
 
@@ -248,7 +261,7 @@ const seconds = (ms: number): string => (ms < 1000 ? `${ms.toFixed(ms < 100 ? 1 
 const bytesText = (bytes: number): string => (bytes < mib ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / mib).toFixed(1)} MiB`);
 
 function table(figures: readonly Figure[]): string {
-  const head = ['', '', 'time', 'of the link', 'requests', 'connections', 'up', 'down', 'rss', 'time, rclone over ours', 'requests'];
+  const head = ['', '', 'time', 'of the link', 'requests', 'connections', 'up', 'down', 'cpu', 'rss', 'time, rclone over ours', 'requests'];
   let last = '';
   const lines = figures.map((figure) => {
     const title = figure.title === last ? '' : figure.title;
@@ -264,6 +277,7 @@ function table(figures: readonly Figure[]): string {
       String(figure.connections),
       bytesText(figure.bytesUp),
       bytesText(figure.bytesDown),
+      figure.residentMib === 0 ? '' : seconds(figure.cpuMs),
       figure.residentMib === 0 ? '' : `${figure.residentMib.toFixed(0)} MiB`,
       other ? `${(time(other) / time(figure)).toFixed(1)}x` : '',
       other ? `${(other.requests / Math.max(1, figure.requests)).toFixed(1)}x` : '',
@@ -364,7 +378,7 @@ async function main(): Promise<void> {
           const { use } = sample;
           say(
             `${row.name.padEnd(12)} ${target.name.padEnd(10)} ${seconds(sample.ms)}${sample.storedMs === undefined ? '' : `, stored ${seconds(sample.storedMs)}`}` +
-              `  ${JSON.stringify(use.requests)}  up ${bytesText(use.bytesUp)}, down ${bytesText(use.bytesDown)}, rss ${Math.round(sample.resident / mib)} MiB`,
+              `  ${JSON.stringify(use.requests)}  up ${bytesText(use.bytesUp)}, down ${bytesText(use.bytesDown)}, cpu ${seconds(sample.cpuMs)}, rss ${Math.round(sample.resident / mib)} MiB`,
           );
           if (values.trace !== undefined) {
             await mkdir(values.trace, { recursive: true });
