@@ -1,0 +1,182 @@
+/** A store that is away: who waits how long, who is told at once, and how its return is noticed. The clock is the test's. */
+import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { StoreError } from '../../src/store/object-store.js';
+import type { GetOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { ReachabilityStore } from '../../src/store/reachability-store.js';
+import { objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+import { StepClock } from '../suite/step-clock.js';
+import { writeWhole } from '../suite/whole-file.js';
+
+type Weather = 'fine' | 'hanging' | 'refusing';
+
+/** Answers, never answers, or refuses, as it is told; and counts. */
+class MoodyStore extends MemoryStore {
+  weather: Weather = 'fine';
+  gets = 0;
+  aborted = 0;
+
+  override async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    this.gets++;
+    await this.#pass(options.signal);
+    return super.get(key, options);
+  }
+
+  override async put(
+    key: ObjectKey,
+    body: ObjectBody,
+    options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<PutOutcome> {
+    await this.#pass(options.signal);
+    return super.put(key, body, options);
+  }
+
+  async #pass(signal: AbortSignal | undefined): Promise<void> {
+    if (this.weather === 'refusing') throw new StoreError('UNAVAILABLE', 'refused');
+    if (this.weather === 'fine') return;
+    await new Promise<never>((_, reject) => {
+      signal?.addEventListener('abort', () => {
+        this.aborted++;
+        reject(signal.reason as Error);
+      });
+    });
+  }
+}
+
+interface World {
+  readonly inner: MoodyStore;
+  readonly clock: StepClock;
+  readonly store: ReachabilityStore;
+  readonly changes: boolean[];
+}
+
+function createWorld(offline = false): World {
+  const inner = new MoodyStore();
+  if (offline) inner.weather = 'hanging';
+  const clock = new StepClock();
+  const store = new ReachabilityStore(inner, {
+    clock,
+    timeoutMs: 30_000,
+    probe: (signal) => inner.get('keys/reachable', { signal }),
+    offline,
+  });
+  const changes: boolean[] = [];
+  store.onChange((isOffline) => changes.push(isOffline));
+  return { inner, clock, store, changes };
+}
+
+/** How a request ended, once it has. */
+function follow(request: Promise<unknown>): { outcome: string } {
+  const followed: { outcome: string } = { outcome: 'waiting' };
+  request.then(
+    () => {
+      followed.outcome = 'answered';
+    },
+    (error: unknown) => {
+      followed.outcome = error instanceof StoreError ? error.code : String(error);
+    },
+  );
+  return followed;
+}
+
+objectStoreSuite(t, 'watched', async () => {
+  const disk = new SimulatedDisk();
+  let count = 0;
+  return {
+    store: new ReachabilityStore(new MemoryStore({ disk }), { clock: systemClock, timeoutMs: 30_000, probe: () => Promise.resolve() }),
+    writeFile: (bytes) => writeWhole(disk, `/file-${count++}`, bytes),
+  };
+});
+
+t.test('a request that is not answered ends with the timeout, and those that come later at once', async (t) => {
+  const { inner, clock, store, changes } = createWorld();
+  t.equal(await store.get('a'), undefined);
+  inner.weather = 'hanging';
+  const first = follow(store.get('a'));
+  await clock.advance(20_000);
+  const second = follow(store.get('b'));
+  await clock.advance(9000);
+  t.equal(first.outcome, 'waiting', 'not before its time');
+  t.equal(store.offlineSinceMs, undefined);
+  await clock.advance(1100);
+  t.equal(first.outcome, 'UNAVAILABLE');
+  t.equal(second.outcome, 'UNAVAILABLE', 'nobody waits on when it is known');
+  t.not(store.offlineSinceMs, undefined);
+  const before = inner.gets;
+  const error = await store.get('c').catch((reason: unknown) => reason);
+  t.ok(error instanceof StoreError && error.retryAfterMs === Number.POSITIVE_INFINITY, 'and is not tried again either');
+  t.equal(inner.gets, before, 'the store is not asked');
+  t.strictSame(changes, [true]);
+});
+
+t.test('the return of the store is noticed by itself', async (t) => {
+  const { inner, clock, store, changes } = createWorld();
+  inner.weather = 'refusing';
+  t.equal(follow(store.get('a')).outcome, 'waiting');
+  await clock.advance(40_000);
+  t.strictSame(changes, [true]);
+  inner.weather = 'fine';
+  await clock.advance(6000);
+  t.strictSame(changes, [true, false]);
+  t.equal(await store.get('a'), undefined);
+  t.equal(store.offlineSinceMs, undefined);
+});
+
+t.test('a store that refuses for less than the timeout is not away', async (t) => {
+  const { inner, clock, store, changes } = createWorld();
+  inner.weather = 'refusing';
+  await t.rejects(store.get('a'), { code: 'UNAVAILABLE', message: 'refused' });
+  await clock.advance(25_000);
+  inner.weather = 'fine';
+  await clock.advance(30_000);
+  t.strictSame(changes, []);
+});
+
+t.test('a long upload is no silence while the store answers others', async (t) => {
+  const { inner, clock, store, changes } = createWorld();
+  inner.weather = 'hanging';
+  const upload = follow(store.put('packs/aa', sealedText('a')));
+  inner.weather = 'fine';
+  await clock.advance(600_000);
+  t.equal(upload.outcome, 'waiting');
+  t.strictSame(changes, []);
+  t.ok(inner.gets > 10, 'the probe asks');
+});
+
+t.test("what is given up is ended, and an abort of the caller is the caller's", async (t) => {
+  const { inner, clock, store } = createWorld();
+  inner.weather = 'hanging';
+  const caller = new AbortController();
+  const mine = follow(store.get('a', { signal: caller.signal }));
+  const other = follow(store.get('b'));
+  caller.abort(new Error('mine'));
+  await clock.advance(10);
+  t.equal(mine.outcome, 'Error: mine');
+  t.equal(other.outcome, 'waiting');
+  await clock.advance(31_000);
+  t.equal(other.outcome, 'UNAVAILABLE');
+  t.ok(inner.aborted >= 2);
+});
+
+t.test('it can begin offline, and then nobody waits at all', async (t) => {
+  const { inner, clock, store, changes } = createWorld(true);
+  await t.rejects(store.get('a'), { code: 'UNAVAILABLE' });
+  await t.rejects(store.head('a'), { code: 'UNAVAILABLE' });
+  await t.rejects(store.delete(['a']), { code: 'UNAVAILABLE' });
+  inner.weather = 'fine';
+  await clock.advance(40_000);
+  t.strictSame(changes, [false]);
+  t.equal(await store.get('a'), undefined);
+});
+
+t.test('nothing runs after the close', async (t) => {
+  const { inner, clock, store } = createWorld(true);
+  inner.weather = 'refusing';
+  await clock.advance(1);
+  await store.close();
+  const before = inner.gets;
+  await clock.advance(100_000);
+  t.equal(inner.gets, before);
+});
