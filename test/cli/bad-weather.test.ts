@@ -1,5 +1,6 @@
 /** Bad weather as a person meets it: one line that says what to do, or a retry, and nothing that was written is lost. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { Failure, exitCodes } from '../../src/cli/exit-code.js';
 import { explain } from '../../src/cli/explain.js';
@@ -9,6 +10,7 @@ import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
 import type { ScriptedServer } from '../support/scripted-server.js';
 import { Workplace } from './command-line.js';
 
+// The servers run in this process: whatever touches a drive here is asynchronous.
 const place = new Workplace();
 t.teardown(() => place.remove());
 
@@ -90,17 +92,17 @@ t.test('a server that ignores If-None-Match is for one device, which is said, sh
     download: 20 * 1024 * 1024,
   });
   t.equal((await place.run(['limit', 'single', '--upload', 'fast'])).code, exitCodes.USAGE);
-  writeFileSync(place.path('first', 'a'), 'a');
+  await writeFile(place.path('first', 'a'), 'a');
   await place.succeed(['unmount', 'single']);
   const elsewhere = ['--state-dir', place.path('other-state')];
   const refused = await place.run(['mount', 'single', second, ...elsewhere], { env });
   t.equal(refused.code, exitCodes.STORE);
   t.match(refused.stderr, /another device writes to the volume already: mount with --read-only, or.*--single-writer-anyway/);
   await place.succeed(['mount', 'single', second, ...elsewhere, '--read-only'], { env });
-  t.equal(readFileSync(place.path('second', 'a'), 'utf8'), 'a');
+  t.equal(await readFile(place.path('second', 'a'), 'utf8'), 'a');
   await place.succeed(['unmount', second]);
   await place.succeed(['mount', 'single', second, ...elsewhere, '--single-writer-anyway'], { env });
-  t.equal(readFileSync(place.path('second', 'a'), 'utf8'), 'a');
+  t.equal(await readFile(place.path('second', 'a'), 'utf8'), 'a');
   await place.succeed(['unmount', second]);
 });
 
@@ -122,20 +124,20 @@ t.test('credentials that expire, or may not delete, lose nothing', async (t) => 
   t.match(await place.succeed(['doctor', 'expiring'], { env: files }), /delete: refused: these credentials only add/);
   const drive = place.makeFolder('drive');
   await place.succeed(['mount', 'expiring', drive], { env: files });
-  writeFileSync(place.path('drive', 'before'), 'before');
+  await writeFile(place.path('drive', 'before'), 'before');
   await place.succeed(['flush', 'expiring']);
   valid = 'NEWKEY';
-  writeFileSync(place.path('drive', 'after'), 'after');
+  await writeFile(place.path('drive', 'after'), 'after');
   const flushed = await place.run(['flush', 'expiring', '--timeout', '20s']);
   t.not(flushed.code, 0);
   t.match(flushed.stderr, /^sealdrive: [^\n]*\n$/);
   t.match(flushed.stderr, /token has expired: get new credentials/);
   t.match(await place.succeed(['status', 'expiring']), /TROUBLE .*token has expired/);
-  t.equal(readFileSync(place.path('drive', 'after'), 'utf8'), 'after', 'what waits can be read');
+  t.equal(await readFile(place.path('drive', 'after'), 'utf8'), 'after', 'what waits can be read');
   write('NEWKEY');
   await place.succeed(['flush', 'expiring', '--timeout', '60s']);
   await place.succeed(['unmount', 'expiring']);
   await place.succeed(['mount', 'expiring', drive, '--state-dir', place.path('fresh-state')], { env: files });
-  for (const name of ['before', 'after']) t.equal(readFileSync(place.path('drive', name), 'utf8'), name);
+  for (const name of ['before', 'after']) t.equal(await readFile(place.path('drive', name), 'utf8'), name);
   await place.succeed(['unmount', drive]);
 });

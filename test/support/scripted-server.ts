@@ -13,6 +13,8 @@ export type Script = (request: ScriptedRequest, answer: ServerResponse) => void;
 
 export class ScriptedServer {
   readonly requests: ScriptedRequest[] = [];
+  /** Hears of bodies while they come: how many bytes of one are here. */
+  onArrival: (method: string, target: string, bytes: number) => void = () => {};
   readonly #server: Server;
 
   private constructor(server: Server) {
@@ -24,7 +26,12 @@ export class ScriptedServer {
     const scripted = new ScriptedServer(server);
     server.on('request', (message: IncomingMessage, answer: ServerResponse) => {
       const parts: Buffer[] = [];
-      message.on('data', (part: Buffer) => parts.push(part));
+      let arrived = 0;
+      message.on('data', (part: Buffer) => {
+        parts.push(part);
+        arrived += part.byteLength;
+        scripted.onArrival(message.method ?? '', message.url ?? '', arrived);
+      });
       message.on('end', () => {
         const request = { method: message.method ?? '', target: message.url ?? '', headers: message.headers, body: Buffer.concat(parts) };
         scripted.requests.push(request);

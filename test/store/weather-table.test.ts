@@ -1,0 +1,9 @@
+/** doc/stores.md says what bad weather comes to, and names the tests that show it: each of them exists. */
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { sourcePath } from '../mount/posix-probe.js';
+import { checkPromises } from '../suite/promise-table.js';
+
+t.test('every kind of bad weather has a test', async (t) => {
+  checkPromises(t, readFileSync(sourcePath('doc', 'stores.md'), 'utf8'), 18);
+});
