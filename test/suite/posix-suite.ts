@@ -28,8 +28,17 @@ import { xattrTests } from './posix-xattr.js';
 
 const run = promisify(execFile);
 
-/** Adds the tests to `t`. `directory` is emptied of what they made; capabilities that are not given are demanded. */
-export function posixSuite(t: Test, options: { readonly directory: string; readonly capabilities?: Partial<PosixCapabilities> }): void {
+export interface PosixSuiteOptions {
+  /** Emptied of what the tests made. */
+  readonly directory: string;
+  /** Those that are not given are demanded. */
+  readonly capabilities?: Partial<PosixCapabilities>;
+  /** Why a single test cannot hold there, if so. */
+  readonly exception?: (name: string) => string | undefined;
+}
+
+/** Adds the tests to `t`. */
+export function posixSuite(t: Test, options: PosixSuiteOptions): void {
   const capabilities = { ...everything, ...options.capabilities };
   let probe: Probe | undefined;
   let count = 0;
@@ -37,7 +46,8 @@ export function posixSuite(t: Test, options: { readonly directory: string; reado
     const needs = rest.slice(0, -1) as Need[];
     const body = rest.at(-1) as Body;
     const missing = needs.filter((need) => !capabilities[need]);
-    void t.test(name, missing.length > 0 ? { skip: `the directory lacks ${missing.join(', ')}` } : {}, async (t) => {
+    const skip = missing.length > 0 ? `the directory lacks ${missing.join(', ')}` : (options.exception?.(name) ?? false);
+    void t.test(name, { skip }, async (t) => {
       probe ??= await Probe.start();
       const path = join(options.directory, `posix-${(count++).toString().padStart(3, '0')}`);
       await mkdir(path);

@@ -1,0 +1,78 @@
+/**
+ * The drive through the portable driver (fuse-native): the POSIX suite, but for what a driver by path on libfuse 2 has no way to carry. What
+ * is left out is named here, test by test or by its beginning, with the reason; everything else must hold.
+ */
+import t from 'tap';
+import { whyNoFuse } from '../suite/driver-suite.js';
+import { posixSuite } from '../suite/posix-suite.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { Drive } from './drive-process.js';
+
+const exceptions: readonly (readonly [why: string, ...names: string[]])[] = [
+  [
+    'names reach the driver as UTF-8 text',
+    'names of 255 bytes',
+    'a directory of 255 bytes',
+    'a name that is no UTF-8',
+    'a symbolic link holds any bytes',
+  ],
+  [
+    'listings have no inode numbers, no . and .., and begin anew',
+    'mkdir makes an empty',
+    'a listing gives each entry once',
+    'seekdir goes back',
+    'two files never share',
+  ],
+  [
+    'a path is all that libfuse knows of an inode',
+    'a directory that is removed while open',
+    'a hard link is the same file',
+    'a file can have a hundred links',
+    'link to a symbolic link',
+  ],
+  ['rename comes without flags', 'NOREPLACE refuses'],
+  ['who asks is not told: what is made belongs to the daemon’s user', 'a new file belongs', 'in a sticky directory only owners'],
+  [
+    'times have milliseconds, and both are set to one',
+    'times: ',
+    'utimens',
+    'a time ',
+    'directories keep set times',
+    'reading with O_NOATIME',
+    'cp -a, mv and rm',
+  ],
+];
+
+const why = whyNoFuse() || (process.getuid?.() === 0 ? false : 'other users need root');
+
+if (why !== false) t.plan(0, why);
+else {
+  const drive = new Drive({ scratch: await scratchDirectory(t), withKeyFile: true, mountOptions: ['--driver', 'fuse-native', '--allow-other'] });
+  t.teardown(() => drive.destroy());
+  await drive.init();
+  await drive.mount();
+  await t.test('what every directory does', (t) => {
+    posixSuite(t, {
+      directory: drive.directory,
+      capabilities: {
+        tmpfile: false,
+        exchange: false,
+        birthTime: false,
+        holes: false,
+        punchHole: false,
+        zeroRange: false,
+        preallocate: false,
+        userXattrs: false,
+        trustedXattrs: false,
+        acls: false,
+      },
+      exception: (name) => exceptions.find(([, ...names]) => names.some((begin) => name.startsWith(begin)))?.[0],
+    });
+    t.end();
+  });
+  await t.test('it is unmounted, nothing was complained of, and the volume is sound', async (t) => {
+    await drive.unmount();
+    t.same(await drive.warnings(), []);
+    await drive.check();
+  });
+}
