@@ -356,6 +356,8 @@ export class CommitLog {
       const candidate = hashBytes(bytes);
       try {
         key.open(commitPlace(sequence, candidate), sealed);
+        // A start without the store needs it again.
+        if (bytes !== copy) await this.#local.write([{ sequence: sequence - 1, bytes: bytes as Sealed }]);
         return candidate;
       } catch (error) {
         if (!(error instanceof CryptoError)) throw error;

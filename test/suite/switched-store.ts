@@ -1,0 +1,98 @@
+/**
+ * A remote store in memory that a test sends away and brings back, or whose uploads it holds. It knows itself whether it is away, as a
+ * ReachabilityStore would have found out, so that no time has to pass.
+ */
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { StoreError } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import type { Reachability } from '../../src/store/reachability-store.js';
+
+export type StoreMood = 'there' | 'away' | 'hanging';
+
+export class SwitchedStore extends MemoryStore implements Reachability {
+  #mood: StoreMood = 'there';
+  #awaySinceMs: number | undefined;
+  readonly #listeners = new Set<(isOffline: boolean) => void>();
+  #held: (() => void)[] | undefined;
+  gets = 0;
+
+  constructor() {
+    super({ disk: systemDisk });
+  }
+
+  /** `hanging`: nothing is answered, and nobody knows it yet. */
+  set mood(mood: StoreMood) {
+    this.#mood = mood;
+    this.#awaySinceMs = mood === 'away' ? performance.now() : undefined;
+    for (const listener of this.#listeners) listener(mood === 'away');
+  }
+
+  get offlineSinceMs(): number | undefined {
+    return this.#awaySinceMs;
+  }
+
+  onChange(listener: (isOffline: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** From now on uploads stand still. */
+  hold(): void {
+    this.#held ??= [];
+  }
+
+  release(): void {
+    for (const go of this.#held ?? []) go();
+    this.#held = undefined;
+  }
+
+  /** Uploads that stand still. */
+  get heldCount(): number {
+    return this.#held?.length ?? 0;
+  }
+
+  async #pass(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#mood === 'away') throw new StoreError('UNAVAILABLE', 'the store is away', { retryAfterMs: Number.POSITIVE_INFINITY });
+    if (this.#mood === 'hanging') await new Promise<never>(() => {});
+  }
+
+  override async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    this.gets++;
+    await this.#pass(options.signal);
+    return super.get(key, options);
+  }
+
+  override async head(key: ObjectKey): Promise<number | undefined> {
+    await this.#pass();
+    return super.head(key);
+  }
+
+  override async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+    await this.#pass(options.signal);
+    yield* super.list(prefix, options);
+  }
+
+  override async put(
+    key: ObjectKey,
+    body: ObjectBody,
+    options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<PutOutcome> {
+    await this.#pass(options.signal);
+    const held = this.#held;
+    if (held) {
+      await new Promise<void>((resolve, reject) => {
+        held.push(resolve);
+        options.signal?.addEventListener('abort', () => reject(options.signal?.reason as Error), { once: true });
+      });
+    }
+    await this.#pass(options.signal);
+    return super.put(key, body, options);
+  }
+}
+
+/** Asks until `condition` holds: what it waits for happens in the background. The test's own timeout bounds it. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
+}
