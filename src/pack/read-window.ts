@@ -85,11 +85,9 @@ export class ReadWindows {
       const [wideFrom, wideTo] = trail.size > 0 ? this.#stretch(trail, held.to, end) : this.#surroundings(pack, held.to, end);
       const from = this.#firstMissing(pack, wideFrom, held.to);
       const to = this.#lastMissing(pack, end, wideTo);
-      if (from === offset && to === end) {
-        trail.size ||= windowFirst;
-        trail.fetchedTo = Math.max(trail.fetchedTo, end);
-        return this.#read(pack, offset, length, false);
-      }
+      trail.size ||= windowFirst;
+      trail.fetchedTo = Math.max(trail.fetchedTo, to);
+      if (from === offset && to === end) return this.#read(pack, offset, length, false);
       const opened = this.#open(pack, from, to);
       held = { windows: [...held.windows, opened], to: end };
     }
