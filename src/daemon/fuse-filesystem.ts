@@ -436,6 +436,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
    * are zeros, so little is lost by dropping them; a file without holes costs nothing but its end.
    */
   async lseek(context: RequestContext, nodeId: NodeId, offset: number, whence: number): Promise<number> {
+    if (!Number.isSafeInteger(offset)) throw new VfsError('ENXIO', 'outside of every file');
     let found = await this.#find(nodeId, offset, whence);
     for (let round = 0; this.#notifier !== undefined && round < lseekRoundsMax && !context.signal.aborted; round++) {
       // What is believed to be a hole: all until the data that was found, or what follows the hole's beginning that was found.

@@ -134,9 +134,10 @@ export function allocate(volume: Volume, ino: Ino, offset: number, length: numbe
   });
 }
 
-/** Where data or a hole begins. ENXIO at or past the end. */
+/** Where data or a hole begins. ENXIO at or past the end, and before the beginning: the kernel passes a negative offset on as a huge one. */
 export function seekContent(volume: Volume, ino: Ino, offset: number, whence: number): MaybePromise<number> {
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new VfsError('EINVAL', 'only data and holes are sought here');
+  if (offset < 0 || offset > fileSizeMax) throw new VfsError('ENXIO', 'outside of every file');
   return andThen(volume.seek(ino, offset, whence === SEEK_DATA ? 'data' : 'hole'), (found) => {
     if (found === undefined) throw new VfsError('ENXIO', 'past the end of the file');
     return found;

@@ -25,6 +25,13 @@ export function spaceTests(it: It): void {
     await p.fails('ENXIO', 'lseek', fd, 5000, 'SEEK_HOLE');
     await p.fails('ENXIO', 'lseek', fd, 5000, 'SEEK_DATA');
   });
+  it('before the beginning and far past the end there is neither data nor a hole: ENXIO', async (_, p) => {
+    await p.file('f', 'abc');
+    const fd = await p.open('f', 'O_RDONLY');
+    for (const whence of ['SEEK_DATA', 'SEEK_HOLE']) {
+      for (const offset of [-1, '-0x8000000000000000', '0x7fffffffffffffff', 4]) await p.fails('ENXIO', 'lseek', fd, offset, whence);
+    }
+  });
   it('data that was just written and not yet stored is no hole', async (t, p) => {
     const fd = await p.open('f', 'O_CREAT|O_RDWR');
     await p.ok('write', fd, Buffer.alloc(64 * kib, 'd'), mib);
