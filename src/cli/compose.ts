@@ -18,6 +18,7 @@ import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
+import type { Inhibition } from '../daemon/shutdown-inhibitor.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import { kernelClock } from '../fuse/kernel-clock.js';
@@ -79,6 +80,22 @@ function syncKernel(mountPoint: string): Promise<void> {
     child.on('error', reject);
     child.on('exit', (code) => (code === 0 ? settle() : reject(new Error(`sync ended with ${code ?? 'a signal'}`))));
   });
+}
+
+/** In another process, which holds the lock of logind as long as its input is open: it ends with us, however we end. */
+function inhibitShutdown(): Inhibition {
+  const what = ['--what=shutdown:sleep', '--who=Sealdrive', '--why=Files are being uploaded', '--mode=block'];
+  const child = spawn('systemd-inhibit', [...what, 'cat'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/' });
+  let isGranted = true;
+  child.on('error', () => {
+    isGranted = false;
+  });
+  child.on('exit', () => {
+    isGranted = false;
+  });
+  child.stdin.on('error', () => {});
+  child.unref();
+  return { isGranted: () => isGranted, end: () => child.stdin.end() };
 }
 
 /** Writes a genesis into an empty store; the caller makes the keyslots, and wipes the secret. */
@@ -152,6 +169,7 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       isPeerAllowed: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,
+      inhibitShutdown: request.inhibitsShutdown ? inhibitShutdown : undefined,
     };
     return { parts, storeDescription: store.description };
   } catch (error) {

@@ -28,6 +28,8 @@ import type {
 import type { FuseFilesystem } from './fuse-filesystem.js';
 import { ControlError, ControlServer } from './control-server.js';
 import type { ControlHandler, PeerCheck } from './control-server.js';
+import { ShutdownInhibitor } from './shutdown-inhibitor.js';
+import type { Inhibition } from './shutdown-inhibitor.js';
 
 /** The volume as the daemon holds it: it alone ends it. */
 export interface ServedVolume {
@@ -55,6 +57,8 @@ export interface DaemonParts {
   readonly notifyService: (message: string) => void;
   /** Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those writes. */
   readonly syncKernel: (mountPoint: string) => Promise<void>;
+  /** Asks the system to stay awake; undefined: nobody wants that, or there is no way. */
+  readonly inhibitShutdown?: (() => Inhibition) | undefined;
 }
 
 export interface DaemonOptions {
@@ -106,6 +110,7 @@ export class Daemon implements ControlHandler {
   /** Set in `start`, before anyone has the object. */
   #mounted!: Mounted;
   #control: ControlServer | undefined;
+  #inhibitor: ShutdownInhibitor | undefined;
   #state: 'serving' | 'stopping' = 'serving';
   /** Aborted when a flush on the way out is to be given up (second signal). */
   readonly #hurry = new AbortController();
@@ -142,6 +147,7 @@ export class Daemon implements ControlHandler {
       await daemon.#mounted.unmount({ force: true });
       throw error;
     }
+    daemon.#keepAwake();
     daemon.#mounted.ended.then(
       () => void daemon.#finish(undefined),
       (error: unknown) => void daemon.#finish(error),
@@ -149,6 +155,14 @@ export class Daemon implements ControlHandler {
     parts.log.info('mounted', { driver: daemon.#mounted.driver, readOnly: options.mount.readOnly, store: options.store });
     parts.notifyService('READY=1\nSTATUS=Serving');
     return daemon;
+  }
+
+  #keepAwake(): void {
+    const { inhibitShutdown, served, clock, log } = this.#parts;
+    if (!inhibitShutdown || served.volume.readOnly) return;
+    const isBusy = (): boolean => isPending(served.volume.pending()) && !served.volume.isOffline;
+    this.#inhibitor = new ShutdownInhibitor({ begin: inhibitShutdown, isBusy, clock, log });
+    this.#inhibitor.start();
   }
 
   status(): DaemonStatus {
@@ -315,6 +329,7 @@ export class Daemon implements ControlHandler {
       }
       left = served.volume.pending();
     } finally {
+      this.#inhibitor?.stop();
       try {
         await served.close();
       } catch (cause) {

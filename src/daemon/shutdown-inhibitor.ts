@@ -1,0 +1,70 @@
+/**
+ * Keeps the machine from shutting down or going to sleep while something is on its way to the store, where the system has a way to ask for that
+ * (doc/cli.md, "The daemon"). It holds nothing while the store does not answer: then waiting would be of no use. How the system is asked is handed in.
+ */
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+
+/** One wish that is being respected, or was refused. */
+export interface Inhibition {
+  /** False: the system does not know such wishes, or not from us. */
+  readonly isGranted: () => boolean;
+  end(): void;
+}
+
+export interface ShutdownInhibitorOptions {
+  readonly begin: () => Inhibition;
+  /** Whether something is being uploaded. */
+  readonly isBusy: () => boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const lookMs = 1000;
+/** Uploads that are over sooner are nobody's business. */
+const busyLooks = 3;
+
+export class ShutdownInhibitor {
+  readonly #o: ShutdownInhibitorOptions;
+  readonly #stop = new AbortController();
+  #inhibition: Inhibition | undefined;
+
+  constructor(options: ShutdownInhibitorOptions) {
+    this.#o = options;
+  }
+
+  get isHeld(): boolean {
+    return this.#inhibition !== undefined;
+  }
+
+  start(): void {
+    this.#run().catch(() => {});
+  }
+
+  /** Ends the wish, if there is one. */
+  stop(): void {
+    this.#stop.abort();
+    this.#end();
+  }
+
+  async #run(): Promise<void> {
+    const { begin, isBusy, clock, log } = this.#o;
+    const { signal } = this.#stop;
+    for (let looks = 0; ; ) {
+      await clock.sleep(lookMs, signal);
+      looks = isBusy() ? looks + 1 : 0;
+      if (looks === 0) this.#end();
+      else if (looks >= busyLooks) this.#inhibition ??= begin();
+      if (this.#inhibition && !this.#inhibition.isGranted()) {
+        log.info('the system cannot be kept from sleeping during uploads');
+        this.#end();
+        return;
+      }
+    }
+  }
+
+  #end(): void {
+    this.#inhibition?.end();
+    this.#inhibition = undefined;
+  }
+}
