@@ -5,6 +5,7 @@
  */
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
+import { Limiter } from '../base/limiter.js';
 import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { CacheKind, DiskCache } from '../cache/disk-cache.js';
@@ -36,6 +37,11 @@ export interface PackSourceOptions {
 
 /** One request brings at most this much: 4 MiB of content with its seals. */
 const requestMax = 4 * 1024 * 1024 + 64 * 1024;
+/**
+ * Requests for what is fetched ahead, at once. Fewer than a reader's window has: those that share the link end together, and then the next one is what
+ * keeps the link busy until the reader has asked for more.
+ */
+const aheadMax = 3;
 /** Sealed bytes that small reads brought along, kept in memory. */
 const contentWindowBytes = 24 * 1024 * 1024;
 const pageWindowBytes = 8 * 1024 * 1024;
@@ -68,6 +74,7 @@ export class PackSource {
   readonly #staging: PackSourceOptions['staging'];
   readonly #diskCache: PackSourceOptions['diskCache'];
   readonly #memory: MemoryCache<string, Plaintext>;
+  readonly #ahead: Limiter | undefined;
   /** Chunks and pages never share a pack. */
   readonly #windows: Readonly<Record<CacheKind, ReadWindows>> = {
     content: this.#makeWindows('content', contentWindowBytes),
@@ -78,6 +85,7 @@ export class PackSource {
     this.#store = options.store;
     this.#keys = options.keys;
     this.#staging = options.staging;
+    this.#ahead = options.store.local ? undefined : new Limiter(aheadMax);
     this.#diskCache = options.store.local ? undefined : options.diskCache;
     this.#memory = new MemoryCache({ bytesMax: options.memoryMax ?? 64 * 1024 * 1024, sizeOf: (plain) => plain.byteLength + 256 });
   }
@@ -114,7 +122,7 @@ export class PackSource {
     for (const run of runs) {
       for (const chunk of this.#wantRun(run, 0, run.chunks.length - 1, waiting)) if (isPromise(chunk)) chunk.catch(() => {});
     }
-    this.#fetchAll(waiting);
+    this.#fetchAll(waiting, this.#ahead);
   }
 
   #wantRun(run: RunPlace, first: number, last: number, waiting: WaitingChunk[]): MaybePromise<Plaintext>[] {
@@ -216,7 +224,7 @@ export class PackSource {
   }
 
   /** Fetches chunks (ascending within a pack), neighbours together. */
-  #fetchAll(waiting: readonly WaitingChunk[]): void {
+  #fetchAll(waiting: readonly WaitingChunk[], limiter?: Limiter): void {
     for (let from = 0; from < waiting.length; ) {
       const { pack, offset } = waiting[from];
       let end = offset + waiting[from].sealedLength;
@@ -225,7 +233,9 @@ export class PackSource {
         if (end + waiting[to].sealedLength - offset > requestMax) break;
         end += waiting[to].sealedLength;
       }
-      void this.#fetch(pack, offset, end, waiting.slice(from, to));
+      const wanted = waiting.slice(from, to);
+      const fetch = (): Promise<void> => this.#fetch(pack, offset, end, wanted);
+      void (limiter ? limiter.run(fetch) : fetch());
       from = to;
     }
   }
