@@ -1,8 +1,9 @@
 /**
  * Real work in a directory, each item verified by the program that knows best: copies of a large tree, git, a C project, SQLite,
- * rsync, and npm when asked. One item's failure does not keep the others from running. It knows nothing of what is mounted.
+ * rsync, and npm when asked. One item's failure does not keep the others from running. It knows nothing of what is mounted; with `--store` it makes
+ * and mounts a drive on a real server of that kind for itself, and has `check --data` look at it afterwards.
  *
- *   node dist/test/mount/real-work.js DIRECTORY [--only cp,tar,git,make,sqlite,rsync,npm] [--with-npm] [--json]
+ *   node dist/test/mount/real-work.js DIRECTORY|--store s3|webdav|sftp|http|directory [--only cp,tar,git,make,sqlite,rsync,npm] [--with-npm] [--json]
  *                                     [--tree DIRECTORY] [--entries N] [--transactions N]
  */
 import { execFile } from 'node:child_process';
@@ -11,7 +12,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { SeededRandom } from '../model/seeded-random.js';
+import { startStoreServer, storeKindsOf } from '../support/store-server.js';
 import { compareTrees } from './compare-trees.js';
+import { Drive } from './drive-process.js';
 import { sourcePath } from './posix-probe.js';
 
 const execute = promisify(execFile);
@@ -304,6 +307,29 @@ export async function realWork(options: RealWorkOptions, report: (result: RealWo
   return results;
 }
 
+/** Has `work` done on a drive of its own, on a server of that kind; all of it is in the store, and was examined, when it resolves. */
+async function onDrive(storeKind: string | undefined, work: (directory: string) => Promise<RealWorkResult[]>): Promise<RealWorkResult[]> {
+  const [kind] = storeKindsOf(storeKind);
+  const scratch = await mkdtemp(join(tmpdir(), 'real-work-drive-'));
+  const server = await startStoreServer(kind, join(scratch, 'server'));
+  const drive = new Drive({ scratch, store: server.location('work'), environment: server.environment, withKeyFile: true });
+  try {
+    await drive.init();
+    await drive.mount();
+    const results = await work(drive.directory);
+    await drive.unmount();
+    const checked = await drive.check().then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+    return [...results, { item: 'check', ok: checked === undefined, seconds: 0, detail: checked ?? 'check --data found nothing' }];
+  } finally {
+    await drive.destroy();
+    await server.stop();
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
 if (process.argv[1] === import.meta.filename) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -314,24 +340,26 @@ if (process.argv[1] === import.meta.filename) {
       tree: { type: 'string' },
       entries: { type: 'string', default: '30000' },
       transactions: { type: 'string', default: '400' },
+      store: { type: 'string' },
     },
   });
-  const [directory] = positionals;
-  if (directory === undefined)
-    throw new Error('usage: real-work.js DIRECTORY [--only ITEM,...] [--with-npm] [--json] [--tree DIRECTORY] [--entries N]');
   const only = values.only?.split(',') ?? realWorkItems.filter((item) => item !== 'npm' || values['with-npm']);
-  const results = await realWork(
-    {
-      directory,
-      only,
-      entries: Number(values.entries),
-      transactions: Number(values.transactions),
-      ...(values.tree === undefined ? {} : { tree: values.tree }),
-    },
-    ({ item, ok, seconds, detail }) => {
-      if (!values.json) process.stdout.write(`${ok ? 'pass' : 'FAIL'}  ${item.padEnd(8)} ${seconds.toFixed(1).padStart(7)} s  ${detail}\n`);
-    },
-  );
+  const workIn = (directory: string): Promise<RealWorkResult[]> =>
+    realWork(
+      {
+        directory,
+        only,
+        entries: Number(values.entries),
+        transactions: Number(values.transactions),
+        ...(values.tree === undefined ? {} : { tree: values.tree }),
+      },
+      ({ item, ok, seconds, detail }) => {
+        if (!values.json) process.stdout.write(`${ok ? 'pass' : 'FAIL'}  ${item.padEnd(8)} ${seconds.toFixed(1).padStart(7)} s  ${detail}\n`);
+      },
+    );
+  const [directory] = positionals;
+  if ((directory === undefined) === (values.store === undefined)) throw new Error('usage: real-work.js DIRECTORY|--store KIND [--only ITEM,...] ...');
+  const results = directory === undefined ? await onDrive(values.store, workIn) : await workIn(directory);
   const failed = results.filter(({ ok }) => !ok).length;
   process.stdout.write(values.json ? `${JSON.stringify(results, undefined, 2)}\n` : `${results.length - failed} passed, ${failed} failed\n`);
   process.exitCode = failed === 0 ? 0 : 1;
