@@ -15,7 +15,7 @@ import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
 
 const slotPattern = /^[0-9a-f]{16}$/;
-const folderOf = (stateDirectory: string): string => join(stateDirectory, 'keys');
+const folderOf = (stateDirectory: string): string => join(stateDirectory, 'slots');
 
 /** Makes the copies what the store shows now. The state directory exists. Throws Failure `LOCAL_DISK`. */
 export function keepSlots(stateDirectory: string, list: SlotList): void {
@@ -56,7 +56,7 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw new Failure('LOCAL_DISK', `${folder} cannot be read`, { cause: error });
   }
 }

@@ -50,10 +50,13 @@ const deletesAtOnce = 8;
 const markerName = '_sealdrive';
 const temporaryName = '_tmp';
 const bodyName = 'body';
+/** A temporary collection this old belongs to nobody: no attempt to upload lasts that long. */
+const staleMs = 24 * 60 * 60 * 1000;
 const claimWriters = 12;
 const claimRounds = 3;
 const propfind =
   '<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/><D:getcontentlength/></D:prop></D:propfind>';
+const timedPropfind = propfind.replace('<D:getcontentlength/>', '<D:getlastmodified/>');
 
 interface DavRequest {
   readonly method: string;
@@ -70,6 +73,8 @@ interface Member {
   readonly name: string;
   readonly isCollection: boolean;
   readonly size: number | undefined;
+  /** By the clock of the server, in milliseconds since 1970; only where it was asked for. */
+  readonly modifiedMs: number | undefined;
 }
 
 export class WebdavStore implements ObjectStore {
@@ -84,6 +89,7 @@ export class WebdavStore implements ObjectStore {
   readonly #deletes = new Limiter(deletesAtOnce);
   #authentication: HttpAuthentication | undefined;
   #claim: Promise<WebdavClaim> | undefined;
+  #cleaning: Promise<void> | undefined;
 
   /** Makes no request. */
   constructor(options: WebdavStoreOptions) {
@@ -240,6 +246,8 @@ export class WebdavStore implements ObjectStore {
 
   async #putMoved(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<PutOutcome> {
     const doing = `writing ${key}`;
+    // Once, by whoever writes first; the upload does not wait for it.
+    this.#cleaning ??= this.#removeStale().catch(() => {});
     const temporary = `${temporaryName}/${toHex(this.#options.random.bytes(12))}`;
     const made = async (): Promise<HttpAnswer> => this.#request({ method: 'MKCOL', path: `${temporary}/`, signal, doing });
     let answer = await made();
@@ -277,6 +285,17 @@ export class WebdavStore implements ObjectStore {
     if (answer.status === 412) return 'exists';
     if (answer.status === 201 || answer.status === 204) return 'created';
     return this.#decideByLooking(answer, key, body, signal, doing);
+  }
+
+  /** Removes what uploads that were cut off left behind long ago. What cannot be removed does no harm. */
+  async #removeStale(): Promise<void> {
+    const members = (await this.#members(`${temporaryName}/`, 'looking for leftovers', undefined, timedPropfind)) ?? [];
+    // By the clock of the server alone, which ours may differ from by anything: its newest file tells the time.
+    const newestMs = Math.max(...members.map(({ modifiedMs }) => modifiedMs ?? 0));
+    for (const { name, isCollection, modifiedMs } of members) {
+      if (!isCollection || !/^[0-9a-f]{24}$/.test(name) || modifiedMs === undefined || newestMs - modifiedMs <= staleMs) continue;
+      await this.#request({ method: 'DELETE', path: `${temporaryName}/${name}/`, doing: 'removing leftovers' });
+    }
   }
 
   /** After an answer that does not say who won, as losers of a race may get: what lies there decides. */
@@ -339,14 +358,14 @@ export class WebdavStore implements ObjectStore {
     return answer.status === 207;
   }
 
-  #propfind(path: string, depth: '0' | '1', doing: string, signal: AbortSignal | undefined): Promise<HttpAnswer> {
+  #propfind(path: string, depth: '0' | '1', doing: string, signal: AbortSignal | undefined, query = propfind): Promise<HttpAnswer> {
     const headers = { depth, 'content-type': 'application/xml; charset=utf-8' };
-    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(propfind), answerMax: listAnswerMax, signal, doing });
+    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), answerMax: listAnswerMax, signal, doing });
   }
 
   /** What lies directly in a collection below the store (a path that ends in a slash, or empty); `undefined` when there is none. */
-  async #members(path: string, doing: string, signal?: AbortSignal): Promise<Member[] | undefined> {
-    const answer = await this.#propfind(path, '1', doing, signal);
+  async #members(path: string, doing: string, signal?: AbortSignal, query = propfind): Promise<Member[] | undefined> {
+    const answer = await this.#propfind(path, '1', doing, signal, query);
     if (answer.status === 404) return undefined;
     if (answer.status !== 207) throw this.#error(answer, doing);
     const own = decodePath(this.#root + path) ?? '';
@@ -358,14 +377,17 @@ export class WebdavStore implements ObjectStore {
       if (name === '' || name.includes('/')) continue;
       let isCollection = href.endsWith('/');
       let size: number | undefined;
+      let modifiedMs: number | undefined;
       for (const status of childrenOf(response, 'propstat')) {
         for (const properties of childrenOf(status, 'prop')) {
           isCollection ||= childrenOf(properties, 'resourcetype').some((type) => Object.hasOwn(type, 'collection'));
           const length = childText(properties, 'getcontentlength') ?? '';
           if (/^\d{1,15}$/.test(length)) size = Number(length);
+          const modified = Date.parse(childText(properties, 'getlastmodified') ?? '');
+          if (Number.isFinite(modified)) modifiedMs = modified;
         }
       }
-      members.push({ name, isCollection, size });
+      members.push({ name, isCollection, size, modifiedMs });
     }
     return members;
   }

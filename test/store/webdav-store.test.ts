@@ -1,8 +1,10 @@
 /** WebDAV as lighttpd speaks it, and as servers do that are less strict. */
-import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
+import type { Clock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { HttpCredentials } from '../../src/store/netrc.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
@@ -166,6 +168,36 @@ async function run(): Promise<void> {
     const store = makeStore({ segments: ['readonly'] });
     t.teardown(() => store.close());
     await t.rejects(store.put('keys/a', sealedText('a')), { code: 'DENIED', message: /permit/ });
+  });
+
+  t.test('what uploads that were cut off left behind is removed when it is old, by the clock of the server', async (t) => {
+    const segments = ['leftovers'];
+    const maker = makeStore({ segments, origin: new URL(apache.origin) });
+    await maker.create();
+    await maker.close();
+    const root = join(apache.root, ...segments);
+    await claimByMoving(root);
+    const leave = async (name: string, hours: number): Promise<void> => {
+      await mkdir(join(root, '_tmp', name), { recursive: true });
+      await writeFile(join(root, '_tmp', name, 'body'), 'cut off');
+      // The server runs as somebody else.
+      for (const path of [join(root, '_tmp'), join(root, '_tmp', name)]) await chmod(path, 0o777);
+      const sec = Date.now() / 1000 - hours * 3600;
+      await utimes(join(root, '_tmp', name), sec, sec);
+    };
+    const [old, recent, foreign] = ['0'.repeat(24), '1'.repeat(24), 'somebody-elses'];
+    await leave(old, 49);
+    await leave(recent, 20);
+    await leave(foreign, 500);
+    // Ours is a year late: only the server's counts.
+    const clock: Clock = { ...systemClock, now: () => ({ ...systemClock.now(), sec: systemClock.now().sec + 365 * 86400 }) };
+    const store = makeStore({ segments, origin: new URL(apache.origin), clock });
+    t.teardown(() => store.close());
+    t.equal(await store.put('keys/a', sealedText('a')), 'created');
+    while (existsSync(join(root, '_tmp', old))) await new Promise((resolve) => setTimeout(resolve, 20));
+    // In the order in which they are listed: what comes later was looked at as well when the next write is done.
+    t.equal(await store.put('keys/b', sealedText('b')), 'created');
+    t.same((await readdir(join(root, '_tmp'))).toSorted(), [recent, foreign]);
   });
 
   for (const claim of ['put', 'move']) {
