@@ -195,11 +195,7 @@ export class ReadWindows {
     trail.fetchedTo = Math.max(to, fetchedTo + grain);
     if (to === fetchedTo) return;
     trail.size = Math.min(windowMax, size * 2);
-    const window = this.#open(pack, fetchedTo, to);
-    // Whoever waits for it hears of it; the next one asks again.
-    window.bytes.catch(() => {
-      this.#windows = this.#windows.filter((one) => one !== window);
-    });
+    this.#open(pack, fetchedTo, to);
   }
 
   #open(pack: PackId, start: number, end: number): Window {
@@ -209,6 +205,10 @@ export class ReadWindows {
     });
     const window: Window = { pack, start, end, bytes };
     this.#windows.push(window);
+    // Whoever waits for it hears of it, which may be nobody: one who reads it ahead, or has met the failure of another window first.
+    bytes.catch(() => {
+      this.#windows = this.#windows.filter((one) => one !== window);
+    });
     let held = this.#windows.reduce((sum, one) => sum + one.end - one.start, 0);
     while (held > this.#heldMax) {
       const oldest = this.#windows.shift() as Window;

@@ -94,6 +94,24 @@ t.test('a failed window is not kept', async (t) => {
   t.equal((await windows.read(pack, 150, 100)).byteLength, 100);
 });
 
+t.test('a read over two windows that both fail hears of the first, and nothing is left unheard', async (t) => {
+  const open: { readonly end: number; readonly reject: (reason: Error) => void }[] = [];
+  const windows = new ReadWindows(
+    (_pack, offset, length) =>
+      offset === 0 ? Promise.resolve(content.slice(0, length)) : new Promise((_, reject) => open.push({ end: offset + length, reject })),
+    heldMax,
+  );
+  await windows.read(pack, 0, 100);
+  const one = windows.read(pack, 100, 100);
+  const two = windows.read(pack, open[0].end - 50, 100);
+  t.equal(open.length, 2);
+  for (const { reject } of open) reject(new Error('away'));
+  await t.rejects(one, /away/);
+  await t.rejects(two, /away/);
+  // A rejection that nobody hears ends the process in this turn.
+  await new Promise(setImmediate);
+});
+
 t.test('a trail gets its next window before it needs it', async (t) => {
   let read = 0;
   const open: number[] = [];
