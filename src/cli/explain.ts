@@ -71,6 +71,8 @@ const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
   READ_ONLY: ['STORE', 'the volume is open for reading only'],
   CLOSED: ['IN_USE', 'the drive is being unmounted'],
   INTERRUPTED: ['INTERRUPTED'],
+  NO_DESCRIPTORS: ['MACHINE', 'allow more open files ("ulimit -n", LimitNOFILE= of the service)'],
+  NO_MEMORY: ['MACHINE', 'allow it more memory, or make some free'],
 };
 
 const damagedObject = 'an object of the store is damaged or was exchanged; restore it from a copy of the store';

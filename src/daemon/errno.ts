@@ -77,6 +77,10 @@ function errnoOfVolume(code: VolumeErrorCode): number {
       return errno.ENOTCONN;
     case 'INTERRUPTED':
       return errno.EINTR;
+    case 'NO_DESCRIPTORS':
+      return errno.ENFILE;
+    case 'NO_MEMORY':
+      return errno.ENOMEM;
     default:
       return unreachable(code);
   }
@@ -102,6 +106,7 @@ export function createErrnoOf(log: Log): ErrnoOf {
       // The reason of a request's signal: the caller gave up, and the operation passed that on.
       if (error instanceof FuseError && error.code === 'INTERRUPTED') return errno.EINTR;
       if (error instanceof Error && error.name === 'AbortError') return errno.EINTR;
+      if (error instanceof RangeError && /allocation failed/i.test(error.message)) return errno.ENOMEM;
       return note(error instanceof Error ? error.name : typeof error, error);
     } catch (failure) {
       // A code that the types exclude: an error that was made by a cast.

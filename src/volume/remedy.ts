@@ -7,8 +7,27 @@ import { StoreError } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
 import { VolumeError } from './volume.js';
 
-/** The VolumeError for an error of store, pack, tree or journal; anything else as it is. */
+/** How deep causes are looked through. */
+const causesMax = 8;
+
+/** This process has run out of something, whichever layer met it: not the fault of a disk or a store. */
+function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | undefined {
+  for (let at = error, depth = 0; at instanceof Error && depth < causesMax; at = at.cause, depth++) {
+    const code = diskErrorCode(at);
+    if (code === 'EMFILE' || code === 'ENFILE') return 'NO_DESCRIPTORS';
+    // V8 and Node.js have a RangeError for a buffer that they get no memory for.
+    if (code === 'ENOMEM' || code === 'ERR_MEMORY_ALLOCATION_FAILED' || (at instanceof RangeError && /allocation failed/i.test(at.message)))
+      return 'NO_MEMORY';
+  }
+  return undefined;
+}
+
+/** The VolumeError for an error of store, pack, tree or journal, and for a process that has run out of something; anything else as it is. */
 export function remedyOf(error: unknown): unknown {
+  if (error instanceof VolumeError) return error;
+  const exhausted = exhaustionOf(error);
+  if (exhausted === 'NO_DESCRIPTORS') return new VolumeError(exhausted, 'this process may not open more files', { cause: error });
+  if (exhausted === 'NO_MEMORY') return new VolumeError(exhausted, 'this process gets no more memory', { cause: error });
   if (error instanceof StoreError) {
     if (error.code === 'FULL') return new VolumeError('FULL', 'the store is full', { cause: error });
     return new VolumeError('UNAVAILABLE', 'the store cannot be used now', { cause: error });

@@ -54,7 +54,7 @@ const stages: readonly Stage[] = [
   {
     name: 'opening files',
     hits: ({ kind, path }) => path.startsWith('/state') && (kind === 'open' || kind === 'create'),
-    codes: { EIO: ['DISK', 'UNAVAILABLE'], EMFILE: ['DISK', 'UNAVAILABLE'] },
+    codes: { EIO: ['DISK', 'UNAVAILABLE'], EMFILE: ['NO_DESCRIPTORS'] },
   },
 ];
 

@@ -30,6 +30,8 @@ t.test('errors of the volume become what an application can act on', async (t) =
   t.equal(errnoOf(new VolumeError('READ_ONLY', 'x')), errno.EROFS);
   t.equal(errnoOf(new VolumeError('CLOSED', 'x')), errno.ENOTCONN);
   t.equal(errnoOf(new VolumeError('INTERRUPTED', 'x')), errno.EINTR);
+  t.equal(errnoOf(new VolumeError('NO_DESCRIPTORS', 'x')), errno.ENFILE);
+  t.equal(errnoOf(new VolumeError('NO_MEMORY', 'x')), errno.ENOMEM);
   t.same(lines, []);
 });
 
