@@ -81,15 +81,6 @@ const retryDelayMaxMs = 30_000;
 /** The background asks no more often than this, and no more often than every so many polls, whether the store still has what it had. */
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
-/** Reads of a file that others changed may bring old pages back into the kernel while its turn comes: so often is collected anew. */
-const collectRoundsMax = 4;
-/** Who writes into such a file without a pause has to wait from this round of a rebase on. */
-const holdRound = 2;
-/** A slice of synchronous work between two turns of the event loop. */
-const sliceMs = 3;
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 export class Committer {
   readonly #o: CommitterOptions;
   readonly #lock = new Lock();
@@ -111,11 +102,11 @@ export class Committer {
   #trouble: unknown;
   #roomWaiters: (() => void)[] = [];
   #lastCommitMs: number | undefined;
-  /** Commits that the log has verified and the state does not hold yet. */
-  readonly #arrived: Commit[] = [];
+  readonly #arrival: Arrival;
 
   constructor(options: CommitterOptions) {
     this.#o = options;
+    this.#arrival = new Arrival({ ...options, baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset) });
     const { store, log, clock, logger, pace } = options;
     this.#polledMs = this.#checkedMs = clock.monotonicMs();
     // After a start the newest own commit counts, whoever was alive then.
@@ -135,7 +126,7 @@ export class Committer {
 
   /** `arrived`: commits that the log already counts in its head, to be taken in before anything else. */
   start(arrived: readonly Commit[]): void {
-    this.#arrived.push(...arrived);
+    this.#arrival.add(arrived);
     this.#watch.start();
     this.#loop = this.#run();
   }
@@ -292,17 +283,11 @@ export class Committer {
 
   async #poll(signal: AbortSignal | undefined, checks?: boolean): Promise<void> {
     try {
-      this.#arrived.push(...(await this.#o.log.poll(signal, checks)));
-      await this.#absorbArrived();
+      this.#arrival.add(await this.#o.log.poll(signal, checks));
+      await this.#arrival.takeIn();
     } catch (error) {
       throw this.#judge(error);
     }
-  }
-
-  /** The log's head is already past what arrived: nothing may be put before it is part of the state. */
-  async #absorbArrived(): Promise<void> {
-    if (this.#arrived.length === 0) return;
-    await this.#advance([...this.#arrived]);
   }
 
   async #commit(signal: AbortSignal | undefined): Promise<void> {
@@ -313,7 +298,8 @@ export class Committer {
     try {
       if (this.#o.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
       for (;;) {
-        await this.#absorbArrived();
+        // The log's head is past what arrived already: nothing may be put before it is part of the state.
+        await this.#arrival.takeIn();
         // What the journal holds of dirty data before this point is in operations once everything was sealed.
         const cut = journal.end;
         await writer.sealAll();
@@ -430,115 +416,6 @@ export class Committer {
     for (const resolve of this.#roomWaiters.splice(0)) resolve();
   }
 
-  /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
-  async #advance(commits: readonly Commit[]): Promise<void> {
-    const { state, journal, writer, log, counters } = this.#o;
-    for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
-      // A crash may have lost what was counted last.
-      counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
-      counters.serial = Math.max(counters.serial, own.operationSerial);
-    }
-    const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
-    const change = changesOf(foreign);
-    for (let round = 1; ; round++) {
-      await this.#collect(change);
-      if (state.operationCount > 0 || touchesDirty(writer, change)) return this.#rebase(commits, change);
-      if (!this.#isCollected(change) && round < collectRoundsMax) continue;
-      // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
-      state.advance(commits);
-      this.#arrived.splice(0, commits.length);
-      if (!journal.failure) journal.append(this.#baseEntry(counters.serial, false));
-      this.#tell(change);
-      return undefined;
-    }
-  }
-
-  /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
-  async #collect(change: RemoteChange): Promise<void> {
-    if (change.contents.size === 0 || this.#o.readOnly) return;
-    const isDone = (await this.#o.listener()?.collect(change)) ?? true;
-    if (!isDone) this.#o.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
-  }
-
-  #isCollected(change: RemoteChange): boolean {
-    return this.#o.readOnly || (this.#o.listener()?.isCollected(change) ?? true);
-  }
-
-  #tell(change: RemoteChange): void {
-    if (change.inodes.size > 0 || change.entries.length > 0) this.#o.listener()?.changed(change);
-  }
-
-  /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
-  async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    try {
-      await this.#rebaseUntilDone(commits, change);
-    } finally {
-      this.#o.listener()?.goOn();
-    }
-  }
-
-  async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    const { state, journal, writer, log, counters, logger } = this.#o;
-    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
-    for (let round = 1; ; round++) {
-      if (round > 1 && round <= holdRound) await this.#collect(change);
-      if (round === holdRound) this.#o.listener()?.hold(change);
-      // Content that was based on what the others changed becomes operations, so that the rules see it.
-      await writer.sealAll();
-      const run = state.rebaseOnto(commits);
-      const context = this.#o.rebaseContext();
-      const result: PendingOperation[] = [];
-      const totals: Totals = { files: 0, bytes: 0 };
-      let done = 0;
-      let sliceStart = performance.now();
-      // Operations that arrive meanwhile are run on the old state, answered, and then met here.
-      for (; done < state.operationCount; done++) {
-        const { operation, serial } = state.operations[done];
-        if (serial <= ownSerial) continue;
-        for (const effective of await this.#rebaseOne(run, operation, context, totals))
-          result.push({ serial: ++counters.serial, operation: effective });
-        if (performance.now() - sliceStart > sliceMs) {
-          await nextTurn();
-          sliceStart = performance.now();
-        }
-      }
-      // No await from here to the end: the check, the journal and the state belong together.
-      if (done < state.operationCount || touchesDirty(writer, change)) continue;
-      if (!this.#isCollected(change) && round < holdRound) continue;
-      for (const [key] of run.pending.entries()) change.add(key);
-      for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
-      if (!journal.failure) {
-        journal.appendBatch([this.#baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
-      }
-      state.finishRebase(commits, run.pending, result, totals);
-      this.#arrived.splice(0, commits.length);
-      this.#tell(change);
-      for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
-      return;
-    }
-  }
-
-  async #rebaseOne(
-    run: ReturnType<VolumeState['rebaseOnto']>,
-    operation: Operation,
-    context: RebaseContext,
-    totals: Totals,
-  ): Promise<readonly Operation[]> {
-    for (;;) {
-      const transaction = run.transaction();
-      try {
-        const { effective, delta } = executeRebased(transaction, operation, context);
-        run.pending.absorb(transaction.changes);
-        totals.files += delta.files;
-        totals.bytes += delta.bytes;
-        return effective;
-      } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
-        await error.load();
-      }
-    }
-  }
-
   /** Writes the committed overlay into a new tree and commits its root. */
   async #checkpoint(signal: AbortSignal | undefined): Promise<void> {
     const { state, log, staging, tree, journal, clock, logger } = this.#o;
@@ -577,8 +454,6 @@ export class Committer {
   }
 }
 
-type Changing = ReturnType<typeof changesOf>;
-
 /** The packs that operations put content into. */
 function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
   const packs = new Set<PackId>();
@@ -587,11 +462,4 @@ function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
     for (const { extent } of operation.pieces) if (extent.kind === 'data') packs.add(extent.pack);
   }
   return packs;
-}
-
-/** Whether content that is dirty here was changed there. */
-function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {
-  const dirty = writer.inos();
-  for (const ino of dirty) if (change.inodes.has(ino)) return true;
-  return false;
 }

@@ -98,6 +98,8 @@ export interface OpenOptions {
   readonly maxStalenessMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
   readonly foldBounds?: FoldBounds;
+  /** Decoded pages of the tree that are kept in memory, bytes. */
+  readonly pageCacheBytes?: number;
 }
 
 /**
@@ -107,7 +109,7 @@ const defaultChunkSize = 64 * 1024;
 const defaultCommitDelayMs = 1000;
 const defaultHeartbeatMs = 8 * 3_600_000;
 const chunkCacheBytes = 64 * 1024 * 1024;
-const pageCacheBytes = 48 * 1024 * 1024;
+const defaultPageCacheBytes = 48 * 1024 * 1024;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
 /** Folders above one another. */
 const pathDepthMax = 4096;
@@ -237,7 +239,7 @@ export class OpenVolume implements Volume {
       adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
     });
     const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
-    const tree = new TreeReader(packs, { cacheMax: pageCacheBytes });
+    const tree = new TreeReader(packs, { cacheMax: options.pageCacheBytes ?? defaultPageCacheBytes });
     let remembered = await readJournal(journal);
     // What is in the log needs nothing of this disk.
     const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
@@ -394,8 +396,10 @@ export class OpenVolume implements Volume {
   }
 
   async #readAgain<T>(query: (view: ReadView) => T, first: PageFault): Promise<T> {
+    // Held until it has ended: otherwise what needs more pages than the cache keeps would never end.
+    const held: unknown[] = [];
     for (let fault = first; ; ) {
-      await this.#load(fault);
+      held.push(await this.#load(fault));
       try {
         return query(this.#state.view);
       } catch (error) {
@@ -428,8 +432,10 @@ export class OpenVolume implements Volume {
     sealing: boolean,
     first: PageFault,
   ): Promise<T> {
+    // Held until it has ended: otherwise what needs more pages than the cache keeps would never end.
+    const held: unknown[] = [];
     for (let fault = first; ; ) {
-      await this.#load(fault);
+      held.push(await this.#load(fault));
       try {
         return this.#attempt(plan, sealing);
       } catch (error) {
@@ -495,9 +501,10 @@ export class OpenVolume implements Volume {
     if (this.#writer.get(ino)) throw new Turn(() => this.#writer.seal(ino));
   }
 
-  async #load(fault: PageFault): Promise<void> {
+  /** What was loaded; the caller keeps it until the read that needs it has ended. */
+  async #load(fault: PageFault): Promise<unknown> {
     try {
-      await (fault instanceof Turn ? fault.load() : this.#inTime(fault.load()));
+      return await (fault instanceof Turn ? fault.load() : this.#inTime(fault.load()));
     } catch (error) {
       throw remedyOf(error);
     }

@@ -94,6 +94,7 @@ export async function replayOperations(
     if (pending.operation.type === 'create' && deviceIndexOf(pending.operation.ino) === deviceIndex) {
       counters.nextIno = Math.max(counters.nextIno, counterOf(pending.operation.ino) + 1);
     }
+    const held: unknown[] = [];
     for (;;) {
       const transaction = state.transaction();
       try {
@@ -102,7 +103,7 @@ export async function replayOperations(
         break;
       } catch (error) {
         if (!(error instanceof PageFault)) throw error;
-        await error.load();
+        held.push(await error.load());
       }
     }
   }
