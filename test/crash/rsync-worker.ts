@@ -85,8 +85,9 @@ export class RsyncWorker implements Worker {
     const wrong = differences.filter((line) => {
       const path = line.slice(0, line.indexOf(': '));
       const name = path.slice(path.lastIndexOf('/') + 1);
-      // A run that was cut off leaves its temporary files, and folders whose times are to be set.
-      return this.#changing.size === 0 || !(this.#changing.has(name) || name.startsWith('.') || name === 'deep' || name === '');
+      // Runs that were cut off leave their temporary files; one that may just have been, folders whose times are to be set.
+      if (name.startsWith('.')) return false;
+      return this.#changing.size === 0 || !(this.#changing.has(name) || name === 'deep' || name === '');
     });
     return wrong.length > 0 ? wrong.slice(0, 20).join('\n') : undefined;
   }
