@@ -29,6 +29,7 @@ export class FaultProxy {
   readonly #sockets = new Set<Socket>();
   readonly #random: Pick<SeededRandom, 'below'>;
   #cuts = 0;
+  #connections = 0;
   /** When the link is free again, by direction, in the milliseconds of performance.now(). */
   readonly #freeMs = { up: 0, down: 0 };
 
@@ -58,6 +59,11 @@ export class FaultProxy {
     return this.#cuts;
   }
 
+  /** That were asked for so far, refused ones too. */
+  get connections(): number {
+    return this.#connections;
+  }
+
   /** Cuts everything that stands. */
   cutAll(): void {
     for (const socket of this.#sockets) socket.destroy();
@@ -70,6 +76,7 @@ export class FaultProxy {
   }
 
   #accept(client: Socket, port: number, isTunnel: boolean): void {
+    this.#connections++;
     if (this.weather.isRefusing) {
       client.destroy();
       return;
