@@ -29,7 +29,7 @@ interface Subject {
   readonly store: ObjectStore;
   /** Of the server; `undefined`: there is none. */
   readonly pid: number | undefined;
-  stop(): Promise<unknown>;
+  readonly stop: () => Promise<unknown>;
 }
 
 interface Row {

@@ -138,12 +138,15 @@ export class Exchange {
     this.response.writeHead(status, { 'content-type': 'application/octet-stream', 'content-length': size, 'accept-ranges': 'bytes', ...headers });
   }
 
-  /** Resolves when there is room for more; false when there is nobody any more. */
-  write(piece: Uint8Array): Promise<boolean> | boolean {
+  /** Resolves when there is room for more; false when there is nobody any more. `onSent` is called when the bytes are not needed any more, if that comes. */
+  write(piece: Uint8Array, onSent: () => void): Promise<boolean> | boolean {
     const { response } = this;
     if (this.isGone) return false;
     this.bytesOut += piece.byteLength;
-    if (response.write(piece)) return true;
+    const hasRoom = response.write(piece, (error) => {
+      if (!error) onSent();
+    });
+    if (hasRoom) return true;
     return new Promise((resolve) => {
       const settle = (): void => {
         response.off('drain', settle).off('close', settle);

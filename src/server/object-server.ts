@@ -16,6 +16,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import { Exchange } from './exchange.js';
 import { ObjectWaiters } from './object-waiters.js';
 import type { WaitOutcome } from './object-waiters.js';
+import { PieceBuffers } from './piece-buffers.js';
 import { Places } from './places.js';
 import { Refusal, refusalOf } from './refusal.js';
 import { keyClass, parseTarget } from './request-target.js';
@@ -114,7 +115,16 @@ export class ObjectServer {
     const usage = new VolumeUsage(base, { clock, log });
     for (const volume of tokens.volumes) if ((tokens.quotaOf(volume) ?? quota) !== undefined) usage.prepare(volume);
     const { uploads, freeSpace } = options;
-    this.#operations = new VolumeOperations({ base, uploads, waiters: this.#waiters, usage, objectMax, quota, freeSpace });
+    this.#operations = new VolumeOperations({
+      base,
+      uploads,
+      buffers: new PieceBuffers(),
+      waiters: this.#waiters,
+      usage,
+      objectMax,
+      quota,
+      freeSpace,
+    });
     const settings = {
       maxHeaderSize: 8192,
       headersTimeout: headMs,
@@ -129,7 +139,7 @@ export class ObjectServer {
       const tls = createHttpsServer({ ...settings, ...options.certificate, minVersion: 'TLSv1.2', handshakeTimeout: headMs });
       tls.on('tlsClientError', () => this.metrics.add('sealdrive_malformed_total'));
       this.#tls = tls;
-      this.#server = tls as unknown as Server;
+      this.#server = tls;
     } else this.#server = createHttpServer(settings);
     const server = this.#server;
     server.maxConnections = requestsMax + waitersMax + 256;
@@ -353,7 +363,7 @@ export class ObjectServer {
     const method = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'].includes(request.method ?? '') ? (request.method ?? '') : 'OTHER';
     onAccess({
       time: new Date().toISOString(),
-      ...(exchange.remote(this.#options.isBehindProxy === true) ?? {}),
+      ...exchange.remote(this.#options.isBehindProxy === true),
       ...(exchange.tokenId === undefined ? {} : { token: exchange.tokenId }),
       ...(exchange.volume === undefined ? {} : { volume: exchange.volume }),
       method,

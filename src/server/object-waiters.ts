@@ -59,13 +59,14 @@ export class ObjectWaiters {
 
   /** The object is there now. */
   announce(key: ObjectKey): void {
-    for (const wake of [...(this.#waiting.get(key) ?? [])]) wake('there');
+    // Each takes itself out of the set, which a loop over it allows for.
+    for (const wake of this.#waiting.get(key) ?? []) wake('there');
   }
 
   /** Sends everybody away, also those who come later. */
   stop(): void {
     this.#stop.abort(new Error('the server stops'));
-    for (const waiters of [...this.#waiting.values()]) for (const wake of [...waiters]) wake('stopped');
+    for (const waiters of this.#waiting.values()) for (const wake of waiters) wake('stopped');
   }
 
   async #poll(): Promise<void> {

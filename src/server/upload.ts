@@ -11,6 +11,8 @@ import type { Random } from '../base/random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import type { ObjectBody } from '../store/object-store.js';
+import { pieceSize } from './piece-buffers.js';
+import type { PieceBuffers } from './piece-buffers.js';
 import { Refusal } from './refusal.js';
 
 export interface Upload {
@@ -21,7 +23,7 @@ export interface Upload {
 
 const memoryMax = 64 * 1024;
 /** Pieces that are being written while more come in. */
-const writesAtOnce = 8;
+const writesAtOnce = 3;
 /** A file this old belongs to nobody. */
 const staleMs = 24 * 60 * 60 * 1000;
 
@@ -54,7 +56,7 @@ export class UploadFolder {
   }
 
   /** The whole body of a request that announced `size` bytes. Throws {@link Refusal} and {@link CutUpload}. */
-  async receive(request: IncomingMessage, size: number): Promise<Upload> {
+  async receive(request: IncomingMessage, size: number, buffers: PieceBuffers): Promise<Upload> {
     if (size <= memoryMax) return { body: await receiveSmall(request, size), discard: async () => {} };
     const path = join(this.#path, toHex(this.#random.bytes(16)));
     const discard = async (): Promise<void> => {
@@ -68,7 +70,7 @@ export class UploadFolder {
     }
     try {
       try {
-        await receiveFile(request, size, file);
+        await receiveFile(request, size, file, buffers);
         await file.datasync();
       } finally {
         await file.close();
@@ -104,17 +106,50 @@ function spoolRefusal(error: unknown): unknown {
 async function receiveSmall(request: IncomingMessage, size: number): Promise<Sealed> {
   const bytes = Buffer.alloc(size);
   let received = 0;
-  await eachPiece(request, size, async (piece, at) => {
+  await eachPiece(request, size, (piece, at) => {
     bytes.set(piece, at);
     received += piece.byteLength;
+    return undefined;
   });
   if (received !== size) throw new CutUpload('the body ended early');
   // What comes from a device is sealed, whatever it is: nothing here can tell.
   return bytes as Uint8Array as Sealed;
 }
 
-function receiveFile(request: IncomingMessage, size: number, file: DiskFile): Promise<void> {
-  return eachPiece(request, size, (piece, at) => file.write(piece, at));
+/** Gathers what comes into pieces that are worth a write. */
+async function receiveFile(request: IncomingMessage, size: number, file: DiskFile, buffers: PieceBuffers): Promise<void> {
+  let buffer: Buffer | undefined;
+  let filled = 0;
+  const writeOut = async (at: number): Promise<void> => {
+    const [whole, count] = [buffer, filled];
+    buffer = undefined;
+    filled = 0;
+    if (!whole) return;
+    await file.write(whole.subarray(0, count), at - count);
+    buffers.give(whole);
+  };
+  try {
+    // What is copied here is copied at once: the pieces come in order, and only the writes overlap.
+    await eachPiece(request, size, (piece, at) => {
+      const writes: Promise<void>[] = [];
+      for (let done = 0; done < piece.byteLength; ) {
+        buffer ??= buffers.take();
+        const count = piece.copy(buffer, filled, done, done + pieceSize - filled);
+        done += count;
+        filled += count;
+        if (filled === pieceSize || at + done === size) writes.push(writeOut(at + done));
+      }
+      return writes.length === 0 ? undefined : allOf(writes);
+    });
+  } finally {
+    if (buffer) buffers.give(buffer);
+  }
+}
+
+/** Settles when all have: the file is closed then, and no write may be under way. */
+async function allOf(writes: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(writes)).find((outcome) => outcome.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 /** A small body that is text for ourselves, whole. Throws {@link CutUpload}. */
@@ -122,8 +157,8 @@ export async function receiveText(request: IncomingMessage, size: number): Promi
   return Buffer.from(await receiveSmall(request, size)).toString('latin1');
 }
 
-/** Gives each piece of the body with its place to `take`, several at once, and settles when all are taken or none is any more. */
-function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer, at: number) => Promise<void>): Promise<void> {
+/** Gives each piece of the body with its place to `take`, in order, and settles when all are taken or none is any more; what `take` promises may overlap. */
+function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer, at: number) => Promise<unknown> | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     let position = 0;
     let underWay = 0;
@@ -132,7 +167,7 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
     const settle = (): void => {
       if (underWay > 0 || (!failure && !isWhole)) return;
       request.off('data', onData).off('end', onEnd).off('close', onCut);
-      if (failure) reject(failure.error as Error);
+      if (failure) reject(failure.error);
       else resolve();
     };
     const fail = (error: unknown): void => {
@@ -146,9 +181,11 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
       position += piece.byteLength;
       if (failure) return;
       if (position > size) return fail(new CutUpload('the body is longer than it said'));
+      const taken = take(piece, at);
+      if (!taken) return;
       underWay++;
       if (underWay >= writesAtOnce) request.pause();
-      take(piece, at).then(
+      taken.then(
         () => {
           underWay--;
           if (failure) settle();

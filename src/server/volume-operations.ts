@@ -4,8 +4,9 @@
  */
 import { isObjectKey } from '../store/object-store.js';
 import type { ListedObject, ObjectKey, ObjectStore } from '../store/object-store.js';
-import { sendObject } from './download.js';
+import { Downloads } from './download.js';
 import type { Exchange } from './exchange.js';
+import type { PieceBuffers } from './piece-buffers.js';
 import type { ObjectWaiters, WaitOutcome } from './object-waiters.js';
 import { Refusal } from './refusal.js';
 import { parseRange } from './request-target.js';
@@ -22,6 +23,7 @@ export type Operation = 'get' | 'head' | 'put' | 'delete' | 'delete-many' | 'lis
 export interface OperationOptions {
   readonly base: ObjectStore;
   readonly uploads: UploadFolder;
+  readonly buffers: PieceBuffers;
   readonly waiters: ObjectWaiters;
   readonly usage: VolumeUsage;
   /** Bytes. */
@@ -78,9 +80,11 @@ export function waitOf({ query }: RequestTarget): number {
 
 export class VolumeOperations {
   readonly #options: OperationOptions;
+  readonly #downloads: Downloads;
 
   constructor(options: OperationOptions) {
     this.#options = options;
+    this.#downloads = new Downloads(options.base, options.buffers);
   }
 
   /**
@@ -144,7 +148,7 @@ export class VolumeOperations {
   /** False when there is no such object. */
   async #send(operation: 'get' | 'head', exchange: Exchange, key: ObjectKey): Promise<boolean> {
     const { base } = this.#options;
-    if (operation === 'get') return sendObject(exchange, base, key, parseRange(exchange.request.headers.range));
+    if (operation === 'get') return this.#downloads.send(exchange, key, parseRange(exchange.request.headers.range));
     const size = await base.head(key);
     if (size === undefined) return false;
     exchange.begin(200, size);
@@ -153,7 +157,7 @@ export class VolumeOperations {
   }
 
   async #put(exchange: Exchange, target: RequestTarget, grant: Grant, size: number, confirm: () => Promise<void>): Promise<void> {
-    const { base, uploads, waiters, usage, objectMax } = this.#options;
+    const { base, uploads, buffers, waiters, usage, objectMax } = this.#options;
     const key = baseKey(target.volume, target.key ?? '');
     const { headers } = exchange.request;
     if (headers['content-encoding'] !== undefined) throw new Refusal('UNSUPPORTED', 'bodies are taken as they are');
@@ -170,7 +174,7 @@ export class VolumeOperations {
     let reservation: Reservation | undefined = quota === undefined ? undefined : await usage.reserve(target.volume, size, quota);
     try {
       exchange.invite();
-      const upload = await uploads.receive(exchange.request, size);
+      const upload = await uploads.receive(exchange.request, size, buffers);
       try {
         await confirm();
         if ((await base.put(key, upload.body, { ifAbsent: true })) === 'exists') throw taken;

@@ -22,8 +22,8 @@ export class CountingStore implements ObjectStore {
 
   constructor(inner: ObjectStore) {
     this.#inner = inner;
-    const { awaitObject } = inner;
-    if (awaitObject) this.awaitObject = (key, options) => this.#watch(awaitObject.call(inner, key, options));
+    const awaitObject = inner.awaitObject?.bind(inner);
+    if (awaitObject) this.awaitObject = (key, options) => this.#watch(awaitObject(key, options));
   }
 
   get description(): string {

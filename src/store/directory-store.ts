@@ -184,6 +184,19 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
+  async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
+    const path = this.#path(key);
+    try {
+      return await this.#open.use(
+        path,
+        () => this.#openObject(path),
+        ({ file }) => file.read(target, offset),
+      );
+    } catch (error) {
+      throw storeError(error, `reading ${key}`);
+    }
+  }
+
   async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
     options.signal?.throwIfAborted();
     const path = this.#path(key);

@@ -103,6 +103,12 @@ export interface ObjectStore {
   /** Left out where there is nothing to tell. Throws {@link StoreError}. */
   traits?(): Promise<StoreTraits>;
 
+  /**
+   * Fills `target` with the object's bytes from `offset` on; how many there were, or `undefined` when there is no such object. As untrusted as those of `get`, for whoever
+   * moves large objects and keeps the memory for it. Only stores that need no memory of their own have it. Throws {@link StoreError}.
+   */
+  readInto?(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined>;
+
   /** Frees connections; nothing may be called afterwards. */
   close(): Promise<void>;
 }

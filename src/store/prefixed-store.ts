@@ -13,8 +13,8 @@ export class PrefixedStore implements ObjectStore {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a key prefix is made of whole segments');
     this.#inner = inner;
     this.#prefix = prefix;
-    const { awaitObject } = inner;
-    if (awaitObject) this.awaitObject = (key, options) => awaitObject.call(inner, prefix + key, options);
+    const awaitObject = inner.awaitObject?.bind(inner);
+    if (awaitObject) this.awaitObject = (key, options) => awaitObject(prefix + key, options);
   }
 
   get description(): string {

@@ -197,24 +197,24 @@ t.test('a stop under load answers what was asked, and a kill loses nothing that 
   t.teardown(() => store.close());
   const acknowledged: string[] = [];
   for (const how of ['SIGTERM', 'SIGKILL'] as const) {
-    let isOver = false;
+    const state = { isOver: false };
     const before = acknowledged.length;
     const work = Array.from({ length: 6 }, async (_, worker) => {
-      for (let index = 0; !isOver; index++) {
+      for (let index = 0; !state.isOver; index++) {
         const key = `packs/${how.toLowerCase()}/${worker}-${index}`;
         const body = asSealed(systemRandom.bytes(index % 2 === 0 ? 300 : 200_000));
         try {
           if ((await store.put(key, body)) === 'created') acknowledged.push(key);
         } catch (error) {
-          if (!isOver && !(error instanceof Error && 'code' in error && error.code === 'UNAVAILABLE')) throw error;
+          if (!state.isOver && !(error instanceof Error && 'code' in error && error.code === 'UNAVAILABLE')) throw error;
         }
       }
     });
-    const waits = Array.from({ length: 3 }, () => store.awaitObject?.('log/never', { timeoutMs: 60_000 }).catch((error: unknown) => error));
+    const waits = Array.from({ length: 3 }, async () => store.awaitObject?.('log/never', { timeoutMs: 60_000 }).catch((error: unknown) => error));
     await eventually(() => acknowledged.length >= before + 60);
     if (how === 'SIGTERM') t.equal(await server.stop(), 0, 'nobody was cut');
     else await server.kill();
-    isOver = true;
+    state.isOver = true;
     await Promise.all(work);
     for (const outcome of await Promise.all(waits)) t.match(outcome, { code: 'UNAVAILABLE' });
     await server.restart();

@@ -72,6 +72,14 @@ export function objectStoreSuite(t: Test, name: string, make: () => Promise<Stor
     t.equal(await range(9, 1), '9');
     t.equal(await range(10, 5), '');
     t.equal(await range(1000, 5), '');
+    if (!store.readInto) return;
+    const target = Buffer.alloc(4, 'x');
+    t.equal(await store.readInto('packs/ab/range', target, 3), 4);
+    t.equal(target.toString(), '3456');
+    t.equal(await store.readInto('packs/ab/range', target, 8), 2);
+    t.equal(target.subarray(0, 2).toString(), '89');
+    t.equal(await store.readInto('packs/ab/range', target, 10), 0);
+    t.equal(await store.readInto('packs/ab/none', target, 0), undefined);
   });
 
   check('of 16 concurrent conditional puts exactly one creates, and its bytes stay', async (t, { store }, random) => {

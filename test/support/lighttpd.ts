@@ -71,6 +71,10 @@ $HTTP["url"] =~ "^/readonly/" { webdav.is-readonly = "enable" }
   }
 
   /** kill -9, as a crash. */
+  get pid(): number {
+    return this.#process.pid;
+  }
+
   stop(): Promise<void> {
     return this.#process.kill();
   }

@@ -102,6 +102,11 @@ export class ServerProcess {
     return [child, ended];
   }
 
+  /** 0 when it could not be started. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** Starts it again after {@link kill}, with the same words; then wait for {@link ready}. */
   restart(): void {
     [this.#child, this.#ended] = this.#start();
