@@ -89,7 +89,7 @@ export class WebdavStore implements ObjectStore {
   readonly #deletes = new Limiter(deletesAtOnce);
   #authentication: HttpAuthentication | undefined;
   #claim: Promise<WebdavClaim> | undefined;
-  #cleaning: Promise<void> | undefined;
+  #hasCleaned = false;
 
   /** Makes no request. */
   constructor(options: WebdavStoreOptions) {
@@ -247,7 +247,10 @@ export class WebdavStore implements ObjectStore {
   async #putMoved(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<PutOutcome> {
     const doing = `writing ${key}`;
     // Once, by whoever writes first; the upload does not wait for it.
-    this.#cleaning ??= this.#removeStale().catch(() => {});
+    if (!this.#hasCleaned) {
+      this.#hasCleaned = true;
+      void this.#removeStale().catch(() => {});
+    }
     const temporary = `${temporaryName}/${toHex(this.#options.random.bytes(12))}`;
     const made = async (): Promise<HttpAnswer> => this.#request({ method: 'MKCOL', path: `${temporary}/`, signal, doing });
     let answer = await made();
