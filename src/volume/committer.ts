@@ -1,12 +1,11 @@
 /**
- * Brings operations into the log and commits of others into the state: the background half of an open volume. One lock guards it
+ * Brings operations into the log, and has commits of others taken into the state (`arrival.ts`): the background half of an open volume. One lock guards it
  * all, so there is one commit, rebase or checkpoint at a time (doc/concurrency.md, "Committing").
  * It changes the state only through `volume-state.ts`, and knows nothing of files.
  */
 import type { Clock } from '../base/clock.js';
 import { Lock } from '../base/lock.js';
 import { type Log, describeError } from '../base/log.js';
-import { PageFault } from '../base/page-fault.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
@@ -15,15 +14,14 @@ import type { PackId } from '../pack/pack-id.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
+import { Arrival } from './arrival.js';
 import type { ContentWriter } from './content-writer.js';
-import { encodeBaseEntry, encodeOperationEntry } from './journal-entry.js';
-import type { Operation } from './operation.js';
-import { type RebaseContext, executeRebased } from './rebase-rules.js';
+import { encodeBaseEntry } from './journal-entry.js';
+import type { RebaseContext } from './rebase-rules.js';
 import { LogWatch, type PollPace } from './log-watch.js';
-import { changesOf } from './remote-change.js';
 import type { Staging } from './staging.js';
-import type { PendingOperation, Totals, VolumeState } from './volume-state.js';
-import { type RemoteChange, type RemoteChangeListener, VolumeError } from './volume.js';
+import type { PendingOperation, VolumeState } from './volume-state.js';
+import { type RemoteChangeListener, VolumeError } from './volume.js';
 
 /** The counters that must never go back, kept by the volume. */
 export interface Counters {

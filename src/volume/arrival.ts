@@ -1,0 +1,180 @@
+/**
+ * Commits that the log has verified, on their way into the state: at once, or by running what is pending again on top of them (doc/concurrency.md,
+ * "Kernel caches" and "Committing"). What the rules of a rebase are is `rebase-rules.ts`. One call of `takeIn` at a time: the commit lock sees to that.
+ */
+import type { Log } from '../base/log.js';
+import { PageFault } from '../base/page-fault.js';
+import type { CommitLog } from '../commit/commit-log.js';
+import type { Commit } from '../commit/commit.js';
+import type { Journal } from '../journal/journal.js';
+import type { ContentWriter } from './content-writer.js';
+import { encodeOperationEntry } from './journal-entry.js';
+import type { Operation } from './operation.js';
+import { type RebaseContext, executeRebased } from './rebase-rules.js';
+import { changesOf } from './remote-change.js';
+import type { PendingOperation, Totals, VolumeState } from './volume-state.js';
+import type { RemoteChange, RemoteChangeListener } from './volume.js';
+
+export interface ArrivalOptions {
+  readonly state: VolumeState;
+  readonly log: CommitLog;
+  readonly journal: Journal;
+  readonly writer: ContentWriter;
+  /** As in `committer.ts`. */
+  readonly counters: { nextIno: number; serial: number };
+  readonly logger: Log;
+  readonly readOnly: boolean;
+  /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
+  readonly rebaseContext: () => RebaseContext;
+  readonly listener: () => RemoteChangeListener | undefined;
+  /** What the journal must know of the state as it is now. */
+  readonly baseEntry: (committedSerial: number, reset: boolean) => Uint8Array;
+}
+
+/** Reads of a file that others changed may bring old pages back into the kernel while its turn comes: so often is collected anew. */
+const collectRoundsMax = 4;
+/** Who writes into such a file without a pause has to wait from this round of a rebase on. */
+const holdRound = 2;
+/** A slice of synchronous work between two turns of the event loop. */
+const sliceMs = 3;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+export class Arrival {
+  readonly #o: ArrivalOptions;
+  /** What the state does not hold yet. */
+  readonly #commits: Commit[] = [];
+
+  constructor(options: ArrivalOptions) {
+    this.#o = options;
+  }
+
+  /** They follow what was added before, and the log counts them in its head. */
+  add(commits: readonly Commit[]): void {
+    this.#commits.push(...commits);
+  }
+
+  /** Makes everything that was added part of the state. What is not, if this fails, stays for the next time. */
+  async takeIn(): Promise<void> {
+    if (this.#commits.length > 0) await this.#advance([...this.#commits]);
+  }
+
+  /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
+  async #advance(commits: readonly Commit[]): Promise<void> {
+    const { state, journal, writer, log, counters, baseEntry } = this.#o;
+    for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
+      // A crash may have lost what was counted last.
+      counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
+      counters.serial = Math.max(counters.serial, own.operationSerial);
+    }
+    const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
+    const change = changesOf(foreign);
+    for (let round = 1; ; round++) {
+      await this.#collect(change);
+      if (state.operationCount > 0 || touchesDirty(writer, change)) return this.#rebase(commits, change);
+      if (!this.#isCollected(change) && round < collectRoundsMax) continue;
+      // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
+      state.advance(commits);
+      this.#commits.splice(0, commits.length);
+      if (!journal.failure) journal.append(baseEntry(counters.serial, false));
+      this.#tell(change);
+      return undefined;
+    }
+  }
+
+  /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
+  async #collect(change: RemoteChange): Promise<void> {
+    if (change.contents.size === 0 || this.#o.readOnly) return;
+    const isDone = (await this.#o.listener()?.collect(change)) ?? true;
+    if (!isDone) this.#o.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
+  }
+
+  #isCollected(change: RemoteChange): boolean {
+    return this.#o.readOnly || (this.#o.listener()?.isCollected(change) ?? true);
+  }
+
+  #tell(change: RemoteChange): void {
+    if (change.inodes.size > 0 || change.entries.length > 0) this.#o.listener()?.changed(change);
+  }
+
+  /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
+  async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
+    try {
+      await this.#rebaseUntilDone(commits, change);
+    } finally {
+      this.#o.listener()?.goOn();
+    }
+  }
+
+  async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
+    const { state, journal, writer, log, counters, logger, baseEntry } = this.#o;
+    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
+    for (let round = 1; ; round++) {
+      if (round > 1 && round <= holdRound) await this.#collect(change);
+      if (round === holdRound) this.#o.listener()?.hold(change);
+      // Content that was based on what the others changed becomes operations, so that the rules see it.
+      await writer.sealAll();
+      const run = state.rebaseOnto(commits);
+      const context = this.#o.rebaseContext();
+      const result: PendingOperation[] = [];
+      const totals: Totals = { files: 0, bytes: 0 };
+      let done = 0;
+      let sliceStart = performance.now();
+      // Operations that arrive meanwhile are run on the old state, answered, and then met here.
+      for (; done < state.operationCount; done++) {
+        const { operation, serial } = state.operations[done];
+        if (serial <= ownSerial) continue;
+        for (const effective of await this.#rebaseOne(run, operation, context, totals))
+          result.push({ serial: ++counters.serial, operation: effective });
+        if (performance.now() - sliceStart > sliceMs) {
+          await nextTurn();
+          sliceStart = performance.now();
+        }
+      }
+      // No await from here to the end: the check, the journal and the state belong together.
+      if (done < state.operationCount || touchesDirty(writer, change)) continue;
+      if (!this.#isCollected(change) && round < holdRound) continue;
+      for (const [key] of run.pending.entries()) change.add(key);
+      for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
+      if (!journal.failure) {
+        journal.appendBatch([baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
+      }
+      state.finishRebase(commits, run.pending, result, totals);
+      this.#commits.splice(0, commits.length);
+      this.#tell(change);
+      for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
+      return;
+    }
+  }
+
+  async #rebaseOne(
+    run: ReturnType<VolumeState['rebaseOnto']>,
+    operation: Operation,
+    context: RebaseContext,
+    totals: Totals,
+  ): Promise<readonly Operation[]> {
+    const held: unknown[] = [];
+    for (;;) {
+      const transaction = run.transaction();
+      try {
+        const { effective, delta } = executeRebased(transaction, operation, context);
+        run.pending.absorb(transaction.changes);
+        totals.files += delta.files;
+        totals.bytes += delta.bytes;
+        return effective;
+      } catch (error) {
+        if (!(error instanceof PageFault)) throw error;
+        held.push(await error.load());
+      }
+    }
+  }
+}
+
+type Changing = ReturnType<typeof changesOf>;
+
+/** Whether content that is dirty here was changed there. */
+function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {
+  const dirty = writer.inos();
+  for (const ino of dirty) if (change.inodes.has(ino)) return true;
+  return false;
+}
