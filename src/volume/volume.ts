@@ -18,7 +18,17 @@ import type { ReadView } from './view.js';
  * FULL (local disk or quota), DISK (the local disk fails: look after it, then open again), READ_ONLY, CLOSED (unmounting), INTERRUPTED (the asker gave up),
  * NO_DESCRIPTORS and NO_MEMORY (this process may not have more of them: raise the limit, or wait).
  */
-export type VolumeErrorCode = 'UNAVAILABLE' | 'FENCED' | 'CORRUPT' | 'FULL' | 'DISK' | 'READ_ONLY' | 'CLOSED' | 'INTERRUPTED' | 'NO_DESCRIPTORS' | 'NO_MEMORY';
+export type VolumeErrorCode =
+  | 'UNAVAILABLE'
+  | 'FENCED'
+  | 'CORRUPT'
+  | 'FULL'
+  | 'DISK'
+  | 'READ_ONLY'
+  | 'CLOSED'
+  | 'INTERRUPTED'
+  | 'NO_DESCRIPTORS'
+  | 'NO_MEMORY';
 export class VolumeError extends CodedError<VolumeErrorCode> {}
 
 /** What another device's commit changed, for the kernel's caches. */

@@ -183,3 +183,19 @@ t.test('a removed file is no trouble, and with noatime nothing is noted', async 
   await quiet.read(user, inos[1], 0, 1);
   t.same((await quiet.getattr(inos[1])).atime, old);
 });
+
+t.test('while the store is away nothing is written, so that an unmount waits for nothing', async (t) => {
+  const { volume, inos } = await drive(t, 1);
+  const away = new Proxy(volume, {
+    get(target, name) {
+      if (name === 'isOffline') return true;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const fs = new Filesystem(away);
+  await fs.read(user, inos[0], 0, 1);
+  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec);
+  await fs.stop();
+  t.equal(volume.pending().operations, 0);
+});
