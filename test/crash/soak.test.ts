@@ -18,7 +18,7 @@ else {
     const drive = new Drive({ scratch });
     t.teardown(() => drive.destroy());
     await drive.init();
-    const done = await soak({ drive, scratch, durationMs: 20_000 * rounds, roundMs: 4000, seed, writers: 2, report: (line) => t.comment(line) });
+    const done = await soak({ drive, scratch, durationMs: 60_000 * rounds, roundMs: 6000, seed, writers: 2, report: (line) => t.comment(line) });
     t.ok(done.operations > 0, `${done.operations} operations in ${done.rounds} rounds`);
   });
 }
