@@ -141,6 +141,8 @@ export function explain(error: unknown): Failure {
 
 function endingOf(error: unknown): Ending | undefined {
   if (error instanceof StoreLocationError) return ['USAGE', '"sealdrive init --help" shows examples'];
+  // What waiting does not mend says itself what to do.
+  if (error instanceof StoreError && error.code === 'UNAVAILABLE' && error.retryAfterMs === Infinity) return ['STORE'];
   if (error instanceof StoreError) return storeEndings[error.code];
   if (error instanceof CryptoError) return cryptoEndings[error.code];
   if (error instanceof CommitError) return commitEndings[error.code];

@@ -3,7 +3,19 @@
  * says where it is wrong, and replaces it as a whole. It holds no secrets, and refuses what looks like one. What a name then does is
  * `named-volume.ts`.
  */
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/log.js';
@@ -149,9 +161,12 @@ export function flawOf(settings: unknown): string | undefined {
 
 /** Replaces the file, as a whole and durably. Throws Failure `LOCAL_DISK`. */
 export function writeVolumes(volumes: VolumeTable): void {
-  const file = configPath();
-  const fresh = `${file}.new`;
+  const named = configPath();
+  // Some keep their settings elsewhere, and a link here.
+  let file = named;
   try {
+    if (lstatSync(named, { throwIfNoEntry: false })?.isSymbolicLink()) file = realpathSync(named);
+    const fresh = `${file}.new`;
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     const fd = openSync(fresh, 'w', 0o600);
     try {

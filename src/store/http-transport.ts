@@ -10,7 +10,7 @@ import type { Dispatcher } from 'undici';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
-import type { Bandwidth, RateLimit } from '../base/rate-limit.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import { StoreError } from './object-store.js';
 import type { ByteRange } from './object-store.js';
 
@@ -64,6 +64,33 @@ const attemptMs = 60_000;
 const limitedPieceSize = 64 * 1024;
 /** Bodies up to this size are counted and never held back: whether the store answers at all must not depend on what is being moved. */
 const smallBodyMax = 16 * 1024;
+
+/** How long one request was held back by limits, the wait that is under way included. */
+class Holding {
+  readonly #clock: Clock;
+  #endedMs = 0;
+  #sinceMs: number | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get totalMs(): number {
+    return this.#endedMs + (this.#sinceMs === undefined ? 0 : this.#clock.monotonicMs() - this.#sinceMs);
+  }
+
+  /** One at a time: a body goes in one direction. */
+  async wait(turn: Promise<void> | undefined): Promise<void> {
+    if (!turn) return;
+    this.#sinceMs = this.#clock.monotonicMs();
+    try {
+      await turn;
+    } finally {
+      this.#endedMs = this.totalMs;
+      this.#sinceMs = undefined;
+    }
+  }
+}
 
 export class HttpTransport {
   readonly #origin: string;
@@ -120,7 +147,7 @@ export class HttpTransport {
     const size = request.body instanceof Uint8Array ? request.body.byteLength : (request.bodySize ?? 0);
     const limitMs = attemptMs + (size + (request.method === 'HEAD' ? 0 : request.answerMax)) / bytesPerMsMin;
     const done = new AbortController();
-    const held = { totalMs: 0 };
+    const held = new Holding(this.#clock);
     void this.#outlast(limitMs, held, done.signal).then(
       () => stop.abort(new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} is too slow`)),
       () => {},
@@ -137,42 +164,33 @@ export class HttpTransport {
   }
 
   /** Resolves after `limitMs`, to which is added what was held back meanwhile: that is not the server's fault. */
-  async #outlast(limitMs: number, held: { readonly totalMs: number }, signal: AbortSignal): Promise<void> {
-    let counted = 0;
+  async #outlast(limitMs: number, held: Holding, signal: AbortSignal): Promise<void> {
+    let countedMs = 0;
     for (let leftMs = limitMs; leftMs > 0; ) {
       await this.#clock.sleep(leftMs, signal);
-      leftMs = held.totalMs - counted;
-      counted = held.totalMs;
+      const { totalMs } = held;
+      leftMs = totalMs - countedMs;
+      countedMs = totalMs;
     }
   }
 
-  /** Waits until `bytes` may pass. */
-  async #hold(limit: RateLimit, bytes: number, held: { totalMs: number }, signal: AbortSignal): Promise<void> {
-    const turn = limit.take(bytes, signal);
-    if (!turn) return;
-    const startMs = this.#clock.monotonicMs();
-    await turn;
-    held.totalMs += this.#clock.monotonicMs() - startMs;
-  }
-
   /** The body as it may be sent: in pieces that wait for their turn where there is a limit. */
-  #limited(body: HttpRequest['body'], held: { totalMs: number }, signal: AbortSignal): HttpRequest['body'] {
+  #limited(body: HttpRequest['body'], held: Holding, signal: AbortSignal): HttpRequest['body'] {
     const upload = this.#bandwidth?.upload;
     if (!body || !upload || (body instanceof Uint8Array && upload.bytesPerSecond === undefined)) return body;
     if (body instanceof Uint8Array && body.byteLength <= smallBodyMax) {
       upload.charge(body.byteLength);
       return body;
     }
-    const hold = (bytes: number): Promise<void> => this.#hold(upload, bytes, held, signal);
     return (async function* () {
       for await (const piece of body instanceof Uint8Array ? piecesOf(body) : body) {
-        await hold(piece.byteLength);
+        await held.wait(upload.take(piece.byteLength, signal));
         yield piece;
       }
     })();
   }
 
-  async #exchange(request: HttpRequest, size: number, held: { totalMs: number }, signal: AbortSignal): Promise<HttpAnswer> {
+  async #exchange(request: HttpRequest, size: number, held: Holding, signal: AbortSignal): Promise<HttpAnswer> {
     const headers: Record<string, string> = { 'user-agent': 'sealdrive', ...request.headers };
     if (request.body) headers['content-length'] = String(size);
     const answer: Dispatcher.ResponseData = await this.#dispatcher.request({
@@ -220,7 +238,7 @@ export class HttpTransport {
       // Not asking for more makes the server wait, too.
       if (!this.#bandwidth) continue;
       if (received <= smallBodyMax) this.#bandwidth.download.charge(piece.byteLength);
-      else await this.#hold(this.#bandwidth.download, piece.byteLength, held, signal);
+      else await held.wait(this.#bandwidth.download.take(piece.byteLength, signal));
     }
     if (whole && received !== whole.byteLength) {
       throw new StoreError('UNAVAILABLE', `${request.doing}: ${this.#host} announced ${declared} bytes and sent ${received}`);
@@ -250,7 +268,7 @@ export class HttpTransport {
       return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error });
     }
     const place = error as { readonly port?: unknown; readonly hostname?: unknown };
-    if (place.port !== Number(url.port || 80) && place.hostname !== url.hostname) return undefined;
+    if (place.port !== Number(url.port || (url.protocol === 'https:' ? 443 : 80)) && place.hostname !== url.hostname) return undefined;
     const [reason] = networkReason(code, `the proxy ${url.host}`) ?? [`the proxy ${url.host} cannot be used: ${describeError(error)}`];
     return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error });
   }
@@ -285,7 +303,7 @@ export function proxyFor(origin: URL, env: Environment): URL | undefined {
     // The text stays out of the message: it may hold a password.
   }
   if (url && (url.protocol === 'http:' || url.protocol === 'https:')) return url;
-  throw new StoreError('NOT_A_STORE', 'the proxy in http_proxy or https_proxy is no address such as http://host:port');
+  throw new StoreError('UNAVAILABLE', 'the proxy in http_proxy or https_proxy is no address such as http://host:port', { retryAfterMs: Infinity });
 }
 
 function proxyWantsCredentials(host: string, hasCredentials: boolean, doing: string, cause: unknown): StoreError {

@@ -1,5 +1,6 @@
 /** HTTP below the stores: limits of bandwidth, and what no store needs to know of. */
 import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
 import { RateLimit } from '../../src/base/rate-limit.js';
 import { HttpTransport } from '../../src/store/http-transport.js';
 import type { HttpTransportOptions } from '../../src/store/http-transport.js';
@@ -55,6 +56,16 @@ t.test('bodies in both directions keep to the limits that all requests share', a
   const downMs = clock.monotonicMs() - startMs;
   t.ok(downMs > 8_000 && downMs < 11_000, `two million bytes down took ${downMs} ms`);
   t.equal(clock.sleeps.length > 10, true, 'they are spread, not held back at the end');
+});
+
+t.test('the watch over silent servers does not mistake a limit for silence', async (t) => {
+  const bandwidth = { upload: new RateLimit(systemClock, 200_000), download: new RateLimit(systemClock, 200_000) };
+  const { transport } = await serve(t, ({ method }, answer) => void answer.writeHead(200).end(method === 'GET' ? Buffer.alloc(600_000) : undefined), {
+    bandwidth,
+    idleMs: 400,
+  });
+  const [, answer] = await Promise.all([transport.request({ ...request, method: 'PUT', body: Buffer.alloc(600_000) }), transport.request(request)]);
+  t.equal(answer.body.length, 600_000);
 });
 
 t.test('a limit that was lifted holds nothing back any more', async (t) => {
