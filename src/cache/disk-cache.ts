@@ -66,8 +66,9 @@ const freeMinDefault = 1024 * 1024 * 1024;
 const freeShareDefault = 0.05;
 /** Of the cache, for tree pages. */
 const pageShareMax = 0.5;
-/** How old the unsynced index may become. */
-const recentDelayMs = 2000;
+/** How old the unsynced index may become: the longer the more it costs to write, for each pack. */
+const recentDelayMs = 250;
+const recentDelayPerPackMs = 0.5;
 const openFilesMax = 64;
 /** Written bytes after which the index is brought up to date: what a crash can make us fetch again. */
 const checkpointBytes = 64 * 1024 * 1024;
@@ -294,12 +295,15 @@ export class DiskCache {
   /** The unsynced index follows soon. */
   #changed(): void {
     if (this.#bootId === undefined || this.#recentTimer !== undefined || this.#closed) return;
-    this.#recentTimer = setTimeout(() => {
-      this.#recentTimer = undefined;
-      this.#noting = this.#writeIndex('recent', this.#encodeIndex(this.#bootId ?? ''), false).catch((error: unknown) => {
-        this.#log.debug('the recent index of the cache cannot be written', { error: describeError(error) });
-      });
-    }, recentDelayMs).unref();
+    this.#recentTimer = setTimeout(
+      () => {
+        this.#recentTimer = undefined;
+        this.#noting = this.#writeIndex('recent', this.#encodeIndex(this.#bootId ?? ''), false).catch((error: unknown) => {
+          this.#log.debug('the recent index of the cache cannot be written', { error: describeError(error) });
+        });
+      },
+      recentDelayMs + this.#packs.size * recentDelayPerPackMs,
+    ).unref();
   }
 
   async #writeIndex(name: string, index: Uint8Array, isSynced: boolean): Promise<void> {

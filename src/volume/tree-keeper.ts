@@ -1,6 +1,6 @@
 /**
  * Keeps the tree's pages on the local disk, so that folders can be listed while the store is away: goes through the tree in the background, one page
- * at a time, and fetches what is not here (doc/decision/0010-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
+ * at a time, and fetches what is not here (doc/decision/0012-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
  * holds nothing itself but which parts of the tree it has been through.
  */
 import type { Clock } from '../base/clock.js';
