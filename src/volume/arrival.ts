@@ -134,7 +134,8 @@ export class Arrival {
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
       if (!this.#isCollected(change) && round < holdRound) continue;
-      for (const [key] of run.pending.entries()) change.add(key);
+      // What stayed as it was must not be told: the kernel would take a directory away from whoever stands in it.
+      for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
       if (!journal.failure) {
         journal.appendBatch([baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);

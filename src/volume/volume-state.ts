@@ -9,6 +9,7 @@
  * - folding: committed mutations that are being written into a new tree
  */
 import { assert } from '../base/assert.js';
+import { equalBytes } from '../base/bytes.js';
 import type { Commit, Mutation, Sequence } from '../commit/commit.js';
 import type { TreeKey } from '../meta/key.js';
 import type { PageReference } from '../pack/page-reference.js';
@@ -170,15 +171,18 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
-  /** Overlay of commits that are not part of the state yet, and a transaction factory over them: where a rebase runs. */
-  rebaseOnto(commits: readonly Commit[]): { readonly pending: Overlay; transaction(): TransactionView } {
+  /**
+   * Overlay of commits that are not part of the state yet, and a transaction factory over them: where a rebase runs. `changed`, at its end: the keys whose
+   * value is another one than this device's operations had given them before.
+   */
+  rebaseOnto(commits: readonly Commit[]): { readonly pending: Overlay; transaction(): TransactionView; changed(): Iterable<TreeKey> } {
     const newer = new Overlay();
     for (const commit of commits) for (const [key, value] of commit.mutations) newer.set(key as TreeKey, value);
     const pending = new Overlay();
     const below = this.#folding ? [this.#committed, this.#folding] : [this.#committed];
     const overlays = [pending, newer, ...below];
     const base = this.#base;
-    return { pending, transaction: () => new TransactionView(overlays, base) };
+    return { pending, transaction: () => new TransactionView(overlays, base), changed: () => changedKeys(this.#pending, pending, newer) };
   }
 
   /** The end of a rebase: the commits are in, and what was pending is what the rebase made of it. */
@@ -267,4 +271,15 @@ export class VolumeState {
 function add(totals: Totals, delta: Readonly<Totals>): void {
   totals.files += delta.files;
   totals.bytes += delta.bytes;
+}
+
+/** Keys that `before` and `after` mention differently; what `before` alone mentions is the same where a commit says so. */
+function* changedKeys(before: Overlay, after: Overlay, commits: Overlay): Iterable<TreeKey> {
+  for (const [key, value] of before.entries()) {
+    const own = after.get(key);
+    const now = own === undefined ? commits.get(key) : own;
+    const isSame = now === value || (now && value && equalBytes(now, value));
+    if (!isSame) yield key;
+  }
+  for (const [key] of after.entries()) if (before.get(key) === undefined) yield key;
 }

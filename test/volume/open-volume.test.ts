@@ -152,6 +152,32 @@ t.test("a truncation between writes that are not sealed yet is nobody else's cha
   await b.close();
 });
 
+t.test('what others do not change is not told to the kernel, also when it is not in the store yet', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const a = await TestDevice.open(volume, await stateDirectory('a'));
+  const b = await TestDevice.open(volume, await stateDirectory('b'));
+  const told: string[] = [];
+  a.volume.onRemoteChange({
+    collect: async () => true,
+    isCollected: () => true,
+    hold() {},
+    goOn() {},
+    changed: ({ entries }) => told.push(...entries.map(({ name }) => name)),
+  });
+  await a.mkdir('mine');
+  await a.write('mine/file', 'content');
+  await b.mkdir('theirs');
+  await b.write('same', 'by b');
+  await b.volume.flush();
+  await a.write('same', 'by a');
+  await a.volume.flush();
+  t.notOk(told.includes('mine') || told.includes('file'), `told of ${told.join(', ')}`);
+  const conflict = Object.keys(await a.picture()).find((name) => name.startsWith('same ('));
+  t.strictSame([...new Set(told)].toSorted(), ['same', 'theirs', ...(conflict === undefined ? ['no conflict copy'] : [conflict])].toSorted());
+  await a.close();
+  await b.close();
+});
+
 t.test('after power loss at any moment what was synced is there', async (t) => {
   const store = new MemoryStore();
   const volume = await createTestVolume(store);
