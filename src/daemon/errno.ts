@@ -9,6 +9,7 @@ import { FuseError } from '../fuse/fuse-error.js';
 import type { ErrnoOf } from '../fuse/operations.js';
 import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
 import { OperationError, type OperationErrorCode } from '../volume/operation.js';
+import { exhaustionOf } from '../volume/remedy.js';
 import { VolumeError, type VolumeErrorCode } from '../volume/volume.js';
 
 const { errno } = constants;
@@ -106,7 +107,8 @@ export function createErrnoOf(log: Log): ErrnoOf {
       // The reason of a request's signal: the caller gave up, and the operation passed that on.
       if (error instanceof FuseError && error.code === 'INTERRUPTED') return errno.EINTR;
       if (error instanceof Error && error.name === 'AbortError') return errno.EINTR;
-      if (error instanceof RangeError && /allocation failed/i.test(error.message)) return errno.ENOMEM;
+      const exhausted = exhaustionOf(error);
+      if (exhausted !== undefined) return errnoOfVolume(exhausted);
       return note(error instanceof Error ? error.name : typeof error, error);
     } catch (failure) {
       // A code that the types exclude: an error that was made by a cast.

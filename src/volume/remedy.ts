@@ -11,13 +11,18 @@ import { VolumeError } from './volume.js';
 const causesMax = 8;
 
 /** This process has run out of something, whichever layer met it: not the fault of a disk or a store. */
-function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | undefined {
+export function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | undefined {
   for (let at = error, depth = 0; at instanceof Error && depth < causesMax; at = at.cause, depth++) {
     const code = diskErrorCode(at);
     if (code === 'EMFILE' || code === 'ENFILE') return 'NO_DESCRIPTORS';
-    // V8 and Node.js have a RangeError for a buffer that they get no memory for.
-    if (code === 'ENOMEM' || code === 'ERR_MEMORY_ALLOCATION_FAILED' || (at instanceof RangeError && /allocation failed/i.test(at.message)))
+    // V8 has a RangeError for a buffer that it gets no memory for, and libraries have words of their own.
+    if (
+      code === 'ENOMEM' ||
+      code === 'ERR_MEMORY_ALLOCATION_FAILED' ||
+      /allocation (failed|error)|not enough memory|out of memory/i.test(at.message)
+    ) {
       return 'NO_MEMORY';
+    }
   }
   return undefined;
 }

@@ -32,6 +32,8 @@ t.test('errors of the volume become what an application can act on', async (t) =
   t.equal(errnoOf(new VolumeError('INTERRUPTED', 'x')), errno.EINTR);
   t.equal(errnoOf(new VolumeError('NO_DESCRIPTORS', 'x')), errno.ENFILE);
   t.equal(errnoOf(new VolumeError('NO_MEMORY', 'x')), errno.ENOMEM);
+  t.equal(errnoOf(new Error('zstd: Allocation error : not enough memory')), errno.ENOMEM, 'also where nobody translates it');
+  t.equal(errnoOf(new RangeError('Array buffer allocation failed')), errno.ENOMEM);
   t.same(lines, []);
 });
 
