@@ -173,6 +173,19 @@ export class Drive {
     await this.#run(driveCommands.flush(this.directory), timeoutMs);
   }
 
+  /** As {@link flush}, by somebody who asks again while the store is still thought to be away. */
+  async flushPatiently(patienceMs = 300_000): Promise<void> {
+    const deadline = performance.now() + patienceMs;
+    for (;;) {
+      try {
+        return await this.flush();
+      } catch (error) {
+        if (!(error instanceof CommandError && error.message.includes('exit 9')) || performance.now() > deadline) throw error;
+        await wait(500);
+      }
+    }
+  }
+
   /** What `sealdrive status --json` prints. */
   status(): Promise<string> {
     return this.#run(driveCommands.status);

@@ -396,7 +396,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await otherWorking;
     if (otherFailure !== undefined) fail('the other device', otherFailure);
     await otherTree.close();
-    await drive.flush();
+    for (const one of [drive, other]) await one.flushPatiently();
     all.abort();
     await watched;
     await drive.unmount();

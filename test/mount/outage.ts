@@ -64,7 +64,7 @@ export async function measureOutages(server: StoreServer, scratch: string, secon
       if (how === 'swallowed') proxy.cutAll();
       const began = performance.now();
       const knocked = proxy.connections - connections;
-      await drive.flush();
+      await drive.flushPatiently();
       outages.push({
         how,
         seconds,
