@@ -28,7 +28,7 @@ import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
-import { VolumeError } from '../volume/volume.js';
+import { VolumeError } from '../volume/volume-error.js';
 import type { Volume } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';

@@ -20,8 +20,7 @@ import { StoreLocationError } from '../store/location-url.js';
 import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
-import { VolumeError } from '../volume/volume.js';
-import type { VolumeErrorCode } from '../volume/volume.js';
+import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
 import { Failure } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
 

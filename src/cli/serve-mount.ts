@@ -11,7 +11,7 @@ import { Daemon } from '../daemon/daemon.js';
 import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
 import { registerMount, unregisterMount } from '../daemon/mount-registry.js';
-import { VolumeError } from '../volume/volume.js';
+import { VolumeError } from '../volume/volume-error.js';
 import { composeMount, hardenProcess } from './compose.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';

@@ -5,7 +5,8 @@
  */
 import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
-import type { FlushProgress, PendingWork, VolumeStatistics } from '../volume/volume.js';
+import type { FlushProgress, PendingWork } from '../volume/volume.js';
+import type { VolumeStatistics } from '../volume/statistics.js';
 
 export type ControlRequest =
   | { readonly method: 'status' }

@@ -10,7 +10,7 @@ import type { Log } from '../base/log.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
-import { VolumeError } from '../volume/volume.js';
+import { VolumeError } from '../volume/volume-error.js';
 import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
 import type { Ino } from '../meta/key.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';

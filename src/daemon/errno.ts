@@ -10,7 +10,7 @@ import type { ErrnoOf } from '../fuse/operations.js';
 import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
 import { OperationError, type OperationErrorCode } from '../volume/operation.js';
 import { exhaustionOf } from '../volume/remedy.js';
-import { VolumeError, type VolumeErrorCode } from '../volume/volume.js';
+import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
 
 const { errno } = constants;
 

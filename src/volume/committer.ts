@@ -21,7 +21,8 @@ import type { RebaseContext } from './rebase-rules.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { Staging } from './staging.js';
 import type { PendingOperation, VolumeState } from './volume-state.js';
-import { type RemoteChangeListener, VolumeError } from './volume.js';
+import { VolumeError } from './volume-error.js';
+import type { RemoteChangeListener } from './volume.js';
 
 /** The counters that must never go back, kept by the volume. */
 export interface Counters {

@@ -11,13 +11,8 @@ import { type Inode, S_IFMT, encodeInode, isDirectory } from '../meta/inode.js';
 import { type Ino, direntKey, inodeKey, isFileName, orphanKey } from '../meta/key.js';
 import { readInode, requireInode } from './inode-view.js';
 import { OperationError } from './operation.js';
+import type { StatisticsDelta } from './statistics.js';
 import type { Transaction } from './view.js';
-
-/** What an operation adds to {@link VolumeStatistics}; either may be negative. */
-export interface StatisticsDelta {
-  readonly files: number;
-  readonly bytes: number;
-}
 
 /** A directory's or file's names end here (EMLINK). */
 export const nlinkMax = 2 ** 31;

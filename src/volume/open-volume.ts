@@ -45,7 +45,9 @@ import { Staleness } from './staleness.js';
 import { TreeKeeper } from './tree-keeper.js';
 import { UploadQueue } from './upload-queue.js';
 import { VolumeState } from './volume-state.js';
-import { type FlushProgress, type PendingWork, type RemoteChangeListener, type Volume, VolumeError, type VolumeStatistics } from './volume.js';
+import { VolumeError } from './volume-error.js';
+import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from './volume.js';
+import type { VolumeStatistics } from './statistics.js';
 import type { ReadView } from './view.js';
 
 export interface CreateOptions {

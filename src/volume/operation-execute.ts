@@ -3,7 +3,8 @@
  * that other devices have changed is `rebase-rules.ts`.
  */
 import { unreachable } from '../base/assert.js';
-import { Execution, type StatisticsDelta } from './execution.js';
+import { Execution } from './execution.js';
+import type { StatisticsDelta } from './statistics.js';
 import { readInode } from './inode-view.js';
 import type { Operation } from './operation.js';
 import { executeSetattr } from './operation-attribute.js';

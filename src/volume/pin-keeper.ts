@@ -17,7 +17,7 @@ import { StoreError } from '../store/object-store.js';
 import { lookup, readInode } from './inode-view.js';
 import { type Pin, type PinFile, loadPins, savePins } from './pin-file.js';
 import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
-import { VolumeError } from './volume.js';
+import { VolumeError } from './volume-error.js';
 
 /**
  * - `complete`: all of it is here

@@ -13,7 +13,7 @@ import type { Timespec } from '../base/clock.js';
 import { type ContentStamp, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, isDirectory } from '../meta/inode.js';
 import { type Ino, orphanKey, rootIno } from '../meta/key.js';
 import { conflictName } from './conflict-name.js';
-import type { StatisticsDelta } from './execution.js';
+import type { StatisticsDelta } from './statistics.js';
 import { type PlacedExtent, isEmptyDirectory, lookup, readInode, requireInode, scanEntries, scanExtents, scanXattrs } from './inode-view.js';
 import {
   type CloneOperation,

@@ -5,7 +5,7 @@ import { JournalError } from '../journal/journal-error.js';
 import { PackError } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
-import { VolumeError } from './volume.js';
+import { VolumeError } from './volume-error.js';
 
 /** How deep causes are looked through. */
 const causesMax = 8;

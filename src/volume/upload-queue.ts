@@ -4,7 +4,7 @@
  * as it is for him. The disk cache gives way first, and a reserve is left on the disk: a journal that cannot be written ends all writing.
  */
 import type { Clock } from '../base/clock.js';
-import { VolumeError } from './volume.js';
+import { VolumeError } from './volume-error.js';
 
 export interface UploadQueueOptions {
   /** What waits now, in bytes on the local disk, or on their way there. */

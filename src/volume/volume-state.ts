@@ -17,7 +17,7 @@ import type { TreeReader } from '../tree/tree-reader.js';
 import { type BaseView, LayeredView, TransactionView } from './layered-view.js';
 import type { Operation } from './operation.js';
 import { Overlay } from './overlay.js';
-import type { VolumeStatistics } from './volume.js';
+import type { VolumeStatistics } from './statistics.js';
 
 export interface PendingOperation {
   /** This device's count of operations. */

@@ -4,32 +4,14 @@
  */
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
-import { CodedError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { FileStatus, SubtreeStatus } from './file-status.js';
 import type { Operation } from './operation.js';
 import type { PinKeeper } from './pin-keeper.js';
+import type { VolumeStatistics } from './statistics.js';
 import type { ReadView } from './view.js';
-
-/**
- * Named for the remedy: UNAVAILABLE (store away: try later), FENCED (history does not fit: integrity stop), CORRUPT (a check failed),
- * FULL (local disk or quota), DISK (the local disk fails: look after it, then open again), READ_ONLY, CLOSED (unmounting), INTERRUPTED (the asker gave up),
- * NO_DESCRIPTORS and NO_MEMORY (this process may not have more of them: raise the limit, or wait).
- */
-export type VolumeErrorCode =
-  | 'UNAVAILABLE'
-  | 'FENCED'
-  | 'CORRUPT'
-  | 'FULL'
-  | 'DISK'
-  | 'READ_ONLY'
-  | 'CLOSED'
-  | 'INTERRUPTED'
-  | 'NO_DESCRIPTORS'
-  | 'NO_MEMORY';
-export class VolumeError extends CodedError<VolumeErrorCode> {}
 
 /** What another device's commit changed, for the kernel's caches. */
 export interface RemoteChange {
@@ -69,12 +51,6 @@ export interface RemoteChangeListener {
   goOn(): void;
   /** The change is visible to `read` from here on. */
   changed(change: RemoteChange): void;
-}
-
-export interface VolumeStatistics {
-  readonly files: number;
-  /** Bytes of content that take space, before compression. */
-  readonly bytes: number;
 }
 
 export interface PendingWork {

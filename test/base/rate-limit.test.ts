@@ -70,7 +70,7 @@ t.test('an abort ends the waiting, and holds up nobody else', async (t) => {
   const next = limit.take(1);
   await Promise.resolve();
   stop.abort(new Error('given up'));
-  await t.rejects(given, { message: 'given up' });
+  await t.rejects(async () => given, { message: 'given up' });
   clock.advance(2000);
   limit.bytesPerSecond = 1000;
   await next;

@@ -5,7 +5,7 @@ import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
 import { OperationError } from '../../src/volume/operation.js';
-import { VolumeError } from '../../src/volume/volume.js';
+import { VolumeError } from '../../src/volume/volume-error.js';
 
 const { errno } = constants;
 

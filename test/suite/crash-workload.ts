@@ -18,7 +18,7 @@ import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutO
 import { VfsError } from '../../src/vfs/vfs-error.js';
 import type { OpenOptions } from '../../src/volume/open-volume.js';
 import { OperationError } from '../../src/volume/operation.js';
-import { VolumeError } from '../../src/volume/volume.js';
+import { VolumeError } from '../../src/volume/volume-error.js';
 import { SeededRandom } from './seeded-random.js';
 import { type CrashKind, SimulatedDisk } from './simulated-disk.js';
 import { TestDevice, type TestVolume, createTestVolume } from './test-device.js';

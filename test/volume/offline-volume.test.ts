@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { FileState } from '../../src/volume/file-status.js';
-import { VolumeError } from '../../src/volume/volume.js';
+import { VolumeError } from '../../src/volume/volume-error.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SwitchedStore, until } from '../suite/switched-store.js';
 import { TestDevice, createTestVolume } from '../suite/test-device.js';
