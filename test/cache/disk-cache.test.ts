@@ -150,6 +150,46 @@ t.test('it leaves the space free that it was told to leave', async (t) => {
   t.ok(smaller.bytes <= 5 * 4096);
 });
 
+t.test('content goes before tree pages, and what is pinned stays', async (t) => {
+  const disk = new SimulatedDisk();
+  const cache = await open(disk, 20 * 4096);
+  await cache.write('pages', 0, asSealed(contentOf('pages', 0, 4 * 4096)), 'pages');
+  await write(cache, 'kept', 0, 4 * 4096);
+  cache.pin(new Set(['kept']));
+  for (let number = 0; number < 30; number++) await write(cache, `other${number}`, 0, 4096);
+  t.equal(cache.has('pages', 0, 4 * 4096), true);
+  t.equal(cache.has('kept', 0, 4 * 4096), true);
+  t.equal(cache.has('other0', 0, 4096), false);
+  t.equal(cache.pinnedBytes, 4 * 4096);
+  await write(cache, 'too-large', 0, 17 * 4096);
+  t.equal(cache.has('too-large', 0, 1), false, 'what is pinned makes no room');
+  for (let number = 0; number < 8; number++) await cache.write(`page${number}`, 0, asSealed(contentOf(`page${number}`, 0, 2 * 4096)), 'pages');
+  t.equal(cache.has('pages', 0, 1), false, 'pages have half of it');
+  await cache.close();
+  const again = await open(disk, 20 * 4096);
+  t.equal(again.has('kept', 0, 4 * 4096), true);
+  for (let number = 0; number < 30; number++) await write(again, `new${number}`, 0, 4096);
+  t.equal(again.has('kept', 0, 4 * 4096), true, 'also before anybody says again what is pinned');
+  again.pin(new Set());
+  for (let number = 0; number < 30; number++) await write(again, `newer${number}`, 0, 4096);
+  t.equal(again.has('kept', 0, 1), false);
+  await again.close();
+});
+
+t.test('what came in is there when the process was killed, and not believed after a restart of the system', async (t) => {
+  const directory = `${await scratchDirectory(t)}/cache`;
+  const options = { disk: systemDisk, directory, bytesMax: 1024 * 1024, freeMin: 0, random };
+  // Nobody closes it.
+  const killed = await DiskCache.open({ ...options, bootId: 'one' });
+  await write(killed, 'aa', 0, 5000);
+  while (!(await readWhole(systemDisk, `${directory}/recent`).catch(() => undefined))) await new Promise((resolve) => setTimeout(resolve, 5));
+  const same = await DiskCache.open({ ...options, bootId: 'one' });
+  const bytes = await same.read('aa', 0, 5000);
+  t.ok(bytes && equalBytes(bytes, contentOf('aa', 0, 5000)));
+  const other = await DiskCache.open({ ...options, bootId: 'two' });
+  t.equal(other.has('aa', 0, 5000), false);
+});
+
 t.test('a damaged index is an empty cache', async (t) => {
   for (let round = 0; round < 40; round++) {
     const disk = new SimulatedDisk({ seed: seed + round });

@@ -33,7 +33,8 @@ interface World {
   state(): Promise<string>;
 }
 
-async function createWorld(t: { teardown(fn: () => unknown): void }): Promise<World> {
+async function createWorld(t: { teardown(fn: () => unknown): void; setTimeout(ms: number): void }): Promise<World> {
+  t.setTimeout(300_000);
   const work = new Workplace();
   const server = await startStoreServer('http', work.makeFolder('server'));
   const proxy = await FaultProxy.start(server.port, new SeededRandom(testSeed()));
@@ -47,7 +48,8 @@ async function createWorld(t: { teardown(fn: () => unknown): void }): Promise<Wo
     await proxy.stop();
     await server.stop();
   });
-  await work.succeed(['init', store, '--key-file', keyFile, '--no-recovery'], options);
+  // The server looks for new tokens now and then.
+  await until(async () => !/status 401/.test((await work.run(['init', store, '--key-file', keyFile, '--no-recovery'], options)).stderr));
   return {
     work,
     proxy,
@@ -132,7 +134,8 @@ else {
     await mount('--timeout', '3s');
     const probe = await Probe.start();
     t.teardown(() => probe.close());
-    const read = async (name: string): Promise<string | undefined> => (await probe.need('getxattr', path(name), 'user.sealdrive.status')).data;
+    const read = async (name: string): Promise<string> =>
+      Buffer.from((await probe.need('getxattr', path(name), 'user.sealdrive.status')).data ?? '', 'hex').toString('latin1');
     await writeFile(path('file'), randomBytes(100_000));
     await succeed('flush', path());
     t.match(await read('file'), /^stored here=100 pinned=no$/);
@@ -142,7 +145,7 @@ else {
     proxy.weather.isHanging = true;
     await writeFile(path('file'), randomBytes(100_000));
     await writeFile(path('new'), randomBytes(100_000));
-    await until(async () => /^(pending|uploading) here=100 pinned=no$/.test((await read('file')) ?? ''));
+    await until(async () => /^(pending|uploading) here=100 pinned=no$/.test(await read('file')));
     t.match(await read('new'), /^(local|uploading) here=100 pinned=no$/);
     const { stdout, code } = await run('status', path('file'), path('new'), '--json');
     t.equal(code, 0);
