@@ -203,7 +203,7 @@ class Copier implements Worker {
       await execute('cp', ['-a', this.#source, target], { cwd: '/' });
       this.#finished.push(target);
       if (this.#finished.length > 4) await execute('rm', ['-rf', this.#finished[0]], { cwd: '/' }).then(() => this.#finished.shift());
-      await wait(1000);
+      await wait(3000);
     }
   }
 
@@ -232,7 +232,7 @@ async function ioOn(probe: Probe, directory: string, seed: number, signal: Abort
   }
 }
 
-/** So many operations, then a pause: more would only fill the queue. */
+/** So many operations, then a pause. At full speed two outages of a minute would fill the queue (100,000 operations), and writers be refused. */
 async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await tree.run({ ops, signal });
@@ -297,8 +297,8 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     const sourceTree = new RandomTree({ directory: source, seed: seed + 2, sizeMax: 200_000 });
     await sourceTree.run({ ops: 150 });
     await sourceTree.close();
-    workers.push(new Copier(source, drive.directory), new GitWorker(drive.directory));
-    workers.push(new SqliteWorker(drive.directory, 'delete'), new SqliteWorker(drive.directory, 'wal'));
+    workers.push(new Copier(source, drive.directory), new GitWorker(drive.directory, 500));
+    workers.push(new SqliteWorker(drive.directory, 'delete', 200), new SqliteWorker(drive.directory, 'wal', 100));
     await drive.flush();
     const other = await makeDrive('other', around, ['--cache-size', '4M', '--device-name', 'other']);
     drives.push(other);
@@ -349,7 +349,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       storm = weather.run(within(calm));
       const working = Promise.all(
         [
-          ...trees.map((tree) => workAtPace(tree, 25, 100, within(ended))),
+          ...trees.map((tree) => workAtPace(tree, 10, 200, within(ended))),
           manager.run(within(ended)),
           ioOn(table, drive.directory, seed + 1000 * (round + 1), within(ended)),
         ].map((work, index) => work.catch(excuse(index < trees.length ? `tree ${index} (${JSON.stringify(trees[index]?.pending)})` : 'work'))),

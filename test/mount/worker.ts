@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
@@ -28,12 +29,15 @@ export class SqliteWorker implements Worker {
   readonly name: string;
   readonly #file: string;
   readonly #journalMode: string;
+  readonly #pauseMs: number;
   #trouble: string | undefined;
   #child: ChildProcess | undefined;
   #next = 1;
   #acknowledged = 0;
 
-  constructor(directory: string, journalMode: string) {
+  /** `pauseMs`: between two transactions. */
+  constructor(directory: string, journalMode: string, pauseMs = 0) {
+    this.#pauseMs = pauseMs;
     this.name = `sqlite (${journalMode})`;
     this.#file = join(directory, `${journalMode}.db`);
     this.#journalMode = journalMode;
@@ -66,7 +70,8 @@ export class SqliteWorker implements Worker {
     createInterface({ input: child.stdout }).on('line', (line) => {
       if (!/^\d+$/.test(line) || child !== this.#child) return;
       this.#acknowledged = Number(line);
-      feed();
+      if (this.#pauseMs === 0) feed();
+      else setTimeout(feed, this.#pauseMs);
     });
     feed();
   }
@@ -95,13 +100,16 @@ export class SqliteWorker implements Worker {
 export class GitWorker implements Worker {
   readonly name = 'git';
   readonly #directory: string;
+  readonly #pauseMs: number;
   #running: Promise<void> | undefined;
   #stopped = false;
   #trouble: string | undefined;
   #acknowledged: string | undefined;
   #count = 0;
 
-  constructor(directory: string) {
+  /** `pauseMs`: between two commits. */
+  constructor(directory: string, pauseMs = 0) {
+    this.#pauseMs = pauseMs;
     this.#directory = join(directory, 'repository');
   }
 
@@ -144,6 +152,7 @@ export class GitWorker implements Worker {
       await this.#git('add', '-A');
       await this.#git('commit', '-q', '--allow-empty', '-m', `commit ${number}`);
       this.#acknowledged = (await this.#git('rev-parse', 'HEAD')).trim();
+      if (this.#pauseMs > 0) await wait(this.#pauseMs);
     }
   }
 
