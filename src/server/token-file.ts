@@ -178,6 +178,8 @@ export class TokenTable {
     if (this.#options.clock.monotonicMs() - this.#checkedMs >= this.#recheckMs) await this.refresh();
     const given = readAuthorization(header);
     if (!given) return undefined;
+    // It may have been added since: who has just been given a token must not be turned away.
+    if (!this.#entries.has(given.id)) await this.refresh();
     const entry = this.#entries.get(given.id);
     const isKnown = equalSecrets(given.hash, entry?.hash ?? nobody);
     if (!entry || !isKnown) return undefined;

@@ -158,6 +158,14 @@ t.test('a running server follows the file, and keeps what it knows when the file
   t.match(await table.authorize(header(second.text)), { right: 'full', quota: undefined });
 });
 
+t.test('a token that was just added is known at once, whenever the file was looked at', async (t) => {
+  const path = join(scratch, 'added.json');
+  const table = await TokenTable.open(path, { clock: systemClock, log: createLog(() => {}), recheckMs: 1e9 });
+  const { entry, text } = entryOf('read');
+  await changeTokenFile(path, () => ({ tokens: [entry], quotas: new Map() }));
+  t.match(await table.authorize(`Bearer ${text}`), { tokenId: entry.id });
+});
+
 t.test('a server does not start with a file that it cannot use', async (t) => {
   const path = join(scratch, 'broken.json');
   await writeFile(path, 'x', { mode: 0o600 });
