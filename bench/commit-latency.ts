@@ -98,7 +98,7 @@ for (const kind of storeKindsOf(values.stores)) {
   const server = await startStoreServer(kind, join(folder, 'server'));
   const drives: Drive[] = [];
   try {
-    const pair = await DrivePair.start({ scratch: folder, store: server.location('latency'), environment: server.environment }, (drive) =>
+    const pair = await DrivePair.start({ scratch: folder, store: await server.location('latency'), environment: server.environment }, (drive) =>
       drives.push(drive),
     );
     const result = await measure(pair);

@@ -120,7 +120,7 @@ else {
   t.test('whoever waits for a store that hangs is gone at SIGINT and at SIGKILL', async (t) => {
     const server = await startStoreServer('http', place.makeFolder('served'));
     t.teardown(() => server.stop());
-    const mount = await Mount.make(place, 'hanging', { store: server.location('hanging') });
+    const mount = await Mount.make(place, 'hanging', { store: await server.location('hanging') });
     for (const name of ['a', 'b']) {
       mkdirSync(mount.path(name));
       writeFileSync(mount.path(name, 'large'), Buffer.alloc(2_000_000, name));

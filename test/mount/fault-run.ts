@@ -249,7 +249,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
   const proxy = await FaultProxy.start(server.port, random);
   const { environment } = server;
   const mountOptions = ['--timeout', `${timeoutMs}ms`];
-  const [aside, around] = [server.location('faults'), server.location('faults', proxy.port)];
+  const [aside, around] = [await server.location('faults'), await server.location('faults', proxy.port)];
   const makeDrive = async (name: string, store: string, more: readonly string[] = []): Promise<Drive> => {
     const folder = join(scratch, name);
     await mkdir(folder, { recursive: true });

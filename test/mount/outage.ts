@@ -34,7 +34,7 @@ export interface Outage {
 export async function measureOutages(server: StoreServer, scratch: string, seconds: number, size: number): Promise<Outage[]> {
   const random = new SeededRandom(1);
   const proxy = await FaultProxy.start(server.port, random);
-  const store = server.location('outage', proxy.port);
+  const store = await server.location('outage', proxy.port);
   const drive = new Drive({ scratch, store, environment: server.environment, withKeyFile: true });
   const source = join(scratch, 'source');
   await mkdir(source);

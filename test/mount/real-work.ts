@@ -314,7 +314,7 @@ async function onDrive(storeKind: string | undefined, work: (directory: string) 
   const [kind] = storeKindsOf(storeKind);
   const scratch = await mkdtemp(join(tmpdir(), 'real-work-drive-'));
   const server = await startStoreServer(kind, join(scratch, 'server'));
-  const drive = new Drive({ scratch, store: server.location('work'), environment: server.environment, withKeyFile: true });
+  const drive = new Drive({ scratch, store: await server.location('work'), environment: server.environment, withKeyFile: true });
   try {
     await drive.init();
     await drive.mount();

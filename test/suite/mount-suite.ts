@@ -34,7 +34,7 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
 
   /** A made and mounted drive, gone after the test, which fails when the daemon had something to complain of. */
   const mounted = async (test: Test, name: string, mountOptions: readonly string[] = []): Promise<Drive> => {
-    const drive = new Drive({ scratch: join(scratch, name), store: server.location(name), environment, mountOptions, withKeyFile: true });
+    const drive = new Drive({ scratch: join(scratch, name), store: await server.location(name), environment, mountOptions, withKeyFile: true });
     test.teardown(() => drive.destroy());
     await drive.init();
     await drive.mount();
@@ -84,11 +84,11 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
   });
 
   void t.test('two devices', async (t) => {
-    await twoDevicesSuite(t, { scratch: join(scratch, 'two'), store: server.location('two'), environment });
+    await twoDevicesSuite(t, { scratch: join(scratch, 'two'), store: await server.location('two'), environment });
   });
 
   void t.test(`what was acknowledged survives kill -9 of the daemon, and is in the store after an unmount (TEST_SEED=${seed})`, async (t) => {
-    const drive = new Drive({ scratch: join(scratch, 'crash'), store: server.location('crash'), environment, withKeyFile: true });
+    const drive = new Drive({ scratch: join(scratch, 'crash'), store: await server.location('crash'), environment, withKeyFile: true });
     t.teardown(() => drive.destroy());
     await drive.init();
     const count = await crashLoop({ drive, rounds: crashes, seed, roundMs: 2000, orderlyEvery: crashes, report: (line) => t.comment(line) });

@@ -2,8 +2,9 @@
  * A place for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with where its stores are, what a
  * program needs to use them, and how it crashes and hangs. What only one server can do is in that server's own file.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
@@ -19,8 +20,8 @@ export interface StoreServer {
   readonly port: number;
   /** Beside its own environment, what a program needs that uses its stores. */
   readonly environment: Readonly<Record<string, string>>;
-  /** The location of the store called `name` (lower case), as the command line takes it; `port`: of a proxy in front. */
-  location(name: string, port?: number): string;
+  /** The location of the store called `name` (lower case), as the command line takes it, once it can be used; `port`: of a proxy in front. */
+  location(name: string, port?: number): Promise<string>;
   /** kill -9 of what clients talk to. */
   kill(): Promise<void>;
   /** After {@link kill}; what was stored is there. */
@@ -38,7 +39,7 @@ const starters = {
   directory: {
     skip: (): string | undefined => undefined,
     async start(folder) {
-      return { port: 0, environment: {}, location: (name) => join(folder, name), kill: nothing, restart: nothing, hold() {}, stop: nothing };
+      return { port: 0, environment: {}, location: async (name) => join(folder, name), kill: nothing, restart: nothing, hold() {}, stop: nothing };
     },
   },
   s3: {
@@ -49,7 +50,7 @@ const starters = {
       return {
         port: rgw.port,
         environment: { AWS_ACCESS_KEY_ID: rgw.user.accessKeyId, AWS_SECRET_ACCESS_KEY: rgw.user.secretAccessKey },
-        location: (name, port = rgw.port) => `s3://volumes/${name}?endpoint=http://127.0.0.1:${port}`,
+        location: async (name, port = rgw.port) => `s3://volumes/${name}?endpoint=http://127.0.0.1:${port}`,
         kill: () => rgw.killGateway(),
         restart: () => rgw.restartGateway(),
         hold: (isHeld) => rgw.holdStorage(isHeld),
@@ -64,7 +65,7 @@ const starters = {
       return {
         port: lighttpd.port,
         environment: {},
-        location: (name, port = lighttpd.port) => `webdav+http://127.0.0.1:${port}/open/${name}`,
+        location: async (name, port = lighttpd.port) => `webdav+http://127.0.0.1:${port}/open/${name}`,
         kill: () => lighttpd.stop(),
         restart: () => lighttpd.restart(),
         hold: (isHeld) => lighttpd.hold(isHeld),
@@ -79,7 +80,7 @@ const starters = {
       return {
         port: sshd.port,
         environment: {},
-        location: (name, port = sshd.port) =>
+        location: async (name, port = sshd.port) =>
           `sftp://${sshd.user}@127.0.0.1:${port}${sshd.root}/${name}?key=${sshd.keyPath}&known_hosts=${sshd.knownHostsPath}`,
         kill: () => sshd.stop(),
         restart: () => sshd.restart(),
@@ -94,15 +95,20 @@ const starters = {
       const serve = await Serve.start(folder);
       const port = Number(new URL(serve.origin).port);
       const made = new Map<string, string>();
-      const locationOf = (name: string): string => {
-        const location = made.get(name) ?? serve.volume(name).location;
+      const locationOf = async (name: string): Promise<string> => {
+        const known = made.get(name);
+        if (known !== undefined) return known;
+        const { location, tokenPath } = serve.volume(name);
+        const authorization = `Bearer ${(await readFile(tokenPath, 'utf8')).trim()}`;
+        // A token is known to a server within a second.
+        while ((await fetch(`${serve.origin}/${name}?info`, { headers: { authorization } })).status === 401) await wait(50);
         made.set(name, location);
         return location;
       };
       return {
         port,
         environment: {},
-        location: (name, through = port) => locationOf(name).replace(serve.origin, `http://127.0.0.1:${through}`),
+        location: async (name, through = port) => (await locationOf(name)).replace(serve.origin, `http://127.0.0.1:${through}`),
         kill: () => serve.kill(),
         restart: () => serve.restart(),
         hold: (isHeld) => serve.signal(isHeld ? 'SIGSTOP' : 'SIGCONT'),
