@@ -341,7 +341,8 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       const [ended, calm] = [new AbortController(), new AbortController()];
       let isOver = false;
       const excuse = (what: string) => (error: unknown) => {
-        const gone = isGone(error) || error instanceof ProbeGoneError || (error instanceof Error && isGone(error.cause));
+        const causes = error instanceof Error ? [error, error.cause] : [error];
+        const gone = causes.some((one) => isGone(one) || one instanceof ProbeGoneError);
         if (!isOver || !gone) fail(`${what} failed`, error);
       };
       const [desk, table] = [await Probe.start(), await Probe.start()];
