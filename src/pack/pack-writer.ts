@@ -88,7 +88,9 @@ export class PackWriter {
   #pump: Promise<void> | undefined;
   /** Where the items in the file end; of a finished pack, its size. */
   #size: number;
-  #nameSynced: boolean;
+  #nameSynced = false;
+  /** It was finished before a crash: index and footer are there, if not yet on stable storage. */
+  readonly #whole: boolean;
   /** The disk failed once to make the file durable. It may call the same bytes durable next time, though they are lost (fsync(2), "EIO"). */
   #syncFailure: PackError | undefined;
   #finishing: Promise<FinishedPack> | undefined;
@@ -99,7 +101,7 @@ export class PackWriter {
   /** One is being written while the next is filled. */
   readonly #spareBuffers: Buffer[] = [];
 
-  private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, state: 'new' | 'resumed' | 'finished') {
+  private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, whole: boolean) {
     this.#disk = options.disk;
     this.path = options.path;
     this.id = options.id;
@@ -108,14 +110,13 @@ export class PackWriter {
     this.#file = file;
     this.#items = items;
     this.#size = size;
-    this.#nameSynced = state !== 'new';
-    if (state === 'finished') this.#finishing = Promise.resolve({ id: this.id, path: this.path, size });
+    this.#whole = whole;
   }
 
   /** A new, empty pack; throws PackError IO when the file exists. Its name becomes durable with the first {@link PackWriter.sync}. */
   static async create(options: PackWriterOptions): Promise<PackWriter> {
     try {
-      return new PackWriter(options, await options.disk.open(options.path, 'create-new'), [], 0, 'new');
+      return new PackWriter(options, await options.disk.open(options.path, 'create-new'), [], 0, false);
     } catch (cause) {
       throw diskError(options.id, cause);
     }
@@ -145,13 +146,13 @@ export class PackWriter {
           const found = offsets.get(item.offset);
           if (found?.sealedLength !== item.sealedLength) throw new PackError('MISSING', `staging pack ${id} has no item at ${item.offset}`);
         }
-        return new PackWriter(options, file, [...finished], size, 'finished');
+        return new PackWriter(options, file, [...finished], size, true);
       }
       const last = wanted.at(-1);
       const end = last ? last.offset + last.sealedLength : 0;
       if (end > size) throw new PackError('MISSING', `staging pack ${id} has ${size} bytes, not ${end}`);
       if (size > end) await file.truncate(end);
-      return new PackWriter({ disk, path, id, keys }, file, wanted, end, 'resumed');
+      return new PackWriter({ disk, path, id, keys }, file, wanted, end, false);
     } catch (cause) {
       await file.close();
       throw cause instanceof PackError ? cause : diskError(id, cause);
@@ -169,7 +170,7 @@ export class PackWriter {
 
   /** Whether {@link PackWriter.finish} was called, now or before a crash: there can be no more appends. */
   get finished(): boolean {
-    return this.#finishing !== undefined;
+    return this.#whole || this.#finishing !== undefined;
   }
 
   /**
@@ -362,13 +363,19 @@ export class PackWriter {
   /** Adds index and footer and syncs; the answer is the object to upload. Again on a finished pack: the same. Throws PackError FULL or IO; it may be tried again. */
   finish(): Promise<FinishedPack> {
     if (!this.#finishing) {
-      const finishing = this.#finish();
+      const finishing = this.#whole ? this.#syncWhole() : this.#finish();
       this.#finishing = finishing;
       finishing.catch(() => {
         this.#finishing = undefined;
       });
     }
     return this.#finishing;
+  }
+
+  /** Whoever finished it may have died before it was synced: what goes into the store must stay here until a commit names it. */
+  async #syncWhole(): Promise<FinishedPack> {
+    await this.#syncFile();
+    return { id: this.id, path: this.path, size: this.#size };
   }
 
   async #finish(): Promise<FinishedPack> {

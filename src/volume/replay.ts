@@ -68,7 +68,10 @@ export async function readJournal(journal: Journal): Promise<Remembered> {
   return { base, operations, content, serialMax };
 }
 
-/** Without the operation `serial` and everything after it. */
+/**
+ * Without the operation `serial`, whose content power loss took, and everything after it. A rebase repeats an operation under another serial: what it had
+ * made an end of before is dirty again from there on, where it stood first.
+ */
 export function withoutLost(
   remembered: Pick<Remembered, 'operations' | 'content'>,
   serial: number,
@@ -76,9 +79,12 @@ export function withoutLost(
   const { operations, content } = remembered;
   const lost = operations.find((operation) => operation.serial >= serial);
   if (!lost) return { operations: [...operations], content: [...content] };
+  const places = new Set(extentsOf(lost.operation).map(placeOf));
+  const first = content.find(({ entry }) => entry.type === 'operation' && extentsOf(entry.operation).some((extent) => places.has(placeOf(extent))));
+  const end = Math.min(lost.position, first?.position ?? lost.position);
   return {
     operations: operations.filter((operation) => operation.serial < serial),
-    content: content.filter((one) => one.position < lost.position),
+    content: content.filter((one) => one.position < end),
   };
 }
 
@@ -130,6 +136,11 @@ export async function resumePacks(staging: Staging, operations: readonly Pending
 function extentsOf(operation: Operation): readonly DataExtent[] {
   if (operation.type !== 'write') return [];
   return operation.pieces.map(({ extent }) => extent).filter((extent) => extent.kind === 'data');
+}
+
+/** Where sealed content lies: the same for an operation and its repetition. */
+function placeOf(extent: DataExtent): string {
+  return `${extent.pack} ${extent.packOffset}`;
 }
 
 function endOf(extent: DataExtent): number {

@@ -254,3 +254,27 @@ void t.test('a staging file that is gone or too short is MISSING', async (t) => 
   await t.rejects(PackWriter.resume(options, [{ kind: 'chunk', offset: 0, sealedLength: 100 }]), { code: 'MISSING' });
   await t.rejects(PackWriter.create(options), { code: 'IO' }, 'a pack is never written over another');
 });
+
+void t.test('after the process died, a pack that is synced or finished again survives power loss, its name too', async (t) => {
+  for (const finishes of [false, true]) {
+    const disk = await freshDisk();
+    const options = optionsOn(disk);
+    const writer = await PackWriter.create(options);
+    const run = await writer.appendRun([chunk(50_000)]);
+    if (finishes) {
+      // It dies after the footer was written and before that was synced.
+      disk.fault = ({ kind }) => (kind === 'sync-directory' ? 'EIO' : undefined);
+      await t.rejects(writer.finish(), { code: 'IO' });
+      disk.fault = undefined;
+    }
+    const survived = { ...options, disk: disk.crash('process') };
+    const resumed = await PackWriter.resume(survived, itemsOf(run));
+    t.equal(resumed.finished, finishes);
+    if (finishes) await resumed.finish();
+    else await resumed.sync();
+    for (const lost of survived.disk.powerLosses(64, 10, random).disks) {
+      t.equal(await intactItems({ ...options, disk: lost }, itemsOf(run)), 1, finishes ? 'finished' : 'synced');
+    }
+    await resumed.close();
+  }
+});

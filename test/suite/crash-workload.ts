@@ -309,7 +309,11 @@ class PictureStore extends MemoryStore {
   ): Promise<PutOutcome> {
     const outcome = await super.put(key, body, options);
     // Made once and never changed in place: pictures share it.
-    if (outcome === 'created') this.#objects = new Map(this.#objects).set(key, (await super.get(key)) ?? new Uint8Array(0));
+    if (outcome === 'created') {
+      const bytes = (await super.get(key)) ?? new Uint8Array(0);
+      // No await from here on: others are put meanwhile.
+      this.#objects = new Map(this.#objects).set(key, bytes);
+    }
     return outcome;
   }
 }

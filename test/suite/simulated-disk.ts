@@ -237,7 +237,10 @@ export class SimulatedDisk implements Disk {
   crash(kind: CrashKind): SimulatedDisk {
     this.#crashed = true;
     if (kind === 'power') this.#losePower();
-    return new SimulatedDisk(this.#options, { root: this.#root, random: this.#random, inoNext: this.#inoNext });
+    const next = new SimulatedDisk(this.#options, { root: this.#root, random: this.#random, inoNext: this.#inoNext });
+    // What the process had not synced is in no less danger when it is dead.
+    next.#names = this.#names;
+    return next;
   }
 
   /**
