@@ -7,9 +7,6 @@ import { PageFault } from '../base/page-fault.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
-import { decodeDirent } from '../meta/dirent.js';
-import { S_IFDIR } from '../meta/inode.js';
-import { type TreeKey, decodeKey } from '../meta/key.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeOperationEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
@@ -62,7 +59,7 @@ export class Arrival {
     if (this.#commits.length > 0) await this.#advance([...this.#commits]);
   }
 
-  /** Takes verified commits in: at once when nothing that is pending depends on them, else by running what is pending again on top of them. */
+  /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
     const { state, journal, writer, log, counters, baseEntry } = this.#o;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
@@ -74,13 +71,12 @@ export class Arrival {
     const change = changesOf(foreign);
     for (let round = 1; ; round++) {
       await this.#collect(change);
-      const isApart = state.operationCount === 0 || (foreign.length === commits.length && areApart(state, foreign, change));
-      if (!isApart || touchesDirty(writer, change)) return this.#rebase(commits, change);
+      if (state.operationCount > 0 || touchesDirty(writer, change)) return this.#rebase(commits, change);
       if (!this.#isCollected(change) && round < collectRoundsMax) continue;
       // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
       state.advance(commits);
       this.#commits.splice(0, commits.length);
-      if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
+      if (!journal.failure) journal.append(baseEntry(counters.serial, false));
       this.#tell(change);
       return undefined;
     }
@@ -176,24 +172,6 @@ export class Arrival {
 }
 
 type Changing = ReturnType<typeof changesOf>;
-
-/**
- * Whether the pending operations would be the same on top of these commits, so that they need not be run again: then a device that has much to say gets its
- * turn, however often others commit. Every operation changes the inodes that it depends on, but for the source of a clone, and the directories above a
- * move, which could close a circle with another move. May say no where it could say yes.
- */
-function areApart(state: VolumeState, commits: readonly Commit[], change: RemoteChange): boolean {
-  for (const ino of change.inodes) if (state.isPending(ino)) return false;
-  const placesDirectory = commits.some(({ mutations }) => mutations.some(([key, value]) => isDirectoryEntry(key, value)));
-  return state.operations.every(({ operation }) => {
-    if (operation.type === 'clone') return !change.inodes.has(operation.from);
-    return !(placesDirectory && operation.type === 'rename' && operation.parent !== operation.newParent);
-  });
-}
-
-function isDirectoryEntry(key: string, value: Uint8Array | null): boolean {
-  return value !== null && decodeKey(key as TreeKey).type === 'dirent' && decodeDirent(value).type === S_IFDIR;
-}
 
 /** Whether content that is dirty here was changed there. */
 function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {

@@ -11,7 +11,7 @@
 import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
 import type { Commit, Mutation, Sequence } from '../commit/commit.js';
-import { type Ino, type TreeKey, inodeKey } from '../meta/key.js';
+import type { TreeKey } from '../meta/key.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { type BaseView, LayeredView, TransactionView } from './layered-view.js';
@@ -164,15 +164,9 @@ export class VolumeState {
 
   // Commits of others (and own ones that came back from the log).
 
-  /** Whether an operation that is in no commit yet has changed this inode, its entries, its content or its attributes. */
-  isPending(ino: Ino): boolean {
-    const key = inodeKey(ino);
-    return this.#pending.get(key) !== undefined || this.#flying?.get(key) !== undefined;
-  }
-
-  /** Takes commits in below what is pending, which must not depend on them. */
+  /** Takes commits in when nothing is pending. */
   advance(commits: readonly Commit[]): void {
-    assert(!this.#flying, 'nothing flies while commits are taken in');
+    assert(this.operationCount === 0, 'pending operations must be rebased');
     for (const commit of commits) this.#take(commit);
     this.#view = this.#layers();
   }
