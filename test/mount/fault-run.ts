@@ -270,14 +270,22 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
   const all = new AbortController();
   const within = (own: AbortController): AbortSignal => AbortSignal.any([all.signal, own.signal]);
   let storm: Promise<void> = Promise.resolve();
+  const probes: Probe[] = [];
+  const startProbe = async (): Promise<Probe> => {
+    const probe = await Probe.start();
+    probes.push(probe);
+    return probe;
+  };
   const trees: RandomTree[] = [];
+  /** Of the other device. */
+  const others: RandomTree[] = [];
   const workers: Worker[] = [];
   try {
     const drive = await makeDrive('one', around);
     drives.push(drive);
     await drive.init();
     await drive.mount();
-    const maker = await Probe.start();
+    const maker = await startProbe();
     const contents: Buffer[] = [];
     await maker.ok('mkdir', join(drive.directory, 'static'));
     await maker.ok('mkdir', join(drive.directory, 'desk'));
@@ -304,10 +312,11 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     drives.push(other);
     await other.mount();
     const otherPaths = contents.map((_, index) => join(other.directory, 'static', `${index}`));
-    const reader = new RemoteReader(otherPaths, contents, await Probe.start(), random);
+    const reader = new RemoteReader(otherPaths, contents, await startProbe(), random);
     // Its commits race with those of the first device, for the same numbers and never for the same files.
     const otherTree = new RandomTree({ directory: join(other.directory, 'tree-other'), seed: seed + 3, sizeMax: 50_000, nodeMax: 60 });
-    const otherMaker = await Probe.start();
+    others.push(otherTree);
+    const otherMaker = await startProbe();
     await otherMaker.ok('mkdir', join(other.directory, 'tree-other'));
     await otherMaker.close();
     const otherEnd = new AbortController();
@@ -345,7 +354,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
         const gone = causes.some((one) => isGone(one) || one instanceof ProbeGoneError);
         if (!isOver || !gone) fail(`${what} failed`, error);
       };
-      const [desk, table] = [await Probe.start(), await Probe.start()];
+      const [desk, table] = [await startProbe(), await startProbe()];
       const manager = new FileManager(drive.directory, desk);
       storm = weather.run(within(calm));
       const working = Promise.all(
@@ -418,7 +427,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     const otherDifferences = await otherSeen.settle();
     if (otherDifferences.length > 0) fail(`what the other device did:\n${otherDifferences.join('\n')}`);
     for (const tree of trees) await tree.close();
-    const looker = await Probe.start();
+    const looker = await startProbe();
     for (const [index, bytes] of contents.entries()) {
       const found = await looker.readFile(join(fresh.directory, 'static', `${index}`));
       if (digestOf(found) !== digestOf(bytes)) fail(`static file ${index} differs`);
@@ -440,8 +449,9 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     all.abort();
     await storm.catch(() => {});
     for (const drive of drives) await drive.destroy();
+    for (const probe of probes) await probe.close();
     for (const worker of workers) await worker.end().catch(() => {});
-    for (const tree of trees) await tree.close();
+    for (const tree of [...trees, ...others]) await tree.close();
     await proxy.stop();
   }
 }
