@@ -15,7 +15,7 @@ else {
   for (const kind of storeKindsOf(process.env['TEST_STORES'] ?? 'http')) {
     const skip = kind === 'directory' ? 'nothing is between a directory and the drive' : whyNoStore(kind);
     void t.test(
-      `${kind}: the tree equals the model after faults of every kind (TEST_SEED=${seed})`,
+      `${kind}: the tree equals the model after faults (TEST_SEED=${seed})`,
       skip === undefined ? {} : { skip },
       async (t) => {
         t.setTimeout(0);
