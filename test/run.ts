@@ -12,6 +12,8 @@ interface Totals {
   passed: number;
   failed: number;
   skipped: number;
+  /** What failed, said again at the end, where the reader of a long log looks first. */
+  readonly failures: string[];
 }
 
 const root = resolve(import.meta.dirname, '..', '..');
@@ -46,8 +48,12 @@ function runCheck(name: string, command: string, parameters: readonly string[], 
       output += error.message;
     });
     child.on('close', (code) => {
-      if (code === 0) totals.passed++;
-      else totals.failed++;
+      if (code === 0) {
+        totals.passed++;
+      } else {
+        totals.failed++;
+        totals.failures.push(name);
+      }
       say(`${code === 0 ? 'ok    ' : 'FAILED'} ${name}`);
       if (code !== 0) say(output.trimEnd());
       settle();
@@ -68,6 +74,7 @@ function runTests(files: readonly string[], jobs: number, totals: Totals): Promi
     parser.on('fail', (result) => {
       failedHere++;
       failures.push(result);
+      totals.failures.push(result.fullname);
     });
     parser.on('skip', (result) => {
       totals.skipped++;
@@ -84,7 +91,10 @@ function runTests(files: readonly string[], jobs: number, totals: Totals): Promi
     child.on('error', (error) => say(`FAILED tap cannot be run: ${error.message}`));
     child.on('close', (code) => {
       // tap may fail without a failing assertion: a file that printed nothing, a crash of its own.
-      if (code !== 0 && failedHere === 0) failedHere++;
+      if (code !== 0 && failedHere === 0) {
+        failedHere++;
+        totals.failures.push(`tap ended with ${code}`);
+      }
       totals.failed += failedHere;
       settle();
     });
@@ -92,7 +102,7 @@ function runTests(files: readonly string[], jobs: number, totals: Totals): Promi
 }
 
 const wanted = process.argv.slice(2);
-const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+const totals: Totals = { passed: 0, failed: 0, skipped: 0, failures: [] };
 if (wanted.length === 0) {
   for (const [name, command, ...parameters] of checks) await runCheck(name, command, parameters, totals);
 }
@@ -113,6 +123,7 @@ if (files.length === 0) {
   say('FAILED there are no such tests');
   totals.failed++;
 }
+for (const failure of totals.failures) say(`FAILED ${failure}`);
 if (totals.skipped > 0) say(`${totals.skipped} skipped`);
 say(`${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = totals.failed === 0 ? 0 : 1;

@@ -14,18 +14,14 @@ else {
   t.setTimeout(0);
   for (const kind of storeKindsOf(process.env['TEST_STORES'] ?? 'http')) {
     const skip = kind === 'directory' ? 'nothing is between a directory and the drive' : whyNoStore(kind);
-    void t.test(
-      `${kind}: the tree equals the model after faults (TEST_SEED=${seed})`,
-      skip === undefined ? {} : { skip },
-      async (t) => {
-        t.setTimeout(0);
-        const scratch = await scratchDirectory(t);
-        const server = await startStoreServer(kind, join(scratch, 'server'));
-        t.teardown(() => server.stop());
-        const report = (line: string): void => t.comment(line);
-        const result = await faultRun({ server, scratch, durationMs: 14_000, roundMs: 7000, troubleMsMax: 1500, timeoutMs: 10_000, seed, report });
-        t.ok(result.operations > 0, JSON.stringify(result));
-      },
-    );
+    void t.test(`${kind}: the tree equals the model after faults (TEST_SEED=${seed})`, skip === undefined ? {} : { skip }, async (t) => {
+      t.setTimeout(0);
+      const scratch = await scratchDirectory(t);
+      const server = await startStoreServer(kind, join(scratch, 'server'));
+      t.teardown(() => server.stop());
+      const report = (line: string): void => t.comment(line);
+      const result = await faultRun({ server, scratch, durationMs: 14_000, roundMs: 7000, troubleMsMax: 1500, timeoutMs: 10_000, seed, report });
+      t.ok(result.operations > 0, JSON.stringify(result));
+    });
   }
 }
