@@ -10,9 +10,10 @@ import type { Journal } from '../journal/journal.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeOperationEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
+import { areIndependent } from './independence.js';
 import { type RebaseContext, executeRebased } from './rebase-rules.js';
 import { changesOf } from './remote-change.js';
-import type { PendingOperation, Totals, VolumeState } from './volume-state.js';
+import type { PendingOperation, RebaseRun, VolumeState } from './volume-state.js';
 import type { RemoteChange, RemoteChangeListener } from './volume.js';
 
 export interface ArrivalOptions {
@@ -59,7 +60,7 @@ export class Arrival {
     if (this.#commits.length > 0) await this.#advance([...this.#commits]);
   }
 
-  /** Takes verified commits in: at once when nothing is pending, else by running what is pending again on top of them. */
+  /** Takes verified commits in: at once when nothing that is pending depends on them, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
     const { state, journal, writer, log, counters, baseEntry } = this.#o;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
@@ -71,12 +72,15 @@ export class Arrival {
     const change = changesOf(foreign);
     for (let round = 1; ; round++) {
       await this.#collect(change);
-      if (state.operationCount > 0 || touchesDirty(writer, change)) return this.#rebase(commits, change);
+      // An own one that came back from the log says that some of what is pending is in it.
+      const isOwn = foreign.length < commits.length;
+      const stays = state.operationCount === 0 || (!isOwn && areIndependent(state, foreign, change));
+      if (!stays || touchesDirty(writer, change)) return this.#rebase(commits, change);
       if (!this.#isCollected(change) && round < collectRoundsMax) continue;
       // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
       state.advance(commits);
       this.#commits.splice(0, commits.length);
-      if (!journal.failure) journal.append(baseEntry(counters.serial, false));
+      if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
       this.#tell(change);
       return undefined;
     }
@@ -107,7 +111,7 @@ export class Arrival {
   }
 
   async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    const { state, journal, writer, log, counters, logger, baseEntry } = this.#o;
+    const { state, journal, writer, log, logger, baseEntry } = this.#o;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
@@ -116,16 +120,13 @@ export class Arrival {
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
       const context = this.#o.rebaseContext();
-      const result: PendingOperation[] = [];
-      const totals: Totals = { files: 0, bytes: 0 };
+      const flyingCount = state.flyingOperations.length;
       let done = 0;
       let sliceStart = performance.now();
       // Operations that arrive meanwhile are run on the old state, answered, and then met here.
       for (; done < state.operationCount; done++) {
-        const { operation, serial } = state.operations[done];
-        if (serial <= ownSerial) continue;
-        for (const effective of await this.#rebaseOne(run, operation, context, totals))
-          result.push({ serial: ++counters.serial, operation: effective });
+        const { operation, serial } = operationAt(state, done);
+        if (serial > ownSerial) await this.#rebaseOne(run, done < flyingCount, operation, context);
         if (performance.now() - sliceStart > sliceMs) {
           await nextTurn();
           sliceStart = performance.now();
@@ -138,9 +139,9 @@ export class Arrival {
       for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
       if (!journal.failure) {
-        journal.appendBatch([baseEntry(ownSerial, true), ...result.map((one) => encodeOperationEntry(one.serial, one.operation))]);
+        journal.appendBatch([baseEntry(ownSerial, true), ...run.operations.map((one) => encodeOperationEntry(one.serial, one.operation))]);
       }
-      state.finishRebase(commits, run.pending, result, totals);
+      state.finishRebase(run);
       this.#commits.splice(0, commits.length);
       this.#tell(change);
       for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
@@ -148,27 +149,28 @@ export class Arrival {
     }
   }
 
-  async #rebaseOne(
-    run: ReturnType<VolumeState['rebaseOnto']>,
-    operation: Operation,
-    context: RebaseContext,
-    totals: Totals,
-  ): Promise<readonly Operation[]> {
+  async #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): Promise<void> {
+    const { counters } = this.#o;
     const held: unknown[] = [];
     for (;;) {
       const transaction = run.transaction();
       try {
         const { effective, delta } = executeRebased(transaction, operation, context);
-        run.pending.absorb(transaction.changes);
-        totals.files += delta.files;
-        totals.bytes += delta.bytes;
-        return effective;
+        if (transaction.changes.count === 0) return;
+        const operations = effective.map((one) => ({ serial: ++counters.serial, operation: one }));
+        run.add(flies, operations, transaction.changes, delta);
+        return;
       } catch (error) {
         if (!(error instanceof PageFault)) throw error;
         held.push(await error.load());
       }
     }
   }
+}
+
+/** The oldest is 0. */
+function operationAt({ flyingOperations, waitingOperations }: VolumeState, index: number): PendingOperation {
+  return index < flyingOperations.length ? flyingOperations[index] : waitingOperations[index - flyingOperations.length];
 }
 
 type Changing = ReturnType<typeof changesOf>;

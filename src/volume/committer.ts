@@ -290,7 +290,7 @@ export class Committer {
   }
 
   async #commit(signal: AbortSignal | undefined): Promise<void> {
-    const { state, log, journal, staging, writer, counters, clock } = this.#o;
+    const { state, journal, writer, clock } = this.#o;
     if (this.#failure) throw this.#failure;
     this.#soon = false;
     this.#dirtySinceMs = undefined;
@@ -303,41 +303,58 @@ export class Committer {
         const cut = journal.end;
         await writer.sealAll();
         if (state.pendingCount === 0) break;
-        const { mutations, delta, serial } = state.freeze();
+        state.freeze();
         try {
-          // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
-          const [packs] = await Promise.all([staging.upload(signal), journal.failure ? undefined : journal.sync()]);
-          const draft: CommitDraft = {
-            wallTimeMs: clock.now().sec * 1000,
-            nextInoCounter: counters.nextIno,
-            operationSerial: serial,
-            filesDelta: delta.files,
-            bytesDelta: delta.bytes,
-            packs,
-            checkpoint: undefined,
-            mutations,
-          };
-          const commit = await log.put(draft, signal);
-          if (commit !== 'lost') {
-            state.land(commit.sequence, mutations);
-            staging.committed(packs);
-            this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
-            this.#makeRoom();
-            await this.#settleJournal(serial, cut);
-            await staging.release(packsOf(state.operations));
-            break;
-          }
+          if (await this.#putFlight(cut, signal)) break;
         } finally {
-          // Lost, or failed with an unknown outcome: what flew is pending again, and the log tells at the next poll what is true.
+          // Failed with an unknown outcome: what flew is pending again, and the log tells at the next poll what is true.
           state.thaw();
         }
-        await this.#poll(signal);
       }
       await this.#foldWhenLarge(signal);
     } catch (error) {
       if (state.operationCount > 0 || writer.bytes > 0) this.#dirtySinceMs ??= clock.monotonicMs();
       throw this.#judge(error);
     }
+  }
+
+  /**
+   * Puts what flies into the log, however often others are faster: it goes on flying on top of theirs, without what was written meanwhile, so that little time lies
+   * between two tries. Answers false when nothing of it is left. `cut`: the journal's end before it was sealed.
+   */
+  async #putFlight(cut: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const { state, log, journal, staging, counters, clock } = this.#o;
+    // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
+    const syncJournal = (): Promise<void> | undefined => (journal.failure ? undefined : journal.sync());
+    let [packs] = await Promise.all([staging.upload(signal), syncJournal()]);
+    for (let { flight } = state; flight; flight = state.flight) {
+      const { mutations, delta, serial } = flight;
+      const draft: CommitDraft = {
+        wallTimeMs: clock.now().sec * 1000,
+        nextInoCounter: counters.nextIno,
+        operationSerial: serial,
+        filesDelta: delta.files,
+        bytesDelta: delta.bytes,
+        packs,
+        checkpoint: undefined,
+        mutations,
+      };
+      const commit = await log.put(draft, signal);
+      if (commit !== 'lost') {
+        state.land(commit.sequence, flight);
+        staging.committed(packs);
+        this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
+        this.#makeRoom();
+        await this.#settleJournal(serial, cut);
+        await staging.release(packsOf(state.operations));
+        return true;
+      }
+      await this.#poll(signal);
+      // A conflict copy holds what its file has now, and that may be newer than the flight.
+      if (!staging.areStored(packsOf(state.flyingOperations))) packs = await staging.upload(signal);
+      await syncJournal();
+    }
+    return false;
   }
 
   /** No commit is possible: what waits for one survives a loss of power meanwhile. Throws VolumeError `UNAVAILABLE` in the end. */

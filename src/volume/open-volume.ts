@@ -455,6 +455,7 @@ export class OpenVolume implements Volume {
     const recorded = recordBase(this.#state.view, operation);
     const transaction = this.#state.transaction();
     const delta = execute(transaction, recorded, this.#deviceIndex);
+    if (transaction.changes.count === 0) return result;
     const serial = this.#counters.serial + 1;
     // With a journal that failed, what was accepted before can still be sealed and brought into the store.
     if (!sealing || !this.#journal.failure) this.#appendToJournal(serial, recorded);

@@ -126,6 +126,12 @@ export class Staging {
     return [...this.#unnamed].map(([id, size]) => ({ id, size }));
   }
 
+  /** Whether all of these packs are in the store. */
+  areStored(packs: Iterable<PackId>): boolean {
+    for (const id of packs) if (this.#options.registry.has(id) && !this.#landed.has(id)) return false;
+    return true;
+  }
+
   /** A commit names these packs now. */
   committed(packs: readonly { readonly id: PackId }[]): void {
     for (const { id } of packs) this.#unnamed.delete(id);

@@ -30,6 +30,87 @@ export interface Totals {
   bytes: number;
 }
 
+/** Operations that are in no commit yet, with what they changed. */
+class Layer {
+  readonly changes = new Overlay();
+  readonly operations: PendingOperation[] = [];
+  readonly totals: Totals = { files: 0, bytes: 0 };
+
+  add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
+    this.changes.absorb(changes);
+    for (const operation of operations) this.operations.push(operation);
+    add(this.totals, delta);
+  }
+
+  absorb(newer: Layer): void {
+    this.add(newer.operations, newer.changes, newer.totals);
+  }
+}
+
+/** What the commit that is being put must hold. */
+export interface Flight {
+  readonly mutations: readonly Mutation[];
+  readonly delta: Readonly<Totals>;
+  /** Of its last operation. */
+  readonly serial: number;
+}
+
+/** Operations on their way onto newer commits, in their order. Nothing of it is part of the state before `VolumeState.finishRebase`. */
+export class RebaseRun {
+  readonly commits: readonly Commit[];
+  /** What came of operations that fly, and of the others. */
+  readonly flying: Layer | undefined;
+  readonly pending = new Layer();
+  readonly #newer = new Overlay();
+  readonly #before: readonly Overlay[];
+  readonly #below: readonly Overlay[];
+  readonly #base: BaseView;
+
+  /** `before`: the layers of the operations that are run again, `below`: those under them; newest first. */
+  constructor(
+    commits: readonly Commit[],
+    layers: { readonly before: readonly Overlay[]; readonly below: readonly Overlay[]; readonly base: BaseView },
+  ) {
+    this.commits = commits;
+    for (const { mutations } of commits) for (const [key, value] of mutations) this.#newer.set(key as TreeKey, value);
+    this.#before = layers.before;
+    this.#below = layers.below;
+    this.#base = layers.base;
+    if (layers.before.length > 1) this.flying = new Layer();
+  }
+
+  transaction(): TransactionView {
+    return new TransactionView([...this.#after(), this.#newer, ...this.#below], this.#base);
+  }
+
+  /** What came of one operation, that `flies` or does not; those that fly come first. */
+  add(flies: boolean, operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
+    const layer = flies ? this.flying : this.pending;
+    assert(layer && !(flies && this.pending.operations.length > 0), 'what flies comes first');
+    layer.add(operations, changes, delta);
+  }
+
+  get operations(): readonly PendingOperation[] {
+    return [...(this.flying?.operations ?? []), ...this.pending.operations];
+  }
+
+  /** The keys whose value is another one than the operations had given them before. What they alone mention is the same where a commit says so. */
+  *changed(): Iterable<TreeKey> {
+    const after = this.#after();
+    for (const key of keysOf(this.#before)) {
+      const before = valueIn(this.#before, key);
+      const now = valueIn([...after, this.#newer], key);
+      const isSame = now === before || (now && before && equalBytes(now, before));
+      if (!isSame) yield key;
+    }
+    for (const key of keysOf(after)) if (valueIn(this.#before, key) === undefined) yield key;
+  }
+
+  #after(): Overlay[] {
+    return this.flying ? [this.pending.changes, this.flying.changes] : [this.pending.changes];
+  }
+}
+
 export class VolumeState {
   readonly #tree: TreeReader;
   #root: PageReference | undefined;
@@ -37,16 +118,12 @@ export class VolumeState {
   #base: BaseView;
   #folding: Overlay | undefined;
   #committed = new Overlay();
-  #flying: Overlay | undefined;
-  #pending = new Overlay();
+  #flying: Layer | undefined;
+  #pending = new Layer();
   #view: LayeredView;
   /** Commits that `committed` and `folding` are made of, to take another device's checkpoint over. */
   #recent: { readonly sequence: Sequence; readonly mutations: readonly Mutation[]; readonly delta: Readonly<Totals> }[] = [];
-  #flyingOperations: PendingOperation[] = [];
-  #pendingOperations: PendingOperation[] = [];
   #totals: Totals;
-  #pendingTotals: Totals = { files: 0, bytes: 0 };
-  #flyingTotals: Totals = { files: 0, bytes: 0 };
   /** Totals at the newest commit of `folding`. */
   #foldTotals: Totals = { files: 0, bytes: 0 };
 
@@ -73,38 +150,43 @@ export class VolumeState {
   }
 
   get statistics(): VolumeStatistics {
-    return {
-      files: this.#totals.files + this.#flyingTotals.files + this.#pendingTotals.files,
-      bytes: this.#totals.bytes + this.#flyingTotals.bytes + this.#pendingTotals.bytes,
-    };
+    const totals = { ...this.#totals };
+    if (this.#flying) add(totals, this.#flying.totals);
+    add(totals, this.#pending.totals);
+    return totals;
   }
 
   /** Operations that are in no commit yet, oldest first. */
   get operations(): readonly PendingOperation[] {
-    return this.#flyingOperations.length === 0 ? this.#pendingOperations : [...this.#flyingOperations, ...this.#pendingOperations];
+    return this.#flying ? [...this.#flying.operations, ...this.#pending.operations] : this.#pending.operations;
   }
 
   /** Of them, those in the commit that is being put. */
   get flyingOperations(): readonly PendingOperation[] {
-    return this.#flyingOperations;
+    return this.#flying?.operations ?? [];
   }
 
   /** And those that are in none. */
   get waitingOperations(): readonly PendingOperation[] {
-    return this.#pendingOperations;
+    return this.#pending.operations;
   }
 
   get operationCount(): number {
-    return this.#flyingOperations.length + this.#pendingOperations.length;
+    return this.flyingOperations.length + this.#pending.operations.length;
   }
 
   get pendingCount(): number {
-    return this.#pendingOperations.length;
+    return this.#pending.operations.length;
   }
 
   /** Memory of what is in no commit yet. */
   get pendingBytes(): number {
-    return this.#pending.bytes + (this.#flying?.bytes ?? 0);
+    return this.#pending.changes.bytes + (this.#flying?.changes.bytes ?? 0);
+  }
+
+  /** Whether an operation that is in no commit yet has set or deleted this key. */
+  mentions(key: TreeKey): boolean {
+    return valueIn(this.#ownOverlays(), key) !== undefined;
   }
 
   get committed(): Overlay {
@@ -115,37 +197,35 @@ export class VolumeState {
     return new TransactionView(this.#overlays(), this.#base);
   }
 
-  /** One operation's changes become part of the state. */
+  /** One operation's changes become part of the state. It has some: one that changed nothing here could change something on another base. */
   apply(operation: PendingOperation, changes: Overlay, delta: Totals): void {
-    this.#pending.absorb(changes);
-    this.#pendingOperations.push(operation);
-    add(this.#pendingTotals, delta);
+    this.#pending.add([operation], changes, delta);
   }
 
   // Commit: freeze, then land or thaw.
 
-  /** What is pending becomes flying. Answers what the commit must hold. */
-  freeze(): { readonly mutations: readonly Mutation[]; readonly delta: Readonly<Totals>; readonly serial: number } {
+  /** What is pending becomes flying. */
+  freeze(): void {
     assert(!this.#flying, 'one commit flies at a time');
     this.#flying = this.#pending;
-    this.#flyingOperations = this.#pendingOperations;
-    this.#flyingTotals = this.#pendingTotals;
-    this.#pending = new Overlay();
-    this.#pendingOperations = [];
-    this.#pendingTotals = { files: 0, bytes: 0 };
+    this.#pending = new Layer();
     this.#view = this.#layers();
-    return { mutations: [...this.#flying.entries()], delta: { ...this.#flyingTotals }, serial: this.#flyingOperations.at(-1)?.serial ?? 0 };
+  }
+
+  /** What flies, as it is on the commits that were taken in last; `undefined` when a rebase left nothing of it. */
+  get flight(): Flight | undefined {
+    const serial = this.#flying?.operations.at(-1)?.serial;
+    if (!this.#flying || serial === undefined) return undefined;
+    return { mutations: [...this.#flying.changes.entries()], delta: { ...this.#flying.totals }, serial };
   }
 
   /** The flying commit is in the log. */
-  land(sequence: Sequence, mutations: readonly Mutation[]): void {
+  land(sequence: Sequence, { mutations, delta }: Flight): void {
     assert(this.#flying, 'a commit flies');
-    this.#committed.absorb(this.#flying);
-    this.#recent.push({ sequence, mutations, delta: { ...this.#flyingTotals } });
-    add(this.#totals, this.#flyingTotals);
+    this.#committed.absorb(this.#flying.changes);
+    this.#recent.push({ sequence, mutations, delta });
+    add(this.#totals, delta);
     this.#flying = undefined;
-    this.#flyingOperations = [];
-    this.#flyingTotals = { files: 0, bytes: 0 };
     this.#view = this.#layers();
   }
 
@@ -154,44 +234,29 @@ export class VolumeState {
     if (!this.#flying) return;
     this.#flying.absorb(this.#pending);
     this.#pending = this.#flying;
-    this.#pendingOperations = [...this.#flyingOperations, ...this.#pendingOperations];
-    add(this.#pendingTotals, this.#flyingTotals);
     this.#flying = undefined;
-    this.#flyingOperations = [];
-    this.#flyingTotals = { files: 0, bytes: 0 };
     this.#view = this.#layers();
   }
 
   // Commits of others (and own ones that came back from the log).
 
-  /** Takes commits in when nothing is pending. */
+  /** Takes commits in below what is in no commit yet, which must not depend on them (`independence.ts`). */
   advance(commits: readonly Commit[]): void {
-    assert(this.operationCount === 0, 'pending operations must be rebased');
     for (const commit of commits) this.#take(commit);
     this.#view = this.#layers();
   }
 
-  /**
-   * Overlay of commits that are not part of the state yet, and a transaction factory over them: where a rebase runs. `changed`, at its end: the keys whose
-   * value is another one than this device's operations had given them before.
-   */
-  rebaseOnto(commits: readonly Commit[]): { readonly pending: Overlay; transaction(): TransactionView; changed(): Iterable<TreeKey> } {
-    const newer = new Overlay();
-    for (const commit of commits) for (const [key, value] of commit.mutations) newer.set(key as TreeKey, value);
-    const pending = new Overlay();
-    const below = this.#folding ? [this.#committed, this.#folding] : [this.#committed];
-    const overlays = [pending, newer, ...below];
-    const base = this.#base;
-    return { pending, transaction: () => new TransactionView(overlays, base), changed: () => changedKeys(this.#pending, pending, newer) };
+  /** Where the operations are run again on top of commits that are not part of the state yet. */
+  rebaseOnto(commits: readonly Commit[]): RebaseRun {
+    return new RebaseRun(commits, { before: this.#ownOverlays(), below: this.#committedOverlays(), base: this.#base });
   }
 
-  /** The end of a rebase: the commits are in, and what was pending is what the rebase made of it. */
-  finishRebase(commits: readonly Commit[], pending: Overlay, operations: PendingOperation[], delta: Totals): void {
-    assert(!this.#flying, 'nothing flies during a rebase');
+  /** The end of a rebase: its commits are in, and what was in none is what the rebase made of it. */
+  finishRebase({ commits, flying, pending }: RebaseRun): void {
+    assert((flying !== undefined) === (this.#flying !== undefined), 'what flew still flies');
     for (const commit of commits) this.#take(commit);
+    this.#flying = flying;
     this.#pending = pending;
-    this.#pendingOperations = operations;
-    this.#pendingTotals = { ...delta };
     this.#view = this.#layers();
   }
 
@@ -247,11 +312,15 @@ export class VolumeState {
   }
 
   #overlays(): Overlay[] {
-    const overlays = [this.#pending];
-    if (this.#flying) overlays.push(this.#flying);
-    overlays.push(this.#committed);
-    if (this.#folding) overlays.push(this.#folding);
-    return overlays;
+    return [...this.#ownOverlays(), ...this.#committedOverlays()];
+  }
+
+  #ownOverlays(): Overlay[] {
+    return this.#flying ? [this.#pending.changes, this.#flying.changes] : [this.#pending.changes];
+  }
+
+  #committedOverlays(): Overlay[] {
+    return this.#folding ? [this.#committed, this.#folding] : [this.#committed];
   }
 
   #layers(): LayeredView {
@@ -273,13 +342,19 @@ function add(totals: Totals, delta: Readonly<Totals>): void {
   totals.bytes += delta.bytes;
 }
 
-/** Keys that `before` and `after` mention differently; what `before` alone mentions is the same where a commit says so. */
-function* changedKeys(before: Overlay, after: Overlay, commits: Overlay): Iterable<TreeKey> {
-  for (const [key, value] of before.entries()) {
-    const own = after.get(key);
-    const now = own === undefined ? commits.get(key) : own;
-    const isSame = now === value || (now && value && equalBytes(now, value));
-    if (!isSame) yield key;
+/** Every key that one of them mentions, once. */
+function* keysOf(overlays: readonly Overlay[]): Iterable<TreeKey> {
+  for (const [index, overlay] of overlays.entries()) {
+    const newer = overlays.slice(0, index);
+    for (const [key] of overlay.entries()) if (valueIn(newer, key) === undefined) yield key;
   }
-  for (const [key] of after.entries()) if (before.get(key) === undefined) yield key;
+}
+
+/** What the newest of them says; `undefined` when none says anything. */
+function valueIn(overlays: readonly Overlay[], key: TreeKey): Uint8Array | null | undefined {
+  for (const overlay of overlays) {
+    const value = overlay.get(key);
+    if (value !== undefined) return value;
+  }
+  return undefined;
 }

@@ -178,6 +178,36 @@ t.test('what others do not change is not told to the kernel, also when it is not
   await b.close();
 });
 
+t.test('what others commit elsewhere leaves what waits as it is, here and in the journal', async (t) => {
+  const { volume, stateDirectory } = await directoryVolume(t);
+  const here = await stateDirectory('a');
+  const first = await TestDevice.open(volume, here);
+  const b = await TestDevice.open(volume, await stateDirectory('b'));
+  await first.mkdir('ours');
+  await first.mkdir('theirs');
+  await first.volume.flush();
+  await b.volume.refresh();
+  const content = randomBytes(300_000);
+  for (let index = 0; index < 30; index++) await first.write(`ours/${index}`, content.subarray(index * 1000, index * 9000));
+  const pending = first.volume.pending();
+  for (let index = 0; index < 3; index++) {
+    await b.write(`theirs/${index}`, `by b ${index}`);
+    await b.volume.flush();
+    await first.volume.refresh();
+    t.equal(await first.text(`theirs/${index}`), `by b ${index}`, 'what the other did is seen at once');
+  }
+  t.equal(first.volume.pending().operations, pending.operations, 'nothing was made of what waits');
+  const picture = await first.picture();
+  await first.close();
+  const again = await TestDevice.open(volume, here);
+  t.strictSame(await again.picture(), picture, 'replayed on the new base');
+  await again.volume.flush();
+  await b.volume.refresh();
+  t.strictSame(await b.picture(), picture, 'on the other device');
+  await again.close();
+  await b.close();
+});
+
 t.test('after power loss at any moment what was synced is there', async (t) => {
   const store = new MemoryStore();
   const volume = await createTestVolume(store);

@@ -1,0 +1,175 @@
+/** When what waits need not be run again on commits of others (src/volume/independence.ts): held against running it again. */
+import t from 'tap';
+import { ByteReader } from '../../src/base/bytes.js';
+import type { Commit, Sequence } from '../../src/commit/commit.js';
+import { S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
+import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
+import type { TreeReader } from '../../src/tree/tree-reader.js';
+import { areIndependent } from '../../src/volume/independence.js';
+import { type Operation, OperationError } from '../../src/volume/operation.js';
+import { execute, recordBase } from '../../src/volume/operation-execute.js';
+import { type Conflict, RebaseState, executeRebased } from '../../src/volume/rebase-rules.js';
+import { changesOf } from '../../src/volume/remote-change.js';
+import { VolumeState } from '../../src/volume/volume-state.js';
+import { emptyVolume } from '../suite/memory-view.js';
+import { RandomApplications } from '../suite/random-operation.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+
+const genesis = emptyVolume();
+
+/** A state whose tree is an empty volume. */
+function newState(): VolumeState {
+  const tree = {
+    get: (_root: unknown, key: never) => genesis.get(key),
+    scan: (_root: unknown, from: never, to: never) => genesis.scan(from, to),
+    floor: (_root: unknown, from: never, to: never) => genesis.floor(from, to),
+  };
+  return new VolumeState(tree as unknown as TreeReader, { root: undefined, covers: 0 as Sequence, totals: { files: 1, bytes: 0 } });
+}
+
+/** Only these are freed by a device. */
+function isOwnOrphan(state: VolumeState, ino: Ino, deviceIndex: number): boolean {
+  const holder = state.view.get(orphanKey(ino));
+  return holder !== undefined && new ByteReader(holder).varint() === deviceIndex;
+}
+
+/** Runs `count` random operations as a volume does. */
+function work(state: VolumeState, applications: RandomApplications, count: number): void {
+  for (let index = 0; index < count; index++) {
+    const operation = applications.next(state.view);
+    if (!operation || (operation.type === 'reclaim' && !isOwnOrphan(state, operation.ino, applications.deviceIndex))) continue;
+    const complete = recordBase(state.view, operation);
+    const transaction = state.transaction();
+    try {
+      const delta = execute(transaction, complete, applications.deviceIndex);
+      if (transaction.changes.count > 0) state.apply({ serial: state.operationCount + 1, operation: complete }, transaction.changes, delta);
+    } catch (error) {
+      if (!(error instanceof OperationError)) throw error;
+    }
+  }
+}
+
+/** What it did becomes a commit, there and in the states of others. */
+function commit(state: VolumeState, sequence: number): Commit {
+  state.freeze();
+  const { flight } = state;
+  const { mutations = [], delta = { files: 0, bytes: 0 } } = flight ?? {};
+  if (flight) state.land(sequence as Sequence, flight);
+  else state.thaw();
+  return { sequence: sequence as Sequence, mutations, filesDelta: delta.files, bytesDelta: delta.bytes } as unknown as Commit;
+}
+
+interface Outcome {
+  readonly operations: readonly Operation[];
+  readonly mutations: unknown;
+  readonly totals: unknown;
+}
+
+/** What running it all again makes of it; throws if that is a conflict. */
+function rebased(state: VolumeState, commits: readonly Commit[], deviceIndex: number): Outcome {
+  const run = state.rebaseOnto(commits);
+  const conflicts: Conflict[] = [];
+  const allocateIno = (): never => {
+    throw new Error('nothing new is made');
+  };
+  const context = { deviceIndex, deviceName: 'pc', oldView: state.view, allocateIno, state: new RebaseState(), conflicts };
+  for (const { serial, operation } of state.operations) {
+    const transaction = run.transaction();
+    const { effective, delta } = executeRebased(transaction, operation, context);
+    run.add(
+      false,
+      effective.map((one) => ({ serial, operation: one })),
+      transaction.changes,
+      delta,
+    );
+  }
+  if (conflicts.length > 0) throw new Error(`conflicts: ${conflicts.map(({ code }) => code).join()}`);
+  return outcomeOf(run.pending);
+}
+
+function outcomeOf(layer: ReturnType<VolumeState['rebaseOnto']>['pending']): Outcome {
+  return { operations: layer.operations.map(({ operation }) => operation), mutations: [...layer.changes.entries()], totals: layer.totals };
+}
+
+const rounds = Number(process.env['TEST_ROUNDS'] ?? 3000);
+const seed = testSeed();
+
+t.test(`what is found to be independent comes out the same when it is run again (TEST_SEED=${seed})`, (t) => {
+  let independent = 0;
+  for (let round = 0; round < rounds; round++) {
+    const random = new SeededRandom(seed + round * 7919);
+    const [first, second] = [newState(), newState()];
+    work(first, new RandomApplications(0, random), 5 + random.below(60));
+    second.advance([commit(first, 1)]);
+    work(first, new RandomApplications(1, random), 1 + random.below(3));
+    work(second, new RandomApplications(2, random), 1 + random.below(4));
+    const theirs = commit(first, 2);
+    if (second.operationCount === 0 || !areIndependent(second, [theirs], changesOf([theirs]))) continue;
+    independent++;
+    const again = rebased(second, [theirs], 2);
+    second.advance([theirs]);
+    second.freeze();
+    const { flight } = second;
+    const operations = second.operations.map(({ operation }) => operation);
+    const mine = { operations, mutations: flight?.mutations, totals: flight?.delta };
+    if (JSON.stringify(mine) === JSON.stringify(again)) continue;
+    t.same(mine, again, `round ${round}`);
+    break;
+  }
+  t.ok(independent > rounds / 50, `${independent} of ${rounds} were independent`);
+  t.comment(`${independent} of ${rounds} were independent`);
+  t.end();
+});
+
+t.test('two moves that would close a circle, and a copy of what changed, are not independent', (t) => {
+  const time = { sec: 1, nsec: 0 };
+  const inoOf = (counter: number): Ino => makeIno(0, counter);
+  const owner = { uid: 0, gid: 0, rdev: 0, target: undefined, xattrs: [], time };
+  const create = (parent: Ino, name: string, ino: Ino, mode: number): Operation => ({ type: 'create', parent, name, ino, mode, ...owner });
+  const move = (ino: Ino, parent: Ino, name: string, newParent: Ino): Operation => {
+    return { type: 'rename', ino, parent, name, newParent, newName: name, flags: 0, replacedIno: undefined, whiteoutIno: undefined, time };
+  };
+  const apply = (state: VolumeState, deviceIndex: number, ...operations: Operation[]): void => {
+    for (const operation of operations) {
+      const complete = recordBase(state.view, operation);
+      const transaction = state.transaction();
+      const delta = execute(transaction, complete, deviceIndex);
+      state.apply({ serial: state.operationCount + 1, operation: complete }, transaction.changes, delta);
+    }
+  };
+  const [left, moved, below, right, above, target, file, copy] = [2, 3, 4, 5, 6, 7, 8, 9].map(inoOf);
+  const baseStamp = { deviceIndex: 0, counter: 0 };
+  const ask = (theirs: Operation, mine: Operation): boolean => {
+    const [first, second] = [newState(), newState()];
+    apply(
+      first,
+      0,
+      create(rootIno, 'left', left, S_IFDIR),
+      create(left, 'moved', moved, S_IFDIR),
+      create(moved, 'below', below, S_IFDIR),
+      create(rootIno, 'right', right, S_IFDIR),
+      create(right, 'above', above, S_IFDIR),
+      create(above, 'target', target, S_IFDIR),
+      create(left, 'file', file, S_IFREG),
+      create(right, 'copy', copy, S_IFREG),
+      { type: 'inline', ino: file, content: Buffer.from('content'), size: 7, mtime: time, stamp: { deviceIndex: 0, counter: 1 }, baseStamp, upTo: 0 },
+    );
+    second.advance([commit(first, 1)]);
+    apply(first, 1, theirs);
+    apply(second, 2, mine);
+    const commits = [commit(first, 2)];
+    return areIndependent(second, commits, changesOf(commits));
+  };
+  const size = { type: 'setattr', ino: file, size: 10, time } as const;
+  const clone = { type: 'clone', fromOffset: 0, toOffset: 0, length: 10, time } as const;
+  const [theirStamp, myStamp] = [1, 2].map((deviceIndex) => ({ deviceIndex, counter: 1 }));
+  t.equal(ask({ ...size, stamp: theirStamp }, move(moved, left, 'moved', target)), true, 'nothing in common');
+  t.equal(ask(move(above, right, 'above', below), move(moved, left, 'moved', target)), false, 'a circle');
+  t.equal(ask({ ...size, stamp: theirStamp }, { ...clone, from: file, to: copy, stamp: myStamp }), false, 'the source of a copy');
+  t.equal(ask({ ...size, stamp: theirStamp }, { ...size, stamp: myStamp }), false, 'the same file');
+  t.equal(ask({ ...size, stamp: theirStamp }, { ...size, ino: copy, stamp: myStamp }), true, 'another file');
+  t.equal(ask({ ...size, ino: copy, stamp: theirStamp }, { ...size, stamp: myStamp }), true);
+  t.equal(ask({ ...size, stamp: theirStamp }, create(left, 'other', inoOf(10), S_IFREG)), true, 'a neighbour of the file');
+  t.equal(ask(create(left, 'theirs', inoOf(11), S_IFREG), create(left, 'mine', inoOf(10), S_IFREG)), false, 'one directory');
+  t.end();
+});
