@@ -37,6 +37,7 @@ import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
 import { readStatusAttribute, refuseReserved, statusAttribute } from './status-attribute.js';
 import { NodeAliases } from './node-aliases.js';
+import { StaleInodes } from './stale-inodes.js';
 
 export interface CacheValidity {
   /** How long the kernel may keep names (also absent ones) and attributes without asking, in milliseconds. */
@@ -70,6 +71,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   readonly #aliases = new NodeAliases((nodeId) => this.#references.has(nodeId));
   /** Of the change that is about to become visible: what the kernel has written back, and has not read again since. */
   readonly #collected = new Set<NodeId>();
+  readonly #stale = new StaleInodes((nodeIds) => this.#dropInodes(nodeIds));
   /** Where writes wait. */
   #held: { readonly nodeIds: ReadonlySet<NodeId>; readonly ended: Promise<void>; readonly end: () => void } | undefined;
   /** Where inodes cannot be dropped by number. */
@@ -152,10 +154,17 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
       }
     }
     if (changed.length === 0) return;
+    this.#dropInodes(changed);
+    if (!this.#isWritebackCached) return;
     // Its size the kernel takes only with a new inode (writeback cache), so the old one has to go.
-    if (this.#names === undefined) notifier.pruneInodes(changed);
-    else for (const nodeId of changed) this.#names.drop(nodeId);
-    if (this.#isWritebackCached) void this.#tellGrowth(notifier, changed);
+    this.#stale.add(changed);
+    void this.#tellGrowth(notifier, changed);
+  }
+
+  /** Those that nobody uses. */
+  #dropInodes(nodeIds: readonly NodeId[]): void {
+    if (this.#names === undefined) this.#notifier?.pruneInodes(nodeIds);
+    else for (const nodeId of nodeIds) this.#names.drop(nodeId);
   }
 
   /** Whoever has the file open goes on in the copy; whoever looks its name up from now on meets what the other device wrote. */
@@ -188,7 +197,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
 
   /**
    * Files that are in use were not dropped, and the kernel still believes in their old sizes. Growth it can be told of, by handing it the last
-   * byte. Of a file that became shorter it cannot: its users read zeros there until they open it anew (doc/semantics.md, "Other devices").
+   * byte. Of a file that became shorter it cannot: its users read zeros there until it is dropped, when nobody has it open (doc/semantics.md, "Other devices").
    */
   async #tellGrowth(notifier: Notifier, changed: readonly NodeId[]): Promise<void> {
     await notifier.settled();
@@ -220,6 +229,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   async destroy(): Promise<void> {
     this.#notifier = undefined;
     this.#references.clear();
+    this.#stale.clear();
     this.#names?.clear();
     this.#aliases.clear();
     this.goOn();
@@ -252,6 +262,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   forget(nodeId: NodeId, nlookup: number): void {
     if (!this.#references.forget(nodeId, nlookup)) return;
     this.#names?.forget(nodeId);
+    this.#stale.forget(nodeId);
     this.#filesystem.forget(this.#inoOf(nodeId));
     this.#aliases.forget(nodeId);
   }

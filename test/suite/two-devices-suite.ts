@@ -95,6 +95,17 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     t.equal((await right.stat('stat', there('mode'))).mtime, mtime, 'the times are the same on both');
   });
 
+  await t.test('a file that was open while it became shorter has its true size once it was closed', async (t) => {
+    await left.writeFile(here('cut'), 'long before it was cut');
+    await becomes(t, () => textOf(there('cut')), 'long before it was cut', 'the file');
+    const reader = await right.ok('open', there('cut'), 'O_RDONLY');
+    await left.writeFile(here('cut'), 'CUT');
+    await becomes(t, async () => (await right.readAt(reader, 3, 0)).toString(), 'CUT', 'the new content');
+    await right.ok('close', reader);
+    await becomes(t, () => textOf(there('cut')), 'CUT', 'and no more than that');
+    t.equal((await right.stat('stat', there('cut'))).size, 3);
+  });
+
   await t.test('renamed and removed names go, hard links and directories too', async (t) => {
     await left.ok('mkdir', here('tree'));
     await left.writeFile(here('tree/a'), 'a');
