@@ -8,6 +8,7 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { unreachable } from '../../src/base/assert.js';
 import { Probe, ProbeCallError, type ProbeStat, RawName, statOf, unescapeName } from '../mount/posix-probe.js';
 import { SeededRandom, testSeed } from './seeded-random.js';
 import { contentOf, type ModelNode, TreeModel, type TreeOperation, touchedBy } from './tree-model.js';
@@ -114,7 +115,8 @@ export class RandomTree {
   async run(options: { readonly ops?: number; readonly durationMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     const { ops = Number.POSITIVE_INFINITY, durationMs = Number.POSITIVE_INFINITY, signal } = options;
     const began = performance.now();
-    for (let i = 0; i < ops && performance.now() - began < durationMs && !signal?.aborted; i++) await this.step();
+    const isOver = (): boolean => performance.now() - began >= durationMs || signal?.aborted === true;
+    for (let i = 0; i < ops && !isOver(); i++) await this.step();
   }
 
   async #do(operation: TreeOperation): Promise<void> {
@@ -310,6 +312,8 @@ export class RandomTree {
         const node = any(all.filter(([, { xattrs }]) => xattrs.size > 0));
         return node && { kind, path: node[0], name: random.pick([...node[1].xattrs.keys()]) };
       }
+      default:
+        return unreachable(kind);
     }
   }
 

@@ -142,7 +142,7 @@ export function treeProblems(view: MemoryView): string[] {
     if (inode.nlink > 0 && inode.nlink !== 2 + (subdirectories.get(ino) ?? 0)) problems.push(`directory ${ino} miscounts its subdirectories`);
     if (ino !== rootIno && inode.nlink > 0 && parents[0] !== inode.parent) problems.push(`directory ${ino} does not know its parent`);
     let at = ino;
-    for (let step = 0; at !== rootIno && step <= inodes.size; step++) at = (names.get(at)?.[0] ?? rootIno) as Ino;
+    for (let step = 0; at !== rootIno && step <= inodes.size; step++) at = names.get(at)?.[0] ?? rootIno;
     if (at !== rootIno) problems.push(`directory ${ino} is inside itself`);
   }
   for (const [ino, parents] of names) {

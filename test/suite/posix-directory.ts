@@ -6,7 +6,7 @@ export function directoryTests(it: It): void {
     await p.ok('mkdir', 'd', 0o750);
     t.equal((await p.stat('d')).mode, 0o040750);
     t.equal(await p.nlink('d'), 2);
-    t.same((await p.entries('d')).map((entry) => entry.name).sort(), ['.', '..']);
+    t.same((await p.entries('d')).map((entry) => entry.name).toSorted(), ['.', '..']);
   });
   it('each subdirectory adds a link to its parent, and nothing else does', 'directoryLinks', async (t, p) => {
     await p.ok('mkdir', 'd');
@@ -80,7 +80,7 @@ export function listingTests(it: It): void {
     await p.ok('symlink', 'f', 'l');
     await p.ok('mkfifo', 'p');
     const entries = (await p.entries()).filter((entry) => !entry.name.startsWith('.'));
-    t.same(entries.map((entry) => [entry.name, entry.type]).sort(byName), [
+    t.same(entries.map((entry) => [entry.name, entry.type]).toSorted(byName), [
       ['d', 4],
       ['f', 8],
       ['l', 10],
@@ -104,7 +104,7 @@ export function listingTests(it: It): void {
       seen.push(...found);
       await Promise.all(found.map((name) => p.ok('unlink', `d/${name}`)));
     }
-    t.strictSame(seen.sort(), names);
+    t.strictSame(seen.toSorted(), names);
     await p.ok('rmdir', 'd');
   });
   it('entries that stay are listed exactly once while others come and go', async (t, p) => {
@@ -118,7 +118,7 @@ export function listingTests(it: It): void {
       await p.ok('mknod', `d/new-${round}`, 'S_IFREG|0644', 0, 0);
       if (round > 0) await p.ok('unlink', `d/new-${round - 1}`);
     }
-    t.strictSame(seen.filter((name) => name.startsWith('entry-')).sort(), names);
+    t.strictSame(seen.filter((name) => name.startsWith('entry-')).toSorted(), names);
   });
   it('seekdir goes back to where telldir was', async (t, p) => {
     await makeFiles(p, 'd', 300);

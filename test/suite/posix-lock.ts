@@ -118,7 +118,7 @@ export function lockTests(it: It): void {
       await probe.ok('lock', fd, 'F_SETLK', 'F_UNLCK', held, 1);
     };
     await Promise.all([leave(p.probe, mine, 1, 0), leave(other, theirs, 0, 1)]);
-    t.same(answers.sort(), ['EDEADLK', 'OK']);
+    t.same(answers.toSorted(), ['EDEADLK', 'OK']);
   });
   it('open file description locks conflict between descriptors of one process', async (t, p) => {
     await p.file('f');

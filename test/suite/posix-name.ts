@@ -10,7 +10,7 @@ export function nameTests(it: It): void {
       await p.file(new RawName(name), `content ${i}`);
       t.equal(await p.text(new RawName(name)), `content ${i}`);
     }
-    t.same(await p.names(), names.map((name) => name.toString('latin1')).sort());
+    t.same(await p.names(), names.map((name) => name.toString('latin1')).toSorted());
     for (const name of names) await p.ok('unlink', new RawName(name));
     t.same(await p.names(), []);
   });

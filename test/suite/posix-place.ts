@@ -134,7 +134,7 @@ export class Place {
   /** The names in a directory, sorted, as latin1 text, without . and .. */
   async names(path = '.'): Promise<string[]> {
     const names = (await this.entries(path)).map((entry) => Buffer.from(unescapeName(entry.name)).toString('latin1'));
-    return names.filter((name) => name !== '.' && name !== '..').sort();
+    return names.filter((name) => name !== '.' && name !== '..').toSorted();
   }
 
   as(uid: number, gid: number, ...groups: number[]): Promise<number> {
@@ -180,7 +180,7 @@ export async function makeFiles(p: Place, directory: string, count: number): Pro
   await p.ok('mkdir', directory);
   const names = Array.from({ length: count }, (_, i) => `entry-${i.toString(36)}-${'x'.repeat(i % 40)}`);
   await Promise.all(names.map((name) => p.ok('mknod', `${directory}/${name}`, 'S_IFREG|0644', 0, 0)));
-  return names.sort();
+  return names.toSorted();
 }
 
 function show(argument: ProbeArgument): string {

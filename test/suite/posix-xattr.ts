@@ -42,7 +42,7 @@ export function xattrTests(it: It): void {
     await p.file('f');
     for (const name of ['a', 'b', 'c']) await p.ok('setxattr', 'f', `user.${name}`, Buffer.from(name));
     await p.ok('removexattr', 'f', 'user.b');
-    t.same((await p.probe.need('listxattr', 'f')).names?.filter((name) => name.startsWith('user.')).sort(), ['user.a', 'user.c']);
+    t.same((await p.probe.need('listxattr', 'f')).names?.filter((name) => name.startsWith('user.')).toSorted(), ['user.a', 'user.c']);
   });
   it('a large value is kept whole, also when it replaces a small one', 'userXattrs', async (t, p) => {
     const size = p.capabilities.xattrSizeMax;

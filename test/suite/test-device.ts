@@ -77,7 +77,7 @@ export class TestDevice {
     for (const name of path.split('/').filter((part) => part !== '')) {
       const found = await this.filesystem.lookup(at, name);
       if (!found) throw new Error(`no such path: ${path}`);
-      at = found.ino as Ino;
+      at = found.ino;
     }
     return at;
   }
@@ -99,8 +99,8 @@ export class TestDevice {
     const [parent, name] = await this.#split(path);
     const found = await this.filesystem.lookup(parent, name);
     const { ino } = found ?? (await this.filesystem.mknod(caller, parent, name, S_IFREG | 0o644, 0));
-    await this.filesystem.write(caller, ino as Ino, offset, typeof content === 'string' ? Buffer.from(content) : content, false);
-    await this.filesystem.persist(ino as Ino);
+    await this.filesystem.write(caller, ino, offset, typeof content === 'string' ? Buffer.from(content) : content, false);
+    await this.filesystem.persist(ino);
   }
 
   async read(path: TestPath): Promise<Buffer> {

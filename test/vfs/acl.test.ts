@@ -39,7 +39,7 @@ t.test('malformed lists are refused with EINVAL', async (t) => {
     ['empty', []],
     ['no owner', extended.slice(1)],
     ['no mask', extended.filter(({ tag }) => tag !== ACL_MASK)],
-    ['out of order', [...extended].reverse()],
+    ['out of order', extended.toReversed()],
     ['two owners', [extended[0], ...extended]],
     ['two masks', [...extended.slice(0, 5), extended[4], extended[5]]],
     ['permission over 7', [{ ...extended[0], permission: 8 }, ...extended.slice(1)]],

@@ -159,13 +159,13 @@ t.test('a listing has the directory, its parent and its entries, with attributes
   const inner = await fs.mkdir(root, parent, 'inner', 0o755);
   const file = await fs.mknod(user, inner.ino, 'file', 0o100600, 0);
   const entries: unknown[] = [];
-  await fs.readdir(inner.ino as Ino, 0, true, ({ name, ino, cookie, attributes }) => entries.push([name, ino, cookie, attributes?.mode]) > 0);
+  await fs.readdir(inner.ino, 0, true, ({ name, ino, cookie, attributes }) => entries.push([name, ino, cookie, attributes?.mode]) > 0);
   t.same(entries, [
     ['.', inner.ino, 1, undefined],
     ['..', parent, 2, undefined],
     ['file', file.ino, 3, 0o100600],
   ]);
-  t.throws(() => fs.readdir(file.ino as Ino, 0, false, () => true), { code: 'ENOTDIR' });
+  t.throws(() => fs.readdir(file.ino, 0, false, () => true), { code: 'ENOTDIR' });
 });
 
 t.test('what a crash left without a name is freed at the next start', async (t) => {

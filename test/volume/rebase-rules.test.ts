@@ -500,9 +500,9 @@ void t.test('a conflict name keeps the extension, fits 255 bytes and does not cu
   t.equal(conflictName('v1.2', 'pc', day, true, 1), 'v1.2 (conflict pc 2024-01-01)');
   t.equal(conflictName('.profile', 'pc', day, false, 2), '.profile (conflict pc 2024-01-01 2)');
   for (let length = 70; length <= 127; length++) {
-    const name = `${Buffer.from('x'.repeat(length % 2) + 'é'.repeat(length))
+    const name = Buffer.from('x'.repeat(length % 2) + 'é'.repeat(length))
       .toString('latin1')
-      .slice(0, 250 + (length % 2))}`;
+      .slice(0, 250 + (length % 2));
     const made = conflictName(name, 'pc', day, false, 1);
     t.ok(made.length <= 255);
     const decoder = new TextDecoder('utf-8', { fatal: true });
