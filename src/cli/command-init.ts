@@ -8,7 +8,7 @@ import { isSingleWriter } from '../store/probe.js';
 import type { ProbeReport } from '../store/probe.js';
 import { jsonOption } from './command-options.js';
 import { addVolume, requireFreeName } from './command-volume.js';
-import { createVolume, hardenProcess } from './compose.js';
+import { createVolumeWithSecret, hardenProcess } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
@@ -92,7 +92,7 @@ export async function initialize(
     const warning = singleWriterWarning(probe);
     if (warning !== undefined) tell(`warning: ${warning}`);
     tell('Making the keys ...');
-    const volume = await createVolume(store);
+    const volume = await createVolumeWithSecret(store);
     const slotId = await addSlot(store, volume, secret, args.label, systemRandom);
     let recoveryWords: string | undefined;
     if (args.recovery) {

@@ -99,12 +99,12 @@ function inhibitShutdown(): Inhibition {
 }
 
 /** Writes a genesis into an empty store; the caller makes the keyslots, and wipes the secret. */
-export async function createVolume(
+export async function createVolumeWithSecret(
   store: ObjectStore,
 ): Promise<{ readonly volumeId: Uint8Array; readonly rootSecret: Uint8Array; readonly generation: number }> {
-  const { OpenVolume } = await import('../volume/open-volume.js');
+  const { createVolume } = await import('../volume/create-volume.js');
   const rootSecret = systemRandom.bytes(32);
-  const { volumeId } = await OpenVolume.create({ store, rootSecret, random: systemRandom, clock: systemClock });
+  const { volumeId } = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
   return { volumeId, rootSecret, generation: 1 };
 }
 

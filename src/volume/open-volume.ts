@@ -1,121 +1,45 @@
 /**
  * An open volume: puts the parts of this folder together, and is what the filesystem above talks to (`volume.ts`).
  * Queries and operations run here, synchronously over the layers (doc/concurrency.md, "One instant"); committing is `committer.ts`,
- * content `content-writer.ts` and `content-reader.ts`, finding the state again after a crash `replay.ts`.
+ * content `content-writer.ts` and `content-reader.ts`, finding the parts in the state in which the last life left them `volume-parts.ts`.
  */
-import { join } from 'node:path';
 import type { ByteString } from '../base/brand.js';
-import type { Clock, Timespec } from '../base/clock.js';
-import { type Log, describeError } from '../base/log.js';
+import type { Timespec } from '../base/clock.js';
+import { describeError } from '../base/log.js';
 import { type MaybePromise, andThen } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
-import type { Random } from '../base/random.js';
-import { fromHex, toHex } from '../base/bytes.js';
-import { DiskCache } from '../cache/disk-cache.js';
-import { CommitLog, type HeadCode } from '../commit/commit-log.js';
-import { createVolumeLog, readGenesis } from '../commit/genesis.js';
-import type { BulkCipher } from '../crypto/bulk-cipher.js';
-import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
-import type { Disk } from '../disk/disk.js';
+import { toHex } from '../base/bytes.js';
 import { Journal } from '../journal/journal.js';
-import { type ContentStamp, type Inode, S_IFDIR, S_IFMT, S_IFREG, encodeInode, isDirectory, isRegular } from '../meta/inode.js';
-import { type Ino, inodeKey, makeIno, rootIno } from '../meta/key.js';
-import type { PackId } from '../pack/pack-id.js';
-import { PackSource } from '../pack/pack-source.js';
-import type { PackWriter } from '../pack/pack-writer.js';
+import { type ContentStamp, type Inode, S_IFMT, S_IFREG, isDirectory, isRegular } from '../meta/inode.js';
+import { type Ino, makeIno } from '../meta/key.js';
 import { StoreError } from '../store/object-store.js';
-import type { ObjectStore } from '../store/object-store.js';
-import type { Reachability } from '../store/reachability-store.js';
-import { TreeReader } from '../tree/tree-reader.js';
-import { Committer, type Counters, type FoldBounds, defaultFoldBounds } from './committer.js';
+import { Committer, type Counters, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
-import { type ContentLimits, ContentWriter, defaultContentLimits } from './content-writer.js';
+import { ContentWriter, defaultContentLimits } from './content-writer.js';
 import { type FileState, type FileStatus, StandingIndex, type SubtreeStatus, presenceOf, subtreeStatus } from './file-status.js';
-import { lookup, readInode, scanEntries } from './inode-view.js';
+import { hasAncestor, pathOf } from './inode-path.js';
+import { readInode } from './inode-view.js';
 import { localPace, remotePace } from './log-watch.js';
-import { encodeDirtyEntry, encodeForgetEntry, encodeOperationEntry } from './journal-entry.js';
+import { encodeDirtyEntry, encodeOperationEntry } from './journal-entry.js';
 import { type Operation, OperationError } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
 import { remedyOf } from './remedy.js';
-import { type Remembered, firstLost, readJournal, replayOperations, resumePacks, withoutLost } from './replay.js';
+import { type Remembered, replayOperations } from './replay.js';
 import { PinKeeper } from './pin-keeper.js';
-import { Staging } from './staging.js';
 import { Staleness } from './staleness.js';
 import { TreeKeeper } from './tree-keeper.js';
 import { UploadQueue } from './upload-queue.js';
 import { VolumeState } from './volume-state.js';
 import { VolumeError } from './volume-error.js';
 import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from './volume.js';
+import { type VolumeFacts, volumeFacts } from './volume-facts.js';
+import { type OpenOptions, type VolumeParts, openParts } from './volume-parts.js';
 import type { VolumeStatistics } from './statistics.js';
 import type { ReadView } from './view.js';
 
-export interface CreateOptions {
-  readonly store: ObjectStore;
-  /** 32 bytes, borrowed. */
-  readonly rootSecret: Uint8Array;
-  readonly random: Random;
-  readonly clock: Clock;
-  /** Largest plaintext of a chunk, bytes. */
-  readonly chunkSize?: number;
-}
-
-export interface OpenOptions {
-  readonly store: ObjectStore;
-  readonly disk: Disk;
-  readonly random: Random;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Exists, is private, and is locked by the caller: one daemon a state directory. */
-  readonly stateDirectory: string;
-  readonly volumeId: Uint8Array;
-  /** 32 bytes, taken over. */
-  readonly rootSecret: Uint8Array;
-  readonly readOnly: boolean;
-  /** Who knows whether the store answers; undefined: it always does, as far as one can know. */
-  readonly reachability?: Reachability | undefined;
-  /** How long an application waits for the store before it is told that there is no answer. Undefined: for as long as the store takes. */
-  readonly patienceMs?: number | undefined;
-  /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
-  readonly cacheSize?: number | undefined;
-  /** See {@link DiskCache}. */
-  readonly cacheFreeMin?: number | undefined;
-  readonly bootId?: string | undefined;
-  /** Bytes on the local disk that may wait for the store; undefined: 10 GiB, or half of what is free. */
-  readonly queueSize?: number | undefined;
-  readonly deviceName: string;
-  /** Who encrypts in bulk; this thread when not given. */
-  readonly cipher?: BulkCipher | undefined;
-  /** What another device shows as its head code: the log must contain that commit. */
-  readonly headCode?: HeadCode | undefined;
-  /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
-  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
-  /** For tests and tuning. */
-  readonly commitDelayMs?: number;
-  /** The log is polled this often while the volume is in use; undefined: what suits the store. */
-  readonly pollIntervalMs?: number | undefined;
-  /** A device that changes nothing shows this often that it lives; 0: never. Undefined: every eight hours. */
-  readonly heartbeatMs?: number | undefined;
-  /** Without a sign of life of another device for this long, what is shown is told to be stale. Undefined: never. */
-  readonly maxStalenessMs?: number | undefined;
-  readonly contentLimits?: Partial<ContentLimits>;
-  readonly foldBounds?: FoldBounds;
-  /** Decoded pages of the tree that are kept in memory, bytes. */
-  readonly pageCacheBytes?: number;
-}
-
-/**
- * A random read opens a whole chunk, a sequential one pays some microseconds a chunk: 64 KiB keeps both within reach of filesystems with 4 KiB blocks.
- */
-const defaultChunkSize = 64 * 1024;
 const defaultCommitDelayMs = 1000;
 const defaultHeartbeatMs = 8 * 3_600_000;
-const chunkCacheBytes = 64 * 1024 * 1024;
-const defaultPageCacheBytes = 48 * 1024 * 1024;
-const diskCacheBytes = 10 * 1024 * 1024 * 1024;
-/** Folders above one another. */
-const pathDepthMax = 4096;
-const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 /** The journal keeps a segment or two also when nothing waits. */
 const journalBytesFree = 32 * 1024 * 1024;
 /** Left on the disk for the journal when staging has taken the rest. */
@@ -130,28 +54,13 @@ const relieveIntervalMs = 15_000;
 const readAheadLocal = 2 * 1024 * 1024;
 const readAheadRemote = 16 * 1024 * 1024;
 
-interface Parts {
-  readonly options: OpenOptions;
-  readonly keys: VolumeKeys;
-  readonly log: CommitLog;
-  readonly journal: Journal;
-  readonly staging: Staging;
-  readonly state: VolumeState;
-  readonly tree: TreeReader;
-  readonly packs: PackSource;
-  readonly counters: Counters;
-  readonly cache: DiskCache | undefined;
-  readonly queueBytesMax: number;
-  readonly chunkSize: number;
-}
-
 /** What is waited for is this machine's, not the store's. */
 class Turn extends PageFault {}
 
 export class OpenVolume implements Volume {
   readonly id: string;
   readonly readOnly: boolean;
-  readonly #parts: Parts;
+  readonly #parts: VolumeParts;
   readonly #state: VolumeState;
   readonly #journal: Journal;
   readonly #counters: Counters;
@@ -170,110 +79,15 @@ export class OpenVolume implements Volume {
   #listener: RemoteChangeListener | undefined;
   #closed = false;
 
-  /** Makes a volume in `store`: its genesis, and so its id. The keyslots are the caller's. */
-  static async create(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
-    const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
-    const root = new RootKeys(new Uint8Array(rootSecret), random);
-    const time = clock.now();
-    try {
-      const { volumeId, seed } = await createVolumeLog({
-        store,
-        root,
-        random,
-        createdMs: time.sec * 1000,
-        chunkSize,
-        suite: 1,
-        creatorName: 'init',
-        mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
-        filesDelta: 1,
-      });
-      // Whoever mounts enrols as a device of its own: the creator signs nothing any more.
-      seed.fill(0);
-      return { volumeId };
-    } finally {
-      root.wipe();
-    }
-  }
-
   /** Opens the volume in the state that this device knows, with everything that its journal holds. Throws CommitError, StoreError, JournalError, PackError. */
   static async open(options: OpenOptions): Promise<OpenVolume> {
-    const { store, disk, random, clock, stateDirectory, volumeId, readOnly, log: logger } = options;
-    const root = new RootKeys(options.rootSecret, random);
-    const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
-    const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
-    keys.addEpoch(1, genesis.epochKey);
-    genesis.epochKey.fill(0);
-    const log = await CommitLog.open({
-      store,
-      keys,
-      disk,
-      stateDirectory,
-      random,
-      clock,
-      log: logger,
-      deviceName: options.deviceName,
-      readOnly,
-      headCode: options.headCode,
-      beforeEnrolment: options.beforeEnrolment,
-    });
-    const journal = await Journal.open({
-      disk,
-      directory: join(stateDirectory, 'journal'),
-      sealKey: keys.journal,
-      deviceId: fromHex(log.deviceId),
-      random,
-      log: logger,
-    });
-    const cache = await openCache(options);
-    const registry = new Map<PackId, PackWriter>();
-    const stagingDirectory = join(stateDirectory, 'staging');
-    await disk.makeDirectory(stagingDirectory).catch(ignoreExisting);
-    // Also when it was there: whoever made it may have died before this.
-    await disk.syncDirectory(stateDirectory);
-    const staging = new Staging({
-      disk,
-      directory: stagingDirectory,
-      keys: keys.current,
-      cipher: options.cipher,
-      store,
-      random,
-      registry,
-      adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
-    });
-    const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
-    const tree = new TreeReader(packs, { cacheMax: options.pageCacheBytes ?? defaultPageCacheBytes });
-    let remembered = await readJournal(journal);
-    // What is in the log needs nothing of this disk.
-    const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
-    const lost = await firstLost(staging, unsaved);
-    if (lost !== undefined) {
-      const before = remembered.operations.length;
-      remembered = { ...remembered, ...withoutLost(remembered, lost) };
-      // Before anything new: after another crash it must still be clear what is gone.
-      if (!readOnly) journal.append(encodeForgetEntry(lost));
-      logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
-    }
-    const start = remembered.base ?? {
-      root: log.lastCheckpoint?.checkpoint?.root,
-      covers: log.lastCheckpoint?.checkpoint?.covers ?? 0,
-      sequence: log.head.sequence,
-    };
-    const counters: Counters = {
-      nextIno: Math.max(2, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
-      serial: Math.max(log.own.operationSerial, remembered.base?.counter ?? 0),
-    };
-    const { state, arrived } = await loadState(tree, log, start);
-    await resumePacks(staging, remembered.operations);
-    if (!readOnly) await staging.removeStrangers();
-    const { free } = await disk.space(stateDirectory);
-    const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
-    const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax };
-    const volume = new OpenVolume({ ...parts, chunkSize: genesis.chunkSize });
+    const { parts, remembered, arrived } = await openParts(options);
+    const volume = new OpenVolume(parts);
     await volume.#start(remembered, arrived);
     return volume;
   }
 
-  private constructor(parts: Parts) {
+  private constructor(parts: VolumeParts) {
     const { options, log, state, journal, counters, staging } = parts;
     this.#parts = parts;
     this.id = toHex(options.volumeId);
@@ -717,36 +531,11 @@ export class OpenVolume implements Volume {
 
   /** It, or a folder above it. For a file of several names the folder that it came to last counts. */
   #isPinned(ino: Ino): MaybePromise<boolean> {
-    return this.read((view) => {
-      let at = ino;
-      for (let depth = 0; depth < pathDepthMax; depth++) {
-        if (this.pins.has(at)) return true;
-        const parent = readInode(view, at)?.parent ?? 0;
-        if (parent === 0 || parent === at) return false;
-        at = parent;
-      }
-      return false;
-    });
+    return this.read((view) => hasAncestor(view, ino, (at) => this.pins.has(at)));
   }
 
-  async pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined> {
-    const names: ByteString[] = [];
-    let at = ino;
-    for (let depth = 0; at !== rootIno; depth++) {
-      if (depth === pathDepthMax) return undefined;
-      const child = at;
-      const step = await this.read((view) => {
-        if (hint && child === ino && lookup(view, hint.parent, hint.name)?.ino === ino) return hint;
-        const parent = readInode(view, child)?.parent ?? 0;
-        if (parent === 0) return undefined;
-        for (const entry of scanEntries(view, parent)) if (entry.ino === child) return { parent, name: entry.name };
-        return undefined;
-      });
-      if (!step) return undefined;
-      names.push(step.name);
-      at = step.parent;
-    }
-    return `/${names.toReversed().join('/')}`;
+  pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined> {
+    return pathOf((query) => this.read(query), ino, hint);
   }
 
   get isOffline(): boolean {
@@ -757,71 +546,21 @@ export class OpenVolume implements Volume {
     return this.isOffline ? this.#queue.roomBytes : undefined;
   }
 
-  /** Facts for `status`, by group. Nothing secret, no names of files. */
-  details(): Readonly<Record<string, Readonly<Record<string, string | number | boolean>>>> {
+  /** For `status`. */
+  details(): VolumeFacts {
     const { log, cache, options } = this.#parts;
-    const trouble = this.#committer.failure ?? this.#committer.trouble;
-    const lastMs = this.#committer.lastCommitMs;
-    const offlineMs = options.reachability?.offlineSinceMs;
-    return {
-      volume: { id: this.id, ...this.statistics() },
-      commit: {
-        sequence: log.head.sequence,
-        headCode: `${log.head.sequence}-${toHex(log.head.hash).slice(0, 16)}`,
-        stopped: this.#committer.failure !== undefined,
-        ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
-      },
-      device: {
-        name: options.deviceName,
-        index: this.#deviceIndex,
-        devices: log.roster.length,
-        ...(this.#journal.failure ? { trouble: describeError(this.#journal.failure) } : {}),
-      },
-      freshness: {
-        history: log.freshness,
-        ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
-        ...this.#provenFacts(),
-        ...this.#signsOfLife(),
-      },
-      store: {
-        description: options.store.description,
-        reachable: trouble === undefined && offlineMs === undefined,
-        ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
-        ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
-      },
-      queue: { bytes: this.#queue.bytes, maxBytes: this.#queue.bytesMax },
-      cache: {
-        diskBytes: cache?.bytes ?? 0,
-        ...(cache ? { allowedBytes: cache.bytesAllowed, pinnedBytes: cache.pinnedBytes, wholeTree: this.#keeper?.isWhole ?? false } : {}),
-        journalBytes: this.#journal.bytes,
-      },
-    };
-  }
-
-  #provenFacts(): Record<string, string | number | boolean> {
-    const { ageMs, maxMs, isStale } = this.#staleness;
-    return {
-      ...(ageMs === undefined ? {} : { provenSecondsAgo: Math.round(ageMs / 1000) }),
-      ...(maxMs === undefined ? {} : { maxStalenessSeconds: Math.round(maxMs / 1000), stale: isStale }),
-    };
-  }
-
-  /**
-   * How long ago, in seconds, each other device wrote the newest commit that is known here (its last proof of life). A store that withholds
-   * commits can only let it grow.
-   */
-  #signsOfLife(): Record<string, string> {
-    const { log, options } = this.#parts;
-    const nowMs = options.clock.now().sec * 1000;
-    const signs: Record<string, string> = {};
-    for (const { deviceId, deviceIndex, name } of log.roster) {
-      // Index 0 only made the volume: it signs nothing any more.
-      if (deviceIndex === this.#deviceIndex || deviceIndex === 0) continue;
-      const atMs = log.signOfLifeMs(deviceId);
-      signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] =
-        atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
-    }
-    return signs;
+    return volumeFacts({
+      id: this.id,
+      statistics: this.statistics(),
+      log,
+      options,
+      committer: this.#committer,
+      staleness: this.#staleness,
+      queue: this.#queue,
+      cache,
+      keeper: this.#keeper,
+      journal: this.#journal,
+    });
   }
 
   onRemoteChange(listener: RemoteChangeListener): void {
@@ -884,55 +623,6 @@ export class OpenVolume implements Volume {
   }
 }
 
-/** Owned by whoever makes the volume. */
-function newRootDirectory(time: Timespec): Inode {
-  return {
-    mode: S_IFDIR | 0o755,
-    nlink: 2,
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    rdev: 0,
-    flags: 0,
-    size: 0,
-    allocated: 0,
-    generation: 0,
-    parent: rootIno,
-    atime: time,
-    mtime: time,
-    ctime: time,
-    btime: time,
-    stamp: { deviceIndex: 0, counter: 0 },
-    inline: new Uint8Array(0) as Inode['inline'],
-  };
-}
-
-/** The layers at `start.sequence`, and the commits after it that the log knows already. */
-async function loadState(
-  tree: TreeReader,
-  log: CommitLog,
-  start: { readonly root: Parts['state']['root']; readonly covers: number; readonly sequence: number },
-): Promise<{ state: VolumeState; arrived: Parameters<Committer['start']>[0] }> {
-  const checkpoint = log.lastCheckpoint?.checkpoint;
-  // A checkpoint that a crash kept from the journal holds the same state in a newer tree.
-  const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
-  const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);
-  const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };
-  const state = new VolumeState(tree, { root: isNewer ? checkpoint.root : start.root, covers, totals });
-  const arrived = [];
-  for await (const commit of log.commitsUpToHead(covers)) {
-    if (commit.sequence <= start.sequence) state.advance([commit]);
-    else arrived.push(commit);
-  }
-  return { state, arrived };
-}
-
-async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
-  const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
-  if (bytesMax === 0) return undefined;
-  const { disk, random, log, bootId, cacheFreeMin: freeMin } = options;
-  return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, log });
-}
-
 /** Rejects with the signal's reason as soon as it is aborted; the work is then left to itself. */
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
@@ -942,8 +632,4 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Pr
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
     if (signal.aborted) onAbort();
   });
-}
-
-function ignoreExisting(error: unknown): void {
-  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') throw error;
 }

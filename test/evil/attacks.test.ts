@@ -27,7 +27,7 @@ import type { PackId } from '../../src/pack/pack-id.js';
 import { readPackIndex } from '../../src/pack/pack-index.js';
 import { PackError } from '../../src/pack/pack-error.js';
 import { PackSource } from '../../src/pack/pack-source.js';
-import { OpenVolume } from '../../src/volume/open-volume.js';
+import { createVolume } from '../../src/volume/create-volume.js';
 import { collideGcm } from '../suite/gcm-collision.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { TestDevice } from '../suite/test-device.js';
@@ -675,7 +675,7 @@ t.test('22: two volumes that differ only in names have objects of the same sizes
     const store = new EvilStore(systemDisk);
     const content = new SeededRandom(7);
     const rootSecret = systemRandom.bytes(32);
-    const made = await OpenVolume.create({ store, rootSecret, random: systemRandom, clock: systemClock });
+    const made = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
     const device = await TestDevice.open({ store, ...made, rootSecret }, { disk: systemDisk, stateDirectory: world.stateDirectory() });
     for (let index = 0; index < 60; index++) await device.write(name(index), content.bytes(5000));
     await device.volume.flush();

@@ -12,7 +12,7 @@ import { logKey } from '../../src/commit/log-name.js';
 import { RootKeys, VolumeKeys } from '../../src/crypto/volume-keys.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
-import { OpenVolume } from '../../src/volume/open-volume.js';
+import { createVolume } from '../../src/volume/create-volume.js';
 import { SeededRandom } from '../suite/seeded-random.js';
 import { TestDevice } from '../suite/test-device.js';
 import type { DeviceOptions, TestVolume } from '../suite/test-device.js';
@@ -50,7 +50,7 @@ export async function makeWorld(seed: number, options: { readonly steps?: number
   const folder = mkdtempSync(join(tmpdir(), 'sealdrive-evil-'));
   const store = new EvilStore(systemDisk);
   const rootSecret = random.bytes(32);
-  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock: systemClock, chunkSize });
+  const { volumeId } = await createVolume({ store, rootSecret, random, clock: systemClock, chunkSize });
   const volume = { store, volumeId, rootSecret };
   let folders = 0;
   const stateDirectory = (from?: string): string => {

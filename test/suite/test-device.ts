@@ -12,8 +12,9 @@ import { systemRandom } from '../../src/crypto/system-random.js';
 import type { Disk } from '../../src/disk/disk.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
+import { createVolume } from '../../src/volume/create-volume.js';
 import { OpenVolume } from '../../src/volume/open-volume.js';
-import type { OpenOptions } from '../../src/volume/open-volume.js';
+import type { OpenOptions } from '../../src/volume/volume-parts.js';
 
 export interface TestVolume {
   readonly store: ObjectStore;
@@ -27,7 +28,7 @@ export async function createTestVolume(
 ): Promise<TestVolume> {
   const { random = systemRandom, clock = systemClock, chunkSize } = options;
   const rootSecret = random.bytes(32);
-  const { volumeId } = await OpenVolume.create({ store, rootSecret, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
+  const { volumeId } = await createVolume({ store, rootSecret, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
   return { store, volumeId, rootSecret };
 }
 

@@ -5,6 +5,7 @@ import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
+import { createVolume } from '../../src/volume/create-volume.js';
 import { OpenVolume } from '../../src/volume/open-volume.js';
 import { scratchDirectory } from './scratch.js';
 
@@ -23,7 +24,7 @@ export interface TestRealm {
 export async function createTestRealm(): Promise<TestRealm> {
   const store = new MemoryStore({ disk: systemDisk });
   const rootSecret = systemRandom.bytes(32);
-  const { volumeId } = await OpenVolume.create({ store, rootSecret, random: systemRandom, clock: systemClock });
+  const { volumeId } = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
   return { store, volumeId, rootSecret };
 }
 

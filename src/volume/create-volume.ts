@@ -1,0 +1,70 @@
+/** Makes a volume in a store: its genesis, whose first commit holds an empty root directory. Keyslots are the caller's business. */
+import type { Clock, Timespec } from '../base/clock.js';
+import type { Random } from '../base/random.js';
+import { createVolumeLog } from '../commit/genesis.js';
+import { RootKeys } from '../crypto/volume-keys.js';
+import { type Inode, S_IFDIR, encodeInode } from '../meta/inode.js';
+import { inodeKey, rootIno } from '../meta/key.js';
+import type { ObjectStore } from '../store/object-store.js';
+
+export interface CreateOptions {
+  readonly store: ObjectStore;
+  /** 32 bytes, borrowed. */
+  readonly rootSecret: Uint8Array;
+  readonly random: Random;
+  readonly clock: Clock;
+  /** Largest plaintext of a chunk, bytes. */
+  readonly chunkSize?: number;
+}
+
+/**
+ * A random read opens a whole chunk, a sequential one pays some microseconds a chunk: 64 KiB keeps both within reach of filesystems with 4 KiB blocks.
+ */
+const defaultChunkSize = 64 * 1024;
+
+/** Makes a volume in `store`: its genesis, and so its id. The keyslots are the caller's. */
+export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
+  const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
+  const root = new RootKeys(new Uint8Array(rootSecret), random);
+  const time = clock.now();
+  try {
+    const { volumeId, seed } = await createVolumeLog({
+      store,
+      root,
+      random,
+      createdMs: time.sec * 1000,
+      chunkSize,
+      suite: 1,
+      creatorName: 'init',
+      mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
+      filesDelta: 1,
+    });
+    // Whoever mounts enrols as a device of its own: the creator signs nothing any more.
+    seed.fill(0);
+    return { volumeId };
+  } finally {
+    root.wipe();
+  }
+}
+
+/** Owned by whoever makes the volume. */
+function newRootDirectory(time: Timespec): Inode {
+  return {
+    mode: S_IFDIR | 0o755,
+    nlink: 2,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    rdev: 0,
+    flags: 0,
+    size: 0,
+    allocated: 0,
+    generation: 0,
+    parent: rootIno,
+    atime: time,
+    mtime: time,
+    ctime: time,
+    btime: time,
+    stamp: { deviceIndex: 0, counter: 0 },
+    inline: new Uint8Array(0) as Inode['inline'],
+  };
+}

@@ -1,0 +1,46 @@
+/** The way from an inode up to the root. */
+import type { ByteString } from '../base/brand.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import { type Ino, rootIno } from '../meta/key.js';
+import { lookup, readInode, scanEntries } from './inode-view.js';
+import type { ReadView } from './view.js';
+
+/** Folders above one another. */
+const pathDepthMax = 4096;
+
+/** Whether `is` says yes to the inode or a directory above it; for a file of several names the one counts that it came to last. */
+export function hasAncestor(view: ReadView, ino: Ino, is: (ino: Ino) => boolean): boolean {
+  let at = ino;
+  for (let step = 0; step < pathDepthMax; step++) {
+    if (is(at)) return true;
+    const parent = readInode(view, at)?.parent ?? 0;
+    if (parent === 0 || parent === at) return false;
+    at = parent;
+  }
+  return false;
+}
+
+/** A path from the root, with a leading slash; `undefined` when there is none. `hint`: a name that it had. */
+export async function pathOf(
+  read: <T>(query: (view: ReadView) => T) => MaybePromise<T>,
+  ino: Ino,
+  hint?: { readonly parent: Ino; readonly name: ByteString },
+): Promise<ByteString | undefined> {
+  const names: ByteString[] = [];
+  let at = ino;
+  for (let depth = 0; at !== rootIno; depth++) {
+    if (depth === pathDepthMax) return undefined;
+    const child = at;
+    const step = await read((view) => {
+      if (hint && child === ino && lookup(view, hint.parent, hint.name)?.ino === ino) return hint;
+      const parent = readInode(view, child)?.parent ?? 0;
+      if (parent === 0) return undefined;
+      for (const entry of scanEntries(view, parent)) if (entry.ino === child) return { parent, name: entry.name };
+      return undefined;
+    });
+    if (!step) return undefined;
+    names.push(step.name);
+    at = step.parent;
+  }
+  return `/${names.toReversed().join('/')}`;
+}

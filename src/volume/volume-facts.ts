@@ -1,0 +1,95 @@
+/** What an open volume tells of itself in `status`. Nothing secret, no names of files. */
+import { toHex } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import type { DiskCache } from '../cache/disk-cache.js';
+import type { CommitLog } from '../commit/commit-log.js';
+import type { Journal } from '../journal/journal.js';
+import type { Committer } from './committer.js';
+import type { Staleness } from './staleness.js';
+import type { VolumeStatistics } from './statistics.js';
+import type { TreeKeeper } from './tree-keeper.js';
+import type { UploadQueue } from './upload-queue.js';
+import type { OpenOptions } from './volume-parts.js';
+
+type Fact = string | number | boolean;
+
+/** Facts by group and name. */
+export type VolumeFacts = Readonly<Record<string, Readonly<Record<string, Fact>>>>;
+
+export interface FactSources {
+  readonly id: string;
+  readonly statistics: VolumeStatistics;
+  readonly log: CommitLog;
+  readonly options: Pick<OpenOptions, 'reachability' | 'deviceName' | 'store' | 'clock'>;
+  readonly committer: Committer;
+  readonly staleness: Staleness;
+  readonly queue: UploadQueue;
+  readonly cache: DiskCache | undefined;
+  readonly keeper: TreeKeeper | undefined;
+  readonly journal: Journal;
+}
+
+export function volumeFacts(sources: FactSources): VolumeFacts {
+  const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal } = sources;
+  const trouble = committer.failure ?? committer.trouble;
+  const lastMs = committer.lastCommitMs;
+  const offlineMs = options.reachability?.offlineSinceMs;
+  return {
+    volume: { id, ...statistics },
+    commit: {
+      sequence: log.head.sequence,
+      headCode: `${log.head.sequence}-${toHex(log.head.hash).slice(0, 16)}`,
+      stopped: committer.failure !== undefined,
+      ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
+    },
+    device: {
+      name: options.deviceName,
+      index: log.deviceIndex,
+      devices: log.roster.length,
+      ...(journal.failure ? { trouble: describeError(journal.failure) } : {}),
+    },
+    freshness: {
+      history: log.freshness,
+      ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
+      ...provenFacts(staleness),
+      ...signsOfLife(log, options.clock),
+    },
+    store: {
+      description: options.store.description,
+      reachable: trouble === undefined && offlineMs === undefined,
+      ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
+      ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
+    },
+    queue: { bytes: queue.bytes, maxBytes: queue.bytesMax },
+    cache: {
+      diskBytes: cache?.bytes ?? 0,
+      ...(cache ? { allowedBytes: cache.bytesAllowed, pinnedBytes: cache.pinnedBytes, wholeTree: keeper?.isWhole ?? false } : {}),
+      journalBytes: journal.bytes,
+    },
+  };
+}
+
+function provenFacts({ ageMs, maxMs, isStale }: Staleness): Record<string, Fact> {
+  return {
+    ...(ageMs === undefined ? {} : { provenSecondsAgo: Math.round(ageMs / 1000) }),
+    ...(maxMs === undefined ? {} : { maxStalenessSeconds: Math.round(maxMs / 1000), stale: isStale }),
+  };
+}
+
+/**
+ * How long ago, in seconds, each other device wrote the newest commit that is known here (its last proof of life). A store that withholds
+ * commits can only let it grow.
+ */
+function signsOfLife(log: CommitLog, clock: Clock): Record<string, string> {
+  const nowMs = clock.now().sec * 1000;
+  const signs: Record<string, string> = {};
+  for (const { deviceId, deviceIndex, name } of log.roster) {
+    // Index 0 only made the volume: it signs nothing any more.
+    if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
+    const atMs = log.signOfLifeMs(deviceId);
+    signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] =
+      atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
+  }
+  return signs;
+}

@@ -1,0 +1,208 @@
+/**
+ * What an open volume is made of, put together in the state in which the last life left it: keys, log, journal, staging, layers. Reads, and writes nothing but what
+ * opening needs (an enrolment, what power loss took). Running is `open-volume.ts`, what the journal says `replay.ts`.
+ */
+import { join } from 'node:path';
+import { fromHex } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { DiskCache } from '../cache/disk-cache.js';
+import { CommitLog, type HeadCode } from '../commit/commit-log.js';
+import type { Commit } from '../commit/commit.js';
+import { readGenesis } from '../commit/genesis.js';
+import type { BulkCipher } from '../crypto/bulk-cipher.js';
+import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
+import type { Disk } from '../disk/disk.js';
+import { Journal } from '../journal/journal.js';
+import type { PackId } from '../pack/pack-id.js';
+import { PackSource } from '../pack/pack-source.js';
+import type { PackWriter } from '../pack/pack-writer.js';
+import type { ObjectStore } from '../store/object-store.js';
+import type { Reachability } from '../store/reachability-store.js';
+import { TreeReader } from '../tree/tree-reader.js';
+import type { Counters, FoldBounds } from './committer.js';
+import type { ContentLimits } from './content-writer.js';
+import { encodeForgetEntry } from './journal-entry.js';
+import { type Remembered, firstLost, readJournal, resumePacks, withoutLost } from './replay.js';
+import { Staging } from './staging.js';
+import { VolumeState } from './volume-state.js';
+
+export interface OpenOptions {
+  readonly store: ObjectStore;
+  readonly disk: Disk;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Exists, is private, and is locked by the caller: one daemon a state directory. */
+  readonly stateDirectory: string;
+  readonly volumeId: Uint8Array;
+  /** 32 bytes, taken over. */
+  readonly rootSecret: Uint8Array;
+  readonly readOnly: boolean;
+  /** Who knows whether the store answers; undefined: it always does, as far as one can know. */
+  readonly reachability?: Reachability | undefined;
+  /** How long an application waits for the store before it is told that there is no answer. Undefined: for as long as the store takes. */
+  readonly patienceMs?: number | undefined;
+  /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
+  readonly cacheSize?: number | undefined;
+  /** See {@link DiskCache}. */
+  readonly cacheFreeMin?: number | undefined;
+  readonly bootId?: string | undefined;
+  /** Bytes on the local disk that may wait for the store; undefined: 10 GiB, or half of what is free. */
+  readonly queueSize?: number | undefined;
+  readonly deviceName: string;
+  /** Who encrypts in bulk; this thread when not given. */
+  readonly cipher?: BulkCipher | undefined;
+  /** What another device shows as its head code: the log must contain that commit. */
+  readonly headCode?: HeadCode | undefined;
+  /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
+  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
+  /** For tests and tuning. */
+  readonly commitDelayMs?: number;
+  /** The log is polled this often while the volume is in use; undefined: what suits the store. */
+  readonly pollIntervalMs?: number | undefined;
+  /** A device that changes nothing shows this often that it lives; 0: never. Undefined: every eight hours. */
+  readonly heartbeatMs?: number | undefined;
+  /** Without a sign of life of another device for this long, what is shown is told to be stale. Undefined: never. */
+  readonly maxStalenessMs?: number | undefined;
+  readonly contentLimits?: Partial<ContentLimits>;
+  readonly foldBounds?: FoldBounds;
+  /** Decoded pages of the tree that are kept in memory, bytes. */
+  readonly pageCacheBytes?: number;
+}
+
+export interface VolumeParts {
+  readonly options: OpenOptions;
+  readonly keys: VolumeKeys;
+  readonly log: CommitLog;
+  readonly journal: Journal;
+  readonly staging: Staging;
+  readonly state: VolumeState;
+  readonly tree: TreeReader;
+  readonly packs: PackSource;
+  readonly counters: Counters;
+  readonly cache: DiskCache | undefined;
+  readonly queueBytesMax: number;
+  /** Largest plaintext of a chunk, bytes. */
+  readonly chunkSize: number;
+}
+
+const chunkCacheBytes = 64 * 1024 * 1024;
+const defaultPageCacheBytes = 48 * 1024 * 1024;
+const diskCacheBytes = 10 * 1024 * 1024 * 1024;
+const queueBytesDefault = 10 * 1024 * 1024 * 1024;
+
+/** `remembered`: what the journal holds and nothing has run yet. `arrived`: commits of the log that the state does not hold yet. */
+export interface OpenedParts {
+  readonly parts: VolumeParts;
+  readonly remembered: Remembered;
+  readonly arrived: readonly Commit[];
+}
+
+/** Throws CommitError, StoreError, JournalError, PackError. */
+export async function openParts(options: OpenOptions): Promise<OpenedParts> {
+  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, log: logger } = options;
+  const root = new RootKeys(options.rootSecret, random);
+  const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
+  const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
+  keys.addEpoch(1, genesis.epochKey);
+  genesis.epochKey.fill(0);
+  const log = await CommitLog.open({
+    store,
+    keys,
+    disk,
+    stateDirectory,
+    random,
+    clock,
+    log: logger,
+    deviceName: options.deviceName,
+    readOnly,
+    headCode: options.headCode,
+    beforeEnrolment: options.beforeEnrolment,
+  });
+  const journal = await Journal.open({
+    disk,
+    directory: join(stateDirectory, 'journal'),
+    sealKey: keys.journal,
+    deviceId: fromHex(log.deviceId),
+    random,
+    log: logger,
+  });
+  const cache = await openCache(options);
+  const registry = new Map<PackId, PackWriter>();
+  const stagingDirectory = join(stateDirectory, 'staging');
+  await disk.makeDirectory(stagingDirectory).catch(ignoreExisting);
+  // Also when it was there: whoever made it may have died before this.
+  await disk.syncDirectory(stateDirectory);
+  const staging = new Staging({
+    disk,
+    directory: stagingDirectory,
+    keys: keys.current,
+    cipher: options.cipher,
+    store,
+    random,
+    registry,
+    adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
+  });
+  const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
+  const tree = new TreeReader(packs, { cacheMax: options.pageCacheBytes ?? defaultPageCacheBytes });
+  let remembered = await readJournal(journal);
+  // What is in the log needs nothing of this disk.
+  const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
+  const lost = await firstLost(staging, unsaved);
+  if (lost !== undefined) {
+    const before = remembered.operations.length;
+    remembered = { ...remembered, ...withoutLost(remembered, lost) };
+    // Before anything new: after another crash it must still be clear what is gone.
+    if (!readOnly) journal.append(encodeForgetEntry(lost));
+    logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
+  }
+  const start = remembered.base ?? {
+    root: log.lastCheckpoint?.checkpoint?.root,
+    covers: log.lastCheckpoint?.checkpoint?.covers ?? 0,
+    sequence: log.head.sequence,
+  };
+  const counters: Counters = {
+    nextIno: Math.max(2, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
+    serial: Math.max(log.own.operationSerial, remembered.base?.counter ?? 0),
+  };
+  const { state, arrived } = await loadState(tree, log, start);
+  await resumePacks(staging, remembered.operations);
+  if (!readOnly) await staging.removeStrangers();
+  const { free } = await disk.space(stateDirectory);
+  const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
+  const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax };
+  return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, arrived };
+}
+
+/** The layers at `start.sequence`, and the commits after it that the log knows already. */
+async function loadState(
+  tree: TreeReader,
+  log: CommitLog,
+  start: { readonly root: VolumeState['root']; readonly covers: number; readonly sequence: number },
+): Promise<{ state: VolumeState; arrived: Commit[] }> {
+  const checkpoint = log.lastCheckpoint?.checkpoint;
+  // A checkpoint that a crash kept from the journal holds the same state in a newer tree.
+  const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
+  const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);
+  const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };
+  const state = new VolumeState(tree, { root: isNewer ? checkpoint.root : start.root, covers, totals });
+  const arrived: Commit[] = [];
+  for await (const commit of log.commitsUpToHead(covers)) {
+    if (commit.sequence <= start.sequence) state.advance([commit]);
+    else arrived.push(commit);
+  }
+  return { state, arrived };
+}
+
+async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
+  const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
+  if (bytesMax === 0) return undefined;
+  const { disk, random, log, bootId, cacheFreeMin: freeMin } = options;
+  return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, log });
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') throw error;
+}
