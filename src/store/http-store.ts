@@ -8,12 +8,11 @@ import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
-import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials, readSecretFile } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
@@ -304,19 +303,11 @@ function decodePage(body: Uint8Array): { readonly objects: ListedObject[]; reado
 const example = 'https://host[:port]/VOLUME?token-file=/path';
 const credentialName = 'sealdrive-token';
 
-export interface OpenHttpOptions {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly home: string;
-  readonly disk: Disk;
-  readonly clock?: Clock | undefined;
-  readonly bandwidth?: Bandwidth | undefined;
-}
-
 /**
  * The volume of a server that an `https:` URL names (`http:` on this machine only: a token is as good as a password); no request is made.
  * Throws {@link StoreLocationError} and {@link StoreError}.
  */
-export async function openHttpStore(location: string, options: OpenHttpOptions): Promise<HttpStore> {
+export async function openHttpStore(location: string, options: OpenRemoteOptions): Promise<HttpStore> {
   const { url, parameters } = parseLocation(location, example, ['ca', 'token-file']);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${example})`);
   const segments = pathSegments(url, example);

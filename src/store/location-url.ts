@@ -1,5 +1,9 @@
 /** Reading the URLs that name remote stores: strictly, and without ever repeating one in a message, since it may hold a secret after all. */
+import type { Clock } from '../base/clock.js';
 import { CodedError } from '../base/errors.js';
+import type { Bandwidth } from '../base/rate-limit.js';
+import type { Random } from '../base/random.js';
+import type { Disk } from '../disk/disk.js';
 
 /** The text names no store that we know: for the person who wrote it. */
 export class StoreLocationError extends CodedError<'UNKNOWN_SCHEME' | 'MALFORMED'> {}
@@ -8,6 +12,20 @@ export interface LocationUrl {
   readonly url: URL;
   /** Only those that were allowed. */
   readonly parameters: Readonly<Record<string, string>>;
+}
+
+/** What opening a remote store by its URL takes. */
+export interface OpenRemoteOptions {
+  /** Environment variables, for credentials and proxies. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** The home directory, where credentials are looked for. */
+  readonly home: string;
+  /** For bodies that are files, and for files of keys and certificates. */
+  readonly disk: Disk;
+  readonly random: Random;
+  readonly clock?: Clock | undefined;
+  /** What the bodies of objects keep to. Default: no limit. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
 /** `example` shows how it is written. Passwords in URLs are refused: they end up in histories, process lists and logs. Throws {@link StoreLocationError}. */

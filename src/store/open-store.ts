@@ -10,7 +10,7 @@ import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { DirectoryStore } from './directory-store.js';
-import { StoreLocationError } from './location-url.js';
+import { type OpenRemoteOptions, StoreLocationError } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
 
 export interface OpenStoreOptions {
@@ -20,17 +20,15 @@ export interface OpenStoreOptions {
   /** Make the place where the store can (a directory), instead of refusing when there is none. */
   readonly create?: boolean;
   /** Environment variables, for the kinds that find credentials or proxies there. Default: none. */
-  readonly env?: Environment;
+  readonly env?: OpenRemoteOptions['env'];
   /** What remote stores keep to with the bodies of objects. Default: no limit. */
   readonly bandwidth?: Bandwidth | undefined;
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 type Opener = (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
 
 /** By scheme: how it is written, and how it is opened. What only one kind needs is loaded with it, so that small commands start fast. */
-const kinds: Readonly<Record<string, { readonly example: string; readonly open: Opener }>> = {
+const kinds: Readonly<Record<string, { readonly example: string; readonly open: Opener; readonly load?: () => Promise<unknown> }>> = {
   dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
   file: {
     example: 'file:///path',
@@ -45,14 +43,16 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
   s3: {
     example: 's3://bucket/prefix?endpoint=https://host',
     open: async (location, options) => openRemote((await import('./s3-store.js')).openS3Store, location, options),
+    load: () => import('./s3-store.js'),
   },
-  https: { example: 'https://host/VOLUME', open: openHttp },
-  http: { example: 'http://localhost:port/VOLUME', open: openHttp },
-  'webdav+https': { example: 'webdav+https://host/path', open: openWebdav },
-  'webdav+http': { example: 'webdav+http://host/path', open: openWebdav },
+  https: { example: 'https://host/VOLUME', open: openHttp, load: () => import('./http-store.js') },
+  http: { example: 'http://localhost:port/VOLUME', open: openHttp, load: () => import('./http-store.js') },
+  'webdav+https': { example: 'webdav+https://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
+  'webdav+http': { example: 'webdav+http://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
   sftp: {
     example: 'sftp://user@host/path',
     open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
+    load: () => import('./sftp-store.js'),
   },
 };
 
@@ -65,7 +65,7 @@ async function openWebdav(location: string, options: OpenStoreOptions): Promise<
 }
 
 /** What the modules of remote stores export: it makes no request. */
-type RemoteOpener = (location: string, options: OpenStoreOptions & { readonly env: Environment; readonly home: string }) => Promise<RemoteStore>;
+type RemoteOpener = (location: string, options: OpenRemoteOptions) => Promise<RemoteStore>;
 type RemoteStore = ObjectStore & {
   /** Makes the place where the kind of store can, and says what is wrong with it. */
   create(): Promise<void>;
@@ -87,6 +87,14 @@ function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectS
   if (path === '') throw new StoreLocationError('MALFORMED', 'the store needs a path');
   const absolute = path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
   return options.create ? DirectoryStore.create(absolute, options) : DirectoryStore.open(absolute, options);
+}
+
+/** Which kind of store a location names: what {@link preloadStore} takes. Throws as {@link requireKnownKind}. */
+export const storeKindOf = (location: string): string => requireKnownKind(location) ?? 'dir';
+
+/** Loads what stores of a kind need, so that opening one takes less time. */
+export async function preloadStore(kind: string): Promise<void> {
+  if (Object.hasOwn(kinds, kind)) await kinds[kind].load?.();
 }
 
 /** The scheme of a location; `undefined`: it is a path. Throws {@link StoreLocationError} for a kind of store that we do not know. */

@@ -7,13 +7,12 @@ import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
-import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
@@ -359,16 +358,8 @@ function decodeListed(name: string): string | undefined {
 
 const s3Example = 's3://bucket/prefix?endpoint=https://host&region=REGION&style=path&profile=NAME';
 
-export interface OpenS3Options {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly home: string;
-  readonly disk: Disk;
-  readonly clock?: Clock | undefined;
-  readonly bandwidth?: Bandwidth | undefined;
-}
-
 /** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
-export async function openS3Store(location: string, options: OpenS3Options): Promise<S3Store> {
+export async function openS3Store(location: string, options: OpenRemoteOptions): Promise<S3Store> {
   const { env, home } = options;
   const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', 'ca']);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${s3Example})`);

@@ -8,15 +8,14 @@ import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
-import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { knownKeysOf } from './known-hosts.js';
-import { StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
@@ -405,17 +404,8 @@ function abortable<T>(task: Promise<T>, signal: AbortSignal | undefined): Promis
 const example = 'sftp://user@host/path?key=FILE&known_hosts=FILE';
 const usualKeys = ['id_ed25519', 'id_ecdsa', 'id_rsa'];
 
-export interface OpenSftpOptions {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly home: string;
-  readonly disk: Disk;
-  readonly random: Random;
-  readonly clock?: Clock | undefined;
-  readonly bandwidth?: Bandwidth | undefined;
-}
-
 /** The store that an `sftp:` URL names; no connection is made. Throws {@link StoreLocationError} and {@link StoreError}. */
-export async function openSftpStore(location: string, options: OpenSftpOptions): Promise<SftpStore> {
+export async function openSftpStore(location: string, options: OpenRemoteOptions): Promise<SftpStore> {
   const { url, parameters } = parseLocation(location, example, ['key', 'known_hosts'], { user: true });
   const user = decodeURIComponent(url.username);
   if (user === '') throw new StoreLocationError('MALFORMED', `the URL names no user (write ${example})`);

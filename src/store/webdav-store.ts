@@ -10,7 +10,6 @@ import type { Sealed } from '../base/brand.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
@@ -18,7 +17,7 @@ import { bodyPieces, bodySize } from './file-body.js';
 import { HttpAuthentication } from './http-authentication.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
-import { parseLocation, pathSegments } from './location-url.js';
+import { type OpenRemoteOptions, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
 import type { HttpCredentials } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
@@ -507,17 +506,8 @@ function decodePath(href: string): string | undefined {
 
 const example = 'webdav+https://host/path';
 
-export interface OpenWebdavOptions {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly home: string;
-  readonly disk: Disk;
-  readonly random: Random;
-  readonly clock?: Clock | undefined;
-  readonly bandwidth?: Bandwidth | undefined;
-}
-
 /** The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and {@link StoreError}. */
-export async function openWebdavStore(location: string, options: OpenWebdavOptions): Promise<WebdavStore> {
+export async function openWebdavStore(location: string, options: OpenRemoteOptions): Promise<WebdavStore> {
   // Those of other schemes are read by other rules.
   const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, ['ca'], { user: true });
   const user = url.username === '' ? undefined : decodeURIComponent(url.username);

@@ -144,20 +144,23 @@ export function seekContent(volume: Volume, ino: Ino, offset: number, whence: nu
   });
 }
 
+/** Bytes of one file for another one, or for another place in the same. */
+export interface RangeCopy {
+  readonly from: Ino;
+  readonly fromOffset: number;
+  readonly to: Ino;
+  readonly toOffset: number;
+  readonly length: number;
+  /** When it is done; undefined: whoever asked sets the times itself. */
+  readonly time: Timespec | undefined;
+}
+
 /**
  * Copies by sharing chunks, else byte for byte. Answers how much: less than `length` at the end of the source, or when the caller gave up
  * after some was copied.
  */
-export async function copyRange(
-  volume: Volume,
-  from: Ino,
-  fromOffset: number,
-  to: Ino,
-  toOffset: number,
-  length: number,
-  time: Timespec | undefined,
-  signal: AbortSignal | undefined,
-): Promise<number> {
+export async function copyRange(volume: Volume, copy: RangeCopy, signal: AbortSignal | undefined): Promise<number> {
+  const { from, fromOffset, to, toOffset, length } = copy;
   if (toOffset + length > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   if (from === to && fromOffset < toOffset + length && toOffset < fromOffset + length) throw new VfsError('EINVAL', 'the ranges overlap');
   const source = await regularInode(volume, from);
@@ -170,12 +173,11 @@ export async function copyRange(
       if (copied > 0) break;
       throw new VfsError('EINTR', 'the caller gave up');
     }
-    const step = Math.min(wanted - copied, shares ? cloneStep : copyStep);
+    const rest = { ...copy, fromOffset: fromOffset + copied, toOffset: toOffset + copied, length: wanted - copied };
+    const share = { ...rest, length: Math.min(rest.length, cloneStep) };
     try {
-      if (shares) shares = await cloneStepOf(volume, from, fromOffset + copied, to, toOffset + copied, step, time);
-      const moved = shares
-        ? step
-        : await copyStepOf(volume, from, fromOffset + copied, to, toOffset + copied, Math.min(step, copyStep), time, signal);
+      if (shares) shares = await cloneStepOf(volume, share);
+      const moved = shares ? share.length : await copyStepOf(volume, { ...rest, length: Math.min(rest.length, copyStep) }, signal);
       // The source was cut short meanwhile.
       if (moved === 0) break;
       copied += moved;
@@ -189,19 +191,11 @@ export async function copyRange(
 }
 
 /** False: these bytes cannot be shared. */
-async function cloneStepOf(
-  volume: Volume,
-  from: Ino,
-  fromOffset: number,
-  to: Ino,
-  toOffset: number,
-  length: number,
-  time: Timespec | undefined,
-): Promise<boolean> {
-  await volume.sealContent(from);
-  await volume.sealContent(to);
+async function cloneStepOf(volume: Volume, copy: RangeCopy): Promise<boolean> {
+  await volume.sealContent(copy.from);
+  await volume.sealContent(copy.to);
   try {
-    await volume.apply({ type: 'clone', from, fromOffset, to, toOffset, length, stamp: volume.nextStamp(), time });
+    await volume.apply({ type: 'clone', ...copy, stamp: volume.nextStamp() });
     return true;
   } catch (error) {
     if (error instanceof OperationError && error.code === 'EOPNOTSUPP') return false;
@@ -211,12 +205,7 @@ async function cloneStepOf(
 
 async function copyStepOf(
   volume: Volume,
-  from: Ino,
-  fromOffset: number,
-  to: Ino,
-  toOffset: number,
-  length: number,
-  time: Timespec | undefined,
+  { from, fromOffset, to, toOffset, length, time }: RangeCopy,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   // The pieces are borrowed from caches that the write may change: a copy of our own.

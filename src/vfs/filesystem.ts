@@ -236,7 +236,7 @@ export class Filesystem {
   }
 
   copyRange(caller: Caller, from: Ino, fromOffset: number, to: Ino, toOffset: number, length: number): Promise<number> {
-    return copyRange(this.#volume, from, fromOffset, to, toOffset, length, this.#contentTime(), caller.signal);
+    return copyRange(this.#volume, { from, fromOffset, to, toOffset, length, time: this.#contentTime() }, caller.signal);
   }
 
   /**
