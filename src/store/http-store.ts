@@ -335,7 +335,7 @@ export async function openHttpStore(location: string, options: OpenRemoteOptions
 }
 
 /** From the file that the URL names, else the systemd credential, else a netrc file. Throws {@link StoreError} `DENIED`. */
-async function loadToken(host: string, path: string | undefined, { env, home }: OpenHttpOptions): Promise<string | undefined> {
+async function loadToken(host: string, path: string | undefined, { env, home }: OpenRemoteOptions): Promise<string | undefined> {
   if (path !== undefined) {
     const text = await readSecretFile(path, true);
     if (text === undefined) throw new StoreError('DENIED', `there is no token file ${path}`);
