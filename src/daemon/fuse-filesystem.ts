@@ -341,10 +341,11 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
-    if (this.#held?.nodeIds.has(nodeId) === true) {
+    const turn = this.#held?.nodeIds.has(nodeId) === true ? this.#held.ended : this.#filesystem.writeRoom();
+    if (turn !== undefined) {
       // The bytes are the driver's; and which inode this is, is known only afterwards.
       const kept = new Uint8Array(data);
-      return this.#held.ended.then(() => this.write(context, nodeId, offset, kept, killSuidgid));
+      return turn.then(() => this.write(context, nodeId, offset, kept, killSuidgid));
     }
     const ino = this.#inoOf(nodeId);
     const mayDropBits = killSuidgid && this.#mayHaveSetId(ino);

@@ -206,6 +206,11 @@ export class Filesystem {
     return readFile(this.#volume, keepsAccessTime ? undefined : this.#accessTimes, ino, offset, size, caller.signal);
   }
 
+  /** Undefined when a write need not wait; whoever does not know yet which inode it will go to waits here. */
+  writeRoom(): Promise<void> | undefined {
+    return this.#volume.writeRoom();
+  }
+
   /** All of `data`, which is copied before the first wait. */
   write(caller: Caller, ino: Ino, offset: number, data: Uint8Array, dropsSetId: boolean): MaybePromise<void> {
     return writeFile(this.#volume, ino, offset, data, this.#contentTime(), dropsSetId, caller.signal);

@@ -390,9 +390,13 @@ export class OpenVolume implements Volume {
     return pieces instanceof Promise ? this.#inTime(pieces, signal).catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
   }
 
+  writeRoom(): Promise<void> | undefined {
+    return this.#queue.room();
+  }
+
   writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
     this.#requireWritable();
-    const room = this.#queue.room();
+    const room = this.writeRoom();
     if (!room) return this.#writeNow(ino, offset, data, time);
     // The bytes are the caller's and change meanwhile.
     const kept = new Uint8Array(data);

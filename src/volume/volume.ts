@@ -94,6 +94,8 @@ export interface Volume {
 
   /** Up to `size` bytes at `offset`, short only at the end of the file. The pieces are borrowed: use them at once, do not change them. */
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
+  /** Undefined when a write would not have to wait for room in the queue; else resolves when that may be, rejects with VolumeError `FULL`. */
+  writeRoom(): Promise<void> | undefined;
   /**
    * Takes a copy of `data`. Waits when too much is dirty (back-pressure). Grows the size; sets mtime and ctime to `time` (undefined: the writer
    * sets them itself, as the kernel's writeback cache does).

@@ -1,0 +1,46 @@
+/** What the kernel asks, where it depends on what other devices do meanwhile. The mounted drive is tested in test/mount. */
+import t from 'tap';
+import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { type ConnectionInfo, type NodeId, type Notifier, type RequestContext, rootNodeId } from '../../src/fuse/operations.js';
+import { rootIno } from '../../src/meta/key.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+const deaf: Notifier = {
+  invalidateInode: () => {},
+  invalidateEntry: () => {},
+  deleteEntry: () => {},
+  expireEntries: () => {},
+  pruneInodes: () => {},
+  storeContent: () => {},
+  settled: () => Promise.resolve(),
+};
+
+t.test('a write that waits for room goes where its file went meanwhile', async (t) => {
+  const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
+  const device = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t) });
+  t.teardown(() => device.close());
+  await device.write('file', 'theirs');
+  await device.write('copy', 'mine..');
+  const daemon = new FuseFilesystem(device.filesystem);
+  daemon.init({ writebackCache: true, prune: true } as ConnectionInfo);
+  daemon.attach(deaf);
+  const context = { uid: 0, gid: 0, umask: 0, signal: new AbortController().signal } as RequestContext;
+  const { nodeId } = await daemon.lookup(context, rootNodeId, 'file');
+  let makeRoom!: () => void;
+  const room = new Promise<void>((resolve) => {
+    makeRoom = resolve;
+  });
+  device.volume.writeRoom = () => room;
+  const written = daemon.write(context, nodeId as NodeId, 0, Buffer.from('MINE'), false);
+  const [ino, copy] = [await device.ino('file'), await device.ino('copy')];
+  const copies = [{ ino, copy, parent: rootIno, name: 'file', isLinked: false }];
+  daemon.changed({ inodes: new Set([ino]), contents: new Set([ino]), entries: [], copies });
+  device.volume.writeRoom = () => undefined;
+  makeRoom();
+  await written;
+  t.equal(await device.text('file'), 'theirs', 'what the other device wrote is as it was');
+  t.equal(await device.text('copy'), 'MINE..', 'and what is written goes on in the copy');
+});
