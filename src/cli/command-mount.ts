@@ -4,12 +4,14 @@ import { toHex } from '../base/bytes.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { storeKindOf } from '../store/open-store.js';
 import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
 import type { TuningArguments } from './command-options.js';
 import { defaultDeviceName } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
-import { startDetachedMount } from './detached-mount.js';
+import { startServingProcess } from './detached-mount.js';
+import type { ServingProcess } from './detached-mount.js';
 import { Failure } from './exit-code.js';
 import { claimedVolumeId, listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
@@ -143,8 +145,16 @@ export const mountCommand = defineCommand<MountArguments>({
 
 /** Mounts with what the arguments name, or with a secret that is known already, and says so when the mount answers. */
 export async function mountDetached(args: MountArguments, secret?: SlotSecret): Promise<void> {
-  const request = await prepareMount(args, secret);
-  const pid = await startDetachedMount(request);
+  let serving: ServingProcess | undefined;
+  const start = (stateDirectory: string): ServingProcess => (serving ??= startServingProcess(stateDirectory, storeKindOf(args.store)));
+  let request: MountRequest;
+  let pid: number;
+  try {
+    request = await prepareMount(args, secret, start);
+    pid = await start(request.stateDirectory).mount(request);
+  } finally {
+    serving?.abandon();
+  }
   if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid, offline: request.isOffline });
   else print(describeMount(request));
 }
@@ -154,8 +164,11 @@ function describeMount({ mountPoint, isOffline }: MountRequest): string {
   return `Mounted at ${mountPoint}, offline: the store does not answer. What is on this machine can be read; what is written goes to the store when it is back.`;
 }
 
-/** Everything that can be found wrong is found before the passphrase is asked for, and before anything is changed. */
-async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<MountRequest> {
+/**
+ * Everything that can be found wrong is found before the passphrase is asked for, and before anything is changed. `onStateDirectory` is told the state
+ * directory as soon as there is one.
+ */
+async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDirectory?: (stateDirectory: string) => void): Promise<MountRequest> {
   const cacheSize = bytesOf(args.cacheSize, 'cache-size');
   const cacheFreeMin = bytesOf(args.cacheFreeMin, 'cache-free-min');
   const queueSize = bytesOf(args.queueSize, 'queue-size');
@@ -177,9 +190,10 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
   }
   requireMachine(args);
   const kept = await keptSlotsOf(args);
+  if (kept) onStateDirectory?.(stateDirectoryOf(kept.volumeId, args.stateDir));
   const store = await openVolumeStore(args.store, undefined, kept ? firstAnswerMs : undefined);
   try {
-    const { slots, isOffline } = await findSlots(store, kept, timeoutMs);
+    const { slots, isOffline } = await findSlots(store, kept?.slots, timeoutMs);
     const claimed = claimedVolumeId(slots);
     const mountPoint = await resolveMountPoint(directory);
     const mounts = await findMounts();
@@ -204,6 +218,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret): Promise<
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     ensurePrivateDirectory(stateBase);
     ensurePrivateDirectory(stateDirectory);
+    onStateDirectory?.(stateDirectory);
     pinStore(args.store, volumeId);
     if (!isOffline) keepSlots(stateDirectory, slots);
     const probe = args.readOnly ? undefined : isOffline ? rememberedProbe(args.store) : await knownProbe(store, args.store);
@@ -252,9 +267,10 @@ const firstAnswerMs = 3000;
 const hungAnswerMs = 10_000;
 
 /** The keyslots as this machine saw them last, if it has mounted what lies in the store before. */
-function keptSlotsOf(args: MountArguments): Promise<SlotList | undefined> {
+async function keptSlotsOf(args: MountArguments): Promise<{ readonly volumeId: string; readonly slots: SlotList } | undefined> {
   const volumeId = pinnedVolume(args.store);
-  return volumeId === undefined ? Promise.resolve(undefined) : readKeptSlots(stateDirectoryOf(volumeId, args.stateDir));
+  const slots = volumeId === undefined ? undefined : await readKeptSlots(stateDirectoryOf(volumeId, args.stateDir));
+  return volumeId === undefined || !slots ? undefined : { volumeId, slots };
 }
 
 /** The keyslots that the store shows; the copies when it does not answer. Throws what `listSlots` throws. */
@@ -266,7 +282,7 @@ async function findSlots(
   if (!kept || store.local) return { slots: await listSlots(store), isOffline: false };
   const limit = AbortSignal.timeout(Math.min(timeoutMs, hungAnswerMs));
   try {
-    return { slots: await listSlots(store, limit), isOffline: false };
+    return { slots: await listSlots(store, limit, kept), isOffline: false };
   } catch (error) {
     if (!limit.aborted && !(error instanceof StoreError && error.code === 'UNAVAILABLE')) throw error;
     return { slots: kept, isOffline: true };

@@ -26,6 +26,7 @@ import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { preloadStore } from '../store/open-store.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
 import { VolumeError } from '../volume/volume-error.js';
@@ -108,14 +109,23 @@ export async function createVolumeWithSecret(
   return { volumeId, rootSecret, generation: 1 };
 }
 
-/** Everything that a mount is made of, with the volume open. Takes the request's root secret over. Throws what the layers throw. */
-export async function composeMount(request: MountRequest, log: Log): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string }> {
-  const [{ OpenVolume }, { Filesystem }, { FuseFilesystem, briefValidity, lastingValidity }, { createErrnoOf }] = await Promise.all([
+const loadMount = () =>
+  Promise.all([
     import('../volume/open-volume.js'),
     import('../vfs/filesystem.js'),
     import('../daemon/fuse-filesystem.js'),
     import('../daemon/errno.js'),
-  ]);
+  ] as const);
+
+/** Loads the programs that a mount of a store of this kind needs, while nothing else is to be done. */
+export function preloadMount(storeKind: string): void {
+  // Whoever needs it will be told what is wrong.
+  for (const loading of [loadMount(), selectDriver('native'), preloadStore(storeKind)]) loading.catch(() => {});
+}
+
+/** Everything that a mount is made of, with the volume open. Takes the request's root secret over. Throws what the layers throw. */
+export async function composeMount(request: MountRequest, log: Log): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string }> {
+  const [{ OpenVolume }, { Filesystem }, { FuseFilesystem, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   try {

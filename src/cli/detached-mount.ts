@@ -1,6 +1,7 @@
 /**
- * Starts the process that serves a mount and waits until the mount answers, so that `sealdrive mount` can end with the truth. The request,
- * keys included, goes through the IPC pipe between the two. What the process does is serve-mount.ts.
+ * Starts the process that serves a mount and waits until the mount answers, so that `sealdrive mount` can end with the truth. It starts as soon as
+ * there is a state directory, and loads its program while the keys are being found. The request, keys included, goes through the IPC pipe between the
+ * two. What the process does is serve-mount.ts.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
@@ -21,12 +22,20 @@ export const threadPoolSize = '8';
  */
 const mallocArenas = '2';
 
-/** Resolves with the process id when the mount answers. Throws Failure with what the process reports; then it is gone. */
-export async function startDetachedMount(request: MountRequest): Promise<number> {
-  const crashLog = join(request.stateDirectory, 'daemon.crash');
+/** A process that waits for its request. */
+export interface ServingProcess {
+  /** Once. Resolves with the process id when the mount answers. Throws Failure with what the process reports; then it is gone. */
+  mount(request: MountRequest): Promise<number>;
+  /** There will be no request: it ends. Without effect once the mount answered. */
+  abandon(): void;
+}
+
+/** The state directory exists; `storeKind` is a scheme of open-store.ts. */
+export function startServingProcess(stateDirectory: string, storeKind: string): ServingProcess {
+  const crashLog = join(stateDirectory, 'daemon.crash');
   const fd = openSync(crashLog, 'a', 0o600);
   const sizeBefore = statSync(crashLog).size;
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1], serveCommandName], {
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1], serveCommandName, storeKind], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', 'ignore', fd, 'ipc'],
@@ -38,28 +47,49 @@ export async function startDetachedMount(request: MountRequest): Promise<number>
     },
   });
   closeSync(fd);
-  const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
-  // Until it is ready, stopping this command stops what it started.
-  process.on('SIGINT', forward);
-  process.on('SIGTERM', forward);
-  try {
-    return await new Promise<number>((resolve, reject) => {
-      child.on('error', (error) => reject(new Failure('UNEXPECTED', 'the serving process cannot be started', { cause: error })));
-      child.on('exit', (code, signal) => {
-        const said = readFileSync(crashLog).subarray(sizeBefore).toString('utf8').trim().split('\n')[0];
-        const how = signal === null ? `with exit code ${code}` : `by ${signal}`;
-        reject(new Failure('UNEXPECTED', `the serving process ended ${how} before the mount answered${said ? `: ${said}` : ''}`));
-      });
-      child.on('message', (report: MountReport) => {
-        if (report.type === 'listening') child.send(request);
-        else if (report.type === 'ready') resolve(child.pid ?? 0);
-        else reject(new Failure(report.code in exitCodes ? (report.code as FailureCode) : 'UNEXPECTED', report.message));
-      });
+  let request: MountRequest | undefined;
+  let isListening = false;
+  const sendRequest = (): void => {
+    if (isListening && request) child.send(request);
+  };
+  const ready = new Promise<number>((resolve, reject) => {
+    child.on('error', (error) => reject(new Failure('UNEXPECTED', 'the serving process cannot be started', { cause: error })));
+    child.on('exit', (code, signal) => {
+      const said = readFileSync(crashLog).subarray(sizeBefore).toString('utf8').trim().split('\n')[0];
+      const how = signal === null ? `with exit code ${code}` : `by ${signal}`;
+      reject(new Failure('UNEXPECTED', `the serving process ended ${how} before the mount answered${said ? `: ${said}` : ''}`));
     });
-  } finally {
-    process.off('SIGINT', forward);
-    process.off('SIGTERM', forward);
+    child.on('message', (report: MountReport) => {
+      if (report.type === 'listening') {
+        isListening = true;
+        sendRequest();
+      } else if (report.type === 'ready') resolve(child.pid ?? 0);
+      else reject(new Failure(report.code in exitCodes ? (report.code as FailureCode) : 'UNEXPECTED', report.message));
+    });
+  });
+  // Told to whoever mounts; nobody may.
+  ready.catch(() => {});
+  const part = (): void => {
+    // Without its pipe it ends, if it has not been given a request.
     if (child.connected) child.disconnect();
     child.unref();
-  }
+  };
+  return {
+    async mount(what) {
+      const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
+      // Until it is ready, stopping this command stops what it started.
+      process.on('SIGINT', forward);
+      process.on('SIGTERM', forward);
+      try {
+        request = what;
+        sendRequest();
+        return await ready;
+      } finally {
+        process.off('SIGINT', forward);
+        process.off('SIGTERM', forward);
+        part();
+      }
+    },
+    abandon: part,
+  };
 }

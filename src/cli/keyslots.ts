@@ -30,8 +30,16 @@ export interface SlotList {
   readonly unreadable: readonly { readonly key: string; readonly reason: CryptoError }[];
 }
 
-/** The slots that the store shows, oldest first. Throws StoreError, and Failure `NOT_A_VOLUME` when there is nothing like a slot. */
-export async function listSlots(store: ObjectStore, signal?: AbortSignal): Promise<SlotList> {
+/**
+ * The slots that the store shows, oldest first; those that are likely to be there (`expected`) are asked for before the list tells. Throws StoreError,
+ * and Failure `NOT_A_VOLUME` when there is nothing like a slot.
+ */
+export async function listSlots(store: ObjectStore, signal?: AbortSignal, expected?: SlotList): Promise<SlotList> {
+  const getSlot = (slotId: string): Promise<Uint8Array | undefined> =>
+    store.get(prefix + slotId, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) });
+  const early = new Map(expected?.slots.map(({ header }) => [header.slotId, getSlot(header.slotId)]));
+  // What the list does not show is nobody's business.
+  for (const getting of early.values()) getting.catch(() => {});
   const slots: StoredSlot[] = [];
   const unreadable: { key: string; reason: CryptoError }[] = [];
   const slotIds: string[] = [];
@@ -44,7 +52,7 @@ export async function listSlots(store: ObjectStore, signal?: AbortSignal): Promi
     slotIds.push(slotId);
   }
   // All at once: they are small, and over a network each alone would cost a round trip.
-  const found = await Promise.all(slotIds.map((slotId) => store.get(prefix + slotId, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) })));
+  const found = await Promise.all(slotIds.map((slotId) => early.get(slotId) ?? getSlot(slotId)));
   for (const [index, bytes] of found.entries()) {
     if (bytes === undefined) continue;
     const slotId = slotIds[index];

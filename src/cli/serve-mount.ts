@@ -12,11 +12,12 @@ import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
 import { registerMount, unregisterMount } from '../daemon/mount-registry.js';
 import { VolumeError } from '../volume/volume-error.js';
-import { composeMount, hardenProcess } from './compose.js';
+import { composeMount, hardenProcess, preloadMount } from './compose.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
 import type { MountReport, MountRequest } from './mount-request.js';
 import { controlSocketPath, ensurePrivateDirectory } from './state-directory.js';
+import { tell } from './terminal.js';
 import { version } from './version.js';
 
 /**
@@ -105,16 +106,22 @@ function report(message: MountReport): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => {});
 }
 
-/** The detached process: takes its request from the pipe, reports over it, and lives on when the pipe is closed. */
-export async function serveDetachedMount(): Promise<number> {
-  if (!process.send) throw new Failure('USAGE', 'this command is started by "sealdrive mount" only');
+/** The detached process: takes its request from the pipe, reports over it, and lives on when the pipe is closed. `storeKind`: where the volume will be. */
+export async function serveDetachedMount(storeKind: string): Promise<number> {
+  if (!process.send) {
+    tell('sealdrive: this command is started by "sealdrive mount" only');
+    return exitCodes.USAGE;
+  }
   // Before the keys come through the pipe.
   hardenProcess(silentLog);
-  const request = await new Promise<MountRequest>((resolve, reject) => {
+  const request = await new Promise<MountRequest | undefined>((resolve) => {
     process.once('message', (message) => resolve(message as MountRequest));
-    process.once('disconnect', () => reject(new Failure('INTERRUPTED', 'interrupted')));
+    process.once('disconnect', () => resolve(undefined));
+    if (!process.connected) resolve(undefined);
     report({ type: 'listening' });
+    preloadMount(storeKind);
   });
+  if (!request) return exitCodes.INTERRUPTED;
   try {
     return await serveMount(request, () => {
       report({ type: 'ready' });

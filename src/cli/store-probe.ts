@@ -13,6 +13,7 @@ import type { ProbeReport } from '../store/probe.js';
 import { Failure } from './exit-code.js';
 import type { Finding } from './machine.js';
 import { storeNotePath } from './store-pin.js';
+import { defaultWritesAtOnce } from './volume-store.js';
 
 /** One more than when its fields last changed their meaning. */
 const formatVersion = 1;
@@ -50,10 +51,12 @@ function rememberProbe(location: string, report: ProbeReport): void {
 
 /** A folder keeps writers apart by links: one short race shows a filesystem that does not. */
 const localRace = { writers: 4, rounds: 1 };
+/** More puts at once there are not (volume-store.ts): others would come when the race is over. */
+const remoteRace = { writers: defaultWritesAtOnce };
 
 /** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
 export async function examineStoreNow(store: ObjectStore, location: string): Promise<ProbeReport> {
-  const report = await probeStore(store, systemRandom, { clock: systemClock, ...(store.local ? localRace : {}) });
+  const report = await probeStore(store, systemRandom, { clock: systemClock, ...(store.local ? localRace : remoteRace) });
   rememberProbe(location, report);
   return report;
 }

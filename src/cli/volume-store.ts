@@ -46,7 +46,7 @@ export interface StoreTuning {
 
 /** Requests at once, over a network: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
 const defaultReadsAtOnce = 24;
-const defaultWritesAtOnce = 8;
+export const defaultWritesAtOnce = 8;
 const limitsOf = ({ readsAtOnce = defaultReadsAtOnce, writesAtOnce = defaultWritesAtOnce }: StoreTuning): LimitedStoreOptions => ({
   readsMax: readsAtOnce,
   writesMax: writesAtOnce,

@@ -32,7 +32,7 @@ export interface ProbeReport {
   readonly delete: 'works' | 'refused' | 'ignored';
   /** Many objects are deleted by one request; `undefined`: there was no way to tell. */
   readonly batchDelete: boolean | undefined;
-  /** How long a small object takes, alone: the median of a few, in milliseconds. */
+  /** How long a small object takes, with little beside it: the median of a few, in milliseconds. */
   readonly putMs: number;
   readonly getMs: number;
 }
@@ -72,6 +72,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
   const gets: number[] = [];
   let removed = false;
   try {
+    // What does not wait for another answer goes at once: over a network a probe is round trips.
     const first = freshKey();
     const body = freshBody();
     await timed(puts, () => store.put(first, body, { ifAbsent: true, signal }));
@@ -82,23 +83,23 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     let deleting = await tryDelete(store, first, signal);
 
     let exact = true;
-    for (let round = 0; round < (deleting === 'works' ? rounds : 1); round++) {
+    const race = async (): Promise<void> => {
       const key = freshKey();
       const bodies = Array.from({ length: writers }, freshBody);
-      const outcomes = await Promise.all(bodies.map((one) => store.put(key, one, { ifAbsent: true, signal })));
+      const outcomes = await settled(bodies.map((one) => store.put(key, one, { ifAbsent: true, signal })));
       const late = await timed(puts, () => store.put(key, freshBody(), { ifAbsent: true, signal }));
       const stored = await timed(gets, () => store.get(key, { sizeMax: bodySize, signal }));
       const winners = bodies.filter((_, index) => outcomes[index] === 'created');
       if (!stored) readAfterWrite = false;
       if (winners.length !== 1 || late !== 'exists' || (stored && !equalBytes(stored, winners[0]))) exact = false;
-    }
-
+    };
+    const races = Array.from({ length: deleting === 'works' ? rounds : 1 }, race);
     // A list has to be in order and to begin where it should: that takes two.
     const second = freshKey();
-    await store.put(second, freshBody(), { signal });
+    await settled<unknown>([...races, store.put(second, freshBody(), { signal })]);
+
     const there = deleting === 'works' ? keys.slice(1) : keys;
-    const listed = await namesOf(store, run, undefined, signal);
-    const later = await namesOf(store, run, there[0], signal);
+    const [listed, later] = await settled([namesOf(store, run, undefined, signal), namesOf(store, run, there[0], signal)]);
     const listAfterWrite = there.every((made) => listed.includes(made));
     const ascending = listed.every((made, index) => index === 0 || listed[index - 1] < made);
     const listOrdered = ascending && later.every((made) => made > there[0]);
@@ -108,7 +109,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       // What is gone already counts as removed.
       await store.delete(keys);
       removed = true;
-      const left = await Promise.all(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
+      const left = await settled(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
       if (left.some((bytes) => bytes !== undefined)) deleting = 'ignored';
     }
     const traits = (await store.traits?.()) ?? {};
@@ -148,20 +149,22 @@ async function tryDelete(store: ObjectStore, key: string, signal: AbortSignal | 
 }
 
 async function rangesWork(store: ObjectStore, key: string, body: Sealed, signal: AbortSignal | undefined): Promise<boolean> {
-  for (const [offset, length] of [
-    [0, 1],
-    [100, 50],
-    [bodySize - 10, 100],
-    [bodySize, 1],
-  ]) {
+  const isAsAsked = async (offset: number, length: number): Promise<boolean> => {
     // A server that ignores ranges sends the whole body: the transport may refuse that, which is an answer as well.
     const part = await store.get(key, { range: { offset, length }, signal }).catch((error: unknown) => {
       if (error instanceof StoreError && error.code === 'PROTOCOL') return undefined;
       throw error;
     });
-    if (!part || !equalBytes(part, body.subarray(offset, offset + length))) return false;
-  }
-  return true;
+    return part !== undefined && equalBytes(part, body.subarray(offset, offset + length));
+  };
+  const found = await settled([isAsAsked(0, 1), isAsAsked(100, 50), isAsAsked(bodySize - 10, 100), isAsAsked(bodySize, 1)]);
+  return !found.includes(false);
+}
+
+/** As Promise.all, but nothing is under way any more when it rejects: what is taken away afterwards stays away. */
+async function settled<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 function median(times: readonly number[]): number {

@@ -130,12 +130,14 @@ t.test('a store that fails in the middle is left without probes', async (t) => {
 
 t.test('one writer at a time is no proof: the probe lets several race', async (t) => {
   let most = 0;
-  let racing = 0;
+  const racing = new Map<string, number>();
   class Counting extends MemoryStore {
     override async put(key: string, body: ObjectBody, options?: { ifAbsent?: boolean }): Promise<PutOutcome> {
-      most = Math.max(most, ++racing);
+      const count = (racing.get(key) ?? 0) + 1;
+      racing.set(key, count);
+      most = Math.max(most, count);
       await new Promise((resolve) => setImmediate(resolve));
-      racing--;
+      racing.set(key, (racing.get(key) ?? 1) - 1);
       return super.put(key, body, options);
     }
   }
