@@ -11,7 +11,7 @@ import type { VolumeState } from './volume-state.js';
 
 /**
  * `change`: what `commits`, all of other devices, have changed. Every operation that changes anything writes each inode that its outcome depends on, but for the
- * source of a clone, and for the directories above a directory that moves, which other moves could close into a circle. May say no where it could say yes.
+ * source of a clone, the directory in which a file without a name is made, and the directories above a directory that moves, which other moves could close into a circle. May say no where it could say yes.
  */
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<RemoteChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
@@ -19,6 +19,7 @@ export function areIndependent(state: VolumeState, commits: readonly Commit[], c
   const placesDirectory = commits.some(({ mutations }) => mutations.some(([key, value]) => isDirectoryEntry(key as TreeKey, value)));
   return state.operations.every(({ operation }) => {
     if (operation.type === 'clone') return !change.inodes.has(operation.from);
+    if (operation.type === 'create' && operation.name === undefined) return !change.inodes.has(operation.parent);
     return !(placesDirectory && operation.type === 'rename' && operation.parent !== operation.newParent);
   });
 }

@@ -170,6 +170,8 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, ino: copy, stamp: myStamp }), true, 'another file');
   t.equal(ask({ ...size, ino: copy, stamp: theirStamp }, { ...size, stamp: myStamp }), true);
   t.equal(ask({ ...size, stamp: theirStamp }, create(left, 'other', inoOf(10), S_IFREG)), true, 'a neighbour of the file');
+  const removal: Operation = { type: 'rmdir', parent: above, name: 'target', ino: target, time };
+  t.equal(ask(removal, { ...create(target, '', inoOf(10), S_IFREG), name: undefined } as Operation), false, 'the directory of a file without a name');
   t.equal(ask(create(left, 'theirs', inoOf(11), S_IFREG), create(left, 'mine', inoOf(10), S_IFREG)), false, 'one directory');
   t.end();
 });
