@@ -87,21 +87,19 @@ async function run(): Promise<void> {
 
   t.test('the probe finds what the servers do', async (t) => {
     // As a drive does: these servers close connections after refusals, also while the next request is on its way.
-    const probe = (store: ObjectStore): ReturnType<typeof probeStore> =>
-      probeStore(new RetryingStore(store, { clock: systemClock, random, disk: systemDisk, baseMs: 5 }), random);
     const exact = { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true, delete: 'works' };
     const strict = makeStore();
     t.teardown(() => strict.close());
     await strict.create();
     t.equal(await strict.claim(), 'put', 'lighttpd keeps to conditions');
-    t.match(await probe(strict), exact);
+    t.match(await probeStore(retrying(strict), random), exact);
     const maker = makeStore({ segments: ['probe'], origin: new URL(apache.origin) });
     await maker.create();
     await maker.close();
     await claimByMoving(join(apache.root, 'probe'));
     const loose = makeStore({ segments: ['probe'], origin: new URL(apache.origin) });
     t.teardown(() => loose.close());
-    t.match(await probe(loose), { ...exact, conditionalPut: 'by-claim' });
+    t.match(await probeStore(retrying(loose), random), { ...exact, conditionalPut: 'by-claim' });
   });
 
   t.test('a store is made in an empty collection, with what it lies in, and only once', async (t) => {
