@@ -21,6 +21,8 @@ export interface ContentHost {
   /** How many chunks the next run should have at most, at least one. */
   runRoom(): number;
   journalDirty(ino: Ino, segment: DirtySegment, mtime: Timespec | undefined): void;
+  /** Closed files were sealed: they may go to the store. */
+  sealedAhead(): void;
   /** Dirty data grew from nothing: a flush should come. */
   becameDirty(): void;
 }
@@ -33,12 +35,16 @@ export interface ContentLimits {
   readonly sealBytes: number;
   /** Up to this much un-journalled data is journalled when a file is closed or synced; more is sealed at once. */
   readonly journalBytesMax: number;
+  /** Journalled files are sealed in the background when they hold this much together, so that a commit finds most of its packs in the store. */
+  readonly sealAheadBytes: number;
 }
 
 export const defaultContentLimits = {
   dirtyBytesMax: 64 * 1024 * 1024,
   sealBytes: 4 * 1024 * 1024,
   journalBytesMax: 256 * 1024,
+  // Worth it only where an upload takes longer than sealing.
+  sealAheadBytes: Number.POSITIVE_INFINITY,
 } as const;
 
 export class ContentWriter {
@@ -48,6 +54,10 @@ export class ContentWriter {
   readonly #clock: Clock;
   #bytes = 0;
   #version = 0;
+  /** Journalled since files were last sealed ahead. */
+  #journalled = new Set<Ino>();
+  #journalledBytes = 0;
+  #isSealingAhead = false;
   #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = [];
 
   constructor(host: ContentHost, limits: ContentLimits, clock: Clock) {
@@ -168,6 +178,9 @@ export class ContentWriter {
       this.#host.journalDirty(ino, segment, file.mtime);
       segment.journalled = true;
     }
+    this.#journalled.add(ino);
+    this.#journalledBytes += unjournalled;
+    this.#sealAhead();
     return undefined;
   }
 
@@ -188,9 +201,31 @@ export class ContentWriter {
     }
   }
 
-  /** Seals everything that is dirty now, a few files at a time. */
-  async sealAll(): Promise<void> {
-    const inos = [...this.#files.keys()];
+  /** Seals everything that is dirty now. */
+  sealAll(): Promise<void> {
+    this.#journalled.clear();
+    this.#journalledBytes = 0;
+    return this.#sealThese([...this.#files.keys()]);
+  }
+
+  /** What is closed is rarely written again soon. Failures are left to the next flush: what was not sealed stays dirty. */
+  #sealAhead(): void {
+    if (this.#isSealingAhead || this.#journalledBytes < this.#limits.sealAheadBytes) return;
+    const inos = [...this.#journalled];
+    this.#journalled.clear();
+    this.#journalledBytes = 0;
+    this.#isSealingAhead = true;
+    void this.#sealThese(inos)
+      .then(() => this.#host.sealedAhead())
+      .catch(() => {})
+      .finally(() => {
+        this.#isSealingAhead = false;
+        this.#sealAhead();
+      });
+  }
+
+  /** A few files at a time. */
+  async #sealThese(inos: readonly Ino[]): Promise<void> {
     let next = 0;
     const worker = async (): Promise<void> => {
       while (next < inos.length) await this.seal(inos[next++]);

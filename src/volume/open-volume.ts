@@ -53,6 +53,8 @@ const flushPauseMs = 500;
 const relieveIntervalMs = 15_000;
 const readAheadLocal = 2 * 1024 * 1024;
 const readAheadRemote = 16 * 1024 * 1024;
+/** Of closed files, towards a store with a network in between. */
+const sealAheadBytes = 1024 * 1024;
 
 /** What is waited for is this machine's, not the store's. */
 class Turn extends PageFault {}
@@ -106,9 +108,10 @@ export class OpenVolume implements Volume {
         journalDirty: (ino, segment, mtime) => {
           journal.append(encodeDirtyEntry({ ino, version: segment.version, offset: segment.offset, mtime, bytes: segment.bytes }));
         },
+        sealedAhead: () => staging.goAhead(),
         becameDirty: () => this.#committer.changed(),
       },
-      { ...defaultContentLimits, chunkSize: parts.chunkSize, ...options.contentLimits },
+      { ...defaultContentLimits, ...(options.store.local ? {} : { sealAheadBytes }), chunkSize: parts.chunkSize, ...options.contentLimits },
       options.clock,
     );
     this.#reader = new ContentReader((query) => this.read(query), this.#writer, parts.packs, options.store.local ? readAheadLocal : readAheadRemote);

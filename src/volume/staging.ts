@@ -39,6 +39,10 @@ const packEndBytes = 32 * 1024;
 const packRoomMin = packEndBytes + 64 * 1024;
 const sealOverhead = 128;
 const uploadsMax = 4;
+/** A pack with this much goes ahead; smaller ones would be many, and more padding. */
+const aheadBytes = 4 * 1024 * 1024;
+/** One travels while the answer for another is awaited. */
+const aheadUploads = 2;
 
 interface Filling {
   readonly writer: Promise<PackWriter>;
@@ -124,6 +128,17 @@ export class Staging {
     await Promise.all(this.#closing);
     await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id, signal)));
     return [...this.#unnamed].map(([id, size]) => ({ id, size }));
+  }
+
+  /**
+   * What is there goes up now if it is some megabytes, and if little else is on its way. Packs that wait count as well: while the store is away, or
+   * slower than the writers, they become full ones.
+   */
+  goAhead(): void {
+    const filling = this.#chunks;
+    if (!filling || filling.bytes < aheadBytes || this.#closed.size + this.#closing.size >= aheadUploads) return;
+    this.#close(filling);
+    void this.#settleClosing().catch(() => {});
   }
 
   /** Whether all of these packs are in the store. */

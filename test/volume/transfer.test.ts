@@ -112,6 +112,22 @@ t.test('some hundred small files are few objects, and few requests to read in an
   await writer.close();
 });
 
+t.test('closed small files go up before their commit, in packs of some megabytes', async (t) => {
+  const { store, writer } = await begin();
+  const count = 150;
+  for (let i = 0; i < count; i++) await writer.write(`file-${i}`, random.bytes(64 * 1024));
+  const before = sum(store.puts.map(({ size }) => size));
+  t.ok(before > 0.4 * count * 64 * 1024, `${before} bytes went up before anyone asked`);
+  t.ok(
+    store.puts.every(({ size }) => size > 4 * mib),
+    'none is small',
+  );
+  await writer.volume.flush();
+  t.ok(store.puts.length <= 3, `${store.puts.length} packs`);
+  t.ok(sum(store.puts.map(({ size }) => size)) < 1.1 * count * 64 * 1024);
+  await writer.close();
+});
+
 t.test('what came along with another file and is wrong is asked for again, and refused when it stays wrong', async (t) => {
   const { store, volume, disk, writer } = await begin();
   const names = Array.from({ length: 100 }, (_, index) => `file-${index}`);
