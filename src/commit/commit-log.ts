@@ -20,7 +20,7 @@ import { StoreError } from '../store/object-store.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
-import { commitObjectMax, padCommit, decodeCommit, encodeCommit } from './commit-codec.js';
+import { commitObjectMax, commitPlainMax, padCommit, decodeCommit, encodeCommit } from './commit-codec.js';
 import type { CommitFields, DecodedCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
@@ -592,6 +592,7 @@ export class CommitLog {
     const fields = nextCommit(this.#state, this.#device.id, enrolment, draft);
     const encoded = encodeCommit(fields, keys.volumeId, (message) => this.#device.signer.sign(message));
     // As every reader will see it; also the check that we write nothing that others refuse.
+    assert(encoded.byteLength <= commitPlainMax, 'a commit is bounded');
     const decoded = decodeCommit(encoded, keys.volumeId);
     const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), padCommit(encoded));
     const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));

@@ -8,12 +8,13 @@ import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
 import type { ContentWriter } from './content-writer.js';
-import { encodeOperationEntry } from './journal-entry.js';
+import { encodeMovedEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
 import { areIndependent } from './independence.js';
 import { type RebaseContext, executeRebased } from './rebase-rules.js';
 import { changesOf } from './remote-change.js';
-import type { PendingOperation, RebaseRun, VolumeState } from './volume-state.js';
+import type { PendingOperation } from './pending-layers.js';
+import type { RebaseRun, VolumeState } from './volume-state.js';
 import type { RemoteChange, RemoteChangeListener } from './volume.js';
 
 export interface ArrivalOptions {
@@ -36,6 +37,8 @@ export interface ArrivalOptions {
 const collectRoundsMax = 4;
 /** Who writes into such a file without a pause has to wait from this round of a rebase on. */
 const holdRound = 2;
+/** A record of the journal is bounded, and so is the memory that making it takes. */
+const recordBytes = 4 * 1024 * 1024;
 /** A slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
@@ -111,7 +114,7 @@ export class Arrival {
   }
 
   async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    const { state, journal, writer, log, logger, baseEntry } = this.#o;
+    const { state, journal, writer, log, logger } = this.#o;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
@@ -125,8 +128,8 @@ export class Arrival {
       let sliceStart = performance.now();
       // Operations that arrive meanwhile are run on the old state, answered, and then met here.
       for (; done < state.operationCount; done++) {
-        const { operation, serial } = operationAt(state, done);
-        if (serial > ownSerial) await this.#rebaseOne(run, done < flyingCount, operation, context);
+        const one = state.operationAt(done);
+        if (one && one.serial > ownSerial) await this.#rebaseOne(run, done < flyingCount, one.operation, context);
         if (performance.now() - sliceStart > sliceMs) {
           await nextTurn();
           sliceStart = performance.now();
@@ -138,15 +141,29 @@ export class Arrival {
       // What stayed as it was must not be told: the kernel would take a directory away from whoever stands in it.
       for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
-      if (!journal.failure) {
-        journal.appendBatch([baseEntry(ownSerial, true), ...run.operations.map((one) => encodeOperationEntry(one.serial, one.operation))]);
-      }
+      if (!journal.failure) this.#journal(run.operations, ownSerial);
       state.finishRebase(run);
       this.#commits.splice(0, commits.length);
       this.#tell(change);
       for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
       return;
     }
+  }
+
+  /** What became of the operations. It counts as soon as the base entry is there, which comes last. */
+  #journal(operations: readonly PendingOperation[], ownSerial: number): void {
+    const { journal, baseEntry } = this.#o;
+    let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
+    for (const { serial, operation } of operations) {
+      const entry = encodeMovedEntry(serial, operation, isFirst);
+      isFirst = false;
+      entries.push(entry);
+      bytes += entry.byteLength;
+      if (bytes < recordBytes) continue;
+      journal.appendBatch(entries);
+      [entries, bytes] = [[], 0];
+    }
+    journal.appendBatch([...entries, baseEntry(ownSerial, true)]);
   }
 
   async #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): Promise<void> {
@@ -166,11 +183,6 @@ export class Arrival {
       }
     }
   }
-}
-
-/** The oldest is 0. */
-function operationAt({ flyingOperations, waitingOperations }: VolumeState, index: number): PendingOperation {
-  return index < flyingOperations.length ? flyingOperations[index] : waitingOperations[index - flyingOperations.length];
 }
 
 type Changing = ReturnType<typeof changesOf>;

@@ -19,8 +19,10 @@ import type { ContentWriter } from './content-writer.js';
 import { encodeBaseEntry } from './journal-entry.js';
 import type { RebaseContext } from './rebase-rules.js';
 import { LogWatch, type PollPace } from './log-watch.js';
+import { remedyOf } from './remedy.js';
 import type { Staging } from './staging.js';
-import type { PendingOperation, VolumeState } from './volume-state.js';
+import type { PendingOperation } from './pending-layers.js';
+import type { VolumeState } from './volume-state.js';
 import { VolumeError } from './volume-error.js';
 import type { RemoteChangeListener } from './volume.js';
 
@@ -123,9 +125,21 @@ export class Committer {
     });
   }
 
-  /** `arrived`: commits that the log already counts in its head, to be taken in before anything else. */
-  start(arrived: readonly Commit[]): void {
+  /**
+   * `arrived`: commits that the log already counts in its head. They are part of the state when it resolves, before anything is put, unless that needs a store
+   * that does not answer: then they are taken in later. Rejects with what else keeps them from it.
+   */
+  async start(arrived: readonly Commit[]): Promise<void> {
     this.#arrival.add(arrived);
+    await this.#lock.run(async () => {
+      try {
+        await this.#arrival.takeIn();
+      } catch (error) {
+        const remedy = remedyOf(this.#judge(error));
+        if (!(remedy instanceof VolumeError) || remedy.code !== 'UNAVAILABLE') throw remedy;
+        this.#o.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
+      }
+    });
     this.#watch.start();
     this.#loop = this.#run();
   }
@@ -178,7 +192,7 @@ export class Committer {
     for (;;) {
       signal?.throwIfAborted();
       await this.#alone(() => this.#commit(signal));
-      const oldest = this.#o.state.operations[0];
+      const oldest = this.#o.state.operationAt(0);
       if (!oldest || oldest.serial > target) return;
     }
   }
@@ -296,22 +310,27 @@ export class Committer {
     this.#dirtySinceMs = undefined;
     try {
       if (this.#o.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
-      for (;;) {
+      for (let left = 0; ; ) {
         // The log's head is past what arrived already: nothing may be put before it is part of the state.
         await this.#arrival.takeIn();
         // What the journal holds of dirty data before this point is in operations once everything was sealed.
         const cut = journal.end;
         await writer.sealAll();
         if (state.pendingCount === 0) break;
+        // What comes from now on waits for the next time.
+        if (left === 0) left = state.pendingLayers;
         state.freeze();
         try {
-          if (await this.#putFlight(cut, signal)) break;
+          if (await this.#putFlight(cut, signal)) left--;
         } finally {
           // Failed with an unknown outcome: what flew is pending again, and the log tells at the next poll what is true.
           state.thaw();
         }
+        if (left === 0) break;
+        await this.#foldWhenLarge(signal);
       }
       await this.#foldWhenLarge(signal);
+      if (state.pendingCount > 0) this.#dirtySinceMs ??= clock.monotonicMs();
     } catch (error) {
       if (state.operationCount > 0 || writer.bytes > 0) this.#dirtySinceMs ??= clock.monotonicMs();
       throw this.#judge(error);
@@ -326,7 +345,10 @@ export class Committer {
     const { state, log, journal, staging, counters, clock } = this.#o;
     // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
     const syncJournal = (): Promise<void> | undefined => (journal.failure ? undefined : journal.sync());
-    let [packs] = await Promise.all([staging.upload(signal), syncJournal()]);
+    // More waits than one commit can hold: what only later ones need goes up with those.
+    const isAll = state.pendingCount === 0;
+    const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
+    let [packs] = await Promise.all([upload(), syncJournal()]);
     for (let { flight } = state; flight; flight = state.flight) {
       const { mutations, delta, serial } = flight;
       const draft: CommitDraft = {
@@ -345,13 +367,14 @@ export class Committer {
         staging.committed(packs);
         this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
         this.#makeRoom();
-        await this.#settleJournal(serial, cut);
+        // The journal is needed before the cut for operations that did not fly.
+        await this.#settleJournal(serial, isAll ? cut : undefined);
         await staging.release(packsOf(state.operations));
         return true;
       }
       await this.#poll(signal);
       // A conflict copy holds what its file has now, and that may be newer than the flight.
-      if (!staging.areStored(packsOf(state.flyingOperations))) packs = await staging.upload(signal);
+      if (!staging.areStored(packsOf(state.flyingOperations))) packs = await upload();
       await syncJournal();
     }
     return false;
@@ -400,13 +423,13 @@ export class Committer {
   }
 
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
-  async #settleJournal(serial: number, cut: number): Promise<void> {
+  async #settleJournal(serial: number, cut: number | undefined): Promise<void> {
     const { journal } = this.#o;
     // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
     if (journal.failure) return;
     journal.append(this.#baseEntry(serial, false));
     await journal.sync();
-    await journal.trim(cut);
+    if (cut !== undefined) await journal.trim(cut);
   }
 
   /** Writes down what the state stands on, for a journal that does not say so yet. */

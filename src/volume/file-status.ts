@@ -7,8 +7,8 @@ import type { PackSource } from '../pack/pack-source.js';
 import { type Inode, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from './operation.js';
+import type { PendingOperation } from './pending-layers.js';
 import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
-import type { PendingOperation } from './volume-state.js';
 
 /**
  * - `stored`: the store has everything that is known of it here

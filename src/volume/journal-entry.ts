@@ -7,10 +7,11 @@
  * | 2 dirty data | ino u53, version u53, offset u53, u8 0/1 with mtime (seconds i53, nanoseconds u32), bytes to the end |
  * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed serial u53, next ino counter u53, counter u53, u8 0/1 reset |
  * | 4 forget | serial u53: power loss took content of this operation, which was never synced: it and everything after it is gone |
+ * | 5 moved | what a rebase made of an operation: u8 0/1 whether it is the first of its rebase, then as 1 |
  *
  * A base entry says on what commit the pending operations stand, and how to load that state. Operations up to the committed serial are in that
- * commit or before it; after a rebase (`reset`) none of the operations before the entry counts, and what became of them follows
- * it (doc/concurrency.md, "Replay").
+ * commit or before it; after a rebase (`reset`) none of the operations before the entry counts, but what became of them: the moved ones before it, from the
+ * newest first one on, and operations after it (doc/concurrency.md, "Replay"). Moved ones that no such entry follows count nothing: a crash ended that rebase.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
@@ -22,6 +23,14 @@ import { decodeOperation, encodeOperation } from './operation-codec.js';
 export interface OperationEntry {
   readonly type: 'operation';
   /** Counts this device's operations from 1. */
+  readonly serial: number;
+  readonly operation: Operation;
+}
+
+export interface MovedEntry {
+  readonly type: 'moved';
+  /** Those of an earlier rebase do not count any more. */
+  readonly isFirst: boolean;
   readonly serial: number;
   readonly operation: Operation;
 }
@@ -55,10 +64,19 @@ export interface ForgetEntry {
   readonly serial: number;
 }
 
-export type JournalEntry = OperationEntry | DirtyEntry | BaseEntry | ForgetEntry;
+export type JournalEntry = OperationEntry | MovedEntry | DirtyEntry | BaseEntry | ForgetEntry;
 
 export function encodeOperationEntry(serial: number, operation: Operation): Uint8Array {
   return new ByteWriter(160).u8(1).u53(serial).bytes(encodeOperation(operation)).finish();
+}
+
+export function encodeMovedEntry(serial: number, operation: Operation, isFirst: boolean): Uint8Array {
+  return new ByteWriter(160)
+    .u8(5)
+    .u8(isFirst ? 1 : 0)
+    .u53(serial)
+    .bytes(encodeOperation(operation))
+    .finish();
 }
 
 /** In two parts, so that content is not copied. */
@@ -116,6 +134,8 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       reader.end();
       return { type: 'forget', serial };
     }
+    case 5:
+      return { type: 'moved', isFirst: readFlag(reader), serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.remaining)) };
     default:
       throw new MalformedBytesError('journal entry of an unknown type');
   }

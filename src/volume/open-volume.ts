@@ -25,7 +25,7 @@ import { type Operation, OperationError } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
 import { remedyOf } from './remedy.js';
-import { type Remembered, replayOperations } from './replay.js';
+import { type Remembered, replayContent, replayOperations } from './replay.js';
 import { PinKeeper } from './pin-keeper.js';
 import { Staleness } from './staleness.js';
 import { TreeKeeper } from './tree-keeper.js';
@@ -138,7 +138,9 @@ export class OpenVolume implements Volume {
       rebaseContext: () => ({
         deviceIndex: this.#deviceIndex,
         deviceName: options.deviceName,
-        oldView: state.view,
+        get oldView() {
+          return state.view;
+        },
         allocateIno: () => this.allocateIno(),
         state: new RebaseState(),
         conflicts: [],
@@ -607,26 +609,28 @@ export class OpenVolume implements Volume {
   // Opening.
 
   async #start(remembered: Remembered, arrived: Parameters<Committer['start']>[0]): Promise<void> {
-    const { state, options, log } = this.#parts;
+    const { state, options, log, journal } = this.#parts;
     const replayed = await replayOperations(state, remembered.operations, this.#deviceIndex, this.#counters);
     // What is journalled from here on stands on this state, even if the log has gone on by the next start.
     if (!remembered.base && !options.readOnly) this.#committer.journalBase();
     // After the journal had failed, what was dirty was brought into the store without it: all of it, in commits that are newer than any entry.
     const isOutdated = log.own.operationSerial > remembered.serialMax;
-    for (const { entry } of isOutdated ? [] : remembered.content) {
-      if (entry.type === 'dirty') {
-        const inode = await this.read((view) => readInode(view, entry.ino));
-        if (inode) this.#writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);
-      } else this.#writer.applied(entry.operation);
+    if (!isOutdated) {
+      await replayContent(journal, remembered.lost, {
+        restore: async (entry) => {
+          const inode = await this.read((view) => readInode(view, entry.ino));
+          if (inode) this.#writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);
+        },
+        applied: (operation) => this.#writer.applied(operation),
+      });
     }
     if (replayed > 0 || this.#writer.fileCount > 0) {
       options.log.info('journal replayed', { operations: replayed, files: this.#writer.fileCount });
       this.#committer.changed();
     }
-    this.#committer.start(arrived);
+    await this.#committer.start(arrived);
     this.#keeper?.start();
     await this.pins.start();
-    if (arrived.length > 0) await this.#committer.poll();
   }
 }
 

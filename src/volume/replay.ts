@@ -2,6 +2,7 @@
  * Finding the state again after the last daemon ended, however it ended: what the journal's entries say, which of its operations are
  * still pending, and the packs that they need (doc/concurrency.md, "Replay").
  */
+import type { MaybePromise } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
@@ -9,18 +10,21 @@ import type { DataExtent } from '../meta/extent.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
 import type { Counters } from './committer.js';
-import { type BaseEntry, type DirtyEntry, type OperationEntry, decodeJournalEntry } from './journal-entry.js';
+import { type BaseEntry, type DirtyEntry, decodeJournalEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
 import { execute } from './operation-execute.js';
 import type { Staging } from './staging.js';
-import type { PendingOperation, VolumeState } from './volume-state.js';
+import type { PendingOperation } from './pending-layers.js';
+import type { VolumeState } from './volume-state.js';
 
 export interface Remembered {
   /** What the pending operations stand on; undefined when the journal is empty. */
   readonly base: BaseEntry | undefined;
   readonly operations: readonly RememberedOperation[];
-  /** Dirty data, and every operation that may have made an end of some, in the journal's order. */
-  readonly content: readonly RememberedContent[];
+  /** Operations that gave files content which lies in packs, as they stand in the journal first. */
+  readonly writes: readonly RememberedOperation[];
+  /** Positions of the journal, from and before: dirty data and ends of it that power loss made nothing of. */
+  readonly lost: readonly { readonly from: number; readonly to: number }[];
   /** The newest serial or stamp that the journal speaks of. */
   readonly serialMax: number;
 }
@@ -30,16 +34,13 @@ export interface RememberedOperation extends PendingOperation {
   readonly position: number;
 }
 
-export interface RememberedContent {
-  readonly position: number;
-  readonly entry: DirtyEntry | OperationEntry;
-}
-
-/** Reads the journal through. Throws JournalError, MalformedBytesError. */
-export async function readJournal(journal: Journal): Promise<Remembered> {
+/** Reads the journal through, but for dirty data: that is not kept, and found again by {@link replayContent}. Throws JournalError, MalformedBytesError. */
+export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Remembered> {
   let base: BaseEntry | undefined;
   let operations: RememberedOperation[] = [];
-  let content: RememberedContent[] = [];
+  let moved: RememberedOperation[] = [];
+  let writes: RememberedOperation[] = [];
+  let lost: Remembered['lost'] = [];
   let resetPosition = -1;
   let serialMax = 0;
   for await (const { entry, position } of journal.entries()) {
@@ -49,42 +50,68 @@ export async function readJournal(journal: Journal): Promise<Remembered> {
         base = decoded;
         serialMax = Math.max(serialMax, decoded.counter, decoded.committedSerial);
         if (decoded.reset) resetPosition = position;
-        operations = decoded.reset ? [] : operations.filter((operation) => operation.serial > decoded.committedSerial);
+        operations = decoded.reset ? moved : operations.filter((operation) => operation.serial > decoded.committedSerial);
+        moved = [];
+        break;
+      case 'moved':
+        serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
+        if (decoded.isFirst) moved = [];
+        moved.push({ serial: decoded.serial, operation: decoded.operation, position });
         break;
       case 'operation':
         serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
         operations.push({ serial: decoded.serial, operation: decoded.operation, position });
-        // What a rebase repeats has made an end of dirty data where it stood first: what came since is newer than it.
-        if (position !== resetPosition) content.push({ position, entry: decoded });
+        if (position !== resetPosition && extentsOf(decoded.operation).length > 0)
+          writes.push({ serial: decoded.serial, operation: decoded.operation, position });
         break;
       case 'dirty':
-        content.push({ position, entry: decoded });
         break;
       case 'forget':
-        ({ operations, content } = withoutLost({ operations, content }, decoded.serial));
+        ({ operations, writes, lost } = withoutLost({ operations, writes, lost }, decoded.serial, position));
         break;
     }
   }
-  return { base, operations, content, serialMax };
+  return { base, operations, writes, lost, serialMax };
+}
+
+/** Who takes dirty data over. */
+export interface ContentTarget {
+  restore(entry: DirtyEntry): MaybePromise<void>;
+  /** It may make an end of dirty data. */
+  applied(operation: Operation): void;
+}
+
+/** Gives back what was dirty: reads the journal once more, in its order, and keeps nothing of it. Throws JournalError, MalformedBytesError, and what the target throws. */
+export async function replayContent(journal: Pick<Journal, 'entries'>, lost: Remembered['lost'], target: ContentTarget): Promise<void> {
+  let resetPosition = -1;
+  for await (const { entry, position } of journal.entries()) {
+    const decoded = decodeJournalEntry(entry);
+    if (decoded.type === 'base' && decoded.reset) resetPosition = position;
+    if (lost.some(({ from, to }) => position >= from && position < to)) continue;
+    if (decoded.type === 'dirty') await target.restore(decoded);
+    // What a rebase repeats has made an end of dirty data where it stood first: what came since is newer than it.
+    else if (decoded.type === 'operation' && position !== resetPosition) target.applied(decoded.operation);
+  }
 }
 
 /**
- * Without the operation `serial`, whose content power loss took, and everything after it. A rebase repeats an operation under another serial: what it had
- * made an end of before is dirty again from there on, where it stood first.
+ * Without the operation `serial`, whose content power loss took, and everything after it, up to position `to`. A rebase repeats an operation under another serial:
+ * what it had made an end of before is dirty again from there on, where it stood first.
  */
 export function withoutLost(
-  remembered: Pick<Remembered, 'operations' | 'content'>,
+  { operations, writes, lost }: Pick<Remembered, 'operations' | 'writes' | 'lost'>,
   serial: number,
-): { operations: RememberedOperation[]; content: RememberedContent[] } {
-  const { operations, content } = remembered;
-  const lost = operations.find((operation) => operation.serial >= serial);
-  if (!lost) return { operations: [...operations], content: [...content] };
-  const places = new Set(extentsOf(lost.operation).map(placeOf));
-  const first = content.find(({ entry }) => entry.type === 'operation' && extentsOf(entry.operation).some((extent) => places.has(placeOf(extent))));
-  const end = Math.min(lost.position, first?.position ?? lost.position);
+  to = Number.POSITIVE_INFINITY,
+): { operations: RememberedOperation[]; writes: RememberedOperation[]; lost: Remembered['lost'] } {
+  const gone = operations.find((operation) => operation.serial >= serial);
+  if (!gone) return { operations: [...operations], writes: [...writes], lost };
+  const places = new Set(extentsOf(gone.operation).map(placeOf));
+  const first = writes.find(({ operation }) => extentsOf(operation).some((extent) => places.has(placeOf(extent))));
+  const from = Math.min(gone.position, first?.position ?? gone.position);
   return {
     operations: operations.filter((operation) => operation.serial < serial),
-    content: content.filter((one) => one.position < end),
+    writes: writes.filter(({ position }) => position < from),
+    lost: [...lost, { from, to }],
   };
 }
 

@@ -119,14 +119,15 @@ export class Staging {
   }
 
   /**
-   * Everything appended until now goes into the store. Answers the packs that the next commit must name.
+   * Everything appended until now goes into the store, or those of it that are `needed`. Answers the packs that the next commit must name.
    * Rejects with the first StoreError or PackError, and can be called again.
    */
-  async upload(signal?: AbortSignal): Promise<{ readonly id: PackId; readonly size: number }[]> {
+  async upload(signal?: AbortSignal, needed?: ReadonlySet<PackId>): Promise<{ readonly id: PackId; readonly size: number }[]> {
     if (this.#chunks) this.#close(this.#chunks);
     if (this.#pages) this.#close(this.#pages);
     await Promise.all(this.#closing);
-    await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id, signal)));
+    const wanted = [...this.#closed.keys()].filter((id) => needed?.has(id) ?? true);
+    await Promise.all(wanted.map((id) => this.#uploadOne(id, signal)));
     return [...this.#unnamed].map(([id, size]) => ({ id, size }));
   }
 

@@ -3,7 +3,7 @@
  * and the only await-free way from one state to the next. Who calls them when is `committer.ts` (doc/concurrency.md, "Layers").
  *
  * pending over flying over committed over folding over the tree at `root`:
- * - pending: operations that were answered and are in no commit yet
+ * - pending: operations that were answered and are in no commit yet, in layers of what a commit can hold
  * - flying: the same, in the commit that is being put
  * - committed: mutations of commits after `covers` (after the fold's commit while one runs)
  * - folding: committed mutations that are being written into a new tree
@@ -15,37 +15,9 @@ import type { TreeKey } from '../meta/key.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { type BaseView, LayeredView, TransactionView } from './layered-view.js';
-import type { Operation } from './operation.js';
 import { Overlay } from './overlay.js';
+import { Layer, type PendingOperation, PendingLayers, type Totals, addTotals } from './pending-layers.js';
 import type { VolumeStatistics } from './statistics.js';
-
-export interface PendingOperation {
-  /** This device's count of operations. */
-  readonly serial: number;
-  readonly operation: Operation;
-}
-
-export interface Totals {
-  files: number;
-  bytes: number;
-}
-
-/** Operations that are in no commit yet, with what they changed. */
-class Layer {
-  readonly changes = new Overlay();
-  readonly operations: PendingOperation[] = [];
-  readonly totals: Totals = { files: 0, bytes: 0 };
-
-  add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
-    this.changes.absorb(changes);
-    for (const operation of operations) this.operations.push(operation);
-    add(this.totals, delta);
-  }
-
-  absorb(newer: Layer): void {
-    this.add(newer.operations, newer.changes, newer.totals);
-  }
-}
 
 /** What the commit that is being put must hold. */
 export interface Flight {
@@ -60,23 +32,23 @@ export class RebaseRun {
   readonly commits: readonly Commit[];
   /** What came of operations that fly, and of the others. */
   readonly flying: Layer | undefined;
-  readonly pending = new Layer();
+  readonly pending = new PendingLayers();
   readonly #newer = new Overlay();
-  readonly #before: readonly Overlay[];
+  readonly #before: () => readonly Overlay[];
   readonly #below: readonly Overlay[];
   readonly #base: BaseView;
 
-  /** `before`: the layers of the operations that are run again, `below`: those under them; newest first. */
+  /** `before`: the layers of the operations that are run again, also of those that come meanwhile; `below`: those under them; newest first. */
   constructor(
     commits: readonly Commit[],
-    layers: { readonly before: readonly Overlay[]; readonly below: readonly Overlay[]; readonly base: BaseView },
+    layers: { readonly before: () => readonly Overlay[]; readonly below: readonly Overlay[]; readonly base: BaseView; readonly flies: boolean },
   ) {
     this.commits = commits;
     for (const { mutations } of commits) for (const [key, value] of mutations) this.#newer.set(key as TreeKey, value);
     this.#before = layers.before;
     this.#below = layers.below;
     this.#base = layers.base;
-    if (layers.before.length > 1) this.flying = new Layer();
+    if (layers.flies) this.flying = new Layer();
   }
 
   transaction(): TransactionView {
@@ -86,7 +58,7 @@ export class RebaseRun {
   /** What came of one operation, that `flies` or does not; those that fly come first. */
   add(flies: boolean, operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
     const layer = flies ? this.flying : this.pending;
-    assert(layer && !(flies && this.pending.operations.length > 0), 'what flies comes first');
+    assert(layer && !(flies && this.pending.operationCount > 0), 'what flies comes first');
     layer.add(operations, changes, delta);
   }
 
@@ -96,18 +68,18 @@ export class RebaseRun {
 
   /** The keys whose value is another one than the operations had given them before. What they alone mention is the same where a commit says so. */
   *changed(): Iterable<TreeKey> {
-    const after = this.#after();
-    for (const key of keysOf(this.#before)) {
-      const before = valueIn(this.#before, key);
+    const [after, layersBefore] = [this.#after(), this.#before()];
+    for (const key of keysOf(layersBefore)) {
+      const before = valueIn(layersBefore, key);
       const now = valueIn([...after, this.#newer], key);
       const isSame = now === before || (now && before && equalBytes(now, before));
       if (!isSame) yield key;
     }
-    for (const key of keysOf(after)) if (valueIn(this.#before, key) === undefined) yield key;
+    for (const key of keysOf(after)) if (valueIn(layersBefore, key) === undefined) yield key;
   }
 
   #after(): Overlay[] {
-    return this.flying ? [this.pending.changes, this.flying.changes] : [this.pending.changes];
+    return this.flying ? [...this.pending.overlays, this.flying.changes] : this.pending.overlays;
   }
 }
 
@@ -119,7 +91,8 @@ export class VolumeState {
   #folding: Overlay | undefined;
   #committed = new Overlay();
   #flying: Layer | undefined;
-  #pending = new Layer();
+  /** The oldest of them flies next. */
+  #pending = new PendingLayers();
   #view: LayeredView;
   /** Commits that `committed` and `folding` are made of, to take another device's checkpoint over. */
   #recent: { readonly sequence: Sequence; readonly mutations: readonly Mutation[]; readonly delta: Readonly<Totals> }[] = [];
@@ -151,8 +124,8 @@ export class VolumeState {
 
   get statistics(): VolumeStatistics {
     const totals = { ...this.#totals };
-    if (this.#flying) add(totals, this.#flying.totals);
-    add(totals, this.#pending.totals);
+    if (this.#flying) addTotals(totals, this.#flying.totals);
+    addTotals(totals, this.#pending.totals);
     return totals;
   }
 
@@ -172,16 +145,27 @@ export class VolumeState {
   }
 
   get operationCount(): number {
-    return this.flyingOperations.length + this.#pending.operations.length;
+    return this.flyingOperations.length + this.#pending.operationCount;
   }
 
   get pendingCount(): number {
-    return this.#pending.operations.length;
+    return this.#pending.operationCount;
+  }
+
+  /** Of what does not fly: how many commits it takes. */
+  get pendingLayers(): number {
+    return this.#pending.layerCount;
   }
 
   /** Memory of what is in no commit yet. */
   get pendingBytes(): number {
-    return this.#pending.changes.bytes + (this.#flying?.changes.bytes ?? 0);
+    return this.#pending.bytes + (this.#flying?.bytes ?? 0);
+  }
+
+  /** One of {@link operations}: the oldest is 0. */
+  operationAt(index: number): PendingOperation | undefined {
+    const flying = this.flyingOperations;
+    return index < flying.length ? flying[index] : this.#pending.at(index - flying.length);
   }
 
   /** Whether an operation that is in no commit yet has set or deleted this key. */
@@ -199,16 +183,15 @@ export class VolumeState {
 
   /** One operation's changes become part of the state. It has some: one that changed nothing here could change something on another base. */
   apply(operation: PendingOperation, changes: Overlay, delta: Totals): void {
-    this.#pending.add([operation], changes, delta);
+    if (this.#pending.add([operation], changes, delta)) this.#view = this.#layers();
   }
 
   // Commit: freeze, then land or thaw.
 
-  /** What is pending becomes flying. */
+  /** What is pending becomes flying, or the oldest layer of it. */
   freeze(): void {
     assert(!this.#flying, 'one commit flies at a time');
-    this.#flying = this.#pending;
-    this.#pending = new Layer();
+    this.#flying = this.#pending.takeOldest();
     this.#view = this.#layers();
   }
 
@@ -224,7 +207,7 @@ export class VolumeState {
     assert(this.#flying, 'a commit flies');
     this.#committed.absorb(this.#flying.changes);
     this.#recent.push({ sequence, mutations, delta });
-    add(this.#totals, delta);
+    addTotals(this.#totals, delta);
     this.#flying = undefined;
     this.#view = this.#layers();
   }
@@ -232,8 +215,7 @@ export class VolumeState {
   /** The commit did not get into the log, or nobody knows: what flew is pending again. */
   thaw(): void {
     if (!this.#flying) return;
-    this.#flying.absorb(this.#pending);
-    this.#pending = this.#flying;
+    this.#pending.putBack(this.#flying);
     this.#flying = undefined;
     this.#view = this.#layers();
   }
@@ -248,7 +230,12 @@ export class VolumeState {
 
   /** Where the operations are run again on top of commits that are not part of the state yet. */
   rebaseOnto(commits: readonly Commit[]): RebaseRun {
-    return new RebaseRun(commits, { before: this.#ownOverlays(), below: this.#committedOverlays(), base: this.#base });
+    return new RebaseRun(commits, {
+      before: () => this.#ownOverlays(),
+      below: this.#committedOverlays(),
+      base: this.#base,
+      flies: this.#flying !== undefined,
+    });
   }
 
   /** The end of a rebase: its commits are in, and what was in none is what the rebase made of it. */
@@ -264,13 +251,13 @@ export class VolumeState {
     for (const [key, value] of commit.mutations) this.#committed.set(key as TreeKey, value);
     const delta = { files: commit.filesDelta, bytes: commit.bytesDelta };
     this.#recent.push({ sequence: commit.sequence, mutations: commit.mutations, delta });
-    add(this.#totals, delta);
+    addTotals(this.#totals, delta);
     const { checkpoint } = commit;
     if (!checkpoint || this.#folding || checkpoint.covers <= this.#covers) return;
     this.#adopt(checkpoint.root, checkpoint.covers);
     // It counts everything; after an opening at an older commit what was counted here may begin in the middle.
     this.#totals = { files: checkpoint.files, bytes: checkpoint.bytes };
-    for (const recent of this.#recent) add(this.#totals, recent.delta);
+    for (const recent of this.#recent) addTotals(this.#totals, recent.delta);
   }
 
   // Checkpoints.
@@ -316,7 +303,7 @@ export class VolumeState {
   }
 
   #ownOverlays(): Overlay[] {
-    return this.#flying ? [this.#pending.changes, this.#flying.changes] : [this.#pending.changes];
+    return this.#flying ? [...this.#pending.overlays, this.#flying.changes] : this.#pending.overlays;
   }
 
   #committedOverlays(): Overlay[] {
@@ -335,11 +322,6 @@ export class VolumeState {
       floor: (from, to) => tree.floor(root, from, to) as readonly [TreeKey, Uint8Array] | undefined,
     };
   }
-}
-
-function add(totals: Totals, delta: Readonly<Totals>): void {
-  totals.files += delta.files;
-  totals.bytes += delta.bytes;
 }
 
 /** Every key that one of them mentions, once. */

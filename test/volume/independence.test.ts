@@ -87,8 +87,8 @@ function rebased(state: VolumeState, commits: readonly Commit[], deviceIndex: nu
   return outcomeOf(run.pending);
 }
 
-function outcomeOf(layer: ReturnType<VolumeState['rebaseOnto']>['pending']): Outcome {
-  return { operations: layer.operations.map(({ operation }) => operation), mutations: [...layer.changes.entries()], totals: layer.totals };
+function outcomeOf({ operations, overlays, totals }: ReturnType<VolumeState['rebaseOnto']>['pending']): Outcome {
+  return { operations: operations.map(({ operation }) => operation), mutations: overlays.flatMap((changes) => [...changes.entries()]), totals };
 }
 
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 3000);

@@ -1,41 +1,83 @@
 /** What the journal means after power loss took the content of an operation, that a rebase had repeated under another serial, too. */
 import t from 'tap';
-import { withoutLost } from '../../src/volume/replay.js';
+import type { Plaintext } from '../../src/base/brand.js';
+import type { JournalEntry } from '../../src/journal/journal.js';
+import type { Ino } from '../../src/meta/key.js';
+import { encodeBaseEntry, encodeDirtyEntry, encodeMovedEntry, encodeOperationEntry } from '../../src/volume/journal-entry.js';
+import { readJournal, replayContent, withoutLost } from '../../src/volume/replay.js';
 import type { Remembered } from '../../src/volume/replay.js';
 
 type Operation = Remembered['operations'][number]['operation'];
+type Remembrance = Remembered['operations'][number];
 
 const write = (pack: string): Operation =>
   ({ type: 'write', ino: 5, pieces: [{ offset: 0, extent: { kind: 'data', length: 3000, skip: 0, pack, packOffset: 0, chunks: [] } }] }) as never;
 const mkdir = { type: 'create' } as never as Operation;
-const dirty = (position: number) => ({ position, entry: { type: 'dirty', ino: 5 } }) as never as Remembered['content'][number];
-const entry = (position: number, serial: number, operation: Operation): Remembered['content'][number] => ({
-  position,
-  entry: { type: 'operation', serial, operation },
-});
+const at = (position: number, serial: number, operation: Operation): Remembrance => ({ position, serial, operation });
 
 t.test('what a lost operation had made an end of is dirty again', (t) => {
-  const content = [dirty(1), entry(2, 7, mkdir), entry(3, 8, write('lost')), dirty(4)];
-  const operations = [
-    { serial: 7, operation: mkdir, position: 2 },
-    { serial: 8, operation: write('lost'), position: 3 },
-  ];
-  const left = withoutLost({ operations, content }, 8);
-  t.same(left.operations, operations.slice(0, 1));
-  t.same(left.content, content.slice(0, 2));
+  const operations = [at(2, 7, mkdir), at(3, 8, write('lost'))];
+  const left = withoutLost({ operations, writes: [at(3, 8, write('lost'))], lost: [] }, 8, 6);
+  t.same(left, { operations: operations.slice(0, 1), writes: [], lost: [{ from: 3, to: 6 }] });
   t.end();
 });
 
 t.test('also where a rebase has repeated it under another serial', (t) => {
-  const content = [dirty(1), entry(2, 7, mkdir), entry(3, 8, write('lost')), dirty(4)];
+  const writes = [at(3, 8, write('lost'))];
   // The repetition: one record, in which all have the same position.
-  const operations = [
-    { serial: 20, operation: mkdir, position: 9 },
-    { serial: 21, operation: write('lost'), position: 9 },
-  ];
-  const left = withoutLost({ operations, content }, 21);
+  const operations = [at(9, 20, mkdir), at(9, 21, write('lost'))];
+  const left = withoutLost({ operations, writes, lost: [] }, 21);
   t.same(left.operations, operations.slice(0, 1));
-  t.same(left.content, content.slice(0, 2), 'the operation stands in the content once more, where it was first');
-  t.same(withoutLost({ operations, content }, 22), { operations, content }, 'nothing is lost, nothing goes');
+  t.same(left.lost, [{ from: 3, to: Number.POSITIVE_INFINITY }], 'from where it was first');
+  t.same(withoutLost({ operations, writes, lost: [] }, 22), { operations, writes, lost: [] }, 'nothing is lost, nothing goes');
   t.end();
+});
+
+/** A journal that holds these records. */
+function journalOf(...records: readonly (() => Iterable<Uint8Array>)[]): Parameters<typeof readJournal>[0] {
+  return {
+    async *entries(): AsyncGenerator<JournalEntry, void> {
+      for (const [index, record] of records.entries()) for (const entry of record()) yield { entry: entry as Plaintext, position: index + 1 };
+    },
+  };
+}
+
+const unlink = (name: string): Operation => ({ type: 'unlink', parent: 1 as Ino, name, ino: 5 as Ino, time: { sec: 1, nsec: 0 } });
+const base = (committedSerial: number, reset: boolean): Uint8Array =>
+  encodeBaseEntry({ sequence: 1, hash: new Uint8Array(32), covers: 0, root: undefined, committedSerial, nextInoCounter: 2, counter: 9, reset });
+const operation = (serial: number): Uint8Array => encodeOperationEntry(serial, unlink(`${serial}`));
+const moved = (serial: number, isFirst: boolean): Uint8Array => encodeMovedEntry(serial, unlink(`${serial}`), isFirst);
+const serialsOf = async (...records: readonly Uint8Array[][]): Promise<number[]> => {
+  const { operations } = await readJournal(journalOf(...records.map((record) => () => record)));
+  return operations.map(({ serial }) => serial);
+};
+
+t.test('what a rebase made of the operations counts from its base entry on, over however many records it came', async (t) => {
+  const before = [[base(0, false)], [operation(1), operation(2)]];
+  t.same(await serialsOf(...before), [1, 2]);
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false)]), [1, 2], 'a crash ended it');
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false), base(0, true)], [operation(5)]), [3, 4, 5]);
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(5, true), base(0, true)]), [5], 'of one that began anew');
+  t.same(await serialsOf(...before, [moved(3, true), base(0, true)], [base(0, true)]), [], 'nothing is left of them the next time');
+  t.same(await serialsOf(...before, [base(0, true), operation(3)], [operation(4)]), [3, 4], 'all in one record, as earlier versions wrote it');
+});
+
+t.test('dirty data is given back in the order of the journal, one entry after the other, and not kept', async (t) => {
+  const dirty = (version: number): readonly Uint8Array[] =>
+    encodeDirtyEntry({ ino: 5 as Ino, version, offset: 0, mtime: undefined, bytes: new Uint8Array(100_000).fill(version) });
+  const journal = journalOf(
+    () => [base(0, false)],
+    () => [Buffer.concat(dirty(1)), operation(1), Buffer.concat(dirty(2))],
+    () => [Buffer.concat(dirty(3))],
+    () => [base(0, true), operation(2)],
+    () => [Buffer.concat(dirty(4))],
+  );
+  t.ok(JSON.stringify(await readJournal(journal)).length < 2000);
+  const seen: string[] = [];
+  const target = {
+    restore: (entry: { readonly version: number; readonly bytes: Uint8Array }) => void seen.push(`dirty ${entry.version} ${entry.bytes.byteLength}`),
+    applied: (one: Operation) => void seen.push(`${one.type} ${'name' in one ? one.name : ''}`),
+  };
+  await replayContent(journal, [{ from: 3, to: 4 }], target);
+  t.same(seen, ['dirty 1 100000', 'unlink 1', 'dirty 2 100000', 'dirty 4 100000'], 'but for what was lost, and for repetitions');
 });

@@ -1,0 +1,152 @@
+/**
+ * Operations that are in no commit yet, with what they changed, in layers: each holds what one commit can, so that a device that could not commit for
+ * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
+ * a layer flies or lands is `volume-state.ts`'s.
+ */
+import type { Operation } from './operation.js';
+import { Overlay } from './overlay.js';
+
+export interface PendingOperation {
+  /** This device's count of operations. */
+  readonly serial: number;
+  readonly operation: Operation;
+}
+
+export interface Totals {
+  files: number;
+  bytes: number;
+}
+
+/** Of changes, in memory: more than they take in a commit. A commit may have 48 MiB, and what flies may grow in a rebase. */
+export const layerBytesMax = 8 * 1024 * 1024;
+/** An operation's memory beside the bytes that it holds. */
+const operationOverhead = 160;
+const pieceBytes = 96;
+const chunkBytes = 24;
+
+export class Layer {
+  readonly changes = new Overlay();
+  readonly operations: PendingOperation[] = [];
+  readonly totals: Totals = { files: 0, bytes: 0 };
+  #operationBytes = 0;
+
+  /** Approximate memory. */
+  get bytes(): number {
+    return this.changes.bytes + this.#operationBytes;
+  }
+
+  add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
+    this.changes.absorb(changes);
+    for (const one of operations) {
+      this.operations.push(one);
+      this.#operationBytes += bytesOf(one.operation);
+    }
+    addTotals(this.totals, delta);
+  }
+
+  absorb(newer: Layer): void {
+    this.add(newer.operations, newer.changes, newer.totals);
+  }
+
+  /** Whether it can take these in as well. An empty one takes anything. */
+  fits(changes: Overlay): boolean {
+    return this.operations.length === 0 || this.changes.bytes + changes.bytes <= layerBytesMax;
+  }
+}
+
+/** Layers in the order of their operations. There is always a newest one, which alone may be empty. */
+export class PendingLayers {
+  readonly #layers: Layer[] = [new Layer()];
+
+  /** Newest first, as views want them. */
+  get overlays(): Overlay[] {
+    return this.#layers.map(({ changes }) => changes).toReversed();
+  }
+
+  get layerCount(): number {
+    return this.#layers.length;
+  }
+
+  get operations(): readonly PendingOperation[] {
+    return this.#layers.length === 1 ? this.#layers[0].operations : this.#layers.flatMap((layer) => layer.operations);
+  }
+
+  get operationCount(): number {
+    let count = 0;
+    for (const { operations } of this.#layers) count += operations.length;
+    return count;
+  }
+
+  /** Approximate memory. */
+  get bytes(): number {
+    let total = 0;
+    for (const { bytes } of this.#layers) total += bytes;
+    return total;
+  }
+
+  get totals(): Totals {
+    const totals = { files: 0, bytes: 0 };
+    for (const layer of this.#layers) addTotals(totals, layer.totals);
+    return totals;
+  }
+
+  /** The oldest operation is 0. */
+  at(index: number): PendingOperation | undefined {
+    let left = index;
+    for (const { operations } of this.#layers) {
+      if (left < operations.length) return operations[left];
+      left -= operations.length;
+    }
+    return undefined;
+  }
+
+  /** Answers whether a new layer was begun. */
+  add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): boolean {
+    const newest = this.#layers[this.#layers.length - 1];
+    const fits = newest.fits(changes);
+    const layer = fits ? newest : new Layer();
+    if (!fits) this.#layers.push(layer);
+    layer.add(operations, changes, delta);
+    return !fits;
+  }
+
+  takeOldest(): Layer {
+    const oldest = this.#layers.shift() ?? new Layer();
+    if (this.#layers.length === 0) this.#layers.push(new Layer());
+    return oldest;
+  }
+
+  /** After {@link takeOldest}: with what follows it, where that fits. */
+  putBack(oldest: Layer): void {
+    const next = this.#layers[0];
+    if (!oldest.fits(next.changes)) {
+      this.#layers.unshift(oldest);
+      return;
+    }
+    oldest.absorb(next);
+    this.#layers[0] = oldest;
+  }
+}
+
+export function addTotals(totals: Totals, delta: Readonly<Totals>): void {
+  totals.files += delta.files;
+  totals.bytes += delta.bytes;
+}
+
+function bytesOf(operation: Operation): number {
+  switch (operation.type) {
+    case 'inline':
+      return operationOverhead + operation.content.byteLength;
+    case 'setxattr':
+      return operationOverhead + operation.value.byteLength;
+    case 'create':
+      return operation.xattrs.reduce((sum, [, value]) => sum + value.byteLength, operationOverhead + (operation.target?.length ?? 0));
+    case 'write':
+      return operation.pieces.reduce(
+        (sum, { extent }) => sum + pieceBytes + (extent.kind === 'data' ? chunkBytes * extent.chunks.length : 0),
+        operationOverhead,
+      );
+    default:
+      return operationOverhead;
+  }
+}

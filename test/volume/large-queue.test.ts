@@ -1,0 +1,82 @@
+/** A device that could not commit for long, and has much to say then (src/volume/pending-layers.ts, doc/concurrency.md "Committing" and "Rebase"). */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { DirectoryStore } from '../../src/store/directory-store.js';
+import { layerBytesMax } from '../../src/volume/pending-layers.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+async function begin(t: Parameters<typeof scratchDirectory>[0]) {
+  const scratch = await scratchDirectory(t);
+  const store = await DirectoryStore.create(join(scratch, 'store'), { disk: systemDisk, random: systemRandom });
+  const volume = await createTestVolume(store);
+  const open = async (name: string): Promise<TestDevice> => {
+    const stateDirectory = join(scratch, name);
+    await mkdir(stateDirectory, { recursive: true });
+    return TestDevice.open(volume, { disk: systemDisk, stateDirectory, deviceName: name });
+  };
+  const commitSizes = async (): Promise<number[]> => {
+    const sizes: number[] = [];
+    for await (const { key } of store.list('log/')) sizes.push((await store.head(key)) ?? 0);
+    return sizes;
+  };
+  return { open, commitSizes };
+}
+
+/** Attributes fill a queue with the fewest operations; `names` of them, set again and again. */
+async function fill(device: TestDevice, path: string, bytes: number, names: number): Promise<void> {
+  const ino = await device.ino(path);
+  const time = { sec: 1, nsec: 0 };
+  for (let index = 0; index * 65536 < bytes; index++) {
+    const value = new Uint8Array(65536).fill(index);
+    await device.volume.apply({ type: 'setxattr', ino, name: `user.${index % names}`, value, flags: 0, mode: undefined, time });
+  }
+}
+
+t.test('more than a commit can hold goes in several, in order', async (t) => {
+  const { open, commitSizes } = await begin(t);
+  const mine = await open('mine');
+  await mine.write('file', 'content');
+  await mine.volume.flush();
+  const theirs = await open('theirs');
+  const before = (await commitSizes()).length;
+  await fill(mine, 'file', 2.5 * layerBytesMax, 1000);
+  await mine.write('last', 'of all');
+  await mine.volume.flush();
+  t.equal(mine.volume.pending().operations, 0);
+  const sizes = (await commitSizes()).slice(before);
+  t.ok(sizes.length >= 3);
+  t.ok(Math.max(...sizes) < 1.5 * layerBytesMax, 'none is much larger than a layer');
+  await theirs.volume.refresh();
+  t.strictSame(await theirs.picture(), await mine.picture());
+  await Promise.all([mine.close(), theirs.close()]);
+});
+
+// What a record of the journal can hold is 64 MiB.
+t.test('however much is pending is run again on a commit of another device, and the next life knows it', async (t) => {
+  const { open } = await begin(t);
+  const mine = await open('mine');
+  await mine.write('file', 'content');
+  await mine.volume.flush();
+  const theirs = await open('theirs');
+  await fill(mine, 'file', 66 * 1024 * 1024, 10);
+  await mine.write('last', 'of all');
+  await mine.volume.sealContent(await mine.ino('last'));
+  const before = mine.volume.pending().operations;
+  await theirs.write('file', 'other content');
+  await theirs.volume.flush();
+  await mine.volume.refresh();
+  t.equal(mine.volume.pending().operations, before);
+  await mine.close();
+  const after = await open('mine');
+  t.equal(after.volume.pending().operations, before);
+  t.equal(await after.text('file'), 'other content');
+  t.equal(await after.text('last'), 'of all');
+  await after.volume.flush();
+  await theirs.volume.refresh();
+  t.strictSame(await theirs.picture(), await after.picture());
+  await Promise.all([theirs.close(), after.close()]);
+});
