@@ -118,7 +118,7 @@ export class Journal {
   #failed: JournalError | undefined;
   #closed = false;
   #buffer = Buffer.allocUnsafe(64 * 1024);
-  readonly #gathered = new ByteWriter(gatheredMax);
+  #gathered = new ByteWriter(gatheredMax);
 
   private constructor(options: JournalOptions, found: { old: OldSegment[]; current: OpenSegment; end: number; oldest: number }) {
     this.#options = options;
@@ -213,7 +213,10 @@ export class Journal {
       // What was written of it lies where the next record goes; its number is not used again.
       throw journalError(error, 'appending');
     } finally {
-      if (buffer.length > keptBufferMax) this.#buffer = Buffer.allocUnsafe(64 * 1024);
+      if (buffer.length > keptBufferMax) {
+        this.#buffer = Buffer.allocUnsafe(64 * 1024);
+        this.#gathered = new ByteWriter(gatheredMax);
+      }
     }
     if (segment.size === segmentHeaderLength) segment.first = position;
     segment.size += total;

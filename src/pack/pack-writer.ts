@@ -100,6 +100,7 @@ export class PackWriter {
   readonly #cipher: BulkCipher;
   /** One is being written while the next is filled. */
   readonly #spareBuffers: Buffer[] = [];
+  #isComplete = false;
 
   private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, whole: boolean) {
     this.#disk = options.disk;
@@ -173,6 +174,17 @@ export class PackWriter {
     return this.#whole || this.#finishing !== undefined;
   }
 
+  /** Memory that is kept for more appends. */
+  get keptBytes(): number {
+    return this.#spareBuffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
+  }
+
+  /** There will be no more appends: many packs may wait for a store that is away, and their memory must not. */
+  complete(): void {
+    this.#isComplete = true;
+    this.#spareBuffers.length = 0;
+  }
+
   /**
    * Seals chunks side by side, in call order with other appends. Resolves when they are in the file (not synced). Borrows the
    * plaintexts until then. Throws PackError FULL or IO, having appended nothing.
@@ -195,7 +207,7 @@ export class PackWriter {
   }
 
   #append(kind: ItemKind, plains: readonly Plaintext[], compress: boolean): Promise<readonly SealedItem[]> {
-    assert(!this.finished && !this.#closed, 'a finished or closed pack takes no appends');
+    assert(!this.finished && !this.#isComplete && !this.#closed, 'a finished or closed pack takes no appends');
     return new Promise((resolve, reject) => {
       const payloads = plains.map((plain) => {
         const payload = encodeItem(kind, plain, compress);
@@ -299,7 +311,7 @@ export class PackWriter {
       for (const { append } of batch.appends) append.reject(error);
       return false;
     } finally {
-      if (sealed.byteLength <= spareBytesMax && this.#spareBuffers.length < 2) this.#spareBuffers.push(sealed);
+      if (!this.#isComplete && sealed.byteLength <= spareBytesMax && this.#spareBuffers.length < 2) this.#spareBuffers.push(sealed);
     }
     this.#size = end;
     for (const { append, items } of batch.appends) {

@@ -262,6 +262,7 @@ export class Staging {
     const closing = Promise.allSettled(filling.appends)
       .then(() => filling.writer)
       .then((writer) => {
+        writer.complete();
         this.#closed.set(writer.id, { writer, upload: undefined });
       })
       // One that could not be begun holds nothing; who appended to it was told.

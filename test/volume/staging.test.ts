@@ -1,0 +1,65 @@
+/** Packs that wait on this machine for a store that is away (src/volume/staging.ts). */
+import t from 'tap';
+import type { Plaintext } from '../../src/base/brand.js';
+import type { PackId } from '../../src/pack/pack-id.js';
+import type { PackWriter } from '../../src/pack/pack-writer.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { StoreError } from '../../src/store/object-store.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { Staging } from '../../src/volume/staging.js';
+import { packKeys } from '../suite/pack-keys.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+
+class AwayStore extends MemoryStore {
+  isAway = true;
+  puts = 0;
+
+  override put(...words: Parameters<MemoryStore['put']>): ReturnType<MemoryStore['put']> {
+    if (this.isAway) return Promise.reject(new StoreError('UNAVAILABLE', 'away'));
+    this.puts++;
+    return super.put(...words);
+  }
+}
+
+async function begin(): Promise<{ staging: Staging; store: AwayStore; registry: Map<PackId, PackWriter> }> {
+  const disk = new SimulatedDisk();
+  await disk.makeDirectory('/staging');
+  const store = new AwayStore({ disk });
+  const registry = new Map<PackId, PackWriter>();
+  const adopt = (): Promise<boolean> => Promise.resolve(false);
+  const staging = new Staging({ disk, directory: '/staging', keys: packKeys, cipher: undefined, store, random: systemRandom, registry, adopt });
+  return { staging, store, registry };
+}
+
+const run = (bytes: number): Plaintext[] =>
+  Array.from({ length: bytes / 65536 }, () => Buffer.from(systemRandom.bytes(65536)) as Uint8Array as Plaintext);
+
+t.test('packs that wait keep nothing in memory for more content', async (t) => {
+  const { staging, registry } = await begin();
+  for (let count = 0; count < 5; count++) {
+    for (let part = 0; part < 4; part++) await staging.appendRun(run(1 << 20));
+    // A commit that fails closes what is there.
+    await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
+  }
+  await staging.appendRun(run(1 << 20));
+  t.equal(registry.size, 6);
+  const kept = [...registry.values()].map((writer) => writer.keptBytes);
+  t.same(kept.slice(0, 5), [0, 0, 0, 0, 0]);
+  await staging.close();
+});
+
+t.test('only the packs that a commit needs go up before it', async (t) => {
+  const { staging, store } = await begin();
+  const first = await staging.appendRun(run(1 << 20));
+  await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
+  await staging.appendRun(run(1 << 20));
+  store.isAway = false;
+  const named = await staging.upload(undefined, new Set([first.pack]));
+  t.same(
+    named.map(({ id }) => id),
+    [first.pack],
+  );
+  t.equal(store.puts, 1);
+  t.equal((await staging.upload()).length, 2, 'the others with the next');
+  await staging.close();
+});
