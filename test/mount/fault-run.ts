@@ -38,6 +38,8 @@ export interface FaultRunOptions {
   readonly timeoutMs: number;
   readonly seed: number;
   readonly report?: (line: string) => void;
+  /** Ends it early, as a failure that cleans up. */
+  readonly signal?: AbortSignal;
 }
 
 export interface FaultRunResult {
@@ -240,7 +242,45 @@ async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal
   }
 }
 
+/** What needs the store may be refused: then it did not happen, or not all of it, and what was acknowledged before is there as soon as the store is. */
+const isRefused = (error: unknown): boolean => error instanceof ProbeCallError && error.code === 'ETIMEDOUT';
+
+/** As {@link workAtPace} on a device that keeps hardly anything: to change a part of a page it needs what the store has of it. */
+async function workUnlessRefused(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await workAtPace(tree, ops, pauseMs, signal);
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+      // With its descriptors.
+      await tree.close();
+      const differences = await settleOnceAnswered(tree, signal);
+      if (differences.length > 0) throw new FaultRunError(`after a refusal:\n${differences.join('\n')}`, { cause: error });
+    }
+  }
+}
+
+async function settleOnceAnswered(tree: RandomTree, signal: AbortSignal): Promise<string[]> {
+  while (!signal.aborted) {
+    try {
+      return await tree.settle();
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+    }
+  }
+  return [];
+}
+
 const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Rejects when somebody wants it to end; never resolves. */
+function untilAborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const onAbort = (): void => reject(new FaultRunError('it was told to end'));
+    if (signal?.aborted) onAbort();
+    else signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}
 
 /** Rejects with {@link FaultRunError} at the first loss, refused write or hang. */
 export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult> {
@@ -321,9 +361,11 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await otherMaker.close();
     const otherEnd = new AbortController();
     let otherFailure: unknown;
-    const otherWorking = Promise.all([reader.run(within(otherEnd)), workAtPace(otherTree, 5, 500, within(otherEnd))]).catch((error: unknown) => {
-      otherFailure = error;
-    });
+    const otherWorking = Promise.all([reader.run(within(otherEnd)), workUnlessRefused(otherTree, 5, 500, within(otherEnd))]).catch(
+      (error: unknown) => {
+        otherFailure = error;
+      },
+    );
     const weather = new BadWeather({ server, proxy, random, troubleMsMax, report: (trouble) => report(`${clock()}: ${trouble}`) });
     const watched = (async () => {
       while (!all.signal.aborted) {
@@ -369,6 +411,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       const outcome = await Promise.race([
         working.then(() => 'stopped'),
         storm.then(() => 'calm'),
+        untilAborted(options.signal),
         wait(roundMs / 2 + random.below(Math.ceil(lastsMs / 2))).then(() => 'over'),
       ]);
       if (outcome !== 'over') fail(`the work or the weather ended by itself (${outcome})`);
@@ -469,6 +512,8 @@ if (process.argv[1] === import.meta.filename) {
     },
   });
   await mkdir(values.scratch, { recursive: true });
+  const interrupted = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort());
   const say = (line: string): void => void process.stdout.write(`${line}\n`);
   for (const kind of storeKindsOf(values.store)) {
     const scratch = await mkdtemp(join(values.scratch, `faults-${kind}-`));
@@ -483,6 +528,7 @@ if (process.argv[1] === import.meta.filename) {
         timeoutMs: Number(values.timeout) * 1000,
         seed: Number(values.seed),
         report: say,
+        signal: interrupted.signal,
       });
       await server.stop();
       await rm(scratch, { recursive: true, force: true });

@@ -110,7 +110,8 @@ export class BadWeather {
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
       await this.#troubles[name](lastsMs, signal);
-      await pass(500 + random.below(3000), signal);
+      // The longer it was, the more there is to catch up with: one outage after the other without an end would only show how long the queue is.
+      await pass(500 + random.below(3000) + lastsMs / 5, signal);
     }
   }
 }
