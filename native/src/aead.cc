@@ -1,5 +1,6 @@
-// Batches of authenticated encryption on the libuv thread pool, with the OpenSSL that Node.js brings. It knows no format: keys, additional data,
-// inputs and places in the output come from JavaScript, which keeps all buffers alive and unchanged until the promise settles.
+// Authenticated encryption in batches on the libuv thread pool, and decryption at once, with the OpenSSL that Node.js brings. It knows no format: keys,
+// additional data, inputs and places in the output come from JavaScript, which keeps all buffers of a batch alive and unchanged until its promise settles.
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include <cerrno>
@@ -29,6 +30,8 @@ struct Message {
   size_t at = 0;
 };
 
+const EVP_CIPHER* CipherOf(uint32_t suite) { return suite == 1 ? EVP_aes_256_gcm() : suite == 2 ? EVP_chacha20_poly1305() : nullptr; }
+
 bool BytesOf(napi_env env, napi_value value, Bytes* bytes) {
   napi_typedarray_type type;
   void* data = nullptr;
@@ -52,7 +55,7 @@ bool MessageOf(napi_env env, napi_value array, Message* message, size_t* size) {
   int64_t at = -1;
   if (napi_get_value_uint32(env, ElementOf(env, array, 0), &suite) != napi_ok) return false;
   if (napi_get_value_int64(env, ElementOf(env, array, 1), &at) != napi_ok || at < 0) return false;
-  message->cipher = suite == 1 ? EVP_aes_256_gcm() : suite == 2 ? EVP_chacha20_poly1305() : nullptr;
+  message->cipher = CipherOf(suite);
   message->at = static_cast<size_t>(at);
   if (message->cipher == nullptr || !BytesOf(env, ElementOf(env, array, 2), &message->key) || message->key.length != kKeyLength) return false;
   if (!BytesOf(env, ElementOf(env, array, 3), &message->aad)) return false;
@@ -110,8 +113,42 @@ napi_value AeadEncrypt(napi_env env, napi_callback_info info) {
   });
 }
 
+bool Decrypt(EVP_CIPHER_CTX* context, const EVP_CIPHER* cipher, const Bytes& key, const Bytes& aad, const Bytes& sealed, uint8_t* target) {
+  static const uint8_t nonce[12] = {};
+  const int length = static_cast<int>(sealed.length - kTagLength);
+  int written = 0;
+  return EVP_DecryptInit_ex(context, cipher, nullptr, key.data, nonce) == 1 &&
+         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagLength, sealed.data + length) == 1 &&
+         EVP_DecryptUpdate(context, nullptr, &written, aad.data, static_cast<int>(aad.length)) == 1 &&
+         (length == 0 || EVP_DecryptUpdate(context, target, &written, sealed.data, length) == 1) &&
+         EVP_DecryptFinal_ex(context, target + length, &written) == 1;
+}
+
+// aeadDecrypt(suite, key, aad, sealed, target) -> whether it is authentic: the plaintext of `sealed` (ciphertext, then tag) to the beginning of `target`,
+// which may be `sealed` itself and is wiped when it is not. Loop thread.
+napi_value AeadDecrypt(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  size_t count = 5;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  uint32_t suite = 0;
+  Bytes key, aad, sealed, target;
+  if (count != 5 || napi_get_value_uint32(env, arguments[0], &suite) != napi_ok || CipherOf(suite) == nullptr || !BytesOf(env, arguments[1], &key) ||
+      key.length != kKeyLength || !BytesOf(env, arguments[2], &aad) || !BytesOf(env, arguments[3], &sealed) || !BytesOf(env, arguments[4], &target) ||
+      sealed.length < kTagLength || sealed.length > INT32_MAX || target.length < sealed.length - kTagLength) {
+    napi_throw_type_error(env, nullptr, "aeadDecrypt: malformed message");
+    return nullptr;
+  }
+  std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
+  const bool authentic = context != nullptr && Decrypt(context.get(), CipherOf(suite), key, aad, sealed, target.data);
+  if (!authentic) OPENSSL_cleanse(target.data, sealed.length - kTagLength);
+  return MakeBool(env, authentic);
+}
+
 }  // namespace
 
-void ExportAead(napi_env env, napi_value exports) { Export(env, exports, "aeadEncrypt", AeadEncrypt); }
+void ExportAead(napi_env env, napi_value exports) {
+  Export(env, exports, "aeadEncrypt", AeadEncrypt);
+  Export(env, exports, "aeadDecrypt", AeadDecrypt);
+}
 
 }  // namespace sealdrive

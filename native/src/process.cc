@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,6 +112,22 @@ napi_value CoarseTime(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// readNow(fd, target, position) -> how many bytes were read, -1 when that would wait for the disk, failed, or the filesystem cannot tell.
+napi_value ReadNow(napi_env env, napi_callback_info info) {
+  napi_value arguments[3];
+  size_t count = 3;
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  if (count < 3 || napi_get_typedarray_info(env, arguments[1], &type, &length, &data, nullptr, nullptr) != napi_ok || type != napi_uint8_array) {
+    napi_throw_type_error(env, nullptr, "readNow needs a descriptor, a Uint8Array and a position");
+    return nullptr;
+  }
+  const struct iovec piece = {data, length};
+  return MakeNumber(env, static_cast<double>(preadv2(static_cast<int>(NumberOf(env, arguments[0])), &piece, 1, NumberOf(env, arguments[2]), RWF_NOWAIT)));
+}
+
 }  // namespace
 
 void ExportProcess(napi_env env, napi_value exports) {
@@ -120,6 +137,7 @@ void ExportProcess(napi_env env, napi_value exports) {
   Export(env, exports, "lockExclusive", LockExclusive);
   Export(env, exports, "peerCredentials", PeerCredentials);
   Export(env, exports, "coarseTime", CoarseTime);
+  Export(env, exports, "readNow", ReadNow);
 }
 
 }  // namespace sealdrive

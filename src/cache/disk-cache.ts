@@ -187,6 +187,16 @@ export class DiskCache {
     return undefined;
   }
 
+  /** {@link DiskCache.read} into all of `target`, when that needs no waiting. False says nothing. */
+  readNow(packId: string, target: Uint8Array, offset: number): boolean {
+    const pack = this.#packs.get(packId);
+    if (!pack?.ranges.covers(offset, offset + target.byteLength)) return false;
+    if (this.#open.peek(pack.file)?.file.readNow?.(target, offset) !== target.byteLength) return false;
+    this.#packs.delete(packId);
+    this.#packs.set(packId, pack);
+    return true;
+  }
+
   /** Whether {@link DiskCache.read} would find it: for deciding what to fetch. */
   has(packId: string, offset: number, length: number): boolean {
     return this.#packs.get(packId)?.ranges.covers(offset, offset + length) ?? false;

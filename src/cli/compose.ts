@@ -12,14 +12,14 @@ import { systemClock } from '../base/clock.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
-import { CommitLog } from '../commit/commit-log.js';
+import type { CommitLog } from '../commit/commit-log.js';
 import { nativeCipher } from '../crypto/bulk-cipher.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import type { Inhibition } from '../daemon/shutdown-inhibitor.js';
-import { systemDisk } from '../disk/system-disk.js';
+import { presentDisk, systemDisk } from '../disk/system-disk.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import { kernelClock } from '../fuse/kernel-clock.js';
 import { loadNative } from '../fuse/native.js';
@@ -129,10 +129,12 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   try {
-    const { store, bandwidth, reachability } = await openMountedStore(request.store, log, request.timeoutMs, request.isOffline, request.tuning);
+    const disk = addon ? presentDisk(addon) : systemDisk;
+    const link = { log, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
+    const { store, bandwidth, reachability } = await openMountedStore(request.store, link, request.tuning);
     const opened = await OpenVolume.open({
       store,
-      disk: systemDisk,
+      disk,
       random: systemRandom,
       clock: addon ? kernelClock(systemClock, addon) : systemClock,
       log,
@@ -244,6 +246,7 @@ export async function openDeviceLog(
   keys: VolumeKeys,
   stateDirectory: string,
 ): Promise<{ readonly log: CommitLog; readonly release: () => void }> {
+  const { CommitLog } = await import('../commit/commit-log.js');
   const release = lockStateDirectory(stateDirectory, findAddon());
   try {
     const common = { disk: systemDisk, random: systemRandom, clock: systemClock, log: silentLog, readOnly: false };

@@ -15,6 +15,7 @@ import type { Log } from '../base/log.js';
 import { RateLimit } from '../base/rate-limit.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { systemRandom } from '../crypto/system-random.js';
+import type { Disk } from '../disk/disk.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { LimitedStore } from '../store/limited-store.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
@@ -101,16 +102,14 @@ const probeKey = 'keys/reachable';
  */
 export async function openMountedStore(
   location: string,
-  log: Log,
-  timeoutMs: number,
-  isOffline: boolean,
+  { log, timeoutMs, isOffline, disk }: { readonly log: Log; readonly timeoutMs: number; readonly isOffline: boolean; readonly disk: Disk },
   tuning: StoreTuning = {},
 ): Promise<MountedStore> {
   const bandwidth = {
     upload: new RateLimit(systemClock, tuning.uploadLimit),
     download: new RateLimit(systemClock, tuning.downloadLimit),
   };
-  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, bandwidth });
+  const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: process.env, bandwidth });
   if (store.local) return { store, bandwidth, reachability: undefined };
   const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
     clock: systemClock,
@@ -119,7 +118,7 @@ export async function openMountedStore(
     probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
     offline: isOffline,
   });
-  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs: timeoutMs });
+  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, log, deadlineMs: timeoutMs });
   return { store: retrying, bandwidth, reachability: watched };
 }
 

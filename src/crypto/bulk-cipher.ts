@@ -1,12 +1,13 @@
 /**
- * Where the bulk of sealing is done: on this thread, or in batches on the thread pool by the native addon. It sees keys that serve one message each, and
+ * Where the bulk of sealing and opening is done: by Node.js on this thread, or by the native addon: sealing in batches on the thread pool, opening at once. It sees keys that serve one message each, and
  * no format; what the messages are is `seal-key.ts`' matter.
  */
-import { type BulkMessage, encryptInto } from './seal-key.js';
+import { type BulkMessage, type DecryptInto, decryptInto, encryptInto, tagLength } from './seal-key.js';
 
 export interface BulkCipher {
   /** Borrows everything, and owns `target`, until it settles. */
   encrypt(messages: readonly BulkMessage[], target: Uint8Array): Promise<void>;
+  readonly decryptInto: DecryptInto;
 }
 
 const zeroNonce = new Uint8Array(12);
@@ -25,11 +26,13 @@ export const inlineCipher: BulkCipher = {
       slice += encryptInto(suite, key, zeroNonce, aad, parts, target, at) - at;
     }
   },
+  decryptInto,
 };
 
 /** The addon's part in it. */
 export interface NativeAead {
   aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array)[])[]): Promise<number>;
+  aeadDecrypt(suite: number, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array): boolean;
 }
 
 /** On the thread pool; what is too small to be worth the trip is done here. */
@@ -50,5 +53,6 @@ export function nativeCipher(native: NativeAead): BulkCipher {
       }
       return undefined;
     },
+    decryptInto: (suite, key, aad, sealed, target) => sealed.byteLength >= tagLength && native.aeadDecrypt(suite, key, aad, sealed, target),
   };
 }

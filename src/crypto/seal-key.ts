@@ -93,6 +93,19 @@ export function decrypt(suite: Suite, key: Uint8Array, nonce: Uint8Array, aad: U
   return plain as Uint8Array as Plaintext;
 }
 
+/**
+ * Puts the plaintext of `sealed` (ciphertext, then tag; the nonce is zero) at the beginning of `target`, which may be `sealed` itself. False when it is not
+ * authentic: then nothing of the plaintext is there.
+ */
+export type DecryptInto = (suite: Suite, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array) => boolean;
+
+export const decryptInto: DecryptInto = (suite, key, aad, sealed, target) => {
+  const plain = decrypt(suite, key, zeroNonce, aad, sealed);
+  if (plain) target.set(plain);
+  else target.fill(0, 0, Math.max(0, sealed.byteLength - tagLength));
+  return plain !== undefined;
+};
+
 /** One message to encrypt: `parts` side by side, ciphertext and tag to `at` of the batch's target. */
 export interface BulkMessage {
   readonly suite: Suite;
@@ -192,6 +205,24 @@ export class SealKey {
    * Throws {@link CryptoError} `MALFORMED`, `UNSUPPORTED_VERSION` or `NOT_AUTHENTIC`.
    */
   open(place: Uint8Array, sealed: Uint8Array): Plaintext {
+    return this.#unlock(place, sealed, (suite, key, aad, encrypted) => decrypt(suite, key, zeroNonce, aad, encrypted));
+  }
+
+  /** {@link SealKey.open} by another hand. `inPlace`: the payload takes the place of `sealed`, whose bytes are lost, also when they do not verify. */
+  openBy(decryptBy: DecryptInto, place: Uint8Array, sealed: Uint8Array, inPlace: boolean): Plaintext {
+    return this.#unlock(place, sealed, (suite, key, aad, encrypted) => {
+      const length = encrypted.byteLength - tagLength;
+      const target = inPlace ? encrypted : Buffer.allocUnsafeSlow(length);
+      return decryptBy(suite, key, aad, encrypted, target) ? (target.subarray(0, length) as Uint8Array as Plaintext) : undefined;
+    });
+  }
+
+  /** Checks everything but the tag, which is for `open`: it answers `undefined` for what is not authentic. */
+  #unlock(
+    place: Uint8Array,
+    sealed: Uint8Array,
+    open: (suite: Suite, key: Uint8Array, aad: Uint8Array, encrypted: Uint8Array) => Plaintext | undefined,
+  ): Plaintext {
     if (sealed.byteLength < this.overhead) throw new CryptoError('MALFORMED', `${this.kind}: ${sealed.byteLength} bytes are no sealed object`);
     const suite = this.#framed ? this.#readHeader(sealed) : this.#suite;
     const start = this.#framed ? headerLength : 0;
@@ -199,7 +230,7 @@ export class SealKey {
     const okm = this.derive(place, sealed.subarray(start, start + saltLength), suite);
     try {
       if (!timingSafeEqual(okm.subarray(keyLength), sealed.subarray(start + saltLength, body))) throw this.#notAuthentic();
-      const plain = decrypt(suite, okm.subarray(0, keyLength), zeroNonce, this.#aad(sealed.subarray(start, body)), sealed.subarray(body));
+      const plain = open(suite, okm.subarray(0, keyLength), this.#aad(sealed.subarray(start, body)), sealed.subarray(body));
       if (!plain) throw this.#notAuthentic();
       return plain;
     } finally {

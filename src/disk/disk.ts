@@ -36,6 +36,11 @@ export interface DiskEntry {
 export interface DiskFile {
   /** Fills `target` from `position` on; returns how many bytes there were: fewer than asked only at the end of the file. */
   read(target: Uint8Array, position: number): Promise<number>;
+  /**
+   * {@link DiskFile.read} that does not wait: how many bytes there were when they are in memory anyway, else `undefined` (then `target` may hold anything).
+   * Left out where nobody can tell.
+   */
+  readNow?(target: Uint8Array, position: number): number | undefined;
   /** Writes all of `bytes` at `position`; they must not change before the promise settles. */
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** {@link DiskFile.write} that blocks: for short records that must reach the page cache before the caller answers. */

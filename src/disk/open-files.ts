@@ -34,6 +34,15 @@ export class OpenFiles<F extends { readonly file: DiskFile }> {
     }
   }
 
+  /** The file called `name` when the table holds it, for a use that ends before the caller returns to the event loop. */
+  peek(name: string): F | undefined {
+    const entry = this.#table.get(name);
+    if (!entry) return undefined;
+    this.#table.delete(name);
+    this.#table.set(name, entry);
+    return entry.opened;
+  }
+
   #known(name: string): OpenFile<F> | undefined {
     const entry = this.#table.get(name);
     if (!entry) return undefined;

@@ -65,11 +65,21 @@ function statOf(stats: Stats): DiskStat {
 /** Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem. */
 const zeros = new Uint8Array(256 * 1024);
 
+/** The addon's part in it: reads without waiting for the disk, -1 when that cannot be. */
+export interface NativeReads {
+  readNow(fd: number, target: Uint8Array, position: number): number;
+}
+
 class SystemFile implements DiskFile {
   readonly #fd: number;
 
   constructor(fd: number) {
     this.#fd = fd;
+  }
+
+  /** For those who make files that can read without waiting. */
+  protected get fd(): number {
+    return this.#fd;
   }
 
   async read(target: Uint8Array, position: number): Promise<number> {
@@ -121,9 +131,30 @@ class SystemFile implements DiskFile {
   }
 }
 
+class PresentFile extends SystemFile {
+  readonly #native: NativeReads;
+
+  constructor(fd: number, native: NativeReads) {
+    super(fd);
+    this.#native = native;
+  }
+
+  readNow(target: Uint8Array, position: number): number | undefined {
+    const count = this.#native.readNow(this.fd, target, position);
+    return count < 0 ? undefined : count;
+  }
+}
+
+/** {@link systemDisk} whose files can tell what is in the page cache: reading that takes microseconds, a trip to the thread pool many times that. */
+export function presentDisk(native: NativeReads): Disk {
+  return { ...systemDisk, open: async (path, mode) => new PresentFile(await openFile(path, mode), native) };
+}
+
+const openFile = (path: string, mode: OpenMode): Promise<number> => settle<number>((done) => open(path, openFlags[mode], 0o600, done));
+
 export const systemDisk: Disk = {
   async open(path, mode) {
-    return new SystemFile(await settle<number>((done) => open(path, openFlags[mode], 0o600, done)));
+    return new SystemFile(await openFile(path, mode));
   },
   async stat(path) {
     return statOf(await settle<Stats>((done) => stat(path, done)));

@@ -84,6 +84,13 @@ export interface NativeAddon {
    * `at` of `target`. All buffers must stay alive and unchanged until it settles.
    */
   aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array)[])[]): Promise<number>;
+  /**
+   * Whether `sealed` (ciphertext, then tag) is authentic, with a zero nonce: its plaintext is written to the beginning of `target`, which may be `sealed`
+   * itself, and is wiped when it is not.
+   */
+  aeadDecrypt(suite: number, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array): boolean;
+  /** Reads from a file without waiting for its disk (RWF_NOWAIT): how many bytes of `target` were filled, -1 when it would have to wait or cannot tell. */
+  readNow(fd: number, target: Uint8Array, position: number): number;
   /** The kernel's clock for file times (CLOCK_REALTIME_COARSE): puts seconds since 1970 and nanoseconds into an array of two. */
   coarseTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */

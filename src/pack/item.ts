@@ -52,6 +52,11 @@ export function encodeItem(kind: ItemKind, plain: Plaintext, tryCompress: boolea
   });
 }
 
+/** Whether {@link decodeItem} has no more to do than to look. */
+export function isRaw(payload: Plaintext): boolean {
+  return payload[0] === codecRaw;
+}
+
 /** The data of an opened payload: shares its memory when raw. Throws (or rejects with) PackError MALFORMED. */
 export function decodeItem(kind: ItemKind, payload: Plaintext): MaybePromise<Plaintext> {
   const malformed = (what: string): PackError => new PackError('MALFORMED', `${kind}: ${what}`);

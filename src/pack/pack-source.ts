@@ -6,14 +6,15 @@
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
-import { isPromise } from '../base/maybe-promise.js';
+import { andThen, isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { CacheKind, DiskCache } from '../cache/disk-cache.js';
 import { MemoryCache } from '../cache/memory-cache.js';
+import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { decodeItem, itemPlace } from './item.js';
+import { decodeItem, isRaw, itemPlace } from './item.js';
 import type { ItemKind, PackKeys } from './item.js';
 import { PackError } from './pack-error.js';
 import { packKey } from './pack-id.js';
@@ -28,9 +29,11 @@ export interface PackSourceOptions {
   readonly store: ObjectStore;
   readonly keys: PackKeys;
   /** Packs that are on the local disk only, by id. Their owner adds and removes them; one is removed once the store or the disk cache has it. */
-  readonly staging: ReadonlyMap<PackId, Pick<PackWriter, 'read'>>;
+  readonly staging: ReadonlyMap<PackId, Pick<PackWriter, 'read'> & Partial<Pick<PackWriter, 'readNow'>>>;
   /** Sealed bytes that the store sent. Of no use in front of a local store. */
-  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict' | 'has'>;
+  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict' | 'has'> & Partial<Pick<DiskCache, 'readNow'>>;
+  /** Who decrypts what is opened at once; Node.js when not given. */
+  readonly cipher?: BulkCipher | undefined;
   /** Bytes of opened chunks kept in memory. */
   readonly memoryMax?: number;
 }
@@ -47,6 +50,11 @@ const contentWindowBytes = 24 * 1024 * 1024;
 const pageWindowBytes = 8 * 1024 * 1024;
 /** Opening 256 KiB takes 0.1 ms: after this many bytes others get their turn on the event loop. */
 const openSliceBytes = 1024 * 1024;
+
+/** What is asked for at once and is in the page cache is read and opened at once, up to this: it takes 0.1 ms. */
+const nowBytesMax = 260 * 1024;
+/** So many chunks that parts were read of are remembered by name. */
+const seenMax = 1024;
 
 interface WantedChunk {
   readonly pack: PackId;
@@ -75,19 +83,25 @@ export class PackSource {
   readonly #diskCache: PackSourceOptions['diskCache'];
   readonly #memory: MemoryCache<string, Plaintext>;
   readonly #ahead: Limiter | undefined;
+  readonly #cipher: BulkCipher;
+  /** Sealed bytes that are opened before anything else happens. */
+  readonly #scratch = Buffer.allocUnsafeSlow(nowBytesMax);
+  readonly #memoryMax: number;
+  /** Chunks that a part was read of and that were not kept, least recent first. */
+  readonly #seen = new Set<string>();
   /** Chunks and pages never share a pack. */
-  readonly #windows: Readonly<Record<CacheKind, ReadWindows>> = {
-    content: this.#makeWindows('content', contentWindowBytes),
-    pages: this.#makeWindows('pages', pageWindowBytes),
-  };
+  readonly #windows: Readonly<Record<CacheKind, ReadWindows>>;
 
   constructor(options: PackSourceOptions) {
     this.#store = options.store;
     this.#keys = options.keys;
     this.#staging = options.staging;
+    this.#cipher = options.cipher ?? inlineCipher;
     this.#ahead = options.store.local ? undefined : new Limiter(aheadMax);
     this.#diskCache = options.store.local ? undefined : options.diskCache;
-    this.#memory = new MemoryCache({ bytesMax: options.memoryMax ?? 64 * 1024 * 1024, sizeOf: (plain) => plain.byteLength + 256 });
+    this.#windows = { content: this.#makeWindows('content', contentWindowBytes), pages: this.#makeWindows('pages', pageWindowBytes) };
+    this.#memoryMax = options.memoryMax ?? 64 * 1024 * 1024;
+    this.#memory = new MemoryCache({ bytesMax: this.#memoryMax, sizeOf: (plain) => plain.byteLength + 256 });
   }
 
   /** Bytes of opened chunks in memory now. */
@@ -100,7 +114,7 @@ export class PackSource {
     const known = this.#memory.get(chunkKey(pack, offset));
     if (known) return checkLength(known, plainLength);
     const waiting: WaitingChunk[] = [];
-    const chunk = this.#want({ pack, offset, plainLength, sealedLength }, waiting);
+    const chunk = this.#want({ pack, offset, plainLength, sealedLength }, waiting, sealedLength <= nowBytesMax);
     this.#fetchAll(waiting);
     return chunk;
   }
@@ -111,26 +125,67 @@ export class PackSource {
    */
   readRun(run: RunPlace, first: number, last: number): MaybePromise<readonly Plaintext[]> {
     const waiting: WaitingChunk[] = [];
-    const chunks = this.#wantRun(run, first, last, waiting);
+    let bytes = 0;
+    for (let index = first; index <= last; index++) bytes += run.chunks[index].sealedLength;
+    const chunks = this.#wantRun(run, first, last, waiting, bytes <= nowBytesMax);
     this.#fetchAll(waiting);
     return chunks.some(isPromise) ? Promise.all(chunks.map((chunk) => Promise.resolve(chunk))) : (chunks as Plaintext[]);
+  }
+
+  /**
+   * Bytes `from` to `to` of one chunk of a run, borrowed, for a reader that jumps about: once the memory is full a chunk has to be wanted twice to be kept,
+   * so that such a reader drives out nothing that others use. Rejects with PackError and StoreError.
+   */
+  readPart(run: RunPlace, index: number, from: number, to: number): MaybePromise<Uint8Array> {
+    const { plainLength, sealedLength } = run.chunks[index];
+    let offset = run.packOffset;
+    for (let before = 0; before < index; before++) offset += run.chunks[before].sealedLength;
+    const key = chunkKey(run.pack, offset);
+    const isFull = this.#memory.bytes + plainLength + 4096 > this.#memoryMax;
+    if (isFull && sealedLength <= nowBytesMax && !this.#memory.has(key) && !this.#wasSeen(key)) {
+      const part = this.#partNow({ pack: run.pack, offset, plainLength, sealedLength }, from, to);
+      if (part) return part;
+    }
+    return andThen(this.readChunk(run.pack, offset, plainLength, sealedLength), (chunk) => chunk.subarray(from, to));
+  }
+
+  #partNow(wanted: WantedChunk, from: number, to: number): MaybePromise<Uint8Array> | undefined {
+    try {
+      const payload = this.#payloadNow(wanted, true);
+      if (!payload) return undefined;
+      const isWhole = isRaw(payload);
+      const plain = decodeItem('chunk', isWhole ? payload : copyOf(payload));
+      return andThen(plain, (chunk) => {
+        const part = checkLength(chunk, wanted.plainLength).subarray(from, to);
+        return isWhole ? copyOf(part) : part;
+      });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #wasSeen(key: string): boolean {
+    if (this.#seen.delete(key)) return true;
+    this.#seen.add(key);
+    if (this.#seen.size > seenMax) this.#seen.delete(this.#seen.keys().next().value as string);
+    return false;
   }
 
   /** Begins to load what is not there yet of runs that will be read one after the other, neighbours together; errors are left for the reads that follow. */
   prefetchRuns(runs: readonly RunPlace[]): void {
     const waiting: WaitingChunk[] = [];
     for (const run of runs) {
-      for (const chunk of this.#wantRun(run, 0, run.chunks.length - 1, waiting)) if (isPromise(chunk)) chunk.catch(() => {});
+      for (const chunk of this.#wantRun(run, 0, run.chunks.length - 1, waiting, false)) if (isPromise(chunk)) chunk.catch(() => {});
     }
     this.#fetchAll(waiting, this.#ahead);
   }
 
-  #wantRun(run: RunPlace, first: number, last: number, waiting: WaitingChunk[]): MaybePromise<Plaintext>[] {
+  #wantRun(run: RunPlace, first: number, last: number, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext>[] {
     const chunks: MaybePromise<Plaintext>[] = [];
     let offset = run.packOffset;
     for (let index = 0; index <= last; index++) {
       const { plainLength, sealedLength } = run.chunks[index];
-      if (index >= first) chunks.push(this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting));
+      if (index >= first) chunks.push(this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting, now));
       offset += sealedLength;
     }
     return chunks;
@@ -214,13 +269,41 @@ export class PackSource {
     return brought;
   }
 
-  /** The chunk from memory or a load under way, else a promise that joins `waiting`. */
-  #want(wanted: WantedChunk, waiting: WaitingChunk[]): MaybePromise<Plaintext> {
+  /** The chunk from memory, a load under way, or (`now`) without waiting from this machine; else a promise that joins `waiting`. */
+  #want(wanted: WantedChunk, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext> {
     const chunk = this.#memory.load(
       chunkKey(wanted.pack, wanted.offset),
-      () => new Promise<Plaintext>((resolve, reject) => waiting.push({ ...wanted, resolve, reject })),
+      () => (now ? this.#openNow(wanted) : undefined) ?? new Promise<Plaintext>((resolve, reject) => waiting.push({ ...wanted, resolve, reject })),
     );
     return isPromise(chunk) ? chunk.then((plain) => checkLength(plain, wanted.plainLength)) : checkLength(chunk, wanted.plainLength);
+  }
+
+  #openNow(wanted: WantedChunk): MaybePromise<Plaintext> | undefined {
+    try {
+      const payload = this.#payloadNow(wanted, false);
+      return payload && decodeItem('chunk', payload);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** The payload of a chunk of up to `nowBytesMax`, when there is nothing to wait for. `brief`: it is gone when anything else happens. Throws PackError. */
+  #payloadNow({ pack, offset, sealedLength }: WantedChunk, brief: boolean): Plaintext | undefined {
+    const sealed = this.#scratch.subarray(0, sealedLength);
+    const { local } = this.#store;
+    const staged = this.#staging.get(pack);
+    let isHere: boolean | undefined;
+    if (staged) isHere = staged.readNow?.(sealed, offset);
+    else if (local) isHere = this.#store.readNow?.(packKey(pack), sealed, offset);
+    else isHere = this.#diskCache?.readNow?.(pack, sealed, offset);
+    if (!isHere) return undefined;
+    try {
+      return this.#unseal('chunk', pack, offset, sealed, brief);
+    } catch (error) {
+      // The disk cache's copy may be replaced by the store's: that is for those who may wait.
+      if (staged || local) throw error;
+      return undefined;
+    }
   }
 
   /** Fetches chunks (ascending within a pack), neighbours together. */
@@ -280,15 +363,18 @@ export class PackSource {
   }
 
   #open(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array): MaybePromise<Plaintext> {
-    let payload: Plaintext;
+    return decodeItem(kind, this.#unseal(kind, pack, offset, sealed, false));
+  }
+
+  /** `inPlace`: the payload takes the place of `sealed`. */
+  #unseal(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array, inPlace: boolean): Plaintext {
     try {
-      payload = this.#keys[kind].open(itemPlace(pack, offset), sealed);
+      return this.#keys[kind].openBy(this.#cipher.decryptInto, itemPlace(pack, offset), sealed, inPlace);
     } catch (cause) {
       if (!(cause instanceof CryptoError)) throw cause;
       this.#windows[kind === 'page' ? 'pages' : 'content'].forget(pack);
       throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
     }
-    return decodeItem(kind, payload);
   }
 
   /** Exactly `length` sealed bytes, not verified. */
@@ -317,6 +403,7 @@ export class PackSource {
       (...range) => this.#readWindow(kind, ...range),
       heldMax,
       (...range) => this.#diskCache?.has(...range) ?? false,
+      this.#store.local,
     );
   }
 
@@ -344,6 +431,10 @@ export class PackSource {
   #keep(pack: PackId, offset: number, range: Range, kind: CacheKind = 'content'): void {
     if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed, kind);
   }
+}
+
+function copyOf<T extends Uint8Array>(bytes: T): T {
+  return Uint8Array.prototype.slice.call(bytes) as T;
 }
 
 function complete(pack: PackId, offset: number, length: number, sealed: Uint8Array): Uint8Array {

@@ -335,6 +335,11 @@ export class PackWriter {
     return bytes as Uint8Array as Sealed;
   }
 
+  /** {@link PackWriter.read} into all of `target`, when that needs no waiting; false when it does not. */
+  readNow(target: Uint8Array, offset: number): boolean {
+    return !this.#closed && this.#file.readNow?.(target, offset) === target.byteLength;
+  }
+
   async #use<T>(running: Promise<T>): Promise<T> {
     this.#users.add(running);
     try {

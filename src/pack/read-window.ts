@@ -39,6 +39,11 @@ const windowMax = 4 * 1024 * 1024;
 /** A trail whose windows have grown to this gets its next one when it comes to its last. */
 const aheadFrom = 1024 * 1024;
 const trailsMax = 64;
+/**
+ * Where a request costs next to nothing (a disk of this machine): only reads that all but touch are a trail, and scattered ones bring nothing along.
+ * A trail saves trips to the thread pool there, and small reads of the disk.
+ */
+const nearMaxLocal = 64 * 1024;
 /** So many scattered reads of a pack are answered as they are; from then on each brings its neighbourhood along: what a link of 100 Mbit/s carries in 30 ms. */
 const scatteredMax = 4;
 const neighbourhood = 384 * 1024;
@@ -50,6 +55,7 @@ export class ReadWindows {
   readonly #read: ReadPack;
   readonly #heldMax: number;
   readonly #isNearby: (pack: PackId, offset: number, length: number) => boolean;
+  readonly #local: boolean;
   /** Oldest first. */
   #windows: Window[] = [];
   /** Least recently followed first. */
@@ -59,11 +65,12 @@ export class ReadWindows {
   /** Where packs end, as far as a read has met it. */
   readonly #ends = new Map<PackId, number>();
 
-  /** `heldMax`: bytes kept in memory. What `read` answers must not change any more. `isNearby`: these bytes need not be brought along. */
-  constructor(read: ReadPack, heldMax: number, isNearby: (pack: PackId, offset: number, length: number) => boolean = () => false) {
+  /** `heldMax`: bytes kept in memory. What `read` answers must not change any more. `isNearby`: these bytes need not be brought along. `local`: requests cost next to nothing. */
+  constructor(read: ReadPack, heldMax: number, isNearby: (pack: PackId, offset: number, length: number) => boolean = () => false, local = false) {
     this.#read = read;
     this.#heldMax = heldMax;
     this.#isNearby = isNearby;
+    this.#local = local;
   }
 
   /**
@@ -125,7 +132,8 @@ export class ReadWindows {
   /** The trail that this read continues, or a new one. */
   #follow(pack: PackId, offset: number, end: number): Trail {
     const last = this.#trails.at(-1);
-    let trail = this.#trails.findLast((one) => one.pack === pack && offset >= one.at - nearMax && offset <= one.at + nearMax);
+    const near = this.#local ? nearMaxLocal : nearMax;
+    let trail = this.#trails.findLast((one) => one.pack === pack && offset >= one.at - near && offset <= one.at + near);
     if (trail) {
       this.#trails.splice(this.#trails.lastIndexOf(trail), 1);
       trail.at = Math.max(trail.at, end);
@@ -157,6 +165,7 @@ export class ReadWindows {
 
   /** What a scattered read brings along. */
   #surroundings(pack: PackId, offset: number, end: number): readonly [from: number, to: number] {
+    if (this.#local) return [offset, end];
     const count = (this.#scattered.get(pack) ?? 0) + 1;
     this.#scattered.delete(pack);
     this.#scattered.set(pack, count);

@@ -184,6 +184,10 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
+  readNow(key: ObjectKey, target: Uint8Array, offset: number): boolean {
+    return this.#open.peek(this.#path(key))?.file.readNow?.(target, offset) === target.byteLength;
+  }
+
   async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
     const path = this.#path(key);
     try {

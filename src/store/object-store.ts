@@ -109,6 +109,12 @@ export interface ObjectStore {
    */
   readInto?(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined>;
 
+  /**
+   * Fills all of `target` with the object's bytes from `offset` on, as untrusted as those of `get`, when that needs no waiting: only stores on a disk of
+   * this machine have it. False says nothing about the object: ask `get`.
+   */
+  readNow?(key: ObjectKey, target: Uint8Array, offset: number): boolean;
+
   /** Frees connections; nothing may be called afterwards. */
   close(): Promise<void>;
 }

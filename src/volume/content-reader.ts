@@ -12,7 +12,7 @@ import { readInode, requireInode, scanExtents } from './inode-view.js';
 import type { ReadView } from './view.js';
 
 /** Where opened chunks come from. */
-export type ChunkSource = Pick<PackSource, 'readRun' | 'prefetchRuns'>;
+export type ChunkSource = Pick<PackSource, 'readRun' | 'readPart' | 'prefetchRuns'>;
 
 type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
 
@@ -54,6 +54,7 @@ export class ContentReader {
   /** See Volume.readContent. Answers `undefined` when there is no such inode. */
   read(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[] | undefined> {
     const ahead = this.#follow(ino, offset, size);
+    const jumps = this.#streams.get(ino)?.window === 0;
     const plan = this.#read((view) => {
       const stored = readInode(view, ino);
       if (!stored) return undefined;
@@ -65,7 +66,7 @@ export class ContentReader {
     });
     return andThen(plan, (planned) => {
       if (!planned) return undefined;
-      const resolved = this.#resolve(planned.pieces);
+      const resolved = this.#resolve(planned.pieces, jumps);
       if (planned.beyond.length > 0) this.#chunks.prefetchRuns(planned.beyond);
       return resolved;
     });
@@ -141,11 +142,11 @@ export class ContentReader {
     return pieces;
   }
 
-  #resolve(pieces: readonly Piece[]): MaybePromise<readonly Uint8Array[]> {
+  #resolve(pieces: readonly Piece[], jumps: boolean): MaybePromise<readonly Uint8Array[]> {
     let waits = false;
     const parts = pieces.map((piece) => {
       if (piece instanceof Uint8Array) return piece;
-      const part = this.#resolveExtent(piece.extent, piece.from, piece.to);
+      const part = this.#resolveExtent(piece.extent, piece.from, piece.to, jumps);
       waits ||= isPromise(part);
       return part;
     });
@@ -154,8 +155,8 @@ export class ContentReader {
       : (parts as (Uint8Array | Uint8Array[])[]).flat();
   }
 
-  /** Bytes `from` to `to` of what the extent covers. */
-  #resolveExtent(extent: DataExtent, from: number, to: number): MaybePromise<Uint8Array[]> {
+  /** Bytes `from` to `to` of what the extent covers. `jumps`: this reader is not expected to want the rest of these chunks. */
+  #resolveExtent(extent: DataExtent, from: number, to: number, jumps: boolean): MaybePromise<Uint8Array | Uint8Array[]> {
     const runFrom = extent.skip + from;
     const runTo = extent.skip + to;
     let first = 0;
@@ -163,6 +164,9 @@ export class ContentReader {
     while (firstAt + extent.chunks[first].plainLength <= runFrom) firstAt += extent.chunks[first++].plainLength;
     let last = first;
     for (let end = firstAt + extent.chunks[first].plainLength; end < runTo; end += extent.chunks[last].plainLength) last++;
+    if (jumps && first === last && to - from < extent.chunks[first].plainLength) {
+      return this.#chunks.readPart(extent, first, runFrom - firstAt, runTo - firstAt);
+    }
     return andThen(this.#chunks.readRun(extent, first, last), (chunks) => {
       let at = firstAt;
       return chunks.map((chunk) => {

@@ -26,6 +26,7 @@ import { execute, recordBase } from './operation-execute.js';
 import { RebaseState } from './rebase-rules.js';
 import { remedyOf } from './remedy.js';
 import { type Remembered, replayContent, replayOperations } from './replay.js';
+import { Patience } from './patience.js';
 import { PinKeeper } from './pin-keeper.js';
 import { Staleness } from './staleness.js';
 import { TreeKeeper } from './tree-keeper.js';
@@ -78,6 +79,7 @@ export class OpenVolume implements Volume {
   /** Since when the committer has been in trouble and nothing was uploaded. */
   #stuck: { readonly sinceMs: number; readonly uploadedBytes: number } | undefined;
   readonly #deviceIndex: number;
+  readonly #patience: Patience;
   #listener: RemoteChangeListener | undefined;
   #closed = false;
 
@@ -98,6 +100,7 @@ export class OpenVolume implements Volume {
     this.#journal = journal;
     this.#counters = counters;
     this.#deviceIndex = log.deviceIndex;
+    this.#patience = new Patience(options.clock, options.patienceMs);
     this.#writer = new ContentWriter(
       {
         inodeOf: (ino) => this.read((view) => readInode(view, ino)),
@@ -326,38 +329,10 @@ export class OpenVolume implements Volume {
   /** What was loaded; the caller keeps it until the read that needs it has ended. */
   async #load(fault: PageFault): Promise<unknown> {
     try {
-      return await (fault instanceof Turn ? fault.load() : this.#inTime(fault.load()));
+      return await (fault instanceof Turn ? fault.load() : this.#patience.wait(fault.load()));
     } catch (error) {
       throw remedyOf(error);
     }
-  }
-
-  /**
-   * What comes from the store, for an application that waits for it: rejects with VolumeError `UNAVAILABLE` when it does not come in time, or
-   * `INTERRUPTED`. The work itself goes on, so that the next one who asks may find it done.
-   */
-  #inTime<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
-    const { patienceMs, clock } = this.#parts.options;
-    if (patienceMs === undefined && signal === undefined) return work;
-    return new Promise<T>((resolve, reject) => {
-      const done = new AbortController();
-      const onAbort = (): void => {
-        done.abort();
-        reject(new VolumeError('INTERRUPTED', 'the caller gave up'));
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      if (patienceMs !== undefined) {
-        clock.sleep(patienceMs, done.signal).then(
-          () => reject(new VolumeError('UNAVAILABLE', 'the store did not answer in time')),
-          () => {},
-        );
-      }
-      work.then(resolve, reject).finally(() => {
-        done.abort();
-        signal?.removeEventListener('abort', onAbort);
-      });
-      if (signal?.aborted) onAbort();
-    });
   }
 
   #requireWritable(sealing = false): void {
@@ -392,7 +367,7 @@ export class OpenVolume implements Volume {
       if (!found) throw new OperationError('ESTALE', 'the file is gone');
       return found;
     });
-    return pieces instanceof Promise ? this.#inTime(pieces, signal).catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
+    return pieces instanceof Promise ? this.#patience.wait(pieces, signal).catch((error: unknown) => Promise.reject(remedyOf(error))) : pieces;
   }
 
   writeRoom(): Promise<void> | undefined {

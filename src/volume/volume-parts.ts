@@ -145,7 +145,14 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
     registry,
     adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
   });
-  const packs = new PackSource({ store, keys: keys.current, staging: registry, diskCache: cache, memoryMax: chunkCacheBytes });
+  const packs = new PackSource({
+    store,
+    keys: keys.current,
+    staging: registry,
+    diskCache: cache,
+    cipher: options.cipher,
+    memoryMax: chunkCacheBytes,
+  });
   const tree = new TreeReader(packs, { cacheMax: options.pageCacheBytes ?? defaultPageCacheBytes });
   let remembered = await readJournal(journal);
   // What is in the log needs nothing of this disk.

@@ -59,3 +59,29 @@ t.test('the addon refuses places outside of the target', (t) => {
   t.throws(() => native.aeadEncrypt(new Uint8Array(100), [[1, 0, new Uint8Array(31), new Uint8Array(64)]]), TypeError);
   t.end();
 });
+
+for (const [where, cipher] of Object.entries(ciphers)) {
+  t.test(`what is opened by ${where} is what was sealed, in its own memory or in new one, and nothing of it when it is not authentic`, async (t) => {
+    for (const suite of [1, 2] as const) {
+      const key = new SealKey({ kind: 'chunk', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
+      const place = Buffer.from('here');
+      for (const length of [0, 1, 4096, 70_000]) {
+        const payload = plain(length);
+        const sealed = key.seal(place, payload);
+        const before = Buffer.from(sealed);
+        const opened = key.openBy(cipher.decryptInto, place, sealed, false);
+        t.ok(Buffer.from(payload).equals(opened));
+        t.ok(before.equals(sealed), 'the sealed bytes stay');
+        const changed = Buffer.from(sealed);
+        changed[changed.byteLength - 1] ^= 1;
+        t.throws(() => key.openBy(cipher.decryptInto, place, changed, true), { code: 'NOT_AUTHENTIC' });
+        t.notOk(length > 64 && changed.includes(Buffer.from(payload.subarray(0, 64))), 'no plaintext is left');
+        t.throws(() => key.openBy(cipher.decryptInto, Buffer.from('there'), Buffer.from(sealed), true), { code: 'NOT_AUTHENTIC' });
+        t.throws(() => key.openBy(cipher.decryptInto, place, sealed.subarray(0, key.overhead - 1), true), { code: 'MALFORMED' });
+        const inPlace = key.openBy(cipher.decryptInto, place, sealed, true);
+        t.ok(Buffer.from(payload).equals(inPlace));
+        t.equal(inPlace.buffer, sealed.buffer);
+      }
+    }
+  });
+}

@@ -25,6 +25,21 @@ void t.test('a prebuilt addon is preferred to one that was built here', async (t
   t.same(addonCandidates('/root', 'linux', 'x64'), ['/root/native/prebuilds/linux-x64/sealdrive.node', '/root/native/build/Release/sealdrive.node']);
 });
 
+void t.test('what is in the page cache is read at once, and nothing else is promised', { skip }, async (t) => {
+  const folder = await fs.mkdtemp(join(tmpdir(), 'sealdrive-native-'));
+  t.teardown(() => fs.rm(folder, { recursive: true }));
+  const file = await fs.open(join(folder, 'file'), 'w+');
+  await file.write(Buffer.from('0123456789'));
+  const native = loadNative();
+  const target = Buffer.alloc(4);
+  const count = native.readNow(file.fd, target, 3);
+  // Some filesystems cannot tell.
+  t.ok(count === -1 || (count === 4 && target.toString() === '3456'), `${count}`);
+  t.equal(native.readNow(-1, target, 0), -1);
+  t.throws(() => native.readNow(file.fd, [] as unknown as Uint8Array, 0), TypeError);
+  await file.close();
+});
+
 void t.test('an exclusive lock is held by one open file at a time', { skip }, async (t) => {
   const folder = await fs.mkdtemp(join(tmpdir(), 'sealdrive-native-'));
   t.teardown(() => fs.rm(folder, { recursive: true }));

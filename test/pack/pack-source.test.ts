@@ -210,3 +210,99 @@ void t.test('in a hostile pack the chunks of another place do not open', async (
   await t.rejects(async () => open().readChunk(moved, run.packOffset, 262_144, run.chunks[0].sealedLength), { code: 'NOT_AUTHENTIC' });
   await t.rejects(async () => open().readIndex(moved, bytes.byteLength), { code: 'NOT_AUTHENTIC' });
 });
+
+/** A store whose bytes can be had without waiting. */
+class PresentStore extends WatchedStore {
+  readsNow = 0;
+  damage = false;
+  readonly objects = new Map<ObjectKey, Uint8Array>();
+
+  readNow(key: ObjectKey, target: Uint8Array, offset: number): boolean {
+    const bytes = this.objects.get(key);
+    if (!bytes || offset + target.byteLength > bytes.byteLength) return false;
+    target.set(bytes.subarray(offset, offset + target.byteLength));
+    if (this.damage) target[100] ^= 1;
+    this.readsNow++;
+    return true;
+  }
+}
+
+async function presentFixture(): Promise<Fixture & { readonly present: PresentStore }> {
+  const made = await fixture();
+  const present = new PresentStore({ local: true });
+  present.objects.set(packKey(made.id), (await made.store.get(packKey(made.id))) as Uint8Array);
+  return { ...made, present };
+}
+
+void t.test('what a store on this machine has in memory is opened without a promise, and what does not verify is refused', async (t) => {
+  const { run, chunks, present, open } = await presentFixture();
+  const source = open({ store: present });
+  const raw = source.readRun(run, 1, 1);
+  t.notOk(isPromise(raw));
+  t.ok(same(await raw, [chunks[1]]));
+  t.ok(same(await source.readRun(run, 3, 3), [chunks[3]]), 'one that is compressed');
+  t.equal(present.readsNow, 2);
+  t.equal(present.requests.length, 0);
+  present.damage = true;
+  await t.rejects(async () => source.readRun(run, 4, 4), { code: 'NOT_AUTHENTIC' });
+  await t.rejects(async () => source.readPart(run, 5, 10, 20), { code: 'NOT_AUTHENTIC' });
+  t.equal(present.requests.length, 0, 'not asked for again');
+  present.damage = false;
+  t.ok(same(await source.readRun(run, 4, 4), [chunks[4]]), 'an error is not kept');
+});
+
+void t.test('parts of chunks are the right bytes, and drive out only what is wanted less', async (t) => {
+  const { run, chunks, present, open } = await presentFixture();
+  const source = open({ store: present, memoryMax: 1024 * 1024 });
+  for (let count = 0; count < 200; count++) {
+    const index = random.below(chunkCount);
+    const from = random.below(262_144);
+    const to = from + 1 + random.below(262_144 - from);
+    t.equal(Buffer.compare(await source.readPart(run, index, from, to), chunks[index].subarray(from, to)), 0, `chunk ${index} from ${from} to ${to}`);
+    t.ok(source.memoryBytes <= 1024 * 1024);
+  }
+  const calm = open({ store: present, memoryMax: 1024 * 1024 });
+  for (const index of [0, 1, 2]) await calm.readRun(run, index, index);
+  const before = present.readsNow;
+  for (let index = 10; index < 20; index++) await calm.readPart(run, index, 0, 10);
+  t.equal(present.readsNow, before + 10);
+  const known = calm.readRun(run, 0, 2);
+  t.notOk(isPromise(known));
+  t.equal(present.readsNow, before + 10, 'what was there is still there');
+  await calm.readPart(run, 16, 0, 10);
+  await calm.readPart(run, 16, 0, 10);
+  t.equal(present.readsNow, before + 11, 'wanted twice, and kept');
+});
+
+void t.test('a part is answered from memory of its own', async (t) => {
+  const { run, chunks, present, open } = await presentFixture();
+  const source = open({ store: present, memoryMax: 0 });
+  const parts = [1, 2, 4].map((index) => source.readPart(run, index, 5, 5000));
+  t.notOk(parts.some(isPromise));
+  t.ok(
+    same(
+      parts as Uint8Array[],
+      [1, 2, 4].map((index) => chunks[index].subarray(5, 5000)),
+    ),
+  );
+});
+
+void t.test('the disk cache answers without a promise; its damage is left to those who may wait', async (t) => {
+  const { store, run, chunks, open } = await fixture();
+  let damage = false;
+  class PresentCache extends RangeCache {
+    readNow(pack: string, target: Uint8Array, offset: number): boolean {
+      const bytes = this.held.get(`${pack} ${offset} ${target.byteLength}`);
+      if (bytes) target.set(bytes);
+      if (damage) target[90] ^= 1;
+      return bytes !== undefined;
+    }
+  }
+  const cache = new PresentCache();
+  await open({ diskCache: cache }).readRun(run, 1, 1);
+  t.equal(store.requests.length, 1);
+  const again = open({ diskCache: cache }).readRun(run, 1, 1);
+  t.notOk(isPromise(again));
+  damage = true;
+  t.ok(same(await open({ diskCache: cache }).readRun(run, 1, 1), [chunks[1]]));
+});

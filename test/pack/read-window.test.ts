@@ -155,6 +155,24 @@ t.test('reads all over a pack bring it along, bit by bit and once', async (t) =>
   t.ok(bytes < 1.3 * packSize, `${bytes} bytes`);
 });
 
+t.test('where requests cost nothing only reads that follow each other bring anything along', async (t) => {
+  const requests: number[] = [];
+  const windows = new ReadWindows(
+    async (_pack, _offset, length) => {
+      requests.push(length);
+      return new Uint8Array(length);
+    },
+    heldMax,
+    undefined,
+    true,
+  );
+  for (let count = 0; count < 100; count++) await windows.read(pack, ((count * 37) % 100) * 160 * 1024, item);
+  t.same(new Set(requests), new Set([item]));
+  requests.length = 0;
+  for (let index = 0; index < 500; index++) await windows.read(other, index * item, item);
+  t.ok(requests.length < 12, `${requests.length} requests`);
+});
+
 t.test('reads all over many packs stay small', async (t) => {
   const { read, requests } = cached();
   for (let count = 0; count < 400; count++) await read(count.toString(16).padStart(32, '0') as PackId, random.below(1000) * item);

@@ -1,9 +1,10 @@
 import { mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
+import { readSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
-import { systemDisk } from '../../src/disk/system-disk.js';
+import { presentDisk, systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { overlappingDisk } from '../suite/overlapping-disk.js';
@@ -180,4 +181,21 @@ t.test('a crash at any point leaves each object whole or absent, and those that 
     }
   }
   t.pass('every crash point was tried');
+});
+
+t.test('what is in memory anyway is read without waiting, exactly or not at all', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  const disk = presentDisk({
+    readNow: (fd, target, position) => readSync(fd, target, 0, target.byteLength, position),
+  });
+  const store = await DirectoryStore.create(root, { disk, random });
+  await store.put('packs/00/00', sealedText('0123456789'));
+  const target = Buffer.alloc(4);
+  t.equal(store.readNow('packs/00/00', target, 3), false, 'the file is not open yet');
+  await store.get('packs/00/00', { range: { offset: 0, length: 1 } });
+  t.equal(store.readNow('packs/00/00', target, 3), true);
+  t.equal(target.toString(), '3456');
+  t.equal(store.readNow('packs/00/00', target, 7), false, 'beyond its end');
+  t.equal(store.readNow('packs/00/01', target, 0), false);
+  await store.close();
 });
