@@ -4,7 +4,6 @@
  */
 import type { Clock } from '../base/clock.js';
 import { MalformedBytesError, equalBytes } from '../base/bytes.js';
-import { CodedError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Mutation } from '../commit/commit.js';
@@ -23,14 +22,12 @@ import type { CheckProgress, CheckReport, Examination } from './check-volume.js'
 import { Findings } from './finding.js';
 import type { LogSurvey } from './log-survey.js';
 import { namesOf } from './path-names.js';
+import { RepairError } from './repair-error.js';
 import { placeNames, planRepair } from './repair-plan.js';
 import type { InodeContents, RepairPlan } from './repair-plan.js';
 import { mergedEntries, newestMutations } from './state-entries.js';
 import { StateView } from './state-view.js';
 import { walkLeaves } from './tree-walk.js';
-
-/** `BEYOND_REPAIR`: the newest state cannot be read as a whole; salvage is for that. `RACING`: others commit faster than this can examine. */
-export class RepairError extends CodedError<'BEYOND_REPAIR' | 'RACING'> {}
 
 export interface RepairOptions {
   readonly store: ObjectStore;

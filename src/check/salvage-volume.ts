@@ -6,7 +6,6 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { MalformedBytesError, latin1Slice, textOf, toHex } from '../base/bytes.js';
-import { CodedError } from '../base/errors.js';
 import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { diskErrorCode } from '../disk/disk.js';
@@ -22,12 +21,10 @@ import { openBareVolume } from './bare-volume.js';
 import type { CommitCopies } from './commit-copies.js';
 import { Findings } from './finding.js';
 import type { LocalTree, TreeFile, TreePath } from './local-tree.js';
+import { SalvageError } from './salvage-error.js';
 import type { Entry } from './state-entries.js';
 import { SurvivingLog } from './surviving-log.js';
 import { SurvivingState } from './surviving-state.js';
-
-/** `NOTHING_LEFT`: without a genesis there are no keys, without a commit there is no state. */
-export class SalvageError extends CodedError<'NOTHING_LEFT'> {}
 
 export interface SalvageOptions {
   readonly store: ObjectStore;

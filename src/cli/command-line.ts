@@ -2,29 +2,45 @@
  * The command line: reads the arguments, runs one command, and tells its exit code (exit-code.ts). What a command does is in `command-*.ts`.
  */
 import yargs from 'yargs';
-import type { Argv } from 'yargs';
-import { checkCommand } from './command-check.js';
-import { doctorCommand } from './command-doctor.js';
-import { driveCommand } from './command-drive.js';
-import { flushCommand } from './command-flush.js';
-import { initCommand } from './command-init.js';
-import { keyCommand } from './command-key.js';
-import { limitCommand } from './command-limit.js';
-import { mountCommand } from './command-mount.js';
-import { pinCommand, unpinCommand } from './command-pin.js';
-import { repairCommand } from './command-repair.js';
-import { salvageCommand } from './command-salvage.js';
-import { serveCommand } from './command-serve.js';
-import { statusCommand } from './command-status.js';
-import { tokenCommand } from './command-token.js';
-import { unmountCommand } from './command-unmount.js';
-import { volumeCommand } from './command-volume.js';
+import type { Argv, CommandModule } from 'yargs';
 import { completeVolumes } from './completion.js';
 import { Failure, exitCodeHelp, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
 import { applyNamedVolume } from './named-volume.js';
 import { printJson, tell } from './terminal.js';
 import { version } from './version.js';
+
+/** The files of the commands, in the order of the help. */
+const loaders: Readonly<Record<string, () => Promise<readonly CommandModule[]>>> = {
+  init: async () => [(await import('./command-init.js')).initCommand],
+  mount: async () => [(await import('./command-mount.js')).mountCommand],
+  unmount: async () => [(await import('./command-unmount.js')).unmountCommand],
+  status: async () => [(await import('./command-status.js')).statusCommand],
+  flush: async () => [(await import('./command-flush.js')).flushCommand],
+  limit: async () => [(await import('./command-limit.js')).limitCommand],
+  pin: async () => {
+    const { pinCommand, unpinCommand } = await import('./command-pin.js');
+    return [pinCommand, unpinCommand];
+  },
+  volume: async () => [(await import('./command-volume.js')).volumeCommand],
+  key: async () => [(await import('./command-key.js')).keyCommand],
+  check: async () => [(await import('./command-check.js')).checkCommand],
+  repair: async () => [(await import('./command-repair.js')).repairCommand],
+  salvage: async () => [(await import('./command-salvage.js')).salvageCommand],
+  doctor: async () => [(await import('./command-doctor.js')).doctorCommand],
+  drive: async () => [(await import('./command-drive.js')).driveCommand],
+  serve: async () => [(await import('./command-serve.js')).serveCommand],
+  token: async () => [(await import('./command-token.js')).tokenCommand],
+};
+/** Second names, and commands that share a file. */
+const sharing: Readonly<Record<string, string>> = { umount: 'unmount', unpin: 'pin' };
+
+/** A command that is named is loaded alone; help, completion, and what is misspelt, want them all. */
+async function commandsFor(word = ''): Promise<readonly CommandModule[]> {
+  const name = Object.hasOwn(sharing, word) ? sharing[word] : word;
+  const wanted = Object.hasOwn(loaders, name) ? [loaders[name]] : Object.values(loaders);
+  return (await Promise.all(wanted.map((load) => load()))).flat();
+}
 
 const wantsJson = (words: readonly string[]): boolean => words.includes('--json') || words.includes('--json=true');
 
@@ -42,26 +58,11 @@ function insertNamedVolume(args: Record<string, unknown>, parser: Argv): void {
 
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
+  const commands = await commandsFor(words[0]);
   const parser = yargs([...words])
     .scriptName('sealdrive')
     .usage('$0 COMMAND: an end-to-end encrypted drive in any object store')
-    .command(initCommand)
-    .command(mountCommand)
-    .command(unmountCommand)
-    .command(statusCommand)
-    .command(flushCommand)
-    .command(limitCommand)
-    .command(pinCommand)
-    .command(unpinCommand)
-    .command(volumeCommand)
-    .command(keyCommand)
-    .command(checkCommand)
-    .command(repairCommand)
-    .command(salvageCommand)
-    .command(doctorCommand)
-    .command(driveCommand)
-    .command(serveCommand)
-    .command(tokenCommand)
+    .command([...commands])
     .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc', completeVolumes)
     .demandCommand(1, 'Say what to do')
     .recommendCommands()

@@ -21,7 +21,6 @@ import { prepareMountPoint, refuseOverlap, resolveMountPoint } from './mount-poi
 import type { MountRequest } from './mount-request.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
-import { serveMount } from './serve-mount.js';
 import { pinStore, pinnedVolume, requirePinned } from './store-pin.js';
 import { knownProbe, rememberedProbe, singleWriterWarning } from './store-probe.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
@@ -134,6 +133,7 @@ export const mountCommand = defineCommand<MountArguments>({
   handler: async (args) => {
     if (!args.foreground) return mountDetached(args);
     const request = await prepareMount(args);
+    const { serveMount } = await import('./serve-mount.js');
     process.exitCode = await serveMount(request, () => {
       const { mountPoint, isOffline } = request;
       if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint, pid: process.pid, offline: isOffline });

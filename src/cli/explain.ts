@@ -3,8 +3,8 @@
  * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
  */
 import { describeError } from '../base/log.js';
-import { RepairError } from '../check/repair-volume.js';
-import { SalvageError } from '../check/salvage-volume.js';
+import { RepairError } from '../check/repair-error.js';
+import { SalvageError } from '../check/salvage-error.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitErrorCode } from '../commit/commit-error.js';
 import { CryptoError } from '../crypto/crypto-error.js';
