@@ -72,6 +72,7 @@ export interface FoldBounds {
 
 export const defaultFoldBounds: FoldBounds = { entries: 60_000, bytes: 16 * 1024 * 1024 };
 const foldCommitsDefault = 500;
+const recentBytesFactor = 3;
 
 /** More pending than this is committed at once, without waiting for the delay. */
 const pendingOperationsSoon = 20_000;
@@ -419,7 +420,8 @@ export class Committer {
     const { state, log, foldBounds } = this.#o;
     const { entries, bytes, commits = foldCommitsDefault } = foldBounds;
     const isLarge = state.committed.count > entries || state.committed.bytes > bytes || log.head.sequence - state.covers > commits;
-    if (isLarge) await this.#checkpoint(signal);
+    // Where the same is changed again and again, what is committed stays small and what is kept of its commits does not.
+    if (isLarge || state.recentBytes > recentBytesFactor * bytes) await this.#checkpoint(signal);
   }
 
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */

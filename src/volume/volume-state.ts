@@ -19,6 +19,15 @@ import { Overlay } from './overlay.js';
 import { Layer, type PendingOperation, PendingLayers, type Totals, addTotals } from './pending-layers.js';
 import type { VolumeStatistics } from './statistics.js';
 
+/** Of a key and a value in memory, beside their bytes. */
+const mutationOverhead = 96;
+
+interface RecentCommit {
+  readonly sequence: Sequence;
+  readonly mutations: readonly Mutation[];
+  readonly delta: Readonly<Totals>;
+}
+
 /** What the commit that is being put must hold. */
 export interface Flight {
   readonly mutations: readonly Mutation[];
@@ -95,7 +104,8 @@ export class VolumeState {
   #pending = new PendingLayers();
   #view: LayeredView;
   /** Commits that `committed` and `folding` are made of, to take another device's checkpoint over. */
-  #recent: { readonly sequence: Sequence; readonly mutations: readonly Mutation[]; readonly delta: Readonly<Totals> }[] = [];
+  #recent: RecentCommit[] = [];
+  #recentBytes = 0;
   #totals: Totals;
   /** Totals at the newest commit of `folding`. */
   #foldTotals: Totals = { files: 0, bytes: 0 };
@@ -206,7 +216,7 @@ export class VolumeState {
   land(sequence: Sequence, { mutations, delta }: Flight): void {
     assert(this.#flying, 'a commit flies');
     this.#committed.absorb(this.#flying.changes);
-    this.#recent.push({ sequence, mutations, delta });
+    this.#remember({ sequence, mutations, delta });
     addTotals(this.#totals, delta);
     this.#flying = undefined;
     this.#view = this.#layers();
@@ -250,7 +260,7 @@ export class VolumeState {
   #take(commit: Commit): void {
     for (const [key, value] of commit.mutations) this.#committed.set(key as TreeKey, value);
     const delta = { files: commit.filesDelta, bytes: commit.bytesDelta };
-    this.#recent.push({ sequence: commit.sequence, mutations: commit.mutations, delta });
+    this.#remember({ sequence: commit.sequence, mutations: commit.mutations, delta });
     addTotals(this.#totals, delta);
     const { checkpoint } = commit;
     if (!checkpoint || this.#folding || checkpoint.covers <= this.#covers) return;
@@ -261,6 +271,16 @@ export class VolumeState {
   }
 
   // Checkpoints.
+
+  #remember(commit: RecentCommit): void {
+    this.#recent.push(commit);
+    for (const [key, value] of commit.mutations) this.#recentBytes += mutationOverhead + key.length + (value?.byteLength ?? 0);
+  }
+
+  /** Approximate memory of the commits that no checkpoint of this state holds: a value that one has put and a later one has replaced counts, too. */
+  get recentBytes(): number {
+    return this.#recentBytes;
+  }
 
   /** What is committed becomes the fold's input. */
   beginFold(): { readonly changes: Overlay; readonly root: PageReference | undefined; readonly totals: Readonly<Totals> } {
@@ -293,7 +313,9 @@ export class VolumeState {
     this.#root = root;
     this.#covers = covers;
     this.#base = this.#baseAt(root);
-    this.#recent = this.#recent.filter((commit) => commit.sequence > covers);
+    const recent = this.#recent.filter((commit) => commit.sequence > covers);
+    [this.#recent, this.#recentBytes] = [[], 0];
+    for (const commit of recent) this.#remember(commit);
     this.#committed = new Overlay();
     for (const commit of this.#recent) for (const [key, value] of commit.mutations) this.#committed.set(key as TreeKey, value);
   }

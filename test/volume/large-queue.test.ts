@@ -2,21 +2,22 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { silentLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { layerBytesMax } from '../../src/volume/pending-layers.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { type DeviceOptions, TestDevice, createTestVolume } from '../suite/test-device.js';
 
 async function begin(t: Parameters<typeof scratchDirectory>[0]) {
   const scratch = await scratchDirectory(t);
   const store = await DirectoryStore.create(join(scratch, 'store'), { disk: systemDisk, random: systemRandom });
   const volume = await createTestVolume(store);
-  const open = async (name: string): Promise<TestDevice> => {
+  const open = async (name: string, options: Partial<DeviceOptions> = {}): Promise<TestDevice> => {
     const stateDirectory = join(scratch, name);
     await mkdir(stateDirectory, { recursive: true });
-    return TestDevice.open(volume, { disk: systemDisk, stateDirectory, deviceName: name });
+    return TestDevice.open(volume, { disk: systemDisk, stateDirectory, deviceName: name, ...options });
   };
   const commitSizes = async (): Promise<number[]> => {
     const sizes: number[] = [];
@@ -79,4 +80,19 @@ t.test('however much is pending is run again on a commit of another device, and 
   await theirs.volume.refresh();
   t.strictSame(await theirs.picture(), await after.picture());
   await Promise.all([theirs.close(), after.close()]);
+});
+
+t.test('what changes again and again is folded before its commits fill the memory', async (t) => {
+  const { open } = await begin(t);
+  let folds = 0;
+  const log = { ...silentLog, info: (message: string): void => void (folds += message === 'checkpoint' ? 1 : 0) };
+  const bytes = 400_000;
+  const device = await open('mine', { log, foldBounds: { entries: 1e6, bytes } });
+  await device.write('file', 'content');
+  for (let count = 0; count < 30; count++) {
+    await fill(device, 'file', 100_000, 2);
+    await device.volume.flush();
+  }
+  t.ok(folds >= 2 && folds < 6, `${folds} folds`);
+  await device.close();
 });
