@@ -29,6 +29,8 @@ export class BadWeather {
   readonly #options: BadWeatherOptions;
   readonly #troubles: Readonly<Record<string, Trouble>>;
   #waiting: string[] = [];
+  /** Before the next trouble. */
+  #calmMs = 500;
   #count = 0;
 
   constructor(options: BadWeatherOptions) {
@@ -102,16 +104,18 @@ export class BadWeather {
   /** Makes trouble until `signal`; resolves in fair weather, rejects when a server does not come back. Each kind comes before one comes again. */
   async run(signal: AbortSignal): Promise<void> {
     const { random, troubleMsMax, report = () => {} } = this.#options;
-    while (!signal.aborted) {
+    for (;;) {
+      await pass(this.#calmMs, signal);
+      if (signal.aborted) return;
       if (this.#waiting.length === 0) this.#waiting = Object.keys(this.#troubles);
       const [name] = this.#waiting.splice(random.below(this.#waiting.length), 1);
       // Mostly short ones, so that work gets done in between.
       const lastsMs = random.chance(0.25) ? troubleMsMax : Math.min(troubleMsMax, 500 + random.below(Math.ceil(troubleMsMax / 4)));
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
+      // The longer it is, the more there is to catch up with: one outage after the other without an end would only show how long the queue is.
+      this.#calmMs = 500 + random.below(3000) + lastsMs / 5;
       await this.#troubles[name](lastsMs, signal);
-      // The longer it was, the more there is to catch up with: one outage after the other without an end would only show how long the queue is.
-      await pass(500 + random.below(3000) + lastsMs / 5, signal);
     }
   }
 }

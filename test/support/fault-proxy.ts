@@ -122,37 +122,52 @@ export class FaultProxy {
 
   #carry(from: Socket, to: Socket, direction: 'up' | 'down'): void {
     const { weather } = this;
+    /** On their way: whatever the weather becomes, none overtakes another. */
+    const late: { readonly dueMs: number; readonly piece: Buffer }[] = [];
+    let [isCut, hasEnded] = [false, false];
+    const deliver = (): void => {
+      for (let next = late[0]; next && next.dueMs <= performance.now(); next = late[0]) {
+        late.shift();
+        if (!to.destroyed) to.write(next.piece);
+      }
+      if (late.length > 0) setTimeout(deliver, Math.max(1, late[0].dueMs - performance.now()));
+      else if (hasEnded) to.end();
+      else from.resume();
+    };
     from.on('data', (piece) => {
-      if (weather.isHanging) return;
+      if (weather.isHanging || isCut) return;
       if (direction === 'down' && weather.answersLost > 0) {
         weather.answersLost--;
         this.#cut(from, to);
         return;
       }
       if (weather.cutChance > 0 && this.#random.below(1_000_000) < weather.cutChance * 1_000_000) {
-        to.write(piece.subarray(0, this.#random.below(piece.byteLength)), () => this.#cut(from, to));
+        // What comes after it must not arrive in its place.
+        isCut = true;
+        if (late.length > 0) this.#cut(from, to);
+        else to.write(piece.subarray(0, this.#random.below(piece.byteLength)), () => this.#cut(from, to));
         return;
       }
       const nowMs = performance.now();
-      if (weather.bytesPerSecond > 0) {
-        this.#freeMs[direction] = Math.max(nowMs, this.#freeMs[direction]) + (piece.byteLength * 1000) / weather.bytesPerSecond;
-      }
-      const waitMs = weather.latencyMs + Math.max(0, this.#freeMs[direction] - nowMs);
-      if (waitMs === 0) {
+      const isLimited = weather.bytesPerSecond > 0;
+      if (isLimited) this.#freeMs[direction] = Math.max(nowMs, this.#freeMs[direction]) + (piece.byteLength * 1000) / weather.bytesPerSecond;
+      const waitMs = weather.latencyMs + (isLimited ? this.#freeMs[direction] - nowMs : 0);
+      if (waitMs === 0 && late.length === 0) {
         if (!to.write(piece)) {
           from.pause();
           to.once('drain', () => from.resume());
         }
         return;
       }
+      late.push({ dueMs: Math.max(nowMs + waitMs, late.at(-1)?.dueMs ?? 0), piece });
       // What is on its way does not hold back the next piece, but for the rate.
-      if (weather.bytesPerSecond > 0) from.pause();
-      setTimeout(() => {
-        if (!to.destroyed) to.write(piece);
-        from.resume();
-      }, waitMs);
+      if (isLimited) from.pause();
+      if (late.length === 1) setTimeout(deliver, waitMs);
     });
-    from.on('end', () => to.end());
+    from.on('end', () => {
+      hasEnded = true;
+      if (late.length === 0) to.end();
+    });
   }
 
   #cut(one: Socket, other: Socket): void {
