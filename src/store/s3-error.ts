@@ -39,6 +39,9 @@ const passing = new Set([
   'TooManyRequests',
 ]);
 
+/** The store says that it did not get what was sent: the way there has damaged or shortened it, and the next attempt may fare better. */
+const damaged = new Set(['XAmzContentSHA256Mismatch', 'BadDigest', 'IncompleteBody']);
+
 const known: Readonly<Record<string, readonly [code: StoreErrorCode, reason: string]>> = {
   InvalidAccessKeyId: ['DENIED', 'the store does not know this access key'],
   SignatureDoesNotMatch: ['DENIED', 'the secret key is not the one of this access key'],
@@ -67,6 +70,7 @@ export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreE
   if (passing.has(complaint.code) || status === 429 || (status >= 500 && status !== 501 && status !== 507 && known[complaint.code] === undefined)) {
     return new StoreError('UNAVAILABLE', `${doing}: the store cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
   }
+  if (damaged.has(complaint.code)) return new StoreError('UNAVAILABLE', `${doing}: it did not arrive as it was sent (${details})`);
   if ((status >= 300 && status < 400) || complaint.code === 'AuthorizationHeaderMalformed') {
     const advice =
       complaint.region === undefined ? 'check the endpoint and the region' : `the bucket lies in another region: write region=${complaint.region}`;

@@ -80,6 +80,21 @@ t.test('a storm of 429, 500 and 503 is waited out, for as long as the server ask
   t.ok(clock.sleeps[0] >= 2000 && clock.sleeps[2] >= 1000, 'Retry-After is kept');
 });
 
+t.test('a body that did not arrive as it was sent is sent once more', async (t) => {
+  const complaints = ['XAmzContentSHA256Mismatch', 'BadDigest', 'IncompleteBody'];
+  const { store } = await serve(t, (request, answer) => {
+    // Between two attempts it is looked whether the first one got there after all.
+    const next = request.method === 'PUT' ? complaints.shift() : undefined;
+    if (next) complain(answer, 400, next);
+    else if (request.method === 'PUT') answer.writeHead(200).end();
+    else complain(answer, 404, 'NoSuchKey');
+  });
+  await t.rejects(store.put('keys/a', sealedText('a')), { code: 'UNAVAILABLE', message: /did not arrive as it was sent/ });
+  const retrying = new RetryingStore(store, { clock: new ManualClock(), random, disk: systemDisk });
+  t.equal(await retrying.put('keys/a', sealedText('a')), 'created');
+  t.same(complaints, []);
+});
+
 t.test('a redirect is not followed, and says where to look', async (t) => {
   let strangers = 0;
   const stranger = await ScriptedServer.start((_, answer) => {
