@@ -44,6 +44,13 @@ function mayApply(inode: Inode, change: AttributeChange): void {
   if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !(onlyNow || isWritten)) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
+/** The kernel's writeback cache tells when the content that it has written back was written: so, and in no other way. */
+function timeOfWrite({ mode, uid, gid, size, atime, mtime, ctime, killSuidgid }: AttributeChange): Timespec | undefined {
+  const others = mode !== undefined || uid !== undefined || gid !== undefined || size !== undefined || atime !== undefined || killSuidgid === true;
+  if (others || mtime === undefined || mtime === 'now' || ctime === undefined) return undefined;
+  return compareTimespec(mtime, ctime) === 0 ? mtime : undefined;
+}
+
 function changesCtimeOnly(inode: Inode, { mode, uid, gid, size, atime, mtime }: AttributeChange): boolean {
   if (mode !== undefined || uid !== undefined || gid !== undefined || size !== undefined || atime !== undefined || mtime === 'now') return false;
   return mtime === undefined || compareTimespec(mtime, inode.mtime) === 0;
@@ -84,6 +91,8 @@ export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino
     mayApply(inode, change);
     // The kernel writes back the ctime of a file whose last name is gone: nobody can ever see it.
     if (inode.nlink === 0 && changesCtimeOnly(inode, change)) return { operation: undefined, result: undefined };
+    const written = inode.flags === 0 ? timeOfWrite(change) : undefined;
+    if (written && volume.noteWriteTime(ino, written)) return { operation: undefined, result: undefined };
     if (change.size !== undefined && !isRegular(inode))
       throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have a size to set');
     if (change.mode !== undefined && isSymlink(inode)) throw new VfsError('EOPNOTSUPP', 'a link has no permissions of its own');

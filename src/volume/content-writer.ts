@@ -2,8 +2,9 @@
  * Written content on its way to packs: holds it in memory (`dirty-file.ts`), journals what is small, seals what is large or old
  * into staging packs, and bounds the whole (doc/concurrency.md, "Dirty data"). Its operations go through the volume like any other.
  */
+import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import type { Clock, Timespec } from '../base/clock.js';
+import { type Clock, type Timespec, compareTimespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
@@ -96,7 +97,7 @@ export class ContentWriter {
       // It may fill a hole or overwrite what takes space already. Too much is harmless; too little makes tar and cp believe in a hole.
       allocated: Math.max(inode.allocated, Math.min(size, inode.allocated + file.bytes)),
       mtime,
-      ctime: file.mtime ?? inode.ctime,
+      ctime: file.mtime && compareTimespec(file.mtime, inode.ctime) > 0 ? file.mtime : inode.ctime,
     };
   }
 
@@ -146,12 +147,16 @@ export class ContentWriter {
       }
       case 'write':
         this.#change(file, () => {
-          for (const piece of operation.pieces) file.forget(operation.upTo, piece.offset, piece.offset + piece.extent.length);
+          const ranges = operation.pieces.map(({ offset, extent }) => ({ from: offset, to: offset + extent.length }));
+          file.forget(
+            operation.upTo,
+            ranges.toSorted((a, b) => a.from - b.from),
+          );
         });
         file.baseStamp = operation.stamp;
         break;
       case 'inline':
-        this.#change(file, () => file.forget(operation.upTo, 0, Number.POSITIVE_INFINITY));
+        this.#change(file, () => file.forget(operation.upTo, [{ from: 0, to: Number.POSITIVE_INFINITY }]));
         file.baseStamp = operation.stamp;
         break;
       case 'fallocate':
@@ -169,8 +174,7 @@ export class ContentWriter {
   persist(ino: Ino): MaybePromise<void> {
     const file = this.#files.get(ino);
     if (!file) return undefined;
-    let unjournalled = 0;
-    for (const segment of file.segments) if (!segment.journalled) unjournalled += segment.bytes.byteLength;
+    const unjournalled = file.unjournalledBytes;
     if (unjournalled === 0) return undefined;
     if (unjournalled > this.#limits.journalBytesMax) return this.seal(ino);
     for (const segment of file.segments) {
@@ -182,6 +186,21 @@ export class ContentWriter {
     this.#journalledBytes += unjournalled;
     this.#sealAhead();
     return undefined;
+  }
+
+  /**
+   * The time of the newest dirty data, as its writer has it: goes to the journal together with the data, where no operation is needed for it. False, and
+   * nothing was done, when the data is there already, is too much, or is being sealed.
+   */
+  noteTime(ino: Ino, mtime: Timespec): boolean {
+    const file = this.#files.get(ino);
+    if (!file || file.sealing) return false;
+    const unjournalled = file.unjournalledBytes;
+    if (unjournalled === 0 || unjournalled > this.#limits.journalBytesMax) return false;
+    file.mtime = mtime;
+    const persisted = this.persist(ino);
+    assert(persisted === undefined, 'what fits the journal is there at once');
+    return true;
   }
 
   async persistAll(): Promise<void> {

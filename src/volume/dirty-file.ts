@@ -55,6 +55,12 @@ export class DirtyFile {
     return last ? last.offset + last.bytes.byteLength : 0;
   }
 
+  get unjournalledBytes(): number {
+    let bytes = 0;
+    for (const segment of this.#segments) if (!segment.journalled) bytes += segment.bytes.byteLength;
+    return bytes;
+  }
+
   get segments(): readonly DirtySegment[] {
     return this.#segments;
   }
@@ -92,18 +98,25 @@ export class DirtyFile {
     });
   }
 
-  /** Forgets what was sealed: segments up to version `upTo` between `from` and `to`. */
-  forget(upTo: number, from: number, to: number): void {
+  /** Forgets what was sealed: segments up to version `upTo` within `ranges` (ascending, disjoint, `to` exclusive). */
+  forget(upTo: number, ranges: readonly { readonly from: number; readonly to: number }[]): void {
     const kept: DirtySegment[] = [];
     this.#bytes = 0;
+    let next = 0;
     for (const segment of this.#segments) {
       const end = segment.offset + segment.bytes.byteLength;
-      const touched = segment.version <= upTo && segment.offset < to && end > from;
-      if (!touched) kept.push(segment);
-      else {
-        if (segment.offset < from) kept.push(part(segment, segment.offset, from));
-        if (end > to) kept.push(part(segment, to, end));
+      while (next < ranges.length && ranges[next].to <= segment.offset) next++;
+      if (segment.version > upTo) {
+        kept.push(segment);
+        continue;
       }
+      let from = segment.offset;
+      for (let index = next; index < ranges.length && ranges[index].from < end; index++) {
+        if (ranges[index].from > from) kept.push(part(segment, from, ranges[index].from));
+        from = Math.max(from, ranges[index].to);
+      }
+      if (from === segment.offset) kept.push(segment);
+      else if (from < end) kept.push(part(segment, from, end));
     }
     this.#segments = kept;
     for (const segment of kept) this.#bytes += segment.bytes.byteLength;

@@ -406,6 +406,11 @@ export class OpenVolume implements Volume {
     return this.#reader.seek(ino, offset, what);
   }
 
+  noteWriteTime(ino: Ino, time: Timespec): boolean {
+    this.#requireWritable();
+    return this.#writer.noteTime(ino, time);
+  }
+
   sealContent(ino: Ino): MaybePromise<void> {
     return this.#writer.get(ino) ? this.#remedied(this.#writer.seal(ino)) : undefined;
   }

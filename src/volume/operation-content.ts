@@ -3,7 +3,7 @@
  * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Extent").
  */
 import type { Plaintext } from '../base/brand.js';
-import type { Timespec } from '../base/clock.js';
+import { type Timespec, compareTimespec } from '../base/clock.js';
 import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
 import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, extentKey } from '../meta/key.js';
@@ -71,19 +71,24 @@ export function executeWrite(run: Execution, operation: WriteOperation): void {
     putExtent(run.view, ino, offset, extent);
     size = Math.max(size, offset + extent.length);
   }
-  run.changeInode(ino, () => ({ inline: noBytes, allocated, size, stamp, ...(mtime && { mtime, ctime: mtime }) }));
+  run.changeInode(ino, () => ({ inline: noBytes, allocated, size, stamp, ...writtenTimes(mtime, before) }));
+}
+
+/** The content was written at `mtime`; the inode may have been changed since. */
+function writtenTimes(mtime: Timespec | undefined, { ctime }: Inode): { readonly mtime?: Timespec; readonly ctime?: Timespec } {
+  return mtime ? { mtime, ctime: compareTimespec(mtime, ctime) > 0 ? mtime : ctime } : {};
 }
 
 export function executeInline(run: Execution, operation: InlineOperation): void {
   const { ino, content, mtime, stamp } = operation;
-  requireRegular(run.view, ino);
+  const before = requireRegular(run.view, ino);
   checkRange(operation.size, 0);
   if (content.byteLength > inlineMax) throw new OperationError('EINVAL', 'too long to be inline');
 
   cutExtents(run.view, ino, 0, fileSizeMax);
   const allocated = content.byteLength;
   const size = Math.max(operation.size, allocated);
-  run.changeInode(ino, () => ({ inline: content as Plaintext, allocated, size, stamp, ...(mtime && { mtime, ctime: mtime }) }));
+  run.changeInode(ino, () => ({ inline: content as Plaintext, allocated, size, stamp, ...writtenTimes(mtime, before) }));
 }
 
 export function executeFallocate(run: Execution, operation: FallocateOperation): void {

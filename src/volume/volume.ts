@@ -94,6 +94,11 @@ export interface Volume {
 
   /** Up to `size` bytes at `offset`, short only at the end of the file. The pieces are borrowed: use them at once, do not change them. */
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
+  /**
+   * Sets mtime and ctime (the later of it and what it was) of a file whose newest content is not in the journal yet, and brings both there: survives the
+   * daemon, without an operation. False: nothing was done. For the last step of a plan. Throws VolumeError.
+   */
+  noteWriteTime(ino: Ino, time: Timespec): boolean;
   /** Undefined when a write would not have to wait for room in the queue; else resolves when that may be, rejects with VolumeError `FULL`. */
   writeRoom(): Promise<void> | undefined;
   /**

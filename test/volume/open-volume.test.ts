@@ -296,3 +296,49 @@ t.test('with a cache that holds no page at all everything still works, if slowly
   t.match(await again.text(`one/${'long name '.repeat(12)}8`), /^changed/, 'and opened again');
   await again.close();
 });
+
+t.test('the time of a write that the kernel tells goes with the content, and is no operation', async (t) => {
+  const disk = new SimulatedDisk({ seed: 14 });
+  await disk.makeDirectory('/a');
+  await disk.syncDirectory('/');
+  const volume = await createTestVolume(new MemoryStore({ disk }));
+  const options = { disk, stateDirectory: '/a' };
+  const first = await TestDevice.open(volume, options);
+  await first.write('file', 'old');
+  const ino = await first.ino('file');
+  first.filesystem.leaveContentTimesToCaller();
+  const caller = { uid: 0, gid: 0, umask: 0, signal: new AbortController().signal };
+  const times = async (device: TestDevice): Promise<unknown> => {
+    const { mtime, ctime } = await device.filesystem.getattr(ino);
+    return { mtime, ctime };
+  };
+  const written = { sec: 4_000_000_000, nsec: 5 };
+  await first.volume.flush();
+  await first.filesystem.write(caller, ino, 0, Buffer.from('new'), false);
+  const told = await first.filesystem.setattr(ino, { mtime: written, ctime: written });
+  t.match(told, { mtime: written, ctime: written });
+  t.equal(first.volume.pending().operations, 0);
+  const after = disk.crash('process');
+  const again = await TestDevice.open(volume, { ...options, disk: after });
+  t.equal(await again.text('file'), 'new', 'both survive the daemon');
+  t.same(await times(again), { mtime: written, ctime: written });
+  await again.volume.flush();
+  t.same(await times(again), { mtime: written, ctime: written }, 'and are in the store');
+
+  again.filesystem.leaveContentTimesToCaller();
+  await again.filesystem.write(caller, ino, 0, Buffer.from('newer'), false);
+  const later = { sec: 4_000_000_001, nsec: 0 };
+  await again.filesystem.setattr(ino, { mtime: later, ctime: later });
+  const changed = { sec: 4_000_000_002, nsec: 0 };
+  await again.filesystem.setattr(ino, { mode: 0o100600, ctime: changed });
+  t.same(await times(again), { mtime: later, ctime: changed });
+  await again.volume.flush();
+  t.same(await times(again), { mtime: later, ctime: changed }, 'a change of its mode was later');
+
+  await again.filesystem.write(caller, ino, 0, Buffer.from('newest'), false);
+  await again.filesystem.setattr(ino, { mtime: written, ctime: changed });
+  t.equal(again.volume.pending().operations, 1, 'a time that was set is an operation');
+  await again.volume.flush();
+  t.same(await times(again), { mtime: written, ctime: changed });
+  await again.close();
+});
