@@ -89,8 +89,7 @@ export async function initialize(
   const store = await createVolumeStore(args.store);
   try {
     const probe = await examineStoreNow(store, args.store);
-    const warning = singleWriterWarning(probe);
-    if (warning !== undefined) tell(`warning: ${warning}`);
+    if (isSingleWriter(probe)) tell(singleWriterWarning);
     tell('Making the keys ...');
     const volume = await createVolumeWithSecret(store);
     const slotId = await addSlot(store, volume, secret, args.label, systemRandom);

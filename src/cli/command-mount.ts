@@ -5,13 +5,14 @@ import type { SlotSecret } from '../crypto/keyslot.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { storeKindOf } from '../store/open-store.js';
+import { isSingleWriter } from '../store/probe.js';
 import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
 import type { TuningArguments } from './command-options.js';
 import { defaultDeviceName } from './compose.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { startServingProcess } from './detached-mount.js';
-import type { ServingProcess } from './detached-mount.js';
+import type { Mounted, ServingProcess } from './detached-mount.js';
 import { Failure } from './exit-code.js';
 import { claimedVolumeId, listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
@@ -22,7 +23,7 @@ import type { MountRequest } from './mount-request.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { pinStore, pinnedVolume, requirePinned } from './store-pin.js';
-import { knownProbe, rememberedProbe, singleWriterWarning } from './store-probe.js';
+import { rememberedProbe, singleWriterWarning } from './store-probe.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
 import { print, printJson, quoteForShell, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
@@ -134,7 +135,8 @@ export const mountCommand = defineCommand<MountArguments>({
     if (!args.foreground) return mountDetached(args);
     const request = await prepareMount(args);
     const { serveMount } = await import('./serve-mount.js');
-    process.exitCode = await serveMount(request, () => {
+    process.exitCode = await serveMount(request, (found) => {
+      if (found.isSingleWriter) tell(singleWriterWarning);
       const { mountPoint, isOffline } = request;
       if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint, pid: process.pid, offline: isOffline });
       else tell(describeMount(request));
@@ -148,14 +150,15 @@ export async function mountDetached(args: MountArguments, secret?: SlotSecret): 
   let serving: ServingProcess | undefined;
   const start = (stateDirectory: string): ServingProcess => (serving ??= startServingProcess(stateDirectory, storeKindOf(args.store)));
   let request: MountRequest;
-  let pid: number;
+  let mount: Mounted;
   try {
     request = await prepareMount(args, secret, start);
-    pid = await start(request.stateDirectory).mount(request);
+    mount = await start(request.stateDirectory).mount(request);
   } finally {
     serving?.abandon();
   }
-  if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid, offline: request.isOffline });
+  if (mount.isSingleWriter) tell(singleWriterWarning);
+  if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid: mount.pid, offline: request.isOffline });
   else print(describeMount(request));
 }
 
@@ -221,9 +224,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     onStateDirectory?.(stateDirectory);
     pinStore(args.store, volumeId);
     if (!isOffline) keepSlots(stateDirectory, slots);
-    const probe = args.readOnly ? undefined : isOffline ? rememberedProbe(args.store) : await knownProbe(store, args.store);
-    const warning = probe && singleWriterWarning(probe);
-    if (warning !== undefined) tell(`warning: ${warning}`);
+    const probe = args.readOnly ? undefined : rememberedProbe(args.store);
+    // Found out while the volume is being opened, where nothing is remembered.
+    const isUnknown = !probe && !args.readOnly && !isOffline;
     const request: MountRequest = {
       store: folder ?? args.store,
       mountPoint,
@@ -240,7 +243,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       queueSize,
       inhibitsShutdown: args.inhibit,
       tuning,
-      isSingleWriter: warning !== undefined,
+      isSingleWriter: isUnknown ? undefined : probe !== undefined && isSingleWriter(probe),
       singleWriterAnyway: args.singleWriterAnyway,
       driver: args.driver,
       deviceName: args.deviceName ?? defaultDeviceName(),

@@ -33,6 +33,8 @@ import { VolumeError } from '../volume/volume-error.js';
 import type { Volume } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
+import { beginProbe } from './store-probe.js';
+import type { RunningProbe } from './store-probe.js';
 import { localFolderOf, openMountedStore } from './volume-store.js';
 
 /** How other devices see this one, unless told otherwise. */
@@ -124,14 +126,21 @@ export function preloadMount(storeKind: string): void {
 }
 
 /** Everything that a mount is made of, with the volume open. Takes the request's root secret over. Throws what the layers throw. */
-export async function composeMount(request: MountRequest, log: Log): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string }> {
+export async function composeMount(
+  request: MountRequest,
+  log: Log,
+): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
   const [{ OpenVolume }, { Filesystem }, { FuseFilesystem, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
+  let probe: RunningProbe | undefined;
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
     const link = { log, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
     const { store, bandwidth, reachability } = await openMountedStore(request.store, link, request.tuning);
+    // Beside the opening, which has to know before this device enrols.
+    if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, log);
+    const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
     const opened = await OpenVolume.open({
       store,
       disk,
@@ -153,7 +162,9 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       heartbeatMs: request.heartbeatMs,
       maxStalenessMs: request.maxStalenessMs,
       headCode: request.headCode,
-      beforeEnrolment: request.isSingleWriter && !request.singleWriterAnyway ? requireSoleDevice : undefined,
+      beforeEnrolment: async (otherDevices) => {
+        if (!request.singleWriterAnyway && (await finding)) requireSoleDevice(otherDevices);
+      },
       cipher: addon ? nativeCipher(addon) : undefined,
     });
     const folder = localFolderOf(request.store);
@@ -162,11 +173,13 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
     });
     if (!opened.readOnly) await startFilesystem(filesystem, log);
+    const isSingleWriter = await finding;
     const parts: DaemonParts = {
       served: {
         volume: opened,
-        details: () => ({ ...opened.details(), ...describeLink(request, bandwidth) }),
+        details: () => ({ ...opened.details(), ...describeLink(isSingleWriter, bandwidth) }),
         async close() {
+          await probe?.stop();
           await opened.close();
           await store.close();
           release();
@@ -183,8 +196,10 @@ export async function composeMount(request: MountRequest, log: Log): Promise<{ r
       syncKernel,
       inhibitShutdown: request.inhibitsShutdown ? inhibitShutdown : undefined,
     };
-    return { parts, storeDescription: store.description };
+    return { parts, storeDescription: store.description, isSingleWriter };
   } catch (error) {
+    // It takes away what it made.
+    await probe?.stop();
     release();
     throw error;
   }
@@ -201,7 +216,7 @@ function requireSoleDevice(otherDevices: number): void {
 }
 
 /** What `status` shows of the way to the store. */
-function describeLink({ isSingleWriter }: MountRequest, { upload, download }: Bandwidth): ReturnType<OpenVolume['details']> {
+function describeLink(isSingleWriter: boolean, { upload, download }: Bandwidth): ReturnType<OpenVolume['details']> {
   const limits = {
     ...(upload.bytesPerSecond === undefined ? {} : { uploadPerSecondBytes: upload.bytesPerSecond }),
     ...(download.bytesPerSecond === undefined ? {} : { downloadPerSecondBytes: download.bytesPerSecond }),

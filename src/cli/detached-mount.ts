@@ -22,10 +22,17 @@ export const threadPoolSize = '8';
  */
 const mallocArenas = '2';
 
+/** A mount that answers. */
+export interface Mounted {
+  readonly pid: number;
+  /** The store cannot keep two devices apart. */
+  readonly isSingleWriter: boolean;
+}
+
 /** A process that waits for its request. */
 export interface ServingProcess {
-  /** Once. Resolves with the process id when the mount answers. Throws Failure with what the process reports; then it is gone. */
-  mount(request: MountRequest): Promise<number>;
+  /** Once. Resolves when the mount answers. Throws Failure with what the process reports; then it is gone. */
+  mount(request: MountRequest): Promise<Mounted>;
   /** There will be no request: it ends. Without effect once the mount answered. */
   abandon(): void;
 }
@@ -52,7 +59,7 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
   const sendRequest = (): void => {
     if (isListening && request) child.send(request);
   };
-  const ready = new Promise<number>((resolve, reject) => {
+  const ready = new Promise<Mounted>((resolve, reject) => {
     child.on('error', (error) => reject(new Failure('UNEXPECTED', 'the serving process cannot be started', { cause: error })));
     child.on('exit', (code, signal) => {
       const said = readFileSync(crashLog).subarray(sizeBefore).toString('utf8').trim().split('\n')[0];
@@ -63,7 +70,7 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
       if (report.type === 'listening') {
         isListening = true;
         sendRequest();
-      } else if (report.type === 'ready') resolve(child.pid ?? 0);
+      } else if (report.type === 'ready') resolve({ pid: child.pid ?? 0, isSingleWriter: report.isSingleWriter });
       else reject(new Failure(report.code in exitCodes ? (report.code as FailureCode) : 'UNEXPECTED', report.message));
     });
   });

@@ -30,8 +30,8 @@ export interface MountRequest {
   readonly heartbeatMs: number | undefined;
   /** `undefined`: nothing is called stale. */
   readonly maxStalenessMs: number | undefined;
-  /** The store cannot keep two devices apart. */
-  readonly isSingleWriter: boolean;
+  /** The store cannot keep two devices apart; `undefined`: this machine has not found out yet, and whoever mounts does. */
+  readonly isSingleWriter: boolean | undefined;
   /** A second device may enrol all the same. */
   readonly singleWriterAnyway: boolean;
   readonly driver: 'native' | 'fuse-native';
@@ -49,5 +49,5 @@ export interface MountRequest {
 /** What the serving process tells the one that started it. */
 export type MountReport =
   | { readonly type: 'listening' }
-  | { readonly type: 'ready' }
+  | { readonly type: 'ready'; readonly isSingleWriter: boolean }
   | { readonly type: 'failed'; readonly code: string; readonly message: string };

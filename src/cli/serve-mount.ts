@@ -27,7 +27,7 @@ import { version } from './version.js';
 const heapFlags = '--heap-growing-percent=200';
 
 /** Serves until unmounted. Resolves with the exit code. Throws anything when it could not be mounted. */
-export async function serveMount(request: MountRequest, onReady: () => void): Promise<number> {
+export async function serveMount(request: MountRequest, onReady: (found: { readonly isSingleWriter: boolean }) => void): Promise<number> {
   process.umask(0o077);
   setFlagsFromString(heapFlags);
   ensurePrivateDirectory(request.stateDirectory);
@@ -38,7 +38,7 @@ export async function serveMount(request: MountRequest, onReady: () => void): Pr
   const unwatch = request.debug ? watchEventLoop(log) : () => {};
   log.info('starting', { version, pid: process.pid, node: process.versions.node });
   try {
-    const { parts, storeDescription } = await composeMount(request, log);
+    const { parts, storeDescription, isSingleWriter } = await composeMount(request, log);
     const socket = controlSocketPath(request.stateDirectory);
     let daemon: Daemon;
     try {
@@ -73,7 +73,7 @@ export async function serveMount(request: MountRequest, onReady: () => void): Pr
     });
     // The drive must not be anybody's working directory, least of all ours.
     process.chdir('/');
-    onReady();
+    onReady({ isSingleWriter });
     const end = await daemon.ended;
     unregisterMount(request.registryFolder, process.pid);
     if (end.error !== undefined) return exitCodes[explain(end.error).code];
@@ -123,8 +123,8 @@ export async function serveDetachedMount(storeKind: string): Promise<number> {
   });
   if (!request) return exitCodes.INTERRUPTED;
   try {
-    return await serveMount(request, () => {
-      report({ type: 'ready' });
+    return await serveMount(request, ({ isSingleWriter }) => {
+      report({ type: 'ready', isSingleWriter });
     });
   } catch (error) {
     const failure = explain(error);

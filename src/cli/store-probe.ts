@@ -2,14 +2,15 @@
  * What a store can do, as this user's machine found out: probed once and remembered beside the store's pin, and put into words. It decides
  * nothing; `init`, `mount` and `doctor` do (doc/stores.md, "What each can do").
  */
+import { EventEmitter, once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
+import { type Log, describeError } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
-import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { isSingleWriter, probeStore } from '../store/probe.js';
-import type { ProbeReport } from '../store/probe.js';
+import { probeStore } from '../store/probe.js';
+import type { ProbeOptions, ProbeReport } from '../store/probe.js';
 import { Failure } from './exit-code.js';
 import type { Finding } from './machine.js';
 import { storeNotePath } from './store-pin.js';
@@ -55,32 +56,44 @@ const localRace = { writers: 4, rounds: 1 };
 const remoteRace = { writers: defaultWritesAtOnce };
 
 /** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
-export async function examineStoreNow(store: ObjectStore, location: string): Promise<ProbeReport> {
-  const report = await probeStore(store, systemRandom, { clock: systemClock, ...(store.local ? localRace : remoteRace) });
+export async function examineStoreNow(
+  store: ObjectStore,
+  location: string,
+  options: Pick<ProbeOptions, 'signal' | 'onConditionalPut'> = {},
+): Promise<ProbeReport> {
+  const report = await probeStore(store, systemRandom, { ...options, clock: systemClock, ...(store.local ? localRace : remoteRace) });
   rememberProbe(location, report);
   return report;
 }
 
-/**
- * What is remembered of the store, else what a probe finds; `undefined` when it cannot be probed now: whoever goes on is told by the store what
- * is wrong. Throws Failure `LOCAL_DISK`.
- */
-export async function knownProbe(store: ObjectStore, location: string): Promise<ProbeReport | undefined> {
-  const remembered = rememberedProbe(location);
-  if (remembered) return remembered;
-  try {
-    return await examineStoreNow(store, location);
-  } catch (error) {
-    if (error instanceof StoreError) return undefined;
-    throw error;
-  }
+/** A probe beside other work. */
+export interface RunningProbe {
+  /** Known before the end. False when the store cannot be probed now: whoever goes on is told by the store what is wrong. */
+  readonly isSingleWriter: Promise<boolean>;
+  /** Ends it, if it has not ended: what it made is taken away then. Never rejects. */
+  stop(): Promise<void>;
 }
 
-/** The warning that a store for one writer deserves; `undefined` for others. */
-export function singleWriterWarning(report: ProbeReport): string | undefined {
-  if (!isSingleWriter(report)) return undefined;
-  return 'this store cannot keep two devices apart (it has no exclusive put): it is for ONE device at a time; use it from another one and work may be lost';
+export function beginProbe(store: ObjectStore, location: string, log: Log): RunningProbe {
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const found = new EventEmitter();
+  const isSingleWriter = once(found, 'conditional-put').then(([conditionalPut]) => conditionalPut === 'none');
+  const ended = examineStoreNow(store, location, { signal, onConditionalPut: (conditionalPut) => found.emit('conditional-put', conditionalPut) })
+    .catch((error: unknown) => log.info('the store was not probed to its end; the next mount begins again', { reason: describeError(error) }))
+    .then(() => void found.emit('conditional-put', undefined));
+  return {
+    isSingleWriter,
+    stop() {
+      stopping.abort();
+      return ended;
+    },
+  };
 }
+
+/** What a store for one writer deserves. */
+export const singleWriterWarning =
+  'warning: this store cannot keep two devices apart (it has no exclusive put): it is for ONE device at a time; use it from another one and work may be lost';
 
 /** One line for each thing that was found, with what it means. */
 export function describeProbe(report: ProbeReport): Finding[] {

@@ -51,7 +51,7 @@ export interface CommitLogOptions {
   /** What another device has shown: the log must contain it. */
   readonly headCode?: HeadCode | undefined;
   /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
-  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
+  readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
 }
 
 /** A commit as people compare it between two devices: its number, and the beginning of its hash as hex. */
@@ -317,7 +317,7 @@ export class CommitLog {
       if (!isAtNewest) await this.#catchUp();
       if (this.#member()) return;
       // The first one made the volume and writes nothing more.
-      this.#o.beforeEnrolment?.(this.#state.members.length - 1);
+      await this.#o.beforeEnrolment?.(this.#state.members.length - 1);
       const { id: deviceId, name, signer } = this.#device;
       const enrolment = { deviceId, deviceIndex: this.#state.members.length, publicKey: signer.publicKey, name };
       if ((await this.#put(draft, enrolment, undefined)) !== 'lost') return;
@@ -458,7 +458,9 @@ export class CommitLog {
         copies.push({ sequence: extended.commit.sequence, bytes: sealed as Sealed });
         bytes += sealed.byteLength;
       }
-      window = Math.min(fetchWindowMax, window * 2);
+      // Past what is known to be there it is one question at first: most often nothing is.
+      const ahead = newest - state.head.sequence + 1;
+      window = Math.min(fetchWindowMax, ahead > 0 ? ahead : window * 2);
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
     this.#answeredMs = this.#o.clock.now().sec * 1000;

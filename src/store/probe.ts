@@ -43,6 +43,8 @@ export const isSingleWriter = (report: ProbeReport): boolean => report.condition
 export interface ProbeOptions {
   readonly clock?: Clock;
   readonly signal?: AbortSignal | undefined;
+  /** Called as soon as this is known, which is well before the end: a device that enrols needs nothing else. */
+  readonly onConditionalPut?: ((found: ProbeReport['conditionalPut']) => void) | undefined;
   /** Puts of one key at once, and how many keys. Default: 16 and 3. */
   readonly writers?: number;
   readonly rounds?: number;
@@ -76,11 +78,13 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     const first = freshKey();
     const body = freshBody();
     await timed(puts, () => store.put(first, body, { ifAbsent: true, signal }));
-    const whole = await timed(gets, () => store.get(first, { sizeMax: bodySize, signal }));
+    const [whole, ranges] = await settled([
+      timed(gets, () => store.get(first, { sizeMax: bodySize, signal })),
+      rangesWork(store, first, body, signal),
+    ]);
     let readAfterWrite = whole !== undefined && equalBytes(whole, body);
-    const ranges = await rangesWork(store, first, body, signal);
     // Known before more is made that could not be taken away.
-    let deleting = await tryDelete(store, first, signal);
+    const isDeleteTaken = await tryDelete(store, first);
 
     let exact = true;
     const race = async (): Promise<void> => {
@@ -93,10 +97,20 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       if (!stored) readAfterWrite = false;
       if (winners.length !== 1 || late !== 'exists' || (stored && !equalBytes(stored, winners[0]))) exact = false;
     };
-    const races = Array.from({ length: deleting === 'works' ? rounds : 1 }, race);
     // A list has to be in order and to begin where it should: that takes two.
     const second = freshKey();
-    await settled<unknown>([...races, store.put(second, freshBody(), { signal })]);
+    const racing = settled([store.put(second, freshBody(), { signal }), race()]);
+    racing.catch(() => {});
+    let deleting: ProbeReport['delete'] = 'refused';
+    try {
+      if (isDeleteTaken) deleting = (await store.get(first, { sizeMax: bodySize, signal })) === undefined ? 'works' : 'ignored';
+      if (deleting === 'works') await settled(Array.from({ length: rounds - 1 }, race));
+    } finally {
+      await racing;
+    }
+    const { claims } = (await store.traits?.()) ?? {};
+    const conditionalPut = exact ? (claims ? 'by-claim' : 'exact') : 'none';
+    options.onConditionalPut?.(conditionalPut);
 
     const there = deleting === 'works' ? keys.slice(1) : keys;
     const [listed, later] = await settled([namesOf(store, run, undefined, signal), namesOf(store, run, there[0], signal)]);
@@ -112,15 +126,15 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       const left = await settled(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
       if (left.some((bytes) => bytes !== undefined)) deleting = 'ignored';
     }
-    const traits = (await store.traits?.()) ?? {};
     return {
-      conditionalPut: exact ? (traits.claims ? 'by-claim' : 'exact') : 'none',
+      conditionalPut,
       ranges,
       readAfterWrite,
       listAfterWrite,
       listOrdered,
       delete: deleting,
-      batchDelete: traits.batchDelete,
+      // Known once something was deleted.
+      batchDelete: (await store.traits?.())?.batchDelete,
       putMs: median(puts),
       getMs: median(gets),
     };
@@ -138,14 +152,15 @@ async function namesOf(store: ObjectStore, run: string, after: string | undefine
   return names;
 }
 
-async function tryDelete(store: ObjectStore, key: string, signal: AbortSignal | undefined): Promise<ProbeReport['delete']> {
+/** Whether these credentials may delete. */
+async function tryDelete(store: ObjectStore, key: string): Promise<boolean> {
   try {
     await store.delete([key]);
+    return true;
   } catch (error) {
-    if (error instanceof StoreError && (error.code === 'DENIED' || error.code === 'READ_ONLY')) return 'refused';
+    if (error instanceof StoreError && (error.code === 'DENIED' || error.code === 'READ_ONLY')) return false;
     throw error;
   }
-  return (await store.get(key, { sizeMax: bodySize, signal })) === undefined ? 'works' : 'ignored';
 }
 
 async function rangesWork(store: ObjectStore, key: string, body: Sealed, signal: AbortSignal | undefined): Promise<boolean> {
@@ -162,7 +177,7 @@ async function rangesWork(store: ObjectStore, key: string, body: Sealed, signal:
 }
 
 /** As Promise.all, but nothing is under way any more when it rejects: what is taken away afterwards stays away. */
-async function settled<T>(work: readonly Promise<T>[]): Promise<T[]> {
+async function settled<T extends readonly unknown[] | []>(work: T): Promise<{ -readonly [Index in keyof T]: Awaited<T[Index]> }> {
   await Promise.allSettled(work);
   return Promise.all(work);
 }

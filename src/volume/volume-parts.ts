@@ -57,7 +57,7 @@ export interface OpenOptions {
   /** What another device shows as its head code: the log must contain that commit. */
   readonly headCode?: HeadCode | undefined;
   /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
-  readonly beforeEnrolment?: ((otherDevices: number) => void) | undefined;
+  readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
   /** The log is polled this often while the volume is in use; undefined: what suits the store. */
