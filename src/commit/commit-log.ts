@@ -65,10 +65,12 @@ const pollCountMax = 512;
 const pollBytesMax = 64 * 1024 * 1024;
 /** Commits fetched at once while catching up. */
 const fetchWindowMax = 16;
+/** Where it is known that there are as many: on a new device they may be hundreds, and each window costs a round trip. */
+const knownWindowMax = 64;
 /** Numbers asked for at once while the newest commit is looked for. */
 const probesAtOnce = 12;
 /** Each of several at once; what is larger comes alone. */
-const windowCommitMax = 4 * 1024 * 1024;
+const windowCommitMax = 1024 * 1024;
 /** Names that one look behind the head takes from the store: it may list for ever. */
 const listedMax = 10_000;
 /** Every so many polls that find nothing, the store is asked whether it still has what it had, unless the caller decides. */
@@ -416,14 +418,17 @@ export class CommitLog {
     return commits;
   }
 
-  /** Several commits at once, of a size that together fits in memory; `undefined` when one is larger: then they come one by one. */
-  async #fetchWindow(from: number, window: number, signal: AbortSignal | undefined): Promise<(Uint8Array | undefined)[] | undefined> {
+  /** One commit or more, in order: several at once, of a size that together fits in memory, up to the first that is larger. That one comes alone. */
+  async #fetchWindow(from: number, window: number, signal: AbortSignal | undefined): Promise<(Uint8Array | undefined)[]> {
     if (window === 1) return [await this.#fetch(from, signal)];
     const results = await Promise.allSettled(Array.from({ length: window }, (_, index) => this.#fetch(from + index, signal, windowCommitMax)));
-    const failure = results.find((result) => result.status === 'rejected');
-    if (!failure) return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined));
-    if (failure.reason instanceof StoreError && failure.reason.code === 'PROTOCOL') return undefined;
-    throw failure.reason;
+    const fetched: (Uint8Array | undefined)[] = [];
+    for (const result of results) {
+      if (result.status === 'fulfilled') fetched.push(result.value);
+      else if (result.reason instanceof StoreError && result.reason.code === 'PROTOCOL') break;
+      else throw result.reason;
+    }
+    return fetched.length > 0 ? fetched : [await this.#fetch(from, signal)];
   }
 
   /** `newest`: how far the log is likely to go. `isAtEnd`: it was followed to its end. */
@@ -438,15 +443,10 @@ export class CommitLog {
     let bytes = 0;
     let isAtEnd = false;
     // With the one behind the newest, which tells that it is the newest.
-    let window = Math.min(fetchWindowMax, Math.max(1, newest - state.head.sequence + 1));
+    let window = Math.min(knownWindowMax, Math.max(1, newest - state.head.sequence + 1));
     fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
       const from = state.head.sequence + 1;
-      const fetched = await this.#fetchWindow(from, window, signal);
-      if (!fetched) {
-        window = 1;
-        continue;
-      }
-      for (const sealed of fetched) {
+      for (const sealed of await this.#fetchWindow(from, window, signal)) {
         if (!sealed) {
           isAtEnd = true;
           break fetching;
@@ -460,7 +460,7 @@ export class CommitLog {
       }
       // Past what is known to be there it is one question at first: most often nothing is.
       const ahead = newest - state.head.sequence + 1;
-      window = Math.min(fetchWindowMax, ahead > 0 ? ahead : window * 2);
+      window = ahead > 0 ? Math.min(knownWindowMax, ahead) : Math.min(fetchWindowMax, window * 2);
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
     this.#answeredMs = this.#o.clock.now().sec * 1000;
