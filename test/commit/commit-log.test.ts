@@ -286,6 +286,22 @@ t.test('it opens offline with what it had, and a new device does not', async (t)
   t.equal(again.freshness, 'proven');
 });
 
+t.test('a fresh device reads many commits in few rounds, also when one of them is large', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const large = Buffer.from(systemRandom.bytes(1_500_000));
+  const put = (text: string): Promise<unknown> => a.put(draft(text, text === '50' ? { mutations: [['Da', large]] } : {}));
+  for (let count = 0; count < 100; count++) t.not(await put(`${count}`), 'lost');
+  const reads = new Map<ObjectKey, number>();
+  volume.store.hook = (what, key) => {
+    if (what === 'get') reads.set(key, (reads.get(key) ?? 0) + 1);
+  };
+  const b = await openLog(volume, await newDisk());
+  t.equal(b.head.sequence, a.head.sequence + 1);
+  const total = [...reads.values()].reduce((sum, count) => sum + count, 0);
+  t.ok(total < 2.2 * reads.size, `${total} reads of ${reads.size} objects`);
+});
+
 t.test('a fresh device begins at the checkpoint, with the whole roster', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk(), { name: 'a' });

@@ -114,7 +114,7 @@ t.test('some hundred small files are few objects, and few requests to read in an
 
 t.test('closed small files go up before their commit, in packs of some megabytes', async (t) => {
   const { store, writer } = await begin();
-  const count = 150;
+  const count = 90;
   for (let i = 0; i < count; i++) await writer.write(`file-${i}`, random.bytes(64 * 1024));
   const before = sum(store.puts.map(({ size }) => size));
   t.ok(before > 0.4 * count * 64 * 1024, `${before} bytes went up before anyone asked`);
