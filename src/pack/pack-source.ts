@@ -23,7 +23,7 @@ import { readPackIndex } from './pack-index.js';
 import type { PackItem } from './pack-index.js';
 import type { PackWriter, RunPlace } from './pack-writer.js';
 import type { PageReference } from './page-reference.js';
-import { ReadWindows } from './read-window.js';
+import { ReadWindows, windowReadMax } from './read-window.js';
 
 export interface PackSourceOptions {
   readonly store: ObjectStore;
@@ -53,6 +53,9 @@ const openSliceBytes = 1024 * 1024;
 
 /** What is asked for at once and is in the page cache is read and opened at once, up to this: it takes 0.1 ms. */
 const nowBytesMax = 260 * 1024;
+/** Requests of a local store up to this are read into memory that is used again: 512 KiB are what is fetched ahead there at once. */
+const lentBytes = 1024 * 1024 + 64 * 1024;
+const sparesMax = 4;
 /** So many chunks that parts were read of are remembered by name. */
 const seenMax = 1024;
 
@@ -86,6 +89,7 @@ export class PackSource {
   readonly #cipher: BulkCipher;
   /** Sealed bytes that are opened before anything else happens. */
   readonly #scratch = Buffer.allocUnsafeSlow(nowBytesMax);
+  readonly #spares: Buffer[] = [];
   readonly #memoryMax: number;
   /** Chunks that a part was read of and that were not kept, least recent first. */
   readonly #seen = new Set<string>();
@@ -325,8 +329,9 @@ export class PackSource {
 
   /** Settles all of `waiting`, which fill `offset` to `end` of a pack. Never rejects. */
   async #fetch(pack: PackId, offset: number, end: number, waiting: readonly WaitingChunk[]): Promise<void> {
+    const lent = this.#lend(pack, end - offset);
     try {
-      let range = await this.#read('content', pack, offset, end - offset, true);
+      let range = lent ? await this.#readInto(lent, pack, offset, end - offset) : await this.#read('content', pack, offset, end - offset, true);
       let opened = await this.#openAll(offset, range, waiting);
       if (range.from === 'disk' && opened.some((chunk) => chunk instanceof PackError)) {
         await this.#diskCache?.evict(pack);
@@ -340,7 +345,23 @@ export class PackSource {
       });
     } catch (error) {
       for (const { reject } of waiting) reject(error);
+    } finally {
+      if (lent && this.#spares.length < sparesMax) this.#spares.push(lent);
     }
+  }
+
+  /** Memory for sealed bytes of a local store that nobody keeps: fresh memory for each large request is what the garbage collector is busiest with. */
+  #lend(pack: PackId, length: number): Buffer | undefined {
+    const isLent =
+      length > windowReadMax && length <= lentBytes && this.#store.local && this.#store.readInto !== undefined && !this.#staging.has(pack);
+    return isLent ? (this.#spares.pop() ?? Buffer.allocUnsafeSlow(lentBytes)) : undefined;
+  }
+
+  async #readInto(lent: Buffer, pack: PackId, offset: number, length: number): Promise<Range> {
+    const target = lent.subarray(0, length);
+    const count = await this.#store.readInto?.(packKey(pack), target, offset);
+    if (count === undefined) throw new PackError('MISSING', `pack ${pack} is not in the store`);
+    return { sealed: complete(pack, offset, length, target.subarray(0, count)), from: 'store' };
   }
 
   async #openAll(start: number, range: Range, waiting: readonly WaitingChunk[]): Promise<(Plaintext | PackError)[]> {

@@ -30,7 +30,8 @@ interface Trail {
   size: number;
 }
 
-const smallMax = 512 * 1024;
+/** Larger reads are asked for as they are. */
+export const windowReadMax = 512 * 1024;
 /** A read this far from where the last one ended still follows it: other files' chunks lie between, and names have another order. */
 const nearMax = 512 * 1024;
 const windowFirst = 128 * 1024;
@@ -78,7 +79,7 @@ export class ReadWindows {
    * answers counts as read. Rejects as the read does.
    */
   async read(pack: PackId, offset: number, length: number, nearby?: () => Promise<Uint8Array | undefined>): Promise<Uint8Array> {
-    if (length > smallMax) return (await nearby?.()) ?? this.#read(pack, offset, length, false);
+    if (length > windowReadMax) return (await nearby?.()) ?? this.#read(pack, offset, length, false);
     const end = offset + length;
     const trail = this.#follow(pack, offset, end);
     let held = this.#cover(pack, offset, end);

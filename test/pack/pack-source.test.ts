@@ -306,3 +306,39 @@ void t.test('the disk cache answers without a promise; its damage is left to tho
   damage = true;
   t.ok(same(await open({ diskCache: cache }).readRun(run, 1, 1), [chunks[1]]));
 });
+
+void t.test('large reads of a local store share memory without disturbing each other', async (t) => {
+  const { run, chunks, present, open } = await presentFixture();
+  class FilledStore extends PresentStore {
+    filled = 0;
+
+    override async get(key: ObjectKey, { range }: GetOptions = {}): Promise<Uint8Array | undefined> {
+      const bytes = present.objects.get(key);
+      return bytes?.slice(range?.offset, range && range.offset + range.length);
+    }
+
+    async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
+      const bytes = present.objects.get(key);
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!bytes) return undefined;
+      const found = bytes.subarray(offset, offset + target.byteLength);
+      target.set(found);
+      if (this.damage) target[100] ^= 1;
+      this.filled++;
+      return found.byteLength;
+    }
+  }
+  const store = new FilledStore({ local: true });
+  const source = open({ store });
+  const found = await Promise.all(Array.from({ length: 20 }, async (_, index) => source.readRun(run, index, index + 3)));
+  t.ok(found.every((part, index) => same(part, chunks.slice(index, index + 4))));
+  for (let first = 0; first < chunkCount - 3; first += 4) {
+    t.ok(same(await open({ store }).readRun(run, first, first + 3), chunks.slice(first, first + 4)), `from ${first} on`);
+  }
+  t.ok(store.filled >= 10, `${store.filled}`);
+  store.damage = true;
+  await t.rejects(async () => open({ store }).readRun(run, 1, 4), { code: 'NOT_AUTHENTIC' });
+  store.damage = false;
+  present.objects.clear();
+  await t.rejects(async () => open({ store }).readRun(run, 1, 4), { code: 'MISSING' });
+});
