@@ -2,28 +2,48 @@
  * Whether what this device has not committed yet would come out the same on top of commits of others, so that it need not be run again
  * (doc/concurrency.md, "Operations that commits do not concern"). A device that has much to say gets its turn that way, however often others commit.
  */
+import { PageFault } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
 import { decodeDirent } from '../meta/dirent.js';
 import { S_IFDIR } from '../meta/inode.js';
-import { type TreeKey, decodeKey, inodeKey } from '../meta/key.js';
+import { type Ino, type TreeKey, decodeKey, inodeKey } from '../meta/key.js';
 import type { RemoteChange } from './volume.js';
 import type { VolumeState } from './volume-state.js';
 
 /**
  * `change`: what `commits`, all of other devices, have changed. Every operation that changes anything writes each inode that its outcome depends on, but for the
- * source of a clone, the directory in which a file without a name is made, and the directories above a directory that moves, which other moves could close into a circle. May say no where it could say yes.
+ * source of a clone, the directory in which a file without a name is made, and the directories above a directory that moves, which other moves could close into a
+ * circle. May say no where it could say yes.
  */
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<RemoteChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
   for (const ino of change.inodes) if (state.mentions(inodeKey(ino))) return false;
-  const placesDirectory = commits.some(({ mutations }) => mutations.some(([key, value]) => isDirectoryEntry(key as TreeKey, value)));
+  if (state.movesDirectories && placedDirectories(commits).some((ino) => wasThere(state, ino))) return false;
   return state.operations.every(({ operation }) => {
     if (operation.type === 'clone') return !change.inodes.has(operation.from);
-    if (operation.type === 'create' && operation.name === undefined) return !change.inodes.has(operation.parent);
-    return !(placesDirectory && operation.type === 'rename' && operation.parent !== operation.newParent);
+    return operation.type !== 'create' || operation.name !== undefined || !change.inodes.has(operation.parent);
   });
 }
 
-function isDirectoryEntry(key: TreeKey, value: Uint8Array | null): boolean {
-  return value !== null && decodeKey(key).type === 'dirent' && decodeDirent(value).type === S_IFDIR;
+/** Directories that got a name. One that was not there before them is above none that was, unless one of those was placed, too. */
+export function placedDirectories(commits: readonly Commit[]): Ino[] {
+  const placed: Ino[] = [];
+  for (const { mutations } of commits) {
+    for (const [key, value] of mutations) {
+      if (value === null || decodeKey(key as TreeKey).type !== 'dirent') continue;
+      const { type, ino } = decodeDirent(value);
+      if (type === S_IFDIR) placed.push(ino);
+    }
+  }
+  return placed;
+}
+
+/** True also where that is not known without a page that is not in memory. */
+function wasThere(state: VolumeState, ino: Ino): boolean {
+  try {
+    return state.committedValue(inodeKey(ino)) !== undefined;
+  } catch (error) {
+    if (error instanceof PageFault) return true;
+    throw error;
+  }
 }

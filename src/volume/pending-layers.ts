@@ -3,7 +3,10 @@
  * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
  * a layer flies or lands is `volume-state.ts`'s.
  */
+import { decodeInode, isDirectory } from '../meta/inode.js';
+import { inodeKey } from '../meta/key.js';
 import type { Operation } from './operation.js';
+import { RENAME_EXCHANGE } from './operation-namespace.js';
 import { Overlay } from './overlay.js';
 
 export interface PendingOperation {
@@ -29,6 +32,12 @@ export class Layer {
   readonly operations: PendingOperation[] = [];
   readonly totals: Totals = { files: 0, bytes: 0 };
   #operationBytes = 0;
+  #movesDirectories = false;
+
+  /** Whether a directory went from one to another. May be true where none did. */
+  get movesDirectories(): boolean {
+    return this.#movesDirectories;
+  }
 
   /** Approximate memory. */
   get bytes(): number {
@@ -36,16 +45,22 @@ export class Layer {
   }
 
   add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
+    this.#movesDirectories ||= operations.some(({ operation }) => movesDirectory(operation, changes));
+    this.#add(operations, changes, delta);
+  }
+
+  absorb(newer: Layer): void {
+    this.#movesDirectories ||= newer.movesDirectories;
+    this.#add(newer.operations, newer.changes, newer.totals);
+  }
+
+  #add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
     this.changes.absorb(changes);
     for (const one of operations) {
       this.operations.push(one);
       this.#operationBytes += bytesOf(one.operation);
     }
     addTotals(this.totals, delta);
-  }
-
-  absorb(newer: Layer): void {
-    this.add(newer.operations, newer.changes, newer.totals);
   }
 
   /** Whether it can take these in as well. An empty one takes anything. */
@@ -90,6 +105,10 @@ export class PendingLayers {
     return totals;
   }
 
+  get movesDirectories(): boolean {
+    return this.#layers.some((layer) => layer.movesDirectories);
+  }
+
   /** The oldest operation is 0. */
   at(index: number): PendingOperation | undefined {
     let left = index;
@@ -131,6 +150,17 @@ export class PendingLayers {
 export function addTotals(totals: Totals, delta: Readonly<Totals>): void {
   totals.files += delta.files;
   totals.bytes += delta.bytes;
+}
+
+/** `changes`: what it has changed, among it the inodes of what it moved. */
+function movesDirectory(operation: Operation, changes: Overlay): boolean {
+  if (operation.type !== 'rename' || operation.parent === operation.newParent) return false;
+  const { ino, replacedIno, flags } = operation;
+  const moved = (flags & RENAME_EXCHANGE) !== 0 && replacedIno !== undefined ? [ino, replacedIno] : [ino];
+  return moved.some((one) => {
+    const value = changes.get(inodeKey(one));
+    return !value || isDirectory(decodeInode(value));
+  });
 }
 
 function bytesOf(operation: Operation): number {

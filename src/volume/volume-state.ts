@@ -183,6 +183,16 @@ export class VolumeState {
     return valueIn(this.#ownOverlays(), key) !== undefined;
   }
 
+  /** Whether an operation that is in no commit yet may have moved a directory into another one. */
+  get movesDirectories(): boolean {
+    return this.#flying?.movesDirectories === true || this.#pending.movesDirectories;
+  }
+
+  /** What the log says, without what is in no commit yet. Throws PageFault. */
+  committedValue(key: TreeKey): Uint8Array | undefined {
+    return new LayeredView(this.#committedOverlays(), this.#base).get(key);
+  }
+
   get committed(): Overlay {
     return this.#committed;
   }

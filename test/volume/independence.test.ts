@@ -165,6 +165,12 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
   const [theirStamp, myStamp] = [1, 2].map((deviceIndex) => ({ deviceIndex, counter: 1 }));
   t.equal(ask({ ...size, stamp: theirStamp }, move(moved, left, 'moved', target)), true, 'nothing in common');
   t.equal(ask(move(above, right, 'above', below), move(moved, left, 'moved', target)), false, 'a circle');
+  t.equal(
+    ask(create(above, 'new', inoOf(11), S_IFDIR), move(moved, left, 'moved', target)),
+    true,
+    'a directory that they made is above none of ours',
+  );
+  t.equal(ask(move(above, right, 'above', below), move(file, left, 'file', target)), true, 'a file that moves closes no circle');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...clone, from: file, to: copy, stamp: myStamp }), false, 'the source of a copy');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, stamp: myStamp }), false, 'the same file');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, ino: copy, stamp: myStamp }), true, 'another file');
