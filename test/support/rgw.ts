@@ -139,6 +139,7 @@ export class Rgw {
   }
 }
 
+/** The lease: a storage daemon that was held for longer than one lasts leaves requests waiting for ever, as there is nobody else to renew it. */
 function cephConfiguration(folder: string, fsid: string, monitorPort: number, port: number, tlsPort: number): string {
   return `[global]
 fsid = ${fsid}
@@ -158,6 +159,7 @@ osd pool default min size = 1
 osd pool default pg num = 4
 osd pool default pgp num = 4
 osd pool default pg autoscale mode = off
+osd pool default read lease ratio = 1000
 osd crush chooseleaf type = 0
 osd crush update on start = false
 osd class update on start = false
