@@ -7,11 +7,10 @@ import { PageFault } from '../base/page-fault.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
-import { inodeKey } from '../meta/key.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeMovedEntry } from './journal-entry.js';
 import type { Operation } from './operation.js';
-import { areIndependent, placedDirectories } from './independence.js';
+import { areIndependent } from './independence.js';
 import { type RebaseContext, executeRebased } from './rebase-rules.js';
 import { changesOf } from './remote-change.js';
 import type { PendingOperation } from './pending-layers.js';
@@ -74,7 +73,6 @@ export class Arrival {
     }
     const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
     const change = changesOf(foreign);
-    await this.#bringPlaced(foreign);
     for (let round = 1; ; round++) {
       await this.#collect(change);
       // An own one that came back from the log says that some of what is pending is in it.
@@ -88,30 +86,6 @@ export class Arrival {
       if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
       this.#tell(change);
       return undefined;
-    }
-  }
-
-  /** Pages that tell whether directories of the commits were there before: what is not in memory makes all that is pending run again. */
-  async #bringPlaced(commits: readonly Commit[]): Promise<void> {
-    const { state } = this.#o;
-    if (!state.movesDirectories) return;
-    for (const ino of placedDirectories(commits)) {
-      for (;;) {
-        try {
-          state.committedValue(inodeKey(ino));
-          break;
-        } catch (error) {
-          if (!(error instanceof PageFault)) throw error;
-          // The store may be away: then nobody knows.
-          if (
-            !(await error.load().then(
-              () => true,
-              () => false,
-            ))
-          )
-            return;
-        }
-      }
     }
   }
 

@@ -5,7 +5,7 @@
 import { PageFault } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
 import { decodeDirent } from '../meta/dirent.js';
-import { S_IFDIR } from '../meta/inode.js';
+import { S_IFDIR, decodeInode } from '../meta/inode.js';
 import { type Ino, type TreeKey, decodeKey, inodeKey } from '../meta/key.js';
 import type { RemoteChange } from './volume.js';
 import type { VolumeState } from './volume-state.js';
@@ -18,7 +18,7 @@ import type { VolumeState } from './volume-state.js';
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<RemoteChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
   for (const ino of change.inodes) if (state.mentions(inodeKey(ino))) return false;
-  if (state.movesDirectories && placedDirectories(commits).some((ino) => wasThere(state, ino))) return false;
+  if (state.movesDirectories && areAbove(state, placedDirectories(commits))) return false;
   return state.operations.every(({ operation }) => {
     if (operation.type === 'clone') return !change.inodes.has(operation.from);
     return operation.type !== 'create' || operation.name !== undefined || !change.inodes.has(operation.parent);
@@ -26,22 +26,36 @@ export function areIndependent(state: VolumeState, commits: readonly Commit[], c
 }
 
 /** Directories that got a name. One that was not there before them is above none that was, unless one of those was placed, too. */
-export function placedDirectories(commits: readonly Commit[]): Ino[] {
-  const placed: Ino[] = [];
+function placedDirectories(commits: readonly Commit[]): Set<Ino> {
+  const placed = new Set<Ino>();
   for (const { mutations } of commits) {
     for (const [key, value] of mutations) {
       if (value === null || decodeKey(key as TreeKey).type !== 'dirent') continue;
       const { type, ino } = decodeDirent(value);
-      if (type === S_IFDIR) placed.push(ino);
+      if (type === S_IFDIR) placed.add(ino);
     }
   }
   return placed;
 }
 
-/** True also where that is not known without a page that is not in memory. */
-function wasThere(state: VolumeState, ino: Ino): boolean {
+/**
+ * Whether one of `placed` was above a directory at the time when another one was moved there. A directory's parent was then what the log says, or where an operation
+ * in no commit has made it or moved it to: all of those are looked at. True also where that is not known without a page that is not in memory.
+ */
+function areAbove(state: VolumeState, placed: ReadonlySet<Ino>): boolean {
+  if (placed.size === 0) return false;
+  const seen = new Set<Ino>();
+  const waiting = [...state.directoryPlaces];
   try {
-    return state.committedValue(inodeKey(ino)) !== undefined;
+    for (let ino = waiting.pop(); ino !== undefined; ino = waiting.pop()) {
+      if (seen.has(ino)) continue;
+      seen.add(ino);
+      if (placed.has(ino)) return true;
+      const inode = state.committedValue(inodeKey(ino));
+      const parent = inode && decodeInode(inode).parent;
+      if (parent) waiting.push(parent);
+    }
+    return false;
   } catch (error) {
     if (error instanceof PageFault) return true;
     throw error;

@@ -3,9 +3,9 @@
  * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
  * a layer flies or lands is `volume-state.ts`'s.
  */
-import { decodeInode, isDirectory } from '../meta/inode.js';
-import { inodeKey } from '../meta/key.js';
-import type { Operation } from './operation.js';
+import { S_IFDIR, S_IFMT, decodeInode, isDirectory } from '../meta/inode.js';
+import { type Ino, inodeKey } from '../meta/key.js';
+import type { Operation, RenameOperation } from './operation.js';
 import { RENAME_EXCHANGE } from './operation-namespace.js';
 import { Overlay } from './overlay.js';
 
@@ -33,10 +33,16 @@ export class Layer {
   readonly totals: Totals = { files: 0, bytes: 0 };
   #operationBytes = 0;
   #movesDirectories = false;
+  /** Directories that others were moved to, or made in. */
+  readonly #places = new Set<Ino>();
 
   /** Whether a directory went from one to another. May be true where none did. */
   get movesDirectories(): boolean {
     return this.#movesDirectories;
+  }
+
+  get directoryPlaces(): ReadonlySet<Ino> {
+    return this.#places;
   }
 
   /** Approximate memory. */
@@ -45,13 +51,21 @@ export class Layer {
   }
 
   add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
-    this.#movesDirectories ||= operations.some(({ operation }) => movesDirectory(operation, changes));
+    for (const { operation } of operations) this.#notePlaces(operation, changes);
     this.#add(operations, changes, delta);
   }
 
   absorb(newer: Layer): void {
     this.#movesDirectories ||= newer.movesDirectories;
+    for (const ino of newer.directoryPlaces) this.#places.add(ino);
     this.#add(newer.operations, newer.changes, newer.totals);
+  }
+
+  #notePlaces(operation: Operation, changes: Overlay): void {
+    if (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFDIR) this.#places.add(operation.parent);
+    if (operation.type !== 'rename' || !movesDirectory(operation, changes)) return;
+    this.#movesDirectories = true;
+    this.#places.add(operation.newParent).add(operation.parent);
   }
 
   #add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
@@ -109,6 +123,10 @@ export class PendingLayers {
     return this.#layers.some((layer) => layer.movesDirectories);
   }
 
+  get directoryPlaces(): readonly Ino[] {
+    return this.#layers.flatMap((layer) => [...layer.directoryPlaces]);
+  }
+
   /** The oldest operation is 0. */
   at(index: number): PendingOperation | undefined {
     let left = index;
@@ -153,8 +171,8 @@ export function addTotals(totals: Totals, delta: Readonly<Totals>): void {
 }
 
 /** `changes`: what it has changed, among it the inodes of what it moved. */
-function movesDirectory(operation: Operation, changes: Overlay): boolean {
-  if (operation.type !== 'rename' || operation.parent === operation.newParent) return false;
+function movesDirectory(operation: RenameOperation, changes: Overlay): boolean {
+  if (operation.parent === operation.newParent) return false;
   const { ino, replacedIno, flags } = operation;
   const moved = (flags & RENAME_EXCHANGE) !== 0 && replacedIno !== undefined ? [ino, replacedIno] : [ino];
   return moved.some((one) => {

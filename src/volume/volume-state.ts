@@ -11,7 +11,7 @@
 import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
 import type { Commit, Mutation, Sequence } from '../commit/commit.js';
-import type { TreeKey } from '../meta/key.js';
+import type { Ino, TreeKey } from '../meta/key.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { type BaseView, LayeredView, TransactionView } from './layered-view.js';
@@ -186,6 +186,11 @@ export class VolumeState {
   /** Whether an operation that is in no commit yet may have moved a directory into another one. */
   get movesDirectories(): boolean {
     return this.#flying?.movesDirectories === true || this.#pending.movesDirectories;
+  }
+
+  /** Directories that operations in no commit moved others to, or made them in. */
+  get directoryPlaces(): readonly Ino[] {
+    return [...(this.#flying?.directoryPlaces ?? []), ...this.#pending.directoryPlaces];
   }
 
   /** What the log says, without what is in no commit yet. Throws PageFault. */

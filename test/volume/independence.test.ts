@@ -170,6 +170,13 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
     true,
     'a directory that they made is above none of ours',
   );
+  t.equal(ask(move(below, moved, 'below', left), move(moved, left, 'moved', target)), false, 'what moved is mentioned by both');
+  t.equal(ask(move(above, right, 'above', left), move(moved, left, 'moved', target)), false, 'above where it went');
+  t.equal(
+    ask(move(moved, left, 'moved', rootIno), move(target, above, 'target', right)),
+    true,
+    'directories that have nothing to do with each other',
+  );
   t.equal(ask(move(above, right, 'above', below), move(file, left, 'file', target)), true, 'a file that moves closes no circle');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...clone, from: file, to: copy, stamp: myStamp }), false, 'the source of a copy');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, stamp: myStamp }), false, 'the same file');
