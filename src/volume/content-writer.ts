@@ -36,7 +36,7 @@ export interface ContentLimits {
   readonly sealBytes: number;
   /** Up to this much un-journalled data is journalled when a file is closed or synced; more is sealed at once. */
   readonly journalBytesMax: number;
-  /** Journalled files are sealed in the background when they hold this much together, so that a commit finds most of its packs in the store. */
+  /** Closed files are sealed in the background when they hold this much together, so that a commit finds most of its packs in the store. */
   readonly sealAheadBytes: number;
 }
 
@@ -55,9 +55,9 @@ export class ContentWriter {
   readonly #clock: Clock;
   #bytes = 0;
   #version = 0;
-  /** Journalled since files were last sealed ahead. */
-  #journalled = new Set<Ino>();
-  #journalledBytes = 0;
+  /** Since files were last sealed ahead. */
+  #closed = new Set<Ino>();
+  #closedBytes = 0;
   #isSealingAhead = false;
   #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = [];
 
@@ -182,10 +182,16 @@ export class ContentWriter {
       this.#host.journalDirty(ino, segment, file.mtime);
       segment.journalled = true;
     }
-    this.#journalled.add(ino);
-    this.#journalledBytes += unjournalled;
-    this.#sealAhead();
     return undefined;
+  }
+
+  /** An application has closed the file: it is rarely written again soon, and may be sealed ahead of the next commit. */
+  closed(ino: Ino): void {
+    const file = this.#files.get(ino);
+    if (!file || this.#closed.has(ino)) return;
+    this.#closed.add(ino);
+    this.#closedBytes += file.bytes;
+    this.#sealAhead();
   }
 
   /**
@@ -222,17 +228,17 @@ export class ContentWriter {
 
   /** Seals everything that is dirty now. */
   sealAll(): Promise<void> {
-    this.#journalled.clear();
-    this.#journalledBytes = 0;
+    this.#closed.clear();
+    this.#closedBytes = 0;
     return this.#sealThese([...this.#files.keys()]);
   }
 
-  /** What is closed is rarely written again soon. Failures are left to the next flush: what was not sealed stays dirty. */
+  /** Failures are left to the next flush: what was not sealed stays dirty. */
   #sealAhead(): void {
-    if (this.#isSealingAhead || this.#journalledBytes < this.#limits.sealAheadBytes) return;
-    const inos = [...this.#journalled];
-    this.#journalled.clear();
-    this.#journalledBytes = 0;
+    if (this.#isSealingAhead || this.#closedBytes < this.#limits.sealAheadBytes) return;
+    const inos = [...this.#closed];
+    this.#closed.clear();
+    this.#closedBytes = 0;
     this.#isSealingAhead = true;
     void this.#sealThese(inos)
       .then(() => this.#host.sealedAhead())

@@ -418,6 +418,8 @@ export class OpenVolume implements Volume {
   persistContent(ino: Ino): MaybePromise<void> {
     try {
       const persisted = this.#writer.persist(ino);
+      // What is being sealed now goes up by itself.
+      if (!(persisted instanceof Promise)) this.#writer.closed(ino);
       return persisted instanceof Promise ? this.#remedied(persisted) : undefined;
     } catch (error) {
       throw remedyOf(error);

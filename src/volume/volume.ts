@@ -110,7 +110,7 @@ export interface Volume {
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
   /** Makes all dirty data of the file part of the journalled state, so that operations on extents (clone, punch) see it. */
   sealContent(ino: Ino): MaybePromise<void>;
-  /** What was written to the file until now survives the death of the daemon. */
+  /** An application closes the file: what was written to it until now survives the death of the daemon. */
   persistContent(ino: Ino): MaybePromise<void>;
   /** Everything acknowledged until now survives power loss: all operations, and what was written to `ino` (to every file when not given). */
   sync(ino?: Ino): Promise<void>;
