@@ -64,6 +64,8 @@ const keptBufferMax = 2 * 1024 * 1024;
  * only, and not the filesystem's journal as well, which takes twice as long.
  */
 const spareMax = 256 * 1024;
+/** As many as there are records, so that a segment that is synced once or twice stays small. */
+const spareFirst = 8 * 1024;
 const zeros = new Uint8Array(spareMax);
 /** Parts up to this are gathered: one cipher call for many small entries. */
 const gatheredMax = 32 * 1024;
@@ -328,7 +330,7 @@ export class Journal {
     const current = this.#current;
     const retired = this.#retired;
     this.#retired = [];
-    writeSpare(current, Math.min(spareMax, Math.floor(this.#segmentSize / 16)));
+    writeSpare(current, Math.min(spareMax, Math.floor(this.#segmentSize / 16), Math.max(spareFirst, current.size)));
     try {
       for (const segment of retired) {
         await segment.file.datasync();
