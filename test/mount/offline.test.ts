@@ -92,7 +92,7 @@ else {
   t.setTimeout(600_000);
 
   for (const kind of storeKindsOf(process.env['TEST_STORES'] ?? 'http')) {
-    t.test(`${kind}: a drive is killed with work that is not in the store, and mounts without a network`, async (t) => {
+    t.test(`a drive is killed with work that is not in the store, and mounts without a network (${kind})`, async (t) => {
       const { work, proxy, store, mount, path, run, status, succeed, state } = await createWorld(t, kind);
       await mount('--timeout', '3s');
       const stored = randomBytes(400_000);
@@ -133,7 +133,7 @@ else {
       await succeed('unmount', path());
     });
 
-    t.test(`${kind}: the status of a file is an attribute that nobody copies`, async (t) => {
+    t.test(`the status of a file is an attribute that nobody copies (${kind})`, async (t) => {
       const { proxy, mount, path, run, succeed } = await createWorld(t, kind);
       await mount('--timeout', '3s');
       const probe = await Probe.start();
@@ -166,7 +166,7 @@ else {
       await succeed('unmount', path());
     });
 
-    t.test(`${kind}: a store that hangs keeps nobody longer than the timeout, and a signal ends the drive in its time`, async (t) => {
+    t.test(`a store that hangs keeps nobody longer than the timeout, and a signal ends the drive in its time (${kind})`, async (t) => {
       const { proxy, mount, path, run, status, state } = await createWorld(t, kind);
       await mount();
       await writeFile(path('one'), randomBytes(300_000));
@@ -203,7 +203,7 @@ else {
       t.equal((await run('unmount', path())).code, 0);
     });
 
-    t.test(`${kind}: what is pinned is there without a network, after a remount`, async (t) => {
+    t.test(`what is pinned is there without a network, after a remount (${kind})`, async (t) => {
       const { proxy, mount, path, run, succeed, state, directory } = await createWorld(t, kind);
       await mount();
       await succeed('pin', '--list');
