@@ -7,6 +7,7 @@ import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
 import type { VolumeStatistics } from '../volume/statistics.js';
+import type { VolumeFacts } from '../volume/volume-facts.js';
 
 export type ControlRequest =
   | { readonly method: 'status' }
@@ -45,7 +46,7 @@ export interface DaemonStatus {
   readonly pending: PendingWork;
   readonly statistics: VolumeStatistics;
   /** Facts of single layers (cache, head of the log), in groups. */
-  readonly details: Readonly<Record<string, Readonly<Record<string, string | number | boolean>>>>;
+  readonly details: VolumeFacts;
 }
 
 /** What was not in the store when the daemon let go of the volume; all zero after a complete unmount. */

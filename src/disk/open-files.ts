@@ -36,18 +36,21 @@ export class OpenFiles<F extends { readonly file: DiskFile }> {
 
   /** The file called `name` when the table holds it, for a use that ends before the caller returns to the event loop. */
   peek(name: string): F | undefined {
+    return this.#touch(name)?.opened;
+  }
+
+  /** It is the most recently used one from here on. */
+  #touch(name: string): OpenFile<F> | undefined {
     const entry = this.#table.get(name);
     if (!entry) return undefined;
     this.#table.delete(name);
     this.#table.set(name, entry);
-    return entry.opened;
+    return entry;
   }
 
   #known(name: string): OpenFile<F> | undefined {
-    const entry = this.#table.get(name);
+    const entry = this.#touch(name);
     if (!entry) return undefined;
-    this.#table.delete(name);
-    this.#table.set(name, entry);
     entry.users++;
     return entry;
   }

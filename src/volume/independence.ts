@@ -17,12 +17,8 @@ import type { VolumeState } from './volume-state.js';
  */
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<RemoteChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
-  for (const ino of change.inodes) if (state.mentions(inodeKey(ino))) return false;
-  if (state.movesDirectories && areAbove(state, placedDirectories(commits))) return false;
-  return state.operations.every(({ operation }) => {
-    if (operation.type === 'clone') return !change.inodes.has(operation.from);
-    return operation.type !== 'create' || operation.name !== undefined || !change.inodes.has(operation.parent);
-  });
+  for (const ino of change.inodes) if (state.mentions(inodeKey(ino)) || state.readsOnly(ino)) return false;
+  return !state.movesDirectories || !areAbove(state, placedDirectories(commits));
 }
 
 /** Directories that got a name. One that was not there before them is above none that was, unless one of those was placed, too. */

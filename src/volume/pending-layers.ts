@@ -35,6 +35,7 @@ export class Layer {
   #movesDirectories = false;
   /** Directories that others were moved to, or made in. */
   readonly #places = new Set<Ino>();
+  readonly #onlyRead = new Set<Ino>();
 
   /** Whether a directory went from one to another. May be true where none did. */
   get movesDirectories(): boolean {
@@ -45,23 +46,31 @@ export class Layer {
     return this.#places;
   }
 
+  /** What operations depend on and leave as it is: sources of clones, directories of files without a name. */
+  get onlyRead(): ReadonlySet<Ino> {
+    return this.#onlyRead;
+  }
+
   /** Approximate memory. */
   get bytes(): number {
     return this.changes.bytes + this.#operationBytes;
   }
 
   add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
-    for (const { operation } of operations) this.#notePlaces(operation, changes);
+    for (const { operation } of operations) this.#note(operation, changes);
     this.#add(operations, changes, delta);
   }
 
   absorb(newer: Layer): void {
     this.#movesDirectories ||= newer.movesDirectories;
     for (const ino of newer.directoryPlaces) this.#places.add(ino);
+    for (const ino of newer.onlyRead) this.#onlyRead.add(ino);
     this.#add(newer.operations, newer.changes, newer.totals);
   }
 
-  #notePlaces(operation: Operation, changes: Overlay): void {
+  #note(operation: Operation, changes: Overlay): void {
+    if (operation.type === 'clone') this.#onlyRead.add(operation.from);
+    if (operation.type === 'create' && operation.name === undefined) this.#onlyRead.add(operation.parent);
     if (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFDIR) this.#places.add(operation.parent);
     if (operation.type !== 'rename' || !movesDirectory(operation, changes)) return;
     this.#movesDirectories = true;
@@ -125,6 +134,11 @@ export class PendingLayers {
 
   get directoryPlaces(): readonly Ino[] {
     return this.#layers.flatMap((layer) => [...layer.directoryPlaces]);
+  }
+
+  /** As {@link Layer.onlyRead}, of any of them. */
+  readsOnly(ino: Ino): boolean {
+    return this.#layers.some((layer) => layer.onlyRead.has(ino));
   }
 
   /** The oldest operation is 0. */

@@ -138,8 +138,7 @@ export class Staging {
   goAhead(): void {
     const filling = this.#chunks;
     if (!filling || filling.bytes < aheadBytes || this.#closed.size + this.#closing.size >= aheadUploads) return;
-    this.#close(filling);
-    void this.#settleClosing().catch(() => {});
+    this.#sendUp(filling);
   }
 
   /** Whether all of these packs are in the store. */
@@ -239,8 +238,7 @@ export class Staging {
   #closeFull(filling: Filling): void {
     if (filling !== this.#chunks && filling !== this.#pages) return;
     if (filling.bytes + filling.coming + packRoomMin <= packBytesTarget) return;
-    this.#close(filling);
-    void this.#settleClosing().catch(() => {});
+    this.#sendUp(filling);
   }
 
   /** A pack that could not be begun, or whose disk failed, takes no more appends; what it has is still uploaded. */
@@ -271,7 +269,12 @@ export class Staging {
     this.#closing.add(closing);
   }
 
-  /** Full packs go up while the next one fills; failures are left to the commit that needs the pack. */
+  /** It takes no more, and goes up while the next one fills; failures are left to the commit that needs the pack. */
+  #sendUp(filling: Filling): void {
+    this.#close(filling);
+    void this.#settleClosing().catch(() => {});
+  }
+
   async #settleClosing(): Promise<void> {
     await Promise.all(this.#closing);
     await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id)));

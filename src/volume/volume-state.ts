@@ -183,6 +183,11 @@ export class VolumeState {
     return valueIn(this.#ownOverlays(), key) !== undefined;
   }
 
+  /** Whether an operation that is in no commit yet depends on this inode without changing it. */
+  readsOnly(ino: Ino): boolean {
+    return this.#flying?.onlyRead.has(ino) === true || this.#pending.readsOnly(ino);
+  }
+
   /** Whether an operation that is in no commit yet may have moved a directory into another one. */
   get movesDirectories(): boolean {
     return this.#flying?.movesDirectories === true || this.#pending.movesDirectories;
