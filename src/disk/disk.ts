@@ -56,11 +56,22 @@ export interface DiskFile {
   close(): Promise<void>;
 }
 
+/** A directory that is held open: it is the same one for as long as that, whatever its name comes to mean. */
+export interface DiskDirectory {
+  /** Leads into this directory. For calls of {@link Disk} with a name joined to it, and for those that take a directory. */
+  readonly path: string;
+  close(): void;
+}
+
 export interface Disk {
   /** New files get mode 0600. */
   open(path: string, mode: OpenMode): Promise<DiskFile>;
   /** What is at `path`, symbolic links followed; ENOENT when there is nothing. */
   stat(path: string): Promise<DiskStat>;
+  /** What is at `path` itself: a symbolic link is `other`. */
+  lstat(path: string): Promise<DiskStat>;
+  /** Opens a directory; ENOTDIR when something else is there, or a symbolic link to one. */
+  openDirectory(path: string): Promise<DiskDirectory>;
   /** In no order. */
   readDirectory(path: string): Promise<DiskEntry[]>;
   /** One directory of mode 0700; EEXIST when it is there, ENOENT without its parent. */

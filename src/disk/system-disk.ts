@@ -4,8 +4,10 @@
  */
 import {
   close,
+  closeSync,
   constants,
   copyFile,
+  existsSync,
   fdatasync,
   fstat,
   fsync,
@@ -152,12 +154,25 @@ export function presentDisk(native: NativeReads): Disk {
 
 const openFile = (path: string, mode: OpenMode): Promise<number> => settle<number>((done) => open(path, openFlags[mode], 0o600, done));
 
+/** Linux leads from here into what a descriptor has open, without its name. Elsewhere the name has to do, and holding it open proves nothing. */
+const descriptors = '/proc/self/fd';
+const hasDescriptors = existsSync(descriptors);
+
 export const systemDisk: Disk = {
   async open(path, mode) {
     return new SystemFile(await openFile(path, mode));
   },
   async stat(path) {
     return statOf(await settle<Stats>((done) => stat(path, done)));
+  },
+  async lstat(path) {
+    return statOf(await settle<Stats>((done) => lstat(path, done)));
+  },
+  async openDirectory(path) {
+    const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+    const fd = await settle<number>((done) => open(path, flags, done));
+    // Closing a directory waits for no disk.
+    return { path: hasDescriptors ? `${descriptors}/${fd}` : path, close: () => closeSync(fd) };
   },
   async readDirectory(path) {
     const found: DiskEntry[] = [];

@@ -29,6 +29,8 @@ export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
   return {
     open: async (path, mode) => wrap(await later(() => inner.open(path, mode))),
     stat: (path) => later(() => inner.stat(path)),
+    lstat: (path) => later(() => inner.lstat(path)),
+    openDirectory: (path) => later(() => inner.openDirectory(path)),
     readDirectory: (path) => later(() => inner.readDirectory(path)),
     makeDirectory: (path) => later(() => inner.makeDirectory(path)),
     removeDirectory: (path) => later(() => inner.removeDirectory(path)),

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
-import type { Disk, DiskEntry, DiskFile, DiskStat, OpenMode } from '../../src/disk/disk.js';
+import type { Disk, DiskDirectory, DiskEntry, DiskFile, DiskStat, OpenMode } from '../../src/disk/disk.js';
 import { SeededRandom } from './seeded-random.js';
 
 /** The process is gone: whatever it was doing never returns. */
@@ -565,6 +565,17 @@ export class SimulatedDisk implements Disk {
   async stat(path: string): Promise<DiskStat> {
     this.#enter('stat', path);
     return this.#stat(this.#lookup(path, 'stat'));
+  }
+
+  /** There are no symbolic links. */
+  async lstat(path: string): Promise<DiskStat> {
+    return this.stat(path);
+  }
+
+  async openDirectory(path: string): Promise<DiskDirectory> {
+    this.#enter('stat', path);
+    if (this.#lookup(path, 'open').kind !== 'directory') throw systemError('ENOTDIR', 'open', path);
+    return { path, close: () => {} };
   }
 
   async readDirectory(path: string): Promise<DiskEntry[]> {
