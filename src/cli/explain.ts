@@ -33,7 +33,7 @@ const storeEndings: Readonly<Record<StoreErrorCode, Ending>> = {
   FULL: ['STORE', 'make room in the store and try again'],
   READ_ONLY: ['STORE', 'the store takes no writes; "mount --read-only" needs none'],
   NOT_A_STORE: ['NOT_A_VOLUME', 'check the place, or make a volume there with "sealdrive init"'],
-  PROTOCOL: ['STORE', 'the store gives answers that make no sense'],
+  PROTOCOL: ['STORE', 'what is in the store, or answers for it, is not as Sealdrive made it'],
 };
 
 const cryptoEndings: Readonly<Record<CryptoErrorCode, Ending>> = {

@@ -53,8 +53,8 @@ export class ConfinedFolder {
       if (!['ELOOP', 'ENOTDIR'].includes(diskErrorCode(error) ?? '')) throw error;
       const found = await this.#disk.lstat(path);
       if (found.kind !== 'other') throw error;
-      const message = `${shown} is a symbolic link or a special file: none is followed there, so put the folder itself in its place`;
-      throw Object.assign(new Error(message, { cause: error }), { code: 'ELOOP' });
+      // Without its cause: that one says no more than "not a directory", of a path that leads through a descriptor.
+      throw Object.assign(new Error(`${shown} is a symbolic link or a special file, and no link is followed there`), { code: 'ELOOP' });
     }
   }
 }

@@ -23,6 +23,10 @@ export interface DiskStat {
   readonly device: number;
   readonly ino: number;
   readonly linkCount: number;
+  /** Permission bits, with those for set-id and sticky. */
+  readonly mode: number;
+  /** The id of the group that it belongs to. */
+  readonly group: number;
   /** Milliseconds since 1970, by the clock of whoever serves the disk. */
   readonly mtimeMs: number;
 }
@@ -30,6 +34,12 @@ export interface DiskStat {
 export interface DiskEntry {
   readonly name: string;
   readonly kind: DiskEntryKind;
+}
+
+/** Who may use a file or directory. */
+export interface DiskAccess {
+  readonly mode: number;
+  readonly group: number;
 }
 
 /** An open file. Calls may overlap; `close` waits for none of them, so whoever closes must know that all have ended. */
@@ -52,6 +62,8 @@ export interface DiskFile {
   truncate(size: number): Promise<void>;
   /** Makes the file at least `size` bytes long with space reserved for them: ENOSPC comes now, not in the middle of a record. */
   allocate(size: number): Promise<void>;
+  /** Whatever the umask is; the owner stays. What cannot be set for want of rights throws, and what can be is set before. */
+  setAccess(access: DiskAccess): Promise<void>;
   stat(): Promise<DiskStat>;
   close(): Promise<void>;
 }
@@ -60,6 +72,8 @@ export interface DiskFile {
 export interface DiskDirectory {
   /** Leads into this directory. For calls of {@link Disk} with a name joined to it, and for those that take a directory. */
   readonly path: string;
+  /** As {@link DiskFile.setAccess}. */
+  setAccess(access: DiskAccess): Promise<void>;
   close(): void;
 }
 
@@ -82,8 +96,6 @@ export interface Disk {
   /** A second name for a file; EEXIST when `to` is taken. */
   link(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
-  /** Copies a file, sharing blocks where the filesystem can; EEXIST when `to` is taken. Neither atomic nor durable. */
-  copyFile(from: string, to: string): Promise<void>;
   /** Names made, moved and removed in this directory are on stable storage when it resolves. */
   syncDirectory(path: string): Promise<void>;
   /** Bytes that this user may still write, and bytes in all, on the filesystem that holds `path`. */

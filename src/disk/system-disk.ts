@@ -6,8 +6,9 @@ import {
   close,
   closeSync,
   constants,
-  copyFile,
   existsSync,
+  fchmod,
+  fchown,
   fdatasync,
   fstat,
   fsync,
@@ -29,7 +30,7 @@ import {
 import type { Dirent, Stats, StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { diskErrorCode } from './disk.js';
-import type { Disk, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
+import type { Disk, DiskAccess, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
 
 type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
@@ -60,8 +61,18 @@ function statOf(stats: Stats): DiskStat {
     device: stats.dev,
     ino: stats.ino,
     linkCount: stats.nlink,
+    mode: stats.mode & 0o7777,
+    group: stats.gid,
     mtimeMs: stats.mtimeMs,
   };
+}
+
+async function setAccessOf(fd: number, { mode, group }: DiskAccess): Promise<void> {
+  const stats = await settle<Stats>((done) => fstat(fd, done));
+  // The group first: giving a file away takes bits from it. Without the right to give it away the mode is of use all the same.
+  const failure = await (stats.gid === group ? undefined : settleVoid((done) => fchown(fd, -1, group, done)).catch((error: unknown) => ({ error })));
+  if ((stats.mode & 0o7777) !== mode) await settleVoid((done) => fchmod(fd, mode, done));
+  if (failure) throw failure.error;
 }
 
 /** Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem. */
@@ -128,6 +139,10 @@ class SystemFile implements DiskFile {
     return statOf(await settle<Stats>((done) => fstat(this.#fd, done)));
   }
 
+  setAccess(access: DiskAccess): Promise<void> {
+    return setAccessOf(this.#fd, access);
+  }
+
   close(): Promise<void> {
     return settleVoid((done) => close(this.#fd, done));
   }
@@ -172,7 +187,11 @@ export const systemDisk: Disk = {
     const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
     const fd = await settle<number>((done) => open(path, flags, done));
     // Closing a directory waits for no disk.
-    return { path: hasDescriptors ? `${descriptors}/${fd}` : path, close: () => closeSync(fd) };
+    return {
+      path: hasDescriptors ? `${descriptors}/${fd}` : path,
+      setAccess: (access) => setAccessOf(fd, access),
+      close: () => closeSync(fd),
+    };
   },
   async readDirectory(path) {
     const found: DiskEntry[] = [];
@@ -192,7 +211,6 @@ export const systemDisk: Disk = {
   rename: (from, to) => settleVoid((done) => rename(from, to, done)),
   link: (from, to) => settleVoid((done) => link(from, to, done)),
   unlink: (path) => settleVoid((done) => unlink(path, done)),
-  copyFile: (from, to) => settleVoid((done) => copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE, done)),
   async syncDirectory(path) {
     const fd = await settle<number>((done) => open(path, constants.O_RDONLY | constants.O_DIRECTORY, done));
     try {

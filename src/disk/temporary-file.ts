@@ -19,6 +19,9 @@ export function temporaryName(random: Random): string {
   return toHex(random.bytes(16));
 }
 
+/** Whether {@link temporaryName} can have given this one. */
+export const isTemporaryName = (name: string): boolean => filePattern.test(name);
+
 /**
  * Removes the temporary files in `place` of `folder` that are older than a day, and the directories of ours that hold nothing but one called
  * `contentName`. Only for those who write there anyway. Never rejects: what cannot be removed stays.
@@ -27,7 +30,7 @@ export async function removeStaleFiles(disk: Disk, folder: ConfinedFolder, place
   const nowMs = clock.now().sec * 1000;
   const removeFrom = async (path: string): Promise<void> => {
     for (const { name, kind } of await disk.readDirectory(path)) {
-      const isOurs = kind === 'file' ? filePattern.test(name) : kind === 'directory' && contentName !== undefined && directoryPattern.test(name);
+      const isOurs = kind === 'file' ? isTemporaryName(name) : kind === 'directory' && contentName !== undefined && directoryPattern.test(name);
       if (!isOurs) continue;
       const stat = await disk.lstat(join(path, name)).catch(() => undefined);
       if (stat?.kind !== kind || nowMs - stat.mtimeMs < staleMs) continue;

@@ -6,6 +6,9 @@
  * link(2) refuses when it is taken. Filesystems without hard links (vfat, some network mounts) get the object as a directory
  * that holds one file, `_body`: renaming a directory onto one that is not empty fails, atomically, everywhere. Both kinds may
  * stand side by side. `_` is in no key, so none of these names can be one.
+ *
+ * Others may write into the directory, and they may be hostile: no symbolic link below the root is followed, and nothing is removed there
+ * but objects that are to be deleted and temporary files of ours (doc/security.md). What is made there is for those whom the root is for.
  */
 import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
@@ -14,9 +17,14 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
+import { ConfinedFolder } from '../disk/confined-folder.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile, DiskStat } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
+import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
+import { bodyPieces } from './file-body.js';
+import { accessIn, setAccess } from './folder-access.js';
+import type { FolderAccess } from './folder-access.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
 import { SharedSync } from './shared-sync.js';
@@ -27,15 +35,15 @@ export interface DirectoryStoreOptions {
   readonly clock?: Clock;
 }
 
-const temporaryName = '_tmp';
+const temporaryPlace = '_tmp';
 const bodyName = '_body';
 /** Holds random bytes made with the store: an empty mount point where the store's disk should be is told apart by its absence. */
 const markerName = '_sealdrive';
 const markerSize = 32;
 const defaultSizeMax = 64 * 1024 * 1024;
-/** A temporary file this old belongs to nobody: several devices may share the directory, and none can ask another. */
-const staleMs = 24 * 60 * 60 * 1000;
 const statBatch = 32;
+/** How much of a file is copied at once. */
+const copyPieceSize = 1024 * 1024;
 /** Open files kept for ranged reads: opening costs as much as reading. */
 const openFilesMax = 64;
 
@@ -62,10 +70,24 @@ function storeError(error: unknown, doing: string): StoreError {
 }
 
 const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
+/** Nothing is in a folder that is not there, or is a file. */
+const hasNoFolder = (error: unknown): boolean => isAbsent(error) || diskErrorCode(error) === 'ENOTDIR';
 const isTaken = (error: unknown): boolean => diskErrorCode(error) === 'EEXIST';
-/** How renaming a directory onto something that is there fails: onto a directory that is not empty, or onto a file. */
-const isTakenByRename = (error: unknown): boolean => ['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(diskErrorCode(error) ?? '');
 const hasNoLinks = (error: unknown): boolean => ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV', 'EMLINK'].includes(diskErrorCode(error) ?? '');
+
+/** Where an object lies: the folder as {@link ConfinedFolder.use} takes it, and the name there. */
+interface ObjectPlace {
+  readonly key: ObjectKey;
+  readonly folder: string;
+  readonly name: string;
+}
+
+function placeOf(key: ObjectKey): ObjectPlace {
+  // Keys come from our own formats: one that could climb out of the root is a bug of ours.
+  assert(isObjectKey(key), 'an object key is made of plain segments');
+  const at = key.lastIndexOf('/');
+  return { key, folder: key.slice(0, Math.max(0, at)), name: key.slice(at + 1) };
+}
 
 interface OpenObject {
   readonly file: DiskFile;
@@ -78,25 +100,35 @@ export class DirectoryStore implements ObjectStore {
   readonly #root: string;
   readonly #disk: Disk;
   readonly #random: Random;
+  readonly #clock: Clock;
+  readonly #folder: ConfinedFolder;
   readonly #syncs: SharedSync;
   /** What the root was when last seen, to notice that its disk is gone; replaced when the same store comes back under other numbers. */
   #identity: { readonly device: number; readonly ino: number };
   readonly #marker: Uint8Array | undefined;
+  /** For whom the root is. */
+  #access: FolderAccess;
+  /** False once the file system has refused a hard link. */
+  #hasLinks = true;
+  #isTidy = false;
   readonly #open = new OpenFiles<OpenObject>(openFilesMax);
-  /** Directories that exist durably, made or seen by us. */
-  readonly #directories = new Set<string>();
+  /** Folders that exist durably, made or seen by us. */
+  readonly #folders = new Set<string>();
 
   private constructor(root: string, options: DirectoryStoreOptions, stat: DiskStat, marker: Uint8Array | undefined) {
     this.#root = root;
     this.#disk = options.disk;
     this.#random = options.random;
-    this.#syncs = new SharedSync(options.disk);
+    this.#clock = options.clock ?? systemClock;
+    this.#folder = new ConfinedFolder(options.disk, root);
+    this.#syncs = new SharedSync((place) => this.#folder.use(place, (path) => this.#disk.syncDirectory(path)));
     this.#identity = stat;
+    this.#access = accessIn(stat);
     this.#marker = marker;
     this.description = `directory ${root}`;
   }
 
-  /** Opens the store at `path` (absolute). Throws {@link StoreError}: `NOT_A_STORE` when there is none. */
+  /** Opens the store at `path` (absolute), and changes nothing in it. Throws {@link StoreError}: `NOT_A_STORE` when there is none. */
   static async open(path: string, options: DirectoryStoreOptions): Promise<DirectoryStore> {
     assert(isAbsolute(path), 'the path of a store is absolute');
     const { disk } = options;
@@ -116,9 +148,7 @@ export class DirectoryStore implements ObjectStore {
           throw new StoreError('NOT_A_STORE', `${path} holds no Sealdrive store; is the disk that holds it mounted?`);
         }
       }
-      const store = new DirectoryStore(path, options, stat, marker);
-      await store.#removeStale(options.clock ?? systemClock);
-      return store;
+      return new DirectoryStore(path, options, stat, marker);
     } catch (error) {
       throw storeError(error, `opening ${path}`);
     }
@@ -138,7 +168,7 @@ export class DirectoryStore implements ObjectStore {
       );
       const names = (await disk.readDirectory(path)).map((entry) => entry.name).filter((name) => name !== 'lost+found');
       if (!names.includes(markerName) && !names.includes('keys')) {
-        if (names.some((name) => name !== temporaryName)) {
+        if (names.some((name) => name !== temporaryPlace)) {
           throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
         }
         await writeMarker(disk, path, options.random);
@@ -151,13 +181,13 @@ export class DirectoryStore implements ObjectStore {
 
   /** A folder (made when it is needed) where a file can be finished that is then put: it is on the file system of the store, and what stays in it is removed one day. */
   get temporaryFolder(): string {
-    return join(this.#root, temporaryName);
+    return join(this.#root, temporaryPlace);
   }
 
   async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
     const { range, signal } = options;
     signal?.throwIfAborted();
-    const path = this.#path(key);
+    const place = placeOf(key);
     try {
       const read = async (object: OpenObject): Promise<Uint8Array> => {
         const start = Math.min(range?.offset ?? 0, object.size);
@@ -170,8 +200,8 @@ export class DirectoryStore implements ObjectStore {
         return count === length ? bytes : bytes.subarray(0, count);
       };
       // Who reads a range will soon read another one of the same object.
-      if (range) return await this.#open.use(path, () => this.#openObject(path), read);
-      const object = await this.#openObject(path);
+      if (range) return await this.#open.use(key, () => this.#openObject(place), read);
+      const object = await this.#openObject(place);
       if (!object) return undefined;
       try {
         return await read(object);
@@ -185,15 +215,15 @@ export class DirectoryStore implements ObjectStore {
   }
 
   readNow(key: ObjectKey, target: Uint8Array, offset: number): boolean {
-    return this.#open.peek(this.#path(key))?.file.readNow?.(target, offset) === target.byteLength;
+    return this.#open.peek(key)?.file.readNow?.(target, offset) === target.byteLength;
   }
 
   async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
-    const path = this.#path(key);
+    const place = placeOf(key);
     try {
       return await this.#open.use(
-        path,
-        () => this.#openObject(path),
+        key,
+        () => this.#openObject(place),
         ({ file }) => file.read(target, offset),
       );
     } catch (error) {
@@ -203,21 +233,19 @@ export class DirectoryStore implements ObjectStore {
 
   async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
     options.signal?.throwIfAborted();
-    const path = this.#path(key);
+    const place = placeOf(key);
     try {
       if (body instanceof Uint8Array) await this.#checkRoot();
       else await this.#checkBody(body.path, body.size);
-      const parent = join(path, '..');
-      await this.#ensureDirectory(parent);
-      const outcome = await this.#place(path, body).catch(async (error: unknown) => {
+      const outcome = await this.#place(place, body).catch(async (error: unknown) => {
         if (!isAbsent(error)) throw error;
-        // Someone removed a directory (or our temporary file) that we had made: once more from the start.
-        this.#directories.clear();
-        await this.#ensureDirectory(parent);
-        return this.#place(path, body);
+        // Someone removed a folder (or our temporary file) that we had made: once more from the start.
+        this.#folders.clear();
+        return this.#place(place, body);
       });
       // Also when it exists: whoever put it may have died before this, and the caller will rely on it.
-      await this.#syncs.sync(parent);
+      if (outcome === 'exists') await this.#syncPlaced(place);
+      await this.#syncs.sync(place.folder);
       return outcome;
     } catch (error) {
       throw storeError(error, `writing ${key}`);
@@ -233,74 +261,176 @@ export class DirectoryStore implements ObjectStore {
     assert(stat.size === size, 'a file body is finished before it is put');
   }
 
-  async #place(path: string, body: ObjectBody): Promise<PutOutcome> {
-    if (!(body instanceof Uint8Array)) {
-      try {
-        await this.#disk.link(body.path, path);
-        return 'created';
-      } catch (error) {
-        if (isTaken(error)) return 'exists';
-        if (!hasNoLinks(error)) throw error;
-      }
-    }
-    const temporary = join(this.#root, temporaryName, toHex(this.#random.bytes(16)));
-    try {
-      await this.#writeTemporary(temporary, body);
-      try {
-        await this.#disk.link(temporary, path);
-        return 'created';
-      } catch (error) {
-        if (isTaken(error)) return 'exists';
-        if (!hasNoLinks(error)) throw error;
-      }
-      return await this.#placeAsDirectory(temporary, path);
-    } finally {
-      // What stays behind is removed as stale one day; a failure here says nothing about the object.
-      await this.#disk.unlink(temporary).catch(() => {});
-    }
+  async #place(place: ObjectPlace, body: ObjectBody): Promise<PutOutcome> {
+    await this.#ensureFolder(place.folder);
+    return this.#folder.use(place.folder, async (parent) => {
+      const target = join(parent, place.name);
+      // Where a group (or an access list, which shows as the group's rights) decides who may read, a file from elsewhere would not have its rights.
+      const canLink = this.#hasLinks && !this.#access.isByGroup;
+      const linked = canLink && !(body instanceof Uint8Array) ? await this.#linkBody(body.path, target) : undefined;
+      return linked ?? this.#placeCopy(place, target, body);
+    });
   }
 
-  /** For filesystems without hard links: see the top of this file. */
-  async #placeAsDirectory(temporary: string, path: string): Promise<PutOutcome> {
-    const wrapper = `${temporary}d`;
-    await this.#disk.makeDirectory(wrapper);
+  /** `undefined`: the file cannot be linked there. */
+  async #linkBody(path: string, target: string): Promise<PutOutcome | undefined> {
+    if (this.#access.isShared) {
+      const file = await this.#disk.open(path, 'read');
+      try {
+        await setAccess(file, this.#access.file);
+      } finally {
+        await file.close();
+      }
+    }
+    return this.#link(path, target);
+  }
+
+  /** `undefined`: there are no hard links, or not between these two. */
+  async #link(path: string, target: string): Promise<PutOutcome | undefined> {
     try {
-      await this.#disk.rename(temporary, join(wrapper, bodyName));
-      await this.#disk.syncDirectory(wrapper);
-      await this.#disk.rename(wrapper, path);
+      await this.#disk.link(path, target);
       return 'created';
     } catch (error) {
-      const taken = isTakenByRename(error) && (await this.#size(path)) !== undefined;
-      await this.#disk.unlink(join(wrapper, bodyName)).catch(() => {});
-      await this.#disk.removeDirectory(wrapper).catch(() => {});
-      if (taken) return 'exists';
+      if (isTaken(error)) return 'exists';
+      if (hasNoLinks(error)) return undefined;
       throw error;
     }
   }
 
-  async #writeTemporary(temporary: string, body: ObjectBody): Promise<void> {
-    await this.#ensureDirectory(join(this.#root, temporaryName));
-    if (!(body instanceof Uint8Array)) await this.#disk.copyFile(body.path, temporary);
-    const file = await this.#disk.open(temporary, body instanceof Uint8Array ? 'create-new' : 'write');
+  async #placeCopy(place: ObjectPlace, target: string, body: ObjectBody): Promise<PutOutcome> {
+    await this.#ensureFolder(temporaryPlace);
+    if (!this.#isTidy) {
+      this.#isTidy = true;
+      await removeStaleFiles(this.#disk, this.#folder, temporaryPlace, this.#clock, bodyName);
+    }
+    return this.#folder.use(temporaryPlace, async (folder) => {
+      if (this.#hasLinks) {
+        const temporary = join(folder, temporaryName(this.#random));
+        try {
+          await this.#write(temporary, body);
+          const linked = await this.#link(temporary, target);
+          if (linked) return linked;
+        } finally {
+          // What stays behind is removed as stale one day; a failure here says nothing about the object.
+          await this.#disk.unlink(temporary).catch(() => {});
+        }
+        this.#hasLinks = false;
+      }
+      return this.#placeAsDirectory(place, target, folder, body);
+    });
+  }
+
+  /** For filesystems without hard links: see the top of this file. */
+  async #placeAsDirectory(place: ObjectPlace, target: string, folder: string, body: ObjectBody): Promise<PutOutcome> {
+    // Where renaming replaces what is there after all (the probe tells), a single writer is to be safe.
+    if ((await this.#size(place)) !== undefined) return 'exists';
+    const name = `${temporaryName(this.#random)}d`;
+    const wrapper = join(folder, name);
+    await this.#disk.makeDirectory(wrapper);
+    let isPlaced = false;
     try {
-      if (body instanceof Uint8Array) await file.write(body, 0);
-      await file.datasync();
+      await this.#shareFolder(wrapper);
+      await this.#folder.use(join(temporaryPlace, name), async (inside) => {
+        await this.#write(join(inside, bodyName), body);
+        await this.#disk.syncDirectory(inside);
+      });
+      await this.#disk.rename(wrapper, target);
+      isPlaced = true;
+    } catch (error) {
+      // Network filesystems have many words for a name that is taken.
+      if (diskErrorCode(error) !== undefined && (await this.#size(place)) !== undefined) return 'exists';
+      throw error;
+    } finally {
+      if (!isPlaced) {
+        await this.#folder.use(join(temporaryPlace, name), (inside) => this.#disk.unlink(join(inside, bodyName))).catch(() => {});
+        await this.#disk.removeDirectory(wrapper).catch(() => {});
+      }
+    }
+    // FAT keeps the place of a directory on the disk beside its name, and writes it there only when the directory itself is synced.
+    await this.#syncPlaced(place);
+    await this.#syncs.sync(temporaryPlace);
+    return 'created';
+  }
+
+  /** Syncs an object that was placed as a directory, perhaps by somebody else. */
+  async #syncPlaced(place: ObjectPlace): Promise<void> {
+    await this.#folder
+      .use(place.key, (inside) => this.#disk.syncDirectory(inside))
+      .catch((error: unknown) => {
+        if (!hasNoFolder(error)) throw error;
+      });
+  }
+
+  async #write(path: string, body: ObjectBody): Promise<void> {
+    const file = await this.#disk.open(path, 'create-new');
+    try {
+      let at = 0;
+      for await (const piece of bodyPieces(this.#disk, body, copyPieceSize)) {
+        await file.write(piece, at);
+        at += piece.byteLength;
+      }
+      if (this.#access.isShared) await setAccess(file, this.#access.file);
+      await (this.#access.isShared ? file.sync() : file.datasync());
     } finally {
       await file.close();
     }
   }
 
-  /** Makes a directory below the root, and its parents, durably. */
-  async #ensureDirectory(path: string): Promise<void> {
-    if (path === this.#root || this.#directories.has(path)) return;
-    const parent = join(path, '..');
-    await this.#ensureDirectory(parent);
-    await this.#disk.makeDirectory(path).catch((error: unknown) => {
-      if (diskErrorCode(error) !== 'EEXIST') throw error;
-    });
+  /** Makes a folder below the root, and its parents, durably. */
+  async #ensureFolder(place: string): Promise<void> {
+    if (place === '' || this.#folders.has(place)) return;
+    const at = place.lastIndexOf('/');
+    const [folder, name] = [place.slice(0, Math.max(0, at)), place.slice(at + 1)];
+    await this.#ensureFolder(folder);
+    // Others use a folder as soon as it has its name: in a shared store it gets its rights before.
+    const isReady = this.#access.isShared && place !== temporaryPlace ? await this.#moveFolderTo(folder, name) : false;
+    if (!isReady) {
+      await this.#folder.use(folder, async (parent) => {
+        const path = join(parent, name);
+        await this.#disk.makeDirectory(path).catch((error: unknown) => {
+          if (!isTaken(error)) throw error;
+        });
+        // Also when it was there: whoever made it may have died before this, or had an older version.
+        await this.#shareFolder(path);
+      });
+    }
     // Also when it was there: whoever made it may not have synced it yet.
-    await this.#syncs.sync(parent);
-    this.#directories.add(path);
+    await this.#syncs.sync(folder);
+    this.#folders.add(place);
+  }
+
+  /** Makes a folder elsewhere and moves it to its place. False: something is there already. */
+  async #moveFolderTo(folder: string, name: string): Promise<boolean> {
+    await this.#ensureFolder(temporaryPlace);
+    return this.#folder.use(folder, async (parent) => {
+      const found = await this.#disk.lstat(join(parent, name)).catch((error: unknown) => {
+        if (!isAbsent(error)) throw error;
+      });
+      if (found) return false;
+      return this.#folder.use(temporaryPlace, async (temporaryFolder) => {
+        const made = join(temporaryFolder, `${temporaryName(this.#random)}d`);
+        await this.#disk.makeDirectory(made);
+        try {
+          await this.#shareFolder(made);
+          await this.#disk.rename(made, join(parent, name));
+          return true;
+        } catch (error) {
+          await this.#disk.removeDirectory(made).catch(() => {});
+          if (['EEXIST', 'ENOTEMPTY'].includes(diskErrorCode(error) ?? '')) return false;
+          throw error;
+        }
+      });
+    });
+  }
+
+  async #shareFolder(path: string): Promise<void> {
+    if (!this.#access.isShared) return;
+    const directory = await this.#disk.openDirectory(path);
+    try {
+      await setAccess(directory, this.#access.folder);
+    } finally {
+      directory.close();
+    }
   }
 
   async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
@@ -319,10 +449,13 @@ export class DirectoryStore implements ObjectStore {
   /** One directory at a time is in memory: the 256 of `packs/` are never held together. */
   async *#walk(prefix: string, after: string, signal: AbortSignal | undefined): AsyncGenerator<ListedObject> {
     signal?.throwIfAborted();
-    const entries = await this.#disk.readDirectory(join(this.#root, prefix)).catch((error: unknown) => {
-      if (isAbsent(error) || diskErrorCode(error) === 'ENOTDIR') return [];
-      throw error;
-    });
+    const place = prefix.slice(0, -1);
+    const entries = await this.#folder
+      .use(place, (path) => this.#disk.readDirectory(path))
+      .catch((error: unknown) => {
+        if (hasNoFolder(error)) return [];
+        throw error;
+      });
     const found: { key: string; sort: string; directory: boolean }[] = [];
     for (const { name, kind } of entries) {
       const key = prefix + name;
@@ -334,7 +467,7 @@ export class DirectoryStore implements ObjectStore {
       }
       // Everything below sorts between `key/` and `key0`.
       if (`${key}0` <= after) continue;
-      const body = await this.#disk.stat(join(this.#root, key, bodyName)).catch(() => undefined);
+      const body = await this.#folder.use(key, (path) => this.#disk.lstat(join(path, bodyName))).catch(() => undefined);
       if (!body) found.push({ key, sort: `${key}/`, directory: true });
       else if (key > after) found.push({ key, sort: key, directory: false });
     }
@@ -348,7 +481,12 @@ export class DirectoryStore implements ObjectStore {
       }
       const batch: string[] = [];
       for (; at < found.length && batch.length < statBatch && !found[at].directory; at++) batch.push(found[at].key);
-      const sizes = await Promise.all(batch.map((key) => this.#size(join(this.#root, key))));
+      const sizes = await this.#folder
+        .use(place, (path) => Promise.all(batch.map((key) => this.#sizeIn(path, placeOf(key)))))
+        .catch((error: unknown) => {
+          if (hasNoFolder(error)) return [];
+          throw error;
+        });
       for (const [index, key] of batch.entries()) {
         signal?.throwIfAborted();
         const size = sizes[index];
@@ -357,51 +495,69 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  /** Sizes of the object at `path`, in either of its two shapes. */
-  async #size(path: string): Promise<number | undefined> {
-    for (const place of [path, join(path, bodyName)]) {
-      try {
-        const stat = await this.#disk.stat(place);
-        if (stat.kind === 'file') return stat.size;
-        if (stat.kind === 'other') return undefined;
-      } catch (error) {
-        if (isAbsent(error) || diskErrorCode(error) === 'ENOTDIR') return undefined;
-        throw error;
-      }
+  /** Size of an object, in either of its two shapes. */
+  async #size(place: ObjectPlace): Promise<number | undefined> {
+    try {
+      return await this.#folder.use(place.folder, (path) => this.#sizeIn(path, place));
+    } catch (error) {
+      if (hasNoFolder(error)) return undefined;
+      throw error;
     }
-    return undefined;
+  }
+
+  /** {@link #size} where `path` leads to its folder. */
+  async #sizeIn(path: string, { key, name }: ObjectPlace): Promise<number | undefined> {
+    try {
+      const stat = await this.#disk.lstat(join(path, name));
+      if (stat.kind === 'file') return stat.size;
+      if (stat.kind === 'other') return undefined;
+      const body = await this.#folder.use(key, (inside) => this.#disk.lstat(join(inside, bodyName)));
+      return body.kind === 'file' ? body.size : undefined;
+    } catch (error) {
+      if (hasNoFolder(error)) return undefined;
+      throw error;
+    }
   }
 
   async delete(keys: readonly ObjectKey[]): Promise<void> {
-    const parents = new Set<string>();
+    const folders = new Set<string>();
     let doing = 'removing objects';
     try {
       await this.#checkRoot();
       for (const key of keys) {
         doing = `removing ${key}`;
-        const path = this.#path(key);
-        if (await this.#remove(path)) parents.add(join(path, '..'));
-        await this.#open.drop(path);
+        const place = placeOf(key);
+        if (await this.#remove(place)) folders.add(place.folder);
+        await this.#open.drop(key);
       }
-      for (const parent of parents) await this.#syncs.sync(parent);
+      for (const folder of folders) await this.#syncs.sync(folder);
     } catch (error) {
       throw storeError(error, doing);
     }
   }
 
-  async #remove(path: string): Promise<boolean> {
+  async #remove(place: ObjectPlace): Promise<boolean> {
+    try {
+      return await this.#folder.use(place.folder, (path) => this.#removeIn(path, place));
+    } catch (error) {
+      if (hasNoFolder(error)) return false;
+      throw error;
+    }
+  }
+
+  async #removeIn(folder: string, { key, name }: ObjectPlace): Promise<boolean> {
+    const path = join(folder, name);
     try {
       await this.#disk.unlink(path);
       return true;
     } catch (error) {
       const code = diskErrorCode(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR') return false;
       // Linux says EISDIR, others EPERM.
       if (code !== 'EISDIR' && code !== 'EPERM') throw error;
-      if ((await this.#disk.stat(path)).kind !== 'directory') throw error;
+      if ((await this.#disk.lstat(path)).kind !== 'directory') throw error;
     }
     try {
-      await this.#disk.unlink(join(path, bodyName));
+      await this.#folder.use(key, (inside) => this.#disk.unlink(join(inside, bodyName)));
       await this.#disk.removeDirectory(path);
     } catch (error) {
       // A directory of other keys, not an object; or someone else removed or replaced it meanwhile.
@@ -411,9 +567,9 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async head(key: ObjectKey): Promise<number | undefined> {
-    const path = this.#path(key);
+    const place = placeOf(key);
     try {
-      const size = await this.#size(path);
+      const size = await this.#size(place);
       if (size === undefined) await this.#checkRoot();
       return size;
     } catch (error) {
@@ -425,95 +581,88 @@ export class DirectoryStore implements ObjectStore {
     await this.#open.close();
   }
 
-  #path(key: ObjectKey): string {
-    // Keys come from our own formats: one that could climb out of the root is a bug of ours.
-    assert(isObjectKey(key), 'an object key is made of plain segments');
-    return join(this.#root, key);
-  }
-
   /** Throws `UNAVAILABLE` when the root is gone or is something else now (its disk was unplugged): "absent" would be a lie. */
   async #checkRoot(): Promise<void> {
     const stat = await this.#disk.stat(this.#root).catch((error: unknown) => {
       if (!isAbsent(error) && diskErrorCode(error) !== 'ENOTDIR') throw error;
       throw new StoreError('UNAVAILABLE', `the directory ${this.#root} is gone; is the disk that holds it mounted?`, { cause: error });
     });
+    this.#access = accessIn(stat);
     if (stat.device === this.#identity.device && stat.ino === this.#identity.ino) return;
     const marker = await readMarker(this.#disk, this.#root);
     if (!this.#marker || !marker || !equalBytes(marker, this.#marker)) {
       throw new StoreError('UNAVAILABLE', `another directory took the place of ${this.#root}; is the disk that holds the store mounted?`);
     }
     this.#identity = stat;
-    this.#directories.clear();
+    this.#folders.clear();
   }
 
-  /** The file of the object at `path`, in either of its two shapes; `undefined` when there is none. */
-  async #openObject(path: string): Promise<OpenObject | undefined> {
-    const opened = (await this.#openPlain(path)) ?? (await this.#openPlain(join(path, bodyName)));
+  /** The file of an object, in either of its two shapes; `undefined` when there is none. */
+  async #openObject(place: ObjectPlace): Promise<OpenObject | undefined> {
+    const opened = await this.#openIn(place.folder, place);
     if (!opened) await this.#checkRoot();
     return opened;
   }
 
-  /** The plain file at `path`; `undefined` when nothing or a directory is there. */
-  async #openPlain(path: string): Promise<OpenObject | undefined> {
-    let file: DiskFile;
+  async #openIn(folder: string, { key, name }: ObjectPlace): Promise<OpenObject | undefined> {
     try {
-      file = await this.#disk.open(path, 'read');
+      const opened = await this.#folder.use(folder, (path) => openPlain(this.#disk, join(path, name), key));
+      if (opened !== 'directory') return opened;
+      const body = await this.#folder.use(key, (inside) => openPlain(this.#disk, join(inside, bodyName), key));
+      return body === 'directory' ? undefined : body;
     } catch (error) {
-      if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(diskErrorCode(error) ?? '')) return undefined;
+      if (hasNoFolder(error)) return undefined;
       throw error;
     }
-    let kept = false;
-    try {
-      const { kind, size } = await file.stat();
-      // A FIFO or device would be read for ever.
-      if (kind === 'other') throw new StoreError('PROTOCOL', `${path} is not a plain file`);
-      kept = kind === 'file';
-      return kept ? { file, size } : undefined;
-    } finally {
-      if (!kept) await file.close();
-    }
   }
+}
 
-  async #removeStale(clock: Clock): Promise<void> {
-    const place = join(this.#root, temporaryName);
-    const entries = await this.#disk.readDirectory(place).catch(() => []);
-    const nowMs = clock.now().sec * 1000;
-    for (const { name, kind } of entries) {
-      const path = join(place, name);
-      const stat = await this.#disk.stat(path).catch(() => undefined);
-      // On a store that takes no writes they stay: that is no reason not to read it.
-      if (!stat || nowMs - stat.mtimeMs < staleMs) continue;
-      if (kind === 'directory') {
-        await this.#disk.unlink(join(path, bodyName)).catch(() => {});
-        await this.#disk.removeDirectory(path).catch(() => {});
-      } else await this.#disk.unlink(path).catch(() => {});
-    }
+/** The plain file at `path`, which is called `shown`; `undefined` when nothing is there. Nothing else than a file or directory is touched. */
+async function openPlain(disk: Disk, path: string, shown: string): Promise<OpenObject | 'directory' | undefined> {
+  let file: DiskFile;
+  try {
+    file = await disk.open(path, 'read');
+  } catch (error) {
+    const code = diskErrorCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'EISDIR') return 'directory';
+    if (code === 'ELOOP') throw new StoreError('PROTOCOL', `${shown} is a symbolic link, and no link is followed in a store`, { cause: error });
+    throw error;
+  }
+  let isKept = false;
+  try {
+    const { kind, size } = await file.stat();
+    // A FIFO or device would be read for ever.
+    if (kind === 'other') throw new StoreError('PROTOCOL', `${shown} is not a plain file`);
+    if (kind === 'directory') return kind;
+    isKept = true;
+    return { file, size };
+  } finally {
+    if (!isKept) await file.close();
   }
 }
 
 async function readMarker(disk: Disk, root: string): Promise<Uint8Array | undefined> {
-  let file: DiskFile;
-  try {
-    file = await disk.open(join(root, markerName), 'read');
-  } catch (error) {
-    if (isAbsent(error)) return undefined;
-    throw error;
-  }
+  const marker = await openPlain(disk, join(root, markerName), markerName);
+  if (!marker) return undefined;
+  if (marker === 'directory') throw new StoreError('NOT_A_STORE', `${join(root, markerName)} is a directory`);
   try {
     const bytes = Buffer.alloc(markerSize);
-    return bytes.subarray(0, await file.read(bytes, 0));
+    return bytes.subarray(0, await marker.file.read(bytes, 0));
   } finally {
-    await file.close();
+    await marker.file.close();
   }
 }
 
 async function writeMarker(disk: Disk, root: string, random: Random): Promise<void> {
+  const access = accessIn(await disk.stat(root));
   const text = Buffer.from(toHex(random.bytes(markerSize / 2)), 'latin1');
   const temporary = join(root, `${markerName}-${text.toString('latin1', 0, 8)}`);
   const file = await disk.open(temporary, 'create-new');
   try {
     await file.write(text, 0);
-    await file.datasync();
+    if (access.isShared) await setAccess(file, access.file);
+    await file.sync();
   } finally {
     await file.close();
   }

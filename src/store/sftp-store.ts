@@ -7,12 +7,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
-import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
+import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { knownKeysOf } from './known-hosts.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
@@ -41,7 +41,7 @@ const pieceSize = 32 * 1024;
 /** Pieces under way for one object: one MiB for each 30 ms of round trip is 35 MB/s. */
 const piecesAtOnce = 32;
 const entriesMax = 1_000_000;
-const temporaryName = '_tmp';
+const temporaryPlace = '_tmp';
 const markerName = '_sealdrive';
 const markerSize = 32;
 /** A temporary file this old belongs to nobody. */
@@ -78,7 +78,7 @@ export class SftpStore implements ObjectStore {
       });
       const names = (await connection.readDirectory(path, entriesMax)).map(({ filename }) => filename).filter((name) => name !== 'lost+found');
       if (names.includes(markerName) || names.includes('keys')) return;
-      if (names.some((name) => name !== temporaryName)) {
+      if (names.some((name) => name !== temporaryPlace)) {
         throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
       }
       await this.#place(connection, `${path}/${markerName}`, random.bytes(markerSize) as Sealed);
@@ -137,7 +137,7 @@ export class SftpStore implements ObjectStore {
     const path = this.#path(key);
     const parent = path.slice(0, path.lastIndexOf('/'));
     return this.#run(`writing ${key}`, signal, async (connection) => {
-      await this.#removeStale(connection);
+      await this.#removeStale(connection).catch(() => {});
       await this.#ensureDirectory(connection, parent);
       try {
         return await this.#place(connection, path, body, signal);
@@ -155,8 +155,8 @@ export class SftpStore implements ObjectStore {
   /** Writes `body` under a name of its own, and gives it the name `path` unless that is taken. */
   async #place(connection: SftpConnection, path: string, body: ObjectBody, signal?: AbortSignal): Promise<PutOutcome> {
     const { path: root, random } = this.#options;
-    await this.#ensureDirectory(connection, `${root}/${temporaryName}`);
-    const temporary = `${root}/${temporaryName}/${toHex(random.bytes(16))}`;
+    await this.#ensureDirectory(connection, `${root}/${temporaryPlace}`);
+    const temporary = `${root}/${temporaryPlace}/${temporaryName(random)}`;
     const handle = await connection.openFile(temporary, 'wx');
     let isRenamed = false;
     try {
@@ -332,12 +332,19 @@ export class SftpStore implements ObjectStore {
   async #removeStale(connection: SftpConnection): Promise<void> {
     if (this.#isClean) return;
     this.#isClean = true;
-    const place = `${this.#options.path}/${temporaryName}`;
-    const entries = await connection.readDirectory(place, entriesMax).catch(() => []);
+    const { path: root } = this.#options;
+    // A list tells a link from a folder: one in its place leads to files that are not ours.
+    const isFolder = (await connection.readDirectory(root, entriesMax)).some(
+      ({ filename, attrs }) => filename === temporaryPlace && attrs.isDirectory(),
+    );
+    if (!isFolder) return;
+    const place = `${root}/${temporaryPlace}`;
+    const entries = await connection.readDirectory(place, entriesMax);
     const newest = entries.reduce((latest, { attrs }) => Math.max(latest, attrs.mtime), 0);
     // By the clock of the server alone: ours may differ from it by anything.
     for (const { filename, attrs } of entries) {
-      if (newest - attrs.mtime > staleSec) await connection.unlink(`${place}/${filename}`).catch(() => {});
+      if (attrs.isFile() && isTemporaryName(filename) && newest - attrs.mtime > staleSec)
+        await connection.unlink(`${place}/${filename}`).catch(() => {});
     }
   }
 

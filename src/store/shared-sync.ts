@@ -2,16 +2,15 @@
  * Directory syncs shared by those who ask at the same time: a sync that starts after all of them have made their names
  * covers them all. A burst of puts into one directory costs one or two syncs, not one each.
  */
-import type { Disk } from '../disk/disk.js';
 
 export class SharedSync {
-  readonly #disk: Disk;
+  readonly #syncDirectory: (path: string) => Promise<void>;
   /** Per directory: the sync that runs, and the one that starts after it and takes latecomers. */
   readonly #running = new Map<string, Promise<void>>();
   readonly #next = new Map<string, Promise<void>>();
 
-  constructor(disk: Disk) {
-    this.#disk = disk;
+  constructor(syncDirectory: (path: string) => Promise<void>) {
+    this.#syncDirectory = syncDirectory;
   }
 
   /** Resolves when every name made in `path` before the call is durable. */
@@ -30,7 +29,7 @@ export class SharedSync {
   }
 
   #start(path: string): Promise<void> {
-    const sync = this.#disk.syncDirectory(path).finally(() => {
+    const sync = this.#syncDirectory(path).finally(() => {
       if (this.#running.get(path) === sync) this.#running.delete(path);
     });
     this.#running.set(path, sync);

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
 import { presentDisk, systemDisk } from '../../src/disk/system-disk.js';
+import { temporaryName } from '../../src/disk/temporary-file.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { overlappingDisk } from '../suite/overlapping-disk.js';
@@ -102,15 +103,19 @@ t.test('a file on the same filesystem is linked, not copied', async (t) => {
   t.equal((await stat(join(scratch, 'store/packs/aa/x'))).ino, (await stat(path)).ino);
 });
 
-t.test('temporary files of long ago are removed, recent ones may be in use', async (t) => {
+t.test('temporary files of long ago are removed by whoever writes, recent ones may be in use', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   await DirectoryStore.create(root, { disk: systemDisk, random });
   await mkdir(join(root, '_tmp'));
-  await writeFile(join(root, '_tmp/old'), 'x');
-  await utimes(join(root, '_tmp/old'), 1_000_000, 1_000_000);
-  await writeFile(join(root, '_tmp/new'), 'x');
-  await DirectoryStore.open(root, { disk: systemDisk, random });
-  t.same(await readdir(join(root, '_tmp')), ['new']);
+  const [old, recent] = [temporaryName(random), temporaryName(random)];
+  for (const name of [old, recent, 'foreign']) await writeFile(join(root, '_tmp', name), 'x');
+  for (const name of [old, 'foreign']) await utimes(join(root, '_tmp', name), 1_000_000, 1_000_000);
+  const store = await DirectoryStore.open(root, { disk: systemDisk, random });
+  await store.get('keys/a');
+  await collect(store.list(''));
+  t.same((await readdir(join(root, '_tmp'))).toSorted(), [old, recent, 'foreign'].toSorted(), 'reading changes nothing');
+  await store.put('keys/a', sealedText('a'));
+  t.same((await readdir(join(root, '_tmp'))).toSorted(), [recent, 'foreign'].toSorted());
 });
 
 t.test('errors of the disk are named for what the caller can do', async (t) => {

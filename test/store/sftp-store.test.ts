@@ -1,9 +1,10 @@
 /** SFTP as OpenSSH speaks it. */
-import { mkdir, readFile, readdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
+import { temporaryName } from '../../src/disk/temporary-file.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { knownKeysOf } from '../../src/store/known-hosts.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
@@ -94,6 +95,26 @@ async function run(): Promise<void> {
     t.equal(await store.put('keys/b', sealedText('remote'), { ifAbsent: true }), 'created');
     t.equal(await local.put('keys/b', sealedText('local'), { ifAbsent: true }), 'exists');
     t.same(await readdir(join(server.root, 'shared', '_tmp')), [], 'nothing is left behind');
+  });
+
+  t.test('of what uploads left behind only files of ours are removed, and none through a link', async (t) => {
+    for (const isLink of [false, true]) {
+      const name = `stale-${isLink}`;
+      const made = makeStore({}, name);
+      await made.create();
+      await made.close();
+      const store = makeStore({}, name);
+      t.teardown(() => store.close());
+      await rm(join(server.root, name, '_tmp'), { recursive: true });
+      const place = join(server.root, isLink ? `${name}-outside` : join(name, '_tmp'));
+      await mkdir(place);
+      if (isLink) await symlink(place, join(server.root, name, '_tmp'));
+      const [old, recent] = [temporaryName(random), temporaryName(random)];
+      for (const file of [old, recent, 'foreign']) await writeFile(join(place, file), 'x');
+      for (const file of [old, 'foreign']) await utimes(join(place, file), 1_000_000, 1_000_000);
+      await store.put('keys/a', sealedText('a')).catch(() => {});
+      t.same((await readdir(place)).toSorted(), [...(isLink ? [old] : []), recent, 'foreign'].toSorted());
+    }
   });
 
   t.test('a directory that is gone is not an empty store', async (t) => {

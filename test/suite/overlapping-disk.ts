@@ -23,6 +23,7 @@ export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
     sync: () => later(() => file.sync()),
     truncate: (size) => later(() => file.truncate(size)),
     allocate: (size) => later(() => file.allocate(size)),
+    setAccess: (access) => later(() => file.setAccess(access)),
     stat: () => later(() => file.stat()),
     close: () => later(() => file.close()),
   });
@@ -37,7 +38,6 @@ export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
     rename: (from, to) => later(() => inner.rename(from, to)),
     link: (from, to) => later(() => inner.link(from, to)),
     unlink: (path) => later(() => inner.unlink(path)),
-    copyFile: (from, to) => later(() => inner.copyFile(from, to)),
     syncDirectory: (path) => later(() => inner.syncDirectory(path)),
     space: (path) => later(() => inner.space(path)),
   };

@@ -26,7 +26,6 @@ export type DiskOperationKind =
   | 'rename'
   | 'mkdir'
   | 'rmdir'
-  | 'copy'
   | 'sync-directory'
   | 'read'
   | 'stat'
@@ -49,7 +48,6 @@ const changing: ReadonlySet<DiskOperationKind> = new Set([
   'rename',
   'mkdir',
   'rmdir',
-  'copy',
   'sync-directory',
 ]);
 
@@ -473,7 +471,9 @@ export class SimulatedDisk implements Disk {
   #stat(inode: Inode): DiskStat {
     const size = inode.kind === 'file' ? inode.content.length : 0;
     const linkCount = inode.kind === 'file' ? inode.linkCount : 1;
-    return { kind: inode.kind, size, allocated: size, device: 1, ino: inode.ino, linkCount, mtimeMs: inode.kind === 'file' ? inode.mtimeMs : 0 };
+    const mode = inode.kind === 'file' ? 0o600 : 0o700;
+    const mtimeMs = inode.kind === 'file' ? inode.mtimeMs : 0;
+    return { kind: inode.kind, size, allocated: size, device: 1, ino: inode.ino, linkCount, mode, group: 0, mtimeMs };
   }
 
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
@@ -537,6 +537,7 @@ export class SimulatedDisk implements Disk {
         enter('truncate');
         if (size > file.content.length) file.apply({ size });
       },
+      setAccess: async () => {},
       stat: async () => {
         enter('stat');
         return this.#stat(file);
@@ -575,7 +576,7 @@ export class SimulatedDisk implements Disk {
   async openDirectory(path: string): Promise<DiskDirectory> {
     this.#enter('stat', path);
     if (this.#lookup(path, 'open').kind !== 'directory') throw systemError('ENOTDIR', 'open', path);
-    return { path, close: () => {} };
+    return { path, setAccess: async () => {}, close: () => {} };
   }
 
   async readDirectory(path: string): Promise<DiskEntry[]> {
@@ -633,17 +634,6 @@ export class SimulatedDisk implements Disk {
     if (!inode) throw systemError('ENOENT', 'unlink', path);
     if (inode.kind === 'directory') throw systemError('EISDIR', 'unlink', path);
     this.#change([{ directory, name, inode: undefined }]);
-  }
-
-  async copyFile(from: string, to: string): Promise<void> {
-    const source = this.#lookup(from, 'copy');
-    const { directory, name, inode } = this.#parent(to, 'copy');
-    this.#enter('copy', to);
-    if (source.kind !== 'file') throw systemError('EISDIR', 'copy', from);
-    if (inode) throw systemError('EEXIST', 'copy', to);
-    const copy = new FileNode(this.#inoNext++);
-    this.#change([{ directory, name, inode: copy }]);
-    copy.apply({ at: 0, bytes: Buffer.from(source.content) });
   }
 
   async syncDirectory(path: string): Promise<void> {
