@@ -61,6 +61,8 @@ export interface Serving {
 const baseLimits = { readsMax: 64, writesMax: 32 };
 /** Clients wait half a minute for an answer, and try again by themselves. */
 const baseDeadlineMs = 10_000;
+/** What closing the base and the logs may take. */
+const endMs = 5000;
 const localPollMs = 500;
 const remotePollMs = 1000;
 
@@ -126,7 +128,11 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
     process.off('SIGHUP', onReload);
     return isWhole;
   } finally {
-    for (const end of ends.toReversed()) await end();
+    // A base that does not answer may not keep the process from ending.
+    const ended = (async () => {
+      for (const end of ends.toReversed()) await end();
+    })();
+    await Promise.race([ended, systemClock.sleep(endMs)]);
   }
 }
 

@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { Refusal } from './refusal.js';
 
 /** What whoever asks gets as a rest of time when it is sent away with a body that it is still sending. */
-const lingerMs = 5000;
+export const lingerMs = 5000;
 
 export class Exchange {
   readonly request: IncomingMessage;

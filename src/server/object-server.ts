@@ -13,11 +13,14 @@ import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { Exchange } from './exchange.js';
+import { Connections } from './connections.js';
+import type { Connection } from './connections.js';
+import { Exchange, lingerMs } from './exchange.js';
+import { LineBudget } from './line-budget.js';
 import { ObjectWaiters } from './object-waiters.js';
 import type { WaitOutcome } from './object-waiters.js';
 import { PieceBuffers } from './piece-buffers.js';
-import { Places } from './places.js';
+import { Places, takePlace } from './places.js';
 import { Refusal, refusalOf } from './refusal.js';
 import { keyClass, parseTarget } from './request-target.js';
 import { ServerError } from './server-error.js';
@@ -37,6 +40,14 @@ export interface ServerLimits {
   /** At once. Default: 4096, and 64 for one token. */
   readonly waitersMax?: number;
   readonly waitersPerTokenMax?: number;
+  /** Connections that have shown no valid token. Default: 1024, and 128 from one address. */
+  readonly strangersMax?: number;
+  readonly strangersPerAddressMax?: number;
+  /** Requests that a client may send before it has the answer to the first of them. Default: 16. */
+  readonly pipelinedMax?: number;
+  /** Bytes of uploads under way, by what they announce. Default: 16 objects of the largest size, and 4 for one token. */
+  readonly uploadingMax?: number;
+  readonly uploadingPerTokenMax?: number;
   /** For the head of a request. Default: 10 seconds. */
   readonly headMs?: number;
   /** What a request may take besides its bytes. Default: a minute. */
@@ -75,17 +86,14 @@ export interface ObjectServerOptions {
   readonly onAccess?: (entry: AccessEntry) => void;
 }
 
-interface Connection {
-  /** Settles when all requests that came so far are answered; never rejects. */
-  tail: Promise<void>;
-  isDoubtful: boolean;
-}
-
 /** Nobody is so slow for good. */
 const bytesPerMsMin = 8;
 const checkMs = 1000;
 /** Longer than what clients and proxies keep idle connections, so that they close them. */
 const keepAliveMs = 75_000;
+/** What one token may have open besides its requests and waiters: clients keep some connections for later. */
+const idlePerTokenMax = 64;
+const idleMax = 256;
 
 export class ObjectServer {
   readonly metrics = new ServerMetrics();
@@ -97,9 +105,10 @@ export class ObjectServer {
   readonly #requestPlaces: Places;
   readonly #waiterPlaces: Places;
   readonly #graceMs: number;
+  readonly #pipelinedMax: number;
+  readonly #connections: Connections;
   readonly #exchanges = new Set<Exchange>();
-  readonly #sockets = new Set<Socket>();
-  readonly #connections = new WeakMap<Socket, Connection>();
+  readonly #lines: LineBudget;
   #isStopping = false;
   #wasCut = false;
   #expiry: NodeJS.Timeout | undefined;
@@ -109,8 +118,24 @@ export class ObjectServer {
     const { objectMax = 256 * 1024 * 1024, requestsMax = 256, waitersMax = 4096, headMs = 10_000 } = limits;
     this.#options = options;
     this.#graceMs = limits.graceMs ?? 60_000;
-    this.#requestPlaces = new Places(requestsMax, limits.requestsPerTokenMax ?? Math.ceil(requestsMax / 2));
-    this.#waiterPlaces = new Places(waitersMax, limits.waitersPerTokenMax ?? 64);
+    this.#pipelinedMax = limits.pipelinedMax ?? 16;
+    this.#lines = new LineBudget(clock);
+    const { requestsPerTokenMax = Math.ceil(requestsMax / 2), waitersPerTokenMax = 64, strangersMax = 1024 } = limits;
+    this.#requestPlaces = new Places(requestsMax, requestsPerTokenMax);
+    this.#waiterPlaces = new Places(waitersMax, waitersPerTokenMax);
+    this.#connections = new Connections(
+      {
+        strangersMax,
+        // A proxy is one address for all who come through it, and has bounds of its own.
+        strangersPerPartyMax: options.isBehindProxy === true ? strangersMax : (limits.strangersPerAddressMax ?? 128),
+        knownMax: requestsMax + waitersMax + idleMax,
+        knownPerTokenMax: requestsPerTokenMax + waitersPerTokenMax + idlePerTokenMax,
+        strangerMs: headMs + lingerMs,
+        idleMs: keepAliveMs + headMs,
+      },
+      () => clock.monotonicMs(),
+      (who) => this.metrics.add('sealdrive_dropped_connections_total', 1, { who }),
+    );
     this.#waiters = new ObjectWaiters(base, { clock, log, pollMs: options.pollMs });
     const usage = new VolumeUsage(base, { clock, log });
     for (const volume of tokens.volumes) if ((tokens.quotaOf(volume) ?? quota) !== undefined) usage.prepare(volume);
@@ -122,6 +147,7 @@ export class ObjectServer {
       waiters: this.#waiters,
       usage,
       objectMax,
+      uploading: new Places(limits.uploadingMax ?? 16 * objectMax, limits.uploadingPerTokenMax ?? 4 * objectMax),
       quota,
       freeSpace,
     });
@@ -142,14 +168,13 @@ export class ObjectServer {
       this.#server = tls;
     } else this.#server = createHttpServer(settings);
     const server = this.#server;
-    server.maxConnections = requestsMax + waitersMax + 256;
     server.maxHeadersCount = 64;
-    server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket);
-      socket.on('close', () => this.#sockets.delete(socket));
-    });
+    server.on('connection', (socket: Socket) => this.#connections.admit(socket));
+    // Now, while the connection is sure to be known by its address.
+    server.on('secureConnection', (socket: Socket) => void this.#connections.of(socket));
     server.on('request', (request, response) => this.#accept(request, response, false));
     server.on('checkContinue', (request, response) => this.#accept(request, response, true));
+    server.on('checkExpectation', (request, response) => this.#accept(request, response, false));
     server.on('clientError', (error: Error, socket: Socket) => this.#sendAway(error, socket));
   }
 
@@ -186,7 +211,8 @@ export class ObjectServer {
     const { metrics } = this;
     metrics.set('sealdrive_requests', this.#requestPlaces.count);
     metrics.set('sealdrive_waiters', this.#waiterPlaces.count);
-    metrics.set('sealdrive_connections', this.#sockets.size);
+    metrics.set('sealdrive_connections', this.#connections.count);
+    metrics.set('sealdrive_strangers', this.#connections.strangerCount);
     metrics.set('sealdrive_tokens', this.#options.tokens.size);
     const { user, system } = process.cpuUsage();
     metrics.set('process_resident_memory_bytes', process.memoryUsage.rss());
@@ -215,36 +241,57 @@ export class ObjectServer {
   /** Ends all connections, whatever they are in the middle of. */
   cut(): void {
     this.#wasCut ||= this.#exchanges.size > 0;
-    for (const socket of this.#sockets) socket.destroy();
+    this.#connections.destroyAll();
   }
 
+  /** Requests of a connection are done one after the other. While one waits for its turn nothing more is read, and those that have come have a bound. */
   #accept(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
+    const { socket } = request;
+    const connection = this.#connections.of(socket);
+    if (!connection) {
+      socket.destroy();
+      return;
+    }
+    if (connection.isDoubtful) return;
+    if (++connection.requestCount > this.#pipelinedMax) {
+      this.metrics.add('sealdrive_malformed_total');
+      connection.destroy();
+      return;
+    }
+    if (connection.requestCount > 1) hold(socket, connection);
+    connection.tail = connection.tail.then(async () => {
+      if (!connection.isDoubtful && !socket.destroyed) await this.#serve(request, response, awaitsContinue, connection);
+      connection.requestCount--;
+      connection.idleSinceMs = this.#options.clock.monotonicMs();
+      if (connection.requestCount === 1) socket.resume();
+    });
+  }
+
+  /** Resolves when the answer has left, or nobody is there to take it; never rejects. */
+  async #serve(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean, connection: Connection): Promise<void> {
     const exchange = new Exchange(request, response, this.#options.clock.monotonicMs(), awaitsContinue);
     this.#exchanges.add(exchange);
     response.setHeader('sealdrive', '1');
     response.setHeader('cache-control', 'no-store');
     if (this.#isStopping) response.shouldKeepAlive = false;
-    response.on('close', () => {
-      this.#exchanges.delete(exchange);
-      this.#note(exchange);
-      // An answer that was begun before the stop promised to keep the connection.
-      if (this.#isStopping) request.socket.destroySoon();
+    const closed = new Promise<void>((resolve) => {
+      response.on('close', () => {
+        this.#exchanges.delete(exchange);
+        this.#note(exchange);
+        // An answer that was begun before the stop promised to keep the connection.
+        if (this.#isStopping) request.socket.destroySoon();
+        resolve();
+      });
     });
-    const { socket } = request;
-    // One after the other on a connection: after a request that made no sense nothing that came with it is believed to be one.
-    const connection = this.#connections.get(socket) ?? { tail: Promise.resolve(), isDoubtful: false };
-    this.#connections.set(socket, connection);
-    connection.tail = connection.tail.then(async () => {
-      if (connection.isDoubtful || socket.destroyed) return;
-      try {
-        await this.#handle(exchange);
-      } catch (error) {
-        connection.isDoubtful = this.#fail(exchange, error);
-      }
-    });
+    try {
+      await this.#handle(exchange, connection);
+    } catch (error) {
+      if (this.#fail(exchange, error)) connection.isDoubtful = true;
+    }
+    await closed;
   }
 
-  async #handle(exchange: Exchange): Promise<void> {
+  async #handle(exchange: Exchange, connection: Connection): Promise<void> {
     const { request } = exchange;
     const { tokens } = this.#options;
     const authorize = async (): Promise<Grant> => {
@@ -256,8 +303,10 @@ export class ObjectServer {
     const grant = await authorize();
     const name = grant.tokenId;
     exchange.tokenId = name;
+    this.#connections.recognize(connection, name);
     const target = parseTarget(request.url ?? '');
     if (!target || hasHeaderTwice(request)) throw new Refusal('BAD_REQUEST', 'no request of ours');
+    if (!/^(100-continue)?$/i.test(request.headers.expect ?? '')) throw new Refusal('EXPECTATION', 'what is expected is not known');
     if (target.volume !== grant.volume) throw new Refusal('FORBIDDEN', 'the token is for another volume');
     exchange.volume = target.volume;
     exchange.keyClass = target.key === undefined ? undefined : keyClass(target.key);
@@ -303,12 +352,15 @@ export class ObjectServer {
     const refusal = refusalOf(error);
     const cause = refusal.cause;
     if (refusal.code === 'DEFECT') {
-      this.#options.log.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
+      if (this.#lines.take('defect'))
+        this.#options.log.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
     } else if (cause instanceof CodedError) {
       this.metrics.add('sealdrive_base_failures_total', 1, { code: cause.code });
-      this.#options.log.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
+      if (this.#lines.take('base'))
+        this.#options.log.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
     }
-    const isLast = ['STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD'].includes(refusal.code);
+    // Whoever shows no token is not listened to any longer.
+    const isLast = ['NO_TOKEN', 'STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD', 'EXPECTATION'].includes(refusal.code);
     const headers = {
       ...(refusal.code === 'NO_TOKEN' ? { 'www-authenticate': 'Bearer realm="sealdrive"' } : {}),
       ...(refusal.code === 'METHOD' ? { allow: 'GET, HEAD, PUT, DELETE, POST' } : {}),
@@ -320,6 +372,7 @@ export class ObjectServer {
 
   /** Cuts what is too slow: in either direction, and whatever it waits for. */
   #expire(): void {
+    this.#connections.expire();
     const nowMs = this.#options.clock.monotonicMs();
     for (const exchange of this.#exchanges) {
       const graceMs = this.#graceMs + exchange.patienceMs;
@@ -360,6 +413,10 @@ export class ObjectServer {
     this.metrics.add('sealdrive_sent_bytes_total', exchange.bytesOut);
     const { onAccess } = this.#options;
     if (!onAccess) return;
+    // What was asked for and is there, or is looked for, is told always; what was refused only within bounds.
+    const isRefused = status < 200 || (status >= 400 && ![404, 409, 412].includes(status));
+    if (isRefused && !this.#lines.take(exchange.tokenId ?? 'stranger')) return;
+    const withheld = this.#lines.takeWithheld();
     const method = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'].includes(request.method ?? '') ? (request.method ?? '') : 'OTHER';
     onAccess({
       time: new Date().toISOString(),
@@ -375,8 +432,24 @@ export class ObjectServer {
       out: exchange.bytesOut,
       ms: Math.round(tookMs * 10) / 10,
       ...(isCut ? { cut: true } : {}),
+      ...(withheld > 0 ? { withheld } : {}),
     });
   }
+}
+
+/** Reads nothing more from the connection until one request at most is left on it, whoever else wants it read meanwhile. */
+function hold(socket: Socket, connection: Connection): void {
+  if (connection.isHeld) return;
+  connection.isHeld = true;
+  const holdOn = (): void => {
+    if (connection.requestCount > 1) socket.pause();
+    else {
+      connection.isHeld = false;
+      socket.off('resume', holdOn);
+    }
+  };
+  socket.on('resume', holdOn);
+  socket.pause();
 }
 
 /** Of these node:http takes the first, and something in front of us perhaps the last. */
@@ -391,12 +464,6 @@ function hasHeaderTwice({ rawHeaders }: IncomingMessage): boolean {
     seen.add(name);
   }
   return false;
-}
-
-function takePlace(places: Places, name: string): void {
-  const outcome = places.take(name);
-  if (outcome === 'own-full') throw new Refusal('TOKEN_BUSY', 'too many requests of one token', { retryAfterSec: 1 });
-  if (outcome === 'all-full') throw new Refusal('BUSY', 'too many requests', { retryAfterSec: 1 });
 }
 
 function checkCertificate({ cert, key }: Certificate): void {

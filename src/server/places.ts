@@ -1,4 +1,6 @@
-/** A bounded number of places, in all and for each of those who share them: what is beyond is refused, never queued. */
+/** A bounded amount of something, in all and for each of those who share it: what is beyond is refused, never queued. */
+import { Refusal } from './refusal.js';
+
 export class Places {
   readonly #max: number;
   readonly #eachMax: number;
@@ -14,20 +16,27 @@ export class Places {
     return this.#count;
   }
 
-  /** `taken`: {@link give} it back. `all-full`, `own-full`: there is none in all, or none for `name`. */
-  take(name: string): 'taken' | 'all-full' | 'own-full' {
-    if (this.#count >= this.#max) return 'all-full';
+  /** `taken`: {@link give} the same amount back. `all-full`, `own-full`: there is not so much in all, or for `name`. */
+  take(name: string, amount = 1): 'taken' | 'all-full' | 'own-full' {
+    if (this.#count + amount > this.#max) return 'all-full';
     const own = this.#taken.get(name) ?? 0;
-    if (own >= this.#eachMax) return 'own-full';
-    this.#taken.set(name, own + 1);
-    this.#count++;
+    if (own + amount > this.#eachMax) return 'own-full';
+    this.#taken.set(name, own + amount);
+    this.#count += amount;
     return 'taken';
   }
 
-  give(name: string): void {
-    const own = this.#taken.get(name) ?? 0;
-    if (own <= 1) this.#taken.delete(name);
-    else this.#taken.set(name, own - 1);
-    this.#count--;
+  give(name: string, amount = 1): void {
+    const own = (this.#taken.get(name) ?? 0) - amount;
+    if (own <= 0) this.#taken.delete(name);
+    else this.#taken.set(name, own);
+    this.#count -= amount;
   }
+}
+
+/** Takes from `places`. Throws {@link Refusal} where there is not so much. */
+export function takePlace(places: Places, name: string, amount = 1): void {
+  const outcome = places.take(name, amount);
+  if (outcome === 'own-full') throw new Refusal('TOKEN_BUSY', 'too many requests of one token', { retryAfterSec: 1 });
+  if (outcome === 'all-full') throw new Refusal('BUSY', 'too many requests', { retryAfterSec: 1 });
 }

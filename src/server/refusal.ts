@@ -16,6 +16,7 @@ export const refusalStatuses = {
   TOO_LARGE: 413,
   UNSUPPORTED: 415,
   RANGE: 416,
+  EXPECTATION: 417,
   TOKEN_BUSY: 429,
   DEFECT: 500,
   BASE_ANSWER: 502,

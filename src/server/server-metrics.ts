@@ -16,6 +16,8 @@ const definitions = {
   sealdrive_woken_total: { kind: 'counter', help: 'Waiters whose object came.' },
   sealdrive_requests: { kind: 'gauge', help: 'Requests under way, without those that wait.' },
   sealdrive_waiters: { kind: 'gauge', help: 'Requests that wait for an object.' },
+  sealdrive_dropped_connections_total: { kind: 'counter', help: 'Connections that were ended to make room, or had no time left.' },
+  sealdrive_strangers: { kind: 'gauge', help: 'Connections that have shown no valid token.' },
   sealdrive_connections: { kind: 'gauge', help: 'Connections.' },
   sealdrive_tokens: { kind: 'gauge', help: 'Tokens that are valid.' },
   process_resident_memory_bytes: { kind: 'gauge', help: 'Resident memory.' },

@@ -146,6 +146,8 @@ export class TokenTable {
   #seen = '';
   #checkedMs = -Infinity;
   #checking: Promise<void> | undefined;
+  /** Why the file could not be used when it was looked at last: it is looked at for every stranger, and said once. */
+  #complaint = '';
 
   private constructor(path: string, options: TokenTableOptions) {
     this.#path = path;
@@ -200,8 +202,11 @@ export class TokenTable {
         await this.#read();
         this.#options.log.info('tokens read', { tokens: this.#entries.size });
       }
+      this.#complaint = '';
     } catch (error) {
-      this.#options.log.error('the tokens stay as they were', { reason: describeError(error) });
+      const reason = describeError(error);
+      if (reason !== this.#complaint) this.#options.log.error('the tokens stay as they were', { reason });
+      this.#complaint = reason;
     }
     this.#checkedMs = this.#options.clock.monotonicMs();
   }

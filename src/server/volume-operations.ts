@@ -8,6 +8,8 @@ import { Downloads } from './download.js';
 import type { Exchange } from './exchange.js';
 import type { PieceBuffers } from './piece-buffers.js';
 import type { ObjectWaiters, WaitOutcome } from './object-waiters.js';
+import { takePlace } from './places.js';
+import type { Places } from './places.js';
 import { Refusal } from './refusal.js';
 import { parseRange } from './request-target.js';
 import type { RequestTarget } from './request-target.js';
@@ -28,6 +30,8 @@ export interface OperationOptions {
   readonly usage: VolumeUsage;
   /** Bytes. */
   readonly objectMax: number;
+  /** Bytes of uploads under way. */
+  readonly uploading: Places;
   /** Of volumes without a quota of their own, in bytes. */
   readonly quota: number | undefined;
   /** Bytes free where the base lies, where that can be known. */
@@ -157,7 +161,7 @@ export class VolumeOperations {
   }
 
   async #put(exchange: Exchange, target: RequestTarget, grant: Grant, size: number, confirm: () => Promise<void>): Promise<void> {
-    const { base, uploads, buffers, waiters, usage, objectMax } = this.#options;
+    const { base, uploads, buffers, waiters, usage, objectMax, uploading } = this.#options;
     const key = baseKey(target.volume, target.key ?? '');
     const { headers } = exchange.request;
     if (headers['content-encoding'] !== undefined) throw new Refusal('UNSUPPORTED', 'bodies are taken as they are');
@@ -171,8 +175,10 @@ export class VolumeOperations {
     // Who asks first, as some clients do, need not send what nobody wants.
     if (exchange.asksFirst && (await base.head(key)) !== undefined) throw taken;
     const quota = grant.quota ?? this.#options.quota;
-    let reservation: Reservation | undefined = quota === undefined ? undefined : await usage.reserve(target.volume, size, quota);
+    takePlace(uploading, grant.tokenId, size);
+    let reservation: Reservation | undefined;
     try {
+      if (quota !== undefined) reservation = await usage.reserve(target.volume, size, quota);
       exchange.invite();
       const upload = await uploads.receive(exchange.request, size, buffers);
       try {
@@ -184,6 +190,7 @@ export class VolumeOperations {
       reservation?.keep();
       reservation = undefined;
     } finally {
+      uploading.give(grant.tokenId, size);
       reservation?.release();
     }
     waiters.announce(key);

@@ -1,0 +1,177 @@
+/**
+ * The connections of a server, and who has to leave when there are too many (doc/server.md, "Connections"). A connection belongs to a stranger until a request on it
+ * has shown a valid token, and to that token afterwards. Strangers have places of their own and little time, so that however many they are, a
+ * connection with a token is never turned away because of them.
+ */
+import type { Socket } from 'node:net';
+import { partyOf } from './client-address.js';
+
+export interface ConnectionLimits {
+  /** Connections that have shown no valid token, in all and from one party. Whoever holds most loses its oldest one. */
+  readonly strangersMax: number;
+  readonly strangersPerPartyMax: number;
+  /** Connections that have shown one, in all and for one token. Beyond these the one that was idle longest is ended. */
+  readonly knownMax: number;
+  readonly knownPerTokenMax: number;
+  /** What a stranger has, from the connection on, to show a token and read an answer. */
+  readonly strangerMs: number;
+  /** What a connection with a token may last without a request. */
+  readonly idleMs: number;
+}
+
+/** One connection, from its first byte (that of a TLS handshake included) to its end. */
+export class Connection {
+  readonly party: string;
+  readonly acceptedMs: number;
+  /** Settles when all requests that came so far are answered; never rejects. */
+  tail: Promise<void> = Promise.resolve();
+  /** After a request that made no sense nothing that came with it is believed to be one. */
+  isDoubtful = false;
+  /** Requests that came and are not answered. */
+  requestCount = 0;
+  /** Whether nothing is read from it, because requests wait for their turn. */
+  isHeld = false;
+  idleSinceMs: number;
+  tokenId: string | undefined;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket, nowMs: number) {
+    this.#socket = socket;
+    this.party = partyOf(socket.remoteAddress);
+    this.acceptedMs = nowMs;
+    this.idleSinceMs = nowMs;
+  }
+
+  destroy(): void {
+    this.isDoubtful = true;
+    this.#socket.destroy();
+  }
+}
+
+export class Connections {
+  readonly #limits: ConnectionLimits;
+  readonly #nowMs: () => number;
+  readonly #onDrop: (who: 'stranger' | 'known') => void;
+  /** Of TCP connections, and of the TLS connections on them. */
+  readonly #bySocket = new WeakMap<Socket, Connection>();
+  /** For the TLS connection to find its TCP connection: by both ends' view of the client's address and port. */
+  readonly #byPeer = new Map<string, Connection>();
+  readonly #all = new Set<Connection>();
+  /** Each in the order of acceptance. */
+  readonly #strangers = new Map<string, Set<Connection>>();
+  #strangerCount = 0;
+  readonly #known = new Map<string, Set<Connection>>();
+
+  constructor(limits: ConnectionLimits, nowMs: () => number, onDrop: (who: 'stranger' | 'known') => void) {
+    this.#limits = limits;
+    this.#nowMs = nowMs;
+    this.#onDrop = onDrop;
+  }
+
+  get count(): number {
+    return this.#all.size;
+  }
+
+  get strangerCount(): number {
+    return this.#strangerCount;
+  }
+
+  /** Takes a new TCP connection in, and ends another where there is no place for both. */
+  admit(socket: Socket): void {
+    const connection = new Connection(socket, this.#nowMs());
+    this.#bySocket.set(socket, connection);
+    const peer = peerOf(socket);
+    this.#byPeer.set(peer, connection);
+    this.#all.add(connection);
+    const own = addTo(this.#strangers, connection.party, connection);
+    this.#strangerCount++;
+    socket.on('close', () => {
+      if (this.#byPeer.get(peer) === connection) this.#byPeer.delete(peer);
+      this.#remove(connection);
+    });
+    if (own.size > this.#limits.strangersPerPartyMax) this.#drop(firstOf(own));
+    else if (this.#strangerCount > this.#limits.strangersMax) this.#drop(firstOf(this.#largestParty()));
+  }
+
+  /** The connection on which a TLS connection has come about, or a request has come; `undefined` when it is gone. */
+  of(socket: Socket): Connection | undefined {
+    const found = this.#bySocket.get(socket) ?? this.#byPeer.get(peerOf(socket));
+    if (found) this.#bySocket.set(socket, found);
+    return found;
+  }
+
+  /** A request with a valid token has come. */
+  recognize(connection: Connection, tokenId: string): void {
+    if (connection.tokenId === tokenId || !this.#all.has(connection)) return;
+    this.#leaveShare(connection);
+    connection.tokenId = tokenId;
+    const own = addTo(this.#known, tokenId, connection);
+    const { knownMax, knownPerTokenMax } = this.#limits;
+    if (own.size > knownPerTokenMax) this.#dropIdle(own, connection);
+    else if (this.#all.size - this.#strangerCount > knownMax) this.#dropIdle(this.#all, connection);
+  }
+
+  /** Ends those whose time is over. */
+  expire(): void {
+    const nowMs = this.#nowMs();
+    const { strangerMs, idleMs } = this.#limits;
+    for (const connection of this.#all) {
+      const { tokenId, acceptedMs, requestCount, idleSinceMs } = connection;
+      const isOver = tokenId === undefined ? nowMs - acceptedMs > strangerMs : requestCount === 0 && nowMs - idleSinceMs > idleMs;
+      if (isOver) this.#drop(connection);
+    }
+  }
+
+  destroyAll(): void {
+    for (const connection of this.#all) connection.destroy();
+  }
+
+  #largestParty(): ReadonlySet<Connection> {
+    let largest: ReadonlySet<Connection> = new Set();
+    for (const own of this.#strangers.values()) if (own.size > largest.size) largest = own;
+    return largest;
+  }
+
+  /** The one of `connections` that did nothing for the longest time; where all do something there is none to spare: requests have bounds of their own. */
+  #dropIdle(connections: ReadonlySet<Connection>, except: Connection): void {
+    let oldest: Connection | undefined;
+    for (const one of connections) {
+      if (one === except || one.tokenId === undefined || one.requestCount > 0) continue;
+      if (!oldest || one.idleSinceMs < oldest.idleSinceMs) oldest = one;
+    }
+    this.#drop(oldest);
+  }
+
+  #drop(connection: Connection | undefined): void {
+    if (!connection) return;
+    this.#onDrop(connection.tokenId === undefined ? 'stranger' : 'known');
+    // At once: its socket tells of its end only later.
+    this.#remove(connection);
+    connection.destroy();
+  }
+
+  #remove(connection: Connection): void {
+    if (!this.#all.delete(connection)) return;
+    this.#leaveShare(connection);
+  }
+
+  #leaveShare(connection: Connection): void {
+    const { tokenId, party } = connection;
+    if (tokenId === undefined) this.#strangerCount--;
+    const [shares, name] = tokenId === undefined ? [this.#strangers, party] : [this.#known, tokenId];
+    const own = shares.get(name);
+    own?.delete(connection);
+    if (own?.size === 0) shares.delete(name);
+  }
+}
+
+const peerOf = (socket: Socket): string => `${socket.remoteAddress} ${socket.remotePort}`;
+
+function addTo(shares: Map<string, Set<Connection>>, name: string, connection: Connection): Set<Connection> {
+  const own = shares.get(name) ?? new Set<Connection>();
+  shares.set(name, own);
+  own.add(connection);
+  return own;
+}
+
+const firstOf = (connections: ReadonlySet<Connection>): Connection | undefined => connections.values().next().value;
