@@ -52,7 +52,7 @@ const onlyImporter: Readonly<Record<string, string>> = {
   'node:crypto': 'crypto',
   crypto: 'crypto',
   undici: 'store',
-  'fast-xml-parser': 'store',
+  sax: 'store',
   ssh2: 'store',
   'lru-cache': 'cache',
   '@mongodb-js/zstd': 'pack',

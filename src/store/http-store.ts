@@ -12,6 +12,8 @@ import type { Disk } from '../disk/disk.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
+import { listWithin } from './listing-budget.js';
+import type { ListingBudget } from './listing-budget.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials, readSecretFile } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
@@ -120,11 +122,17 @@ export class HttpStore implements ObjectStore {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
     options.signal?.throwIfAborted();
     const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    let after = options.after ?? '';
+    yield* listWithin(doing, this.#clock, options.signal, (budget) => this.#listPages(prefix, options.after ?? '', doing, budget));
+  }
+
+  async *#listPages(prefix: string, from: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    let after = from;
     for (;;) {
+      budget.request();
       const path = `?list${prefix === '' ? '' : `&prefix=${prefix}`}${after === '' ? '' : `&after=${after}`}`;
-      const answer = await this.#request({ method: 'GET', path, answerMax: listAnswerMax, signal: options.signal, doing });
+      const answer = await this.#request({ method: 'GET', path, answerMax: listAnswerMax, signal: budget.signal, doing });
       if (answer.status !== 200) throw this.#error(answer, doing);
+      budget.received(answer.body.byteLength);
       const page = decodePage(answer.body);
       if (!page) throw new StoreError('PROTOCOL', `${doing}: the server sends no list`);
       const before = after;
@@ -132,6 +140,7 @@ export class HttpStore implements ObjectStore {
         // A list is a hint; one that goes back would never end.
         if (!object.key.startsWith(prefix) || object.key <= after) continue;
         after = object.key;
+        budget.found();
         yield object;
       }
       if (!page.more) return;

@@ -41,6 +41,8 @@ export interface HttpRequest {
   readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
   /** Of the body in bytes; must be given with an iterable one. */
   readonly bodySize?: number;
+  /** Takes the bodies of answers with this status piece by piece, as they arrive; the answer then has an empty one. What it throws ends the request. */
+  readonly reader?: { readonly status: number; write(piece: Uint8Array): void } | undefined;
   /** A longer body of a successful answer is refused as `PROTOCOL`. Bodies of other answers are cut at 64 KiB. */
   readonly answerMax: number;
   readonly signal?: AbortSignal | undefined;
@@ -224,7 +226,9 @@ export class HttpTransport {
       throw tooLong();
     }
     // Known lengths are read into one buffer of that size.
-    const whole = isSuccess && declared !== undefined ? Buffer.allocUnsafeSlow(declared) : undefined;
+    const { reader } = request;
+    const isStreamed = reader?.status === statusCode;
+    const whole = isSuccess && declared !== undefined && !isStreamed ? Buffer.allocUnsafeSlow(declared) : undefined;
     for await (const piece of body as AsyncIterable<Buffer>) {
       if (received + piece.byteLength > bytesMax) {
         body.destroy();
@@ -232,7 +236,8 @@ export class HttpTransport {
         parts.push(piece.subarray(0, bytesMax - received));
         break;
       }
-      if (whole && received + piece.byteLength <= whole.byteLength) whole.set(piece, received);
+      if (isStreamed) reader?.write(piece);
+      else if (whole && received + piece.byteLength <= whole.byteLength) whole.set(piece, received);
       else parts.push(piece);
       received += piece.byteLength;
       // Not asking for more makes the server wait, too.

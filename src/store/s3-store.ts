@@ -11,7 +11,9 @@ import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities } from './http-transport.js';
-import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
+import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { listWithin } from './listing-budget.js';
+import type { ListingBudget } from './listing-budget.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
@@ -21,7 +23,7 @@ import { complaintOf, s3Error } from './s3-error.js';
 import { loadAwsSettings } from './s3-credentials.js';
 import type { AwsSettings } from './s3-credentials.js';
 import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
-import { childText, childrenOf, parseXml } from './xml-answer.js';
+import { XmlReader, childText } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
 
 export interface S3StoreOptions {
@@ -43,6 +45,8 @@ export interface S3StoreOptions {
 
 const defaultSizeMax = 64 * 1024 * 1024;
 const listAnswerMax = 4 * 1024 * 1024;
+/** Of one page; the protocol allows 1000. */
+const pageEntriesMax = 10_000;
 /** What the protocol allows in one request. */
 const deleteBatch = 1000;
 const deletesAtOnce = 8;
@@ -58,6 +62,7 @@ interface S3Request {
   readonly query?: readonly (readonly [string, string])[];
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: ObjectBody | Uint8Array;
+  readonly reader?: HttpRequest['reader'];
   readonly answerMax?: number;
   readonly signal?: AbortSignal | undefined;
   readonly doing: string;
@@ -153,11 +158,15 @@ export class S3Store implements ObjectStore {
     throw error;
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
     const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    const after = options.after ?? '';
+    return listWithin(doing, this.#clock, options.signal, (budget) => this.#listPages(prefix, options.after ?? '', doing, budget));
+  }
+
+  async *#listPages(prefix: string, after: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
     let token: string | undefined;
+    let newest = after;
     do {
       const query: [string, string][] = [
         ['list-type', '2'],
@@ -166,11 +175,29 @@ export class S3Store implements ObjectStore {
       ];
       if (token !== undefined) query.push(['continuation-token', token]);
       else if (after !== '') query.push(['start-after', this.#prefix + after]);
-      const answer = await this.#request({ method: 'GET', query, answerMax: listAnswerMax, signal: options.signal, doing });
+      budget.request();
+      const entries: XmlNode[] = [];
+      const xml = new XmlReader('ListBucketResult', 'Contents', doing, (entry) => {
+        if (entries.push(entry) > pageEntriesMax) throw new StoreError('PROTOCOL', `${doing}: the store's list has too long a page`);
+      });
+      const reader = {
+        status: 200,
+        write: (piece: Uint8Array): void => {
+          budget.received(piece.byteLength);
+          xml.write(piece);
+        },
+      };
+      const answer = await this.#request({ method: 'GET', query, reader, answerMax: listAnswerMax, signal: budget.signal, doing });
       if (answer.status !== 200) throw this.#error(answer, doing);
-      const page = parseXml(answer.body, 'ListBucketResult', doing);
-      for (const object of this.#listedObjects(page)) {
-        if (object.key.startsWith(prefix) && object.key > after) yield object;
+      const page = xml.end();
+      for (const object of this.#listedObjects(entries, childText(page, 'EncodingType') === 'url')) {
+        if (!object.key.startsWith(prefix) || object.key <= after) continue;
+        // Keys come in order: one that goes back may make the list endless, and pays for nothing.
+        if (object.key > newest) {
+          newest = object.key;
+          budget.found();
+        }
+        yield object;
       }
       const next = childText(page, 'IsTruncated') === 'true' ? childText(page, 'NextContinuationToken') : undefined;
       if (childText(page, 'IsTruncated') === 'true' && (next === undefined || next === '' || next === token)) {
@@ -181,10 +208,9 @@ export class S3Store implements ObjectStore {
   }
 
   /** Those of a page that can be ours; foreign names are left out. */
-  #listedObjects(page: XmlNode): ListedObject[] {
-    const isEncoded = childText(page, 'EncodingType') === 'url';
+  #listedObjects(entries: readonly XmlNode[], isEncoded: boolean): ListedObject[] {
     const objects: ListedObject[] = [];
-    for (const entry of childrenOf(page, 'Contents')) {
+    for (const entry of entries) {
       const name = childText(entry, 'Key') ?? '';
       const full = isEncoded ? decodeListed(name) : name;
       if (full === undefined || !full.startsWith(this.#prefix)) continue;
@@ -214,11 +240,17 @@ export class S3Store implements ObjectStore {
     const checksum = md5Base64(body);
     // The protocol wants a checksum of this body, and older servers know this one only.
     if (checksum === undefined) return false;
+    const failures: XmlNode[] = [];
+    const xml = new XmlReader('DeleteResult', 'Error', doing, (failure) => {
+      // One is enough to tell.
+      if (failures.length === 0 && childText(failure, 'Code') !== 'NoSuchKey') failures.push(failure);
+    });
     const answer = await this.#request({
       method: 'POST',
       query: [['delete', '']],
       headers: { 'content-type': 'application/xml', 'content-md5': checksum },
       body,
+      reader: { status: 200, write: (piece) => xml.write(piece) },
       answerMax: listAnswerMax,
       doing,
     });
@@ -230,13 +262,13 @@ export class S3Store implements ObjectStore {
       return false;
     }
     if (answer.status !== 200) throw this.#error(answer, doing);
-    for (const failure of childrenOf(parseXml(answer.body, 'DeleteResult', doing), 'Error')) {
+    xml.end();
+    for (const failure of failures) {
       const code = childText(failure, 'Code') ?? '';
-      if (code === 'NoSuchKey') continue;
       // As if it had been asked for alone; the answer's status says nothing about it.
       const status = code === 'AccessDenied' ? 403 : 500;
-      const body = Buffer.from(`<Error><Code>${/^\w{1,64}$/.test(code) ? code : ''}</Code></Error>`);
-      throw this.#error({ status, headers: {}, body }, doing);
+      const told = Buffer.from(`<Error><Code>${/^\w{1,64}$/.test(code) ? code : ''}</Code></Error>`);
+      throw this.#error({ status, headers: {}, body: told }, doing);
     }
     return true;
   }
@@ -333,6 +365,7 @@ export class S3Store implements ObjectStore {
       ...(body === undefined
         ? {}
         : { body: body instanceof Uint8Array ? body : bodyPieces(disk, body, uploadPieceSize), bodySize: bodySize(body as ObjectBody) }),
+      reader: request.reader,
       answerMax: request.answerMax ?? 64 * 1024,
       signal: request.signal,
       doing: request.doing,

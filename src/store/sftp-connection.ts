@@ -9,6 +9,9 @@ import { describeError } from '../base/log.js';
 import type { KnownKey } from './known-hosts.js';
 import { StoreError } from './object-store.js';
 
+/** A name in a directory, and what the server tells of it. */
+export type SftpEntry = FileEntryWithStats;
+
 export interface SftpTarget {
   readonly host: string;
   readonly port: number;
@@ -193,19 +196,16 @@ export class SftpConnection {
     return Number(blocks) * Number(size);
   }
 
-  /** Entries in no order, `.` and `..` left out; at most `countMax`, else `OTHER`. */
-  async readDirectory(path: string, countMax: number): Promise<FileEntryWithStats[]> {
+  /** Gives the entries, in no order and without `.` and `..`, to `take` as they arrive; what it throws ends it. */
+  async readDirectory(path: string, take: (entries: readonly SftpEntry[]) => void): Promise<void> {
     const handle = await this.#call((done: Callback<Buffer>) => this.#sftp.opendir(path, done));
-    const entries: FileEntryWithStats[] = [];
     try {
       for (;;) {
         const batch = await this.#call((done: Callback<FileEntryWithStats[]>) => this.#sftp.readdir(handle, done));
-        for (const entry of batch) if (entry.filename !== '.' && entry.filename !== '..') entries.push(entry);
-        if (entries.length > countMax) throw new SftpStatusError('OTHER', new Error(`more than ${countMax} entries in a directory`));
+        take(batch.filter(({ filename }) => filename !== '.' && filename !== '..'));
       }
     } catch (error) {
       if (sftpStatus(error) !== 'EOF') throw error;
-      return entries;
     } finally {
       void this.closeFile(handle).catch(() => {});
     }

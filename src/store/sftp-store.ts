@@ -17,10 +17,11 @@ import { bodyPieces, bodySize } from './file-body.js';
 import { knownKeysOf } from './known-hosts.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
+import { ListingBudget, listWithin } from './listing-budget.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
 import { SftpConnection, isPlainKey, sftpStatus } from './sftp-connection.js';
-import type { SftpHandle, SftpTarget } from './sftp-connection.js';
+import type { SftpEntry, SftpHandle, SftpTarget } from './sftp-connection.js';
 
 export interface SftpStoreOptions {
   /** Called for every connection: files may have changed meanwhile. */
@@ -40,8 +41,11 @@ const defaultSizeMax = 64 * 1024 * 1024;
 const pieceSize = 32 * 1024;
 /** Pieces under way for one object: one MiB for each 30 ms of round trip is 35 MB/s. */
 const piecesAtOnce = 32;
+/** Entries of one directory that are kept, to be sorted. */
 const entriesMax = 1_000_000;
 const temporaryPlace = '_tmp';
+/** Of an entry of a directory, about: its kind, size, owner and times. */
+const attributesSize = 32;
 const markerName = '_sealdrive';
 const markerSize = 32;
 /** A temporary file this old belongs to nobody. */
@@ -76,7 +80,9 @@ export class SftpStore implements ObjectStore {
         // It may be there: reading it tells.
         if (sftpStatus(error) !== 'FAILURE') throw error;
       });
-      const names = (await connection.readDirectory(path, entriesMax)).map(({ filename }) => filename).filter((name) => name !== 'lost+found');
+      const names = (await this.#allEntries(connection, path, 'making the store'))
+        .map(({ filename }) => filename)
+        .filter((name) => name !== 'lost+found');
       if (names.includes(markerName) || names.includes('keys')) return;
       if (names.some((name) => name !== temporaryPlace)) {
         throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
@@ -249,34 +255,36 @@ export class SftpStore implements ObjectStore {
 
   async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
-    yield* this.#walk(prefix, options.after ?? '', options.signal);
+    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
+    yield* listWithin(doing, systemClock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', doing, budget));
   }
 
   /** One directory at a time is in memory. */
-  async *#walk(prefix: string, after: string, signal: AbortSignal | undefined): AsyncGenerator<ListedObject> {
-    signal?.throwIfAborted();
-    const entries = await this.#run(prefix === '' ? 'listing the store' : `listing ${prefix}`, signal, async (connection) => {
-      try {
-        return await connection.readDirectory(`${this.#options.path}/${prefix}`, entriesMax);
-      } catch (error) {
-        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
-        await this.#checkRoot(connection);
-        return [];
-      }
-    });
+  async *#walk(prefix: string, after: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
     const found: { readonly key: string; readonly sort: string; readonly size: number; readonly isFolder: boolean }[] = [];
-    for (const { filename, attrs } of entries) {
+    const take = ({ filename, attrs }: SftpEntry): void => {
       const key = prefix + filename;
       // Foreign names are none of ours, whatever they are.
-      if (filename.includes('/') || !isObjectKey(key)) continue;
+      if (filename.includes('/') || !isObjectKey(key)) return;
+      if (attrs.isFile()) budget.found();
       if (attrs.isFile() && key > after) found.push({ key, sort: key, size: attrs.size, isFolder: false });
       // Everything below sorts between `key/` and `key0`.
       else if (attrs.isDirectory() && `${key}0` > after) found.push({ key, sort: `${key}/`, size: 0, isFolder: true });
-    }
+      if (found.length > entriesMax) throw new StoreError('PROTOCOL', `${doing}: a directory has more than ${entriesMax} entries`);
+    };
+    budget.request();
+    await this.#run(doing, budget.signal, async (connection) => {
+      try {
+        await readWithin(connection, `${this.#options.path}/${prefix}`, budget, take);
+      } catch (error) {
+        if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
+        await this.#checkRoot(connection);
+      }
+    });
     found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
     for (const { key, size, isFolder } of found) {
-      signal?.throwIfAborted();
-      if (isFolder) yield* this.#walk(`${key}/`, after, signal);
+      budget.signal.throwIfAborted();
+      if (isFolder) yield* this.#walk(`${key}/`, after, doing, budget);
       else yield { key, size };
     }
   }
@@ -334,17 +342,29 @@ export class SftpStore implements ObjectStore {
     this.#isClean = true;
     const { path: root } = this.#options;
     // A list tells a link from a folder: one in its place leads to files that are not ours.
-    const isFolder = (await connection.readDirectory(root, entriesMax)).some(
+    const isFolder = (await this.#allEntries(connection, root, 'looking for leftovers')).some(
       ({ filename, attrs }) => filename === temporaryPlace && attrs.isDirectory(),
     );
     if (!isFolder) return;
     const place = `${root}/${temporaryPlace}`;
-    const entries = await connection.readDirectory(place, entriesMax);
+    const entries = await this.#allEntries(connection, place, 'looking for leftovers').catch(() => []);
     const newest = entries.reduce((latest, { attrs }) => Math.max(latest, attrs.mtime), 0);
     // By the clock of the server alone: ours may differ from it by anything.
     for (const { filename, attrs } of entries) {
       if (attrs.isFile() && isTemporaryName(filename) && newest - attrs.mtime > staleSec)
         await connection.unlink(`${place}/${filename}`).catch(() => {});
+    }
+  }
+
+  /** Of a directory that holds little. */
+  async #allEntries(connection: SftpConnection, path: string, doing: string): Promise<SftpEntry[]> {
+    const budget = new ListingBudget(doing, systemClock);
+    const entries: SftpEntry[] = [];
+    try {
+      await readWithin(connection, path, budget, (entry) => void entries.push(entry));
+      return entries;
+    } finally {
+      budget.end();
     }
   }
 
@@ -396,6 +416,16 @@ export class SftpStore implements ObjectStore {
       throw error;
     }
   }
+}
+
+async function readWithin(connection: SftpConnection, path: string, budget: ListingBudget, take: (entry: SftpEntry) => void): Promise<void> {
+  await connection.readDirectory(path, (entries) => {
+    budget.request();
+    for (const entry of entries) {
+      budget.received(entry.filename.length + entry.longname.length + attributesSize);
+      take(entry);
+    }
+  });
 }
 
 /** Rejects with the signal's reason when it is aborted first; what was begun then ends by itself. */

@@ -16,7 +16,8 @@ import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpAuthentication } from './http-authentication.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
-import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
+import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { ListingBudget, listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
 import type { HttpCredentials } from './netrc.js';
@@ -24,7 +25,8 @@ import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
 import { encodeUnreserved } from './sigv4.js';
-import { childText, childrenOf, parseXml } from './xml-answer.js';
+import { XmlReader, childText, childrenOf } from './xml-answer.js';
+import type { XmlNode } from './xml-answer.js';
 
 export interface WebdavStoreOptions {
   /** `http:` or `https:`, with nothing but host and port. */
@@ -43,7 +45,10 @@ export interface WebdavStoreOptions {
 export type WebdavClaim = 'put' | 'move';
 
 const defaultSizeMax = 64 * 1024 * 1024;
-const listAnswerMax = 32 * 1024 * 1024;
+/** Of the answer about one collection, which is read as it arrives; a million members are described by less. */
+const listAnswerMax = 2 * 1024 * 1024 * 1024;
+/** Members of one collection that are kept, to be sorted. */
+const membersMax = 1_000_000;
 const uploadPieceSize = 256 * 1024;
 const deletesAtOnce = 8;
 const markerName = '_sealdrive';
@@ -63,6 +68,7 @@ interface DavRequest {
   readonly path?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: ObjectBody | Uint8Array;
+  readonly reader?: HttpRequest['reader'];
   readonly answerMax?: number;
   readonly signal?: AbortSignal | undefined;
   readonly doing: string;
@@ -104,7 +110,7 @@ export class WebdavStore implements ObjectStore {
   /** Makes the collection, and what it lies in, where there is none, and a store in it; opens the store that is there. Throws {@link StoreError}. */
   async create(): Promise<void> {
     const doing = 'making the store';
-    const members = await this.#members('', doing);
+    const members = await this.#allMembers('', doing);
     if (!members) await this.#makeRoot(doing);
     else if (members.some(({ name }) => name === markerName || name === 'keys')) return;
     else if (members.length > 0) throw new StoreError('NOT_A_STORE', `${this.description} holds other files: a store is made in an empty collection`);
@@ -291,9 +297,9 @@ export class WebdavStore implements ObjectStore {
 
   /** Removes what uploads that were cut off left behind long ago. What cannot be removed does no harm. */
   async #removeStale(): Promise<void> {
-    const members = (await this.#members(`${temporaryName}/`, 'looking for leftovers', undefined, timedPropfind)) ?? [];
+    const members = (await this.#allMembers(`${temporaryName}/`, 'looking for leftovers', timedPropfind)) ?? [];
     // By the clock of the server alone, which ours may differ from by anything: its newest file tells the time.
-    const newestMs = Math.max(...members.map(({ modifiedMs }) => modifiedMs ?? 0));
+    const newestMs = members.reduce((newest, { modifiedMs }) => Math.max(newest, modifiedMs ?? 0), 0);
     for (const { name, isCollection, modifiedMs } of members) {
       if (!isCollection || !/^[0-9a-f]{24}$/.test(name) || modifiedMs === undefined || newestMs - modifiedMs <= staleMs) continue;
       await this.#request({ method: 'DELETE', path: `${temporaryName}/${name}/`, doing: 'removing leftovers' });
@@ -324,74 +330,89 @@ export class WebdavStore implements ObjectStore {
   async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
     options.signal?.throwIfAborted();
-    yield* this.#walk(prefix, options.after ?? '', await this.claim(), options.signal);
+    const claim = await this.claim();
+    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
+    yield* listWithin(doing, this.#clock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', claim, doing, budget));
   }
 
   /** One collection at a time is in memory. */
-  async *#walk(prefix: string, after: string, claim: WebdavClaim, signal: AbortSignal | undefined): AsyncGenerator<ListedObject> {
-    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    const members = await this.#members(prefix, doing, signal);
-    if (!members) {
-      // Without the collection of the store itself, "nothing there" would be a lie.
-      if (prefix === '' || !(await this.#exists(doing, signal))) throw new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`);
-      return;
-    }
-    const found: { readonly key: string; readonly sort: string; readonly size?: number | undefined; readonly isFolder: boolean }[] = [];
-    for (const { name, isCollection, size } of members) {
+  async *#walk(prefix: string, after: string, claim: WebdavClaim, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const found: { readonly key: string; readonly sort: string; readonly size: number | undefined; readonly isFolder: boolean }[] = [];
+    const isThere = await this.#eachMember(prefix, doing, budget, ({ name, isCollection, size }) => {
       const isObject = claim === 'put' ? !isCollection : isCollection && name.endsWith('_');
       const key = prefix + (isObject && claim === 'move' ? name.slice(0, -1) : name);
       // Foreign names are none of ours, whatever they are.
-      if (!isObjectKey(key)) continue;
+      if (!isObjectKey(key)) return;
+      if (isObject) budget.found();
       if (isObject && key > after) found.push({ key, sort: key, size: claim === 'put' ? size : undefined, isFolder: false });
       // Everything below sorts between `key/` and `key0`.
-      else if (isCollection && !isObject && `${key}0` > after) found.push({ key, sort: `${key}/`, isFolder: true });
+      else if (isCollection && !isObject && `${key}0` > after) found.push({ key, sort: `${key}/`, size: undefined, isFolder: true });
+      if (found.length > membersMax) throw new StoreError('PROTOCOL', `${doing}: a collection has more than ${membersMax} members`);
+    });
+    if (!isThere) {
+      // Without the collection of the store itself, "nothing there" would be a lie.
+      if (prefix === '' || !(await this.#exists(doing, budget.signal)))
+        throw new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`);
+      return;
     }
     found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
     for (const { key, size, isFolder } of found) {
-      signal?.throwIfAborted();
-      if (isFolder) yield* this.#walk(`${key}/`, after, claim, signal);
+      budget.signal.throwIfAborted();
+      if (isFolder) yield* this.#walk(`${key}/`, after, claim, doing, budget);
       else yield { key, size };
     }
   }
 
-  async #exists(doing: string, signal: AbortSignal | undefined): Promise<boolean> {
+  async #exists(doing: string, signal: AbortSignal): Promise<boolean> {
     const answer = await this.#propfind('', '0', doing, signal);
     if (answer.status !== 207 && answer.status !== 404) throw this.#error(answer, doing);
     return answer.status === 207;
   }
 
-  #propfind(path: string, depth: '0' | '1', doing: string, signal: AbortSignal | undefined, query = propfind): Promise<HttpAnswer> {
+  #propfind(
+    path: string,
+    depth: '0' | '1',
+    doing: string,
+    signal: AbortSignal | undefined,
+    reader?: HttpRequest['reader'],
+    query = propfind,
+  ): Promise<HttpAnswer> {
     const headers = { depth, 'content-type': 'application/xml; charset=utf-8' };
-    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), answerMax: listAnswerMax, signal, doing });
+    const answerMax = reader ? listAnswerMax : undefined;
+    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), reader, ...(answerMax ? { answerMax } : {}), signal, doing });
   }
 
-  /** What lies directly in a collection below the store (a path that ends in a slash, or empty); `undefined` when there is none. */
-  async #members(path: string, doing: string, signal?: AbortSignal, query = propfind): Promise<Member[] | undefined> {
-    const answer = await this.#propfind(path, '1', doing, signal, query);
-    if (answer.status === 404) return undefined;
-    if (answer.status !== 207) throw this.#error(answer, doing);
-    const own = decodePath(this.#root + path) ?? '';
+  /** {@link WebdavStore.#eachMember} for collections that hold little; `undefined` when there is none. */
+  async #allMembers(path: string, doing: string, query?: string): Promise<Member[] | undefined> {
+    const budget = new ListingBudget(doing, this.#clock);
     const members: Member[] = [];
-    for (const response of childrenOf(parseXml(answer.body, 'multistatus', doing), 'response')) {
-      const href = decodePath(childText(response, 'href') ?? '');
-      if (href === undefined || !href.startsWith(own)) continue;
-      const name = href.slice(own.length).replace(/\/$/, '');
-      if (name === '' || name.includes('/')) continue;
-      let isCollection = href.endsWith('/');
-      let size: number | undefined;
-      let modifiedMs: number | undefined;
-      for (const status of childrenOf(response, 'propstat')) {
-        for (const properties of childrenOf(status, 'prop')) {
-          isCollection ||= childrenOf(properties, 'resourcetype').some((type) => Object.hasOwn(type, 'collection'));
-          const length = childText(properties, 'getcontentlength') ?? '';
-          if (/^\d{1,15}$/.test(length)) size = Number(length);
-          const modified = Date.parse(childText(properties, 'getlastmodified') ?? '');
-          if (Number.isFinite(modified)) modifiedMs = modified;
-        }
-      }
-      members.push({ name, isCollection, size, modifiedMs });
+    try {
+      return (await this.#eachMember(path, doing, budget, (member) => void members.push(member), query)) ? members : undefined;
+    } finally {
+      budget.end();
     }
-    return members;
+  }
+
+  /** Gives what lies directly in a collection below the store (a path that ends in a slash, or empty) to `take`; false when there is none. */
+  async #eachMember(path: string, doing: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
+    const own = decodePath(this.#root + path) ?? '';
+    const xml = new XmlReader('multistatus', 'response', doing, (response) => {
+      const member = memberOf(response, own);
+      if (member) take(member);
+    });
+    const reader = {
+      status: 207,
+      write: (piece: Uint8Array): void => {
+        budget.received(piece.byteLength);
+        xml.write(piece);
+      },
+    };
+    budget.request();
+    const answer = await this.#propfind(path, '1', doing, budget.signal, reader, query);
+    if (answer.status === 404) return false;
+    if (answer.status !== 207) throw this.#error(answer, doing);
+    xml.end();
+    return true;
   }
 
   async delete(keys: readonly ObjectKey[]): Promise<void> {
@@ -451,6 +472,7 @@ export class WebdavStore implements ObjectStore {
             body: body instanceof Uint8Array ? body : bodyPieces(this.#options.disk, body, uploadPieceSize),
             bodySize: body instanceof Uint8Array ? body.byteLength : bodySize(body),
           }),
+      reader: request.reader,
       answerMax: request.answerMax ?? 64 * 1024,
       signal: request.signal,
       doing: request.doing,
@@ -485,6 +507,27 @@ export class WebdavStore implements ObjectStore {
     }
     return new StoreError('PROTOCOL', `${doing}: the server answers with ${details}`);
   }
+}
+
+/** What a `response` element tells of something that lies directly in the collection at the decoded path `own`. */
+function memberOf(response: XmlNode, own: string): Member | undefined {
+  const href = decodePath(childText(response, 'href') ?? '');
+  if (href === undefined || !href.startsWith(own)) return undefined;
+  const name = href.slice(own.length).replace(/\/$/, '');
+  if (name === '' || name.includes('/')) return undefined;
+  let isCollection = href.endsWith('/');
+  let size: number | undefined;
+  let modifiedMs: number | undefined;
+  for (const status of childrenOf(response, 'propstat')) {
+    for (const properties of childrenOf(status, 'prop')) {
+      isCollection ||= childrenOf(properties, 'resourcetype').some((type) => Object.hasOwn(type, 'collection'));
+      const length = childText(properties, 'getcontentlength') ?? '';
+      if (/^\d{1,15}$/.test(length)) size = Number(length);
+      const modified = Date.parse(childText(properties, 'getlastmodified') ?? '');
+      if (Number.isFinite(modified)) modifiedMs = modified;
+    }
+  }
+  return { name, isCollection, size, modifiedMs };
 }
 
 /** `../` at the start of `path` climbs out of the root, one level each. */

@@ -1,44 +1,182 @@
 /**
- * Strict reading of the XML that servers answer with: no document types, no entities but the five of XML, values stay text, and whoever
- * reads says which elements it wants. A server may send anything: what does not fit is a {@link StoreError} `PROTOCOL`.
+ * Strict reading of the XML that servers answer with, piece by piece as it arrives: no document types, no entities but the five of XML, values stay text, and whoever
+ * reads says which elements it wants. A server may send anything, for as long as it likes: depth, attributes, names, texts and what is kept have bounds, and what
+ * does not fit is a {@link StoreError} `PROTOCOL`.
  */
-import { XMLParser } from 'fast-xml-parser';
+import sax from 'sax';
 import { StoreError } from './object-store.js';
 
 export type XmlNode = Readonly<Record<string, unknown>>;
 
-const parser = new XMLParser({
-  ignoreAttributes: true,
-  // `D:href` and `lp1:href` are the same name in documents as servers write them.
-  removeNSPrefix: true,
-  parseTagValue: false,
-  trimValues: true,
-  htmlEntities: false,
-  processEntities: true,
-});
+const depthMax = 32;
+const attributesMax = 64;
+/** In characters. A key is shorter even when each of its characters is escaped. */
+const nameMax = 256;
+const textMax = 16 * 1024;
+/** Characters of names and texts that are kept at once, of one record and of what stands beside the records. */
+const keptMax = 256 * 1024;
+/** The parser looks at its own bounds once for each piece. */
+const pieceSize = 16 * 1024;
 
-/** The root element called `name`. `doing` begins the message of the error. */
-export function parseXml(bytes: Uint8Array, name: string, doing: string): XmlNode {
-  const document = tryParseXml(bytes);
-  if (document && Object.hasOwn(document, name)) {
-    const root = document[name];
-    // An element without children is its text.
-    if (root === '') return {};
-    if (isNode(root)) return root;
-  }
-  throw new StoreError('PROTOCOL', `${doing}: the server's answer is not the ${name} that was expected`);
+/** Without `strictEntities`, which its types lack, the parser knows the entities of HTML. */
+const parserOptions: sax.SAXOptions & { readonly strictEntities: boolean } = { xmlns: false, strictEntities: true };
+
+/** An element that has begun and not ended. */
+interface OpenElement {
+  readonly name: string;
+  /** Its children by their names, once it has any. */
+  children: Record<string, unknown> | undefined;
+  text: string;
 }
 
-/** The document by the name of its root; `undefined` when it is not XML. */
+/** What is wrong with a document that a server made up is of no interest to anyone. */
+class NotXml extends Error {}
+
+/** Reads one document. */
+class DocumentReader {
+  readonly #record: string | undefined;
+  readonly #onRecord: (record: XmlNode) => void;
+  readonly #decoder = new TextDecoder();
+  readonly #parser = sax.parser(true, parserOptions);
+  readonly #open: OpenElement[] = [];
+  #attributeCount = 0;
+  #kept = 0;
+  /** What was kept before the record that is being read. */
+  #keptBefore = 0;
+  #root: OpenElement | undefined;
+
+  /** Children of the root that are called `record` go to `onRecord`, and are forgotten; the others are kept. */
+  constructor(record?: string, onRecord: (record: XmlNode) => void = () => {}) {
+    this.#record = record;
+    this.#onRecord = onRecord;
+    const refuse = (): never => {
+      throw new NotXml();
+    };
+    this.#parser.onerror = refuse;
+    this.#parser.ondoctype = refuse;
+    this.#parser.onsgmldeclaration = refuse;
+    this.#parser.onopentagstart = ({ name }) => {
+      if (name.length > nameMax || this.#open.length >= depthMax) refuse();
+      this.#attributeCount = 0;
+    };
+    this.#parser.onattribute = ({ name }) => {
+      if (name.length > nameMax || ++this.#attributeCount > attributesMax) refuse();
+    };
+    this.#parser.onopentag = ({ name }) => this.#begin(name);
+    this.#parser.ontext = (text) => this.#add(text);
+    this.#parser.oncdata = (text) => this.#add(text);
+    this.#parser.onclosetag = () => this.#finish();
+  }
+
+  /** Throws {@link NotXml}, and what `onRecord` throws. */
+  write(piece: Uint8Array): void {
+    for (let at = 0; at < piece.byteLength; at += pieceSize) {
+      this.#parser.write(this.#decoder.decode(piece.subarray(at, at + pieceSize), { stream: true }));
+    }
+  }
+
+  /** The root. Throws {@link NotXml}. */
+  end(): { readonly name: string; readonly node: XmlNode } {
+    this.#parser.write(this.#decoder.decode()).close();
+    if (!this.#root) throw new NotXml();
+    return { name: this.#root.name, node: this.#root.children ?? {} };
+  }
+
+  #begin(qualified: string): void {
+    // `D:href` and `lp1:href` are the same name in documents as servers write them.
+    const name = qualified.slice(qualified.indexOf(':') + 1);
+    if (this.#open.length === 1 && name === this.#record) this.#keptBefore = this.#kept;
+    // An element without a text takes memory, too.
+    this.#keep(name.length + 64);
+    this.#open.push({ name, children: undefined, text: '' });
+  }
+
+  #add(text: string): void {
+    const element = this.#open.at(-1);
+    // Between elements there is white space, which nobody wants.
+    if (!element || (element.text === '' && text.trim() === '')) return;
+    if (element.text.length + text.length > textMax) throw new NotXml();
+    this.#keep(text.length);
+    element.text += text;
+  }
+
+  #finish(): void {
+    const element = this.#open.pop();
+    const above = this.#open.at(-1);
+    if (!element) return;
+    if (!above) {
+      this.#root = element;
+      return;
+    }
+    const value = element.children ?? element.text.trim();
+    if (this.#open.length === 1 && element.name === this.#record) {
+      this.#kept = this.#keptBefore;
+      if (isNode(value)) this.#onRecord(value);
+      return;
+    }
+    // Without a prototype no name means anything else.
+    const siblings = (above.children ??= Object.create(null) as Record<string, unknown>);
+    const { name } = element;
+    const before = siblings[name];
+    if (before === undefined) siblings[name] = value;
+    else if (Array.isArray(before)) before.push(value);
+    else siblings[name] = [before, value];
+  }
+
+  #keep(characters: number): void {
+    this.#kept += characters;
+    if (this.#kept > keptMax) throw new NotXml();
+  }
+}
+
+/** Reads the document of one answer as it arrives. */
+export class XmlReader {
+  readonly #name: string;
+  readonly #doing: string;
+  readonly #reader: DocumentReader;
+
+  /** The root is called `name`; its children called `record` go to `onRecord` one by one. `doing` begins the message of the error. */
+  constructor(name: string, record: string, doing: string, onRecord: (record: XmlNode) => void) {
+    this.#name = name;
+    this.#doing = doing;
+    this.#reader = new DocumentReader(record, onRecord);
+  }
+
+  /** Throws {@link StoreError} `PROTOCOL`, and what `onRecord` throws. */
+  write(piece: Uint8Array): void {
+    this.#try(() => this.#reader.write(piece));
+  }
+
+  /** The root with all of its children that are no records. Throws {@link StoreError} `PROTOCOL`. */
+  end(): XmlNode {
+    const { name, node } = this.#try(() => this.#reader.end());
+    if (name !== this.#name) throw this.#error();
+    return node;
+  }
+
+  #try<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      throw error instanceof NotXml ? this.#error() : error;
+    }
+  }
+
+  #error(): StoreError {
+    return new StoreError('PROTOCOL', `${this.#doing}: the server's answer is not the ${this.#name} that was expected`);
+  }
+}
+
+/** A short document that may be anything, by the name of its root; `undefined` when it is not XML. */
 export function tryParseXml(bytes: Uint8Array): XmlNode | undefined {
-  const text = new TextDecoder().decode(bytes);
-  if (/<!(?:DOCTYPE|ENTITY)/i.test(text)) return undefined;
+  const reader = new DocumentReader();
   try {
-    const document: unknown = parser.parse(text, true);
-    return isNode(document) ? document : undefined;
-  } catch {
-    // What is wrong with a document that a server made up is of no interest to anyone.
-    return undefined;
+    reader.write(bytes);
+    const { name, node } = reader.end();
+    return { [name]: node };
+  } catch (error) {
+    if (error instanceof NotXml) return undefined;
+    throw error;
   }
 }
 

@@ -1,0 +1,95 @@
+/**
+ * What one listing may cost (doc/stores.md, "Lists"): a store that is not trusted can go on with it for ever, with pages that are empty, folders that hold each other,
+ * names that are none of ours, or answers that trickle. Each object that is found pays for more of everything, so that a large store can be listed.
+ */
+import type { Clock } from '../base/clock.js';
+import { StoreError } from './object-store.js';
+import type { ListedObject } from './object-store.js';
+
+/** Requests that bring nothing. The folders of a store that is empty are some hundreds. */
+const barrenRequestsMax = 500;
+const bytesMax = 64 * 1024 * 1024;
+const bytesPerObject = 4096;
+/** Packs of 16 MiB that together are 128 TiB. */
+const objectsMax = 8 * 1024 * 1024;
+const timeMs = 60_000;
+const msPerObject = 5;
+/** However much is found: a drive may hold a lock meanwhile. */
+const timeMaxMs = 15 * 60_000;
+
+export class ListingBudget {
+  readonly #doing: string;
+  readonly #clock: Clock;
+  readonly #startMs: number;
+  readonly #over = new AbortController();
+  readonly #ended = new AbortController();
+  /** Aborted when the listing is given up: for the requests that it makes. */
+  readonly signal: AbortSignal;
+  #requestCount = 0;
+  #byteCount = 0;
+  #objectCount = 0;
+
+  /** `doing` begins the message of an error. Ended by {@link end}. */
+  constructor(doing: string, clock: Clock, signal?: AbortSignal) {
+    this.#doing = doing;
+    this.#clock = clock;
+    this.#startMs = clock.monotonicMs();
+    this.signal = signal ? AbortSignal.any([signal, this.#over.signal]) : this.#over.signal;
+    void this.#watch();
+  }
+
+  /** A request, or another step that takes time, is about to begin. Throws {@link StoreError}, or the reason of the signal. */
+  request(): void {
+    this.signal.throwIfAborted();
+    if (++this.#requestCount > barrenRequestsMax + this.#objectCount) throw this.#endless();
+  }
+
+  /** Bytes of an answer have come. Throws {@link StoreError}. */
+  received(bytes: number): void {
+    this.#byteCount += bytes;
+    if (this.#byteCount > bytesMax + this.#objectCount * bytesPerObject) throw this.#endless();
+  }
+
+  /** A key that can be one of ours, and was not there before. Throws {@link StoreError}. */
+  found(): void {
+    if (++this.#objectCount > objectsMax) throw this.#endless();
+  }
+
+  /** The listing is over, however it ended. */
+  end(): void {
+    this.#ended.abort(new Error('the listing is over'));
+  }
+
+  #endless(): StoreError {
+    return new StoreError('PROTOCOL', `${this.#doing}: the store's list does not end`);
+  }
+
+  async #watch(): Promise<void> {
+    for (;;) {
+      const allowedMs = Math.min(timeMaxMs, timeMs + this.#objectCount * msPerObject);
+      const restMs = this.#startMs + allowedMs - this.#clock.monotonicMs();
+      if (restMs <= 0) break;
+      try {
+        await this.#clock.sleep(restMs, this.#ended.signal);
+      } catch {
+        return;
+      }
+    }
+    this.#over.abort(new StoreError('UNAVAILABLE', `${this.#doing}: the store's list takes too long`));
+  }
+}
+
+/** A listing within a budget of its own. */
+export async function* listWithin(
+  doing: string,
+  clock: Clock,
+  signal: AbortSignal | undefined,
+  list: (budget: ListingBudget) => AsyncIterable<ListedObject>,
+): AsyncGenerator<ListedObject> {
+  const budget = new ListingBudget(doing, clock, signal);
+  try {
+    yield* list(budget);
+  } finally {
+    budget.end();
+  }
+}
