@@ -271,8 +271,8 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     return andThen(this.#filesystem.getattr(this.#inoOf(nodeId)), (attributes) => this.#attributes(attributes));
   }
 
-  setattr(_context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply> {
-    return andThen(this.#filesystem.setattr(this.#inoOf(nodeId), change), (attributes) => this.#attributes(attributes));
+  setattr(context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply> {
+    return andThen(this.#filesystem.setattr(this.#inoOf(nodeId), change, context), (attributes) => this.#attributes(attributes));
   }
 
   readlink(_context: RequestContext, nodeId: NodeId): MaybePromise<ByteString> {

@@ -25,6 +25,10 @@ export interface RequestContext {
    * default ACL (umask(2)). 0 everywhere else, and where the kernel has applied it.
    */
   readonly umask: number;
+  /** Whether the caller has CAP_FSETID over everybody's files: it may change what has set-id bits, and they stay. Not there: not known. */
+  readonly keepsSetId?: boolean;
+  /** Whether the caller is in the group, supplementary ones included. Not there: not known. */
+  isMemberOf?(gid: number): boolean;
   /** Lazily made; aborts when the kernel interrupts the request. An operation that can wait long should heed it (EINTR). */
   readonly signal: AbortSignal;
 }

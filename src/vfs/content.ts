@@ -9,6 +9,7 @@ import type { Ino } from '../meta/key.js';
 import { OperationError, fileSizeMax } from '../volume/operation.js';
 import type { Volume } from '../volume/volume.js';
 import type { AccessTimes } from './access-time.js';
+import type { Caller } from './caller.js';
 import { heldInode, mayChange, mayOverwrite, withoutSetId } from './protection.js';
 import { dropSetId } from './setattr.js';
 import { VfsError } from './vfs-error.js';
@@ -55,39 +56,39 @@ export function readFile(
 /** All of `data` or an error. `data` is copied before the first wait: it may change once this has returned. */
 export function writeFile(
   volume: Volume,
+  caller: Caller,
   ino: Ino,
   offset: number,
   data: Uint8Array,
   time: Timespec | undefined,
   dropsSetId: boolean,
-  signal: AbortSignal | undefined,
 ): MaybePromise<void> {
   if (offset + data.byteLength > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
   const inode = regularInode(volume, ino);
-  if (!isPromise(inode)) return writeInto(volume, ino, inode, offset, data, time, dropsSetId, signal);
+  if (!isPromise(inode)) return writeInto(volume, caller, ino, inode, offset, data, time, dropsSetId);
   const kept = new Uint8Array(data);
-  return inode.then((loaded) => writeInto(volume, ino, loaded, offset, kept, time, dropsSetId, signal));
+  return inode.then((loaded) => writeInto(volume, caller, ino, loaded, offset, kept, time, dropsSetId));
 }
 
 function writeInto(
   volume: Volume,
+  caller: Caller,
   ino: Ino,
   inode: Inode,
   offset: number,
   data: Uint8Array,
   time: Timespec | undefined,
   dropsSetId: boolean,
-  signal: AbortSignal | undefined,
 ): MaybePromise<void> {
   if ((inode.flags & FS_APPEND_FL) !== 0 && offset < inode.size) {
-    return appendInto(volume, ino, inode, offset, new Uint8Array(data), time, dropsSetId, signal);
+    return appendInto(volume, caller, ino, inode, offset, new Uint8Array(data), time, dropsSetId);
   }
   mayChange(inode);
-  if (!dropsSetId || withoutSetId(inode.mode) === inode.mode) return volume.writeContent(ino, offset, data, time, signal);
-  const dropped = dropSetId(volume, ino);
-  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, time, signal);
+  if (!dropsSetId || withoutSetId(inode, caller) === inode.mode) return volume.writeContent(ino, offset, data, time, caller.signal);
+  const dropped = dropSetId(volume, caller, ino);
+  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, time, caller.signal);
   const kept = new Uint8Array(data);
-  return dropped.then(() => volume.writeContent(ino, offset, kept, time, signal));
+  return dropped.then(() => volume.writeContent(ino, offset, kept, time, caller.signal));
 }
 
 /**
@@ -96,19 +97,19 @@ function writeInto(
  */
 async function appendInto(
   volume: Volume,
+  caller: Caller,
   ino: Ino,
   inode: Inode,
   offset: number,
   data: Uint8Array,
   time: Timespec | undefined,
   dropsSetId: boolean,
-  signal: AbortSignal | undefined,
 ): Promise<void> {
-  const present = Buffer.concat(await volume.readContent(ino, offset, Math.min(data.byteLength, inode.size - offset), signal));
+  const present = Buffer.concat(await volume.readContent(ino, offset, Math.min(data.byteLength, inode.size - offset), caller.signal));
   mayChange(inode);
   if (present.compare(data, 0, present.byteLength) !== 0) throw new VfsError('EPERM', 'the file is append-only');
   const added = data.subarray(present.byteLength);
-  if (added.byteLength > 0) await writeInto(volume, ino, inode, offset + present.byteLength, added, time, dropsSetId, signal);
+  if (added.byteLength > 0) await writeInto(volume, caller, ino, inode, offset + present.byteLength, added, time, dropsSetId);
 }
 
 /** `mode` of fallocate(2). EOPNOTSUPP for a combination that has no meaning here. */

@@ -129,8 +129,9 @@ export class Filesystem {
     return this.#volume.read((view) => this.#attributes(ino, heldInode(this.#volume, view, ino)));
   }
 
-  setattr(ino: Ino, change: AttributeChange): MaybePromise<InodeAttributes> {
-    return andThen(setAttributes(this.#volume, this.#accessTimes, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
+  /** `caller` not given: the drive itself. */
+  setattr(ino: Ino, change: AttributeChange, caller?: Caller): MaybePromise<InodeAttributes> {
+    return andThen(setAttributes(this.#volume, this.#accessTimes, caller, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
   }
 
   readlink(ino: Ino): MaybePromise<ByteString> {
@@ -213,7 +214,7 @@ export class Filesystem {
 
   /** All of `data`, which is copied before the first wait. */
   write(caller: Caller, ino: Ino, offset: number, data: Uint8Array, dropsSetId: boolean): MaybePromise<void> {
-    return writeFile(this.#volume, ino, offset, data, this.#contentTime(), dropsSetId, caller.signal);
+    return writeFile(this.#volume, caller, ino, offset, data, this.#contentTime(), dropsSetId);
   }
 
   /** What was written survives the death of this process from here on. */

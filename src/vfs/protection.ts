@@ -8,6 +8,7 @@ import type { Ino } from '../meta/key.js';
 import { lookup } from '../volume/inode-view.js';
 import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
+import type { Caller } from './caller.js';
 import { VfsError } from './vfs-error.js';
 
 export const S_ISUID = 0o4000;
@@ -54,8 +55,15 @@ export function mayOverwrite(inode: Inode): void {
   if ((inode.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) !== 0) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
-/** `mode` without set-user-id, and without set-group-id where the group may execute (without, the bit means something else). */
-export function withoutSetId(mode: number): number {
+/**
+ * The mode without set-user-id and set-group-id, as the kernel has it for local disks (setattr_should_drop_suidgid): where the group may not
+ * execute, set-group-id means something else, and stays for a caller who is in the group or may keep set-id bits anyway. `caller` undefined:
+ * the drive itself. Pure.
+ */
+export function withoutSetId({ mode, gid }: Pick<Inode, 'mode' | 'gid'>, caller: Caller | undefined): number {
   const kept = mode & ~S_ISUID;
-  return (mode & S_IXGRP) === 0 ? kept : kept & ~S_ISGID;
+  if ((mode & S_ISGID) === 0) return kept;
+  const meansLocking = (mode & S_IXGRP) === 0;
+  const isMember = (): boolean => caller === undefined || caller.keepsSetId === true || (caller.isMemberOf?.(gid) ?? caller.gid === gid);
+  return meansLocking && isMember() ? kept : kept & ~S_ISGID;
 }

@@ -1,6 +1,7 @@
 /**
  * chmod, chown, truncate, utimensat, and what goes with them: set-id bits that are lost, an access ACL that must follow the mode. The
- * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2).
+ * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2), though of two calls
+ * it tells by what it leaves out ({@link silentCall}).
  */
 import { type Timespec, compareTimespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
@@ -11,6 +12,7 @@ import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
 import type { AccessTimes } from './access-time.js';
 import { accessAclName, aclAfterChmod, decodeAcl, encodeAcl } from './acl.js';
+import type { Caller } from './caller.js';
 import { heldInode, withoutSetId } from './protection.js';
 import { VfsError } from './vfs-error.js';
 
@@ -67,20 +69,44 @@ function withinRange(change: AttributeChange): AttributeChange {
   };
 }
 
-function newMode(inode: Inode, change: AttributeChange): number | undefined {
-  const chowned = (change.uid !== undefined || change.gid !== undefined) && !isDirectory(inode);
-  const type = inode.mode & S_IFMT;
-  let permissions = (change.mode ?? inode.mode) & 0o7777;
+/**
+ * What a request means that names nothing to be changed. The kernel makes such requests in two cases (fuse_do_setattr): for chown(2) with neither
+ * owner nor group, of regular files with the time of change, of all others with nothing at all; and, with nothing at all and of regular files only,
+ * before it changes content in a way that has no flag for it (fallocate, copy_file_range), where there are set-id bits or capabilities to drop.
+ */
+function silentCall(inode: Inode, change: AttributeChange): 'chown' | 'content' | undefined {
+  const { mode, uid, gid, size, atime, mtime, ctime, killSuidgid } = change;
+  if ((mode ?? uid ?? gid ?? size ?? atime ?? mtime ?? killSuidgid) !== undefined) return undefined;
+  return ctime === undefined && isRegular(inode) ? 'content' : 'chown';
+}
+
+/** Throws VfsError `EPERM`: chown(2) without an owner would take bits away from somebody else's file. */
+function newMode(inode: Inode, change: AttributeChange, silent: ReturnType<typeof silentCall>, caller: Caller | undefined): number | undefined {
+  const chowned = (change.uid !== undefined || change.gid !== undefined || silent === 'chown') && !isDirectory(inode);
+  // Capabilities go whoever changes the content, so the kernel asks for who may keep the bits too.
+  const overwritten = silent === 'content' && caller?.keepsSetId !== true;
+  let mode = change.mode === undefined ? inode.mode : (inode.mode & S_IFMT) | (change.mode & 0o7777);
   // A mode given together with an owner is what the caller wants after the change.
-  if (change.killSuidgid === true || (chowned && change.mode === undefined)) permissions = withoutSetId(permissions);
-  return permissions === (inode.mode & 0o7777) && change.mode === undefined ? undefined : type | permissions;
+  if (change.killSuidgid === true || overwritten || (chowned && change.mode === undefined)) mode = withoutSetId({ mode, gid: inode.gid }, caller);
+  if (mode === inode.mode && change.mode === undefined) return undefined;
+  if (silent === 'chown' && caller !== undefined && caller.uid !== inode.uid && caller.uid !== 0) {
+    throw new VfsError('EPERM', 'only the owner changes the mode');
+  }
+  return mode;
 }
 
 /**
- * Applies the change, and what reading has noted goes along. `keepsTimes`: a truncation that comes without times changes none. ESTALE, EPERM,
- * EISDIR, EINVAL, EFBIG.
+ * Applies the change, and what reading has noted goes along. `caller` undefined: the drive itself. `keepsTimes`: a truncation that comes without
+ * times changes none. ESTALE, EPERM, EISDIR, EINVAL, EFBIG.
  */
-export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino, asked: AttributeChange, keepsTimes: boolean): MaybePromise<void> {
+export function setAttributes(
+  volume: Volume,
+  accessTimes: AccessTimes,
+  caller: Caller | undefined,
+  ino: Ino,
+  asked: AttributeChange,
+  keepsTimes: boolean,
+): MaybePromise<void> {
   const change = withinRange(asked);
   const time = volume.now();
   if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
@@ -90,15 +116,16 @@ export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino
     const inode = heldInode(volume, view, ino);
     mayApply(inode, change);
     // The kernel writes back the ctime of a file whose last name is gone: nobody can ever see it.
-    if (inode.nlink === 0 && changesCtimeOnly(inode, change)) return { operation: undefined, result: undefined };
+    const silent = silentCall(inode, change);
+    if (inode.nlink === 0 && silent === undefined && changesCtimeOnly(inode, change)) return { operation: undefined, result: undefined };
     const written = inode.flags === 0 ? timeOfWrite(change) : undefined;
     if (written && volume.noteWriteTime(ino, written)) return { operation: undefined, result: undefined };
     if (change.size !== undefined && !isRegular(inode))
       throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have a size to set');
     if (change.mode !== undefined && isSymlink(inode)) throw new VfsError('EOPNOTSUPP', 'a link has no permissions of its own');
-    const mode = newMode(inode, change);
+    const mode = newMode(inode, change, silent, caller);
     const operation: Writable<SetattrOperation> = { type: 'setattr', ino, time };
-    let plain = false;
+    let plain = silent === 'chown';
     if (change.uid !== undefined) plain = ((operation.uid = change.uid), true);
     if (change.gid !== undefined) plain = ((operation.gid = change.gid), true);
     if (stamp !== undefined) plain = ((operation.size = change.size), (operation.stamp = stamp), true);
@@ -108,7 +135,7 @@ export function setAttributes(volume: Volume, accessTimes: AccessTimes, ino: Ino
     // truncate(2) to the size that the file has already is no change.
     if (change.size !== undefined && change.mtime === undefined && (keepsTimes || change.size === inode.size)) {
       operation.mtime = inode.mtime;
-      operation.ctime ??= inode.ctime;
+      if (mode === undefined) operation.ctime ??= inode.ctime;
     }
     // A mode that an access ACL shows changes together with the ACL, in one operation of its own; the rest, rarely there, comes after it.
     const aclOperation = mode === undefined ? undefined : changedAcl(view, ino, mode, time);
@@ -127,12 +154,12 @@ function changedAcl(view: ReadView, ino: Ino, mode: number, time: Timespec): Ope
   return { type: 'setxattr', ino, name: accessAclName, value: encodeAcl(aclAfterChmod(decodeAcl(value), mode)), flags: 0, mode, time };
 }
 
-/** Drops the set-id bits, if there are any: content was changed by someone without CAP_FSETID. */
-export function dropSetId(volume: Volume, ino: Ino): MaybePromise<void> {
+/** Drops the set-id bits, if there are any: the caller, who has no CAP_FSETID, changes content. */
+export function dropSetId(volume: Volume, caller: Caller, ino: Ino): MaybePromise<void> {
   const time = volume.now();
   return volume.transact((view) => {
     const inode = heldInode(volume, view, ino);
-    const mode = withoutSetId(inode.mode);
+    const mode = withoutSetId(inode, caller);
     return { operation: mode === inode.mode ? undefined : { type: 'setattr', ino, mode, time }, result: undefined };
   });
 }

@@ -1,5 +1,61 @@
 /** Part of the POSIX suite (posix-suite.ts): who may do what: modes, sticky and set-id bits. */
-import { alice, bob, guests, staff, type It } from './posix-place.js';
+import { alice, bob, guests, kib, staff, type It, type Need, type Place } from './posix-place.js';
+
+interface ContentCase {
+  readonly name: string;
+  readonly act: (p: Place, fd: number) => Promise<unknown>;
+  readonly needs?: readonly Need[];
+}
+
+const punch = 'FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE';
+
+/** Each changes the content of a file of 192 KiB that is open for reading and writing. */
+const contentCases: readonly ContentCase[] = [
+  { name: 'write', act: (p, fd) => p.ok('write', fd, Buffer.from('y')) },
+  { name: 'truncation', act: (p) => p.ok('truncate', 'f', 100) },
+  { name: 'ftruncate to more', act: (p, fd) => p.ok('ftruncate', fd, 300_000) },
+  { name: 'open with O_TRUNC', act: (p) => p.open('f', 'O_WRONLY|O_TRUNC') },
+  { name: 'fallocate of what is there', act: (p, fd) => p.ok('fallocate', fd, 0, 0, 10), needs: ['preallocate'] },
+  { name: 'fallocate past the end', act: (p, fd) => p.ok('fallocate', fd, 0, 200_000, 5000), needs: ['preallocate'] },
+  { name: 'fallocate that keeps the size', act: (p, fd) => p.ok('fallocate', fd, 'FALLOC_FL_KEEP_SIZE', 200_000, 5000), needs: ['preallocate'] },
+  { name: 'punched hole', act: (p, fd) => p.ok('fallocate', fd, punch, 64 * kib, 64 * kib), needs: ['punchHole'] },
+  { name: 'zeroed range', act: (p, fd) => p.ok('fallocate', fd, 'FALLOC_FL_ZERO_RANGE', 64 * kib, 64 * kib), needs: ['zeroRange'] },
+  { name: 'copy_file_range', act: async (p, fd) => p.ok('copy_file_range', await p.open('source', 'O_RDONLY'), 0, fd, 0, 64 * kib) },
+];
+
+const [root, member, stranger] = ['root', 'a member of the group', 'somebody outside the group'];
+
+/** By who changes the content: the mode before, and after. */
+const modesAfter: readonly (readonly [caller: string, before: number, after: number])[] = [
+  [root, 0o6777, 0o6777],
+  [root, 0o2766, 0o2766],
+  [member, 0o6777, 0o777],
+  [member, 0o2777, 0o777],
+  [member, 0o4666, 0o666],
+  // Where the group may not execute, set-group-id is no privilege, and stays for who is in the group.
+  [member, 0o6766, 0o2766],
+  [stranger, 0o6777, 0o777],
+  [stranger, 0o2676, 0o676],
+  [stranger, 0o6666, 0o666],
+  [stranger, 0o2766, 0o766],
+];
+
+async function beCaller(p: Place, caller: string): Promise<void> {
+  // The group is a supplementary one.
+  if (caller === member) await p.as(bob, guests, staff);
+  if (caller === stranger) await p.as(bob, guests);
+}
+
+/** The value of `security.capability` for CAP_NET_RAW: version 2 with the effective bit, permitted, inheritable. */
+const netRawCapability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+
+/** What chown(2) is called for, by kind. A link has no mode of its own. */
+const nodeMakers: readonly (readonly [kind: string, make: (p: Place) => Promise<unknown>])[] = [
+  ['file', (p) => p.file('f', 'x')],
+  ['folder', (p) => p.ok('mkdir', 'f')],
+  ['fifo', (p) => p.ok('mkfifo', 'f')],
+  ['device', (p) => p.ok('mknod', 'f', 'S_IFCHR|0666', 1, 3)],
+];
 
 export function permissionTests(it: It): void {
   it('each class of users has its own bits, and only its own', 'otherUsers', async (t, p) => {
@@ -173,6 +229,75 @@ export function privilegeBitTests(it: It): void {
     await p.as(alice, staff);
     await p.ok('truncate', 'f', 1);
     t.equal(await p.mode('f'), 0o777);
+  });
+  for (const { name, act, needs = [] } of contentCases) {
+    it(`set-id bits after a ${name}: they go unless root changes the content`, 'otherUsers', ...needs, async (t, p) => {
+      await p.file('source', 's'.repeat(64 * kib));
+      for (const [caller, before, after] of modesAfter) {
+        await p.file('f', 'x'.repeat(192 * kib));
+        await p.ok('chown', 'f', alice, staff);
+        await p.ok('chmod', 'f', before);
+        await beCaller(p, caller);
+        const fd = await p.open('f', 'O_RDWR');
+        await act(p, fd);
+        t.equal((await p.mode('f')).toString(8), after.toString(8), `${before.toString(8)}, by ${caller}`);
+        await p.ok('close', fd);
+        await p.asRoot();
+        await p.ok('unlink', 'f');
+      }
+    });
+    it(`the capabilities of a program go with a ${name}, also by root`, 'otherUsers', 'trustedXattrs', ...needs, async (t, p) => {
+      await p.file('source', 's'.repeat(64 * kib));
+      await p.file('f', 'x'.repeat(192 * kib));
+      await p.ok('chmod', 'f', 0o6777);
+      await p.ok('setxattr', 'f', 'security.capability', netRawCapability);
+      await act(p, await p.open('f', 'O_RDWR'));
+      await p.fails('ENODATA', 'getxattr', 'f', 'security.capability');
+      t.equal(await p.mode('f'), 0o6777, 'root keeps the bits');
+    });
+  }
+  it(
+    'chown without an owner and a group moves the time of change, and clears the bits but those of folders',
+    'otherUsers',
+    'deviceNodes',
+    async (t, p) => {
+      for (const [kind, make] of nodeMakers) {
+        for (const caller of ['root', 'the owner'] as const) {
+          await make(p);
+          await p.ok('chown', 'f', alice, staff);
+          await p.ok('chmod', 'f', 0o6777);
+          const before = await p.lstat('f');
+          await p.later('f');
+          if (caller === 'the owner') await p.as(alice, staff);
+          await p.ok('chown', 'f', -1, -1);
+          const { mode, ctime, mtime } = await p.lstat('f');
+          t.equal((mode & 0o7777).toString(8), kind === 'folder' ? '6777' : '777', `${kind}, by ${caller}`);
+          t.ok(ctime > before.ctime, `ctime of a ${kind}, by ${caller}`);
+          t.equal(mtime, before.mtime, `mtime of a ${kind}, by ${caller}`);
+          await p.asRoot();
+          await p.ok(kind === 'folder' ? 'rmdir' : 'unlink', 'f');
+        }
+      }
+    },
+  );
+  it('chown without an owner and a group moves the time of change of a link', 'otherUsers', async (t, p) => {
+    await p.ok('symlink', 'nowhere', 'l');
+    const { ctime } = await p.lstat('l');
+    await p.later('l');
+    await p.ok('lchown', 'l', -1, -1);
+    t.ok((await p.lstat('l')).ctime > ctime);
+  });
+  it('chown without an owner and a group takes no bits from a file of another user: EPERM', 'otherUsers', 'deviceNodes', async (t, p) => {
+    for (const [kind, make] of nodeMakers) {
+      await make(p);
+      await p.ok('chown', 'f', alice, staff);
+      await p.ok('chmod', 'f', 0o6777);
+      await p.as(bob, guests);
+      if (kind !== 'folder') await p.fails('EPERM', 'chown', 'f', -1, -1);
+      t.equal(await p.mode('f'), 0o6777, kind);
+      await p.asRoot();
+      await p.ok(kind === 'folder' ? 'rmdir' : 'unlink', 'f');
+    }
   });
   it('set-group-id without group execute is kept by a chown', 'otherUsers', async (t, p) => {
     await p.file('f');

@@ -88,8 +88,10 @@ t.test('set-id bits go when the owner changes or a stranger writes', async (t) =
   await fs.setattr(ino, { uid: 1000 });
   t.equal((await fs.getattr(ino)).mode, 0o100755);
   await fs.setattr(ino, { mode: 0o6745 });
+  await fs.write({ ...user, isMemberOf: (gid) => gid === 0 }, ino, 0, Buffer.from('x'), true);
+  t.equal((await fs.getattr(ino)).mode, 0o102745, 'set-group-id without group execution is kept for members of the group');
   await fs.write(user, ino, 0, Buffer.from('x'), true);
-  t.equal((await fs.getattr(ino)).mode, 0o102745, 'set-group-id without group execution is kept');
+  t.equal((await fs.getattr(ino)).mode, 0o100745, 'and for nobody else');
   await fs.setattr(parent, { mode: 0o2755 });
   t.equal((await fs.setattr(parent, { uid: 5 })).mode, 0o42755, 'directories keep theirs');
 });
