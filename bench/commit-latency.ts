@@ -12,7 +12,6 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { askDaemon } from '../src/cli/control-client.js';
-import { controlSocketPath } from '../src/cli/state-directory.js';
 import { DrivePair, ask } from '../test/mount/drive-pair.js';
 import type { Drive } from '../test/mount/drive-process.js';
 import { startStoreServer, storeKindsOf, whyNoStore } from '../test/support/store-server.js';
@@ -42,7 +41,7 @@ function summarize(times: readonly number[]): Latencies {
 
 async function measure({ left, right }: DrivePair): Promise<{ close: Latencies; commit: Latencies }> {
   const { mounts } = JSON.parse(await left.drive.status()) as { mounts: { stateDirectory: string }[] };
-  const socket = controlSocketPath(mounts[0]?.stateDirectory ?? '');
+  const socket = join(mounts[0]?.stateDirectory ?? '', 'control.sock');
   const [l, r] = [left.probe, right.probe];
   await l.writeFile(left.at('changed'), 'version 0');
   await l.writeFile(left.at('mode'), 'x');

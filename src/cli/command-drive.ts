@@ -7,7 +7,7 @@ import type { SlotSecret } from '../crypto/keyslot.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
-import { findMounts } from './control-client.js';
+import { findMounts, requireAnswers } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { resolveMountPoint } from './mount-point.js';
@@ -36,7 +36,9 @@ export const driveCommand = defineCommand<DriveArguments>({
   handler: async (args) => {
     makeFolder(args.directory);
     const mountPoint = await resolveMountPoint(args.directory);
-    if ((await findMounts()).some(({ record }) => record.mountPoint === mountPoint)) {
+    const { answering, silent } = await findMounts();
+    requireAnswers(silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
+    if (answering.some(({ record, isHere }) => isHere && record.mountPoint === mountPoint)) {
       print(`Mounted already at ${mountPoint}`);
       return;
     }

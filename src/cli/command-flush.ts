@@ -26,7 +26,8 @@ export const flushCommand = defineCommand<FlushArguments>({
     const display = showFlushProgress(args.json ? 'silent' : 'auto');
     const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
     try {
-      await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+      const done = await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+      if (!done) throw new Failure('NO_ANSWER', `the drive at ${record.mountPoint} was let go of meanwhile: mount again to see what is left`);
     } catch (error) {
       if (signal?.aborted) {
         throw new Failure('PENDING', 'not everything is in the store yet: what is left is safe on this machine and goes on uploading', {

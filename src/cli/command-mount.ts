@@ -9,7 +9,7 @@ import { isSingleWriter } from '../store/probe.js';
 import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
 import type { TuningArguments } from './command-options.js';
 import { defaultDeviceName } from './compose.js';
-import { findMounts } from './control-client.js';
+import { findMounts, requireAnswers, silenceFailure } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { startServingProcess } from './detached-mount.js';
 import type { Mounted, ServingProcess } from './detached-mount.js';
@@ -203,12 +203,15 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     if (claimed !== undefined) {
       requirePinned(args.store, claimed);
       const stateDirectory = stateDirectoryOf(claimed, args.stateDir);
-      const other = mounts.find((mount) => mount.record.stateDirectory === stateDirectory);
+      const other = [...mounts.answering, ...mounts.silent].find(({ record }) => record?.stateDirectory === stateDirectory);
+      if (other && 'reason' in other) throw silenceFailure(other);
       if (other) {
         throw new Failure('IN_USE', `this volume is mounted already, at ${other.record.mountPoint}: unmount it first, or give another --state-dir`);
       }
     }
-    const { recovered } = await prepareMountPoint(mountPoint, () => Promise.resolve(mounts.some((mount) => mount.record.mountPoint === mountPoint)));
+    requireAnswers(mounts.silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
+    const isServed = mounts.answering.some(({ record, isHere }) => isHere && record.mountPoint === mountPoint);
+    const { recovered } = await prepareMountPoint(mountPoint, () => Promise.resolve(isServed));
     const stateBase = args.stateDir === undefined ? defaultStateBase() : resolve(args.stateDir);
     const folder = localFolderOf(args.store);
     await refuseOverlap(mountPoint, [

@@ -2,7 +2,7 @@
 import type { PinStatus } from '../daemon/control-protocol.js';
 import type { PinState } from '../volume/pin-keeper.js';
 import { jsonOption, severalWords } from './command-options.js';
-import { askDaemon, findMounts } from './control-client.js';
+import { askDaemon, findMounts, requireAnswers } from './control-client.js';
 import type { RunningMount } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { locateOnDrive } from './drive-path.js';
@@ -74,10 +74,14 @@ export const unpinCommand = defineCommand<UnpinArguments>({
 
 async function listPins(isJson: boolean): Promise<void> {
   const pins: (PinStatus & { readonly mountPoint: string })[] = [];
-  for (const { record } of await findMounts()) pins.push(...(await pinsOf(record)));
+  const { answering, silent } = await findMounts();
+  for (const { record } of answering) pins.push(...(await pinsOf(record)));
+  if (isJson) requireAnswers(silent);
   if (isJson) printJson({ pins });
-  else if (pins.length === 0) print('Nothing is pinned.');
+  else if (pins.length === 0 && silent.length === 0) print('Nothing is pinned.');
   else for (const pin of pins) print(describePin(pin));
+  // After what is known.
+  requireAnswers(silent);
 }
 
 async function pinsOf({ socket, mountPoint }: RunningMount['record']): Promise<(PinStatus & { readonly mountPoint: string })[]> {

@@ -10,7 +10,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import { exitCodeOf, phaseLabels } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { openDeviceLog } from './compose.js';
-import { findMounts } from './control-client.js';
+import { holderOf } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
@@ -79,8 +79,8 @@ export const repairCommand = defineCommand<RepairArguments>({
 
 /** The log of a device is one process's: a mount here would be surprised by commits in its name. */
 async function refuseMounted(stateDirectory: string): Promise<void> {
-  const mount = (await findMounts()).find(({ record }) => record.stateDirectory === stateDirectory);
-  if (mount) throw new Failure('IN_USE', `this volume is mounted at ${mount.record.mountPoint}: unmount it first; mounts on other machines may stay`);
+  const mount = await holderOf(stateDirectory);
+  if (mount) throw new Failure('IN_USE', `this volume is mounted at ${mount.mountPoint}: unmount it first; mounts on other machines may stay`);
 }
 
 async function isAgreed(): Promise<boolean> {

@@ -4,8 +4,8 @@ import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-
 import type { FileState } from '../volume/file-status.js';
 import { durationMsOf, jsonOption, lastOf, severalWords } from './command-options.js';
 import { describePin } from './command-pin.js';
-import { askDaemon, findMount, findMounts, mountsOfName } from './control-client.js';
-import type { RunningMount } from './control-client.js';
+import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from './control-client.js';
+import type { FoundMounts, RunningMount, SilentMount } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { locateOnDrive } from './drive-path.js';
 import type { DrivePath } from './drive-path.js';
@@ -46,38 +46,65 @@ export const statusCommand = defineCommand<StatusArguments>({
     const mounts = await findMounts();
     const { whole, parts } = await sort(paths, mounts);
     if (args.wait) {
-      const used = paths.length === 0 ? mounts : [...new Set([...whole, ...parts.map(({ mount }) => mount)])];
+      const used = paths.length === 0 ? mounts.answering : [...new Set([...whole, ...parts.map(({ mount }) => mount)])];
       await waitUntilStored(used, timeoutMs, args.json);
+      if (paths.length === 0) requireAnswers(mounts.silent);
     }
-    const shown = args.wait ? await findMounts() : mounts;
-    const chosen = paths.length === 0 ? shown : shown.filter(({ record }) => whole.some((mount) => mount.record.socket === record.socket));
+    const { answering, silent } = args.wait ? await findMounts() : mounts;
+    if (args.wait) requireStillThere(whole, answering);
+    const chosen = paths.length === 0 ? answering : answering.filter(({ record }) => whole.some((mount) => mount.record.socket === record.socket));
+    const mute = paths.length === 0 ? silent : [];
     const pins = new Map<string, readonly PinStatus[]>();
     for (const { record } of chosen) pins.set(record.socket, (await askDaemon(record.socket, { method: 'pins' }))?.pins ?? []);
     const files = await askFiles(parts);
     if (chosen.some(({ status }) => isStale(status))) process.exitCode = exitCodes.STALE;
+    if (chosen.some(({ status }) => isLocalDiskLost(status))) process.exitCode = exitCodes.LOCAL_DISK;
+    if (mute.length > 0) process.exitCode = exitCodes.NO_ANSWER;
     if (args.json) {
       const about = chosen.map(({ status, record }) => ({ ...status, stateDirectory: record.stateDirectory, pins: pins.get(record.socket) ?? [] }));
       printJson({
         ...(whole.length > 0 || paths.length === 0 ? { mounts: about } : {}),
+        ...(mute.length > 0 ? { silent: mute.map(aboutSilent) } : {}),
         ...(parts.length > 0 ? { files: files.map(({ at: { path }, subtree }) => ({ path, ...subtree })) } : {}),
       });
       return;
     }
-    if (shown.length === 0) print('Nothing is mounted.');
-    for (const { status, record } of chosen) describe(status, pins.get(record.socket) ?? []);
+    if (paths.length === 0 && answering.length + silent.length === 0) print('Nothing is mounted.');
+    for (const { status, record, isHere } of chosen) describe(status, pins.get(record.socket) ?? [], isHere);
+    for (const one of mute) describeSilent(one);
     for (const { at, subtree } of files) print(describeFile(at, subtree));
   },
 });
 
+/** For programs. */
+function aboutSilent({ mountPoint, reason, isDead, record }: SilentMount): object {
+  const { pid, volumeId, stateDirectory, store } = record ?? {};
+  return { mountPoint, reason, isDead, pid, volumeId, stateDirectory, store };
+}
+
+function describeSilent({ mountPoint, reason, record }: SilentMount): void {
+  print(emphasis(`${mountPoint} (${record ? 'does not answer' : 'nobody answers'})`));
+  print(`  ${'UNKNOWN'.padEnd(8)} what is not in the store yet is not known: ${reason}`);
+}
+
+/** Throws Failure `NO_ANSWER` when a drive that was waited for is not to be asked any more: whether something is left cannot be said. */
+function requireStillThere(waited: readonly RunningMount[], answering: readonly RunningMount[]): void {
+  const lost = waited.find(({ record }) => !answering.some((mount) => mount.record.socket === record.socket && mount.record.pid === record.pid));
+  if (lost) throw new Failure('NO_ANSWER', `the drive at ${lost.record.mountPoint} was let go of meanwhile: mount again to see what is left`);
+}
+
 /** What is meant as a whole drive, and what as a part of one. Throws Failure. */
-async function sort(paths: readonly string[], mounts: readonly RunningMount[]): Promise<{ whole: RunningMount[]; parts: DrivePath[] }> {
+async function sort(paths: readonly string[], mounts: FoundMounts): Promise<{ whole: RunningMount[]; parts: DrivePath[] }> {
   const whole: RunningMount[] = [];
   const parts: DrivePath[] = [];
   for (const path of paths) {
-    if (mountsOfName(path, mounts)) whole.push(await findMount(path));
+    if (mountsOfName(path, mounts.answering)) whole.push(await findMount(path, mounts));
     else {
       // A drive is found without touching it: it may not answer.
-      const mount = await findMount(path).catch(() => undefined);
+      const mount = await findMount(path, mounts).catch((error: unknown) => {
+        if (error instanceof Failure && error.code === 'MOUNT_POINT') return undefined;
+        throw error;
+      });
       if (mount) whole.push(mount);
       else parts.push(await locateOnDrive(path, mounts));
     }
@@ -106,7 +133,8 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
     for (const { record } of mounts) {
       for (;;) {
         try {
-          await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+          const done = await askDaemon(record.socket, { method: 'flush' }, { onProgress: (progress) => display.update(progress), signal });
+          if (!done) throw new Failure('NO_ANSWER', `the drive at ${record.mountPoint} was let go of meanwhile: mount again to see what is left`);
           break;
         } catch (error) {
           if (signal?.aborted)
@@ -123,7 +151,10 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
 
 const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
 
-function describe(status: DaemonStatus, pins: readonly PinStatus[]): void {
+/** The state directory is gone, or its disk failed: nothing that is written is kept any more. */
+const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['journal']?.['trouble'] !== undefined;
+
+function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
   const { pending, statistics } = status;
   const rows: [string, string][] = [
     ['volume', status.volumeId],
@@ -144,10 +175,16 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[]): void {
   if (offlineSeconds !== undefined)
     rows.push(['OFFLINE', `the store has not answered for ${offlineSeconds} s; what waits goes there when it is back`]);
   else if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${trouble}`]);
+  if (isLocalDiskLost(status))
+    rows.push(['BROKEN', 'this drive keeps nothing that is written any more, and says so to programs: unmount it, and mount it again']);
   if (isStale(status))
     rows.push(['STALE', 'no other device gave a sign of life for longer than --max-staleness: the store may be withholding changes']);
   rows.push(['daemon', `pid ${status.pid}, driver ${status.driver}, version ${status.version}, since ${new Date(status.startedAtMs).toISOString()}`]);
-  print(emphasis(`${status.mountPoint}${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}`));
+  print(
+    emphasis(
+      `${status.mountPoint}${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}${isHere ? '' : ' (in another container)'}`,
+    ),
+  );
   for (const [name, value] of rows) print(`  ${name.padEnd(8)} ${value}`);
 }
 

@@ -2,7 +2,8 @@
 import { isPending } from '../daemon/control-protocol.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
 import { durationMsOf, jsonOption } from './command-options.js';
-import { askDaemon, findMounts, mountsOfName } from './control-client.js';
+import { askDaemon, findMounts, mountsOfName, silenceFailure, silentMountAround, silentMountsOfName } from './control-client.js';
+import type { FoundMounts, SilentMount } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { detach, isDead, resolveMountPoint } from './mount-point.js';
@@ -34,13 +35,14 @@ export const unmountCommand = defineCommand<UnmountArguments>({
   handler: async (args) => {
     const timeoutMs = durationMsOf(args.timeout, 'timeout');
     const mounts = await findMounts();
-    const named = mountsOfName(args.directory, mounts);
-    const mountPoint = named ? (named[0]?.record.mountPoint ?? usualPlace(args.directory)) : await resolveMountPoint(args.directory);
-    const mount = mounts.find(({ record }) => record.mountPoint === mountPoint);
+    const mountPoint = await placeOf(args.directory, mounts);
+    const mount = mounts.answering.find(({ record, isHere }) => isHere && record.mountPoint === mountPoint);
+    const silent = mounts.silent.find((one) => one.isHere && one.mountPoint === mountPoint);
+    if (silent && !silent.isDead) return letGoOfSilent(silent, args.force);
     if (!mount) {
       await takeAwayDead(mountPoint);
       if (args.json) printJson({ mountPoint, recovered: true });
-      return;
+      return undefined;
     }
     const display = showFlushProgress(args.json ? 'silent' : 'auto');
     const result = await askDaemon(
@@ -48,7 +50,8 @@ export const unmountCommand = defineCommand<UnmountArguments>({
       { method: 'unmount', force: args.force, timeoutMs },
       { onProgress: (progress) => display.update(progress) },
     ).finally(() => display.stop());
-    if (result && isPending(result.left)) {
+    if (!result) throw new Failure('NO_ANSWER', `the drive at ${mountPoint} was let go of meanwhile: mount again to see what is left`);
+    if (isPending(result.left)) {
       const { operations, dirtyBytes, uploadBytes } = result.left;
       throw new Failure(
         'PENDING',
@@ -57,8 +60,32 @@ export const unmountCommand = defineCommand<UnmountArguments>({
     }
     if (args.json) printJson({ mountPoint, recovered: false });
     else print(`Unmounted ${mountPoint}`);
+    return undefined;
   },
 });
+
+/** Where the drive is that is meant. Nothing that does not answer is touched. */
+async function placeOf(word: string, { answering, silent }: FoundMounts): Promise<string> {
+  const named = mountsOfName(word, answering);
+  if (named) return named[0]?.record.mountPoint ?? silentMountsOfName(word, silent)[0]?.mountPoint ?? usualPlace(word);
+  const mute = await silentMountAround(word, silent);
+  if (!mute) return resolveMountPoint(word);
+  if (!mute.isWhole) throw silenceFailure(mute.mount);
+  return mute.mount.mountPoint;
+}
+
+/** Its process lives and says nothing. With `force` its mount is detached. Always throws Failure `NO_ANSWER`: what is not in the store is not known. */
+async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never> {
+  const failure = silenceFailure(silent);
+  if (!force) throw new Failure('NO_ANSWER', `${failure.message}; "unmount --force" takes the mount away all the same`);
+  const { mountPoint, reason, record } = silent;
+  await detach(mountPoint);
+  const next =
+    record === undefined
+      ? 'end its process before you mount again'
+      : `when it goes on it uploads what is left and ends; else end it with "kill -9 ${record.pid}", and mount again, which brings what was closed to the store`;
+  throw new Failure('NO_ANSWER', `detached ${mountPoint}, but the process behind it does not answer (${reason}): ${next}`);
+}
 
 /** Where the volume of that name is mounted by default: its daemon may have died. Throws Failure `MOUNT_POINT` when it has no such place. */
 function usualPlace(name: string): string {

@@ -94,7 +94,7 @@ const listCommand = defineCommand<{ readonly json: boolean }>({
     const mounts = await findMounts();
     const mountedAt = (name: string, settings: VolumeSettings): string[] => {
       const id = volumeIdOf({ name, settings });
-      return mounts.filter(({ record }) => record.volumeId === id).map(({ record }) => record.mountPoint);
+      return [...mounts.answering, ...mounts.silent].flatMap(({ record }) => (record && record.volumeId === id ? [record.mountPoint] : []));
     };
     if (args.json) {
       printJson({ path: configPath(), volumes: volumes.map(([name, settings]) => ({ name, ...settings, mountedAt: mountedAt(name, settings) })) });

@@ -20,9 +20,7 @@ import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import type { Inhibition } from '../daemon/shutdown-inhibitor.js';
 import { presentDisk, systemDisk } from '../disk/system-disk.js';
-import { FuseError } from '../fuse/fuse-error.js';
 import { kernelClock } from '../fuse/kernel-clock.js';
-import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -33,6 +31,7 @@ import { VolumeError } from '../volume/volume-error.js';
 import type { Volume } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
+import { findAddon } from './native-addon.js';
 import { beginProbe } from './store-probe.js';
 import type { RunningProbe } from './store-probe.js';
 import { localFolderOf, openMountedStore } from './volume-store.js';
@@ -47,16 +46,6 @@ export function hardenProcess(log: Log): void {
   else log.warn('core dumps are not switched off: there is no native addon');
 }
 
-/** The portable driver runs without the addon. */
-function findAddon(): NativeAddon | undefined {
-  try {
-    return loadNative();
-  } catch (error) {
-    if (error instanceof FuseError && error.code === 'NO_ADDON') return undefined;
-    throw error;
-  }
-}
-
 async function selectDriver(name: MountRequest['driver']): Promise<Driver> {
   if (name === 'native') return (await import('../fuse/native-driver.js')).nativeDriver;
   return (await import('../fuse/portable-driver.js')).portableDriver;
@@ -67,10 +56,10 @@ function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
   return (socket) => {
     // Node.js has no public way to a socket's descriptor.
     const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
-    if (!addon) return true;
-    if (fd === undefined || fd < 0) return false;
-    const { uid } = addon.peerCredentials(fd);
-    return uid === 0 || uid === process.getuid?.();
+    if (!addon) return { pid: 0 };
+    if (fd === undefined || fd < 0) return undefined;
+    const { uid, pid } = addon.peerCredentials(fd);
+    return uid === 0 || uid === process.getuid?.() ? { pid } : undefined;
   };
 }
 
@@ -191,7 +180,7 @@ export async function composeMount(
       clock: systemClock,
       log,
       bandwidth: store.local ? undefined : bandwidth,
-      isPeerAllowed: createPeerCheck(addon),
+      identifyPeer: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,
       inhibitShutdown: request.inhibitsShutdown ? inhibitShutdown : undefined,

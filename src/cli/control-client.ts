@@ -1,6 +1,9 @@
 /** The command line's side of the control socket: finds the daemon of a mount point and asks it. */
 import { connect } from 'node:net';
-import { resolve } from 'node:path';
+import { readlink } from 'node:fs/promises';
+import { isAbsolute, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { describeError } from '../base/log.js';
 import type {
   ControlErrorCode,
   ControlReply,
@@ -13,14 +16,17 @@ import type {
   UnmountResult,
 } from '../daemon/control-protocol.js';
 import { readMountRecords } from '../daemon/mount-registry.js';
-import type { MountRecord } from '../daemon/mount-registry.js';
+import type { FoundRecord, MountRecord } from '../daemon/mount-registry.js';
+import { stateOfProcess } from '../daemon/process-identity.js';
+import { listMounts } from '../fuse/mount-table.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
-import { resolveMountPoint } from './mount-point.js';
+import { isDead, ownType, resolveMountPoint } from './mount-point.js';
+import { findAddon } from './native-addon.js';
 import { findNamedVolume, volumeIdOf } from './named-volume.js';
-import { registryFolder } from './state-directory.js';
+import { registryFolder, registryTag } from './state-directory.js';
 import { expandHome } from './volume-config.js';
 
 const replySizeMax = 1024 * 1024;
@@ -33,6 +39,7 @@ const failureCodes: Readonly<Record<ControlErrorCode, FailureCode>> = {
   INTEGRITY: 'INTEGRITY',
   FULL: 'LOCAL_DISK',
   UNAVAILABLE: 'STORE',
+  DISK: 'LOCAL_DISK',
   NOT_FOUND: 'USAGE',
   FAILED: 'UNEXPECTED',
 };
@@ -54,9 +61,12 @@ interface Results {
   readonly files: FilesResult & SubtreesResult;
 }
 
+/** A daemon that lives says something within this time, however busy it is. */
+const silenceMsMax = 10_000;
+
 /**
- * Sends one request and waits for its answer, and for the daemon's end after an unmount. `undefined`: nobody listens there, the daemon is
- * gone. Throws Failure with what the daemon answered, and the signal's reason when aborted.
+ * Sends one request and waits for its answer, and for the daemon's end after an unmount. `undefined`: nobody listens there. Throws Failure with what the
+ * daemon answered, or `NO_ANSWER` when it says nothing for 10 s and does not say how it is meanwhile; and the signal's reason when aborted.
  */
 export function askDaemon<Method extends ControlRequest['method']>(
   socketPath: string,
@@ -69,19 +79,31 @@ export function askDaemon<Method extends ControlRequest['method']>(
     let result: Results[Method] | undefined;
     let failure: Error | undefined;
     let connected = false;
-    const onAbort = (): void => {
-      failure = options.signal?.reason as Error;
+    const fail = (error: Error): void => {
+      failure ??= error;
       socket.destroy();
     };
+    const onAbort = (): void => fail(options.signal?.reason as Error);
     options.signal?.addEventListener('abort', onAbort, { once: true });
+    const silence = new Failure('NO_ANSWER', `the drive does not answer: it has said nothing for ${silenceMsMax / 1000} s`);
+    const watch = setTimeout(() => {
+      if (request.method === 'status') return fail(silence);
+      // Some answers take long: whether it lives is asked beside.
+      askDaemon(socketPath, { method: 'status' }).then(
+        (status) => (status ? watch.refresh() : fail(silence)),
+        () => fail(silence),
+      );
+      return undefined;
+    }, silenceMsMax);
     socket.setEncoding('utf8');
     socket.on('connect', () => {
       connected = true;
       socket.write(`${JSON.stringify(request)}\n`);
     });
     socket.on('data', (text: string) => {
+      watch.refresh();
       received += text;
-      if (received.length > replySizeMax) socket.destroy(new Error('the daemon says too much'));
+      if (received.length > replySizeMax) fail(new Error('the daemon says too much'));
       for (let end = received.indexOf('\n'); end >= 0; end = received.indexOf('\n')) {
         // The peer is our own daemon, reached through a directory that only this user can write.
         const reply = JSON.parse(received.slice(0, end)) as ControlReply;
@@ -94,13 +116,16 @@ export function askDaemon<Method extends ControlRequest['method']>(
     });
     socket.on('error', (error: NodeJS.ErrnoException) => {
       if (!connected && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')) return;
-      failure ??= new Failure(error.code === 'EACCES' ? 'MOUNT_POINT' : 'UNEXPECTED', 'the daemon cannot be asked', { cause: error });
+      failure ??= new Failure(error.code === 'EACCES' ? 'MOUNT_POINT' : 'NO_ANSWER', `the drive cannot be asked: ${describeError(error)}`, {
+        cause: error,
+      });
     });
     socket.on('close', () => {
+      clearTimeout(watch);
       options.signal?.removeEventListener('abort', onAbort);
       if (failure) reject(failure);
       else if (result !== undefined || !connected) settle(result);
-      else reject(new Failure('UNEXPECTED', 'the daemon ended before it answered; its log is in the state directory'));
+      else reject(new Failure('NO_ANSWER', 'the daemon ended, or cut the connection, before it answered; "sealdrive status" tells whether it runs'));
     });
   });
 }
@@ -108,17 +133,125 @@ export function askDaemon<Method extends ControlRequest['method']>(
 export interface RunningMount {
   readonly record: MountRecord;
   readonly status: DaemonStatus;
+  /** False: mounted in another container that shares this home. It can be asked, and its path means nothing here. */
+  readonly isHere: boolean;
 }
 
-/** The mounts of this user whose daemons answer. */
-export async function findMounts(): Promise<RunningMount[]> {
-  const mounts: RunningMount[] = [];
-  for (const record of readMountRecords(registryFolder())) {
-    const status = await askDaemon(record.socket, { method: 'status' }, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
-    // Another daemon may have the socket of a dead one's record.
-    if (status && status.pid === record.pid) mounts.push({ record, status });
+/** A drive that is mounted, or still being let go of, by a process that does not answer, or by one that has died. */
+export interface SilentMount {
+  readonly mountPoint: string;
+  /** For people: why nobody answers, and what to do. */
+  readonly reason: string;
+  /** Its process has died: the mount can be taken away. */
+  readonly isDead: boolean;
+  readonly isHere: boolean;
+  /** Left out where there is no record of it. */
+  readonly record: MountRecord | undefined;
+}
+
+export interface FoundMounts {
+  readonly answering: readonly RunningMount[];
+  readonly silent: readonly SilentMount[];
+}
+
+/** A daemon that is starting, ending or making its socket anew is listed, mounted and reachable one after the other. */
+const settlingMs = 6000;
+const pauseMs = 100;
+
+/** The mounts of this user on this machine, also those that cannot be asked. */
+export async function findMounts(): Promise<FoundMounts> {
+  const deadline = performance.now() + settlingMs;
+  for (;;) {
+    const found = await lookForMounts();
+    // What has died stays so, and what was waited for will not come.
+    const mayChange = found.silent.some(({ isDead: hasDied }) => !hasDied);
+    if (!mayChange || performance.now() > deadline) return found;
+    await wait(pauseMs);
   }
-  return mounts;
+}
+
+async function lookForMounts(): Promise<FoundMounts> {
+  const folder = registryFolder();
+  const answering: RunningMount[] = [];
+  const silent: SilentMount[] = [];
+  const suffix = `-${registryTag(folder)}`;
+  const own = (await listMounts().catch(() => [])).filter(({ type, source }) => type === ownType && source.endsWith(suffix));
+  const unclaimed = new Set(own.map(({ mountPoint }) => mountPoint));
+  const examine = async (found: FoundRecord): Promise<void> => {
+    const { record, life, process: identity } = found;
+    if (life === 'dead' || life === 'elsewhere') return;
+    const { mountPoint } = record;
+    const isHere = unclaimed.delete(mountPoint) || !identity || stateOfProcess(identity) !== 'elsewhere';
+    const status = await askDaemon(record.socket, { method: 'status' }).catch(() => undefined);
+    // Another daemon may have the socket of a dead one's record.
+    if (status && status.pid === record.pid) answering.push({ record, status, isHere });
+    else if (life === 'alive') silent.push({ mountPoint, reason: describeSilence(found), isDead: false, isHere, record });
+  };
+  await Promise.all(readMountRecords(folder, findAddon()).map(examine));
+  for (const mountPoint of unclaimed) {
+    const hasDied = await isDead(mountPoint);
+    const reason = hasDied
+      ? 'the process that served it has died: mount again, which takes it away and brings what is left to the store'
+      : 'no process is listed for it; one that lives lists itself anew within some seconds, so try again';
+    silent.push({ mountPoint, reason, isDead: hasDied, isHere: true, record: undefined });
+  }
+  return {
+    answering: answering.toSorted((a, b) => (a.record.mountPoint < b.record.mountPoint ? -1 : 1)),
+    silent: silent.toSorted((a, b) => (a.mountPoint < b.mountPoint ? -1 : 1)),
+  };
+}
+
+function describeSilence({ record: { pid }, process: identity }: FoundRecord): string {
+  const state = identity ? stateOfProcess(identity) : 'elsewhere';
+  if (state === 'stopped') return `its process (pid ${pid}) is stopped: "kill -CONT ${pid}" lets it go on`;
+  if (state === 'waiting') return `its process (pid ${pid}) waits for a disk or a network file system`;
+  if (state === 'elsewhere') return `its process (pid ${pid} of another container) does not answer`;
+  return `its process (pid ${pid}) runs and does not answer`;
+}
+
+/** Why a drive that is mounted cannot be asked. */
+export const silenceFailure = ({ mountPoint, reason }: SilentMount): Failure =>
+  new Failure('NO_ANSWER', `the drive at ${mountPoint} does not answer, and what is not in the store yet is not known: ${reason}`);
+
+/** Throws Failure `NO_ANSWER` when there is a drive that does not answer. */
+export function requireAnswers(silent: readonly SilentMount[]): void {
+  if (silent.length > 0) throw silenceFailure(silent[0]);
+}
+
+/** The process that holds a state directory, whether it answers or not. */
+export async function holderOf(stateDirectory: string): Promise<MountRecord | undefined> {
+  const { answering, silent } = await findMounts();
+  return [...answering, ...silent].find(({ record }) => record?.stateDirectory === stateDirectory)?.record;
+}
+
+/** As many symbolic links as the kernel follows in one path. */
+const linksMax = 40;
+
+/**
+ * The drive that does not answer on which `path` lies, also behind symbolic links, if one does. It touches nothing on that drive: whoever does waits for it,
+ * and cannot even end.
+ */
+export async function silentMountAround(
+  path: string,
+  silent: readonly SilentMount[],
+): Promise<{ readonly mount: SilentMount; readonly isWhole: boolean } | undefined> {
+  let at = '/';
+  const names = resolve(path).split('/');
+  for (let links = 0; names.length > 0 && links <= linksMax; ) {
+    const next = resolve(at, names.shift() ?? '');
+    const mount = silent.find(({ mountPoint, isHere }) => isHere && mountPoint === next);
+    if (mount) return { mount, isWhole: names.every((name) => name === '' || name === '.') };
+    // What is no link, or not there at all, is a name like any other.
+    const target = await readlink(next).catch(() => undefined);
+    if (target === undefined) {
+      at = next;
+      continue;
+    }
+    links++;
+    names.unshift(...target.split('/'));
+    if (isAbsolute(target)) at = '/';
+  }
+  return undefined;
 }
 
 /**
@@ -130,23 +263,46 @@ export function mountsOfName(word: string, mounts: readonly RunningMount[]): Run
   if (!volume) return undefined;
   const id = volumeIdOf(volume);
   const usual = volume.settings.mountPoint === undefined ? undefined : expandHome(volume.settings.mountPoint);
-  const found = mounts.filter(({ record }) => record.volumeId === id);
+  const found = mounts.filter(({ record, isHere }) => isHere && record.volumeId === id);
   return found.toSorted((a, b) => Number(b.record.mountPoint === usual) - Number(a.record.mountPoint === usual));
 }
 
-/** The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure `MOUNT_POINT` when there is none, or several to choose from. */
-export async function findMount(directory: string | undefined): Promise<RunningMount> {
-  const mounts = await findMounts();
+/**
+ * The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure `MOUNT_POINT` when there is none, `USAGE` when
+ * there are several to choose from, `NO_ANSWER` when it does not answer.
+ */
+export async function findMount(directory: string | undefined, found?: FoundMounts): Promise<RunningMount> {
+  const all = found ?? (await findMounts());
+  const answering = all.answering.filter(({ isHere }) => isHere);
+  const silent = all.silent.filter(({ isHere }) => isHere);
   if (directory === undefined) {
-    if (mounts.length === 1) return mounts[0];
-    if (mounts.length === 0) throw new Failure('MOUNT_POINT', 'nothing is mounted');
-    throw new Failure('USAGE', `there are ${mounts.length} mounts: say which, for instance ${mounts[0].record.mountPoint}`);
+    const [one, ...others] = [...answering.map(({ record }) => record.mountPoint), ...silent.map(({ mountPoint }) => mountPoint)];
+    if (one === undefined) throw new Failure('MOUNT_POINT', 'nothing is mounted');
+    if (others.length > 0) throw new Failure('USAGE', `there are ${others.length + 1} mounts: say which, for instance ${one}`);
+    requireAnswers(silent);
+    return answering[0];
   }
-  const named = mountsOfName(directory, mounts);
+  const named = mountsOfName(directory, answering);
   if (named?.[0]) return named[0];
-  if (named) throw new Failure('MOUNT_POINT', `the volume ${directory} is not mounted; "sealdrive mount ${directory}" mounts it`);
-  const names = new Set([resolve(directory), await resolveMountPoint(directory).catch(() => '')]);
-  const found = mounts.find((mount) => names.has(mount.record.mountPoint));
-  if (!found) throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${resolve(directory)}; "sealdrive status" lists what is`);
-  return found;
+  if (named) {
+    requireAnswers(silentMountsOfName(directory, silent));
+    throw new Failure('MOUNT_POINT', `the volume ${directory} is not mounted; "sealdrive mount ${directory}" mounts it`);
+  }
+  const path = resolve(directory);
+  // Before anything is touched.
+  const mute = await silentMountAround(path, silent);
+  if (mute) throw silenceFailure(mute.mount);
+  const names = new Set([path, await resolveMountPoint(directory).catch(() => '')]);
+  const mount = answering.find(({ record }) => names.has(record.mountPoint));
+  if (mount) return mount;
+  throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${path}; "sealdrive status" lists what is`);
+}
+
+/** Those of a named volume: by its id where there is a record, else by where it usually is. */
+export function silentMountsOfName(word: string, silent: readonly SilentMount[]): SilentMount[] {
+  const volume = findNamedVolume(word);
+  if (!volume) return [];
+  const id = volumeIdOf(volume);
+  const usual = volume.settings.mountPoint === undefined ? undefined : expandHome(volume.settings.mountPoint);
+  return silent.filter(({ record, mountPoint }) => (record ? record.volumeId === id : mountPoint === usual));
 }

@@ -2,7 +2,8 @@
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { describeError } from '../base/log.js';
-import type { RunningMount } from './control-client.js';
+import { silenceFailure, silentMountAround } from './control-client.js';
+import type { FoundMounts, RunningMount } from './control-client.js';
 import { Failure } from './exit-code.js';
 
 export interface DrivePath {
@@ -18,17 +19,19 @@ export interface DrivePath {
 
 /** The mount among `mounts` that `path`, absolute and without symbolic links, lies on. */
 function mountOf(path: string, mounts: readonly RunningMount[]): RunningMount | undefined {
-  const holds = ({ record: { mountPoint } }: RunningMount): boolean => path === mountPoint || path.startsWith(`${mountPoint}/`);
+  const holds = ({ isHere, record: { mountPoint } }: RunningMount): boolean => isHere && (path === mountPoint || path.startsWith(`${mountPoint}/`));
   return mounts.filter(holds).toSorted((a, b) => b.record.mountPoint.length - a.record.mountPoint.length)[0];
 }
 
-/** Throws Failure `USAGE` when there is no such file, or it is on none of the drives. */
-export async function locateOnDrive(path: string, mounts: readonly RunningMount[]): Promise<DrivePath> {
+/** Throws Failure `USAGE` when there is no such file, or it is on none of the drives, and `NO_ANSWER` when its drive says nothing. */
+export async function locateOnDrive(path: string, { answering, silent }: FoundMounts): Promise<DrivePath> {
+  const mute = await silentMountAround(path, silent);
+  if (mute) throw silenceFailure(mute.mount);
   const real = await realpath(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') throw new Failure('USAGE', `there is no ${resolve(path)}`, { cause: error });
     throw new Failure('STORE', `${resolve(path)} cannot be looked at: ${describeError(error)}`, { cause: error });
   });
-  const mount = mountOf(real, mounts);
+  const mount = mountOf(real, answering);
   if (!mount) throw new Failure('USAGE', `${resolve(path)} is not on a Sealdrive of yours; "sealdrive status" lists what is mounted`);
   try {
     const [found, parent] = await Promise.all([stat(real), stat(dirname(real))]);

@@ -35,6 +35,8 @@ export const exitCodes = {
   UNREADABLE: 14,
   /** `status` of a drive that was mounted with `--max-staleness`: the store may be withholding what other devices wrote. */
   STALE: 15,
+  /** A drive is mounted, and the process that serves it does not answer, or has died: what is not in the store is not known. */
+  NO_ANSWER: 16,
   /** Stopped by the user. */
   INTERRUPTED: 130,
 } as const;
@@ -48,5 +50,6 @@ export const exitCodeHelp = [
   'Exit codes: 0 done, 1 unexpected, 2 usage, 3 wrong passphrase or key, 4 not a volume,',
   '5 store unavailable or not writable, 6 mount point, 7 already in use, 8 integrity check failed,',
   '9 work is still pending, 10 this machine lacks something, 11 newer format, 12 local disk,',
-  '13 flaws that repair mends, 14 volume cannot be mounted, 15 stale, 130 interrupted.',
+  '13 flaws that repair mends, 14 volume cannot be mounted, 15 stale, 16 a mounted drive does not answer,',
+  '130 interrupted.',
 ].join('\n');

@@ -9,7 +9,7 @@ import { describeError } from '../base/log.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
 import { Failure } from './exit-code.js';
 
-const ownType = 'fuse.sealdrive';
+export const ownType = 'fuse.sealdrive';
 
 /** `path` without symbolic links, not touching the last place, which may be a dead or hanging mount. */
 export async function resolveMountPoint(path: string): Promise<string> {
@@ -70,43 +70,56 @@ function contains(outer: string, inner: string): boolean {
   return path === '' || (path !== '..' && !path.startsWith('../'));
 }
 
-/** ENOTCONN: the connection's daemon is gone (ECONNABORTED: it went while we asked). A live mount answers otherwise, or not at all within the deadline. */
+/**
+ * Whether the connection of a mount is dead: its process is gone (ENOTCONN; ECONNABORTED when it went while we asked). A live mount answers otherwise, or
+ * not at all within the deadline. Another process asks: one that waits for a mount that hangs cannot even end. And it asks for the space on the drive, since
+ * the kernel may know the attributes of the folder itself.
+ */
 export async function isDead(mountPoint: string): Promise<boolean> {
-  const outcome = stat(mountPoint).then(
-    () => 'alive',
-    (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' ? 'dead' : 'alive'),
-  );
-  let timer: NodeJS.Timeout | undefined;
-  const silence = new Promise<string>((settle) => {
-    timer = setTimeout(() => settle('alive'), 3000);
-  });
-  const state = await Promise.race([outcome, silence]);
-  clearTimeout(timer);
-  return state === 'dead';
+  const reason = await run('stat', ['-f', '--', mountPoint], 3000);
+  return /not connected|connection abort/i.test(reason ?? '');
 }
 
-/** Takes a mount away lazily, as root or through fusermount3. Throws Failure `MOUNT_POINT`. */
+/**
+ * Takes a mount away lazily, as root or through fusermount3. Throws Failure `MOUNT_POINT`. When the process behind the mount does not answer, the name goes
+ * at once, and the program that took it away may wait for what the kernel still has to write: it is left to itself.
+ */
 export async function detach(mountPoint: string): Promise<void> {
   const attempts: [string, string[]][] = [['fusermount3', ['-u', '-z', '--', mountPoint]]];
   if (process.getuid?.() === 0) attempts.unshift(['umount', ['-l', '--', mountPoint]]);
   const reasons: string[] = [];
   for (const [command, parameters] of attempts) {
-    const reason = await run(command, parameters);
-    if (reason === undefined) return;
+    const reason = await run(command, parameters, detachMs);
+    if (reason === undefined || !(await mountAt(mountPoint))) return;
     reasons.push(reason);
   }
   throw new Failure('MOUNT_POINT', `${mountPoint} is left over from a daemon that died, and cannot be taken away: ${reasons.join('; ')}`);
 }
 
-/** Why the command failed, or `undefined`. */
-function run(command: string, parameters: readonly string[]): Promise<string | undefined> {
+/** How long a program may take that takes a mount away. */
+const detachMs = 10_000;
+
+/** Why the command failed, or `undefined`. It is left to itself when it has not ended within the deadline. */
+function run(command: string, parameters: readonly string[], deadlineMs: number): Promise<string | undefined> {
   return new Promise((settle) => {
-    const child = spawn(command, parameters, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(command, parameters, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LC_ALL: 'C' } });
+    const deadline = setTimeout(() => {
+      child.kill('SIGKILL');
+      child.unref();
+      child.stderr.destroy();
+      settle(`${command} did not end within ${deadlineMs / 1000} s`);
+    }, deadlineMs);
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text;
     });
-    child.on('error', (error) => settle(describeError(error)));
-    child.on('close', (code) => settle(code === 0 ? undefined : said.trim().split('\n')[0] || `${command} failed`));
+    child.on('error', (error) => {
+      clearTimeout(deadline);
+      settle(describeError(error));
+    });
+    child.on('close', (code) => {
+      clearTimeout(deadline);
+      settle(code === 0 ? undefined : said.trim().split('\n')[0] || `${command} failed`);
+    });
   });
 }

@@ -4,19 +4,22 @@
  */
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { toHex } from '../base/bytes.js';
 import { createLog, describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
 import { isPending } from '../daemon/control-protocol.js';
+import { systemRandom } from '../crypto/system-random.js';
 import { Daemon } from '../daemon/daemon.js';
 import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
-import { registerMount, unregisterMount } from '../daemon/mount-registry.js';
+import { Registration } from '../daemon/mount-registry.js';
 import { VolumeError } from '../volume/volume-error.js';
 import { composeMount, hardenProcess, preloadMount } from './compose.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
 import type { MountReport, MountRequest } from './mount-request.js';
-import { controlSocketPath, ensurePrivateDirectory } from './state-directory.js';
+import { findAddon } from './native-addon.js';
+import { controlSocketPaths, ensurePrivateDirectory, registryTag } from './state-directory.js';
 import { tell } from './terminal.js';
 import { version } from './version.js';
 
@@ -39,13 +42,15 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   log.info('starting', { version, pid: process.pid, node: process.versions.node });
   try {
     const { parts, storeDescription, isSingleWriter } = await composeMount(request, log);
-    const socket = controlSocketPath(request.stateDirectory);
+    const id = toHex(systemRandom.bytes(8));
+    ensurePrivateDirectory(request.registryFolder);
+    const sockets = controlSocketPaths(request.stateDirectory, request.registryFolder, id);
     let daemon: Daemon;
     try {
       daemon = await Daemon.start(parts, {
         mount: {
           mountPoint: request.mountPoint,
-          source: `sealdrive:${parts.served.volume.id.slice(0, 16)}`,
+          source: `sealdrive:${parts.served.volume.id.slice(0, 16)}-${registryTag(request.registryFolder)}`,
           subtype: 'sealdrive',
           readOnly: request.readOnly,
           allowOther: request.allowOther,
@@ -55,7 +60,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
         },
         store: storeDescription,
         version,
-        socket,
+        sockets,
         stopFlushTimeoutMs: request.stopFlushTimeoutMs,
       });
     } catch (error) {
@@ -63,19 +68,22 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
       throw error;
     }
     daemon.handleSignals();
-    registerMount(request.registryFolder, {
+    const record = {
       pid: process.pid,
       mountPoint: request.mountPoint,
       stateDirectory: request.stateDirectory,
-      socket,
+      socket: sockets[0],
       volumeId: parts.served.volume.id,
       store: storeDescription,
-    });
+    };
+    const registration = Registration.add(request.registryFolder, id, record, findAddon());
+    const watch = setInterval(() => void keepListed(daemon, registration, log), listedPeriodMs).unref();
     // The drive must not be anybody's working directory, least of all ours.
     process.chdir('/');
     onReady({ isSingleWriter });
     const end = await daemon.ended;
-    unregisterMount(request.registryFolder, process.pid);
+    clearInterval(watch);
+    registration.remove();
     if (end.error !== undefined) return exitCodes[explain(end.error).code];
     return isPending(end.left) ? exitCodes.PENDING : 0;
   } catch (error) {
@@ -87,6 +95,19 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   } finally {
     unwatch();
     logFile.close();
+  }
+}
+
+/** How soon a drive is found again whose record or socket somebody removed. */
+const listedPeriodMs = 5000;
+
+/** Somebody may clear away the folders of this user: the drive is still to be found, told about and unmounted. */
+async function keepListed(daemon: Daemon, registration: Registration, log: Log): Promise<void> {
+  try {
+    registration.makeFolder();
+    if (registration.keep(await daemon.keepReachable())) log.warn('the record of this mount was removed or is out of date; there is a new one');
+  } catch (error) {
+    log.debug('this mount cannot be listed', { reason: describeError(error) });
   }
 }
 

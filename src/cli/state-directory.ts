@@ -40,8 +40,22 @@ export function ensurePrivateDirectory(path: string): void {
 /** `sun_path` of sockaddr_un holds 108 bytes with its NUL. */
 const socketPathMax = 107;
 
-/** The control socket of a state directory; where its path is too long for one, it lies with the registry. */
-export function controlSocketPath(stateDirectory: string): string {
+/**
+ * Where the control socket of a state directory lies: in it, or with the registry, where that path is too long for a socket or the state directory is
+ * not there any more. `id` is the mount's own.
+ */
+export function controlSocketPaths(stateDirectory: string, registry: string, id: string): readonly [string, ...string[]] {
+  const beside = join(registry, `${id}.sock`);
   const path = join(stateDirectory, 'control.sock');
-  return Buffer.byteLength(path) <= socketPathMax ? path : join(registryFolder(), `${process.pid}.sock`);
+  return Buffer.byteLength(path) <= socketPathMax ? [path, beside] : [beside];
+}
+
+/**
+ * Tells the mounts of a registry from others in the table of all mounts: it is part of what they say is mounted. FNV-1a of 32 bits, since nothing hangs
+ * on it that somebody would forge, and the library with the other hash takes long to load.
+ */
+export function registryTag(registry: string): string {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(registry, 'utf8')) hash = Math.imul(hash ^ byte, 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
 }

@@ -28,9 +28,9 @@ export type ControlRequest =
  * - `PENDING`: work could not be put into the store; it is safe on this machine and waits
  * - `BUSY`: files on the mount are open; - `STOPPING`: the daemon is going away; - `PROTOCOL`: not a request
  * - `INTEGRITY`: a check failed; - `FULL`: the disk or the cache has no room; - `UNAVAILABLE`: the store does not answer
- * - `NOT_FOUND`: there is no such file; - `FAILED`: anything else
+ * - `DISK`: the local disk failed, or the state directory is not there any more; - `NOT_FOUND`: there is no such file; - `FAILED`: anything else
  */
-export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FULL' | 'UNAVAILABLE' | 'NOT_FOUND' | 'FAILED';
+export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FULL' | 'UNAVAILABLE' | 'DISK' | 'NOT_FOUND' | 'FAILED';
 
 export interface DaemonStatus {
   readonly volumeId: string;

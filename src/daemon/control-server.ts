@@ -2,7 +2,7 @@
  * The daemon's side of the control socket. The socket is reachable by the owner alone (mode 0600 in a directory of mode 0700) and asks
  * the kernel who connected besides. It is not the FUSE session and knows no volume: see daemon.ts for what the requests do.
  */
-import { chmodSync, unlinkSync } from 'node:fs';
+import { chmodSync, statSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { CodedError } from '../base/errors.js';
@@ -38,63 +38,146 @@ export interface ControlHandler {
   files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
 }
 
-/** Whether whoever is behind the connection may command this daemon. */
-export type PeerCheck = (socket: Socket) => boolean;
+/** Who is behind a connection. */
+export interface Peer {
+  /** Of the process; 0 when it is not known. */
+  readonly pid: number;
+}
 
-const clientsMax = 32;
-const requestTimeoutMs = 10_000;
+/** Whoever is behind the connection, if they may command this daemon. */
+export type PeerCheck = (socket: Socket) => Peer | undefined;
+
+export interface ControlServerOptions {
+  readonly handler: ControlHandler;
+  readonly identifyPeer: PeerCheck;
+  readonly log: Log;
+  /** How long a client may take to send its request, and to close after the answer. Default 10 s. */
+  readonly patienceMs?: number;
+}
+
+/** Connections of all clients, and of one process: nobody who keeps connections open shuts out those who have something to ask. */
+const connectionsMax = 256;
+const connectionsOfProcessMax = 16;
+const defaultPatienceMs = 10_000;
+
+interface Connection {
+  readonly socket: Socket;
+  readonly pid: number;
+  /** It has sent no request yet. */
+  isIdle: boolean;
+}
 
 export class ControlServer {
-  readonly #server: Server;
-  readonly #path: string;
-  readonly #sockets = new Set<Socket>();
+  readonly #options: ControlServerOptions;
+  #server: Server | undefined;
+  #path = '';
+  /** Device and inode of the socket, to tell it from one that somebody else put in its place. */
+  #place = '';
+  /** Oldest first. */
+  readonly #connections = new Set<Connection>();
   readonly #answering = new Set<Promise<void>>();
 
-  private constructor(server: Server, path: string) {
-    this.#server = server;
-    this.#path = path;
+  private constructor(options: ControlServerOptions) {
+    this.#options = options;
   }
 
   /**
    * Listens at `path` (at most 107 bytes), replacing a socket that a dead daemon left: the caller holds the lock of the state directory,
    * so nobody else serves it.
    */
-  static async listen(path: string, handler: ControlHandler, isAllowed: PeerCheck, log: Log): Promise<ControlServer> {
+  static async listen(path: string, options: ControlServerOptions): Promise<ControlServer> {
+    const control = new ControlServer(options);
+    await control.#listen(path);
+    return control;
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Whether clients find the socket: somebody may have removed it, or the folder around it. */
+  isInPlace(): boolean {
+    return placeOf(this.#path) === this.#place;
+  }
+
+  /** Listens at the first of `paths` that can be had. Connections that there are stay. Throws the system error of the last one. */
+  async move(paths: readonly string[]): Promise<void> {
+    // Closed first: closing removes the name, which must not be the new socket's.
+    if (this.isInPlace()) removeSocket(this.#path);
+    this.#server?.close();
+    this.#server = undefined;
+    for (const [index, path] of paths.entries()) {
+      try {
+        return await this.#listen(path);
+      } catch (error) {
+        if (index === paths.length - 1) throw error;
+      }
+    }
+  }
+
+  async #listen(path: string): Promise<void> {
+    const { log } = this.#options;
     removeSocket(path);
     const server = createServer();
-    const control = new ControlServer(server, path);
-    server.maxConnections = clientsMax;
-    server.on('connection', (socket) => {
-      if (!isAllowed(socket)) {
-        log.warn('control connection of another user refused');
-        socket.destroy();
-        return;
-      }
-      control.#accept(socket, handler, log);
-    });
+    server.on('connection', (socket) => this.#admit(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(path, resolve);
     });
     server.on('error', (error) => log.error('control socket', { reason: describeError(error) }));
     chmodSync(path, 0o600);
-    return control;
+    this.#server = server;
+    this.#path = path;
+    this.#place = placeOf(path);
   }
 
-  #accept(socket: Socket, handler: ControlHandler, log: Log): void {
-    this.#sockets.add(socket);
+  #admit(socket: Socket): void {
+    const { identifyPeer, log } = this.#options;
+    socket.on('error', (error) => log.debug('control connection', { reason: describeError(error) }));
+    const peer = identifyPeer(socket);
+    if (!peer) {
+      log.warn('control connection of another user refused');
+      socket.destroy();
+      return;
+    }
+    if (this.#connectionsOf(peer.pid).length >= connectionsOfProcessMax) this.#drop(peer.pid);
+    else if (this.#connections.size >= connectionsMax) this.#drop(this.#greediest());
+    this.#accept({ socket, pid: peer.pid, isIdle: true });
+  }
+
+  #connectionsOf(process: number): readonly Connection[] {
+    return [...this.#connections].filter(({ pid }) => pid === process);
+  }
+
+  /** The process with the most connections. */
+  #greediest(): number {
+    const counts = new Map<number, number>();
+    for (const { pid } of this.#connections) counts.set(pid, (counts.get(pid) ?? 0) + 1);
+    return [...counts].reduce((most, one) => (one[1] > most[1] ? one : most), [0, 0])[0];
+  }
+
+  /** Ends the oldest connection of a process, one that has asked nothing yet if there is one: whoever has something to ask asks at once. */
+  #drop(process: number): void {
+    const own = this.#connectionsOf(process);
+    const victim = own.find(({ isIdle }) => isIdle) ?? own[0];
+    this.#connections.delete(victim);
+    victim.socket.destroy();
+  }
+
+  #accept(connection: Connection): void {
+    const { handler, patienceMs = defaultPatienceMs } = this.#options;
+    const { socket } = connection;
+    this.#connections.add(connection);
     const gone = new AbortController();
     socket.on('close', () => {
-      this.#sockets.delete(socket);
+      this.#connections.delete(connection);
       gone.abort();
     });
-    socket.on('error', (error) => log.debug('control connection', { reason: describeError(error) }));
     socket.setEncoding('utf8');
-    const deadline = setTimeout(() => socket.destroy(), requestTimeoutMs).unref();
+    const deadline = setTimeout(() => socket.destroy(), patienceMs).unref();
     let received = '';
     socket.on('data', (text: string) => {
-      const isComplete = received.includes('\n');
-      if (isComplete) return;
+      if (!connection.isIdle) return;
       received += text;
       const end = received.indexOf('\n');
       if (end < 0) {
@@ -102,23 +185,39 @@ export class ControlServer {
         return;
       }
       clearTimeout(deadline);
+      connection.isIdle = false;
       const answered = answer(decodeControlRequest(received.slice(0, end)), handler, socket, gone.signal);
       this.#answering.add(answered);
-      void answered.finally(() => this.#answering.delete(answered));
+      void answered.finally(() => {
+        this.#answering.delete(answered);
+        // A client that does not read its answer, or does not close, is not kept.
+        setTimeout(() => socket.destroy(), patienceMs).unref();
+      });
     });
   }
 
   /** Takes no new connections and resolves when those being answered have their answer. */
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    removeSocket(this.#path);
+    const server = this.#server;
+    const closed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
+    if (this.isInPlace()) removeSocket(this.#path);
     await Promise.all(this.#answering);
-    for (const socket of this.#sockets) {
+    for (const { socket } of this.#connections) {
       // The answer is written; a client that does not read it must not keep the daemon.
       if (socket.writableLength === 0) socket.destroy();
       else setTimeout(() => socket.destroy(), 1000).unref();
     }
     await closed;
+  }
+}
+
+/** Empty when there is nothing that can be looked at. */
+function placeOf(path: string): string {
+  try {
+    const { dev, ino } = statSync(path);
+    return `${dev} ${ino}`;
+  } catch {
+    return '';
   }
 }
 

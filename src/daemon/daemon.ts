@@ -50,7 +50,7 @@ export interface DaemonParts {
   readonly errnoOf: ErrnoOf;
   readonly clock: Clock;
   readonly log: Log;
-  readonly isPeerAllowed: PeerCheck;
+  readonly identifyPeer: PeerCheck;
   /** Of the way to the store; left out where there is none. */
   readonly bandwidth?: Bandwidth | undefined;
   /** sd_notify(3), or nothing. */
@@ -65,7 +65,8 @@ export interface DaemonOptions {
   readonly mount: MountOptions;
   readonly store: string;
   readonly version: string;
-  readonly socket: string;
+  /** Where the control socket may lie, the best place first. */
+  readonly sockets: readonly [string, ...string[]];
   /** How long a stop by signal, or by an unmount from outside, may take to upload what is pending. */
   readonly stopFlushTimeoutMs: number;
 }
@@ -142,7 +143,8 @@ export class Daemon implements ControlHandler {
     parts.filesystem.attach(daemon.#mounted.notifier);
     parts.served.volume.onRemoteChange(parts.filesystem);
     try {
-      daemon.#control = await ControlServer.listen(options.socket, daemon, parts.isPeerAllowed, parts.log);
+      const { identifyPeer, log } = parts;
+      daemon.#control = await ControlServer.listen(options.sockets[0], { handler: daemon, identifyPeer, log });
     } catch (error) {
       await daemon.#mounted.unmount({ force: true });
       throw error;
@@ -155,6 +157,16 @@ export class Daemon implements ControlHandler {
     parts.log.info('mounted', { driver: daemon.#mounted.driver, readOnly: options.mount.readOnly, store: options.store });
     parts.notifyService('READY=1\nSTATUS=Serving');
     return daemon;
+  }
+
+  /** Makes a control socket again when somebody removed the one there was, or its folder. Answers where it is. Throws the system error. */
+  async keepReachable(): Promise<string> {
+    const { sockets } = this.#options;
+    const control = this.#control;
+    if (!control || this.#finishing || control.isInPlace()) return control?.path ?? sockets[0];
+    await control.move(sockets);
+    this.#parts.log.warn('the control socket was removed; there is a new one');
+    return control.path;
   }
 
   #keepAwake(): void {

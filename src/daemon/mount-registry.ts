@@ -1,10 +1,15 @@
 /**
  * Which mounts this user has: one small file a running daemon, in one folder per user, so that `status`, `flush` and `unmount` find the
- * daemon of a mount point whatever state directory it was given. It holds no secret and is only a hint: whether a daemon lives is
- * decided by asking its control socket.
+ * daemon of a mount point whatever state directory it was given. It holds no secret.
+ *
+ * A record has a random name, and its daemon holds a lock (flock(2)) on it for as long as it lives. So containers and machines that share a
+ * home do not overwrite each other's records, and whether a daemon lives can be told where its process cannot be seen. Where files cannot
+ * be locked (without the addon), the identity of the process has to do.
  */
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { identifyThisProcess, isOfThisBoot, stateOfProcess } from './process-identity.js';
+import type { ProcessIdentity } from './process-identity.js';
 
 export interface MountRecord {
   readonly pid: number;
@@ -15,31 +20,121 @@ export interface MountRecord {
   readonly store: string;
 }
 
-/** Writes the record of process `record.pid` into `folder`, which is made when absent. */
-export function registerMount(folder: string, record: MountRecord): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const path = recordPath(folder, record.pid);
-  // Renamed into place: a reader never sees half a record.
-  writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+/** Locks of files that end with the process, however it ends: the addon has them. */
+export interface FileLocks {
+  lockExclusive(fd: number): boolean;
+  isLocked(fd: number): boolean;
 }
 
-export function unregisterMount(folder: string, pid: number): void {
-  rmSync(recordPath(folder, pid), { force: true });
+/**
+ * - `alive`: its process runs, here or in another container of this machine; - `dead`: it has ended
+ * - `elsewhere`: it is of another machine that shares this home, or of a time before a restart; its mount is not one of this machine
+ * - `unknown`: an older version wrote the record, and only asking tells
+ */
+export type RecordLife = 'alive' | 'dead' | 'elsewhere' | 'unknown';
+
+export interface FoundRecord {
+  readonly record: MountRecord;
+  readonly life: RecordLife;
+  /** Left out in records of older versions. */
+  readonly process: ProcessIdentity | undefined;
 }
 
-/** All records, those of dead daemons included. Files that are not records are passed over. */
-export function readMountRecords(folder: string): MountRecord[] {
-  const records: MountRecord[] = [];
-  for (const name of namesIn(folder)) {
-    if (!/^[0-9]+\.json$/.test(name)) continue;
-    const record = readRecord(join(folder, name));
-    if (record) records.push(record);
+const recordName = /^[0-9a-f]+\.json$/;
+
+/** The record of a running daemon, from its start to its end. */
+export class Registration {
+  readonly #folder: string;
+  readonly #path: string;
+  readonly #locks: FileLocks | undefined;
+  readonly #process = identifyThisProcess();
+  #record: MountRecord;
+  /** Open as long as the lock is to last. */
+  #fd: number | undefined;
+
+  private constructor(folder: string, id: string, record: MountRecord, locks: FileLocks | undefined) {
+    this.#folder = folder;
+    this.#path = join(folder, `${id}.json`);
+    this.#record = record;
+    this.#locks = locks;
   }
-  return records.toSorted((a, b) => (a.mountPoint < b.mountPoint ? -1 : 1));
+
+  /** `id` is random, in lower-case hex. Makes `folder` when it is absent, and clears away what daemons that have ended left there. */
+  static add(folder: string, id: string, record: MountRecord, locks: FileLocks | undefined): Registration {
+    const registration = new Registration(folder, id, record, locks);
+    registration.#write();
+    removeDeadRecords(folder, locks);
+    return registration;
+  }
+
+  /** The folder holds control sockets, too, where they have no place elsewhere. */
+  makeFolder(): void {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  #write(): void {
+    this.makeFolder();
+    const temporary = `${this.#path}.new`;
+    // Locked before it has its name, and renamed into place: a reader sees neither half a record nor one that nobody seems to hold.
+    rmSync(temporary, { force: true });
+    const fd = openSync(temporary, 'wx', 0o600);
+    try {
+      const isLocked = asked(() => this.#locks?.lockExclusive(fd)) ?? false;
+      writeFileSync(fd, `${JSON.stringify({ ...this.#record, process: this.#process, isLocked })}\n`);
+      renameSync(temporary, this.#path);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = fd;
+  }
+
+  /** Makes the record say `socket`, and writes it anew if somebody removed it. Answers whether it had to. */
+  keep(socket: string): boolean {
+    if (this.#record.socket === socket && this.#isInPlace()) return false;
+    this.#record = { ...this.#record, socket };
+    this.#write();
+    return true;
+  }
+
+  #isInPlace(): boolean {
+    if (this.#fd === undefined) return false;
+    const own = fstatSync(this.#fd);
+    try {
+      const found = statSync(this.#path);
+      return found.ino === own.ino && found.dev === own.dev;
+    } catch {
+      return false;
+    }
+  }
+
+  remove(): void {
+    if (this.#isInPlace()) rmSync(this.#path, { force: true });
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
 }
 
-const recordPath = (folder: string, pid: number): string => join(folder, `${pid}.json`);
+/** All records, those of daemons that have ended included, by mount point. Files that are not records are passed over. */
+export function readMountRecords(folder: string, locks: FileLocks | undefined): FoundRecord[] {
+  const found: FoundRecord[] = [];
+  for (const name of namesIn(folder)) {
+    const one = recordName.test(name) ? readRecord(join(folder, name), locks) : undefined;
+    if (one) found.push(one);
+  }
+  return found.toSorted((a, b) => (a.record.mountPoint < b.record.mountPoint ? -1 : 1));
+}
+
+/** Only what is proved to be a dead daemon's: a record whose lock is free, or whose process would be seen here. And the socket beside it. */
+function removeDeadRecords(folder: string, locks: FileLocks | undefined): void {
+  for (const name of namesIn(folder)) {
+    const path = join(folder, name);
+    if (!recordName.test(name) || readRecord(path, locks)?.life !== 'dead') continue;
+    rmSync(path, { force: true });
+    rmSync(path.replace(/\.json$/, '.sock'), { force: true });
+  }
+}
 
 function namesIn(folder: string): string[] {
   try {
@@ -50,16 +145,30 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function readRecord(path: string): MountRecord | undefined {
-  let value: unknown;
+function readRecord(path: string, locks: FileLocks | undefined): FoundRecord | undefined {
+  let fd: number;
   try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
+    fd = openSync(path, 'r');
   } catch {
-    // Removed meanwhile, or no record: either way there is nothing to ask.
+    // Removed meanwhile, or not ours to read: either way there is nothing to ask.
     return undefined;
   }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const fields = value as Readonly<Record<string, unknown>>;
+  try {
+    const value: unknown = JSON.parse(readFileSync(fd, 'utf8'));
+    if (typeof value !== 'object' || value === null) return undefined;
+    const fields = value as Readonly<Record<string, unknown>>;
+    const record = decodeRecord(fields);
+    if (!record) return undefined;
+    const identity = decodeIdentity(fields['process']);
+    return { record, process: identity, life: lifeOf(fd, fields['isLocked'] === true, identity, locks) };
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function decodeRecord(fields: Readonly<Record<string, unknown>>): MountRecord | undefined {
   const text = (name: string): string => (typeof fields[name] === 'string' ? fields[name] : '');
   const pid = typeof fields['pid'] === 'number' ? fields['pid'] : 0;
   const record = {
@@ -71,4 +180,28 @@ function readRecord(path: string): MountRecord | undefined {
     store: text('store'),
   };
   return pid > 0 && record.mountPoint !== '' && record.socket !== '' ? record : undefined;
+}
+
+function decodeIdentity(value: unknown): ProcessIdentity | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { pid, startTicks, pidNamespace, bootId } = value as Partial<Record<keyof ProcessIdentity, unknown>>;
+  if (typeof pid !== 'number' || typeof startTicks !== 'string' || typeof pidNamespace !== 'string' || typeof bootId !== 'string') return undefined;
+  return { pid, startTicks, pidNamespace, bootId };
+}
+
+function lifeOf(fd: number, isLockable: boolean, identity: ProcessIdentity | undefined, locks: FileLocks | undefined): RecordLife {
+  if (!identity) return 'unknown';
+  const isLocked = isLockable ? asked(() => locks?.isLocked(fd)) : undefined;
+  if (isLocked === false) return 'dead';
+  if (!isOfThisBoot(identity)) return 'elsewhere';
+  return isLocked === undefined && stateOfProcess(identity) === 'gone' ? 'dead' : 'alive';
+}
+
+/** `undefined`: this file system has no locks, or this machine no addon. */
+function asked(ask: () => boolean | undefined): boolean | undefined {
+  try {
+    return ask();
+  } catch {
+    return undefined;
+  }
 }

@@ -32,8 +32,12 @@ export function parseMountinfo(content: string): MountEntry[] {
   return entries;
 }
 
+/** All that is mounted where this process sees it. */
+export async function listMounts(): Promise<MountEntry[]> {
+  return parseMountinfo(await readFile('/proc/self/mountinfo', 'latin1'));
+}
+
 /** What is visible at exactly this path: the last one mounted there. `path` is absolute and without symbolic links. */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
-  const entries = parseMountinfo(await readFile('/proc/self/mountinfo', 'latin1'));
-  return entries.findLast((entry) => entry.mountPoint === path);
+  return (await listMounts()).findLast((entry) => entry.mountPoint === path);
 }

@@ -95,6 +95,8 @@ export interface NativeAddon {
   coarseTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */
   lockExclusive(fd: number): boolean;
+  /** Whether another open file description holds that lock. Asking hinders nobody who asks, too. Not for a file that this process locks. */
+  isLocked(fd: number): boolean;
   /** SO_PEERCRED of a connected Unix socket. */
   peerCredentials(fd: number): PeerCredentials;
 }

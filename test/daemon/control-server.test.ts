@@ -1,6 +1,7 @@
 /** The control socket, without a mount: requests, answers, and those who should not ask. */
-import { statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { silentLog } from '../../src/base/log.js';
@@ -8,7 +9,7 @@ import { askDaemon } from '../../src/cli/control-client.js';
 import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { ControlError, ControlServer } from '../../src/daemon/control-server.js';
-import type { ControlHandler } from '../../src/daemon/control-server.js';
+import type { ControlHandler, PeerCheck } from '../../src/daemon/control-server.js';
 import { scratchDirectory } from '../suite/scratch.js';
 
 const status: DaemonStatus = {
@@ -41,6 +42,9 @@ const handler: ControlHandler = {
   unmount: ({ force }) => (force ? Promise.resolve({ left: nothingPending }) : Promise.reject(new ControlError('BUSY', 'files are open'))),
 };
 
+const listen = (path: string, served = handler, identifyPeer: PeerCheck = () => ({ pid: 1 })): Promise<ControlServer> =>
+  ControlServer.listen(path, { handler: served, identifyPeer, log: silentLog });
+
 /** Everything that the server says to raw text. */
 function talk(path: string, text: string): Promise<string> {
   return new Promise((settle) => {
@@ -56,7 +60,7 @@ function talk(path: string, text: string): Promise<string> {
 
 t.test('requests are answered, with progress first', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
-  const server = await ControlServer.listen(path, handler, () => true, silentLog);
+  const server = await listen(path);
   t.equal(statSync(path).mode & 0o777, 0o600);
   t.strictSame(await askDaemon(path, { method: 'status' }), status);
   const progress: number[] = [];
@@ -70,7 +74,7 @@ t.test('requests are answered, with progress first', async (t) => {
 
 t.test('what is not a request is answered with an error, and what never ends is cut off', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
-  const server = await ControlServer.listen(path, handler, () => true, silentLog);
+  const server = await listen(path);
   t.teardown(() => server.close());
   for (const text of ['\n', '[]\n', '{"method":"format"}\n', 'hello\n']) t.match(await talk(path, text), /"code":"PROTOCOL"/, text);
   t.equal(await talk(path, 'x'.repeat(10_000)), '');
@@ -79,7 +83,7 @@ t.test('what is not a request is answered with an error, and what never ends is 
 
 t.test('another user is refused before a word', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
-  const server = await ControlServer.listen(path, handler, () => false, silentLog);
+  const server = await listen(path, handler, () => undefined);
   t.teardown(() => server.close());
   t.equal(await talk(path, '{"method":"status"}\n'), '');
 });
@@ -103,7 +107,7 @@ t.test('a client that goes away gives up its flush', async (t) => {
       });
     });
   };
-  const server = await ControlServer.listen(path, { ...handler, flush }, () => true, silentLog);
+  const server = await listen(path, { ...handler, flush });
   const patience = new AbortController();
   const asked = askDaemon(path, { method: 'flush' }, { signal: patience.signal });
   await hasBegun;
@@ -116,9 +120,81 @@ t.test('a client that goes away gives up its flush', async (t) => {
 t.test('the socket of a dead daemon is replaced', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   writeFileSync(path, '');
-  const server = await ControlServer.listen(path, handler, () => true, silentLog);
+  const server = await listen(path);
   t.strictSame(await askDaemon(path, { method: 'status' }), status);
   await server.close();
+});
+
+/** Connections of one process that say nothing. */
+async function connectIdle(path: string, count: number): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  for (let made = 0; made < count; made++) {
+    const socket = connect(path).on('error', () => {});
+    await new Promise<void>((resolve) => socket.once('connect', resolve));
+    sockets.push(socket);
+  }
+  return sockets;
+}
+
+t.test('connections that say nothing, of one process or of many, shut nobody out', async (t) => {
+  const path = join(await scratchDirectory(t), 'control.sock');
+  for (const spread of [1, 100]) {
+    let count = 0;
+    const server = await listen(path, handler, () => ({ pid: count++ % spread }));
+    const idle = await connectIdle(path, 600);
+    t.strictSame(await askDaemon(path, { method: 'status' }), status, `${spread} processes`);
+    for (const socket of idle) socket.destroy();
+    await server.close();
+  }
+});
+
+t.test('a process with many long requests does not shut out another', async (t) => {
+  const path = join(await scratchDirectory(t), 'control.sock');
+  let pid = 1;
+  const flush = (_: unknown, signal: AbortSignal): Promise<void> =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new ControlError('PENDING', 'given up'))));
+  const server = await listen(path, { ...handler, flush }, () => ({ pid }));
+  t.teardown(() => server.close());
+  const greedy = await connectIdle(path, 300);
+  t.teardown(() => {
+    for (const socket of greedy) socket.destroy();
+  });
+  for (const socket of greedy) socket.write('{"method":"flush"}\n');
+  pid = 2;
+  t.strictSame(await askDaemon(path, { method: 'status' }), status);
+  t.strictSame(await askDaemon(path, { method: 'unmount', force: true, timeoutMs: undefined }), { left: nothingPending });
+});
+
+t.test('a client that does not close after its answer is not kept', async (t) => {
+  const path = join(await scratchDirectory(t), 'control.sock');
+  const server = await ControlServer.listen(path, { handler, identifyPeer: () => ({ pid: 1 }), log: silentLog, patienceMs: 10 });
+  const socket = connect({ path, allowHalfOpen: true });
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.resume().write('{"method":"status"}\n');
+  socket.on('error', () => {});
+  await new Promise((resolve) => socket.once('end', resolve));
+  await server.close();
+  socket.destroy();
+  await closed;
+});
+
+t.test('a socket that was removed is made again, at the next best place when its folder is gone, and connections stay', async (t) => {
+  const folder = await scratchDirectory(t);
+  const [first, second] = [join(folder, 'state', 'control.sock'), join(folder, 'control.sock')];
+  mkdirSync(join(folder, 'state'));
+  const server = await listen(first);
+  t.equal(server.isInPlace(), true);
+  unlinkSync(first);
+  t.equal(server.isInPlace(), false);
+  await server.move([first, second]);
+  t.equal(server.path, first);
+  t.strictSame(await askDaemon(first, { method: 'status' }), status);
+  rmSync(join(folder, 'state'), { recursive: true });
+  await server.move([first, second]);
+  t.equal(server.path, second);
+  t.strictSame(await askDaemon(second, { method: 'status' }), status);
+  await server.close();
+  t.equal(await askDaemon(second, { method: 'status' }), undefined);
 });
 
 t.test('only well-formed requests are decoded', async (t) => {
@@ -131,7 +207,7 @@ t.test('only well-formed requests are decoded', async (t) => {
 
 t.test('a limit is a number of bytes, none at all, or no request', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
-  const server = await ControlServer.listen(path, handler, () => true, silentLog);
+  const server = await listen(path);
   t.teardown(() => server.close());
   t.same(await askDaemon(path, { method: 'limit', upload: 1000, download: null }), { upload: 1000, download: null });
   t.same(await askDaemon(path, { method: 'limit' }), { upload: 7, download: null });

@@ -48,7 +48,9 @@ void t.test('an exclusive lock is held by one open file at a time', { skip }, as
   t.equal(native.lockExclusive(one.fd), true);
   t.equal(native.lockExclusive(one.fd), true, 'again by the same is fine');
   t.equal(native.lockExclusive(two.fd), false);
+  t.equal(native.isLocked(two.fd), true);
   await one.close();
+  t.equal(native.isLocked(two.fd), false);
   t.equal(native.lockExclusive(two.fd), true);
   await two.close();
   t.throws(() => native.lockExclusive(-1), { code: 'EBADF' });
