@@ -1,6 +1,6 @@
 /** What this device has seen of a volume, read from its state directory without touching it: a store that went back is seen only by who knows better. */
 import type { Random } from '../base/random.js';
-import type { LogPosition } from '../commit/chain.js';
+import type { ChainState } from '../commit/chain.js';
 import { loadDevice } from '../commit/device.js';
 import { loadTrust } from '../commit/trust-state.js';
 import { RootKeys } from '../crypto/volume-keys.js';
@@ -16,7 +16,7 @@ export interface LocalAnchorOptions {
 }
 
 /** `undefined` when this device has no history with the volume. Throws CommitError `BAD_STATE`, disk errors. */
-export async function readLocalAnchor(options: LocalAnchorOptions): Promise<LogPosition | undefined> {
+export async function readLocalTrust(options: LocalAnchorOptions): Promise<ChainState | undefined> {
   const { disk, stateDirectory, volumeId, random } = options;
   const root = new RootKeys(new Uint8Array(options.rootSecret), random);
   try {
@@ -24,8 +24,7 @@ export async function readLocalAnchor(options: LocalAnchorOptions): Promise<LogP
     const device = await loadDevice(disk, stateDirectory, root.local('device', 1, volumeId));
     if (!device) return undefined;
     device.signer.wipe();
-    const trust = await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), deviceId: device.id });
-    return trust?.head;
+    return await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), deviceId: device.id });
   } finally {
     root.wipe();
   }

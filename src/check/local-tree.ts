@@ -1,82 +1,247 @@
 /**
- * A plain directory that a salvaged volume is written into. Names are bytes; nothing that is there is ever followed or overwritten. It knows
- * nothing of volumes.
+ * A plain directory that a salvaged volume is written into. Names are bytes, and nothing that is there is ever followed or overwritten: what cannot have
+ * its own name gets another one. Depth is not limited: every operation names one component below an open directory, so that no path is ever longer than
+ * the system allows. It knows nothing of volumes.
+ *
+ * One call at a time, except for those of an open file.
  */
-import { constants } from 'node:fs';
-import { chmod, link, mkdir, open, readdir, rename, symlink, utimes } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { copyFile, link, mkdir, open, readdir, rename, symlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
+import { diskErrorCode } from '../disk/disk.js';
+import { formsOf, spareNames } from './spare-name.js';
 
-/** Path components below the directory. */
-export type TreePath = readonly ByteString[];
-
-export interface TreeFile {
-  write(bytes: Uint8Array, offset: number): Promise<void>;
-  /** Sets the size and closes. */
-  finish(size: number): Promise<void>;
-  abandon(): Promise<void>;
+/** A directory below the root of the tree, which alone has no parent. */
+export interface TreeFolder {
+  readonly parent: TreeFolder | undefined;
+  readonly name: ByteString;
+  /** 0: the root. */
+  readonly depth: number;
 }
 
-export class LocalTree {
-  readonly #root: Buffer;
+export interface TreeAttributes {
+  /** Permissions; set-id bits are left out, since the owner is another one. */
+  readonly mode: number;
+  readonly atime: Timespec;
+  readonly mtime: Timespec;
+}
 
-  private constructor(path: string) {
-    this.#root = Buffer.from(path);
+export interface TreeFile {
+  /** The name that it got. */
+  readonly name: ByteString;
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+  resize(size: number): Promise<void>;
+  setAttributes(attributes: TreeAttributes): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Another name than its own is made around names that are reserved. */
+export type IsReserved = (name: ByteString) => boolean;
+
+interface OpenFolder {
+  readonly handle: FileHandle;
+  holds: number;
+}
+
+/** The destination can take nothing any more: another name does not help. */
+export const hopelessCodes: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
+/** How link(2) fails where a file can have one name only. */
+const noLinkCodes: ReadonlySet<string | undefined> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EACCES']);
+const openFoldersMax = 32;
+/** Linux: a directory that is open, as the beginning of a path. */
+const descriptorFolder = '/proc/self/fd';
+
+export class LocalTree {
+  readonly root: TreeFolder = { parent: undefined, name: '', depth: 0 };
+  readonly #path: string;
+  readonly #hasDescriptors = existsSync(descriptorFolder);
+  /** The root, and those that were used last; the oldest first. */
+  readonly #open = new Map<TreeFolder, OpenFolder>();
+
+  private constructor(path: string, handle: FileHandle) {
+    this.#path = path;
+    this.#open.set(this.root, { handle, holds: 1 });
   }
 
-  /** Makes the directory, or takes an empty one. Throws system errors; ENOTEMPTY when something is in it. */
+  /** Makes the directory, or takes an empty one. The caller closes it. Throws system errors; ENOTEMPTY when something is in it. */
   static async prepare(path: string): Promise<LocalTree> {
     await mkdir(path, { recursive: true, mode: 0o700 });
     if ((await readdir(path)).length > 0) throw Object.assign(new Error(`${path} is not empty`), { code: 'ENOTEMPTY', syscall: 'mkdir' });
-    return new LocalTree(path);
+    return new LocalTree(resolve(path), await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
   }
 
-  #path(path: TreePath): Buffer {
-    return Buffer.concat([this.#root, ...path.map((name) => Buffer.from(`/${name}`, 'latin1'))]);
+  /** Runs `work` with a tree that is closed when it ends. Throws what `prepare` and `work` throw. */
+  static async use<T>(path: string, work: (tree: LocalTree) => Promise<T>): Promise<T> {
+    const tree = await LocalTree.prepare(path);
+    try {
+      return await work(tree);
+    } finally {
+      await tree.close();
+    }
   }
 
-  async makeDirectory(path: TreePath): Promise<void> {
-    await mkdir(this.#path(path), { mode: 0o700 });
+  async close(): Promise<void> {
+    const handles = [...this.#open.values()];
+    this.#open.clear();
+    for (const { handle } of handles) await handle.close();
   }
 
-  async createFile(path: TreePath): Promise<TreeFile> {
+  /** Always a new one, called `name` where that is free and possible. */
+  async makeFolder(parent: TreeFolder, name: ByteString, isReserved?: IsReserved): Promise<TreeFolder> {
+    const made = await this.#place(parent, name, (path) => mkdir(path, { mode: 0o700 }), { isReserved });
+    return { parent, name: made.name, depth: parent.depth + 1 };
+  }
+
+  async createFile(folder: TreeFolder, name: ByteString, isReserved?: IsReserved): Promise<TreeFile> {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    return fileOf(await open(this.#path(path), flags, 0o600));
+    const made = await this.#place(folder, name, (path) => open(path, flags, 0o600), { isReserved });
+    return fileOf(made.name, made.value);
   }
 
-  async makeLink(target: ByteString, path: TreePath): Promise<void> {
-    await symlink(Buffer.from(target, 'latin1'), this.#path(path));
+  /** The name that the symbolic link got. */
+  async makeLink(target: ByteString, folder: TreeFolder, name: ByteString, isReserved?: IsReserved): Promise<ByteString> {
+    const bytes = Buffer.from(target, 'latin1');
+    return (await this.#place(folder, name, (path) => symlink(bytes, path), { isReserved })).name;
   }
 
-  async linkFile(existing: TreePath, path: TreePath): Promise<void> {
-    await link(this.#path(existing), this.#path(path));
+  /** Another name for a file; a copy, where the destination has no hard links. The name that it got. */
+  async linkFile(
+    existing: { readonly folder: TreeFolder; readonly name: ByteString },
+    folder: TreeFolder,
+    name: ByteString,
+    options: SpareOptions,
+  ): Promise<ByteString> {
+    return this.#within(existing.folder, async (from) => {
+      const source = pathIn(from, existing.name);
+      const make = async (path: Buffer): Promise<void> => {
+        try {
+          await link(source, path);
+        } catch (error) {
+          if (!noLinkCodes.has(diskErrorCode(error))) throw error;
+          await copyFile(source, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+        }
+      };
+      return (await this.#place(folder, name, make, options)).name;
+    });
   }
 
-  async rename(from: TreePath, to: TreePath): Promise<void> {
-    await rename(this.#path(from), this.#path(to));
+  /** Gives a file of ours a name with `suffix` behind it. The name is made first, and only then replaced: nobody else's file can be. */
+  async renameFile(folder: TreeFolder, name: ByteString, wanted: ByteString, options: SpareOptions): Promise<ByteString> {
+    const reserve = async (path: Buffer): Promise<void> =>
+      (await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)).close();
+    const { name: renamed } = await this.#place(folder, wanted, reserve, options);
+    await this.#within(folder, (at) => rename(pathIn(at, name), pathIn(at, renamed)));
+    return renamed;
   }
 
-  /** Of a file or directory. Set-id bits are left out: the owner is another one. */
-  async setAttributes(path: TreePath, mode: number, atime: Timespec, mtime: Timespec): Promise<void> {
-    const at = this.#path(path);
-    await chmod(at, mode & 0o777);
-    await utimes(at, atime.sec + atime.nsec / 1e9, mtime.sec + mtime.nsec / 1e9);
+  async setFolderAttributes(folder: TreeFolder, attributes: TreeAttributes): Promise<void> {
+    await this.#enter(folder);
+    const opened = this.#open.get(folder);
+    if (opened) await setAttributes(opened.handle, attributes);
+  }
+
+  /** Makes something in `folder` under the first name that is free and possible there. */
+  async #place<T>(
+    folder: TreeFolder,
+    wanted: ByteString,
+    make: (path: Buffer) => Promise<T>,
+    { suffix = '', isReserved = () => false }: SpareOptions,
+  ): Promise<{ readonly name: ByteString; readonly value: T }> {
+    return this.#within(folder, async (at) => {
+      let failure: unknown;
+      for (const form of formsOf(wanted)) {
+        for (const name of spareNames(form, suffix)) {
+          if (name !== wanted && isReserved(name)) continue;
+          try {
+            return { name, value: await make(pathIn(at, name)) };
+          } catch (error) {
+            const code = diskErrorCode(error);
+            if (code === undefined || hopelessCodes.has(code)) throw error;
+            failure ??= error;
+            // Whatever else it is may be the name's fault: a plainer one is tried, and if that fails the first error tells most.
+            if (code !== 'EEXIST') break;
+          }
+        }
+      }
+      throw failure;
+    });
+  }
+
+  /** Runs `work` with the beginning of a path to what is in `folder`, which stays open meanwhile. */
+  async #within<T>(folder: TreeFolder, work: (at: Buffer) => Promise<T>): Promise<T> {
+    if (!this.#hasDescriptors) return work(this.#longPath(folder));
+    const opened = await this.#enter(folder);
+    opened.holds++;
+    try {
+      return await work(Buffer.from(`${descriptorFolder}/${opened.handle.fd}`));
+    } finally {
+      opened.holds--;
+    }
+  }
+
+  /** Opens a folder from the nearest one above it that is open, one component at a time. */
+  async #enter(folder: TreeFolder): Promise<OpenFolder> {
+    const chain: TreeFolder[] = [];
+    for (let at = folder; !this.#open.has(at) && at.parent; at = at.parent) chain.push(at);
+    for (const one of chain.toReversed()) {
+      const above = one.parent && this.#open.get(one.parent);
+      const at = above && this.#hasDescriptors ? Buffer.from(`${descriptorFolder}/${above.handle.fd}`) : this.#longPath(one.parent ?? this.root);
+      const handle = await open(pathIn(at, one.name), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+      this.#open.set(one, { handle, holds: 0 });
+      await this.#closeOldest(one);
+    }
+    const opened = this.#open.get(folder);
+    if (!opened) throw new Error('the tree is closed');
+    this.#open.delete(folder);
+    this.#open.set(folder, opened);
+    return opened;
+  }
+
+  async #closeOldest(kept: TreeFolder): Promise<void> {
+    for (const [folder, opened] of this.#open) {
+      if (this.#open.size <= openFoldersMax) return;
+      if (opened.holds > 0 || folder === kept) continue;
+      this.#open.delete(folder);
+      await opened.handle.close();
+    }
+  }
+
+  #longPath(folder: TreeFolder): Buffer {
+    return Buffer.concat([Buffer.from(this.#path), ...componentsOf(folder).map((name) => Buffer.from(`/${name}`, 'latin1'))]);
   }
 }
 
-function fileOf(file: FileHandle): TreeFile {
+export interface SpareOptions {
+  /** Stands behind the name, which is cut where the two are too long together. */
+  readonly suffix?: string;
+  readonly isReserved?: IsReserved | undefined;
+}
+
+/** The names from the root, which has none, to the folder. */
+export function componentsOf(folder: TreeFolder): ByteString[] {
+  const names: ByteString[] = [];
+  for (let at = folder; at.parent; at = at.parent) names.push(at.name);
+  return names.toReversed();
+}
+
+const pathIn = (at: Buffer, name: ByteString): Buffer => Buffer.concat([at, Buffer.from(`/${name}`, 'latin1')]);
+
+async function setAttributes(file: FileHandle, { mode, atime, mtime }: TreeAttributes): Promise<void> {
+  await file.chmod(mode & 0o777);
+  await file.utimes(atime.sec + atime.nsec / 1e9, mtime.sec + mtime.nsec / 1e9);
+}
+
+function fileOf(name: ByteString, file: FileHandle): TreeFile {
   return {
+    name,
     async write(bytes, offset) {
       for (let at = 0; at < bytes.byteLength; ) at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
     },
-    async finish(size) {
-      try {
-        await file.truncate(size);
-      } finally {
-        await file.close();
-      }
-    },
-    abandon: () => file.close(),
+    resize: (size) => file.truncate(size),
+    setAttributes: (attributes) => setAttributes(file, attributes),
+    close: () => file.close(),
   };
 }

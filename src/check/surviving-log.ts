@@ -1,12 +1,13 @@
 /**
  * The commits that can still be opened, wherever they are: in the store, or among a device's own copies. A commit opens only on top of the
- * one before it (its key comes from that one's hash), so that each loss costs the one behind it, too. Signatures and links are not judged:
- * what opens was sealed by somebody who held the keys of the volume.
+ * one before it (its key comes from that one's hash), so that each loss costs the one behind it, too. What opens was sealed by somebody who held the keys
+ * of the volume; what a device of the volume has written is told apart from the rest (`commit-proof.ts`).
  */
+import { equalBytes, toHex } from '../base/bytes.js';
 import { CommitError } from '../commit/commit-error.js';
 import { commitObjectMax } from '../commit/commit-codec.js';
 import type { CommitFields } from '../commit/commit-codec.js';
-import type { Checkpoint, Sequence } from '../commit/commit.js';
+import type { Checkpoint, Enrolment, Sequence } from '../commit/commit.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
 import { openCommit } from '../commit/open-commit.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -14,100 +15,169 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { CommitCopies } from './commit-copies.js';
+import { CommitProof, nothingKnown } from './commit-proof.js';
+import type { KnownDevices, OpenedCommit, VerifiedHistory } from './commit-proof.js';
 
 export interface SurvivingCheckpoint extends Checkpoint {
   readonly sequence: Sequence;
 }
 
+/** `proven`: what a device of the volume has written; `unproven`: what opens apart from that; `any`: both. */
+export type Standing = 'proven' | 'unproven' | 'any';
+
+/** The commits of a standing. */
 export interface Survivors {
-  /** The newest commit that opens, 0 without any. */
+  readonly standing: 'proven' | 'any';
+  /** The newest one, 0 without any. */
   readonly newest: number;
   /** Newest first: by what they cover. */
   readonly checkpoints: readonly SurvivingCheckpoint[];
-  /** Numbers that do not open, ascending. */
+  /** Numbers without one, ascending. */
   readonly lost: readonly number[];
 }
 
-export class SurvivingLog {
-  readonly #store: ObjectStore;
-  readonly #keys: VolumeKeys;
-  readonly #copies: CommitCopies;
-  readonly #signal: AbortSignal | undefined;
+export interface Survey {
+  readonly proven: Survivors;
+  readonly any: Survivors;
+  /** Numbers at which something opens that is not proven, ascending. */
+  readonly unproven: readonly number[];
+  /** Numbers at which nothing opens, ascending. */
+  readonly lost: readonly number[];
+}
 
-  constructor(options: {
-    readonly store: ObjectStore;
-    readonly keys: VolumeKeys;
-    readonly copies: CommitCopies;
-    readonly signal?: AbortSignal | undefined;
-  }) {
-    this.#store = options.store;
-    this.#keys = options.keys;
-    this.#copies = options.copies;
-    this.#signal = options.signal;
+export interface SurvivingLogOptions {
+  readonly store: ObjectStore;
+  readonly keys: VolumeKeys;
+  readonly creator: Enrolment;
+  readonly copies: CommitCopies;
+  /** What this device has verified before, if it has. */
+  readonly trust?: VerifiedHistory | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Each reading of the log may learn of devices that change what the one before has judged. */
+const readingsMax = 4;
+
+export class SurvivingLog {
+  readonly #o: SurvivingLogOptions;
+  /** Hashes, as hex. */
+  #unproven: ReadonlySet<string> = new Set();
+
+  constructor(options: SurvivingLogOptions) {
+    this.#o = options;
   }
 
   /** What there is up to number `at`. */
-  async survey(at: number, onProgress?: (done: number, total: number) => void): Promise<Survivors> {
-    const listed = await this.#newestListed();
-    const end = Math.min(at, listed);
-    const checkpoints: SurvivingCheckpoint[] = [];
-    const lost: number[] = [];
-    let newest = 0;
-    for await (const { sequence, commit } of this.read(0, end)) {
-      onProgress?.(sequence, end);
-      if (!commit) {
-        lost.push(sequence);
-        continue;
-      }
-      newest = sequence;
-      if (commit.checkpoint) checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });
+  async survey(at: number, onProgress?: (done: number, total: number) => void): Promise<Survey> {
+    const end = Math.min(at, await this.#newestKnown());
+    let devices: KnownDevices = nothingKnown;
+    for (let reading = 1; ; reading++) {
+      const proof = new CommitProof(this.#o.keys.volumeId, this.#o.creator, devices, this.#o.trust);
+      const survey = await this.#surveyOnce(proof, end, onProgress);
+      this.#unproven = proof.unproven;
+      if (!proof.isStale || reading === readingsMax) return survey;
+      ({ devices } = proof);
     }
-    checkpoints.sort((a, b) => b.covers - a.covers || b.sequence - a.sequence);
-    return { newest, checkpoints, lost };
   }
 
-  /** Commits with `after < sequence <= end`, ascending; those that do not open are told, too. */
-  async *read(after: number, end: number): AsyncGenerator<{ readonly sequence: number; readonly commit: CommitFields | undefined }, void> {
-    let before = after === 0 ? [this.#keys.volumeId] : (await this.#candidates(after)).map(hashBytes);
+  async #surveyOnce(proof: CommitProof, end: number, onProgress: ((done: number, total: number) => void) | undefined): Promise<Survey> {
+    const proven = new Tally('proven');
+    const any = new Tally('any');
+    const unproven: number[] = [];
+    const lost: number[] = [];
+    for await (const { sequence, opened } of this.#openAll(0, end)) {
+      onProgress?.(sequence, end);
+      const one = proof.judge(opened);
+      proven.add(sequence, one ? [one] : []);
+      any.add(sequence, opened);
+      if (opened.length === 0) lost.push(sequence);
+      if (opened.length > (one ? 1 : 0)) unproven.push(sequence);
+    }
+    return { proven: proven.finish(), any: any.finish(), unproven, lost };
+  }
+
+  /** The commits of a standing with `after < sequence <= end`, ascending. Of several at one number the proven one comes last. */
+  async *read(standing: Standing, after: number, end: number): AsyncGenerator<CommitFields, void> {
+    for await (const { opened } of this.#openAll(after, end)) {
+      const isUnproven = ({ hash }: OpenedCommit): boolean => this.#unproven.has(toHex(hash));
+      if (standing !== 'proven') for (const one of opened.filter(isUnproven)) yield one.decoded.commit;
+      if (standing !== 'unproven') for (const one of opened) if (!isUnproven(one)) yield one.decoded.commit;
+    }
+  }
+
+  /** What opens at each number: nothing, or one commit, or several that contradict each other; this device's copy comes first. */
+  async *#openAll(after: number, end: number): AsyncGenerator<{ readonly sequence: number; readonly opened: readonly OpenedCommit[] }, void> {
+    let before = after === 0 ? [this.#o.keys.volumeId] : (await this.#candidates(after)).map(hashBytes);
     for (let sequence = after + 1; sequence <= end; sequence++) {
-      this.#signal?.throwIfAborted();
+      this.#o.signal?.throwIfAborted();
       const candidates = await this.#candidates(sequence);
-      yield { sequence, commit: await this.#openOne(sequence, candidates, before) };
+      const opened: OpenedCommit[] = [];
+      for (const sealed of candidates) {
+        const one = await this.#open(sequence, sealed, before);
+        if (one) opened.push(one);
+      }
+      yield { sequence, opened };
       before = candidates.map(hashBytes);
     }
   }
 
-  async #openOne(sequence: number, candidates: readonly Uint8Array[], before: readonly Uint8Array[]): Promise<CommitFields | undefined> {
-    for (const sealed of candidates) {
-      for (const previousHash of before) {
-        try {
-          return (await openCommit(this.#keys, sealed, sequence, previousHash)).commit;
-        } catch (error) {
-          if (!(error instanceof CommitError)) throw error;
-        }
+  async #open(sequence: number, sealed: Uint8Array, before: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
+    for (const previousHash of before) {
+      try {
+        return { decoded: await openCommit(this.#o.keys, sealed, sequence, previousHash), hash: hashBytes(sealed) };
+      } catch (error) {
+        if (!(error instanceof CommitError)) throw error;
       }
     }
     return undefined;
   }
 
-  /** The bytes that may be commit `sequence`: the store's, and the copy's. */
+  /** The bytes that may be commit `sequence`: the copy's, and the store's where they differ. */
   async #candidates(sequence: number): Promise<Uint8Array[]> {
+    const { store, keys, copies } = this.#o;
     const candidates: Uint8Array[] = [];
+    const copy = await copies.read(sequence).catch(() => undefined);
+    if (copy) candidates.push(copy);
     try {
-      const stored = await this.#store.get(logKey(this.#keys.root, sequence), { sizeMax: commitObjectMax });
-      if (stored) candidates.push(stored);
+      const stored = await store.get(logKey(keys.root, sequence), { sizeMax: commitObjectMax });
+      if (stored && !(copy && equalBytes(copy, stored))) candidates.push(stored);
     } catch (error) {
       // A disk that fails in one place has others.
       if (!(error instanceof StoreError)) throw error;
     }
-    const copy = await this.#copies.read(sequence).catch(() => undefined);
-    if (copy) candidates.push(copy);
     return candidates;
   }
 
-  async #newestListed(): Promise<number> {
-    let newest = this.#copies.newest;
-    for await (const { key } of this.#store.list(logPrefix)) newest = Math.max(newest, sequenceOfKey(this.#keys.root, key) ?? 0);
+  /** The greatest number that there is, or was. */
+  async #newestKnown(): Promise<number> {
+    const { store, keys, copies, trust } = this.#o;
+    let newest = Math.max(copies.newest, trust?.head.sequence ?? 0);
+    for await (const { key } of store.list(logPrefix)) newest = Math.max(newest, sequenceOfKey(keys.root, key) ?? 0);
     return newest;
+  }
+}
+
+class Tally {
+  readonly #standing: Survivors['standing'];
+  readonly #checkpoints: SurvivingCheckpoint[] = [];
+  readonly #lost: number[] = [];
+  #newest = 0;
+
+  constructor(standing: Survivors['standing']) {
+    this.#standing = standing;
+  }
+
+  add(sequence: number, commits: readonly OpenedCommit[]): void {
+    if (commits.length === 0) this.#lost.push(sequence);
+    else this.#newest = sequence;
+    for (const { decoded } of commits) {
+      const { commit } = decoded;
+      if (commit.checkpoint) this.#checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });
+    }
+  }
+
+  finish(): Survivors {
+    const checkpoints = this.#checkpoints.toSorted((a, b) => b.covers - a.covers || b.sequence - a.sequence);
+    return { standing: this.#standing, newest: this.#newest, checkpoints, lost: this.#lost };
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The key space as far as it survives: the newest checkpoint's tree with the later mutations over it, and where a page of it is lost, the same
  * range from the checkpoint before, with all mutations since then; down to the first commit. So an old page and the commits after it stand in
- * for a lost one.
+ * for a lost one. Which commits count is the standing of the survivors (`surviving-log.ts`).
  */
 import type { Mutation } from '../commit/commit.js';
 import { PackError } from '../pack/pack-error.js';
@@ -117,10 +117,14 @@ export class SurvivingState {
   }
 
   async #changesSince(covers: number, from: string, to: string | undefined): Promise<readonly Mutation[]> {
+    const { standing, newest: end } = this.#survivors;
     let newest: Mutation[] = [];
-    for await (const { commit } of this.#log.read(covers, this.#survivors.newest)) {
-      if (commit && commit.mutations.length > 0) newest = newestMutations([{ mutations: newest }, commit], from, to);
-    }
+    const take = ({ mutations }: { readonly mutations: readonly Mutation[] }): void => {
+      if (mutations.length > 0) newest = newestMutations([{ mutations: newest }, { mutations }], from, to);
+    };
+    // The tree of a device does not hold what is not proven, however old it is.
+    if (standing === 'any') for await (const commit of this.#log.read('unproven', 0, covers)) take(commit);
+    for await (const commit of this.#log.read(standing, covers, end)) take(commit);
     return newest;
   }
 }

@@ -1,10 +1,10 @@
 /** `sealdrive check STORE`: examines a volume from its store, and changes nothing. */
 import { toHex } from '../base/bytes.js';
-import type { LogPosition } from '../commit/chain.js';
+import type { ChainState, LogPosition } from '../commit/chain.js';
 import { describeError } from '../base/log.js';
 import { checkVolume } from '../check/check-volume.js';
 import type { CheckReport } from '../check/check-volume.js';
-import { readLocalAnchor } from '../check/local-anchor.js';
+import { readLocalTrust } from '../check/local-anchor.js';
 import type { Finding, Severity } from '../check/finding.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
@@ -89,12 +89,17 @@ export const phaseLabels = {
   names: 'Finding names',
 } as const;
 
-/** What this device has seen of the volume, if it was ever mounted here. */
+/** The newest commit that this device has verified, if the volume was ever mounted here. */
 export async function anchorOf(unlocked: Unlocked, stateBase: string | undefined): Promise<LogPosition | undefined> {
+  return (await trustOf(unlocked, stateBase))?.head;
+}
+
+/** What this device has seen of the volume, if it was ever mounted here. */
+export async function trustOf(unlocked: Unlocked, stateBase: string | undefined): Promise<ChainState | undefined> {
   const { rootSecret, volumeId } = unlocked;
   const stateDirectory = stateDirectoryOf(toHex(volumeId), stateBase);
   try {
-    return await readLocalAnchor({ disk: systemDisk, stateDirectory, rootSecret, volumeId, random: systemRandom });
+    return await readLocalTrust({ disk: systemDisk, stateDirectory, rootSecret, volumeId, random: systemRandom });
   } catch (error) {
     tell(`warning: what this device has seen of the volume is not compared: ${describeError(error)}`);
     return undefined;

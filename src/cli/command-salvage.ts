@@ -6,8 +6,10 @@ import { openCommitCopies } from '../check/commit-copies.js';
 import { LocalTree } from '../check/local-tree.js';
 import { isComplete, salvageVolume } from '../check/salvage-volume.js';
 import type { SalvageReport } from '../check/salvage-volume.js';
+import type { SalvagedTree } from '../check/salvager.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { trustOf } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
@@ -59,20 +61,24 @@ export const salvageCommand = defineCommand<SalvageArguments>({
         const path = resolve(args.directory);
         if (folder !== undefined && !relative(folder, path).startsWith('..'))
           throw new Failure('USAGE', `${path} lies in the store: name another directory`);
-        const target = await prepareTarget(path);
-        const copies = await openCommitCopies(systemDisk, stateDirectoryOf(toHex(volumeId), args.stateDir));
+        const stateDirectory = stateDirectoryOf(toHex(volumeId), args.stateDir);
+        const copies = await openCommitCopies(systemDisk, stateDirectory);
+        const trust = await trustOf(unlocked, args.stateDir);
         const report = await interruptible((signal) =>
-          salvageVolume({
-            store,
-            rootSecret,
-            volumeId,
-            random: systemRandom,
-            target,
-            copies,
-            at: args.at,
-            signal,
-            onProgress: ({ phase, done, total }) => display.update(phase, done, total),
-          }),
+          useTarget(path, (target) =>
+            salvageVolume({
+              store,
+              rootSecret,
+              volumeId,
+              random: systemRandom,
+              target,
+              copies,
+              trust: trust && { head: trust.head, enrolments: trust.members.map(({ enrolment }) => enrolment) },
+              at: args.at,
+              signal,
+              onProgress: ({ phase, done, total }) => display.update(phase, done, total),
+            }),
+          ),
         );
         display.stop();
         writeFileSync(join(path, 'report.json'), `${JSON.stringify(report, undefined, 2)}\n`, { flag: 'wx', mode: 0o600 });
@@ -91,9 +97,9 @@ export const salvageCommand = defineCommand<SalvageArguments>({
 
 const phaseLabels = { log: 'Reading commits', names: 'Reading names', files: 'Copying files' } as const;
 
-async function prepareTarget(path: string): Promise<LocalTree> {
+async function useTarget<T>(path: string, work: (target: LocalTree) => Promise<T>): Promise<T> {
   try {
-    return await LocalTree.prepare(path);
+    return await LocalTree.use(path, work);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOTEMPTY')
       throw new Failure('USAGE', `${path} is not empty: name an empty directory`, { cause: error });
@@ -105,15 +111,25 @@ async function prepareTarget(path: string): Promise<LocalTree> {
 const shownMax = 20;
 
 function printReport(report: SalvageReport, path: string): void {
-  const { directories, files, links, bytes, sequence, damaged, missing, skipped, failed, lostCommits, lostPages, mayBeStale } = report;
+  const { directories, files, links, bytes, sequence, lostCommits, lostPages, mayBeStale } = report;
   print(`Saved ${plural(files, 'file')} of ${formatBytes(bytes)}, ${plural(directories, 'folder')} and ${plural(links, 'symbolic link')} to ${path}`);
   print(`as they were at commit ${sequence}.`);
   if (lostCommits.length > 0) print(`${plural(lostCommits.length, 'commit')} could not be read.`);
   if (lostPages > 0) print(`${plural(lostPages, 'page')} of the tree could not be read; older ones and the commits since then stood in.`);
   if (mayBeStale) print('Something may be older than it was, or be gone without being named here.');
+  printTree(report);
+  printUnproven(report);
+  print(isComplete(report) ? 'Nothing is missing.' : 'report.json has all of it.');
+}
+
+function printTree({ damaged, renamed, missing, skipped, failed, plainAttributes }: SalvagedTree): void {
   list(
     'Damaged, with zeros in place of what is missing',
     damaged.map((file) => file.path),
+  );
+  list(
+    'Under another name, since it could not have its own there',
+    renamed.map((file) => `${file.original} is ${file.path}`),
   );
   list('Lost but for the name', missing);
   list('Not copied, since they are no files', skipped);
@@ -121,7 +137,20 @@ function printReport(report: SalvageReport, path: string): void {
     'Could not be written',
     failed.map((file) => `${file.path}: ${file.reason}`),
   );
-  print(isComplete(report) ? 'Nothing is missing.' : 'report.json has all of it.');
+  if (plainAttributes > 0) print(`The destination did not take the permissions and times of ${plural(plainAttributes, 'file')}.`);
+}
+
+function printUnproven({ unproven, unprovenCommits }: SalvageReport): void {
+  if (!unproven) return;
+  print(
+    `${plural(unprovenCommits.length, 'commit')} can be read, but no device of the volume is known to have written ${unprovenCommits.length === 1 ? 'it' : 'them'}: ` +
+      'somebody who had the keys may have forged it.',
+  );
+  print(
+    `${plural(unproven.files, 'file')} of ${formatBytes(unproven.bytes)} that nothing else gives are in unproven/: look at them before you use them.`,
+  );
+  if (unproven.stopped !== null) print(`Not all of that could be copied: ${unproven.stopped}`);
+  printTree(unproven);
 }
 
 function list(title: string, paths: readonly string[]): void {

@@ -19,19 +19,17 @@ import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
 import { DamagedVolume, content } from './damaged-volume.js';
 
+t.setTimeout(600_000);
+
 async function salvage(
   volume: DamagedVolume,
   options: Partial<SalvageOptions> = {},
 ): Promise<{ report: SalvageReport; picture: TreePicture; path: string }> {
   const path = await scratchDirectory(volume.t);
   const before = await volume.keysBelow('');
-  const report = await salvageVolume({
-    ...volume.volume,
-    random: systemRandom,
-    copies: noCopies,
-    target: await LocalTree.prepare(path),
-    ...options,
-  });
+  const report = await LocalTree.use(path, (target) =>
+    salvageVolume({ ...volume.volume, random: systemRandom, copies: noCopies, target, ...options }),
+  );
   if ((await volume.keysBelow('')).join(' ') !== before.join(' ')) throw new Error('salvage has changed the store');
   return { report, picture: pictureOf(path), path };
 }

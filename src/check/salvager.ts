@@ -1,0 +1,429 @@
+/**
+ * Copies one state of a volume, as far as it can be read, into folders of a plain directory, and goes on after every error. Where the state comes from is
+ * `surviving-state.ts`, what becomes of names that cannot be had `local-tree.ts`.
+ *
+ * The key space is read as three streams: names first, kept in memory; then inodes and extents, joined by inode number (`file-records.ts`).
+ */
+import type { ByteString } from '../base/brand.js';
+import { latin1Slice, textOf } from '../base/bytes.js';
+import { describeError } from '../base/log.js';
+import { diskErrorCode } from '../disk/disk.js';
+import { decodeDirent } from '../meta/dirent.js';
+import type { DataExtent } from '../meta/extent.js';
+import { type Inode, S_IFDIR, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
+import { type Ino, rootIno } from '../meta/key.js';
+import { PackError } from '../pack/pack-error.js';
+import type { PackSource } from '../pack/pack-source.js';
+import { StoreError } from '../store/object-store.js';
+import { decodedKey, decodedValue, fileRecords, isSameRecord } from './file-records.js';
+import type { EntrySource, FileRecord } from './file-records.js';
+import { componentsOf, hopelessCodes } from './local-tree.js';
+import type { IsReserved, LocalTree, SpareOptions, TreeAttributes, TreeFile, TreeFolder } from './local-tree.js';
+import { looksSpare } from './spare-name.js';
+import type { Entry } from './state-entries.js';
+
+export interface MissingRange {
+  readonly offset: number;
+  readonly length: number;
+  readonly reason: string;
+}
+
+export interface DamagedFile {
+  /** Where it is now, and where it was. */
+  readonly path: string;
+  readonly original: string;
+  readonly ino: Ino;
+  /** Bytes of the file that are zeros now. Empty: only its record was lost. */
+  readonly missing: readonly MissingRange[];
+}
+
+/** What was copied, and what was not. Paths begin at the directory that everything was copied into. */
+export interface SalvagedTree {
+  readonly directories: number;
+  readonly files: number;
+  readonly links: number;
+  readonly bytes: number;
+  readonly damaged: readonly DamagedFile[];
+  /** What could not have its name, because it was taken or impossible there; damaged files apart. */
+  readonly renamed: readonly { readonly path: string; readonly original: string }[];
+  /** Names of which nothing else is left. */
+  readonly missing: readonly string[];
+  /** Devices, sockets and FIFOs. */
+  readonly skipped: readonly string[];
+  readonly failed: readonly { readonly path: string; readonly reason: string }[];
+  /** The symbolic links among what failed, with what they point to. */
+  readonly lostLinks: readonly { readonly path: string; readonly target: string }[];
+  /** How many files and directories have other permissions or times, since the destination did not take theirs. */
+  readonly plainAttributes: number;
+}
+
+export interface SalvagerOptions {
+  readonly state: EntrySource;
+  readonly source: PackSource;
+  readonly target: LocalTree;
+  /** `tree` and `lost+found` are made in it. */
+  readonly folder: TreeFolder;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: { readonly phase: 'names' | 'files'; readonly done: number }) => void) | undefined;
+  /** A state that was copied already, by `salvager`: only what it does not have is copied now. */
+  readonly copied?: { readonly state: EntrySource; readonly salvager: Salvager } | undefined;
+}
+
+interface Name {
+  readonly parent: Ino;
+  readonly name: ByteString;
+}
+
+/** A name in a folder that is there. */
+interface Place {
+  readonly folder: TreeFolder;
+  readonly name: ByteString;
+}
+
+const damagedSuffix = '.damaged';
+/** Chunks that are in memory at once. */
+const chunksAtOnce = 16;
+
+export class Salvager {
+  readonly #o: SalvagerOptions;
+  /** Names that have not found their inode yet. */
+  readonly #names = new Map<Ino, Name[]>();
+  /** Names that could be made for other files, with their directories: they are left to those whose names they are. */
+  readonly #reserved = new Set<string>();
+  readonly #directories = new Set<Ino>([rootIno]);
+  readonly #folders = new Map<Ino, TreeFolder>();
+  /** Files that are in lost+found, since no name of theirs is left. */
+  readonly #nameless = new Set<Ino>();
+  readonly #attributes: { readonly folder: TreeFolder; readonly inode: Inode }[] = [];
+  readonly #symlinks: { readonly target: ByteString; readonly place: Place; readonly parent: Ino | undefined }[] = [];
+  readonly #damaged: DamagedFile[] = [];
+  readonly #renamed: { readonly path: string; readonly original: string }[] = [];
+  readonly #missing: string[] = [];
+  readonly #skipped: string[] = [];
+  readonly #failed: { path: string; reason: string }[] = [];
+  readonly #lostLinks: { path: string; target: string }[] = [];
+  #files = 0;
+  #links = 0;
+  #bytes = 0;
+  #plainAttributes = 0;
+  #lostFolder: TreeFolder | undefined;
+
+  constructor(options: SalvagerOptions) {
+    this.#o = options;
+  }
+
+  /** Throws system errors of the target that end everything (no space), and the signal's reason. */
+  async run(): Promise<void> {
+    await this.#readNames();
+    if (!this.#o.copied) for (const ino of this.#directories) await this.#folder(ino);
+    await this.#copyFiles();
+    // Last, so that nothing is ever written through one.
+    for (const { target, place, parent } of this.#symlinks) {
+      const isMade = await this.#attempt(place, async () => {
+        this.#noteName(place, await this.#o.target.makeLink(target, place.folder, place.name, this.#isReserved(parent)));
+      });
+      if (isMade) this.#links++;
+      else this.#lostLinks.push({ path: textOfPlace(place), target: textOf(target) });
+    }
+    if (!this.#o.copied) await this.#noteMissing();
+    // Children before parents: making a child changes the parent's times.
+    for (const { folder, inode } of this.#attributes.toSorted((a, b) => b.folder.depth - a.folder.depth))
+      await this.#setAttributes(() => this.#o.target.setFolderAttributes(folder, attributesOf(inode, 0o700)));
+  }
+
+  /** What was done, also when `run` has failed. */
+  get result(): SalvagedTree {
+    return {
+      directories: this.#folders.size,
+      files: this.#files,
+      links: this.#links,
+      bytes: this.#bytes,
+      damaged: this.#damaged,
+      renamed: this.#renamed,
+      missing: this.#missing,
+      skipped: this.#skipped,
+      failed: this.#failed,
+      lostLinks: this.#lostLinks,
+      plainAttributes: this.#plainAttributes,
+    };
+  }
+
+  // Names and directories.
+
+  async #readNames(): Promise<void> {
+    let count = 0;
+    for await (const batch of this.#o.state.entries('D', 'E')) {
+      for (const entry of batch) this.#takeName(entry);
+      count += batch.length;
+      this.#o.onProgress?.({ phase: 'names', done: count });
+    }
+  }
+
+  #takeName([key, value]: Entry): void {
+    const decoded = decodedKey(key);
+    const dirent = decoded?.type === 'dirent' ? decodedValue(() => decodeDirent(value)) : undefined;
+    if (decoded?.type !== 'dirent' || !dirent) return;
+    this.#directories.add(decoded.ino);
+    if (dirent.type === S_IFDIR) this.#directories.add(dirent.ino);
+    const name = { parent: decoded.ino, name: decoded.name };
+    if (looksSpare(name.name)) this.#reserved.add(reservation(name.parent, name.name));
+    const known = this.#names.get(dirent.ino);
+    if (known) known.push(name);
+    else this.#names.set(dirent.ino, [name]);
+  }
+
+  #isReserved(parent: Ino | undefined): IsReserved {
+    return (name) => parent !== undefined && this.#reserved.has(reservation(parent, name));
+  }
+
+  /** Makes the directory, and those above it first. What leads to itself or to nothing begins in lost+found. */
+  async #folder(ino: Ino): Promise<TreeFolder> {
+    const chain: Ino[] = [];
+    const seen = new Set<Ino>();
+    let at = ino;
+    while (!this.#folders.has(at)) {
+      chain.push(at);
+      seen.add(at);
+      const parent = this.#names.get(at)?.[0]?.parent;
+      if (at === rootIno || parent === undefined || seen.has(parent)) break;
+      at = parent;
+    }
+    for (const one of chain.toReversed()) this.#folders.set(one, await this.#makeFolder(one));
+    return this.#folders.get(ino) ?? (await this.#lost());
+  }
+
+  async #makeFolder(ino: Ino): Promise<TreeFolder> {
+    const { target, folder } = this.#o;
+    if (ino === rootIno) return target.makeFolder(folder, 'tree');
+    const [name] = this.#names.get(ino) ?? [];
+    const above = name && this.#folders.get(name.parent);
+    const inPlace = above && name && (await this.#tryFolder({ folder: above, name: name.name }, name.parent));
+    return inPlace ?? (await this.#tryFolder({ folder: await this.#lost(), name: lostName(ino) }, undefined)) ?? this.#lost();
+  }
+
+  async #tryFolder(place: Place, parent: Ino | undefined): Promise<TreeFolder | undefined> {
+    let made: TreeFolder | undefined;
+    await this.#attempt(place, async () => {
+      made = await this.#o.target.makeFolder(place.folder, place.name, this.#isReserved(parent));
+      this.#noteName(place, made.name);
+    });
+    return made;
+  }
+
+  async #lost(): Promise<TreeFolder> {
+    this.#lostFolder ??= await this.#o.target.makeFolder(this.#o.folder, 'lost+found');
+    return this.#lostFolder;
+  }
+
+  /** What is left when every inode was there. */
+  async #noteMissing(): Promise<void> {
+    for (const [ino, names] of this.#names) {
+      // The directories are there, whether or not their records are.
+      if (this.#folders.has(ino)) continue;
+      for (const { parent, name } of names) this.#missing.push(textOfPlace({ folder: await this.#folder(parent), name }));
+    }
+  }
+
+  // Inodes and their extents.
+
+  async #copyFiles(): Promise<void> {
+    const { copied, signal, onProgress } = this.#o;
+    const others = copied && fileRecords(copied.state);
+    let other = await nextOf(others);
+    let count = 0;
+    for await (const record of fileRecords(this.#o.state)) {
+      signal?.throwIfAborted();
+      while (other && other.ino < record.ino) other = await nextOf(others);
+      const isCopied = other?.ino === record.ino && isSameRecord(other, record) && !this.#hasNewName(record.ino);
+      if (isCopied) this.#forgetName(record.ino);
+      else await this.#copyRecord(record);
+      onProgress?.({ phase: 'files', done: ++count });
+    }
+  }
+
+  /** Whether a file that has no name among what was copied before has one now. */
+  #hasNewName(ino: Ino): boolean {
+    return this.#names.has(ino) && this.#o.copied !== undefined && this.#o.copied.salvager.#nameless.has(ino);
+  }
+
+  /** Those of directories stay: what is copied below them needs them. */
+  #forgetName(ino: Ino): void {
+    if (!this.#directories.has(ino)) this.#names.delete(ino);
+  }
+
+  async #copyRecord(record: FileRecord): Promise<void> {
+    const { ino, inode } = record;
+    if (inode ? isDirectory(inode) : this.#directories.has(ino)) {
+      const folder = await this.#folder(ino);
+      if (inode) this.#attributes.push({ folder, inode });
+      return;
+    }
+    if (this.#folders.has(ino)) return;
+    // Removed while it was open: nobody wants it back.
+    if (inode?.nlink === 0 && !this.#names.has(ino)) return;
+    const [first, ...others] = await this.#takePlaces(ino);
+    if (inode && isSymlink(inode)) {
+      const target = latin1Slice(inode.inline, 0, inode.inline.byteLength);
+      for (const { place, parent } of [first, ...others]) this.#symlinks.push({ target, place, parent });
+    } else if (!inode || isRegular(inode)) await this.#copyFile(record, first, others);
+    else this.#skipped.push(...[first, ...others].map(({ place }) => textOfPlace(place)));
+  }
+
+  async #takePlaces(ino: Ino): Promise<readonly [NamedPlace, ...NamedPlace[]]> {
+    const names = this.#names.get(ino) ?? [];
+    this.#names.delete(ino);
+    const places: NamedPlace[] = [];
+    for (const { parent, name } of names) places.push({ place: { folder: await this.#folder(parent), name }, parent });
+    const [first, ...others] = places;
+    if (first) return [first, ...others];
+    this.#nameless.add(ino);
+    return [{ place: { folder: await this.#lost(), name: lostName(ino) }, parent: undefined }];
+  }
+
+  /** Writes the file under its first name and links the others; all of its names tell when something of it is missing. */
+  async #copyFile(record: FileRecord, first: NamedPlace, others: readonly NamedPlace[]): Promise<void> {
+    const missing: MissingRange[] = [];
+    const written = await this.#writeFile(record, first, missing);
+    if (!written) return;
+    const isWhole = written.isFinished && missing.length === 0 && record.inode !== undefined;
+    const note = ({ place }: NamedPlace, name: ByteString): void => {
+      if (isWhole) this.#noteName(place, name);
+      else this.#damaged.push({ path: textOfPlace({ ...place, name }), original: textOfPlace(place), ino: record.ino, missing });
+    };
+    const optionsOf = ({ parent }: NamedPlace): SpareOptions => ({ suffix: isWhole ? '' : damagedSuffix, isReserved: this.#isReserved(parent) });
+    const { target } = this.#o;
+    const { folder } = first.place;
+    let { name } = written;
+    if (!isWhole) {
+      await this.#attempt(first.place, async () => {
+        name = await target.renameFile(folder, name, first.place.name, optionsOf(first));
+      });
+    }
+    note(first, name);
+    for (const other of others) {
+      const { place } = other;
+      await this.#attempt(place, async () => note(other, await target.linkFile({ folder, name }, place.folder, place.name, optionsOf(other))));
+    }
+  }
+
+  /** `undefined`: nothing could be made. What could not be written to its end stays, as far as it goes. */
+  async #writeFile(
+    record: FileRecord,
+    { place, parent }: NamedPlace,
+    missing: MissingRange[],
+  ): Promise<{ readonly name: ByteString; readonly isFinished: boolean } | undefined> {
+    let file: TreeFile | undefined;
+    let isFinished = false;
+    await this.#attempt(place, async () => {
+      file = await this.#o.target.createFile(place.folder, place.name, this.#isReserved(parent));
+      try {
+        await this.#writeContent(file, record, missing);
+      } finally {
+        await file.close();
+      }
+      isFinished = true;
+      this.#files++;
+    });
+    return file && { name: file.name, isFinished };
+  }
+
+  async #writeContent(file: TreeFile, { inode, extents }: FileRecord, missing: MissingRange[]): Promise<void> {
+    if (inode && inode.inline.byteLength > 0) await file.write(inode.inline, 0);
+    this.#bytes += inode?.inline.byteLength ?? 0;
+    for (const { offset, extent } of extents) {
+      if (extent.kind === 'data') await this.#copyExtent(file, offset, extent, missing);
+    }
+    const end = extents.reduce((most, { offset, extent }) => (extent.kind === 'data' ? Math.max(most, offset + extent.length) : most), 0);
+    await file.resize(inode?.size ?? end);
+    if (inode) await this.#setAttributes(() => file.setAttributes(attributesOf(inode, 0o600)));
+  }
+
+  async #copyExtent(file: TreeFile, offset: number, extent: DataExtent, missing: MissingRange[]): Promise<void> {
+    // Where the run's first byte would stand in the file.
+    let at = offset - extent.skip;
+    let { packOffset } = extent;
+    const end = offset + extent.length;
+    for (let index = 0; index < extent.chunks.length; index += chunksAtOnce) {
+      const some = extent.chunks.slice(index, index + chunksAtOnce);
+      const chunks = await Promise.all(
+        some.map(async ({ plainLength, sealedLength }) => {
+          const chunk = { from: at, to: at + plainLength, packOffset };
+          at += plainLength;
+          packOffset += sealedLength;
+          if (chunk.to <= offset || chunk.from >= end) return undefined;
+          return { ...chunk, plain: await this.#readChunk(extent, chunk.packOffset, plainLength, sealedLength) };
+        }),
+      );
+      for (const chunk of chunks) {
+        if (!chunk) continue;
+        const from = Math.max(chunk.from, offset);
+        const to = Math.min(chunk.to, end);
+        if (chunk.plain instanceof Uint8Array) {
+          await file.write(chunk.plain.subarray(from - chunk.from, to - chunk.from), from);
+          this.#bytes += to - from;
+        } else missing.push({ offset: from, length: to - from, reason: chunk.plain.reason });
+      }
+    }
+  }
+
+  async #readChunk(
+    { pack }: DataExtent,
+    packOffset: number,
+    plainLength: number,
+    sealedLength: number,
+  ): Promise<Uint8Array | { readonly reason: string }> {
+    try {
+      return await this.#o.source.readChunk(pack, packOffset, plainLength, sealedLength);
+    } catch (error) {
+      // A store that cannot read one object may well read the next.
+      if (error instanceof PackError || error instanceof StoreError) return { reason: describeError(error) };
+      throw error;
+    }
+  }
+
+  /** Not every file system has permissions and times; nothing of a file is lost with them. */
+  async #setAttributes(set: () => Promise<void>): Promise<void> {
+    try {
+      await set();
+    } catch (error) {
+      const code = diskErrorCode(error);
+      if (code === undefined || hopelessCodes.has(code)) throw error;
+      this.#plainAttributes++;
+    }
+  }
+
+  #noteName(place: Place, name: ByteString): void {
+    if (name !== place.name) this.#renamed.push({ path: textOfPlace({ ...place, name }), original: textOfPlace(place) });
+  }
+
+  /** Goes on after whatever fails for one name; false then. */
+  async #attempt(place: Place, work: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const code = diskErrorCode(error);
+      if (code === undefined || hopelessCodes.has(code)) throw error;
+      this.#failed.push({ path: textOfPlace(place), reason: describeError(error) });
+      return false;
+    }
+  }
+}
+
+/** A place, with the directory whose entry it is; `undefined`: it is nobody's name. */
+interface NamedPlace {
+  readonly place: Place;
+  readonly parent: Ino | undefined;
+}
+
+const lostName = (ino: Ino): ByteString => `inode-${ino.toString(16)}`;
+const reservation = (parent: Ino, name: ByteString): string => `${parent}/${name}`;
+const textOfPlace = ({ folder, name }: Place): string => textOf([...componentsOf(folder), name].join('/'));
+
+/** `least`: permissions that whoever salvages needs. */
+const attributesOf = ({ mode, atime, mtime }: Inode, least: number): TreeAttributes => ({ mode: mode | least, atime, mtime });
+
+async function nextOf(records: AsyncIterator<FileRecord, void> | undefined): Promise<FileRecord | undefined> {
+  const next = await records?.next();
+  return next?.done === false ? next.value : undefined;
+}

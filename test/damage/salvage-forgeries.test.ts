@@ -1,0 +1,279 @@
+/**
+ * What `salvage` makes of commits that were forged by somebody who has the keys of the volume and the store, but is no device of it: what devices have
+ * written is never replaced, and what only the forgeries hold is kept apart.
+ */
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Test } from 'tap';
+import type { Plaintext, Sealed } from '../../src/base/brand.js';
+import { noCopies, openCommitCopies } from '../../src/check/commit-copies.js';
+import type { CommitCopies } from '../../src/check/commit-copies.js';
+import { readLocalTrust } from '../../src/check/local-anchor.js';
+import { LocalTree } from '../../src/check/local-tree.js';
+import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
+import type { SalvageOptions, SalvageReport } from '../../src/check/salvage-volume.js';
+import { encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
+import type { CommitFields } from '../../src/commit/commit-codec.js';
+import { newDevice } from '../../src/commit/device.js';
+import type { Enrolment, Mutation, Sequence } from '../../src/commit/commit.js';
+import { commitPlace } from '../../src/commit/log-name.js';
+import { openCommit } from '../../src/commit/open-commit.js';
+import { hashBytes } from '../../src/crypto/hash.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { encodeDirent } from '../../src/meta/dirent.js';
+import { S_IFREG, encodeInode } from '../../src/meta/inode.js';
+import type { Inode } from '../../src/meta/inode.js';
+import { direntKey, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { DamagedVolume } from './damaged-volume.js';
+
+t.setTimeout(600_000);
+
+async function salvage(volume: DamagedVolume, options: Partial<SalvageOptions> = {}): Promise<{ report: SalvageReport; folder: string }> {
+  const folder = await scratchDirectory(volume.t);
+  const report = await LocalTree.use(folder, (target) =>
+    salvageVolume({ ...volume.volume, random: systemRandom, copies: noCopies, target, ...options }),
+  );
+  return { report, folder };
+}
+
+/** Somebody who can seal commits, and signs them as whoever it is. */
+class Forger {
+  readonly #volume: DamagedVolume;
+  readonly #self = newDevice('forger', systemRandom).device;
+
+  constructor(volume: DamagedVolume) {
+    this.#volume = volume;
+  }
+
+  get enrolment(): Enrolment {
+    return { deviceId: this.#self.id, deviceIndex: 9, publicKey: this.#self.signer.publicKey, name: 'forger' };
+  }
+
+  async sealed(sequence: number): Promise<Uint8Array> {
+    const bytes = await this.#volume.store.get(this.#volume.commitKey(sequence));
+    if (!bytes) throw new Error(`there is no commit ${sequence}`);
+    return bytes;
+  }
+
+  async previousHash(sequence: number): Promise<Uint8Array> {
+    return sequence === 1 ? this.#volume.volume.volumeId : hashBytes(await this.sealed(sequence - 1));
+  }
+
+  async read(sequence: number): Promise<CommitFields> {
+    return (await openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence))).commit;
+  }
+
+  /** Puts a commit in the place of number `sequence`, whatever was there. Without `fields` it is what its predecessor was but for the mutations. */
+  async put(sequence: number, mutations: readonly Mutation[], fields: Partial<CommitFields> = {}): Promise<void> {
+    const { keys, volume, store } = this.#volume;
+    const previousHash = await this.previousHash(sequence);
+    const like = fields.deviceId ? undefined : await this.read(sequence - 1).catch(() => undefined);
+    const commit: CommitFields = {
+      sequence: sequence as Sequence,
+      previousHash,
+      deviceId: like?.deviceId ?? this.#self.id,
+      deviceCounter: (like?.deviceCounter ?? 0) + 1,
+      previousOwn: (like ? sequence - 1 : 0) as Sequence,
+      wallTimeMs: 0,
+      lastCheckpoint: like?.lastCheckpoint ?? (0 as Sequence),
+      nextInoCounter: like?.nextInoCounter ?? 0,
+      operationSerial: like?.operationSerial ?? 0,
+      filesDelta: 0,
+      bytesDelta: 0,
+      acknowledgements: [],
+      enrolments: [],
+      packs: [],
+      checkpoint: undefined,
+      mutations: mutations.toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      ...fields,
+    };
+    const bytes = encodeCommit(commit, volume.volumeId, (message) => this.#self.signer.sign(message));
+    const key = this.#volume.commitKey(sequence);
+    await store.delete([key]);
+    await store.put(key, keys.current.commit.seal(commitPlace(sequence, previousHash), padCommit(bytes)));
+  }
+}
+
+const planted = makeIno(77, 5);
+
+/** Mutations that empty `later`, and add a file. */
+async function mischief(volume: DamagedVolume): Promise<Mutation[]> {
+  const { ino, inode } = await volume.inode('later');
+  const forged: Inode = { ...inode, size: 6, inline: Buffer.from('forged') as Uint8Array as Plaintext };
+  return [
+    [inodeKey(ino), encodeInode(forged)],
+    [direntKey(rootIno, 'planted'), encodeDirent({ ino: planted, type: S_IFREG })],
+    [inodeKey(planted), encodeInode(forged)],
+  ];
+}
+
+/** What is in `tree/` is what the devices wrote, and the forger's files are in `unproven/`, alone. */
+function expectApart(t: Test, folder: string, report: SalvageReport, genuine: Buffer): void {
+  t.ok(readFileSync(join(folder, 'tree/later')).equals(genuine), 'the file that a device wrote is itself');
+  t.notOk(existsSync(join(folder, 'tree/planted')), 'nothing is added to it');
+  t.equal(readFileSync(join(folder, 'unproven/tree/planted'), 'utf8'), 'forged');
+  t.notOk(isComplete(report), 'and it is said');
+}
+
+t.test('a commit that nobody of the volume has signed replaces nothing', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const genuine = await contentOf(volume, 'later');
+  const changes = await mischief(volume);
+  const forged = volume.newest + 1;
+  await new Forger(volume).put(forged, [...changes, [direntKey(rootIno, 'many'), null]]);
+  const { report, folder } = await salvage(volume);
+  expectApart(t, folder, report, genuine);
+  t.strictSame(report.unprovenCommits, [forged]);
+  t.equal(report.sequence, volume.newest);
+  t.strictSame(readdirSync(join(folder, 'unproven/tree')).toSorted(), ['later', 'planted'], 'only what is not in tree/ already');
+  t.equal(statSync(join(folder, 'unproven/tree/later')).size, 6);
+  t.equal(readdirSync(join(folder, 'tree/many')).length, 12, 'what it removed is there');
+});
+
+t.test('nor does a device that enrols on top of such a commit', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const genuine = await contentOf(volume, 'later');
+  const changes = await mischief(volume);
+  const forger = new Forger(volume);
+  await forger.put(volume.newest + 1, []);
+  const { deviceId } = forger.enrolment;
+  await forger.put(volume.newest + 2, changes, { deviceId, enrolments: [forger.enrolment] });
+  await forger.put(volume.newest + 3, [], { deviceId, deviceCounter: 2, previousOwn: (volume.newest + 2) as Sequence });
+  const { report, folder } = await salvage(volume);
+  expectApart(t, folder, report, genuine);
+  t.strictSame(
+    report.unprovenCommits,
+    [1, 2, 3].map((more) => volume.newest + more),
+  );
+});
+
+t.test('nor behind a gap, with a checkpoint that names the forger alone', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const genuine = await contentOf(volume, 'later');
+  const changes = await mischief(volume);
+  const forger = new Forger(volume);
+  const { newest } = volume;
+  // Anybody can write two commits that nobody can open.
+  for (const more of [1, 2]) await volume.store.put(volume.commitKey(newest + more), Buffer.from(`nothing ${more}`) as Uint8Array as Sealed);
+  const { deviceId } = forger.enrolment;
+  const roster = [{ ...forger.enrolment, deviceIndex: 0 }];
+  const checkpoint = { root: undefined, covers: (newest + 2) as Sequence, files: 0, bytes: 0 };
+  const acknowledgements = [{ deviceId, deviceCounter: 4 }];
+  const previousOwn = 1 as Sequence;
+  await forger.put(newest + 3, changes, { deviceId, deviceCounter: 5, previousOwn, enrolments: roster, checkpoint, acknowledgements });
+  const { report, folder } = await salvage(volume);
+  expectApart(t, folder, report, genuine);
+  t.strictSame(report.lostCommits, [newest + 1, newest + 2]);
+  t.ok(report.mayBeStale);
+});
+
+t.test('in the place of a commit of a device it does not win over those that came later', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const device = await volume.device();
+  for (const name of ['one', 'two', 'three']) {
+    await device.write(name, name);
+    await device.volume.flush();
+  }
+  await device.close();
+  const newest = await volume.newestSequence();
+  const changes = await mischief(volume);
+  const genuine = await contentOf(volume, 'later');
+  await new Forger(volume).put(newest - 2, changes);
+  const { report, folder } = await salvage(volume);
+  expectApart(t, folder, report, genuine);
+  t.strictSame(report.unprovenCommits, [newest - 2]);
+  t.strictSame(report.lostCommits, [newest - 1]);
+  t.equal(readFileSync(join(folder, 'tree/three'), 'utf8'), 'three', 'signed by a device that was known before');
+});
+
+t.test('devices that enrolled in a gap are known by a later checkpoint of a device that was known before', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const old = await volume.device({ foldBounds: { entries: 5, bytes: 1 << 30 } });
+  const enrolledAt = await volume.newestSequence();
+  const fresh = await volume.device();
+  const gap = enrolledAt + 1;
+  await fresh.write('by the new device', 'text');
+  await fresh.volume.flush();
+  await fresh.write('by the new device, too', 'text');
+  await fresh.volume.flush();
+  await fresh.close();
+  await old.volume.refresh();
+  for (let index = 0; index < 20; index++) await old.write(`old-${index}`, 'old');
+  await old.volume.flush();
+  await old.volume.flush();
+  await old.close();
+  await volume.remove(volume.commitKey(gap));
+  const { report, folder } = await salvage(volume);
+  t.strictSame(report.unprovenCommits, []);
+  t.equal(readFileSync(join(folder, 'tree/old-3'), 'utf8'), 'old');
+  t.equal(readFileSync(join(folder, 'tree/by the new device, too'), 'utf8'), 'text');
+});
+
+t.test('a device that an older one does not know has written another history', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const old = await volume.device({ foldBounds: { entries: 5, bytes: 1 << 30 } });
+  for (let index = 0; index < 30; index++) {
+    await old.write(`old-${index}`, 'old');
+    if (index % 10 === 0) await old.volume.flush();
+  }
+  await old.volume.flush();
+  await old.close();
+  const newest = await volume.newestSequence();
+  const forger = new Forger(volume);
+  const replaced = newest - 3;
+  const { lastCheckpoint, deviceIndex } = await placeOf(forger, replaced);
+  const changes = await mischief(volume);
+  const genuine = await contentOf(volume, 'later');
+  const enrolments = [{ ...forger.enrolment, deviceIndex }];
+  await forger.put(replaced, changes, { deviceId: forger.enrolment.deviceId, deviceCounter: 1, lastCheckpoint, enrolments });
+  const { report, folder } = await salvage(volume);
+  expectApart(t, folder, report, genuine);
+  t.strictSame(report.unprovenCommits, [replaced]);
+});
+
+t.test('what this device has verified wins over another history that obeys every rule', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const stateDirectory = await scratchDirectory(t);
+  const device = await volume.device({ stateDirectory });
+  await device.write('mine', 'mine');
+  await device.volume.flush();
+  await device.close();
+  const newest = await volume.newestSequence();
+  const changes = await mischief(volume);
+  const genuine = await contentOf(volume, 'later');
+  const forger = new Forger(volume);
+  const { deviceId } = forger.enrolment;
+  const { lastCheckpoint, deviceIndex } = await placeOf(forger, newest - 1);
+  await forger.put(newest - 1, changes, { deviceId, deviceCounter: 1, lastCheckpoint, enrolments: [{ ...forger.enrolment, deviceIndex }] });
+  const without = await salvage(volume);
+  t.ok(existsSync(join(without.folder, 'tree/planted')), 'without knowledge it is a history like any other');
+  const trust = await readLocalTrust({ ...volume.volume, disk: systemDisk, stateDirectory, random: systemRandom });
+  t.ok(trust);
+  const known = trust && { head: trust.head, enrolments: trust.members.map(({ enrolment }) => enrolment) };
+  const copies: CommitCopies = await openCommitCopies(systemDisk, stateDirectory);
+  const { report, folder } = await salvage(volume, { copies, trust: known });
+  expectApart(t, folder, report, genuine);
+  t.equal(readFileSync(join(folder, 'tree/mine'), 'utf8'), 'mine');
+});
+
+/** What a commit at `sequence` has to say so that it obeys the rules, if its device enrols there. */
+async function placeOf(forger: Forger, sequence: number): Promise<{ lastCheckpoint: Sequence; deviceIndex: number }> {
+  let deviceIndex = 1;
+  for (let at = 1; at < sequence; at++) {
+    const { enrolments, checkpoint } = await forger.read(at);
+    deviceIndex = checkpoint ? enrolments.length : deviceIndex + enrolments.length;
+  }
+  return { lastCheckpoint: (await forger.read(sequence)).lastCheckpoint, deviceIndex };
+}
+
+async function contentOf(volume: DamagedVolume, path: string): Promise<Buffer> {
+  const device = await volume.device({ readOnly: true });
+  try {
+    return Buffer.from(await device.read(path));
+  } finally {
+    await device.close();
+  }
+}
