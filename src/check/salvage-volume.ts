@@ -73,8 +73,8 @@ export async function salvageVolume(options: SalvageOptions): Promise<SalvageRep
   const { keys, genesis } = bare;
   try {
     const log = new SurvivingLog({ store, keys, creator: genesis.creator, copies, trust, signal });
-    const { proven, any, unproven, lost } = await log.survey(at, (done, total) => onProgress?.({ phase: 'log', done, total }));
-    if (any.newest === 0) throw new SalvageError('NOTHING_LEFT', 'no commit of the volume can be opened');
+    const { proven, all, unproven, lost } = await log.survey(at, (done, total) => onProgress?.({ phase: 'log', done, total }));
+    if (all.newest === 0) throw new SalvageError('NOTHING_LEFT', 'no commit of the volume can be opened');
     const source = new PackSource({ store, keys: keys.current, staging: new Map(), memoryMax: 0 });
     const stateOf = (survivors: Survivors): SurvivingState => new SurvivingState(log, survivors, source, signal);
     const { target } = options;
@@ -91,7 +91,7 @@ export async function salvageVolume(options: SalvageOptions): Promise<SalvageRep
       lostPages: state.lostPages,
       mayBeStale: state.staleRanges > 0,
       ...salvager.result,
-      unproven: unproven.length === 0 ? null : await copyUnproven(options, { state: stateOf(any), source, copied }),
+      unproven: unproven.length === 0 ? null : await copyUnproven(options, { state: stateOf(all), source, copied }),
     };
   } finally {
     keys.root.wipe();

@@ -22,12 +22,12 @@ export interface SurvivingCheckpoint extends Checkpoint {
   readonly sequence: Sequence;
 }
 
-/** `proven`: what a device of the volume has written; `unproven`: what opens apart from that; `any`: both. */
-export type Standing = 'proven' | 'unproven' | 'any';
+/** `proven`: what a device of the volume has written; `unproven`: what opens apart from that; `all`: both. */
+export type Standing = 'proven' | 'unproven' | 'all';
 
 /** The commits of a standing. */
 export interface Survivors {
-  readonly standing: 'proven' | 'any';
+  readonly standing: 'proven' | 'all';
   /** The newest one, 0 without any. */
   readonly newest: number;
   /** Newest first: by what they cover. */
@@ -38,7 +38,7 @@ export interface Survivors {
 
 export interface Survey {
   readonly proven: Survivors;
-  readonly any: Survivors;
+  readonly all: Survivors;
   /** Numbers at which something opens that is not proven, ascending. */
   readonly unproven: readonly number[];
   /** Numbers at which nothing opens, ascending. */
@@ -82,18 +82,18 @@ export class SurvivingLog {
 
   async #surveyOnce(proof: CommitProof, end: number, onProgress: ((done: number, total: number) => void) | undefined): Promise<Survey> {
     const proven = new Tally('proven');
-    const any = new Tally('any');
+    const all = new Tally('all');
     const unproven: number[] = [];
     const lost: number[] = [];
     for await (const { sequence, opened } of this.#openAll(0, end)) {
       onProgress?.(sequence, end);
       const one = proof.judge(opened);
       proven.add(sequence, one ? [one] : []);
-      any.add(sequence, opened);
+      all.add(sequence, opened);
       if (opened.length === 0) lost.push(sequence);
       if (opened.length > (one ? 1 : 0)) unproven.push(sequence);
     }
-    return { proven: proven.finish(), any: any.finish(), unproven, lost };
+    return { proven: proven.finish(), all: all.finish(), unproven, lost };
   }
 
   /** The commits of a standing with `after < sequence <= end`, ascending. Of several at one number the proven one comes last. */

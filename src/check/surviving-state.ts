@@ -123,7 +123,7 @@ export class SurvivingState {
       if (mutations.length > 0) newest = newestMutations([{ mutations: newest }, { mutations }], from, to);
     };
     // The tree of a device does not hold what is not proven, however old it is.
-    if (standing === 'any') for await (const commit of this.#log.read('unproven', 0, covers)) take(commit);
+    if (standing === 'all') for await (const commit of this.#log.read('unproven', 0, covers)) take(commit);
     for await (const commit of this.#log.read(standing, covers, end)) take(commit);
     return newest;
   }
