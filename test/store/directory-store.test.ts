@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { readSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -63,6 +63,57 @@ t.test('making a store twice opens it, and nobody else can read it', async (t) =
   t.equal((await stat(root)).mode & 0o777, 0o700);
   t.equal((await stat(join(root, 'keys/a'))).mode & 0o777, 0o600);
   t.same(await readdir(join(root, '_tmp')), []);
+});
+
+t.test('who may use what is made in a store follows its folder, whatever the umask is', async (t) => {
+  const scratch = await scratchDirectory(t);
+  const before = process.umask();
+  t.teardown(() => process.umask(before));
+  // Only root can give a folder to a group that it is not in.
+  const group = process.getuid?.() === 0 ? 30_000 : (process.getgid?.() ?? 0);
+  for (const [folder, file, made] of [
+    [0o700, 0o600, 0o700],
+    [0o750, 0o640, 0o750],
+    [0o755, 0o644, 0o755],
+    [0o770, 0o640, 0o770],
+    [0o2770, 0o640, 0o2770],
+    [0o3777, 0o644, 0o3777],
+  ]) {
+    for (const umask of [0o077, 0o000]) {
+      const root = join(scratch, `${folder.toString(8)}-${umask.toString(8)}`);
+      await mkdir(root);
+      await chown(root, -1, group);
+      await chmod(root, folder);
+      process.umask(umask);
+      const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+      await store.put('keys/a', sealedText('a'));
+      const path = await writeWhole(systemDisk, `${root}.pack`, new Uint8Array(1000));
+      await store.put('packs/aa/x', { path, size: 1000 });
+      process.umask(before);
+      for (const name of ['_sealdrive', 'keys/a', 'packs/aa/x', '_tmp', 'keys', 'packs', 'packs/aa']) {
+        const { mode, gid, ...stats } = await stat(join(root, name));
+        const isShared = folder !== 0o700;
+        t.equal(
+          (mode & 0o7777).toString(8),
+          (stats.nlink > 0 && (mode & 0o170000) === 0o040000 ? made : file).toString(8),
+          `${name} in ${folder.toString(8)}`,
+        );
+        if (isShared) t.equal(gid, group, `${name} in ${folder.toString(8)}`);
+      }
+      t.same(await readdir(join(root, '_tmp')), []);
+    }
+  }
+});
+
+t.test('folders that an older version made for one user are opened to the others', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  await mkdir(root);
+  await chmod(root, 0o770);
+  for (const folder of ['keys', 'packs', '_tmp']) await mkdir(join(root, folder), { mode: 0o700 });
+  const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+  await store.put('keys/a', sealedText('a'));
+  await store.put('packs/aa/a', sealedText('a'));
+  for (const folder of ['keys', 'packs', 'packs/aa', '_tmp']) t.equal((await stat(join(root, folder))).mode & 0o777, 0o770, folder);
 });
 
 t.test('an unmounted disk is not an empty store', async (t) => {
