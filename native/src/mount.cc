@@ -37,6 +37,11 @@ struct MountRequest {
   bool readOnly;
   bool allowOther;
   bool defaultPermissions;
+  bool suid;
+  bool dev;
+  bool noatime;
+  bool strictatime;
+  bool nodiratime;
   // Do not try mount(2), even as root.
   bool viaHelper;
 };
@@ -172,7 +177,9 @@ int MountViaHelper(const MountRequest& request, Failure* failure) {
     *failure = {errno, "helper", ""};
     return -1;
   }
-  std::string options = "nosuid,nodev,fsname=" + EscapeOption(request.source) + ",subtype=" + EscapeOption(request.subtype);
+  // It lets only root have suid and dev, and knows no more of access times than this.
+  std::string options = std::string(request.suid ? "suid," : "nosuid,") + (request.dev ? "dev," : "nodev,") +
+                        (request.noatime ? "noatime," : "") + "fsname=" + EscapeOption(request.source) + ",subtype=" + EscapeOption(request.subtype);
   if (request.readOnly) options += ",ro";
   if (request.allowOther) options += ",allow_other";
   if (request.defaultPermissions) options += ",default_permissions";
@@ -209,7 +216,9 @@ int Mount(const MountRequest& request, Failure* failure) {
   std::string data = "fd=" + std::to_string(fd) + ",rootmode=40000,user_id=" + std::to_string(getuid()) + ",group_id=" + std::to_string(getgid());
   if (request.defaultPermissions) data += ",default_permissions";
   if (request.allowOther) data += ",allow_other";
-  const unsigned long flags = MS_NOSUID | MS_NODEV | (request.readOnly ? MS_RDONLY : 0);
+  const unsigned long flags = (request.suid ? 0 : MS_NOSUID) | (request.dev ? 0 : MS_NODEV) | (request.readOnly ? MS_RDONLY : 0) |
+                              (request.noatime ? MS_NOATIME : 0) | (request.strictatime ? MS_STRICTATIME : 0) |
+                              (request.nodiratime ? MS_NODIRATIME : 0);
   const std::string type = "fuse." + request.subtype;
   if (mount(request.source.c_str(), request.mountPoint.c_str(), type.c_str(), flags, data.c_str()) == 0) return fd;
   const int error = errno;
@@ -237,7 +246,8 @@ int Unmount(const std::string& mountPoint, bool lazy, bool abort, bool viaHelper
   return RunHelper(arguments, -1, failure) ? 0 : -1;
 }
 
-// mount({mountPoint, source, subtype, readOnly, allowOther, defaultPermissions, viaHelper}) -> Promise<fd>.
+// mount({mountPoint, source, subtype, readOnly, allowOther, defaultPermissions, suid, dev, noatime, strictatime, nodiratime, viaHelper})
+// -> Promise<fd>.
 // The caller owns the descriptor (non-blocking, close-on-exec).
 napi_value MountBinding(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -247,7 +257,9 @@ napi_value MountBinding(napi_env env, napi_callback_info info) {
       StringProperty(env, options, "mountPoint"),    StringProperty(env, options, "source"),
       StringProperty(env, options, "subtype"),       BoolProperty(env, options, "readOnly"),
       BoolProperty(env, options, "allowOther"),      BoolProperty(env, options, "defaultPermissions"),
-      BoolProperty(env, options, "viaHelper"),
+      BoolProperty(env, options, "suid"),            BoolProperty(env, options, "dev"),
+      BoolProperty(env, options, "noatime"),         BoolProperty(env, options, "strictatime"),
+      BoolProperty(env, options, "nodiratime"),      BoolProperty(env, options, "viaHelper"),
   };
   return RunAsPromise(env, "sealdrive.mount", [request](Failure* failure) { return Mount(request, failure); });
 }

@@ -4,6 +4,7 @@ import { toHex } from '../base/bytes.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
 import { storeKindOf } from '../store/open-store.js';
 import { isSingleWriter } from '../store/probe.js';
 import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
@@ -37,6 +38,10 @@ export interface MountArguments extends SecretOptions, TuningArguments {
   readonly foreground: boolean;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly suid: boolean;
+  readonly dev: boolean;
+  readonly atime: AccessTimePolicy;
+  readonly nodiratime: boolean;
   readonly timeout: string;
   readonly cacheSize: string | undefined;
   readonly cacheFreeMin: string | undefined;
@@ -64,6 +69,10 @@ export const mountDefaults = {
   foreground: false,
   readOnly: false,
   allowOther: false,
+  suid: false,
+  dev: false,
+  atime: 'lazy',
+  nodiratime: false,
   timeout: '30s',
   cacheSize: undefined,
   ...noTuning,
@@ -95,6 +104,18 @@ export const mountCommand = defineCommand<MountArguments>({
         foreground: { type: 'boolean', alias: 'f', default: false, describe: 'Do not detach (for systemd and for looking at problems)' },
         'read-only': { type: 'boolean', alias: 'r', default: false, describe: 'Take no writes' },
         'allow-other': { type: 'boolean', default: false, describe: 'Let other users of this machine in, as far as modes allow' },
+        suid: {
+          type: 'boolean',
+          default: false,
+          describe: 'Root only: programs on the drive get the ids and capabilities that they are marked with',
+        },
+        dev: { type: 'boolean', default: false, describe: 'Root only: device nodes on the drive open devices of this machine' },
+        atime: {
+          choices: accessTimePolicies,
+          default: 'lazy' as const,
+          describe: 'Access times: as relatime, but kept on this machine (lazy), or as mount(8) names them',
+        },
+        nodiratime: { type: 'boolean', default: false, describe: 'Listing a folder leaves its access time' },
         timeout: { type: 'string', default: '30s', describe: 'How long a program may wait for a store that says nothing' },
         'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk (default: 10G; 0 for a local store)' },
         'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk (default: 1G, or 5 % if that is less)' },
@@ -191,6 +212,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       `say where it shall appear: sealdrive mount ${quoteForShell(args.store)} DIRECTORY, or "sealdrive volume add --mount-point"`,
     );
   }
+  if ((args.suid || args.dev) && process.geteuid?.() !== 0) {
+    throw new Failure('USAGE', '--suid and --dev are for root: whoever can change the volume could take over this machine with them');
+  }
   requireMachine(args);
   const kept = await keptSlotsOf(args);
   if (kept) onStateDirectory?.(stateDirectoryOf(kept.volumeId, args.stateDir));
@@ -239,6 +263,10 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       rootSecret: unlocked.rootSecret,
       readOnly: args.readOnly,
       allowOther: args.allowOther,
+      suid: args.suid,
+      dev: args.dev,
+      atime: args.atime,
+      nodiratime: args.nodiratime,
       timeoutMs,
       isOffline,
       cacheSize,

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
 import { requireKnownKind } from '../store/open-store.js';
+import { accessTimePolicies } from '../vfs/access-time-policy.js';
 import { jsonOption } from './command-options.js';
 import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
@@ -31,6 +32,8 @@ const settingOptions = {
   'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk, for instance 10G', group: 'Settings:' },
   'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk', group: 'Settings:' },
   'queue-size': { type: 'string', describe: 'How much may wait on the local disk for the store', group: 'Settings:' },
+  atime: { choices: accessTimePolicies, describe: 'What reading does to access times', group: 'Settings:' },
+  nodiratime: { type: 'boolean', describe: 'Listing a folder leaves its access time', group: 'Settings:' },
   inhibit: { type: 'boolean', describe: 'Keep the machine from sleeping while something is being uploaded', group: 'Settings:' },
   'upload-limit': { type: 'string', describe: 'Bytes a second to the store, for instance 5M', group: 'Settings:' },
   'download-limit': { type: 'string', describe: 'Bytes a second from the store', group: 'Settings:' },

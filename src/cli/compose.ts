@@ -159,9 +159,10 @@ export async function composeMount(
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {
       log,
+      accessTimes: { policy: request.atime, keepsFolders: request.nodiratime },
       space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
     });
-    if (!opened.readOnly) await startFilesystem(filesystem, log);
+    await startFilesystem(filesystem, log);
     const isSingleWriter = await finding;
     const parts: DaemonParts = {
       served: {

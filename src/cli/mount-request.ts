@@ -1,4 +1,5 @@
 /** What a mount needs to know, from the command that asks to the process that serves. It crosses a pipe between the two, never a disk. */
+import type { AccessTimePolicy } from '../vfs/access-time-policy.js';
 import type { StoreTuning } from './volume-store.js';
 
 export interface MountRequest {
@@ -13,6 +14,10 @@ export interface MountRequest {
   readonly rootSecret: Uint8Array;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly suid: boolean;
+  readonly dev: boolean;
+  readonly atime: AccessTimePolicy;
+  readonly nodiratime: boolean;
   /** How long anything may wait for the store before it is told that there is no answer. */
   readonly timeoutMs: number;
   /** The store did not answer when the mount was prepared: nobody waits for it again. */

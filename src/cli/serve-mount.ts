@@ -13,6 +13,7 @@ import { Daemon } from '../daemon/daemon.js';
 import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
 import { Registration } from '../daemon/mount-registry.js';
+import { isExact } from '../vfs/access-time-policy.js';
 import { VolumeError } from '../volume/volume-error.js';
 import { composeMount, hardenProcess, preloadMount } from './compose.js';
 import { Failure, exitCodes } from './exit-code.js';
@@ -54,6 +55,12 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
           subtype: 'sealdrive',
           readOnly: request.readOnly,
           allowOther: request.allowOther,
+          suid: request.suid,
+          dev: request.dev,
+          noatime: request.atime === 'noatime',
+          strictatime: request.atime === 'strictatime',
+          nodiratime: request.nodiratime,
+          seesReadlinks: isExact(request.atime),
           defaultPermissions: true,
           writebackCache: !request.readOnly,
           trace: request.trace ? (line) => log.debug(line) : undefined,

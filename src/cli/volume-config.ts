@@ -19,6 +19,7 @@ import {
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/log.js';
+import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
 import { Failure } from './exit-code.js';
 import { defaultConfigBase } from './state-directory.js';
 import { parseBytes, parseDurationMs } from './terminal.js';
@@ -36,6 +37,8 @@ export interface VolumeSettings {
   readonly cacheFreeMin?: string;
   readonly queueSize?: string;
   readonly inhibit?: boolean;
+  readonly atime?: AccessTimePolicy;
+  readonly nodiratime?: boolean;
   readonly uploadLimit?: string;
   readonly downloadLimit?: string;
   readonly readsAtOnce?: number;
@@ -80,6 +83,11 @@ export const settingKinds: Readonly<Record<SettingName, SettingKind>> = {
   cacheFreeMin: size,
   queueSize: size,
   inhibit: flag,
+  atime: {
+    takes: `one of ${accessTimePolicies.map((name) => `"${name}"`).join(', ')}`,
+    accepts: (value) => accessTimePolicies.some((name) => name === value),
+  },
+  nodiratime: flag,
   uploadLimit: rate,
   downloadLimit: rate,
   readsAtOnce: count,

@@ -1,7 +1,8 @@
 /**
  * The filesystem in FUSE's words: what the kernel asks, answered by vfs, and what the kernel may keep for how long. Node ids are inode
- * numbers, but for what node-aliases.ts knows. There are no file handles: `open` and `create` answer that none are needed, so the kernel opens files by itself, makes them
- * with MKNOD and sends neither OPEN nor RELEASE (so O_TRUNC must come as SETATTR: no FUSE_ATOMIC_O_TRUNC).
+ * numbers, but for what node-aliases.ts knows. There are no file handles: `open` and `create` answer that none are needed, so the kernel opens
+ * files by itself, makes them with MKNOD and sends neither OPEN nor RELEASE (so O_TRUNC must come as SETATTR: no FUSE_ATOMIC_O_TRUNC). Only where
+ * access times are to be exact the kernel asks at each open whether it may answer reads from its cache.
  *
  * Everything that this machine changes passes the kernel, and what others change is invalidated here: so entries and attributes stay valid
  * for long.
@@ -24,6 +25,7 @@ import {
   type SetAttributes,
   rootNodeId,
 } from '../fuse/operations.js';
+import { O_NOATIME } from '../fuse/abi.js';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { InodeAttributes } from '../vfs/attributes.js';
@@ -58,7 +60,9 @@ const freeFiles = 2 ** 40;
 const lseekRoundsMax = 16;
 /** Files in use that are told of at once when another device made them longer. */
 const growthsMax = 1000;
-const tmpfileHandle: OpenReply = { handle: 0, keepCache: true };
+const noHandle: OpenReply = { handle: 0, keepCache: true };
+// <fcntl.h>
+const [O_WRONLY, O_ACCMODE] = [1, 3];
 
 /** Something else may keep the pages locked (a read that waits for the store, a truncation that waits for room): commits must not wait for that. */
 const collectTimeoutMs = 10_000;
@@ -320,8 +324,10 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     return andThen(this.#filesystem.link(this.#inoOf(nodeId), this.#inoOf(newParent), newName), (linked) => this.#entry(newParent, newName, linked));
   }
 
-  open(_context: RequestContext, _nodeId: NodeId, _flags: number): undefined {
-    return undefined;
+  open(_context: RequestContext, nodeId: NodeId, flags: number): MaybePromise<OpenReply | undefined> {
+    if (!this.#filesystem.hasExactAccessTimes) return undefined;
+    if ((flags & O_ACCMODE) === O_WRONLY || (flags & O_NOATIME) !== 0) return noHandle;
+    return andThen(this.#filesystem.readMovesTime(this.#inoOf(nodeId)), (moves) => ({ handle: 0, keepCache: !moves }));
   }
 
   create(_context: RequestContext, _parent: NodeId, _name: ByteString, _mode: number, _flags: number): undefined {
@@ -331,7 +337,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   tmpfile(context: RequestContext, parent: NodeId, mode: number, _flags: number): MaybePromise<{ entry: Entry; open: OpenReply }> {
     return andThen(this.#filesystem.tmpfile(context, this.#inoOf(parent), mode), (made) => ({
       entry: this.#entry(parent, '', made),
-      open: tmpfileHandle,
+      open: noHandle,
     }));
   }
 
@@ -379,8 +385,9 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}
 
   /** No handles: cookies are good for every reader, so the kernel may keep listings. */
-  opendir(): undefined {
-    return undefined;
+  opendir(_context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply | undefined> {
+    if (!this.#filesystem.hasExactAccessTimes) return undefined;
+    return andThen(this.#filesystem.readMovesTime(this.#inoOf(nodeId)), (moves) => ({ handle: 0, keepCache: !moves, cacheDirectory: !moves }));
   }
 
   readdir(_context: RequestContext, nodeId: NodeId, _handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void> {

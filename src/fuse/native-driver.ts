@@ -240,10 +240,12 @@ export function makeNativeDriver(overrides: Partial<NativeDriverSettings> = {}):
     const native = loadNative();
     const mountPoint = await claimMountPoint(native, options, settings);
     const { source, subtype, readOnly, allowOther, defaultPermissions } = options;
+    const { suid = false, dev = false, noatime = false, strictatime = false, nodiratime = false } = options;
     let fd: number;
     try {
       const { viaHelper } = settings;
-      fd = await native.mount({ mountPoint, source, subtype, readOnly, allowOther, defaultPermissions, viaHelper });
+      const flags = { readOnly, allowOther, defaultPermissions, suid, dev, noatime, strictatime, nodiratime };
+      fd = await native.mount({ mountPoint, source, subtype, ...flags, viaHelper });
     } catch (error) {
       throw toFuseError(error, 'mount');
     }

@@ -22,6 +22,11 @@ export interface NativeMountOptions {
   readonly subtype: string;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly suid: boolean;
+  readonly dev: boolean;
+  readonly noatime: boolean;
+  readonly strictatime: boolean;
+  readonly nodiratime: boolean;
   readonly defaultPermissions: boolean;
   /** Use fusermount3 even as root. */
   readonly viaHelper: boolean;

@@ -71,6 +71,7 @@ export interface Negotiated {
 export interface Wishes {
   readonly defaultPermissions: boolean;
   readonly writebackCache: boolean;
+  readonly seesReadlinks?: boolean;
 }
 
 /** The major version that the kernel offers. A newer one than ours is answered with ours, and INIT comes again. */
@@ -94,6 +95,7 @@ export function negotiate(request: RequestReader, wishes: Wishes): Negotiated {
   if (wishes.writebackCache) wanted |= FUSE_WRITEBACK_CACHE;
   // ACLs are of use only where the kernel checks them, and a default ACL takes the umask's place: so it must reach us.
   if (wishes.defaultPermissions) wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
+  if (wishes.seesReadlinks === true) wanted &= ~FUSE_CACHE_SYMLINKS;
   const flags = offered & wanted;
   const has = (flag: bigint): boolean => (flags & flag) !== 0n;
   const maxWrite = has(FUSE_MAX_PAGES) ? payloadMax : 32 * PAGE_SIZE;

@@ -227,9 +227,19 @@ export interface MountOptions {
   readonly subtype: string;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  /** Programs get the ids and capabilities that their files are marked with. Root only. Not given: no. */
+  readonly suid?: boolean;
+  /** Device nodes open devices. Root only. Not given: no. */
+  readonly dev?: boolean;
+  /** Shown in /proc/mounts, as far as the caller may; what they mean is the filesystem's to do. */
+  readonly noatime?: boolean;
+  readonly strictatime?: boolean;
+  readonly nodiratime?: boolean;
   /** The kernel checks mode bits and ACLs. */
   readonly defaultPermissions: boolean;
   readonly writebackCache: boolean;
+  /** Every readlink(2) reaches the filesystem (the kernel keeps no targets of links). Not given: no. */
+  readonly seesReadlinks?: boolean;
   /** One line per request and reply to this function (names and content left out). */
   readonly trace?: (line: string) => void;
 }

@@ -424,7 +424,13 @@ export const portableDriver: Driver = async (operations: FuseOperations, errnoOf
   const walker = new PathWalker(operations, systemClock);
   const handlers = new PathHandlers(operations, errnoOf, walker, options.trace);
   // fuse-native has no names for these options, but hands its texts on unquoted: so they travel behind the subtype.
-  const linuxOptions = ['nosuid', 'nodev', 'use_ino', 'big_writes', ...(options.readOnly ? ['ro'] : [])];
+  const linuxOptions = [
+    options.suid ? 'suid' : 'nosuid',
+    options.dev ? 'dev' : 'nodev',
+    'use_ino',
+    'big_writes',
+    ...(options.readOnly ? ['ro'] : []),
+  ];
   const fuse = new Fuse(mountPoint, handlers.table(), {
     // The filesystem has its own deadlines; a reply that comes after this one would be lost.
     timeout: false,

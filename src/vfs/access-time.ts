@@ -1,27 +1,36 @@
 /**
- * When reading changes the access time: relatime's rule, as the kernel has it for local disks (mount(8)), and like its lazytime: what was
- * noted is shown at once, but kept in memory. Reading makes nothing go to the store: an access time goes along with the next change of its
- * inode, and else once a day or at the unmount (doc/semantics.md, "Access times"; doc/decision/0010).
+ * When reading changes the access time, and what becomes of it (doc/semantics.md, "Access times"; doc/decision/0022). The rule is that of mount(8):
+ * relatime's by default. What was noted is shown at once. It becomes part of an operation when something else of the same inode changes; else it
+ * stays on this machine, where the state directory keeps it from one mount to the next. Only who asks for `relatime` or `strictatime` has it
+ * brought into the store for its own sake, once a day and at the unmount.
  */
 import type { Timespec } from '../base/clock.js';
 import { compareTimespec } from '../base/clock.js';
-import { FS_NOATIME_FL, type Inode } from '../meta/inode.js';
+import { FS_NOATIME_FL, type Inode, isDirectory } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Volume } from '../volume/volume.js';
+import { type AccessTimePolicy, isExact } from './access-time-policy.js';
 
-export type AccessTimePolicy = 'relatime' | 'noatime';
+export interface AccessTimeOptions {
+  readonly policy?: AccessTimePolicy;
+  /** Reading leaves the times of folders (nodiratime). */
+  readonly keepsFolders?: boolean;
+  /** How many are written into the store at a time. */
+  readonly writtenMax?: number;
+  /** How many are kept, if fewer than the state directory takes. */
+  readonly keptMax?: number;
+}
 
 const daySec = 86_400;
-/** Inodes whose access time is kept in memory; of more, those noted first are forgotten. */
-const keptMax = 65_536;
-/** How many are written at a time. An inode brings its inline content along (up to 2 KiB): reading a large tree must not upload it again. */
-const writtenMax = 4096;
+/** How much of it the death of the daemon may cost. */
+const savedEverySec = 3600;
+/** An inode brings its inline content along (up to 2 KiB): reading a large tree must not upload it again. */
+const writtenMaxDefault = 4096;
 /** Between two turns of the event loop while writing. */
 const sliceCount = 256;
 
 /** By the time that is shown, which may be later than the inode's own. */
 export function accessTimeIsDue(inode: Inode, shown: Timespec, now: Timespec): boolean {
-  if ((inode.flags & FS_NOATIME_FL) !== 0) return false;
   if (now.sec - shown.sec >= daySec) return true;
   // A second's grace: a program that writes and reads one file in turns must not note each turn.
   if (now.sec - shown.sec < 1) return false;
@@ -31,20 +40,37 @@ export function accessTimeIsDue(inode: Inode, shown: Timespec, now: Timespec): b
 export class AccessTimes {
   readonly #volume: Volume;
   readonly #policy: AccessTimePolicy;
+  readonly #keepsFolders: boolean;
   readonly #keptMax: number;
   readonly #writtenMax: number;
-  /** Noted and in no operation yet, the first noted first. */
+  /** Noted and in no operation yet, the first noted first: of more than may be kept, those are forgotten. */
   readonly #noted = new Map<Ino, Timespec>();
+  #isSaved = true;
+  #savedAtSec: number;
   #writtenAtSec: number;
-  #writing: Promise<void> | undefined;
+  /** Saves and writes one after the other. */
+  #working: Promise<void> = Promise.resolve();
 
-  /** Bounds of what is kept in memory and of what is written at a time, in inodes. */
-  constructor(volume: Volume, policy: AccessTimePolicy, bounds: { readonly keptMax?: number; readonly writtenMax?: number } = {}) {
+  constructor(volume: Volume, { policy = 'lazy', keepsFolders = false, keptMax, writtenMax = writtenMaxDefault }: AccessTimeOptions = {}) {
     this.#volume = volume;
     this.#policy = volume.readOnly ? 'noatime' : policy;
-    this.#keptMax = bounds.keptMax ?? keptMax;
-    this.#writtenMax = bounds.writtenMax ?? writtenMax;
-    this.#writtenAtSec = volume.now().sec;
+    this.#keepsFolders = keepsFolders;
+    this.#keptMax = Math.min(keptMax ?? volume.accessTimes.countMax, volume.accessTimes.countMax);
+    this.#writtenMax = writtenMax;
+    this.#writtenAtSec = this.#savedAtSec = volume.now().sec;
+  }
+
+  /** Takes up what earlier mounts on this machine noted. Does not fail: an access time is worth no error. */
+  async load(): Promise<void> {
+    try {
+      for (const { ino, atime } of await this.#volume.accessTimes.load()) if (!this.#noted.has(ino)) this.#noted.set(ino, atime);
+    } catch {
+      // The files show the times that the volume has of them.
+    }
+  }
+
+  get isExact(): boolean {
+    return isExact(this.#policy);
   }
 
   /** What reading has noted since the inode's own access time, if anything. */
@@ -58,43 +84,75 @@ export class AccessTimes {
     return this.noted(ino, inode) ?? inode.atime;
   }
 
+  /** Whether reading the content now would move the time on. */
+  wouldMove(ino: Ino, inode: Inode): boolean {
+    return this.#due(ino, inode, this.#volume.now());
+  }
+
+  #due(ino: Ino, inode: Inode, now: Timespec): boolean {
+    if (this.#policy === 'noatime' || (inode.flags & FS_NOATIME_FL) !== 0 || (this.#keepsFolders && isDirectory(inode))) return false;
+    const shown = this.shown(ino, inode);
+    return this.#policy === 'strictatime' ? compareTimespec(now, shown) > 0 : accessTimeIsDue(inode, shown, now);
+  }
+
   /** The content was read. Never fails. */
   note(ino: Ino, inode: Inode): void {
-    if (this.#policy === 'noatime') return;
     const now = this.#volume.now();
-    if (!accessTimeIsDue(inode, this.shown(ino, inode), now)) return;
+    if (!this.#due(ino, inode, now)) return;
     // A removed file's is nobody's; moving it to the end keeps the order.
     this.#noted.delete(ino);
     if (inode.nlink === 0) return;
     this.#noted.set(ino, now);
+    this.#isSaved = false;
     if (this.#noted.size > this.#keptMax) {
       for (const first of this.#noted.keys()) {
         this.#noted.delete(first);
         break;
       }
     }
-    // The clock may be set back: then a day counts from there.
-    if (now.sec < this.#writtenAtSec) this.#writtenAtSec = now.sec;
-    if (now.sec - this.#writtenAtSec >= daySec) void this.writeOut();
+    this.#keepFromTimeToTime(now.sec);
+  }
+
+  #keepFromTimeToTime(nowSec: number): void {
+    // The clock may be set back: then the hour and the day count from there.
+    this.#savedAtSec = Math.min(this.#savedAtSec, nowSec);
+    this.#writtenAtSec = Math.min(this.#writtenAtSec, nowSec);
+    if (this.isExact && nowSec - this.#writtenAtSec >= daySec) void this.keep();
+    else if (nowSec - this.#savedAtSec >= savedEverySec) void this.#afterOthers(() => this.#save());
   }
 
   /** Somebody set the access time: what was noted is void. */
   forget(ino: Ino): void {
-    this.#noted.delete(ino);
+    if (this.#noted.delete(ino)) this.#isSaved = false;
   }
 
-  /** Makes operations of the newest. Does not fail: an access time is worth no error. */
-  writeOut(): Promise<void> {
-    this.#writing ??= this.#writeOut().finally(() => {
-      this.#writing = undefined;
+  /** What is noted outlives this process, in the store where that was asked for. Does not fail. */
+  keep(): Promise<void> {
+    this.#writtenAtSec = this.#volume.now().sec;
+    return this.#afterOthers(async () => {
+      if (this.isExact) await this.#writeOut();
+      await this.#save();
     });
-    return this.#writing;
   }
 
+  #afterOthers(work: () => Promise<void>): Promise<void> {
+    this.#working = this.#working.then(work);
+    return this.#working;
+  }
+
+  async #save(): Promise<void> {
+    this.#savedAtSec = this.#volume.now().sec;
+    if (this.#isSaved || this.#volume.readOnly) return;
+    this.#isSaved = true;
+    await this.#volume.accessTimes.save(Array.from(this.#noted, ([ino, atime]) => ({ ino, atime }))).catch(() => {
+      this.#isSaved = false;
+    });
+  }
+
+  /** Makes operations of the newest. */
   async #writeOut(): Promise<void> {
     // Nobody shall have to wait for the store, or be told that something is left, because of them.
     if (this.#volume.isOffline) return;
-    this.#writtenAtSec = this.#volume.now().sec;
     const chosen = [...this.#noted].slice(-this.#writtenMax);
     for (const [index, [ino, atime]] of chosen.entries()) {
       if (index % sliceCount === sliceCount - 1) await new Promise<void>((resolve) => setImmediate(resolve));
@@ -108,7 +166,7 @@ export class AccessTimes {
         // Read-only by now, or out of reach: the others would meet the same.
         return;
       }
-      if (this.#noted.get(ino) === atime) this.#noted.delete(ino);
+      if (this.#noted.get(ino) === atime) this.forget(ino);
     }
   }
 }

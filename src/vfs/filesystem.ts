@@ -15,7 +15,7 @@ import { type Ino, rootIno } from '../meta/key.js';
 import { fileSizeMax } from '../volume/operation.js';
 import type { ReadView } from '../volume/view.js';
 import type { Volume } from '../volume/volume.js';
-import { type AccessTimePolicy, AccessTimes } from './access-time.js';
+import { type AccessTimeOptions, AccessTimes } from './access-time.js';
 import { type InodeAttributes, attributesOf } from './attributes.js';
 import type { Caller } from './caller.js';
 import { FALLOC_FL_KEEP_SIZE, allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
@@ -33,7 +33,7 @@ import { VfsError } from './vfs-error.js';
 export type SpaceProbe = () => Promise<{ readonly free: number; readonly total: number } | undefined>;
 
 export interface FilesystemOptions {
-  readonly accessTime?: AccessTimePolicy;
+  readonly accessTimes?: AccessTimeOptions;
   readonly space?: SpaceProbe;
   readonly log?: Log;
 }
@@ -69,7 +69,7 @@ export class Filesystem {
   constructor(volume: Volume, options: FilesystemOptions = {}) {
     this.#volume = volume;
     this.#listings = new DirectoryListings(volume);
-    this.#accessTimes = new AccessTimes(volume, options.accessTime ?? 'relatime');
+    this.#accessTimes = new AccessTimes(volume, options.accessTimes);
     this.#space = options.space;
     this.#orphans = new Orphans(volume, options.log ?? silentLog);
   }
@@ -86,16 +86,17 @@ export class Filesystem {
     return this.#callerSetsTimes ? undefined : this.#volume.now();
   }
 
-  /** Frees what a crash left without a name. Once, before anything else is asked. Answers how many. */
-  start(): Promise<number> {
-    return this.#orphans.reclaimLeftovers();
+  /** Frees what a crash left without a name, unless the volume is read-only. Once, before anything else is asked. Answers how many. */
+  async start(): Promise<number> {
+    await this.#accessTimes.load();
+    return this.#volume.readOnly ? 0 : this.#orphans.reclaimLeftovers();
   }
 
   /** Nobody refers to anything any more: frees removed files that were still in use, and hands over what is kept back. Then the volume is flushed. */
   async stop(): Promise<void> {
     this.#orphans.releaseAll();
     await this.#orphans.settled();
-    await this.#accessTimes.writeOut();
+    await this.#accessTimes.keep();
   }
 
   /** Undefined: there is no such name. `.` asks whether the inode itself is there, `..` for its directory: handles are resolved so. */
@@ -205,6 +206,16 @@ export class Filesystem {
   /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
   read(caller: Caller, ino: Ino, offset: number, size: number, keepsAccessTime = false): MaybePromise<readonly Uint8Array[]> {
     return readFile(this.#volume, keepsAccessTime ? undefined : this.#accessTimes, ino, offset, size, caller.signal);
+  }
+
+  /** Whoever keeps content of the drive in a cache of its own asks {@link readMovesTime} before it hands any out. */
+  get hasExactAccessTimes(): boolean {
+    return this.#accessTimes.isExact;
+  }
+
+  /** Whether reading a file or listing a folder now would move its access time on. */
+  readMovesTime(ino: Ino): MaybePromise<boolean> {
+    return this.#volume.read((view) => this.#accessTimes.wouldMove(ino, heldInode(this.#volume, view, ino)));
   }
 
   /** Undefined when a write need not wait; whoever does not know yet which inode it will go to waits here. */

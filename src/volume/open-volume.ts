@@ -13,6 +13,7 @@ import { Journal } from '../journal/journal.js';
 import { type ContentStamp, type Inode, S_IFMT, S_IFREG, isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, makeIno } from '../meta/key.js';
 import { StoreError } from '../store/object-store.js';
+import { type AccessTimeStore, accessTimeStore } from './access-time-file.js';
 import { Committer, type Counters, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { ContentWriter, defaultContentLimits } from './content-writer.js';
@@ -74,6 +75,7 @@ export class OpenVolume implements Volume {
   readonly #queue: UploadQueue;
   readonly #keeper: TreeKeeper | undefined;
   readonly pins: PinKeeper;
+  readonly accessTimes: AccessTimeStore;
   readonly #standings = new StandingIndex();
   readonly #ends: (() => void)[] = [];
   /** Since when the committer has been in trouble and nothing was uploaded. */
@@ -176,11 +178,13 @@ export class OpenVolume implements Volume {
       const timer = setInterval(() => void cache.relieve(), relieveIntervalMs).unref();
       this.#ends.push(() => clearInterval(timer));
     }
+    const place = { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device };
+    this.accessTimes = accessTimeStore(place);
     this.pins = new PinKeeper({
       read: (query) => this.read(query),
       packs,
       cache,
-      file: { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device },
+      place,
       version: () => log.head.sequence,
       isAway: () => options.reachability?.offlineSinceMs !== undefined,
       clock: options.clock,

@@ -15,7 +15,8 @@ import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
 import { lookup, readInode } from './inode-view.js';
-import { type Pin, type PinFile, loadPins, savePins } from './pin-file.js';
+import { type Pin, pinList } from './pin-file.js';
+import { type StatePlace, loadList, saveList } from './sealed-state-file.js';
 import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
 import { VolumeError } from './volume-error.js';
 
@@ -47,7 +48,7 @@ export interface PinKeeperOptions {
   readonly packs: Pick<PackSource, 'isHere' | 'bring'>;
   /** Undefined where everything lies on this machine anyway. */
   readonly cache: Pick<DiskCache, 'pin' | 'bytesAllowed' | 'checkpoint'> | undefined;
-  readonly file: PinFile;
+  readonly place: StatePlace;
   /** Changes whenever the volume may have. */
   readonly version: () => number;
   readonly isAway: () => boolean;
@@ -103,7 +104,7 @@ export class PinKeeper {
   }
 
   async start(): Promise<void> {
-    const pins = await loadPins(this.#o.file);
+    const pins = await loadList(this.#o.place, pinList);
     if (!pins) this.#o.log.warn('the list of pins is damaged: nothing is pinned any more');
     this.#pins = (pins ?? []).map((pin) => ({ pin, state: 'fetching', progress: noProgress }));
     // The cache remembers what was pinned; without pins it shall not.
@@ -196,8 +197,9 @@ export class PinKeeper {
   }
 
   #save(): Promise<void> {
-    return savePins(
-      this.#o.file,
+    return saveList(
+      this.#o.place,
+      pinList,
       this.#pins.map(({ pin }) => pin),
     );
   }

@@ -7,6 +7,7 @@ import type { Timespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
+import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, SubtreeStatus } from './file-status.js';
 import type { Operation } from './operation.js';
 import type { PinKeeper } from './pin-keeper.js';
@@ -119,6 +120,8 @@ export interface Volume {
 
   statistics(): VolumeStatistics;
   pending(): PendingWork;
+  /** Where access times that are no part of the volume outlive this process. */
+  readonly accessTimes: AccessTimeStore;
   /** What stays on this machine. */
   readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'settled'>;
   /** Where one inode stands; `undefined` when there is no such inode. Rejects with VolumeError. */

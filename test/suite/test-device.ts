@@ -49,7 +49,7 @@ export class TestDevice {
 
   private constructor(volume: OpenVolume) {
     this.volume = volume;
-    this.filesystem = new Filesystem(volume, { accessTime: 'noatime' });
+    this.filesystem = new Filesystem(volume, { accessTimes: { policy: 'noatime' } });
   }
 
   /** `commitDelayMs` is an hour unless given: tests say when to commit. */

@@ -1,11 +1,13 @@
-/** Access times: relatime's rule, and that reading alone brings nothing to the store. */
+/** Access times: the rules of mount(8), that reading alone brings nothing to the store, and what outlives the daemon. */
 import t, { type Test } from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
 import { AccessTimes } from '../../src/vfs/access-time.js';
+import type { AccessTimePolicy } from '../../src/vfs/access-time-policy.js';
 import type { Caller } from '../../src/vfs/caller.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
 import type { OpenVolume } from '../../src/volume/open-volume.js';
+import { scratchDirectory } from '../suite/scratch.js';
 import { createTestRealm, openTestVolume, type TestRealm } from '../suite/test-volume.js';
 
 const user: Caller = { uid: 1000, gid: 100, umask: 0o022, signal: new AbortController().signal };
@@ -36,16 +38,18 @@ interface Drive {
   readonly volume: OpenVolume;
   readonly fs: Filesystem;
   readonly inos: readonly Ino[];
+  readonly stateDirectory: string;
   /** How many the log had when all was in the store. */
   readonly commits: number;
 }
 
 /** Files that were read long ago, all of it in the store. */
-async function drive(t: Test, count: number): Promise<Drive> {
+async function drive(t: Test, count: number, policy?: AccessTimePolicy): Promise<Drive> {
   const realm = await createTestRealm();
   const clock = new LateClock();
-  const volume = await openTestVolume(t, realm, { clock });
-  const fs = new Filesystem(volume);
+  const stateDirectory = await scratchDirectory(t);
+  const volume = await openTestVolume(t, realm, { clock, stateDirectory });
+  const fs = new Filesystem(volume, { accessTimes: { policy } });
   const inos: Ino[] = [];
   for (let i = 0; i < count; i++) {
     const { ino } = await fs.mknod(user, rootIno, `file-${i}`, 0o100644, 0);
@@ -54,7 +58,7 @@ async function drive(t: Test, count: number): Promise<Drive> {
     inos.push(ino);
   }
   await volume.flush();
-  return { realm, clock, volume, fs, inos, commits: await commitsIn(realm) };
+  return { realm, clock, volume, fs, inos, stateDirectory, commits: await commitsIn(realm) };
 }
 
 async function commitsIn(realm: TestRealm): Promise<number> {
@@ -120,27 +124,114 @@ t.test('it goes along with the next change of the same inode, and with no other'
   t.same((await other.getattr(inos[1])).atime, old);
 });
 
-t.test('what is noted goes to the store when the drive is unmounted', async (t) => {
-  const { realm, volume, fs, inos } = await drive(t, 3);
-  for (const ino of inos) await fs.read(user, ino, 0, 1);
-  const times = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime));
-  await fs.stop();
-  await volume.flush();
+/** What another device sees of the files. */
+async function seenElsewhere(t: Test, realm: TestRealm, inos: readonly Ino[]): Promise<number[]> {
   const other = new Filesystem(await openTestVolume(t, realm));
-  t.same(await Promise.all(inos.map(async (ino) => (await other.getattr(ino)).atime)), times);
+  return Promise.all(inos.map(async (ino) => (await other.getattr(ino)).atime.sec));
+}
+
+t.test('unless asked for, it never goes to the store for its own sake, neither after a day nor at the unmount', async (t) => {
+  const { realm, clock, volume, fs, inos, commits } = await drive(t, 20);
+  const nothing = { operations: 0, files: 0, dirtyBytes: 0, uploadBytes: 0 };
+  for (const ino of inos) await fs.read(user, ino, 0, 1);
+  await fs.stop();
+  t.same(volume.pending(), nothing);
+  await volume.flush();
+  t.equal(await commitsIn(realm), commits);
+  // From here on there may be a commit that shows other devices that this one lives.
+  clock.pass(daySec + 1);
+  for (const ino of inos) await fs.read(user, ino, 0, 1);
+  await fs.stop();
+  t.same(volume.pending(), nothing);
+  await volume.flush();
+  t.same(
+    await seenElsewhere(t, realm, inos),
+    inos.map(() => old.sec),
+  );
 });
 
-t.test('a day after the last time everything is written, in one commit', async (t) => {
-  const { realm, clock, volume, fs, inos, commits } = await drive(t, 20);
+t.test('what was read is remembered on this machine, from one mount to the next', async (t) => {
+  const { realm, volume, fs, inos, stateDirectory } = await drive(t, 5);
+  const [read, unread] = [inos.slice(1), inos[0]];
+  for (const ino of read) await fs.read(user, ino, 0, 1);
+  const times = await Promise.all(read.map(async (ino) => (await fs.getattr(ino)).atime));
+  await fs.stop();
+  await volume.close();
+  const again = new Filesystem(await openTestVolume(t, realm, { stateDirectory }));
+  await again.start();
+  t.same(await Promise.all(read.map(async (ino) => (await again.getattr(ino)).atime)), times);
+  t.same((await again.getattr(unread)).atime, old);
+  await again.setattr(read[0], { atime: old });
+  t.same((await again.getattr(read[0])).atime, old);
+});
+
+t.test('once an hour it is brought to the disk, for a daemon that is killed', async (t) => {
+  const { clock, volume, fs, inos } = await drive(t, 2);
+  const saved: Promise<void>[] = [];
+  const { save } = volume.accessTimes;
+  volume.accessTimes.save = (noted) => (saved.push(save(noted)), saved[0]);
+  await fs.read(user, inos[0], 0, 1);
+  t.same(saved, []);
+  clock.pass(3601);
+  await fs.read(user, inos[1], 0, 1);
+  await new Promise(setImmediate);
+  t.equal(saved.length, 1);
+  await saved[0];
+  t.equal((await volume.accessTimes.load()).length, 2);
+});
+
+t.test('a list that cannot be read or written is no trouble', async (t) => {
+  const { volume, fs, inos } = await drive(t, 1);
+  volume.accessTimes.load = () => Promise.reject(new Error('no disk'));
+  volume.accessTimes.save = () => Promise.reject(new Error('no disk'));
+  await fs.start();
+  await fs.read(user, inos[0], 0, 1);
+  await fs.stop();
+  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec);
+});
+
+t.test('with relatime it goes to the store when the drive is unmounted', async (t) => {
+  const { realm, volume, fs, inos } = await drive(t, 3, 'relatime');
+  for (const ino of inos) await fs.read(user, ino, 0, 1);
+  const times = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime.sec));
+  await fs.stop();
+  await volume.flush();
+  t.same(await seenElsewhere(t, realm, inos), times);
+});
+
+t.test('with relatime everything is written a day after the last time, in one commit', async (t) => {
+  const { realm, clock, volume, fs, inos, commits } = await drive(t, 20, 'relatime');
   for (const ino of inos.slice(1)) await fs.read(user, ino, 0, 1);
   clock.pass(daySec + 1);
   t.equal(volume.pending().operations, 0);
   await fs.read(user, inos[0], 0, 1);
   await fs.stop();
   await volume.flush();
-  const other = new Filesystem(await openTestVolume(t, realm));
-  for (const ino of inos) t.ok((await other.getattr(ino)).atime.sec > old.sec);
+  t.ok((await seenElsewhere(t, realm, inos)).every((sec) => sec > old.sec));
   t.equal(await commitsIn(realm), commits + 1 + 1, 'one commit, and the enrolment of the other device');
+});
+
+t.test('with strictatime each reading moves it on', async (t) => {
+  const { clock, fs, inos } = await drive(t, 1, 'strictatime');
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    clock.pass(1);
+    t.equal(await fs.readMovesTime(inos[0]), true);
+    await fs.read(user, inos[0], 0, 1);
+    times.push((await fs.getattr(inos[0])).atime.sec);
+  }
+  t.ok(times[0] < times[1] && times[1] < times[2], String(times));
+});
+
+t.test('with nodiratime listing a folder leaves its time', async (t) => {
+  const { volume, inos } = await drive(t, 1);
+  const fs = new Filesystem(volume, { accessTimes: { keepsFolders: true } });
+  const { ino } = await fs.mkdir(user, rootIno, 'd', 0o755);
+  await fs.setattr(ino, { atime: old });
+  await fs.readdir(ino, 0, false, () => true);
+  t.same((await fs.getattr(ino)).atime, old);
+  await fs.read(user, inos[0], 0, 1);
+  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec, 'reading a file moves its own');
 });
 
 t.test('a time that is set counts, not what was read before', async (t) => {
@@ -156,7 +247,7 @@ t.test('a time that is set counts, not what was read before', async (t) => {
 
 t.test('no more is kept, and no more is written at a time, than the bounds say', async (t) => {
   const { volume, fs, inos } = await drive(t, 10);
-  const times = new AccessTimes(volume, 'relatime', { keptMax: 6, writtenMax: 4 });
+  const times = new AccessTimes(volume, { policy: 'relatime', keptMax: 6, writtenMax: 4 });
   const inodes = await volume.read((view) => inos.map((ino) => volume.inode(view, ino)));
   for (const [i, ino] of inos.entries()) times.note(ino, inodes[i]!);
   t.same(
@@ -164,7 +255,7 @@ t.test('no more is kept, and no more is written at a time, than the bounds say',
     inos.map((_, i) => i >= 4),
     'the first noted are forgotten',
   );
-  await times.writeOut();
+  await times.keep();
   const written = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime.sec > old.sec));
   t.same(
     written,
@@ -179,7 +270,7 @@ t.test('a removed file is no trouble, and with noatime nothing is noted', async 
   await fs.unlink(rootIno, 'file-0');
   fs.forget(inos[0]);
   await fs.stop();
-  const quiet = new Filesystem(volume, { accessTime: 'noatime' });
+  const quiet = new Filesystem(volume, { accessTimes: { policy: 'noatime' } });
   await quiet.read(user, inos[1], 0, 1);
   t.same((await quiet.getattr(inos[1])).atime, old);
 });
@@ -193,7 +284,7 @@ t.test('while the store is away nothing is written, so that an unmount waits for
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
-  const fs = new Filesystem(away);
+  const fs = new Filesystem(away, { accessTimes: { policy: 'relatime' } });
   await fs.read(user, inos[0], 0, 1);
   t.ok((await fs.getattr(inos[0])).atime.sec > old.sec);
   await fs.stop();

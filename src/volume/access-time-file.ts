@@ -1,0 +1,41 @@
+/**
+ * When files were read on this machine, as far as the volume itself does not say so: in the state directory (doc/format.md, "Local files"), so
+ * that it outlives the daemon without a commit (doc/decision/0022).
+ */
+import type { Timespec } from '../base/clock.js';
+import type { Ino } from '../meta/key.js';
+import { type ListFormat, type StatePlace, loadList, saveList } from './sealed-state-file.js';
+
+export interface NotedAccess {
+  readonly ino: Ino;
+  readonly atime: Timespec;
+}
+
+/** Where access times are kept between two mounts. Both calls may reject with the error of the disk; one call at a time. */
+export interface AccessTimeStore {
+  /** The bound of what it holds, in inodes. */
+  readonly countMax: number;
+  /** In the order in which they were saved; empty when what is there cannot be read. */
+  load(): Promise<readonly NotedAccess[]>;
+  save(noted: readonly NotedAccess[]): Promise<void>;
+}
+
+/** Per inode: ino varint; seconds varint (from 1970 on); nanoseconds u32. */
+const accessTimeList: ListFormat<NotedAccess> = {
+  name: 'access-times',
+  countMax: 65_536,
+  write(writer, { ino, atime }) {
+    writer.varint(ino).varint(Math.max(0, atime.sec)).u32(atime.nsec);
+  },
+  read(reader) {
+    return { ino: reader.varint() as Ino, atime: { sec: reader.varint(), nsec: reader.u32() % 1_000_000_000 } };
+  },
+};
+
+export function accessTimeStore(place: StatePlace): AccessTimeStore {
+  return {
+    countMax: accessTimeList.countMax,
+    load: async () => (await loadList(place, accessTimeList)) ?? [],
+    save: (noted) => saveList(place, accessTimeList, noted),
+  };
+}

@@ -1,0 +1,59 @@
+/**
+ * A list that this device keeps for itself in its state directory (doc/format.md, "Local files"): sealed, and replaced as a whole.
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | version | u8 1 |
+ * | count | varint |
+ * | entries | as whoever keeps the list writes them |
+ */
+import type { Plaintext } from '../base/brand.js';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import { readStateFile, replaceStateFile } from '../commit/state-file.js';
+import { CryptoError } from '../crypto/crypto-error.js';
+import type { SealKey } from '../crypto/seal-key.js';
+import type { Disk } from '../disk/disk.js';
+
+export interface StatePlace {
+  readonly disk: Disk;
+  readonly stateDirectory: string;
+  /** Of kind device. */
+  readonly key: SealKey;
+}
+
+/** How the entries of one kind of list are written. */
+export interface ListFormat<T> {
+  /** The file's name, and the place that its seal is bound to: apart from the device's own file, which has an empty one. */
+  readonly name: string;
+  readonly countMax: number;
+  readonly write: (writer: ByteWriter, entry: T) => void;
+  readonly read: (reader: ByteReader) => T;
+}
+
+const version = 1;
+
+/** Durable when it resolves. One call at a time. Rejects with the error of the disk. */
+export async function saveList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>, entries: readonly T[]): Promise<void> {
+  const writer = new ByteWriter(64 + entries.length * 40).u8(version).varint(entries.length);
+  for (const entry of entries) format.write(writer, entry);
+  await replaceStateFile(disk, stateDirectory, format.name, key.seal(Buffer.from(format.name, 'latin1'), writer.finish() as Plaintext));
+}
+
+/** Empty where there is no file; `undefined`: the file is damaged, or another volume's. */
+export async function loadList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>): Promise<T[] | undefined> {
+  const sealed = await readStateFile(disk, stateDirectory, format.name);
+  if (!sealed) return [];
+  try {
+    const reader = new ByteReader(key.open(Buffer.from(format.name, 'latin1'), sealed));
+    if (reader.u8() !== version) return undefined;
+    const count = reader.varint();
+    if (count > format.countMax) return undefined;
+    const entries: T[] = [];
+    for (let index = 0; index < count; index++) entries.push(format.read(reader));
+    reader.end();
+    return entries;
+  } catch (error) {
+    if (error instanceof CryptoError || error instanceof MalformedBytesError) return undefined;
+    throw error;
+  }
+}
