@@ -234,6 +234,20 @@ t.test('one place composes: only it imports the implementations that are chosen'
   t.equal(list(violations), '');
 });
 
+t.test('files are reached by paths that may be any bytes: through disk/files.ts and disk/file-promises.ts', async (t) => {
+  // Descriptors have no names. The layer `fuse` may not import `disk`, and converts what it is given; the others read files of their own.
+  const free = /^(disk\/|fuse\/|cli\/version\.ts$|cli\/terminal\.ts$)/;
+  const ofDescriptors = /^(constants|close|closeSync|fdatasync|fstat|fstatSync|fsync|fsyncSync|ftruncate|read|readSync|write|writeSync)$/;
+  const violations: string[] = [];
+  for (const { path, text } of sources.filter((file) => !free.test(file.path))) {
+    for (const [, names = ''] of text.matchAll(/import \{([^}]*)\} from 'node:fs(?:\/promises)?'/g)) {
+      const others = names.split(',').filter((name) => name.trim() !== '' && !ofDescriptors.test(name.trim()));
+      if (others.length > 0) violations.push(`${path}: ${others.join(',')}`);
+    }
+  }
+  t.equal(list(violations), '');
+});
+
 t.test('nothing below the command line writes to the terminal', async (t) => {
   const violations = sources
     .filter((file) => file.layer !== 'cli')
@@ -256,7 +270,7 @@ t.test('no type is given up: no any, no suppressed type error, no non-erasable s
 });
 
 t.test('the tests of a layer lie where the layer lies', async (t) => {
-  const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount'];
+  const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount', 'kernel'];
   const violations = filesBelow('test').filter((path) => path.includes('/') && !places.includes(path.split('/')[0]));
   t.equal(list(violations), '');
 });

@@ -87,6 +87,12 @@ napi_value RunAsPromise(napi_env env, const char* name, std::function<int(Failur
 
 std::string StringOf(napi_env env, napi_value value) {
   size_t length = 0;
+  bool isBuffer = false;
+  if (napi_is_buffer(env, value, &isBuffer) == napi_ok && isBuffer) {
+    void* data = nullptr;
+    if (napi_get_buffer_info(env, value, &data, &length) != napi_ok) return {};
+    return std::string(static_cast<const char*>(data), length);
+  }
   if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return {};
   std::string text(length, '\0');
   napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);

@@ -22,6 +22,7 @@ napi_value ThrowError(napi_env env, const Failure& failure);
 // Runs `work` on a pool thread; the promise resolves with its number, or rejects when it filled in the failure.
 napi_value RunAsPromise(napi_env env, const char* name, std::function<int(Failure*)> work);
 
+// A string as UTF-8; a buffer as it is: paths are bytes.
 std::string StringOf(napi_env env, napi_value value);
 std::string StringProperty(napi_env env, napi_value object, const char* name);
 bool BoolProperty(napi_env env, napi_value object, const char* name);

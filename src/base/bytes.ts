@@ -2,6 +2,7 @@
  * Little-endian binary writing and strict reading, and the few byte operations that several layers need.
  * It is not a schema language: every format spells its fields out beside its table in doc/format.md.
  */
+import { decodeSystemText, encodeSystemText } from './system-text.js';
 import { assert } from './assert.js';
 
 /** Thrown by {@link ByteReader} when the input is too short, too long or out of range. Decoders wrap it in their own error. */
@@ -234,12 +235,12 @@ export function fromHex(hex: string): Uint8Array {
   return Buffer.from(hex, 'hex');
 }
 
-/** UTF-8 text as a byte string. */
+/** Text as a byte string: in UTF-8, and the bytes of system-text.ts as they were. */
 export function byteStringOf(text: string): string {
-  return Buffer.from(text, 'utf8').toString('latin1');
+  return encodeSystemText(text).toString('latin1');
 }
 
-/** A byte string as text for people: UTF-8 where it is, replacement characters where it is not. */
+/** A byte string as text that loses nothing: see system-text.ts, and printable.ts for people. */
 export function textOf(bytes: string): string {
-  return Buffer.from(bytes, 'latin1').toString('utf8');
+  return decodeSystemText(Buffer.from(bytes, 'latin1'));
 }

@@ -1,6 +1,8 @@
 /**
  * Structured log lines. Fields never hold secrets, plaintext names or content: callers log ids, counts, sizes and codes.
  */
+import { printableJson } from './printable.js';
+
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -13,12 +15,12 @@ export interface Log {
 
 const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-/** One JSON object a line to `write`, from `lowest` upwards. */
+/** One JSON object a line, of characters that steer no terminal, to `write`, from `lowest` upwards. */
 export function createLog(write: (line: string) => void, lowest: LogLevel = 'info'): Log {
   const emit = (level: LogLevel) =>
     levels.indexOf(level) < levels.indexOf(lowest)
       ? (): void => {}
-      : (message: string, fields?: LogFields): void => write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+      : (message: string, fields?: LogFields): void => write(`${printableJson({ time: new Date().toISOString(), level, message, ...fields })}\n`);
   return { debug: emit('debug'), info: emit('info'), warn: emit('warn'), error: emit('error') };
 }
 

@@ -5,13 +5,14 @@
  *
  * One call at a time, except for those of an open file.
  */
-import { constants, existsSync } from 'node:fs';
-import { copyFile, link, mkdir, open, readdir, rename, symlink } from 'node:fs/promises';
+import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
 import { diskErrorCode } from '../disk/disk.js';
+import { copyFile, link, mkdir, open, readdir, rename, symlink } from '../disk/file-promises.js';
+import { existsSync } from '../disk/files.js';
 import { formsOf, spareNames } from './spare-name.js';
 
 /** A directory below the root of the tree, which alone has no parent. */

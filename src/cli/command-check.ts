@@ -1,6 +1,7 @@
 /** `sealdrive check STORE`: examines a volume from its store, and changes nothing. */
 import { toHex } from '../base/bytes.js';
 import type { ChainState, LogPosition } from '../commit/chain.js';
+import { printable } from '../base/printable.js';
 import { describeError } from '../base/log.js';
 import { checkVolume } from '../check/check-volume.js';
 import type { CheckReport } from '../check/check-volume.js';
@@ -155,9 +156,9 @@ function describeFinding(finding: Finding): string {
     parent === undefined ? '' : `in directory ${parent}`,
     pack === undefined || message.includes(pack) ? '' : `pack ${pack}`,
     offset === undefined ? '' : `at ${offset}`,
-    object ?? '',
+    object === undefined ? '' : printable(object),
     expected === undefined ? '' : `${found} instead of ${expected}`,
-    path ?? '',
+    path === undefined ? '' : printable(path),
   ].filter((fact) => fact !== '');
   return `${severity.padEnd(8)} ${code}: ${message}${facts.length > 0 ? ` (${facts.join(', ')})` : ''}`;
 }

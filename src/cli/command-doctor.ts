@@ -1,4 +1,5 @@
 /** `sealdrive doctor [STORE]`: what is missing on this machine, and what a store can do. Changes nothing, but for probes that it takes away again. */
+import { printable } from '../base/printable.js';
 import type { ProbeReport } from '../store/probe.js';
 import { isSingleWriter } from '../store/probe.js';
 import { jsonOption, stateOption } from './command-options.js';
@@ -57,14 +58,18 @@ async function examineStore(location: string, isProbed: boolean): Promise<{ read
       try {
         const { slots, unreadable } = await listSlots(store);
         const broken = unreadable.length === 0 ? '' : `, ${unreadable.length} that cannot be read`;
-        findings.push({ id: 'store', state: 'ok', text: `${store.description} holds a volume with ${plural(slots.length, 'keyslot')}${broken}` });
+        findings.push({
+          id: 'store',
+          state: 'ok',
+          text: `${printable(store.description)} holds a volume with ${plural(slots.length, 'keyslot')}${broken}`,
+        });
       } catch (error) {
         // A place for a volume is worth a look, too.
         if (!(error instanceof Failure && error.code === 'NOT_A_VOLUME')) throw error;
         findings.push({
           id: 'store',
           state: 'advice',
-          text: `${store.description} answers, and holds no volume`,
+          text: `${printable(store.description)} answers, and holds no volume`,
           remedy: 'make one with "sealdrive init"',
         });
       }

@@ -1,9 +1,10 @@
 /** `sealdrive drive`: a drive of one's own in one step: makes a volume in a local directory when there is none, and mounts it. */
-import { mkdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
+import { homeFolder } from '../disk/environment.js';
+import { mkdirSync } from '../disk/files.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
@@ -14,7 +15,7 @@ import { resolveMountPoint } from './mount-point.js';
 import { readNewPassphrase } from './secret.js';
 import { defaultDataBase } from './state-directory.js';
 import { pinnedVolume } from './store-pin.js';
-import { emphasis, print, tell } from './terminal.js';
+import { print, printHeading, tell } from './terminal.js';
 import { localFolderOf, openVolumeStore, requireVacant } from './volume-store.js';
 
 interface DriveArguments {
@@ -28,18 +29,30 @@ export const driveCommand = defineCommand<DriveArguments>({
   command: 'drive [directory]',
   describe: 'Make a drive in a local directory, or use the one there is, and mount it',
   builder: (yargs) =>
-    yargs.positional('directory', { type: 'string', default: join(homedir(), 'Sealdrive'), describe: 'Where it shall appear' }).options({
-      store: { type: 'string', default: join(defaultDataBase(), 'store'), describe: 'Where the encrypted objects lie' },
-      'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
-      ...stateOption,
-    }),
+    yargs
+      .positional('directory', {
+        type: 'string',
+        default: join(homeFolder(), 'Sealdrive'),
+        defaultDescription: '~/Sealdrive',
+        describe: 'Where it shall appear',
+      })
+      .options({
+        store: {
+          type: 'string',
+          default: join(defaultDataBase(), 'store'),
+          defaultDescription: '~/.local/share/sealdrive/store',
+          describe: 'Where the encrypted objects lie',
+        },
+        'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
+        ...stateOption,
+      }),
   handler: async (args) => {
     makeFolder(args.directory);
     const mountPoint = await resolveMountPoint(args.directory);
     const { answering, silent } = await findMounts();
     requireAnswers(silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
     if (answering.some(({ record, isHere }) => isHere && record.mountPoint === mountPoint)) {
-      print(`Mounted already at ${mountPoint}`);
+      print(`Mounted already at ${printable(mountPoint)}`);
       return;
     }
     const folder = localFolderOf(args.store);
@@ -50,20 +63,20 @@ export const driveCommand = defineCommand<DriveArguments>({
       if (lost !== undefined) {
         throw new Failure(
           'INTEGRITY',
-          `${args.store} is empty now, it held volume ${lost.slice(0, 16)}: to make a new one there, run "sealdrive init"`,
+          `${printable(args.store)} is empty now, it held volume ${lost.slice(0, 16)}: to make a new one there, run "sealdrive init"`,
         );
       }
-      tell(`Making a new drive; its encrypted objects will lie in ${args.store}`);
+      tell(`Making a new drive; its encrypted objects will lie in ${printable(args.store)}`);
       const chosen = await readNewPassphrase(args.passphraseFd);
       secret = chosen;
       const made = await initialize({ store: args.store, recovery: true, label: '' }, () => Promise.resolve(chosen));
-      print(`Made volume ${emphasis(made.volumeId)}`);
+      printHeading(`Made volume ${made.volumeId}`);
       if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
       print();
     }
     const { directory, store, passphraseFd, stateDir } = args;
     await mountDetached({ ...mountDefaults, directory, store, passphraseFd, stateDir }, secret);
-    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${args.directory}`);
+    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${printable(args.directory)}`);
   },
 });
 
@@ -71,7 +84,7 @@ function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new Failure('MOUNT_POINT', `${path} cannot be made: ${describeError(error)}`, { cause: error });
+    throw new Failure('MOUNT_POINT', `${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }
 }
 

@@ -1,6 +1,7 @@
 /** `sealdrive init STORE`: makes a volume in an empty store. */
 import { toHex } from '../base/bytes.js';
 import { describeError, silentLog } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -15,7 +16,7 @@ import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
 import { pinStore } from './store-pin.js';
 import { examineStoreNow, singleWriterWarning } from './store-probe.js';
-import { emphasis, print, printJson, quoteForShell, tell } from './terminal.js';
+import { print, printHeading, printJson, quoteForShell, tell } from './terminal.js';
 import { createVolumeStore, requireVacant } from './volume-store.js';
 
 export interface InitArguments {
@@ -61,11 +62,12 @@ export const initCommand = defineCommand<InitArguments>({
       printJson({ volumeId, slotId, recoveryWords, singleWriter: isSingleWriter(probe), probe });
       return;
     }
-    print(`Made volume ${emphasis(made.volumeId)}`);
-    print(`in ${made.store}.`);
+    printHeading(`Made volume ${made.volumeId}`);
+    print(`in ${printable(made.store)}.`);
     if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
     const place = args.mountPoint === undefined ? ' DIRECTORY' : '';
-    print(`\nMount it with: sealdrive mount ${quoteForShell(args.name ?? args.volumeName ?? args.store)}${place}`);
+    print();
+    print(`Mount it with: sealdrive mount ${quoteForShell(args.name ?? args.volumeName ?? args.store)}${place}`);
   },
 });
 
@@ -113,7 +115,9 @@ export async function initialize(
 
 /** Four lines of six words, numbered, to be written down. */
 export function printRecoveryWords(words: string): void {
-  print('\nRecovery words: write them down on paper; they open the volume like the passphrase, and are not shown again.\n');
+  print();
+  print('Recovery words: write them down on paper; they open the volume like the passphrase, and are not shown again.');
+  print();
   const all = words.split(' ');
   for (let row = 0; row < all.length; row += 6) {
     const cells = all.slice(row, row + 6).map((word, index) => `${String(row + index + 1).padStart(2)} ${word.padEnd(9)}`);

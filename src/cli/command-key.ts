@@ -1,6 +1,7 @@
 /** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
 import type { CommandModule } from 'yargs';
 import { toHex } from '../base/bytes.js';
+import { printable } from '../base/printable.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -46,7 +47,7 @@ const listCommand = defineCommand<ListArguments>({
     for (const { header } of slots) {
       print(`${header.slotId}  ${header.type.padEnd(14)}  ${dateOf(header.created).slice(0, 10)}  ${printable(header.label)}`.trimEnd());
     }
-    for (const { key, reason } of unreadable) tell(`warning: ${key} cannot be read: ${reason.message}`);
+    for (const { key, reason } of unreadable) tell(`warning: ${printable(key)} cannot be read: ${reason.message}`);
   },
 });
 
@@ -122,7 +123,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       const matching = ids.filter((id) => args.slot !== '' && id.startsWith(args.slot));
       if (matching.length !== 1) {
         const why = matching.length === 0 ? 'no keyslot has' : 'several keyslots have';
-        throw new Failure('USAGE', `${why} the id ${args.slot}: "sealdrive key list" shows them`);
+        throw new Failure('USAGE', `${why} the id ${printable(args.slot)}: "sealdrive key list" shows them`);
       }
       // Whoever removes a slot shows that another one opens: nobody locks themselves out by this.
       if (slots.length === 1 && matching[0] === slots[0].header.slotId) {
@@ -154,8 +155,3 @@ export const keyCommand: CommandModule = {
 
 /** Seconds since 1970 come from the store too: a Date ends before they do. */
 const dateOf = (created: number): string => new Date(Math.min(created, 8.64e12) * 1000).toISOString();
-
-/** A label comes from the store: it must not steer the terminal. */
-function printable(label: string): string {
-  return label.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?');
-}

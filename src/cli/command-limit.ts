@@ -1,4 +1,5 @@
 /** `sealdrive limit [DIR]`: how much of the line a mounted drive may take, from now on until it is unmounted. */
+import { printable } from '../base/printable.js';
 import { jsonOption, rateOf } from './command-options.js';
 import { askDaemon, findMount } from './control-client.js';
 import { defineCommand } from './define-command.js';
@@ -39,6 +40,6 @@ export const limitCommand = defineCommand<LimitArguments>({
       return;
     }
     const shown = (rate: number | null): string => (rate === null ? 'no limit' : `${formatBytes(rate)} a second`);
-    print(`${record.mountPoint}: upload ${shown(limits.upload)}, download ${shown(limits.download)}`);
+    print(`${printable(record.mountPoint)}: upload ${shown(limits.upload)}, download ${shown(limits.download)}`);
   },
 });

@@ -7,7 +7,8 @@ import { completeVolumes } from './completion.js';
 import { Failure, exitCodeHelp, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
 import { applyNamedVolume } from './named-volume.js';
-import { printJson, tell } from './terminal.js';
+import { refuseOtherBytes } from './exact-words.js';
+import { printJson, tell, tellLines } from './terminal.js';
 import { version } from './version.js';
 
 /** The files of the commands, in the order of the help. */
@@ -83,7 +84,10 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
       if (message) throw new Failure('USAGE', `${message.replaceAll(/\s*\n\s*/g, ' ')}; see "${helpFor(words)}"`);
       throw error;
     });
-  parser.middleware((args) => insertNamedVolume(args, parser));
+  parser.middleware((args) => {
+    refuseOtherBytes(args);
+    insertNamedVolume(args, parser);
+  });
   try {
     await parser.parseAsync();
     return Number(process.exitCode ?? 0);
@@ -91,7 +95,8 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     const failure = explain(error);
     if (wantsJson(words)) printJson({ error: { code: failure.code, message: failure.message } });
     else tell(`sealdrive: ${failure.message}`);
-    if (failure.code === 'UNEXPECTED' && process.env['SEALDRIVE_DEBUG']) tell(error instanceof Error ? error.stack : String(error));
+    if (failure.code === 'UNEXPECTED' && process.env['SEALDRIVE_DEBUG'])
+      tellLines(error instanceof Error ? (error.stack ?? error.message) : String(error));
     return exitCodes[failure.code];
   }
 }

@@ -1,6 +1,7 @@
 /** `sealdrive mount STORE DIR`: mounts a volume and stays behind as a daemon, or in the foreground. */
 import { resolve } from 'node:path';
 import { toHex } from '../base/bytes.js';
+import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -184,8 +185,8 @@ export async function mountDetached(args: MountArguments, secret?: SlotSecret): 
 }
 
 function describeMount({ mountPoint, isOffline }: MountRequest): string {
-  if (!isOffline) return `Mounted at ${mountPoint}`;
-  return `Mounted at ${mountPoint}, offline: the store does not answer. What is on this machine can be read; what is written goes to the store when it is back.`;
+  if (!isOffline) return `Mounted at ${printable(mountPoint)}`;
+  return `Mounted at ${printable(mountPoint)}, offline: the store does not answer. What is on this machine can be read; what is written goes to the store when it is back.`;
 }
 
 /**
@@ -230,7 +231,10 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       const other = [...mounts.answering, ...mounts.silent].find(({ record }) => record?.stateDirectory === stateDirectory);
       if (other && 'reason' in other) throw silenceFailure(other);
       if (other) {
-        throw new Failure('IN_USE', `this volume is mounted already, at ${other.record.mountPoint}: unmount it first, or give another --state-dir`);
+        throw new Failure(
+          'IN_USE',
+          `this volume is mounted already, at ${printable(other.record.mountPoint)}: unmount it first, or give another --state-dir`,
+        );
       }
     }
     requireAnswers(mounts.silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
@@ -286,7 +290,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       trace: args.trace,
       stopFlushTimeoutMs,
     };
-    if (recovered) tell(`took away what a daemon that died had left at ${mountPoint}`);
+    if (recovered) tell(`took away what a daemon that died had left at ${printable(mountPoint)}`);
     return request;
   } finally {
     await store.close();

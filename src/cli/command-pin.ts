@@ -1,4 +1,5 @@
 /** `sealdrive pin PATH`, `unpin PATH`: what shall stay on this machine, so that it can be read without a network. */
+import { printable } from '../base/printable.js';
 import type { PinStatus } from '../daemon/control-protocol.js';
 import type { PinState } from '../volume/pin-keeper.js';
 import { jsonOption, severalWords } from './command-options.js';
@@ -60,13 +61,16 @@ export const unpinCommand = defineCommand<UnpinArguments>({
   command: 'unpin <path..>',
   describe: 'Let pinned files and folders go when their space is needed',
   builder: (yargs) =>
-    yargs.positional('path', { type: 'string', array: true, demandOption: true, describe: 'As it was pinned' }).options({ ...jsonOption }),
+    yargs
+      .parserConfiguration(severalWords)
+      .positional('path', { type: 'string', array: true, demandOption: true, describe: 'As it was pinned' })
+      .options({ ...jsonOption }),
   handler: async (args) => {
     const mounts = await findMounts();
     for (const path of args.path) {
       const { mount, ino } = await locateOnDrive(path, mounts);
       await askDaemon(mount.record.socket, { method: 'unpin', ino });
-      if (!args.json) print(`${path} is not pinned any more.`);
+      if (!args.json) print(`${printable(path)} is not pinned any more.`);
     }
     if (args.json) printJson({ unpinned: args.path });
   },
@@ -101,7 +105,7 @@ const stateWords: Readonly<Record<PinState, string>> = {
 export function describePin({ mountPoint, path, ino, state, files, bytes, hereBytes }: PinStatus & { readonly mountPoint: string }): string {
   const place = path === undefined ? `${mountPoint} (inode ${ino})` : `${mountPoint}${path === '/' ? '' : path}`;
   const share = state === 'complete' ? formatBytes(bytes) : `${formatBytes(hereBytes)} of ${formatBytes(bytes)}`;
-  return `${place}: ${stateWords[state]}, ${plural(files, 'file')}, ${share}`;
+  return `${printable(place)}: ${stateWords[state]}, ${plural(files, 'file')}, ${share}`;
 }
 
 function requireComplete(pins: readonly PinStatus[]): void {

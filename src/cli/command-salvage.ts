@@ -1,13 +1,14 @@
 /** `sealdrive salvage STORE DIRECTORY`: copies out everything that can still be read, however damaged the volume is. */
-import { writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { toHex } from '../base/bytes.js';
+import { printable, printableJson, unicodeValue } from '../base/printable.js';
 import { openCommitCopies } from '../check/commit-copies.js';
 import { LocalTree } from '../check/local-tree.js';
 import { isComplete, salvageVolume } from '../check/salvage-volume.js';
 import type { SalvageReport } from '../check/salvage-volume.js';
 import type { SalvagedTree } from '../check/salvager.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { writeFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { trustOf } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
@@ -60,7 +61,7 @@ export const salvageCommand = defineCommand<SalvageArguments>({
         const folder = localFolderOf(args.store);
         const path = resolve(args.directory);
         if (folder !== undefined && !relative(folder, path).startsWith('..'))
-          throw new Failure('USAGE', `${path} lies in the store: name another directory`);
+          throw new Failure('USAGE', `${printable(path)} lies in the store: name another directory`);
         const stateDirectory = stateDirectoryOf(toHex(volumeId), args.stateDir);
         const copies = await openCommitCopies(systemDisk, stateDirectory);
         const trust = await trustOf(unlocked, args.stateDir);
@@ -81,7 +82,7 @@ export const salvageCommand = defineCommand<SalvageArguments>({
           ),
         );
         display.stop();
-        writeFileSync(join(path, 'report.json'), `${JSON.stringify(report, undefined, 2)}\n`, { flag: 'wx', mode: 0o600 });
+        writeFileSync(join(path, 'report.json'), `${printableJson(unicodeValue(report), 2)}\n`, { flag: 'wx', mode: 0o600 });
         if (args.json) printJson(report);
         else printReport(report, path);
         if (!isComplete(report)) process.exitCode = exitCodes.INTEGRITY;
@@ -102,7 +103,7 @@ async function useTarget<T>(path: string, work: (target: LocalTree) => Promise<T
     return await LocalTree.use(path, work);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOTEMPTY')
-      throw new Failure('USAGE', `${path} is not empty: name an empty directory`, { cause: error });
+      throw new Failure('USAGE', `${printable(path)} is not empty: name an empty directory`, { cause: error });
     throw error;
   }
 }
@@ -112,7 +113,9 @@ const shownMax = 20;
 
 function printReport(report: SalvageReport, path: string): void {
   const { directories, files, links, bytes, sequence, lostCommits, lostPages, mayBeStale } = report;
-  print(`Saved ${plural(files, 'file')} of ${formatBytes(bytes)}, ${plural(directories, 'folder')} and ${plural(links, 'symbolic link')} to ${path}`);
+  print(
+    `Saved ${plural(files, 'file')} of ${formatBytes(bytes)}, ${plural(directories, 'folder')} and ${plural(links, 'symbolic link')} to ${printable(path)}`,
+  );
   print(`as they were at commit ${sequence}.`);
   if (lostCommits.length > 0) print(`${plural(lostCommits.length, 'commit')} could not be read.`);
   if (lostPages > 0) print(`${plural(lostPages, 'page')} of the tree could not be read; older ones and the commits since then stood in.`);
@@ -156,6 +159,6 @@ function printUnproven({ unproven, unprovenCommits }: SalvageReport): void {
 function list(title: string, paths: readonly string[]): void {
   if (paths.length === 0) return;
   print(`${title}:`);
-  for (const path of paths.slice(0, shownMax)) print(`  ${JSON.stringify(path).slice(1, -1)}`);
+  for (const path of paths.slice(0, shownMax)) print(`  ${printable(path)}`);
   if (paths.length > shownMax) print(`  and ${paths.length - shownMax} more`);
 }

@@ -1,7 +1,8 @@
 /** `sealdrive serve [BASE]`: gives out an object store over HTTP (doc/server.md). Stays in the foreground, as services do. */
-import { mkdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { printable } from '../base/printable.js';
+import { environment, homeFolder } from '../disk/environment.js';
+import { mkdirSync } from '../disk/files.js';
 import { bytesOf, durationMsOf, jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
@@ -108,7 +109,7 @@ export const serveCommand = defineCommand<ServeArguments>({
           printJson({ url, base: description, tokens: tokenCount, metricsPort: metricsPort ?? null });
           return;
         }
-        print(`Serving ${description} at ${url}, for ${plural(tokenCount, 'token')}`);
+        print(`Serving ${printable(description)} at ${url}, for ${plural(tokenCount, 'token')}`);
         if (tokenCount === 0) tell('there are no tokens yet: "sealdrive token add VOLUME" makes one, also while this runs');
       },
     );
@@ -123,8 +124,8 @@ function ownBase(): string {
 }
 
 function defaultSpool(): string {
-  const cache = process.env['XDG_CACHE_HOME'];
-  return join(cache && isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'sealdrive', 'spool');
+  const cache = environment()['XDG_CACHE_HOME'];
+  return join(cache && isAbsolute(cache) ? cache : join(homeFolder(), '.cache'), 'sealdrive', 'spool');
 }
 
 function addressOf(text: string, option: string): Address {

@@ -1,4 +1,5 @@
 /** `sealdrive status [PATH..]`: what is mounted, whether it is safe to close the lid, and where single files stand. */
+import { printable } from '../base/printable.js';
 import { isPending } from '../daemon/control-protocol.js';
 import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
 import type { FileState } from '../volume/file-status.js';
@@ -11,7 +12,7 @@ import { locateOnDrive } from './drive-path.js';
 import type { DrivePath } from './drive-path.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { showFlushProgress } from './progress.js';
-import { emphasis, formatBytes, plural, print, printJson } from './terminal.js';
+import { formatBytes, plural, print, printHeading, printJson } from './terminal.js';
 
 interface StatusArguments {
   readonly path: readonly string[] | undefined;
@@ -83,7 +84,7 @@ function aboutSilent({ mountPoint, reason, isDead, record }: SilentMount): objec
 }
 
 function describeSilent({ mountPoint, reason, record }: SilentMount): void {
-  print(emphasis(`${mountPoint} (${record ? 'does not answer' : 'nobody answers'})`));
+  printHeading(`${printable(mountPoint)} (${record ? 'does not answer' : 'nobody answers'})`);
   print(`  ${'UNKNOWN'.padEnd(8)} what is not in the store yet is not known: ${reason}`);
 }
 
@@ -117,7 +118,7 @@ async function askFiles(parts: readonly DrivePath[]): Promise<{ readonly at: Dri
   for (const at of parts) {
     const result = await askDaemon(at.mount.record.socket, { method: 'files', inos: [at.ino], deep: true });
     const subtree = result?.subtrees[0];
-    if (!subtree) throw new Failure('USAGE', `there is no ${at.path} any more`);
+    if (!subtree) throw new Failure('USAGE', `there is no ${printable(at.path)} any more`);
     files.push({ at, subtree });
   }
   return files;
@@ -158,7 +159,7 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
   const { pending, statistics } = status;
   const rows: [string, string][] = [
     ['volume', status.volumeId],
-    ['store', status.store],
+    ['store', printable(status.store)],
     ['content', `${statistics.files.toLocaleString('en-US')} files and folders, ${formatBytes(statistics.bytes)}`],
     [
       'pending',
@@ -174,17 +175,14 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
   const { reachable, trouble, offlineSeconds } = status.details['store'] ?? {};
   if (offlineSeconds !== undefined)
     rows.push(['OFFLINE', `the store has not answered for ${offlineSeconds} s; what waits goes there when it is back`]);
-  else if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${trouble}`]);
+  else if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${printable(String(trouble))}`]);
   if (isLocalDiskLost(status))
     rows.push(['BROKEN', 'this drive keeps nothing that is written any more, and says so to programs: unmount it, and mount it again']);
   if (isStale(status))
     rows.push(['STALE', 'no other device gave a sign of life for longer than --max-staleness: the store may be withholding changes']);
   rows.push(['daemon', `pid ${status.pid}, driver ${status.driver}, version ${status.version}, since ${new Date(status.startedAtMs).toISOString()}`]);
-  print(
-    emphasis(
-      `${status.mountPoint}${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}${isHere ? '' : ' (in another container)'}`,
-    ),
-  );
+  const remarks = `${status.readOnly ? ' (read-only)' : ''}${status.state === 'stopping' ? ' (stopping)' : ''}${isHere ? '' : ' (in another container)'}`;
+  printHeading(`${printable(status.mountPoint)}${remarks}`);
   for (const [name, value] of rows) print(`  ${name.padEnd(8)} ${value}`);
 }
 
@@ -195,7 +193,7 @@ function describeFacts(facts: DaemonStatus['details'][string]): string {
   return Object.entries(facts)
     .map(([name, value]) => {
       if (typeof value === 'number' && name.endsWith('Bytes')) return `${name.slice(0, -'Bytes'.length)} ${formatBytes(value)}`;
-      return `${name} ${value}`;
+      return `${name} ${typeof value === 'string' ? printable(value) : value}`;
     })
     .join(', ');
 }
@@ -214,5 +212,5 @@ function describeFile({ path, isDirectory }: DrivePath, { files, contentBytes, h
   const standing =
     isDirectory && present.length > 1 ? present.map((state) => `${states[state]} ${stateWords[state]}`).join(', ') : stateWords[present[0]];
   const count = isDirectory ? `${plural(files, 'file')}, ` : '';
-  return `${path}: ${standing}; ${count}${formatBytes(contentBytes)}, ${share} % on this machine${pinned}`;
+  return `${printable(path)}: ${standing}; ${count}${formatBytes(contentBytes)}, ${share} % on this machine${pinned}`;
 }

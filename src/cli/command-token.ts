@@ -1,10 +1,12 @@
 /** `sealdrive token add|list|remove|quota`: who may use which volume of `sealdrive serve` (doc/server.md, "Tokens and rights"). Talks to no server: a running one sees the file. */
-import { closeSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
+import { printable, printableText } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { mkdirSync, openSync, unlinkSync } from '../disk/files.js';
 import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import type { TokenRight } from '../server/token.js';
 import { changeTokenFile, readTokenFile } from '../server/token-file.js';
@@ -54,9 +56,8 @@ const addCommand = defineCommand<AddArguments>({
     const { volume, right } = args;
     requireVolumeName(volume);
     const quota = bytesOf(args.quota, 'quota');
-    // oxlint-disable-next-line no-control-regex
-    if (args.label.length > labelMax || /[\u0000-\u001f\u007f-\u009f]/.test(args.label)) {
-      throw new Failure('USAGE', `a label has at most ${labelMax} characters and no control characters`);
+    if (args.label.length > labelMax || printableText(args.label) !== args.label) {
+      throw new Failure('USAGE', `a label has at most ${labelMax} characters, and none that cannot be seen`);
     }
     const path = tokensPathOf(args.tokens);
     const token = makeToken(systemRandom);
@@ -100,7 +101,7 @@ const listCommand = defineCommand<CommonArguments>({
       return;
     }
     for (const { id, volume, right, label, created } of tokens) {
-      print(`${id}  ${volume.padEnd(16)}  ${right.padEnd(6)}  ${dateOf(created).slice(0, 10)}  ${label}`.trimEnd());
+      print(`${id}  ${volume.padEnd(16)}  ${right.padEnd(6)}  ${dateOf(created).slice(0, 10)}  ${printable(label)}`.trimEnd());
     }
     for (const [volume, bytes] of quotas) print(`${volume} may hold ${formatBytes(bytes)}`);
     if (tokens.length === 0) tell('there are no tokens: "sealdrive token add VOLUME" makes one');
@@ -124,7 +125,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       const matching = tokens.filter(({ id }) => args.id !== '' && id.startsWith(args.id));
       if (matching.length !== 1) {
         const why = matching.length === 0 ? 'no token has' : 'several tokens have';
-        throw new Failure('USAGE', `${why} the id ${args.id.slice(0, 12)}: "sealdrive token list" shows them`);
+        throw new Failure('USAGE', `${why} the id ${printable(args.id.slice(0, 12))}: "sealdrive token list" shows them`);
       }
       removed = matching[0].id;
       return { tokens: tokens.filter((entry) => entry !== matching[0]), quotas };
@@ -179,7 +180,7 @@ function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `the folder ${path} cannot be made: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `the folder ${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }
 }
 
@@ -188,7 +189,7 @@ function writeTokenFile(path: string, text: string): void {
   try {
     fd = openSync(path, 'wx', 0o600);
   } catch (error) {
-    throw new Failure('USAGE', `the token cannot be written to ${path}: ${describeError(error)}`, { cause: error });
+    throw new Failure('USAGE', `the token cannot be written to ${printable(path)}: ${describeError(error)}`, { cause: error });
   }
   try {
     writeSync(fd, `${text}\n`);

@@ -1,4 +1,5 @@
 /** `sealdrive unmount DIR`: brings everything to the store, then takes the drive away. */
+import { printable } from '../base/printable.js';
 import { isPending } from '../daemon/control-protocol.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
 import { durationMsOf, jsonOption } from './command-options.js';
@@ -59,7 +60,7 @@ export const unmountCommand = defineCommand<UnmountArguments>({
       );
     }
     if (args.json) printJson({ mountPoint, recovered: false });
-    else print(`Unmounted ${mountPoint}`);
+    else print(`Unmounted ${printable(mountPoint)}`);
     return undefined;
   },
 });
@@ -90,7 +91,7 @@ async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never
 /** Where the volume of that name is mounted by default: its daemon may have died. Throws Failure `MOUNT_POINT` when it has no such place. */
 function usualPlace(name: string): string {
   const place = findNamedVolume(name)?.settings.mountPoint;
-  if (place === undefined) throw new Failure('MOUNT_POINT', `the volume ${name} is not mounted`);
+  if (place === undefined) throw new Failure('MOUNT_POINT', `the volume ${printable(name)} is not mounted`);
   return expandHome(place);
 }
 
@@ -98,8 +99,8 @@ function usualPlace(name: string): string {
 async function takeAwayDead(mountPoint: string): Promise<void> {
   const entry = await mountAt(mountPoint);
   if (entry?.type !== 'fuse.sealdrive' || !(await isDead(mountPoint))) {
-    throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${mountPoint}; "sealdrive status" lists what is`);
+    throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${printable(mountPoint)}; "sealdrive status" lists what is`);
   }
   await detach(mountPoint);
-  tell(`took away what a daemon that died had left at ${mountPoint}; mount again to bring its pending work to the store`);
+  tell(`took away what a daemon that died had left at ${printable(mountPoint)}; mount again to bring its pending work to the store`);
 }

@@ -1,6 +1,7 @@
 /** `sealdrive volume add|list|remove`: the names in the config file. It touches no store and no data. */
 import { resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
+import { printable } from '../base/printable.js';
 import { requireKnownKind } from '../store/open-store.js';
 import { accessTimePolicies } from '../vfs/access-time-policy.js';
 import { jsonOption } from './command-options.js';
@@ -56,7 +57,9 @@ const addCommand = defineCommand<AddArguments>({
     addVolume(args.name, args.location, args, args.replace);
     if (args.json) printJson({ name: args.name, ...readVolumes()[args.name] });
     else
-      print(`Added ${args.name} to ${configPath()}. Mount it with: sealdrive mount ${args.name}${args.mountPoint === undefined ? ' DIRECTORY' : ''}`);
+      print(
+        `Added ${printable(args.name)} to ${printable(configPath())}. Mount it with: sealdrive mount ${printable(args.name)}${args.mountPoint === undefined ? ' DIRECTORY' : ''}`,
+      );
   },
 });
 
@@ -64,7 +67,10 @@ const addCommand = defineCommand<AddArguments>({
 export function requireFreeName(name: string): void {
   if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", at most 64, and begins with a letter or digit');
   if (Object.hasOwn(readVolumes(), name)) {
-    throw new Failure('USAGE', `there is a volume called ${name} already, in ${configPath()}: choose another name, or remove that one first`);
+    throw new Failure(
+      'USAGE',
+      `there is a volume called ${printable(name)} already, in ${printable(configPath())}: choose another name, or remove that one first`,
+    );
   }
 }
 
@@ -84,7 +90,7 @@ export function addVolume(name: string, location: string, settings: Settings, re
   const volumes = readVolumes();
   const place = added['mountPoint'];
   const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
-  if (rival) throw new Failure('USAGE', `${rival[0]} has the mount point ${String(place)} already; nothing was changed`);
+  if (rival) throw new Failure('USAGE', `${printable(rival[0])} has the mount point ${printable(String(place))} already; nothing was changed`);
   writeVolumes({ ...volumes, [name]: added as unknown as VolumeSettings });
 }
 
@@ -103,12 +109,12 @@ const listCommand = defineCommand<{ readonly json: boolean }>({
       printJson({ path: configPath(), volumes: volumes.map(([name, settings]) => ({ name, ...settings, mountedAt: mountedAt(name, settings) })) });
       return;
     }
-    if (volumes.length === 0) print(`No volume has a name; "sealdrive volume add NAME STORE" gives one (in ${configPath()}).`);
+    if (volumes.length === 0) print(`No volume has a name; "sealdrive volume add NAME STORE" gives one (in ${printable(configPath())}).`);
     const width = Math.max(...volumes.map(([name]) => name.length));
     for (const [name, settings] of volumes) {
       const places = mountedAt(name, settings);
-      const usual = settings.mountPoint === undefined ? '' : ` (for ${settings.mountPoint})`;
-      print(`${name.padEnd(width)}  ${settings.store}${places.length > 0 ? `, mounted at ${places.join(', ')}` : usual}`);
+      const usual = settings.mountPoint === undefined ? '' : ` (for ${printable(settings.mountPoint)})`;
+      print(`${name.padEnd(width)}  ${printable(settings.store)}${places.length > 0 ? `, mounted at ${places.map(printable).join(', ')}` : usual}`);
     }
   },
 });
@@ -120,11 +126,14 @@ const removeCommand = defineCommand<{ readonly name: string; readonly json: bool
   handler: (args) => {
     const volumes = readVolumes();
     if (!Object.hasOwn(volumes, args.name)) {
-      throw new Failure('USAGE', `no volume is called ${args.name}${nearest(args.name, Object.keys(volumes))} (in ${configPath()})`);
+      throw new Failure(
+        'USAGE',
+        `no volume is called ${printable(args.name)}${nearest(args.name, Object.keys(volumes))} (in ${printable(configPath())})`,
+      );
     }
     writeVolumes(Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name)));
     if (args.json) printJson({ removed: args.name });
-    else print(`Forgot the name ${args.name}; the volume and its store are as they were.`);
+    else print(`Forgot the name ${printable(args.name)}; the volume and its store are as they were.`);
   },
 });
 

@@ -4,11 +4,11 @@
  * start fast.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, constants, openSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { closeSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
+import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
@@ -19,6 +19,9 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { DaemonParts } from '../daemon/daemon.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import type { Inhibition } from '../daemon/shutdown-inhibitor.js';
+import { readFile } from '../disk/file-promises.js';
+import { openSync } from '../disk/files.js';
+import { programWithPath } from '../disk/path-program.js';
 import { presentDisk, systemDisk } from '../disk/system-disk.js';
 import { kernelClock } from '../fuse/kernel-clock.js';
 import type { NativeAddon } from '../fuse/native.js';
@@ -68,7 +71,12 @@ const syncTimeoutMs = 60_000;
 /** In another process: syncfs(2) blocks until we have answered the writes that it causes. */
 function syncKernel(mountPoint: string): Promise<void> {
   return new Promise((settle, reject) => {
-    const child = spawn('sync', ['--file-system', mountPoint], { stdio: 'ignore', cwd: '/', timeout: syncTimeoutMs, killSignal: 'SIGKILL' });
+    const child = spawn(...programWithPath('sync', ['--file-system'], mountPoint), {
+      stdio: 'ignore',
+      cwd: '/',
+      timeout: syncTimeoutMs,
+      killSignal: 'SIGKILL',
+    });
     child.on('error', reject);
     child.on('exit', (code) => (code === 0 ? settle() : reject(new Error(`sync ended with ${code ?? 'a signal'}`))));
   });
@@ -274,7 +282,7 @@ function lockStateDirectory(stateDirectory: string, addon: NativeAddon | undefin
     closeSync(fd);
     throw new Failure(
       'IN_USE',
-      `the state directory ${stateDirectory} is in use by another mount of this volume: unmount it, or give another --state-dir`,
+      `the state directory ${printable(stateDirectory)} is in use by another mount of this volume: unmount it, or give another --state-dir`,
     );
   }
   let held = true;

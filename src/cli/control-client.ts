@@ -1,9 +1,9 @@
 /** The command line's side of the control socket: finds the daemon of a mount point and asks it. */
 import { connect } from 'node:net';
-import { readlink } from 'node:fs/promises';
 import { isAbsolute, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import type {
   ControlErrorCode,
   ControlReply,
@@ -15,6 +15,9 @@ import type {
   SubtreesResult,
   UnmountResult,
 } from '../daemon/control-protocol.js';
+import { readlink } from '../disk/file-promises.js';
+import { socketAddress } from '../disk/socket-address.js';
+import type { SocketAddress } from '../disk/socket-address.js';
 import { readMountRecords } from '../daemon/mount-registry.js';
 import type { FoundRecord, MountRecord } from '../daemon/mount-registry.js';
 import { stateOfProcess } from '../daemon/process-identity.js';
@@ -74,7 +77,15 @@ export function askDaemon<Method extends ControlRequest['method']>(
   options: AskOptions = {},
 ): Promise<Results[Method] | undefined> {
   return new Promise((settle, reject) => {
-    const socket = connect(socketPath);
+    let place: SocketAddress;
+    try {
+      place = socketAddress(socketPath);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      settle(undefined);
+      return;
+    }
+    const socket = connect(place.address);
     let received = '';
     let result: Results[Method] | undefined;
     let failure: Error | undefined;
@@ -122,6 +133,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
     });
     socket.on('close', () => {
       clearTimeout(watch);
+      place.release();
       options.signal?.removeEventListener('abort', onAbort);
       if (failure) reject(failure);
       else if (result !== undefined || !connected) settle(result);
@@ -278,7 +290,7 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
   if (directory === undefined) {
     const [one, ...others] = [...answering.map(({ record }) => record.mountPoint), ...silent.map(({ mountPoint }) => mountPoint)];
     if (one === undefined) throw new Failure('MOUNT_POINT', 'nothing is mounted');
-    if (others.length > 0) throw new Failure('USAGE', `there are ${others.length + 1} mounts: say which, for instance ${one}`);
+    if (others.length > 0) throw new Failure('USAGE', `there are ${others.length + 1} mounts: say which, for instance ${printable(one)}`);
     requireAnswers(silent);
     return answering[0];
   }
@@ -286,7 +298,7 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
   if (named?.[0]) return named[0];
   if (named) {
     requireAnswers(silentMountsOfName(directory, silent));
-    throw new Failure('MOUNT_POINT', `the volume ${directory} is not mounted; "sealdrive mount ${directory}" mounts it`);
+    throw new Failure('MOUNT_POINT', `the volume ${printable(directory)} is not mounted; "sealdrive mount ${printable(directory)}" mounts it`);
   }
   const path = resolve(directory);
   // Before anything is touched.
@@ -295,7 +307,7 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
   const names = new Set([path, await resolveMountPoint(directory).catch(() => '')]);
   const mount = answering.find(({ record }) => names.has(record.mountPoint));
   if (mount) return mount;
-  throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${path}; "sealdrive status" lists what is`);
+  throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${printable(path)}; "sealdrive status" lists what is`);
 }
 
 /** Those of a named volume: by its id where there is a record, else by where it usually is. */

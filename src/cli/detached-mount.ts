@@ -4,8 +4,10 @@
  * two. What the process does is serve-mount.ts.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
+import { environmentToHandOn } from '../disk/environment.js';
+import { openSync, readFileSync, statSync } from '../disk/files.js';
 import { Failure, exitCodes } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
 import type { MountReport, MountRequest } from './mount-request.js';
@@ -48,7 +50,7 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
     stdio: ['ignore', 'ignore', fd, 'ipc'],
     serialization: 'advanced',
     env: {
-      ...process.env,
+      ...environmentToHandOn(),
       UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? threadPoolSize,
       MALLOC_ARENA_MAX: process.env['MALLOC_ARENA_MAX'] ?? mallocArenas,
     },

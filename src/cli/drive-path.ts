@@ -1,9 +1,11 @@
 /** From a path on a mounted drive to the daemon that serves it and the inode that it means. */
-import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
+import { byteStringOf } from '../base/bytes.js';
 import { describeError } from '../base/log.js';
 import { silenceFailure, silentMountAround } from './control-client.js';
 import type { FoundMounts, RunningMount } from './control-client.js';
+import { printable } from '../base/printable.js';
+import { realpath, stat } from '../disk/file-promises.js';
 import { Failure } from './exit-code.js';
 
 export interface DrivePath {
@@ -28,11 +30,11 @@ export async function locateOnDrive(path: string, { answering, silent }: FoundMo
   const mute = await silentMountAround(path, silent);
   if (mute) throw silenceFailure(mute.mount);
   const real = await realpath(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') throw new Failure('USAGE', `there is no ${resolve(path)}`, { cause: error });
-    throw new Failure('STORE', `${resolve(path)} cannot be looked at: ${describeError(error)}`, { cause: error });
+    if (error.code === 'ENOENT') throw new Failure('USAGE', `there is no ${printable(resolve(path))}`, { cause: error });
+    throw new Failure('STORE', `${printable(resolve(path))} cannot be looked at: ${describeError(error)}`, { cause: error });
   });
   const mount = mountOf(real, answering);
-  if (!mount) throw new Failure('USAGE', `${resolve(path)} is not on a Sealdrive of yours; "sealdrive status" lists what is mounted`);
+  if (!mount) throw new Failure('USAGE', `${printable(resolve(path))} is not on a Sealdrive of yours; "sealdrive status" lists what is mounted`);
   try {
     const [found, parent] = await Promise.all([stat(real), stat(dirname(real))]);
     const isRoot = real === mount.record.mountPoint;
@@ -42,9 +44,9 @@ export async function locateOnDrive(path: string, { answering, silent }: FoundMo
       ino: found.ino,
       isDirectory: found.isDirectory(),
       parent: isRoot ? found.ino : parent.ino,
-      name: isRoot ? '' : Buffer.from(basename(real), 'utf8').toString('latin1'),
+      name: isRoot ? '' : byteStringOf(basename(real)),
     };
   } catch (error) {
-    throw new Failure('STORE', `${resolve(path)} cannot be looked at: ${describeError(error)}`, { cause: error });
+    throw new Failure('STORE', `${printable(resolve(path))} cannot be looked at: ${describeError(error)}`, { cause: error });
   }
 }

@@ -2,6 +2,7 @@
  * The keyslots of a volume as they lie in its store: listing them, opening one, adding and removing (doc/format.md, "Keyslot").
  * What is inside a slot is src/crypto/keyslot.ts.
  */
+import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
 import { defaultKdfCost } from '../crypto/argon2.js';
 import { equalBytes, toHex } from '../base/bytes.js';
@@ -66,7 +67,7 @@ export async function listSlots(store: ObjectStore, signal?: AbortSignal, expect
     }
   }
   if (slots.length === 0 && unreadable.length === 0) {
-    throw new Failure('NOT_A_VOLUME', `${store.description} holds no volume: make one with "sealdrive init"`);
+    throw new Failure('NOT_A_VOLUME', `${printable(store.description)} holds no volume: make one with "sealdrive init"`);
   }
   slots.sort((a, b) => a.header.created - b.header.created || (a.header.slotId < b.header.slotId ? -1 : 1));
   return { slots, unreadable };

@@ -2,12 +2,13 @@
  * Copies of a volume's keyslots in its state directory, as they lie in the store: sealed. With them a drive mounts without a network. They are what
  * the store showed last: a slot that was removed elsewhere opens here until this machine has asked the store again (doc/security.md, "Offline").
  */
-import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { equalBytes } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
 import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import { slotLengthMax } from '../crypto/keyslot.js';
+import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { Failure } from './exit-code.js';
@@ -33,7 +34,7 @@ export function keepSlots(stateDirectory: string, list: SlotList): void {
     }
     for (const name of readdirSync(folder)) if (!kept.has(name)) unlinkSync(join(folder, name));
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `the keyslots cannot be kept in ${folder}: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `the keyslots cannot be kept in ${printable(folder)}: ${describeError(error)}`, { cause: error });
   }
 }
 
@@ -57,7 +58,7 @@ function namesIn(folder: string): string[] {
     return readdirSync(folder);
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
-    throw new Failure('LOCAL_DISK', `${folder} cannot be read`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(folder)} cannot be read`, { cause: error });
   }
 }
 

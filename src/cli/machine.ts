@@ -2,10 +2,12 @@
  * What Sealdrive needs of a machine, and whether this one has it: for `doctor`, and for `mount` before it asks for a passphrase.
  * The facts come through {@link MachineProbe}, so that every finding can be tested.
  */
-import { accessSync, constants, readFileSync, statSync, statfsSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { release } from 'node:os';
 import { describeError } from '../base/log.js';
+import { environment } from '../disk/environment.js';
+import { accessSync, readFileSync, statSync, statfsSync } from '../disk/files.js';
 import { loadNative } from '../fuse/native.js';
 import { formatBytes } from './terminal.js';
 
@@ -172,7 +174,7 @@ export const systemProbe: MachineProbe = {
     }
   },
   findProgram(name) {
-    const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/bin', '/usr/local/bin'];
+    const folders = [...(environment()['PATH'] ?? '').split(delimiter), '/usr/bin', '/bin', '/usr/local/bin'];
     return folders
       .filter((folder) => folder !== '')
       .map((folder) => join(folder, name))

@@ -3,9 +3,11 @@
  * hangs would hang us too. Recovers what a dead daemon of ours left.
  */
 import { spawn } from 'node:child_process';
-import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
+import { readdir, realpath, stat } from '../disk/file-promises.js';
+import { programWithPath } from '../disk/path-program.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
 import { Failure } from './exit-code.js';
 
@@ -16,7 +18,7 @@ export async function resolveMountPoint(path: string): Promise<string> {
   const absolute = resolve(path);
   if (await mountAt(absolute)) return absolute;
   const parent = await realpath(dirname(absolute)).catch((error: unknown) => {
-    throw new Failure('MOUNT_POINT', `there is no directory ${dirname(absolute)}`, { cause: error });
+    throw new Failure('MOUNT_POINT', `there is no directory ${printable(dirname(absolute))}`, { cause: error });
   });
   const inParent = join(parent, basename(absolute));
   if (await mountAt(inParent)) return inParent;
@@ -31,27 +33,31 @@ export async function prepareMountPoint(mountPoint: string, isServed: () => Prom
   let recovered = false;
   for (let entry = await mountAt(mountPoint); entry; entry = await mountAt(mountPoint)) {
     if (entry.type !== ownType) {
-      throw new Failure('MOUNT_POINT', `${mountPoint} is in use: a ${entry.type} filesystem is mounted there; choose another directory`);
+      throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is in use: a ${entry.type} filesystem is mounted there; choose another directory`);
     }
-    if (await isServed()) throw new Failure('IN_USE', `${mountPoint} is mounted already; "sealdrive status ${mountPoint}" shows it`);
+    if (await isServed())
+      throw new Failure('IN_USE', `${printable(mountPoint)} is mounted already; "sealdrive status ${printable(mountPoint)}" shows it`);
     if (!(await isDead(mountPoint))) {
-      throw new Failure('MOUNT_POINT', `a Sealdrive mount of another user or state directory is at ${mountPoint}; choose another directory`);
+      throw new Failure(
+        'MOUNT_POINT',
+        `a Sealdrive mount of another user or state directory is at ${printable(mountPoint)}; choose another directory`,
+      );
     }
     await detach(mountPoint);
     recovered = true;
   }
   const kind = await stat(mountPoint).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new Failure('MOUNT_POINT', `there is no directory ${mountPoint}: make it with "mkdir ${mountPoint}"`);
+      throw new Failure('MOUNT_POINT', `there is no directory ${printable(mountPoint)}: make it with "mkdir ${printable(mountPoint)}"`);
     }
-    throw new Failure('MOUNT_POINT', `${mountPoint} cannot be used: ${describeError(error)}`, { cause: error });
+    throw new Failure('MOUNT_POINT', `${printable(mountPoint)} cannot be used: ${describeError(error)}`, { cause: error });
   });
-  if (!kind.isDirectory()) throw new Failure('MOUNT_POINT', `${mountPoint} is not a directory`);
+  if (!kind.isDirectory()) throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is not a directory`);
   const names = await readdir(mountPoint).catch((error: unknown) => {
-    throw new Failure('MOUNT_POINT', `${mountPoint} cannot be read: ${describeError(error)}`, { cause: error });
+    throw new Failure('MOUNT_POINT', `${printable(mountPoint)} cannot be read: ${describeError(error)}`, { cause: error });
   });
   if (names.length > 0) {
-    throw new Failure('MOUNT_POINT', `${mountPoint} is not empty: a mount would hide what is in it; choose an empty directory`);
+    throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is not empty: a mount would hide what is in it; choose an empty directory`);
   }
   return { recovered };
 }
@@ -60,8 +66,10 @@ export async function prepareMountPoint(mountPoint: string, isServed: () => Prom
 export async function refuseOverlap(mountPoint: string, folders: readonly { readonly what: string; readonly path: string }[]): Promise<void> {
   for (const { what, path } of folders) {
     const real = await realpath(path).catch(() => resolve(path));
-    if (contains(mountPoint, real)) throw new Failure('MOUNT_POINT', `${what} (${path}) lies in the mount point: choose another directory`);
-    if (contains(real, mountPoint)) throw new Failure('MOUNT_POINT', `the mount point lies in ${what} (${path}): choose another directory`);
+    if (contains(mountPoint, real))
+      throw new Failure('MOUNT_POINT', `${what} (${printable(path)}) lies in the mount point: choose another directory`);
+    if (contains(real, mountPoint))
+      throw new Failure('MOUNT_POINT', `the mount point lies in ${what} (${printable(path)}): choose another directory`);
   }
 }
 
@@ -76,7 +84,7 @@ function contains(outer: string, inner: string): boolean {
  * the kernel may know the attributes of the folder itself.
  */
 export async function isDead(mountPoint: string): Promise<boolean> {
-  const reason = await run('stat', ['-f', '--', mountPoint], 3000);
+  const reason = await run('stat', ['-f', '--'], mountPoint, 3000);
   return /not connected|connection abort/i.test(reason ?? '');
 }
 
@@ -85,24 +93,28 @@ export async function isDead(mountPoint: string): Promise<boolean> {
  * at once, and the program that took it away may wait for what the kernel still has to write: it is left to itself.
  */
 export async function detach(mountPoint: string): Promise<void> {
-  const attempts: [string, string[]][] = [['fusermount3', ['-u', '-z', '--', mountPoint]]];
-  if (process.getuid?.() === 0) attempts.unshift(['umount', ['-l', '--', mountPoint]]);
+  const attempts: [string, string[]][] = [['fusermount3', ['-u', '-z', '--']]];
+  if (process.getuid?.() === 0) attempts.unshift(['umount', ['-l', '--']]);
   const reasons: string[] = [];
   for (const [command, parameters] of attempts) {
-    const reason = await run(command, parameters, detachMs);
+    const reason = await run(command, parameters, mountPoint, detachMs);
     if (reason === undefined || !(await mountAt(mountPoint))) return;
     reasons.push(reason);
   }
-  throw new Failure('MOUNT_POINT', `${mountPoint} is left over from a daemon that died, and cannot be taken away: ${reasons.join('; ')}`);
+  throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is left over from a daemon that died, and cannot be taken away: ${reasons.join('; ')}`);
 }
 
 /** How long a program may take that takes a mount away. */
 const detachMs = 10_000;
 
-/** Why the command failed, or `undefined`. It is left to itself when it has not ended within the deadline. */
-function run(command: string, parameters: readonly string[], deadlineMs: number): Promise<string | undefined> {
+/** Why the command failed on `path`, its last parameter, or `undefined`. It is left to itself when it has not ended within the deadline. */
+function run(command: string, parameters: readonly string[], path: string, deadlineMs: number): Promise<string | undefined> {
   return new Promise((settle) => {
-    const child = spawn(command, parameters, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LC_ALL: 'C' } });
+    const child = spawn(...programWithPath(command, parameters, path), {
+      cwd: '/',
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, LC_ALL: 'C' },
+    });
     const deadline = setTimeout(() => {
       child.kill('SIGKILL');
       child.unref();

@@ -3,7 +3,8 @@
  * settings that it has there (doc/cli.md, "Named volumes"). A name wins over a file or folder of that name in the working directory, so that
  * a command means the same wherever it is run; `./photos` is the folder.
  */
-import { existsSync } from 'node:fs';
+import { printable } from '../base/printable.js';
+import { existsSync } from '../disk/files.js';
 import { pinnedVolume } from './store-pin.js';
 import { tell } from './terminal.js';
 import { expandHome, isVolumeName, readVolumes } from './volume-config.js';
@@ -35,7 +36,8 @@ export function applyNamedVolume(args: Record<string, unknown>, isGiven: (option
   if (typeof word !== 'string') return;
   const volume = findNamedVolume(word);
   if (!volume) return;
-  if (existsSync(word)) tell(`note: ${word} is the volume of that name; for what lies in the working directory write ./${word}`);
+  if (existsSync(word))
+    tell(`note: ${printable(word)} is the volume of that name; for what lies in the working directory write ./${printable(word)}`);
   args['volumeName'] = volume.name;
   // The one secret that was chosen on the command line stands alone.
   const isSecretGiven = isGiven('passphraseFd') || isGiven('keyFile') || (args['recovery'] === true && isGiven('recovery'));

@@ -1,8 +1,9 @@
 /**
  * Asks at the terminal, on /dev/tty and not on stdin, so that both can be used at once. What is secret is not shown while it is typed.
  */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
+import { openSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 
 const lineSizeMax = 4096;

@@ -2,11 +2,14 @@
  * How a secret reaches us: from the terminal, a file descriptor, a key file or a systemd credential; never from the command line or the
  * environment, where other processes can read it (doc/cli.md, "Secrets"). It derives nothing: that is the crypto layer's.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
 import { describeError } from '../base/log.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
+import { environment } from '../disk/environment.js';
+import { openSync, statSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { ask } from './prompt.js';
 import { tell } from './terminal.js';
@@ -62,10 +65,10 @@ export function readOrMakeKeyFile(path: string, random: Random): SlotSecret {
       if (bytes.byteLength >= keyFileSizeMin) return { type: 'key-file', bytes };
       throw new Failure(
         'USAGE',
-        `the key file ${path} has fewer than ${keyFileSizeMin} bytes: name one that is not there yet, and it is made; nothing was changed`,
+        `the key file ${printable(path)} has fewer than ${keyFileSizeMin} bytes: name one that is not there yet, and it is made; nothing was changed`,
       );
     }
-    throw new Failure('USAGE', `the key file ${path} cannot be made: ${describeError(error)}`, { cause: error });
+    throw new Failure('USAGE', `the key file ${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }
   const bytes = random.bytes(keyFileSize);
   try {
@@ -74,7 +77,7 @@ export function readOrMakeKeyFile(path: string, random: Random): SlotSecret {
   } finally {
     closeSync(fd);
   }
-  tell(`made the key file ${path}: keep a copy of it where the drive is not`);
+  tell(`made the key file ${printable(path)}: keep a copy of it where the drive is not`);
   return { type: 'key-file', bytes };
 }
 
@@ -83,16 +86,16 @@ function readKeyFile(path: string): Uint8Array {
     const fd = openSync(path, 'r');
     try {
       const { size, mode } = fstatSync(fd);
-      if ((mode & 0o077) !== 0) tell(`warning: other users can read the key file: run "chmod 600 ${path}"`);
+      if ((mode & 0o077) !== 0) tell(`warning: other users can read the key file: run "chmod 600 ${printable(path)}"`);
       const bytes = readAll(fd);
-      if (size === 0 || bytes.byteLength === 0) throw new Failure('USAGE', `the key file ${path} is empty`);
+      if (size === 0 || bytes.byteLength === 0) throw new Failure('USAGE', `the key file ${printable(path)} is empty`);
       return bytes;
     } finally {
       closeSync(fd);
     }
   } catch (error) {
     if (error instanceof Failure) throw error;
-    throw new Failure('USAGE', `the key file ${path} cannot be read: ${describeError(error)}`, { cause: error });
+    throw new Failure('USAGE', `the key file ${printable(path)} cannot be read: ${describeError(error)}`, { cause: error });
   }
 }
 
@@ -108,7 +111,7 @@ function readDescriptor(fd: number): string {
 
 /** `$CREDENTIALS_DIRECTORY` names where systemd put credentials, not what they are (systemd.exec(5), LoadCredential=). */
 function readCredential(recovery: boolean | undefined): string | undefined {
-  const folder = process.env['CREDENTIALS_DIRECTORY'];
+  const folder = environment()['CREDENTIALS_DIRECTORY'];
   if (!folder || recovery) return undefined;
   const path = join(folder, credentialName);
   try {

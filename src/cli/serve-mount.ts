@@ -21,7 +21,7 @@ import { explain } from './explain.js';
 import type { MountReport, MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
 import { controlSocketPaths, ensurePrivateDirectory, registryTag } from './state-directory.js';
-import { tell } from './terminal.js';
+import { tell, tellLines } from './terminal.js';
 import { version } from './version.js';
 
 /**
@@ -122,7 +122,7 @@ async function keepListed(daemon: Daemon, registration: Registration, log: Log):
 function reportDefects(log: Log): void {
   const onDefect = (error: unknown): void => {
     log.error('defect', { reason: describeError(error), stack: error instanceof Error ? error.stack : undefined });
-    process.stderr.write(`${error instanceof Error ? error.stack : describeError(error)}\n`);
+    tellLines(error instanceof Error ? (error.stack ?? error.message) : describeError(error));
     process.exit(error instanceof VolumeError && error.code === 'FENCED' ? exitCodes.INTEGRITY : exitCodes.UNEXPECTED);
   };
   process.on('uncaughtException', onDefect);

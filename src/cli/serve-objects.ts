@@ -2,11 +2,13 @@
  * The life of `sealdrive serve`: the server is put together here (compose.ts does it for mounts), told what signals want of it, and ended in good
  * order (doc/server.md, "Running").
  */
-import { mkdirSync, readFileSync } from 'node:fs';
 import { systemClock } from '../base/clock.js';
 import { createLog, describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { printable, printableJson } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { environment } from '../disk/environment.js';
+import { mkdirSync, readFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { loadNative } from '../fuse/native.js';
 import { AccessLog } from '../server/access-log.js';
@@ -91,7 +93,7 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
       quota: request.quota,
       freeSpace: folder === undefined ? undefined : async () => (await systemDisk.space(folder)).free,
       limits: request.limits,
-      ...(accessLog ? { onAccess: (entry) => accessLog.write(`${JSON.stringify(entry)}\n`) } : {}),
+      ...(accessLog ? { onAccess: (entry) => accessLog.write(`${printableJson(entry)}\n`) } : {}),
     });
     ends.push(() => server.cut());
     const metrics = request.metrics && (await MetricsServer.start(request.metrics, () => server.measure().text(), base));
@@ -140,7 +142,7 @@ async function openBase(
   request: ServeRequest,
   log: Log,
 ): Promise<{ readonly base: ObjectStore; readonly uploads: UploadFolder; readonly isLocal: boolean }> {
-  const store = await openStore(request.base, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create: true });
+  const store = await openStore(request.base, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create: true });
   let uploads: UploadFolder;
   if (store instanceof DirectoryStore) uploads = new UploadFolder(store.temporaryFolder, systemDisk, systemRandom);
   else {
@@ -148,7 +150,9 @@ async function openBase(
       mkdirSync(request.spool, { recursive: true, mode: 0o700 });
     } catch (error) {
       await store.close();
-      throw new Failure('LOCAL_DISK', `the folder for uploads ${request.spool} cannot be made: name another one with --spool`, { cause: error });
+      throw new Failure('LOCAL_DISK', `the folder for uploads ${printable(request.spool)} cannot be made: name another one with --spool`, {
+        cause: error,
+      });
     }
     uploads = new UploadFolder(request.spool, systemDisk, systemRandom);
     await uploads.removeStale(systemClock);
@@ -164,7 +168,7 @@ async function refuseVolume(base: ObjectStore): Promise<void> {
   for await (const _ of base.list('keys/')) {
     throw new Failure(
       'USAGE',
-      `${base.description} is a volume itself: make an empty base, and move the volume into it under the name that it shall have`,
+      `${printable(base.description)} is a volume itself: make an empty base, and move the volume into it under the name that it shall have`,
     );
   }
 }
@@ -189,7 +193,7 @@ function openAccessLog(path: string | undefined): LineSink | undefined {
   try {
     return new AccessLog(path);
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `the access log ${path} cannot be opened: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `the access log ${printable(path)} cannot be opened: ${describeError(error)}`, { cause: error });
   }
 }
 

@@ -2,16 +2,17 @@
  * Where this user's local files lie: `$XDG_STATE_HOME/sealdrive/<first 16 hex of the volume id>` for a volume, and beside them the
  * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
  */
-import { mkdirSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
+import { environment, homeFolder } from '../disk/environment.js';
+import { mkdirSync, statSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 
 function xdgFolder(variable: string, ...fallback: string[]): string {
-  const set = process.env[variable];
+  const set = environment()[variable];
   // The XDG specification has relative paths ignored.
-  return join(set && isAbsolute(set) ? set : join(homedir(), ...fallback), 'sealdrive');
+  return join(set && isAbsolute(set) ? set : join(homeFolder(), ...fallback), 'sealdrive');
 }
 
 export const defaultStateBase = (): string => xdgFolder('XDG_STATE_HOME', '.local', 'state');
@@ -29,11 +30,11 @@ export function ensurePrivateDirectory(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
     const { uid, mode } = statSync(path);
-    if (uid !== process.getuid?.()) throw new Failure('LOCAL_DISK', `${path} belongs to another user: choose another --state-dir`);
-    if ((mode & 0o077) !== 0) throw new Failure('LOCAL_DISK', `${path} is open to other users: run "chmod 700 ${path}"`);
+    if (uid !== process.getuid?.()) throw new Failure('LOCAL_DISK', `${printable(path)} belongs to another user: choose another --state-dir`);
+    if ((mode & 0o077) !== 0) throw new Failure('LOCAL_DISK', `${printable(path)} is open to other users: run "chmod 700 ${printable(path)}"`);
   } catch (error) {
     if (error instanceof Failure) throw error;
-    throw new Failure('LOCAL_DISK', `the state directory ${path} cannot be made: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `the state directory ${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }
 }
 

@@ -3,10 +3,12 @@
  * opens, is found out before anything is typed or written (doc/security.md, attack 7). One small file a store, beside the registry of mounts;
  * no secret is in it. What is true of a volume's history is not here but in its trust state.
  */
-import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toHex } from '../base/bytes.js';
+import { printable } from '../base/printable.js';
+import { encodeSystemText } from '../base/system-text.js';
 import { hashBytes } from '../crypto/hash.js';
+import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { defaultStateBase } from './state-directory.js';
 import { localFolderOf } from './volume-store.js';
@@ -16,7 +18,7 @@ const pinFolder = (): string => join(defaultStateBase(), 'stores');
 /** The location may hold a user name or worse: only its hash is a name. */
 function pinPath(location: string): string {
   const place = localFolderOf(location) ?? location.replace(/\/+$/, '');
-  return join(pinFolder(), toHex(hashBytes(Buffer.from(place, 'utf8'))).slice(0, 32));
+  return join(pinFolder(), toHex(hashBytes(encodeSystemText(place))).slice(0, 32));
 }
 
 /** Where something else is remembered of a store. */
@@ -29,7 +31,7 @@ export function pinnedVolume(location: string): string | undefined {
     return /^[0-9a-f]{64}$/.test(text) ? text : undefined;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new Failure('LOCAL_DISK', `${pinPath(location)} cannot be read`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(pinPath(location))} cannot be read`, { cause: error });
   }
 }
 
@@ -39,7 +41,7 @@ export function removedSlots(location: string): ReadonlySet<string> {
     return new Set(readFileSync(`${pinPath(location)}.removed`, 'latin1').match(/^[0-9a-f]{16}$/gm) ?? []);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Set();
-    throw new Failure('LOCAL_DISK', `${pinPath(location)}.removed cannot be read`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(pinPath(location))}.removed cannot be read`, { cause: error });
   }
 }
 
@@ -49,7 +51,7 @@ export function noteRemovedSlot(location: string, slotId: string): void {
     mkdirSync(pinFolder(), { recursive: true, mode: 0o700 });
     appendFileSync(path, `${slotId}\n`, { mode: 0o600 });
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `${path} cannot be written`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
   }
 }
 
@@ -60,7 +62,7 @@ export function requirePinned(location: string, volumeId: string): void {
   throw new Failure(
     'INTEGRITY',
     `the store holds volume ${volumeId.slice(0, 16)} now, it held volume ${known.slice(0, 16)} when it was last used here: it was exchanged. ` +
-      `If you did that yourself, remove ${pinPath(location)}; nothing was changed`,
+      `If you did that yourself, remove ${printable(pinPath(location))}; nothing was changed`,
   );
 }
 
@@ -72,6 +74,6 @@ export function pinStore(location: string, volumeId: string): void {
     writeFileSync(`${path}.new`, `${volumeId}\n`, { mode: 0o600 });
     renameSync(`${path}.new`, path);
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `${path} cannot be written`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
   }
 }

@@ -3,11 +3,12 @@
  * nothing; `init`, `mount` and `doctor` do (doc/stores.md, "What each can do").
  */
 import { EventEmitter, once } from 'node:events';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { type Log, describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { probeStore } from '../store/probe.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
@@ -46,7 +47,7 @@ function rememberProbe(location: string, report: ProbeReport): void {
     writeFileSync(`${path}.new`, `${JSON.stringify({ version: formatVersion, report })}\n`, { mode: 0o600 });
     renameSync(`${path}.new`, path);
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `${path} cannot be written`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
   }
 }
 

@@ -3,23 +3,13 @@
  * says where it is wrong, and replaces it as a whole. It holds no secrets, and refuses what looks like one. What a name then does is
  * `named-volume.ts`.
  */
-import {
-  chmodSync,
-  closeSync,
-  fsyncSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { homedir } from 'node:os';
+import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/log.js';
 import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
+import { printable } from '../base/printable.js';
+import { homeFolder } from '../disk/environment.js';
+import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { defaultConfigBase } from './state-directory.js';
 import { parseBytes, parseDurationMs } from './terminal.js';
@@ -112,21 +102,21 @@ export function readVolumes(): VolumeTable {
   try {
     const { size: bytes, mode } = statSync(file);
     // Whoever can change it can name another store and another key file.
-    if ((mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${file}: run "chmod 600 ${file}"`);
-    if (bytes > fileSizeMax) throw new Failure('USAGE', `${file} is too large to be a list of volumes`);
+    if ((mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${printable(file)}: run "chmod 600 ${printable(file)}"`);
+    if (bytes > fileSizeMax) throw new Failure('USAGE', `${printable(file)} is too large to be a list of volumes`);
     text = readFileSync(file, 'utf8');
   } catch (error) {
     if (error instanceof Failure) throw error;
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return {};
-    throw new Failure('USAGE', `${file} cannot be read: ${describeError(error)}`, { cause: error });
+    throw new Failure('USAGE', `${printable(file)} cannot be read: ${describeError(error)}`, { cause: error });
   }
   return parseVolumes(text, file);
 }
 
 /** `file` begins the messages. Throws Failure `USAGE`. */
 export function parseVolumes(text: string, file: string): VolumeTable {
-  const wrong = (what: string): Failure => new Failure('USAGE', `${file}: ${what}`);
+  const wrong = (what: string): Failure => new Failure('USAGE', `${printable(file)}: ${what}`);
   let document: unknown;
   try {
     document = JSON.parse(text.replace(/^\u{feff}/u, ''));
@@ -186,12 +176,12 @@ export function writeVolumes(volumes: VolumeTable): void {
     }
     renameSync(fresh, file);
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `${file} cannot be written: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(file)} cannot be written: ${describeError(error)}`, { cause: error });
   }
 }
 
 /** `~/x` as an absolute path. */
-export const expandHome = (text: string): string => (text.startsWith('~/') ? join(homedir(), text.slice(2)) : text);
+export const expandHome = (text: string): string => (text.startsWith('~/') ? join(homeFolder(), text.slice(2)) : text);
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 

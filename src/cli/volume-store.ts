@@ -4,18 +4,19 @@
  * (doc/stores.md).
  */
 import { constants } from 'node:fs';
-import { access, readdir, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { printable } from '../base/printable.js';
 import { RateLimit } from '../base/rate-limit.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { Disk } from '../disk/disk.js';
+import { environment, homeFolder } from '../disk/environment.js';
+import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { LimitedStore } from '../store/limited-store.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
@@ -31,7 +32,7 @@ import { Failure } from './exit-code.js';
 export function localFolderOf(location: string): string | undefined {
   const path = location.startsWith('file:') ? fileURLToPath(location) : location.replace(/^dir:/, '');
   if (path === location && /^[a-z][a-z0-9+.-]*:/.test(location)) return undefined;
-  return path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
+  return path === '~' || path.startsWith('~/') ? resolve(homeFolder(), `.${path.slice(1)}`) : resolve(path);
 }
 
 /** How a store is used over a network; what is left out has a default. */
@@ -78,7 +79,7 @@ const waitingClock: Clock = {
 
 /** A store with limits and retries around it where there is a network in between. */
 async function openPatientStore(location: string, create: boolean, log: Log = silentLog, deadlineMs = remoteDeadlineMs): Promise<ObjectStore> {
-  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: process.env, create });
+  const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create });
   if (store.local) return store;
   // Retries outside: who waits for the next attempt holds no place.
   const limited = new LimitedStore(store, limitsOf({}));
@@ -109,7 +110,7 @@ export async function openMountedStore(
     upload: new RateLimit(systemClock, tuning.uploadLimit),
     download: new RateLimit(systemClock, tuning.downloadLimit),
   };
-  const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: process.env, bandwidth });
+  const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: environment(), bandwidth });
   if (store.local) return { store, bandwidth, reachability: undefined };
   const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
     clock: systemClock,
@@ -135,13 +136,16 @@ export async function requireVacant(location: string): Promise<void> {
   const store = await openVolumeStore(location);
   try {
     for await (const _ of store.list('keys/')) {
-      throw new Failure('NOT_A_VOLUME', `${store.description} holds a volume already: mount it, or choose another place; nothing was changed`);
+      throw new Failure(
+        'NOT_A_VOLUME',
+        `${printable(store.description)} holds a volume already: mount it, or choose another place; nothing was changed`,
+      );
     }
     for (const prefix of ['log/', 'packs/']) {
       for await (const _ of store.list(prefix)) {
         throw new Failure(
           'NOT_A_VOLUME',
-          `${store.description} holds parts of a volume but no keyslot: an "init" that was interrupted, or a damaged copy; choose another place`,
+          `${printable(store.description)} holds parts of a volume but no keyslot: an "init" that was interrupted, or a damaged copy; choose another place`,
         );
       }
     }
@@ -157,25 +161,25 @@ export async function requireVacant(location: string): Promise<void> {
 async function isUnusedFolder(folder: string): Promise<boolean> {
   let names: string[];
   try {
-    if (!(await stat(folder)).isDirectory()) throw new Failure('NOT_A_VOLUME', `${folder} is not a directory: choose another place`);
+    if (!(await stat(folder)).isDirectory()) throw new Failure('NOT_A_VOLUME', `${printable(folder)} is not a directory: choose another place`);
     names = await readdir(folder);
     await access(folder, constants.W_OK);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') {
       await access(dirname(folder), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
-        if (cause.code === 'ENOENT') throw new Failure('NOT_A_VOLUME', `there is no directory ${dirname(folder)} to make the store in`);
-        throw new Failure('STORE', `the store cannot be made in ${dirname(folder)}: ${reasonOf(cause)}`, { cause });
+        if (cause.code === 'ENOENT') throw new Failure('NOT_A_VOLUME', `there is no directory ${printable(dirname(folder))} to make the store in`);
+        throw new Failure('STORE', `the store cannot be made in ${printable(dirname(folder))}: ${reasonOf(cause)}`, { cause });
       });
       return true;
     }
     if (error instanceof Failure) throw error;
-    throw new Failure('STORE', `the store cannot be made in ${folder}: ${reasonOf(error as NodeJS.ErrnoException)}`, { cause: error });
+    throw new Failure('STORE', `the store cannot be made in ${printable(folder)}: ${reasonOf(error as NodeJS.ErrnoException)}`, { cause: error });
   }
   const others = names.filter((name) => name !== 'lost+found');
   if (others.length === 0) return true;
   if (!others.some((name) => name === '_sealdrive' || name === 'keys')) {
-    throw new Failure('NOT_A_VOLUME', `${folder} holds other files: a volume is made in an empty directory; nothing was changed`);
+    throw new Failure('NOT_A_VOLUME', `${printable(folder)} holds other files: a volume is made in an empty directory; nothing was changed`);
   }
   return false;
 }

@@ -8,6 +8,7 @@ import { Signer, seedLength } from '../crypto/signature.js';
 import type { Disk } from '../disk/disk.js';
 import { CommitError } from './commit-error.js';
 import type { DeviceId } from './commit.js';
+import { cleanDeviceName } from './device-name.js';
 import { readStateFile, replaceStateFile } from './state-file.js';
 
 export interface Device {
@@ -22,9 +23,7 @@ const noPlace = new Uint8Array(0);
 /** A new identity, for which `seed` must be kept. */
 export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
   const seed = random.bytes(seedLength);
-  // At most 240 bytes of UTF-8.
-  const shortName = Array.from(name).slice(0, 60).join('');
-  return { device: { id: toHex(random.bytes(16)) as DeviceId, name: shortName, signer: new Signer(seed) }, seed };
+  return { device: { id: toHex(random.bytes(16)) as DeviceId, name: cleanDeviceName(name), signer: new Signer(seed) }, seed };
 }
 
 export async function saveDevice(disk: Disk, stateDirectory: string, key: SealKey, device: Device, seed: Uint8Array): Promise<void> {

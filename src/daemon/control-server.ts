@@ -2,12 +2,13 @@
  * The daemon's side of the control socket. The socket is reachable by the owner alone (mode 0600 in a directory of mode 0700) and asks
  * the kernel who connected besides. It is not the FUSE session and knows no volume: see daemon.ts for what the requests do.
  */
-import { chmodSync, statSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { CodedError } from '../base/errors.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
+import { socketAddress } from '../disk/socket-address.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { controlRequestSizeMax, decodeControlRequest } from './control-protocol.js';
@@ -119,10 +120,13 @@ export class ControlServer {
     const { log } = this.#options;
     removeSocket(path);
     const server = createServer();
+    const place = socketAddress(path);
+    // Node.js removes the socket by this address when it is closed.
+    server.once('close', () => place.release());
     server.on('connection', (socket) => this.#admit(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(path, resolve);
+      server.listen(place.address, resolve);
     });
     server.on('error', (error) => log.error('control socket', { reason: describeError(error) }));
     chmodSync(path, 0o600);

@@ -154,7 +154,9 @@ export class Daemon implements ControlHandler {
       () => void daemon.#finish(undefined),
       (error: unknown) => void daemon.#finish(error),
     );
-    parts.log.info('mounted', { driver: daemon.#mounted.driver, readOnly: options.mount.readOnly, store: options.store });
+    const { driver, connection } = daemon.#mounted;
+    const protocol = `${connection.major}.${connection.minor}`;
+    parts.log.info('mounted', { driver, protocol, readOnly: options.mount.readOnly, store: options.store });
     parts.notifyService('READY=1\nSTATUS=Serving');
     return daemon;
   }

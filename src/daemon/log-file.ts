@@ -2,7 +2,8 @@
  * Where a daemon's log lines go: a file of bounded size in the state directory, and one predecessor of it. Writing is synchronous, so
  * that the last line before a death is there. It never lies on the drive itself.
  */
-import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, writeSync } from 'node:fs';
+import { openSync, renameSync } from '../disk/files.js';
 
 const defaultSizeMax = 8 * 1024 * 1024;
 

@@ -6,8 +6,9 @@
  * home do not overwrite each other's records, and whether a daemon lives can be told where its process cannot be seen. Where files cannot
  * be locked (without the addon), the identity of the process has to do.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { join } from 'node:path';
+import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from '../disk/files.js';
 import { identifyThisProcess, isOfThisBoot, stateOfProcess } from './process-identity.js';
 import type { ProcessIdentity } from './process-identity.js';
 

@@ -2,7 +2,7 @@
  * Which process a number means: numbers are used again after a process has ended, and they mean other processes in another container
  * and after a restart (proc(5), pid_namespaces(7)). It finds out nothing about what the process does.
  */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from '../disk/files.js';
 
 /** Fields are empty where the system does not tell them. */
 export interface ProcessIdentity {

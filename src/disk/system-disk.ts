@@ -2,35 +2,12 @@
  * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no finalizer
  * that closes a descriptor behind our back.
  */
-import {
-  close,
-  closeSync,
-  constants,
-  existsSync,
-  fchmod,
-  fchown,
-  fdatasync,
-  fstat,
-  fsync,
-  ftruncate,
-  link,
-  lstat,
-  mkdir,
-  open,
-  read,
-  readdir,
-  rename,
-  rmdir,
-  stat,
-  statfs,
-  unlink,
-  write,
-  writeSync,
-} from 'node:fs';
+import { close, closeSync, constants, existsSync, fchmod, fchown, fdatasync, fstat, fsync, ftruncate, read, write, writeSync } from 'node:fs';
 import type { Dirent, Stats, StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { diskErrorCode } from './disk.js';
 import type { Disk, DiskAccess, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
+import { link, lstat, mkdir, open, readdir, rename, rmdir, stat, statfs, unlink } from './files.js';
 
 type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 

@@ -1,6 +1,8 @@
 /** What is mounted where, out of /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists. */
 import { readFile } from 'node:fs/promises';
+import { decodeSystemText } from '../base/system-text.js';
 
+/** Names are system text (base/system-text.ts). */
 export interface MountEntry {
   /** `major:minor` of the filesystem, as st_dev has it. */
   readonly device: string;
@@ -10,10 +12,12 @@ export interface MountEntry {
 }
 
 const unescapeOctal = (field: string): string =>
-  Buffer.from(
-    field.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
-    'latin1',
-  ).toString('utf8');
+  decodeSystemText(
+    Buffer.from(
+      field.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
+      'latin1',
+    ),
+  );
 
 /** `content` is latin1: one char a byte. */
 export function parseMountinfo(content: string): MountEntry[] {

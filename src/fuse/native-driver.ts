@@ -5,6 +5,7 @@
 import { realpath, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.js';
+import { decodeSystemText, systemPath } from '../base/system-text.js';
 import { FuseError, type FuseErrorCode } from './fuse-error.js';
 import { findMount, type MountEntry } from './mount-table.js';
 import { loadNative, type NativeAddon, type NativeError } from './native.js';
@@ -57,8 +58,8 @@ async function claimMountPoint(native: NativeAddon, options: MountOptions, setti
   // More than one dead mount may lie on top of each other.
   for (let attempt = 0; attempt < 8; attempt++) {
     try {
-      const path = await realpath(given);
-      const { mode } = await stat(path);
+      const path = decodeSystemText(await realpath(systemPath(given), { encoding: 'buffer' }));
+      const { mode } = await stat(systemPath(path));
       if ((mode & 0o170000) !== 0o040000) throw new FuseError('MOUNT_POINT', 'the mount point is not a directory');
       if ((await findMount(path))?.type === type) throw new FuseError('BUSY', 'a volume is mounted at this mount point already');
       return path;
@@ -69,7 +70,7 @@ async function claimMountPoint(native: NativeAddon, options: MountOptions, setti
       if (!isErrno(error, 'ENOTCONN', 'ECONNABORTED')) throw toFuseError(error, 'use the mount point');
       const dead = await findMount(given);
       if (dead?.type !== type) throw new FuseError('STALE', 'another filesystem at the mount point has lost its daemon', { cause: error });
-      await native.unmount(given, { lazy: true, abort: false, viaHelper: settings.viaHelper }).catch((cause: unknown) => {
+      await native.unmount(systemPath(given), { lazy: true, abort: false, viaHelper: settings.viaHelper }).catch((cause: unknown) => {
         throw new FuseError('STALE', 'a dead mount at the mount point cannot be taken away', { cause });
       });
     }
@@ -164,7 +165,7 @@ class NativeMount implements Mounted {
       this.#connection = agreed.connection;
       this.#entry = await findMount(this.#mountPoint);
     } catch (error) {
-      await this.#native.unmount(this.#mountPoint, { lazy: true, abort: true, viaHelper: this.#settings.viaHelper }).catch(() => {});
+      await this.#native.unmount(systemPath(this.#mountPoint), { lazy: true, abort: true, viaHelper: this.#settings.viaHelper }).catch(() => {});
       await this.#end(ENODEV);
       throw error;
     }
@@ -185,7 +186,7 @@ class NativeMount implements Mounted {
     if (this.#closed) return this.#settled();
     const { viaHelper, unmountDeadlineMs } = this.#settings;
     const detach = (lazy: boolean): Promise<unknown> =>
-      withDeadline(this.#native.unmount(this.#mountPoint, { lazy, abort: false, viaHelper }), unmountDeadlineMs, 'unmounting');
+      withDeadline(this.#native.unmount(systemPath(this.#mountPoint), { lazy, abort: false, viaHelper }), unmountDeadlineMs, 'unmounting');
     try {
       // What is mounted there now may be somebody else's.
       if (!(await this.#stillMounted())) return await this.#settled();
@@ -221,7 +222,7 @@ class NativeMount implements Mounted {
     try {
       // Aborted rather than unmounted: what is left at the mount point only answers ENOTCONN.
       if (this.#entry !== undefined && (await this.#stillMounted())) {
-        await this.#native.unmount(this.#mountPoint, { lazy: true, abort: false, viaHelper: this.#settings.viaHelper }).catch(() => {});
+        await this.#native.unmount(systemPath(this.#mountPoint), { lazy: true, abort: false, viaHelper: this.#settings.viaHelper }).catch(() => {});
       }
       await this.#operations.destroy();
     } catch (cause) {
@@ -245,7 +246,7 @@ export function makeNativeDriver(overrides: Partial<NativeDriverSettings> = {}):
     try {
       const { viaHelper } = settings;
       const flags = { readOnly, allowOther, defaultPermissions, suid, dev, noatime, strictatime, nodiratime };
-      fd = await native.mount({ mountPoint, source, subtype, ...flags, viaHelper });
+      fd = await native.mount({ mountPoint: systemPath(mountPoint), source, subtype, ...flags, viaHelper });
     } catch (error) {
       throw toFuseError(error, 'mount');
     }

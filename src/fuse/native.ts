@@ -17,7 +17,8 @@ export interface NativeError extends Error {
 }
 
 export interface NativeMountOptions {
-  readonly mountPoint: string;
+  /** A buffer when it is not UTF-8. */
+  readonly mountPoint: string | Buffer;
   readonly source: string;
   readonly subtype: string;
   readonly readOnly: boolean;
@@ -58,7 +59,7 @@ export interface PeerCredentials {
 export interface NativeAddon {
   /** The descriptor of the connection, owned by the caller until `openSession` takes it over. */
   mount(options: NativeMountOptions): Promise<number>;
-  unmount(mountPoint: string, options: NativeUnmountOptions): Promise<number>;
+  unmount(mountPoint: string | Buffer, options: NativeUnmountOptions): Promise<number>;
   /** Callbacks come on the event loop, never from within a call. After `onEnd` (an errno) there is no further request. */
   openSession(
     fd: number,

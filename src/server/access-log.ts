@@ -1,5 +1,6 @@
 /** A file of lines that grows, written in batches beside the work, and opened anew when something has moved it away. */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
+import { openSync } from '../disk/files.js';
 
 /** Lines that wait; a disk that is slower loses some, and the next line says how many. */
 const waitingMax = 20_000;

@@ -2,10 +2,10 @@
  * The file of tokens: who may do what in which volume, and the volumes' quotas (doc/server.md, "Tokens and rights"). It holds hashes, never tokens. It is
  * changed by replacing it as a whole; {@link TokenTable} is what a running server knows of it.
  */
-import { open, readFile, rename, stat, unlink } from 'node:fs/promises';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { open, readFile, rename, stat, unlink } from '../disk/file-promises.js';
 import { equalSecrets } from '../store/request-digest.js';
 import { ServerError } from './server-error.js';
 import { isTokenRight, isVolumeName, readAuthorization } from './token.js';

@@ -2,13 +2,13 @@
  * An object store behind `sealdrive serve`: one volume of it, spoken to in the protocol of doc/server.md. Puts are exact, and whoever waits for an object hears of
  * it at once. Nothing that the server says is repeated to people: it may be anyone.
  */
-import { readFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Disk } from '../disk/disk.js';
+import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';

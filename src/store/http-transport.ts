@@ -3,7 +3,6 @@
  * credentials go to nobody but the server that they are for. It repeats nothing (retrying-store.ts does) and gives statuses no meaning
  * (each store does); what it throws is a {@link StoreError} (doc/stores.md, "Over the network").
  */
-import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { Agent, EnvHttpProxyAgent, errors } from 'undici';
 import type { Dispatcher } from 'undici';
@@ -11,6 +10,7 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Bandwidth } from '../base/rate-limit.js';
+import { readFile } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
 import type { ByteRange } from './object-store.js';
 

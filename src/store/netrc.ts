@@ -2,9 +2,9 @@
  * Credentials of HTTP stores from files in the form of netrc (the GNU inetutils manual, "The .netrc file"), which curl and others read,
  * with one word more for tokens: `machine HOST[:PORT] login NAME password SECRET` or `machine HOST[:PORT] bearer TOKEN`. Never from a URL.
  */
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeError } from '../base/log.js';
+import { readFile, stat } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
 
 export type HttpCredentials =

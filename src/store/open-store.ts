@@ -2,13 +2,13 @@
  * From what a person writes (`/path`, `dir:/path`, a URL) to an object store. Every kind of store is named here and nowhere
  * else; retries and limits are put around it by the caller.
  */
-import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
+import { homeFolder } from '../disk/environment.js';
 import { DirectoryStore } from './directory-store.js';
 import { type OpenRemoteOptions, StoreLocationError } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
@@ -72,7 +72,7 @@ type RemoteStore = ObjectStore & {
 };
 
 async function openRemote(open: RemoteOpener, location: string, options: OpenStoreOptions): Promise<ObjectStore> {
-  const store = await open(location, { ...options, env: options.env ?? {}, home: homedir() });
+  const store = await open(location, { ...options, env: options.env ?? {}, home: homeFolder() });
   if (!options.create) return store;
   try {
     await store.create();
@@ -85,7 +85,7 @@ async function openRemote(open: RemoteOpener, location: string, options: OpenSto
 
 function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectStore> {
   if (path === '') throw new StoreLocationError('MALFORMED', 'the store needs a path');
-  const absolute = path === '~' || path.startsWith('~/') ? resolve(homedir(), `.${path.slice(1)}`) : resolve(path);
+  const absolute = path === '~' || path.startsWith('~/') ? resolve(homeFolder(), `.${path.slice(1)}`) : resolve(path);
   return options.create ? DirectoryStore.create(absolute, options) : DirectoryStore.open(absolute, options);
 }
 

@@ -3,9 +3,9 @@
  * settings"), or a file of systemd's credentials. Never a URL. What needs a program or a service of its own (instance and container
  * roles, SSO, `credential_process`) is not supported: tools that write temporary credentials into the files work (doc/stores.md, "S3").
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeError } from '../base/log.js';
+import { readFile } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
 import type { AwsCredentials } from './sigv4.js';
 

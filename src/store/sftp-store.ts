@@ -3,7 +3,6 @@
  * lies. An object is written under a temporary name, synced, and linked to its key, which a hard link refuses when it is taken; servers without
  * links rename instead, which version 3 of the protocol refuses, too (doc/stores.md, "SFTP").
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
@@ -13,6 +12,7 @@ import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
+import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { knownKeysOf } from './known-hosts.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';

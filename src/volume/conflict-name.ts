@@ -5,6 +5,7 @@
 import type { ByteString } from '../base/brand.js';
 import { byteStringOf } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
+import { cleanDeviceName } from '../commit/device-name.js';
 
 const nameMax = 255;
 const extensionMax = 16;
@@ -27,8 +28,7 @@ function dateOf(time: Timespec): string {
 
 /** What a device's name contributes: nothing that a file name or a terminal would stumble over. */
 function deviceLabel(name: string): ByteString {
-  // eslint-disable-next-line no-control-regex
-  return truncateBytes(byteStringOf(name.replace(/[\u0000-\u001f\u007f/()]/g, '_')), deviceMax) || 'device';
+  return truncateBytes(byteStringOf(cleanDeviceName(name).replaceAll(/[()]/g, '_')), deviceMax);
 }
 
 /** `attempt` counts from 1; from 2 on it is part of the name. */

@@ -499,6 +499,9 @@ void t.test('a conflict name keeps the extension, fits 255 bytes and does not cu
   t.equal(conflictName('a.tar', 'x/y', day, false, 1), 'a (conflict x_y 2024-01-01).tar');
   t.equal(conflictName('v1.2', 'pc', day, true, 1), 'v1.2 (conflict pc 2024-01-01)');
   t.equal(conflictName('.profile', 'pc', day, false, 2), '.profile (conflict pc 2024-01-01 2)');
+  const hostile = `..\u202e\u009b31m\n/${'é'.repeat(60)}`;
+  const made = Buffer.from(conflictName('a.txt', hostile, day, false, 1), 'latin1').toString('utf8');
+  t.equal(made, `a (conflict __31m__${'é'.repeat(20)} 2024-01-01).txt`, 'a hostile name of a device is harmless and short');
   for (let length = 70; length <= 127; length++) {
     const name = Buffer.from('x'.repeat(length % 2) + 'é'.repeat(length))
       .toString('latin1')
