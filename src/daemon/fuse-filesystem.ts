@@ -80,6 +80,8 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   #held: { readonly nodeIds: ReadonlySet<NodeId>; readonly ended: Promise<void>; readonly end: () => void } | undefined;
   /** Where inodes cannot be dropped by number. */
   #names: InodeNames | undefined;
+  /** Blocks that the kernel counts at files that were written since: it counts none by itself, and asks again only after a close. */
+  readonly #blocksKnown = new Map<NodeId, number | undefined>();
   #isWritebackCached = false;
   readonly #absent: Entry;
   #notifier: Notifier | undefined;
@@ -236,6 +238,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     this.#stale.clear();
     this.#names?.clear();
     this.#aliases.clear();
+    this.#blocksKnown.clear();
     this.goOn();
     await this.#filesystem.stop();
   }
@@ -267,6 +270,7 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
     if (!this.#references.forget(nodeId, nlookup)) return;
     this.#names?.forget(nodeId);
     this.#stale.forget(nodeId);
+    this.#blocksKnown.delete(nodeId);
     this.#filesystem.forget(this.#inoOf(nodeId));
     this.#aliases.forget(nodeId);
   }
@@ -354,17 +358,34 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
       return turn.then(() => this.write(context, nodeId, offset, kept, killSuidgid));
     }
     const ino = this.#inoOf(nodeId);
+    if (!this.#blocksKnown.has(nodeId)) this.#blocksKnown.set(nodeId, this.#attributesAtHand(ino)?.blocks);
     const mayDropBits = killSuidgid && this.#mayHaveSetId(ino);
     const written = this.#filesystem.write(context, ino, offset, data, killSuidgid);
     return mayDropBits ? this.#tellMode(nodeId, written) : written;
   }
 
   #mayHaveSetId(ino: Ino): boolean {
+    const found = this.#attributesAtHand(ino);
+    return found === undefined || (found.mode & setIdBits) !== 0;
+  }
+
+  /** Where they are in memory. */
+  #attributesAtHand(ino: Ino): Attributes | undefined {
     const found = this.#filesystem.getattr(ino);
-    if (!isPromise(found)) return (found.mode & setIdBits) !== 0;
-    // Who asks gets the error of the write, if there is one.
+    if (!isPromise(found)) return found;
+    // Whoever asks gets the error of the operation, if there is one.
     found.catch(() => {});
-    return true;
+    return undefined;
+  }
+
+  /** What is in the store or the journal now has its blocks counted. */
+  async #tellBlocks(nodeId: NodeId): Promise<void> {
+    if (this.#notifier === undefined || !this.#blocksKnown.has(nodeId)) return;
+    const known = this.#blocksKnown.get(nodeId);
+    if (known !== undefined && known === this.#attributesAtHand(this.#inoOf(nodeId))?.blocks) return;
+    this.#blocksKnown.delete(nodeId);
+    this.#notifier.invalidateInode(nodeId, -1, 0);
+    await this.#notifier.settled();
   }
 
   /** A write past the kernel's cache has dropped set-id bits: the kernel does not look at the mode again by itself. */
@@ -375,11 +396,14 @@ export class FuseFilesystem implements FuseOperations, RemoteChangeListener {
   }
 
   flush(_context: RequestContext, nodeId: NodeId): MaybePromise<void> {
+    // After it the kernel asks for the attributes again.
+    this.#blocksKnown.delete(nodeId);
     return this.#filesystem.persist(this.#inoOf(nodeId));
   }
 
-  fsync(_context: RequestContext, nodeId: NodeId, _dataOnly: boolean): Promise<void> {
-    return this.#filesystem.sync(this.#inoOf(nodeId));
+  async fsync(_context: RequestContext, nodeId: NodeId, _dataOnly: boolean): Promise<void> {
+    await this.#filesystem.sync(this.#inoOf(nodeId));
+    await this.#tellBlocks(nodeId);
   }
 
   release(_context: RequestContext, _nodeId: NodeId, _handle: number): void {}

@@ -49,6 +49,15 @@ export function spaceTests(it: It): void {
     await p.ok('fsync', fd);
     t.ok((await p.fstat(fd)).blocks * 512 >= mib);
   });
+  it('st_blocks follows a file that grows while it is open, at each fsync', async (t, p) => {
+    const fd = await p.open('f', 'O_CREAT|O_RDWR');
+    for (let count = 1; count <= 3; count++) {
+      await p.ok('fill', fd, 16, 64 * kib);
+      await p.ok('fsync', fd);
+      const { blocks } = await p.fstat(fd);
+      t.ok(blocks * 512 >= count * mib, `${blocks} blocks of ${count} MiB`);
+    }
+  });
   it('a punched hole reads as zeros, keeps the size and frees space', 'punchHole', 'holes', async (t, p) => {
     const fd = await p.open('f', 'O_CREAT|O_RDWR');
     await p.ok('write', fd, Buffer.alloc(256 * kib, 'd'));
