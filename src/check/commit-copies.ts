@@ -7,23 +7,27 @@ import type { Disk } from '../disk/disk.js';
 export interface CommitCopies {
   /** Unchecked bytes. */
   read(sequence: number): Promise<Uint8Array | undefined>;
-  /** The greatest number there is a copy of, 0 without any. */
+  /** The smallest number but for the genesis, and the greatest number there is a copy of; 0 without any. */
+  readonly oldest: number;
   readonly newest: number;
 }
 
-export const noCopies: CommitCopies = { read: () => Promise.resolve(undefined), newest: 0 };
+export const noCopies: CommitCopies = { read: () => Promise.resolve(undefined), oldest: 0, newest: 0 };
 
 /** Reads only. A directory that is not there has no copies. Throws disk errors. */
 export async function openCommitCopies(disk: Disk, stateDirectory: string): Promise<CommitCopies> {
   const log = new LocalLog(disk, stateDirectory);
+  let oldest = 0;
   let newest = 0;
   try {
     for (const { name } of await disk.readDirectory(join(stateDirectory, 'log'))) {
-      if (/^[0-9a-f]{16}$/.test(name)) newest = Math.max(newest, Number.parseInt(name, 16));
+      const sequence = /^[0-9a-f]{16}$/.test(name) ? Number.parseInt(name, 16) : 0;
+      if (sequence > 0 && (oldest === 0 || sequence < oldest)) oldest = sequence;
+      newest = Math.max(newest, sequence);
     }
   } catch (error) {
     if (diskErrorCode(error) !== 'ENOENT') throw error;
     return noCopies;
   }
-  return { read: (sequence) => log.read(sequence), newest };
+  return { read: (sequence) => log.read(sequence), oldest, newest };
 }

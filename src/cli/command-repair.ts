@@ -1,11 +1,17 @@
-/** `sealdrive repair STORE`: shows what can be mended without guessing, and with consent commits it. */
+/**
+ * `sealdrive repair STORE`: shows what can be mended without guessing, and with consent does it. First the log gets back what this device holds of it, then
+ * a commit mends the metadata.
+ */
 import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
+import { planLogRestoration, restoreLog } from '../check/log-restoration.js';
+import type { LogObject, LogRestoration } from '../check/log-restoration.js';
 import { planVolumeRepair, repairVolume } from '../check/repair-volume.js';
 import type { AppliedRepair, PlannedRepair } from '../check/repair-volume.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { systemDisk } from '../disk/system-disk.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { exitCodeOf, phaseLabels } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
@@ -57,13 +63,19 @@ export const repairCommand = defineCommand<RepairArguments>({
       const { rootSecret, volumeId } = unlocked;
       const options = { store, rootSecret, volumeId, random: systemRandom, clock: systemClock, onProgress };
       try {
+        const log = await mendLog({ store, rootSecret, volumeId, random: systemRandom, disk: systemDisk, stateDirectory }, args);
+        if (mustStop(log)) {
+          if (args.json) printJson({ sequence: log.newest, done: false, commits: [], steps: [], left: [], log });
+          process.exitCode = exitCodes.INTEGRITY;
+          return;
+        }
         const planned = await interruptible((signal) => planVolumeRepair({ ...options, signal }));
         display.stop();
         if (!args.json) printPlan(planned);
         const isWanted = planned.plan.steps.length > 0 && (args.yes || (!args.json && (await isAgreed())));
         const done = isWanted ? await interruptible((signal) => applyRepair(store, stateDirectory, { ...options, signal })) : undefined;
         display.stop();
-        if (args.json) printJson(summaryOf(done ?? planned, done));
+        if (args.json) printJson({ ...summaryOf(done ?? planned, done), log });
         else if (done) printDone(done);
         else if (planned.plan.steps.length > 0) print('Nothing was changed. To do it: sealdrive repair --yes');
         process.exitCode = endOf(planned, done);
@@ -86,6 +98,68 @@ async function refuseMounted(stateDirectory: string): Promise<void> {
 async function isAgreed(): Promise<boolean> {
   if (!hasTerminal()) return false;
   return /^y(es)?$/i.test((await ask('Do that? [y/N] ', true)).trim());
+}
+
+/** What became of the log, as `--json` shows it: numbers of its objects, of which the genesis is 0. */
+interface MendedLog {
+  readonly seen: number;
+  readonly newest: number;
+  readonly restorable: readonly number[];
+  readonly lost: readonly number[];
+  readonly damaged: readonly number[];
+  /** How many objects were put back. */
+  readonly restored: number;
+}
+
+/** The log is not what this device knows. Whether what is lost otherwise is needed the examination tells. */
+function mustStop({ seen, newest, restorable, damaged, restored }: MendedLog): boolean {
+  return newest < seen || damaged.length > 0 || restored < restorable.length;
+}
+
+/** Shows what the log has lost, and with consent puts back what this device holds of it. */
+async function mendLog(options: Parameters<typeof planLogRestoration>[0], { yes, json }: RepairArguments): Promise<MendedLog> {
+  const plan = await interruptible((signal) => planLogRestoration({ ...options, signal }));
+  if (!json) printRestoration(plan);
+  const isWanted = plan.restorable.length > 0 && (yes || (!json && (await isAgreed())));
+  const restored = isWanted ? await interruptible((signal) => restoreLog({ ...options, signal }, plan)) : 0;
+  const numbers = (objects: readonly LogObject[]): number[] => objects.map(({ sequence }) => sequence);
+  const { seen, newest, restorable, lost, damaged } = plan;
+  if (!json && isWanted) print(`Put ${plural(restored, 'object')} back into the log.`);
+  else if (!json && restorable.length > 0) print('Nothing was changed. To put them back: sealdrive repair --yes');
+  return {
+    seen,
+    newest: isWanted ? Math.max(newest, ...numbers(restorable)) : newest,
+    restorable: numbers(restorable),
+    lost: numbers(lost),
+    damaged: numbers(damaged),
+    restored: isWanted ? restorable.length : 0,
+  };
+}
+
+function printRestoration({ seen, newest, restorable, lost, damaged }: LogRestoration): void {
+  if (newest < seen) print(`LOG_ROLLED_BACK: this device has seen commit ${seen}, the store ends at ${newest}: it went back.`);
+  if (restorable.length > 0) {
+    print('Missing from the store, and to be put back from the copies of this device, whose hashes prove what they are:');
+    printObjects(restorable);
+  }
+  if (lost.length > 0) {
+    print('Missing from the store, and this device has no copy: run repair on another device, or restore them from a copy of the store:');
+    printObjects(lost);
+  }
+  for (const [hasCopy, advice] of [
+    [true, 'remove the object from the store (keep a copy of it) and run repair again, which puts the right one in its place'],
+    [false, 'restore the object from a copy of the store'],
+  ] as const) {
+    const some = damaged.filter((one) => one.hasCopy === hasCopy);
+    if (some.length === 0) continue;
+    print(`Damaged in the store, where nothing is ever overwritten: ${advice}:`);
+    printObjects(some);
+  }
+}
+
+function printObjects(objects: readonly LogObject[]): void {
+  for (const { sequence, object } of objects.slice(0, shownMax)) print(`  ${sequence === 0 ? 'the genesis' : `commit ${sequence}`} (${object})`);
+  if (objects.length > shownMax) print(`  and ${objects.length - shownMax} more`);
 }
 
 async function applyRepair(
@@ -128,7 +202,7 @@ function printDone({ plan, commits, sequence }: AppliedRepair): void {
   print(`The state before it stays in the log: "sealdrive salvage STORE DIRECTORY --at ${sequence}" brings it back.`);
 }
 
-function summaryOf({ plan, sequence }: PlannedRepair, done: AppliedRepair | undefined): unknown {
+function summaryOf({ plan, sequence }: PlannedRepair, done: AppliedRepair | undefined): object {
   return { sequence, done: done !== undefined, commits: done?.commits ?? [], steps: plan.steps, left: plan.left };
 }
 

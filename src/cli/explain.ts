@@ -75,17 +75,19 @@ const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
 };
 
 const damagedObject = 'an object of the store is damaged or was exchanged; restore it from a copy of the store';
+const putBack = '"sealdrive repair" on a device that knows it puts it back; else restore it from a copy of the store';
 const doubtfulHistory = 'the store shows another history than this device has seen: it was rolled back, or someone forged it; nothing was changed';
+const goneHistory = `the store does not show what this device has seen: it was rolled back, or lost it; nothing was changed; ${putBack}`;
 
 const commitEndings: Readonly<Record<CommitErrorCode, Ending>> = {
-  ROLLBACK: ['INTEGRITY', doubtfulHistory],
-  OWN_COMMIT_MISSING: ['INTEGRITY', doubtfulHistory],
+  ROLLBACK: ['INTEGRITY', goneHistory],
+  OWN_COMMIT_MISSING: ['INTEGRITY', goneHistory],
   FORK: ['INTEGRITY', doubtfulHistory],
   NOT_AUTHENTIC: ['INTEGRITY', damagedObject],
   MALFORMED: ['INTEGRITY', damagedObject],
   BAD_LINK: ['INTEGRITY', damagedObject],
   BAD_SIGNATURE: ['INTEGRITY', damagedObject],
-  MISSING: ['INTEGRITY', 'an object of the store is missing; restore it from a copy of the store'],
+  MISSING: ['INTEGRITY', `nothing was changed; ${putBack}`],
   BAD_STATE: ['INTEGRITY', 'the state directory of this device is damaged; mount with another --state-dir to start anew from the store'],
 };
 
@@ -110,6 +112,11 @@ const packEndings: Readonly<Record<PackErrorCode, Ending>> = {
 const repairEndings: Readonly<Record<RepairError['code'], Ending>> = {
   BEYOND_REPAIR: ['UNREADABLE', '"sealdrive check" tells which, and "sealdrive salvage" saves what is left'],
   RACING: ['IN_USE'],
+  FORKED: [
+    'INTEGRITY',
+    'nothing is put back, since no commit is ever overwritten; to keep the history of this device, restore the store from a copy of that; to go on with ' +
+      'the store as it is, keep a copy of the state directory and mount with another --state-dir',
+  ],
 };
 
 const serverEndings: Readonly<Record<ServerError['code'], Ending>> = {

@@ -28,7 +28,9 @@ import { loadDevice, newDevice, saveDevice } from './device.js';
 import type { Device } from './device.js';
 import { readGenesis } from './genesis.js';
 import { LocalLog } from './local-log.js';
-import { commitPlace, logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
+import { findGap, showsCommit } from './log-gap.js';
+import type { GapSearch } from './log-gap.js';
+import { commitPlace, logKey, sequenceName } from './log-name.js';
 import { openCommit } from './open-commit.js';
 import { ensureDirectory, replaceStateFile } from './state-file.js';
 import { loadTrust, saveTrust } from './trust-state.js';
@@ -71,8 +73,12 @@ const knownWindowMax = 64;
 const probesAtOnce = 12;
 /** Each of several at once; what is larger comes alone. */
 const windowCommitMax = 1024 * 1024;
-/** Names that one look behind the head takes from the store: it may list for ever. */
-const listedMax = 10_000;
+/** Where holes are looked for at a start: one page of a list in most stores, and as many questions as go side by side. */
+const startGaps = { recentMax: 900, askedMax: 32 };
+/** While it runs, so often that the answers should be small. */
+const runningGaps = { recentMax: 64, askedMax: 0 };
+/** A look around the head counts this long for what is put. */
+const lookFreshMs = 2000;
 /** Every so many polls that find nothing, the store is asked whether it still has what it had, unless the caller decides. */
 const emptyPollsPerCheck = 8;
 
@@ -95,6 +101,8 @@ export class CommitLog {
   readonly #signs = new Map<DeviceId, { readonly sequence: number; readonly wallTimeMs: number }>();
   /** When the store last answered for all that is behind the head, by our clock. */
   #answeredMs: number | undefined;
+  /** When `look` last found nothing wrong, and at which head. */
+  #looked: { readonly sequence: Sequence; readonly atMs: number } | undefined;
   /** Hashes of what this process tried to put at head + 1. */
   readonly #attempts = new Set<string>();
   /** The one number under which an own commit may be that this process did not put: a crash cut it off from its answer, or it is still under way. */
@@ -129,10 +137,12 @@ export class CommitLog {
     const state = trusted ?? (await chainOfGenesis(options));
     const log = new CommitLog(options, device, { state, freshness: trusted ? 'proven' : 'unproven' });
     if (trusted) await log.#verifyKnown();
-    else if (known) {
+    else {
       // It has been here before and does not know how far it got: only the whole log can tell its counters.
-      await log.#catchUp();
-    } else await log.#beginAtNewest();
+      if (known) await log.#catchUp();
+      const readFrom = known ? 1 : await log.#beginAtNewest();
+      await log.#checkGaps({ ...startGaps, readFrom, random: options.random });
+    }
     if (options.headCode) await log.#verifyHeadCode(options.headCode);
     if (!options.readOnly && !log.#member()) await log.#enrol(!trusted);
     await log.#loadCheckpoint();
@@ -207,10 +217,12 @@ export class CommitLog {
 
   // --- Opening
 
-  /** Asks the store for the newest commit that this device has seen. */
+  /** Asks the store for what this device has seen, and for what came since. */
   async #verifyKnown(): Promise<void> {
     try {
-      await this.#checkHead();
+      await this.#verifyStore();
+      // What has long been missed comes in parts, while the volume is used already.
+      await this.#pollOnce();
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
       this.#freshness = 'offline';
@@ -220,19 +232,21 @@ export class CommitLog {
 
   /** `newest`: how far the log is likely to go. */
   async #catchUp(newest = 0): Promise<void> {
-    while (!(await this.#pollOnce(undefined, true, newest)).isAtEnd);
+    while (!(await this.#pollOnce({ isOpening: true, newest })).isAtEnd);
     await this.#persist([]);
   }
 
-  /** A device without history: begins at the newest checkpoint that the store shows. */
-  async #beginAtNewest(): Promise<void> {
+  /** A device without history: begins at the newest checkpoint that the store shows. Answers the first commit that it read. */
+  async #beginAtNewest(): Promise<number> {
     const newest = await this.#probeNewest();
     const checkpoint = newest === 0 ? undefined : await this.#findCheckpoint(newest);
     if (checkpoint) this.#state = checkpoint;
+    const first = this.head.sequence + 1;
     await this.#catchUp(newest);
     // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
     if (this.head.sequence === 0) throw new CommitError('MISSING', 'the store shows no commit of the volume', { sequence: 1 });
     this.#o.log.info('begins with the log as the store shows it; whether it is the newest cannot be proven', { sequence: this.head.sequence });
+    return first;
   }
 
   /**
@@ -241,9 +255,7 @@ export class CommitLog {
    */
   async #probeNewest(): Promise<number> {
     const { store, keys } = this.#o;
-    // A byte of it and not its head, after which HTTP clients close their connection.
-    const exists = async (sequence: number): Promise<boolean> =>
-      (await store.get(logKey(keys.root, sequence), { range: { offset: 0, length: 1 } })) !== undefined;
+    const exists = (sequence: number): Promise<boolean> => showsCommit({ store, root: keys.root }, sequence);
     /** How many of ascending numbers are there before the first that is not. */
     const countPresent = async (sequences: readonly number[]): Promise<number> => {
       const found = await Promise.all(sequences.map(exists));
@@ -404,16 +416,17 @@ export class CommitLog {
   /**
    * Looks for commits after `head`: verifies them, persists the trust, moves `head`, answers them ascending (empty: nothing new; at
    * most some hundreds: the next call goes on). `checks`: whether the store is also asked, when there is nothing new, if it still has what it had; not
-   * given: now and then. Throws CommitError (integrity), StoreError, disk errors.
+   * given: now and then. `looks`: whether one that finds nothing asks for the number behind the next one too, so that a hole is seen at once.
+   * Throws CommitError (integrity), StoreError, disk errors.
    */
-  async poll(signal?: AbortSignal, checks?: boolean): Promise<readonly Commit[]> {
-    if (this.#freshness === 'offline') await this.#checkHead(signal);
-    const { commits } = await this.#pollOnce(signal);
+  async poll(signal?: AbortSignal, { checks, looks = true }: { checks?: boolean; looks?: boolean } = {}): Promise<readonly Commit[]> {
+    if (this.#freshness === 'offline') await this.#verifyStore(signal);
+    const { commits } = await this.#pollOnce({ signal, looks });
     if (commits.length > 0) this.#emptyPolls = 0;
     else if (checks ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
       await this.#checkHead(signal);
-      await this.#checkGap(signal);
+      await this.#checkGaps({ ...runningGaps, random: undefined, signal });
     }
     return commits;
   }
@@ -431,22 +444,30 @@ export class CommitLog {
     return fetched.length > 0 ? fetched : [await this.#fetch(from, signal)];
   }
 
-  /** `newest`: how far the log is likely to go. `isAtEnd`: it was followed to its end. */
-  async #pollOnce(
-    signal: AbortSignal | undefined,
+  /** `newest`: how far the log is likely to go. `isAtEnd`: it was followed to its end, and with `looks` there is no hole behind it. */
+  async #pollOnce({
+    signal,
     isOpening = false,
+    looks = true,
     newest = 0,
-  ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
+  }: {
+    readonly signal?: AbortSignal | undefined;
+    readonly isOpening?: boolean;
+    readonly looks?: boolean;
+    readonly newest?: number;
+  } = {}): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
     const commits: Commit[] = [];
     const copies: { sequence: number; bytes: Sealed }[] = [];
     let bytes = 0;
     let isAtEnd = false;
-    // With the one behind the newest, which tells that it is the newest.
-    let window = Math.min(knownWindowMax, Math.max(1, newest - state.head.sequence + 1));
+    // With those behind the newest, which tell that it is the newest.
+    let window = Math.min(knownWindowMax, Math.max(looks ? 2 : 1, newest - state.head.sequence + 2));
     fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
       const from = state.head.sequence + 1;
-      for (const sealed of await this.#fetchWindow(from, window, signal)) {
+      const fetched = await this.#fetchWindow(from, window, signal);
+      for (const [index, found] of fetched.entries()) {
+        const sealed = found ?? (await this.#fetchAgain(from + index, fetched.slice(index + 1), looks, signal));
         if (!sealed) {
           isAtEnd = true;
           break fetching;
@@ -459,8 +480,8 @@ export class CommitLog {
         bytes += sealed.byteLength;
       }
       // Past what is known to be there it is one question at first: most often nothing is.
-      const ahead = newest - state.head.sequence + 1;
-      window = ahead > 0 ? Math.min(knownWindowMax, ahead) : Math.min(fetchWindowMax, window * 2);
+      const ahead = newest - state.head.sequence;
+      window = ahead > 0 ? Math.min(knownWindowMax, ahead + 2) : Math.min(fetchWindowMax, window * 2);
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
     this.#answeredMs = this.#o.clock.now().sec * 1000;
@@ -551,31 +572,60 @@ export class CommitLog {
       await this.#saveEvidence(sequence, sealed);
       throw new CommitError('FORK', `the store shows another commit ${sequence} than it did`, evidence);
     }
+  }
+
+  /** Whether the store still shows all that this device has seen, and no hole. Throws CommitError, StoreError. */
+  async #verifyStore(signal?: AbortSignal): Promise<void> {
+    const gaps = this.#checkGaps({ ...startGaps, random: this.#o.random, signal });
+    // A head that is gone says more than a hole.
+    gaps.catch(() => {});
+    await this.#checkHead(signal);
+    await gaps;
     if (this.#freshness === 'offline') this.#freshness = 'proven';
   }
 
-  /** Whether later commits are there although the next one is not. Names without the PRF of this volume are ignored. */
-  async #checkGap(signal?: AbortSignal): Promise<void> {
+  /** Looks for numbers that are missing. Names without the PRF of this volume are ignored. Throws CommitError `MISSING`, StoreError. */
+  async #checkGaps(how: Omit<GapSearch, 'store' | 'root' | 'head'>): Promise<void> {
     const { store, keys, log } = this.#o;
-    const next = this.head.sequence + 1;
-    let listed = 0;
-    let foreign = 0;
-    // Behind every name of the next number.
-    const after = `${logPrefix}${sequenceName(next)}-${'z'.repeat(12)}`;
-    for await (const { key } of store.list(logPrefix, { after, ...(signal ? { signal } : {}) })) {
-      if (++listed > listedMax) break;
-      const sequence = sequenceOfKey(keys.root, key);
-      if (sequence === undefined) {
-        foreign++;
-        continue;
-      }
-      if (sequence <= next) continue;
-      // It may have come since we asked.
-      if (!(await this.#fetch(next, signal)))
-        throw new CommitError('MISSING', `commit ${next} is missing, commit ${sequence} is there`, { sequence: next });
-      break;
-    }
+    const head = this.head.sequence;
+    const { newest, missing, foreign } = await findGap({ ...how, store, root: keys.root, head });
     if (foreign > 0) log.warn('foreign objects lie in the log', { count: foreign });
+    if (missing !== undefined) throw gapError(missing, newest);
+    // The list alone is no commit: this is what the next poll asks for.
+    if (newest > head && !(await this.#shows(head + 1, how.signal))) throw gapError(head + 1, newest);
+  }
+
+  /** The commit `sequence`, which was absent, if it has come since, with what follows it. `behind`: what was got for the numbers after it. */
+  async #fetchAgain(
+    sequence: number,
+    behind: readonly (Uint8Array | undefined)[],
+    looks: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array | undefined> {
+    const later = behind.findIndex((sealed) => sealed !== undefined);
+    if (later < 0 && !(looks && behind.length === 0 && (await this.#shows(sequence + 1, signal)))) return undefined;
+    const sealed = await this.#fetch(sequence, signal);
+    // What follows it was put on top of it, so it was there.
+    if (!sealed) throw gapError(sequence, sequence + 1 + Math.max(0, later));
+    return sealed;
+  }
+
+  /**
+   * Before a put: whether the head is still there, and nothing behind a hole. What it finds counts for a moment, so that it can be asked while something else
+   * goes on. Throws CommitError `MISSING`, `ROLLBACK`, `OWN_COMMIT_MISSING`; StoreError.
+   */
+  async look(signal?: AbortSignal): Promise<void> {
+    if (this.#freshness === 'offline') await this.#verifyStore(signal);
+    const { sequence } = this.head;
+    const [isHeadThere, isBehindThere] = await Promise.all([this.#shows(sequence, signal), this.#shows(sequence + 2, signal)]);
+    if (!isHeadThere) throw this.#goneError();
+    // Where the next one is there as well, the number is lost, as so often.
+    if (isBehindThere && !(await this.#shows(sequence + 1, signal))) throw gapError(sequence + 1, sequence + 2);
+    this.#looked = { sequence, atMs: this.#o.clock.monotonicMs() };
+  }
+
+  #shows(sequence: number, signal: AbortSignal | undefined): Promise<boolean> {
+    return showsCommit({ store: this.#o.store, root: this.#o.keys.root, signal }, sequence);
   }
 
   // --- Writing
@@ -598,6 +648,9 @@ export class CommitLog {
     const decoded = decodeCommit(encoded, keys.volumeId);
     const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), padCommit(encoded));
     const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
+    const looked = this.#looked;
+    const isLooked = looked?.sequence === this.head.sequence && this.#o.clock.monotonicMs() - looked.atMs <= lookFreshMs;
+    if (this.#freshness === 'offline' || !isLooked) await this.look(signal);
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#store(fields.sequence, sealed, signal))) return 'lost';
     await this.#accept(state, [commit], [{ sequence: commit.sequence, bytes: sealed }]);
@@ -639,6 +692,12 @@ export class CommitLog {
 
 function trustFileOf({ disk, stateDirectory, keys }: CommitLogOptions, device: Device): TrustFile {
   return { disk, stateDirectory, key: keys.trust, deviceId: device.id };
+}
+
+function gapError(sequence: number, newest: number): CommitError {
+  const what = sequence === 0 ? 'the genesis of the volume' : `commit ${sequence}`;
+  const proof = newest > sequence ? `commit ${newest} comes after it` : 'the store lists it';
+  return new CommitError('MISSING', `${what} is missing from the store, although ${proof}`, { sequence });
 }
 
 async function chainOfGenesis({ store, disk, stateDirectory, keys }: CommitLogOptions): Promise<ChainState> {

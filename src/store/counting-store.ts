@@ -34,6 +34,10 @@ export class CountingStore implements ObjectStore {
     return this.#inner.local;
   }
 
+  get listsWhole(): boolean | undefined {
+    return this.#inner.listsWhole;
+  }
+
   async get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
     this.counts.gets++;
     const bytes = await this.#watch(this.#inner.get(key, options));

@@ -34,6 +34,10 @@ export class LimitedStore implements ObjectStore {
     return this.#inner.local;
   }
 
+  get listsWhole(): boolean | undefined {
+    return this.#inner.listsWhole;
+  }
+
   get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
     return this.#reads.run(async () => {
       // It may have been given up while it waited for its turn.

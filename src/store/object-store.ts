@@ -70,6 +70,8 @@ export interface ObjectStore {
   readonly description: string;
   /** True where the objects lie on a disk of this machine: a disk cache in front would only copy them. */
   readonly local: boolean;
+  /** True where every list reads a whole folder over the network, wherever it begins: long ones are not to be listed often. */
+  readonly listsWhole?: boolean | undefined;
 
   /**
    * The object's bytes (or the part of `range` that exists), owned by the caller; `undefined` when there is no such object.

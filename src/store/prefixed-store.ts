@@ -25,6 +25,10 @@ export class PrefixedStore implements ObjectStore {
     return this.#inner.local;
   }
 
+  get listsWhole(): boolean | undefined {
+    return this.#inner.listsWhole;
+  }
+
   get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
     return this.#inner.get(this.#prefix + key, options);
   }

@@ -82,6 +82,10 @@ export class ReachabilityStore implements ObjectStore, Reachability {
     return this.#inner.local;
   }
 
+  get listsWhole(): boolean | undefined {
+    return this.#inner.listsWhole;
+  }
+
   get offlineSinceMs(): number | undefined {
     return this.#offline ? this.#outage?.sinceMs : undefined;
   }

@@ -99,6 +99,10 @@ export class RetryingStore implements ObjectStore {
     return this.#inner.local;
   }
 
+  get listsWhole(): boolean | undefined {
+    return this.#inner.listsWhole;
+  }
+
   get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
     return this.#repeat('get', options?.signal, () => this.#inner.get(key, options));
   }

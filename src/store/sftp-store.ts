@@ -54,6 +54,7 @@ const staleSec = 24 * 60 * 60;
 export class SftpStore implements ObjectStore {
   readonly description: string;
   readonly local = false;
+  readonly listsWhole = true;
   readonly #options: SftpStoreOptions;
   #connection: Promise<SftpConnection> | undefined;
   /** What {@link #connection} came to. */

@@ -85,6 +85,7 @@ interface Member {
 export class WebdavStore implements ObjectStore {
   readonly description: string;
   readonly local = false;
+  readonly listsWhole = true;
   readonly #options: WebdavStoreOptions;
   readonly #clock: Clock;
   readonly #transport: HttpTransport;

@@ -276,7 +276,7 @@ export class Committer {
       const now = clock.monotonicMs();
       const checks = now - this.#checkedMs >= Math.max(checkIntervalMs, pollsPerCheck * this.#watch.pauseMs(now));
       if (checks) this.#checkedMs = now;
-      await this.#poll(signal, checks);
+      await this.#poll(signal, { checks, looks: !this.#watch.isResting(now) });
       // The wall clock may have been set back.
       const restMs = Math.abs(clock.now().sec * 1000 - this.#beatMs);
       if (!readOnly && restMs >= heartbeatMs && this.#dirtySinceMs === undefined) await this.#beat(signal);
@@ -295,9 +295,9 @@ export class Committer {
     nap.abort();
   }
 
-  async #poll(signal: AbortSignal | undefined, checks?: boolean): Promise<void> {
+  async #poll(signal: AbortSignal | undefined, how?: Parameters<CommitLog['poll']>[1]): Promise<void> {
     try {
-      this.#arrival.add(await this.#o.log.poll(signal, checks));
+      this.#arrival.add(await this.#o.log.poll(signal, how));
       await this.#arrival.takeIn();
     } catch (error) {
       throw this.#judge(error);
@@ -349,7 +349,7 @@ export class Committer {
     // More waits than one commit can hold: what only later ones need goes up with those.
     const isAll = state.pendingCount === 0;
     const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
-    let [packs] = await Promise.all([upload(), syncJournal()]);
+    let [packs] = await Promise.all([upload(), syncJournal(), log.look(signal)]);
     for (let { flight } = state; flight; flight = state.flight) {
       const { mutations, delta, serial } = flight;
       const draft: CommitDraft = {

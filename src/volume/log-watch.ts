@@ -86,6 +86,12 @@ export class LogWatch {
     return Math.min(Math.max(idleMs, busyMs), Math.max(busyMs, quietMs / quietShare));
   }
 
+  /** Nothing happened for so long that polls are as rare as they get, and what can be left out of them is. */
+  isResting(now = this.#o.clock.monotonicMs()): boolean {
+    const { busyMs, idleMs } = this.#o.pace;
+    return !this.#isWatching && idleMs > localPace.idleMs && this.pauseMs(now) >= Math.max(idleMs, busyMs);
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.moved();

@@ -498,7 +498,11 @@ t.test('13: withheld commits show as an age that grows', async (t) => {
   const store = honestStore.copy();
   const base = Date.now();
   const hidden = new Set([logKey(keys.root, newest)]);
-  const freezer: Persona = { name: 'freezer', get: (key, honest) => (hidden.has(key) ? undefined : honest) };
+  const freezer: Persona = {
+    name: 'freezer',
+    get: (key, honest) => (hidden.has(key) ? undefined : honest),
+    list: (_, honest) => honest.filter(({ key }) => !hidden.has(key)),
+  };
   store.persona = freezer;
   const device = await world.open(store, moments[moments.length - 2].states[moments.length % 2 === 0 ? 'a' : 'b'], {
     readOnly: true,

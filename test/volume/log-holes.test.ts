@@ -1,0 +1,286 @@
+/**
+ * A hole in the log: one commit is gone from the store while later ones are there. Every kind of device finds it before it shows or puts anything, whichever
+ * commit it is, whatever the store lists, and also while the volume is mounted (doc/security.md, "Holes in the log").
+ */
+import { cpSync } from 'node:fs';
+import t from 'tap';
+import { StoreError } from '../../src/store/object-store.js';
+import { hashBytes } from '../../src/crypto/hash.js';
+import { toHex } from '../../src/base/bytes.js';
+import { logKey, sequenceOfKey } from '../../src/commit/log-name.js';
+import { createVolume } from '../../src/volume/create-volume.js';
+import { systemClock } from '../../src/base/clock.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { RootKeys } from '../../src/crypto/volume-keys.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { EvilStore } from '../evil/evil-store.js';
+import type { Persona } from '../evil/evil-store.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice } from '../suite/test-device.js';
+import type { DeviceOptions } from '../suite/test-device.js';
+
+t.setTimeout(600_000);
+const rootSecret = systemRandom.bytes(32);
+const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
+const honest = new EvilStore(systemDisk);
+const { volumeId } = await createVolume({ store: honest, rootSecret, random: systemRandom, clock: systemClock });
+const newestWanted = 28;
+const checkpointAfter = 14;
+
+async function copyOf(state: string): Promise<string> {
+  const copy = await scratchDirectory(t);
+  cpSync(state, copy, { recursive: true });
+  return copy;
+}
+
+async function open(store: EvilStore, state: string | undefined, options: Partial<DeviceOptions> = {}): Promise<TestDevice> {
+  const stateDirectory = state === undefined ? await scratchDirectory(t) : await copyOf(state);
+  return TestDevice.open({ store, volumeId, rootSecret }, { disk: systemDisk, stateDirectory, ...options });
+}
+
+/** State directories of devices with a history, by what they have seen. */
+const states: Record<string, string> = {};
+const newestOf = (store: EvilStore): number => Math.max(...[...store.objects.keys()].map((key) => sequenceOfKey(root, key) ?? 0));
+
+{
+  const [a, b, c, reader] = [await scratchDirectory(t), await scratchDirectory(t), await scratchDirectory(t), await scratchDirectory(t)];
+  const volume = { store: honest, volumeId, rootSecret };
+  let hasFolded = false;
+  for (let step = 0; newestOf(honest) < newestWanted; step++) {
+    const folds: boolean = !hasFolded && newestOf(honest) >= checkpointAfter;
+    hasFolded ||= folds;
+    const foldBounds = folds ? { entries: 1, bytes: 1 } : { entries: 1e6, bytes: 1e9 };
+    const device = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: step % 2 === 0 ? a : b, foldBounds });
+    await device.volume.refresh();
+    await device.write(`file ${step}`, `text of step ${step}`);
+    await device.volume.flush();
+    await device.close();
+    // One that never writes more than its enrolment, and one that has only read.
+    const watches = async (stateDirectory: string, readOnly: boolean): Promise<void> => {
+      await (await TestDevice.open(volume, { disk: systemDisk, stateDirectory, readOnly })).close();
+    };
+    if (step === 3) {
+      await watches(c, false);
+      states['behind the checkpoint'] = await copyOf(c);
+    }
+    if (step === 6) await watches(reader, true);
+    if (hasFolded && !states['behind'] && newestOf(honest) > checkpointAfter + 6) {
+      await watches(c, true);
+      states['behind'] = c;
+    }
+  }
+  for (const stateDirectory of [a, b]) await (await TestDevice.open(volume, { disk: systemDisk, stateDirectory })).close();
+  states['up to date'] = a;
+  states['up to date too'] = b;
+  states['has only read'] = reader;
+}
+const newest = newestOf(honest);
+const whole = honest.copy();
+const headCodeOf = (sequence: number) => ({
+  sequence,
+  hashStart: toHex(hashBytes(whole.objects.get(logKey(root, sequence)) ?? rootSecret)).slice(0, 16),
+});
+
+type Kind = readonly [name: string, state: string | undefined, options: Partial<DeviceOptions>];
+const kinds: readonly Kind[] = [
+  ['new', undefined, {}],
+  ['new, with the newest head code', undefined, { headCode: headCodeOf(newest) }],
+  ['new, with an old head code', undefined, { headCode: headCodeOf(4) }],
+  ...Object.entries(states).map(([name, state]): Kind => [name, state, {}]),
+];
+
+const withHole = (missing: number): EvilStore => {
+  const store = whole.copy();
+  store.plant(logKey(root, missing), undefined);
+  return store;
+};
+
+const listsAll: Persona = {
+  name: 'lists what it does not give',
+  list: (prefix) => [...whole.objects.keys()].filter((key) => key.startsWith(prefix)).map((key) => ({ key, size: 1 })),
+};
+const hidesAfter = (missing: number): Persona => ({
+  name: 'lists nothing from the hole on',
+  list: (_, honestList) => honestList.filter(({ key }) => (sequenceOfKey(root, key) ?? 0) < missing),
+});
+
+/** The error must be one of integrity, and nothing was put. Answers what was wrong. */
+async function refusal(store: EvilStore, state: string | undefined, options: Partial<DeviceOptions>): Promise<string | undefined> {
+  const { writes } = store;
+  try {
+    const device = await open(store, state, options);
+    await device.close();
+    return 'was served';
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : error;
+    if (!['MISSING', 'ROLLBACK', 'OWN_COMMIT_MISSING'].includes(String(code))) return `ended with ${String(code)}`;
+  }
+  return store.writes === writes ? undefined : `${store.writes - writes} puts`;
+}
+
+t.test('the volume under test is what it should be', async (t) => {
+  t.ok(newest >= newestWanted);
+  for (const [name, state, options] of kinds) {
+    const device = await open(whole.copy(), state, { ...options, readOnly: true });
+    await device.volume.refresh();
+    t.ok(await device.exists('file 15'), name);
+    await device.close();
+  }
+});
+
+for (const readOnly of [false, true]) {
+  for (const [name, state, options] of kinds) {
+    t.test(`a device that is ${name} refuses each hole, ${readOnly ? 'read-only' : 'read-write'}`, async (t) => {
+      const wrong: string[] = [];
+      for (let missing = 0; missing < newest; missing++) {
+        const judge = async (what: string, persona: Persona | undefined): Promise<void> => {
+          const store = withHole(missing);
+          store.persona = persona;
+          const found = await refusal(store, state, { ...options, readOnly });
+          if (found !== undefined) wrong.push(`without ${missing}, ${what}: ${found}`);
+        };
+        await judge('an honest list', undefined);
+        if (readOnly) continue;
+        await judge('a list that ends there', hidesAfter(missing));
+        await judge('a list that shows it', listsAll);
+      }
+      t.strictSame(wrong, []);
+    });
+  }
+}
+
+const away: Persona = {
+  name: 'away',
+  get: () => {
+    throw new StoreError('UNAVAILABLE', 'away');
+  },
+  put: () => {
+    throw new StoreError('UNAVAILABLE', 'away');
+  },
+  list: () => {
+    throw new StoreError('UNAVAILABLE', 'away');
+  },
+};
+
+t.test('a device that started without the store stops when that returns with a hole, and puts nothing', async (t) => {
+  const commitsOf = (store: EvilStore): number => [...store.objects.keys()].filter((key) => key.startsWith('log/')).length;
+  for (const name of ['up to date', 'up to date too', 'behind the checkpoint']) {
+    for (let missing = 0; missing < newest; missing++) {
+      const first = missing % 2 === 0 ? 'flush' : 'refresh';
+      const store = withHole(missing);
+      store.persona = away;
+      const device = await open(store, states[name]);
+      await device.write('written offline', 'x');
+      store.persona = undefined;
+      const { writes } = store;
+      await t.rejects(device.volume[first](), { code: 'FENCED' }, `${name}, without ${missing}, ${first}`);
+      await t.rejects(device.volume.flush(), { code: 'FENCED' });
+      t.equal(commitsOf(store), commitsOf(whole) - 1, 'no commit was put');
+      t.ok(store.writes - writes <= 1, 'at most the pack that was under way');
+      await device.close();
+    }
+  }
+});
+
+t.test('a mounted device stops at its next poll, and never puts into a hole', async (t) => {
+  for (const first of ['flush', 'refresh'] as const) {
+    const store = whole.copy();
+    const [a, b] = [await open(store, states['up to date']), await open(store, states['up to date too'])];
+    for (const device of [a, b]) await device.volume.refresh();
+    for (const text of ['one', 'two', 'three']) {
+      await b.write('of b', text);
+      await b.volume.flush();
+    }
+    const end = newestOf(store);
+    store.plant(logKey(root, end - 2), undefined);
+    await a.write('of a', 'x');
+    await t.rejects(a.volume[first](), { code: 'FENCED' }, first);
+    t.notOk(store.objects.has(logKey(root, end - 2)), 'the hole is still one');
+    t.match(a.volume.details()['store']?.['trouble'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is told');
+    t.equal(await a.text('of a'), 'x', 'what was acknowledged is still there');
+    for (const device of [a, b]) await device.close();
+  }
+});
+
+t.test('a mounted device whose own head vanished puts nothing behind it', async (t) => {
+  const store = whole.copy();
+  const device = await open(store, states['up to date']);
+  await device.write('first', 'x');
+  await device.volume.flush();
+  const head = newestOf(store);
+  store.plant(logKey(root, head), undefined);
+  await device.write('second', 'x');
+  await t.rejects(device.volume.flush(), { code: 'FENCED' });
+  t.equal(newestOf(store), head - 1);
+  await device.close();
+});
+
+t.test('a mounted device that rests notices a hole behind it', async (t) => {
+  const store = whole.copy();
+  const device = await open(store, states['up to date'], { readOnly: true });
+  store.plant(logKey(root, newest - 3), undefined);
+  let stop: unknown;
+  for (let poll = 0; poll < 20; poll++) await device.volume.refresh().catch((error: unknown) => (stop ??= error));
+  t.match(stop, { code: 'FENCED' });
+  await device.close();
+});
+
+t.test('commits that come between the questions are no hole', async (t) => {
+  const store = whole.copy();
+  const writer = await open(store, states['up to date too']);
+  const slow = async (): Promise<void> => {
+    await writer.write('race', String(newestOf(store)));
+    await writer.volume.flush();
+  };
+  const get = store.get.bind(store);
+  let turns = 0;
+  // The other device commits after every third answer: whatever was absent is there a moment later.
+  store.get = async (key, options) => {
+    const answer = await get(key, options);
+    if (turns > 0 && turns-- % 3 === 0) {
+      const left = turns;
+      turns = 0;
+      await slow();
+      turns = left;
+    }
+    return answer;
+  };
+  // Each identity once: two copies of one would be told apart, and stopped.
+  const racing = kinds.filter(([name]) => !['up to date too', 'behind the checkpoint'].includes(name));
+  for (const [name, state, options] of racing) {
+    turns = 30;
+    const device = await open(store, state, options);
+    for (let poll = 0; poll < 5; poll++) {
+      turns = 9;
+      await device.volume.refresh();
+    }
+    turns = 0;
+    await device.write(`by ${name}`, 'x');
+    turns = 9;
+    await device.volume.flush();
+    turns = 0;
+    await device.close();
+  }
+  await writer.volume.refresh();
+  for (const [name] of racing) t.ok(await writer.exists(`by ${name}`), name);
+  await writer.close();
+});
+
+t.test('a list that is late, or names that strangers have put, are no hole', async (t) => {
+  const late = whole.copy();
+  late.persona = {
+    name: 'late',
+    list: (_, honestList) => honestList.filter(({ key }) => !key.startsWith('log/') || Number.parseInt(key.slice(4, 20), 16) % 2 === 0),
+  };
+  const squatted = whole.copy();
+  for (let at = newest + 1; at < newest + 40; at++) squatted.plant(`log/${at.toString(16).padStart(16, '0')}-${'0'.repeat(12)}`, new Uint8Array(300));
+  for (const store of [late, squatted]) {
+    for (const [name, state, options] of kinds) {
+      const device = await open(store.copy(), state, options);
+      await device.write('new', 'x');
+      await device.volume.flush();
+      t.equal(await device.text('new'), 'x', name);
+      await device.close();
+    }
+  }
+});
