@@ -14,13 +14,13 @@ import { defineCommand } from './define-command.js';
 import { exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
 import type { Unlocked } from './keyslots.js';
+import { openKnownStore } from './known-volume.js';
 import { showPhases } from './phase-progress.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { stateDirectoryOf } from './state-directory.js';
 import { formatBytes, plural, print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
-import { openVolumeStore } from './volume-store.js';
 
 interface CheckArguments extends SecretOptions {
   readonly store: string;
@@ -47,7 +47,7 @@ export const checkCommand = defineCommand<CheckArguments>({
       .example('$0 check ~/Cloud/drive --data --names', 'everything, with paths')
       .epilogue('Exit codes: 0 nothing is wrong, 13 "repair" mends it and nothing is lost, 8 something is lost or damaged, 14 it cannot be mounted.'),
   handler: async (args) => {
-    const store = await openVolumeStore(args.store);
+    const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
       const display = showPhases(args.json ? 'silent' : 'auto', phaseLabels);

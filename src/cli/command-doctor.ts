@@ -6,13 +6,12 @@ import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { explain } from './explain.js';
-import { listSlots } from './keyslots.js';
+import { listKnownSlots, openKnownStore } from './known-volume.js';
 import { examineMachine, systemProbe } from './machine.js';
 import type { Finding } from './machine.js';
 import { defaultStateBase } from './state-directory.js';
 import { describeProbe, examineStoreNow } from './store-probe.js';
 import { plural, print, printJson } from './terminal.js';
-import { openVolumeStore } from './volume-store.js';
 
 interface DoctorArguments {
   readonly store: string | undefined;
@@ -53,10 +52,10 @@ export const doctorCommand = defineCommand<DoctorArguments>({
 async function examineStore(location: string, isProbed: boolean): Promise<{ readonly findings: readonly Finding[]; readonly report?: ProbeReport }> {
   const findings: Finding[] = [];
   try {
-    const store = await openVolumeStore(location);
+    const store = await openKnownStore(location);
     try {
       try {
-        const { slots, unreadable } = await listSlots(store);
+        const { slots, unreadable } = await listKnownSlots(store, location);
         const broken = unreadable.length === 0 ? '' : `, ${unreadable.length} that cannot be read`;
         findings.push({
           id: 'store',

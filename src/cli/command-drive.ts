@@ -14,7 +14,7 @@ import { Failure } from './exit-code.js';
 import { resolveMountPoint } from './mount-point.js';
 import { readNewPassphrase } from './secret.js';
 import { defaultDataBase } from './state-directory.js';
-import { pinnedVolume } from './store-pin.js';
+import { requireUnpinned } from './store-pin.js';
 import { print, printHeading, tell } from './terminal.js';
 import { localFolderOf, openVolumeStore, requireVacant } from './volume-store.js';
 
@@ -59,13 +59,7 @@ export const driveCommand = defineCommand<DriveArguments>({
     if (folder !== undefined) makeFolder(dirname(folder));
     let secret: SlotSecret | undefined;
     if (await isVacant(args.store)) {
-      const lost = pinnedVolume(args.store);
-      if (lost !== undefined) {
-        throw new Failure(
-          'INTEGRITY',
-          `${printable(args.store)} is empty now, it held volume ${lost.slice(0, 16)}: to make a new one there, run "sealdrive init"`,
-        );
-      }
+      requireUnpinned(args.store);
       tell(`Making a new drive; its encrypted objects will lie in ${printable(args.store)}`);
       const chosen = await readNewPassphrase(args.passphraseFd);
       secret = chosen;

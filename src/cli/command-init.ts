@@ -14,7 +14,8 @@ import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
-import { pinStore } from './store-pin.js';
+import { noteUsedSlot } from './slot-memory.js';
+import { pinStore, requireUnpinned } from './store-pin.js';
 import { examineStoreNow, singleWriterWarning } from './store-probe.js';
 import { print, printHeading, printJson, quoteForShell, tell } from './terminal.js';
 import { createVolumeStore, requireVacant } from './volume-store.js';
@@ -86,6 +87,7 @@ export async function initialize(
 ): Promise<Initialized> {
   hardenProcess(silentLog);
   if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
+  requireUnpinned(args.store);
   await requireVacant(args.store);
   const secret = await readSecret();
   const store = await createVolumeStore(args.store);
@@ -103,6 +105,7 @@ export async function initialize(
     volume.rootSecret.fill(0);
     try {
       pinStore(args.store, toHex(volume.volumeId));
+      noteUsedSlot(toHex(volume.volumeId), slotId);
     } catch (error) {
       // The volume is made all the same; the first mount remembers it too.
       tell(`warning: ${describeError(error)}`);

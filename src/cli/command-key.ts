@@ -9,13 +9,15 @@ import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
-import { addSlot, listSlots, listSlotsOnce, removeSlot } from './keyslots.js';
+import { addSlot, removeSlot } from './keyslots.js';
+import type { SlotList } from './keyslots.js';
+import { listKnownSlots, openKnownStore } from './known-volume.js';
 import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
-import { noteRemovedSlot, requirePinned } from './store-pin.js';
+import { noteRemovedSlot, noteUsedSlot } from './slot-memory.js';
+import { pinStore } from './store-pin.js';
 import { print, printJson, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
-import { openVolumeStore } from './volume-store.js';
 
 interface ListArguments {
   readonly store: string;
@@ -29,7 +31,7 @@ const listCommand = defineCommand<ListArguments>({
   describe: 'Show the keyslots (needs no secret)',
   builder: (yargs) => yargs.positional('store', storePositional).options(jsonOption),
   handler: async (args) => {
-    const { slots, unreadable } = await listSlotsOnce(await openVolumeStore(args.store));
+    const { slots, unreadable } = await listSlotsOnce(args.store);
     if (args.json) {
       printJson({
         slots: slots.map(({ header }) => ({
@@ -78,15 +80,16 @@ const addCommand = defineCommand<AddArguments>({
   handler: async (args) => {
     const { newKeyFile } = args;
     if (args.type === 'key-file' && newKeyFile === undefined) throw new Failure('USAGE', '--type key-file needs --new-key-file PATH');
-    const store = await openVolumeStore(args.store);
+    const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
-      requirePinned(args.store, toHex(unlocked.volumeId));
+      pinStore(args.store, toHex(unlocked.volumeId));
       let secret: SlotSecret;
       if (args.type === 'recovery-words') secret = { type: 'recovery-words', words: newRecoveryWords(systemRandom) };
       else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
       else secret = await readNewPassphrase(args.newPassphraseFd);
       const slotId = await addSlot(store, unlocked, secret, args.label, systemRandom);
+      noteUsedSlot(toHex(unlocked.volumeId), slotId);
       unlocked.rootSecret.fill(0);
       const words = secret.type === 'recovery-words' ? secret.words : undefined;
       if (args.json) {
@@ -116,9 +119,9 @@ const removeCommand = defineCommand<RemoveArguments>({
       .positional('slot', { type: 'string', demandOption: true, describe: 'Its id, or the beginning of it, as "key list" shows it' })
       .options({ ...secretOptions, ...jsonOption }),
   handler: async (args) => {
-    const store = await openVolumeStore(args.store);
+    const store = await openKnownStore(args.store);
     try {
-      const { slots, unreadable } = await listSlots(store);
+      const { slots, unreadable } = await listKnownSlots(store, args.store);
       const ids = [...slots.map(({ header }) => header.slotId), ...unreadable.map(({ key }) => key.slice('keys/'.length))];
       const matching = ids.filter((id) => args.slot !== '' && id.startsWith(args.slot));
       if (matching.length !== 1) {
@@ -130,13 +133,13 @@ const removeCommand = defineCommand<RemoveArguments>({
         throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
       }
       const { unlocked } = await unlockVolume(store, args);
-      requirePinned(args.store, toHex(unlocked.volumeId));
+      pinStore(args.store, toHex(unlocked.volumeId));
       unlocked.rootSecret.fill(0);
       if (unlocked.slotId === matching[0]) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
       // First: a store that is asked to remove it may keep it.
-      noteRemovedSlot(args.store, matching[0]);
+      noteRemovedSlot(toHex(unlocked.volumeId), matching[0]);
       await removeSlot(store, matching[0]);
       if (args.json) printJson({ removed: matching[0] });
       else print(`Removed keyslot ${matching[0]}. Copies of the store made earlier still hold it.`);
@@ -152,6 +155,15 @@ export const keyCommand: CommandModule = {
   builder: (yargs) => yargs.command(listCommand).command(addCommand).command(removeCommand).demandCommand(1, 'Say what: list, add or remove'),
   handler() {},
 };
+
+async function listSlotsOnce(location: string): Promise<SlotList> {
+  const store = await openKnownStore(location);
+  try {
+    return await listKnownSlots(store, location);
+  } finally {
+    await store.close();
+  }
+}
 
 /** Seconds since 1970 come from the store too: a Date ends before they do. */
 const dateOf = (created: number): string => new Date(Math.min(created, 8.64e12) * 1000).toISOString();

@@ -16,8 +16,9 @@ import { defineCommand } from './define-command.js';
 import { startServingProcess } from './detached-mount.js';
 import type { Mounted, ServingProcess } from './detached-mount.js';
 import { Failure } from './exit-code.js';
-import { claimedVolumeId, listSlots } from './keyslots.js';
+import { claimedVolumeId } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
+import { listKnownSlots, openKnownStore } from './known-volume.js';
 import { keepSlots, readKeptSlots } from './local-keyslots.js';
 import { examineMachine, systemProbe } from './machine.js';
 import { prepareMountPoint, refuseOverlap, resolveMountPoint } from './mount-point.js';
@@ -29,7 +30,7 @@ import { rememberedProbe, singleWriterWarning } from './store-probe.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
 import { print, printJson, quoteForShell, tell } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
-import { localFolderOf, openVolumeStore } from './volume-store.js';
+import { localFolderOf } from './volume-store.js';
 
 export interface MountArguments extends SecretOptions, TuningArguments {
   /** Left out: where the config file says. */
@@ -219,9 +220,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
   requireMachine(args);
   const kept = await keptSlotsOf(args);
   if (kept) onStateDirectory?.(stateDirectoryOf(kept.volumeId, args.stateDir));
-  const store = await openVolumeStore(args.store, undefined, kept ? firstAnswerMs : undefined);
+  const store = await openKnownStore(args.store, kept ? firstAnswerMs : undefined);
   try {
-    const { slots, isOffline } = await findSlots(store, kept?.slots, timeoutMs);
+    const { slots, isOffline } = await findSlots(store, args.store, kept?.slots, timeoutMs);
     const claimed = claimedVolumeId(slots);
     const mountPoint = await resolveMountPoint(directory);
     const mounts = await findMounts();
@@ -248,7 +249,6 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     ]);
     const { unlocked } = await unlockVolume(store, args, secret, slots);
     const volumeId = toHex(unlocked.volumeId);
-    requirePinned(args.store, volumeId);
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     ensurePrivateDirectory(stateBase);
     ensurePrivateDirectory(stateDirectory);
@@ -314,13 +314,14 @@ async function keptSlotsOf(args: MountArguments): Promise<{ readonly volumeId: s
 /** The keyslots that the store shows; the copies when it does not answer. Throws what `listSlots` throws. */
 async function findSlots(
   store: ObjectStore,
+  location: string,
   kept: SlotList | undefined,
   timeoutMs: number,
 ): Promise<{ readonly slots: SlotList; readonly isOffline: boolean }> {
-  if (!kept || store.local) return { slots: await listSlots(store), isOffline: false };
+  if (!kept || store.local) return { slots: await listKnownSlots(store, location), isOffline: false };
   const limit = AbortSignal.timeout(Math.min(timeoutMs, hungAnswerMs));
   try {
-    return { slots: await listSlots(store, limit, kept), isOffline: false };
+    return { slots: await listKnownSlots(store, location, limit, kept), isOffline: false };
   } catch (error) {
     if (!limit.aborted && !(error instanceof StoreError && error.code === 'UNAVAILABLE')) throw error;
     return { slots: kept, isOffline: true };

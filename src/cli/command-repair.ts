@@ -20,6 +20,7 @@ import { holderOf } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
+import { openKnownStore } from './known-volume.js';
 import { showPhases } from './phase-progress.js';
 import { ask, hasTerminal } from './prompt.js';
 import { secretOptions } from './secret.js';
@@ -27,7 +28,6 @@ import type { SecretOptions } from './secret.js';
 import { ensurePrivateDirectory, stateDirectoryOf } from './state-directory.js';
 import { plural, print, printJson } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
-import { openVolumeStore } from './volume-store.js';
 
 interface RepairArguments extends SecretOptions {
   readonly store: string;
@@ -51,7 +51,7 @@ export const repairCommand = defineCommand<RepairArguments>({
       .example('$0 repair ~/Cloud/drive', 'shows the plan, and asks when there is a terminal')
       .epilogue('Exit codes: 0 all is well now, 13 not done yet, 8 something is left that cannot be mended, 14 "salvage" is what helps.'),
   handler: async (args) => {
-    const store = await openVolumeStore(args.store);
+    const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
       const stateDirectory = stateDirectoryOf(toHex(unlocked.volumeId), args.stateDir);

@@ -15,13 +15,14 @@ import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import { interruptible } from './interruption.js';
+import { openKnownStore } from './known-volume.js';
 import { showPhases } from './phase-progress.js';
 import { secretOptions } from './secret.js';
 import type { SecretOptions } from './secret.js';
 import { stateDirectoryOf } from './state-directory.js';
 import { formatBytes, plural, print, printJson } from './terminal.js';
 import { unlockVolume } from './unlock-volume.js';
-import { localFolderOf, openVolumeStore } from './volume-store.js';
+import { localFolderOf } from './volume-store.js';
 
 interface SalvageArguments extends SecretOptions {
   readonly store: string;
@@ -52,7 +53,7 @@ export const salvageCommand = defineCommand<SalvageArguments>({
       .epilogue('Exit codes: 0 everything came out, 8 something is missing (report.json says what), 14 nothing can be read.'),
   handler: async (args) => {
     if (args.at !== undefined && !(Number.isSafeInteger(args.at) && args.at >= 1)) throw new Failure('USAGE', '--at takes the number of a commit');
-    const store = await openVolumeStore(args.store);
+    const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
       const { rootSecret, volumeId } = unlocked;

@@ -9,6 +9,7 @@ import { findMounts } from './control-client.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { volumeIdOf } from './named-volume.js';
+import { forgetStore, pinnedVolume } from './store-pin.js';
 import { print, printJson } from './terminal.js';
 import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from './volume-config.js';
 import type { SettingName, VolumeSettings } from './volume-config.js';
@@ -137,9 +138,29 @@ const removeCommand = defineCommand<{ readonly name: string; readonly json: bool
   },
 });
 
+const forgetCommand = defineCommand<{ readonly store: string; readonly json: boolean }>({
+  command: 'forget <store>',
+  describe: 'Forget which volume a store held, after you have exchanged or removed it yourself',
+  builder: (yargs) =>
+    yargs.positional('store', { type: 'string', demandOption: true, describe: 'Where it lay: a path, URL or name' }).options(jsonOption),
+  handler: (args) => {
+    const known = pinnedVolume(args.store);
+    if (known === undefined) throw new Failure('NOT_A_VOLUME', 'nothing is known of that place: no volume was used there from here');
+    forgetStore(args.store);
+    if (args.json) printJson({ forgotten: known });
+    else print(`Forgot that volume ${known.slice(0, 16)} was there. The next volume that is found or made there is taken for the right one.`);
+  },
+});
+
 export const volumeCommand: CommandModule = {
   command: 'volume',
   describe: 'Give volumes names, and list and forget them',
-  builder: (yargs) => yargs.command(addCommand).command(listCommand).command(removeCommand).demandCommand(1, 'Say what: add, list or remove'),
+  builder: (yargs) =>
+    yargs
+      .command(addCommand)
+      .command(listCommand)
+      .command(removeCommand)
+      .command(forgetCommand)
+      .demandCommand(1, 'Say what: add, list, remove or forget'),
   handler() {},
 };

@@ -5,21 +5,22 @@
 import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
 import { defaultKdfCost } from '../crypto/argon2.js';
+import type { KdfCost } from '../crypto/argon2.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
 import type { SlotContent, SlotHeader, SlotSecret } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Failure } from './exit-code.js';
+import { fitsInMemory, memoryFailure, requireMemory } from './kdf-memory.js';
+import { TrialBudget, trialOrder } from './slot-trial.js';
+import { formatBytes } from './terminal.js';
 
 const prefix = 'keys/';
 const keyPattern = /^keys\/([0-9a-f]{16})$/;
 /** A hostile store may list slots, or anything else, for ever; nobody has this many. */
 const slotCountMax = 256;
 const listedMax = 10_000;
-/** What trying slots may cost together, in KiB times passes: the slots are the store's to show, and nobody waits for an hour. About a minute. */
-const kdfWorkMax = 48 * defaultKdfCost.memoryKiB * defaultKdfCost.passes;
-
 export interface StoredSlot {
   readonly header: SlotHeader;
   readonly bytes: Uint8Array;
@@ -79,32 +80,102 @@ export interface Unlocked extends SlotContent {
   readonly volumeId: Uint8Array;
 }
 
+export interface UnlockOptions {
+  readonly random: Random;
+  /** Ids of slots that were removed from here: a store can bring them back, and they are not opened. */
+  readonly removed?: ReadonlySet<string>;
+  /** Ids of slots that this machine has used, the last one first. */
+  readonly used?: readonly string[];
+  /** Slots whose id begins so, and no others. */
+  readonly chosen?: string | undefined;
+  /** KiB that one slot may ask for. Default: what ours ask for. */
+  readonly memoryKiBMax?: number | undefined;
+  /** Default: measured. */
+  readonly fits?: (cost: KdfCost) => boolean;
+  readonly nowMs?: () => number;
+}
+
 /**
- * Opens the first slot that the secret fits, but none of those that were removed (`removed`, ids): a store can bring them back. Throws Failure `LOCKED` when it fits none, CryptoError when there is none of its type and
- * one cannot be read (a newer format, damage).
+ * Opens the first slot that the secret fits. Throws Failure `LOCKED` when it fits none, `INTEGRITY` when some were left untried since that would take too long
+ * or too much memory, `MACHINE` when this machine has not the memory for any; CryptoError when there is none of its type and one cannot be read (a newer
+ * format, damage).
  */
-export async function unlock(list: SlotList, secret: SlotSecret, random: Random, removed: ReadonlySet<string> = new Set()): Promise<Unlocked> {
-  const candidates = list.slots.filter((slot) => slot.header.type === secret.type && !removed.has(slot.header.slotId));
-  // The cheap ones first: what was made with another cost than ours does not keep the others from being tried.
-  const work = ({ header }: StoredSlot): number => header.cost.memoryKiB * header.cost.passes;
-  let worked = 0;
-  for (const slot of candidates.toSorted((a, b) => work(a) - work(b))) {
-    const { bytes } = slot;
-    worked += work(slot);
-    if (worked > kdfWorkMax) throw new Failure('INTEGRITY', 'the store shows keyslots that would take too long to try: none of those tried opens');
-    try {
-      const { header, generation, rootSecret } = await openSlot(bytes, secret, random);
-      return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), generation, rootSecret };
-    } catch (error) {
-      if (!(error instanceof CryptoError) || error.code !== 'WRONG_SECRET') throw error;
+export async function unlock(list: SlotList, secret: SlotSecret, options: UnlockOptions): Promise<Unlocked> {
+  const {
+    random,
+    removed,
+    used = [],
+    chosen = '',
+    memoryKiBMax = defaultKdfCost.memoryKiB,
+    fits = fitsInMemory,
+    nowMs = () => performance.now(),
+  } = options;
+  const candidates = list.slots.filter(
+    ({ header }) => header.type === secret.type && !removed?.has(header.slotId) && header.slotId.startsWith(chosen.toLowerCase()),
+  );
+  const budget = new TrialBudget(nowMs);
+  const tooLarge: StoredSlot[] = [];
+  let untriedCount = 0;
+  let unfit: KdfCost | undefined;
+  for (const slot of trialOrder(candidates, used, random)) {
+    const { header, bytes } = slot;
+    if (header.cost.memoryKiB > memoryKiBMax) tooLarge.push(slot);
+    else if (secret.type !== 'key-file' && !fits(header.cost)) unfit = header.cost;
+    else if (untriedCount > 0 || !budget.take(header.cost)) untriedCount++;
+    else {
+      const content = await tryOpen(bytes, secret, random);
+      if (content) return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), ...content };
     }
   }
-  const [damaged] = list.unreadable;
-  if (damaged) throw new CryptoError(damaged.reason.code, `the keyslot ${damaged.key} cannot be read`, { cause: damaged.reason });
-  if (candidates.length === 0) {
-    throw new Failure('LOCKED', `the volume has no keyslot for a ${typeNames[secret.type]}; "sealdrive key list" shows what it has`);
+  throw whyLocked(list, secret, { candidates, tooLarge, untriedCount, unfit, memoryKiBMax });
+}
+
+/** `undefined`: the secret does not fit. */
+async function tryOpen(bytes: Uint8Array, secret: SlotSecret, random: Random): Promise<SlotContent | undefined> {
+  try {
+    const { generation, rootSecret } = await openSlot(bytes, secret, random);
+    return { generation, rootSecret };
+  } catch (error) {
+    if (error instanceof CryptoError && error.code === 'WRONG_SECRET') return undefined;
+    throw error;
   }
-  throw new Failure('LOCKED', `${wrongSecret[secret.type]}: no keyslot of the volume opens with it; nothing was changed`);
+}
+
+interface Trials {
+  readonly candidates: readonly StoredSlot[];
+  readonly tooLarge: readonly StoredSlot[];
+  readonly untriedCount: number;
+  /** Of a slot that this machine has not the memory for. */
+  readonly unfit: KdfCost | undefined;
+  readonly memoryKiBMax: number;
+}
+
+/** Why no slot was opened: what was not tried first, since the secret may be right. */
+function whyLocked({ unreadable }: SlotList, secret: SlotSecret, { candidates, tooLarge, untriedCount, unfit, memoryKiBMax }: Trials): Error {
+  if (unfit) return memoryFailure(unfit);
+  if (untriedCount > 0) {
+    const tried = candidates.length - untriedCount - tooLarge.length;
+    return new Failure(
+      'INTEGRITY',
+      `the store shows ${candidates.length} keyslots for a ${typeNames[secret.type]}, which take too long to try: none of ${tried} opens, and ${untriedCount} were left untried. ` +
+        'Check the secret and try again, which takes others, or name the right one with --keyslot ("sealdrive key list" shows it where the store is as it was)',
+    );
+  }
+  if (tooLarge.length > 0) {
+    const largest = Math.max(...tooLarge.map(({ header }) => header.cost.memoryKiB));
+    return new Failure(
+      'INTEGRITY',
+      `${tooLarge.length} of ${candidates.length} keyslots for a ${typeNames[secret.type]} ask for more memory than ${formatBytes(memoryKiBMax * 1024)} and were left untried: ` +
+        `Sealdrive makes none like that. If you trust the store, try them with --keyslot-memory ${Math.ceil(largest / 1024)}M; nothing was changed`,
+    );
+  }
+  const [damaged] = unreadable;
+  if (candidates.length === 0 && damaged)
+    return new CryptoError(damaged.reason.code, `the keyslot ${damaged.key} cannot be read`, { cause: damaged.reason });
+  if (candidates.length === 0)
+    return new Failure('LOCKED', `the volume has no keyslot for a ${typeNames[secret.type]} like that; "sealdrive key list" shows what it has`);
+  const broken = damaged ? ` (${damaged.key}, which cannot be read, was not tried: ${damaged.reason.message})` : '';
+  return new Failure('LOCKED', `${wrongSecret[secret.type]}: no keyslot of the volume opens with it${broken}; nothing was changed`);
 }
 
 export const typeNames: Readonly<Record<SlotHeader['type'], string>> = {
@@ -119,7 +190,7 @@ const wrongSecret: Readonly<Record<SlotHeader['type'], string>> = {
   'key-file': 'wrong key file',
 };
 
-/** Makes a slot for `secret` and puts it into the store; its id. Throws CryptoError `WEAK_SECRET`, StoreError. */
+/** Makes a slot for `secret` and puts it into the store; its id. Throws CryptoError `WEAK_SECRET`, StoreError, Failure `MACHINE`. */
 export async function addSlot(
   store: ObjectStore,
   unlocked: Pick<Unlocked, 'volumeId' | 'generation' | 'rootSecret'>,
@@ -127,6 +198,7 @@ export async function addSlot(
   label: string,
   random: Random,
 ): Promise<string> {
+  if (secret.type !== 'key-file') requireMemory(defaultKdfCost);
   const created = Math.floor(Date.now() / 1000);
   const { volumeId, generation, rootSecret } = unlocked;
   const { slotId, bytes } = await createSlot({ secret, volumeId, generation, rootSecret, created, label }, random);
@@ -147,13 +219,4 @@ export function claimedVolumeId(list: SlotList): string | undefined {
   const ids = new Set(list.slots.map((slot) => toHex(slot.header.volumeId)));
   if (ids.size > 1) throw new Failure('INTEGRITY', 'the keyslots in the store belong to different volumes: it was tampered with, or mixed up');
   return ids.values().next().value;
-}
-
-/** Lists the slots and closes the store, however it ends. */
-export async function listSlotsOnce(store: ObjectStore): Promise<SlotList> {
-  try {
-    return await listSlots(store);
-  } finally {
-    await store.close();
-  }
 }

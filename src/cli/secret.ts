@@ -18,6 +18,10 @@ export interface SecretOptions {
   readonly passphraseFd: number | undefined;
   readonly keyFile: string | undefined;
   readonly recovery: boolean | undefined;
+  /** The id of a keyslot, or its beginning. */
+  readonly keyslot?: string | undefined;
+  /** A size: what one keyslot may take. */
+  readonly keyslotMemory?: string | undefined;
 }
 
 /** The options of every command that opens a volume, for yargs. */
@@ -25,6 +29,8 @@ export const secretOptions = {
   'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)', group: 'Secret:' },
   'key-file': { type: 'string', normalize: true, describe: 'Use this key file', group: 'Secret:' },
   recovery: { type: 'boolean', describe: 'Use the recovery words (asked for, or from --passphrase-fd)', group: 'Secret:' },
+  keyslot: { type: 'string', describe: 'Try this keyslot alone: its id, or the beginning of it, as "key list" shows it', group: 'Secret:' },
+  'keyslot-memory': { type: 'string', describe: 'Also try keyslots that take up to this much memory (default: 256M)', group: 'Secret:' },
 } as const;
 
 const secretSizeMax = 64 * 1024;

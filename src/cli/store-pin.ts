@@ -1,58 +1,29 @@
 /**
  * Which volume lies in which store, as this user has seen it last: a store that shows another volume of the same user, which the same secret
- * opens, is found out before anything is typed or written (doc/security.md, attack 7). One small file a store, beside the registry of mounts;
- * no secret is in it. What is true of a volume's history is not here but in its trust state.
+ * opens, is found out before anything is typed or written (doc/security.md, attack 7). Small files beside the registry of mounts; no secret is in them. What
+ * is true of a volume's history is not here but in its trust state.
  */
-import { join } from 'node:path';
-import { toHex } from '../base/bytes.js';
+import { dirname, join } from 'node:path';
 import { printable } from '../base/printable.js';
-import { encodeSystemText } from '../base/system-text.js';
-import { hashBytes } from '../crypto/hash.js';
-import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { defaultStateBase } from './state-directory.js';
-import { localFolderOf } from './volume-store.js';
+import { placeNames } from './store-place.js';
+import { quoteForShell } from './terminal.js';
 
 const pinFolder = (): string => join(defaultStateBase(), 'stores');
-
-/** The location may hold a user name or worse: only its hash is a name. */
-function pinPath(location: string): string {
-  const place = localFolderOf(location) ?? location.replace(/\/+$/, '');
-  return join(pinFolder(), toHex(hashBytes(encodeSystemText(place))).slice(0, 32));
-}
+const pinPaths = (location: string): string[] => placeNames(location).map((name) => join(pinFolder(), name));
 
 /** Where something else is remembered of a store. */
-export const storeNotePath = (location: string, kind: string): string => `${pinPath(location)}.${kind}`;
+export const storeNotePath = (location: string, kind: string): string => join(pinFolder(), `${placeNames(location)[0]}.${kind}`);
 
 /** The volume (hex) that was in the store when this user last used it. */
 export function pinnedVolume(location: string): string | undefined {
-  try {
-    const text = readFileSync(pinPath(location), 'latin1').trim();
-    return /^[0-9a-f]{64}$/.test(text) ? text : undefined;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new Failure('LOCAL_DISK', `${printable(pinPath(location))} cannot be read`, { cause: error });
+  for (const path of pinPaths(location)) {
+    const volumeId = readNote(path)?.trim();
+    if (volumeId !== undefined && /^[0-9a-f]{64}$/.test(volumeId)) return volumeId;
   }
-}
-
-/** Slots that were removed from here, by id: a store that brings one back finds no one to open it on this machine (attack 6). */
-export function removedSlots(location: string): ReadonlySet<string> {
-  try {
-    return new Set(readFileSync(`${pinPath(location)}.removed`, 'latin1').match(/^[0-9a-f]{16}$/gm) ?? []);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Set();
-    throw new Failure('LOCAL_DISK', `${printable(pinPath(location))}.removed cannot be read`, { cause: error });
-  }
-}
-
-export function noteRemovedSlot(location: string, slotId: string): void {
-  const path = `${pinPath(location)}.removed`;
-  try {
-    mkdirSync(pinFolder(), { recursive: true, mode: 0o700 });
-    appendFileSync(path, `${slotId}\n`, { mode: 0o600 });
-  } catch (error) {
-    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
-  }
+  return undefined;
 }
 
 /** Throws Failure `INTEGRITY` when another volume than `volumeId` (hex) was there. */
@@ -62,17 +33,52 @@ export function requirePinned(location: string, volumeId: string): void {
   throw new Failure(
     'INTEGRITY',
     `the store holds volume ${volumeId.slice(0, 16)} now, it held volume ${known.slice(0, 16)} when it was last used here: it was exchanged. ` +
-      `If you did that yourself, remove ${printable(pinPath(location))}; nothing was changed`,
+      `If you did that yourself, run "${forgetting(location)}"; nothing was changed`,
   );
 }
 
+/** Throws Failure `INTEGRITY` when a volume was there: a new one in its place would hide that it is gone. */
+export function requireUnpinned(location: string): void {
+  const known = pinnedVolume(location);
+  if (known === undefined) return;
+  throw new Failure(
+    'INTEGRITY',
+    `this place held volume ${known.slice(0, 16)} when it was last used here: put that volume back, or choose another place. ` +
+      `If it is to be gone, run "${forgetting(location)}" first; nothing was changed`,
+  );
+}
+
+/** The command that makes a place one that nothing is known of. */
+export const forgetting = (location: string): string => `sealdrive volume forget ${quoteForShell(location)}`;
+
 export function pinStore(location: string, volumeId: string): void {
-  if (pinnedVolume(location) === volumeId) return;
-  const path = pinPath(location);
+  for (const path of pinPaths(location)) {
+    if (readNote(path)?.trim() === volumeId) continue;
+    write(path, () => {
+      writeFileSync(`${path}.new`, `${volumeId}\n`, { mode: 0o600 });
+      renameSync(`${path}.new`, path);
+    });
+  }
+}
+
+/** Whatever was known of the place: which volume it held, and what the store can do. */
+export function forgetStore(location: string): void {
+  for (const path of [...pinPaths(location), storeNotePath(location, 'probe')]) write(path, () => rmSync(path, { force: true }));
+}
+
+function readNote(path: string): string | undefined {
   try {
-    mkdirSync(pinFolder(), { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.new`, `${volumeId}\n`, { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be read`, { cause: error });
+  }
+}
+
+function write(path: string, change: (path: string) => void): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    change(path);
   } catch (error) {
     throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
   }

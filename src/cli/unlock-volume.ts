@@ -1,21 +1,27 @@
-/** What every command does that needs a volume's keys: find the slots, get the secret, open one. */
-import { silentLog } from '../base/log.js';
+/** What every command does that needs a volume's keys: find the slots, get the secret, open one, and see that it is the volume that is known to be there. */
+import { toHex } from '../base/bytes.js';
+import { describeError, silentLog } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { hardenProcess } from './compose.js';
 import { Failure } from './exit-code.js';
-import { listSlots, unlock } from './keyslots.js';
+import { unlock } from './keyslots.js';
 import type { SlotList, Unlocked } from './keyslots.js';
+import { listKnownSlots } from './known-volume.js';
 import { readSecret } from './secret.js';
 import type { SecretOptions } from './secret.js';
-import { removedSlots } from './store-pin.js';
-import { tell } from './terminal.js';
+import { noteUsedSlot, removedSlots, usedSlots } from './slot-memory.js';
+import { pinnedVolume, requirePinned } from './store-pin.js';
+import { parseBytes, tell } from './terminal.js';
 
 /** People mistype; programs do not. */
 const promptAttempts = 3;
 
-/** Opens a slot (of `list`, or of the store) with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED` and others. */
+/**
+ * Opens a slot (of `list`, or of the store) with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED`, `INTEGRITY` when
+ * another volume was there, and others.
+ */
 export async function unlockVolume(
   store: ObjectStore,
   options: SecretOptions & { readonly store: string },
@@ -23,15 +29,49 @@ export async function unlockVolume(
   list?: SlotList,
 ): Promise<{ readonly unlocked: Unlocked; readonly slots: SlotList; readonly secret: SlotSecret }> {
   hardenProcess(silentLog);
-  const slots = list ?? (await listSlots(store));
+  const memoryKiBMax = memoryOf(options.keyslotMemory);
+  const slots = list ?? (await listKnownSlots(store, options.store));
+  const ours = ofKnownVolume(slots, pinnedVolume(options.store));
+  const volumeIds = [...new Set(ours.slots.map(({ header }) => toHex(header.volumeId)))];
+  const trial = {
+    random: systemRandom,
+    removed: new Set(volumeIds.flatMap((id) => [...removedSlots(id)])),
+    used: volumeIds.flatMap((id) => usedSlots(id)),
+    chosen: options.keyslot,
+    memoryKiBMax,
+  };
   const isAsked = known === undefined && options.passphraseFd === undefined && options.keyFile === undefined && !process.env['CREDENTIALS_DIRECTORY'];
   for (let attempt = 1; ; attempt++) {
     const secret = known ?? (await readSecret(options));
     try {
-      return { unlocked: await unlock(slots, secret, systemRandom, removedSlots(options.store)), slots, secret };
+      const unlocked = await unlock(ours, secret, trial);
+      requirePinned(options.store, toHex(unlocked.volumeId));
+      rememberUse(unlocked);
+      return { unlocked, slots, secret };
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== 'LOCKED' || !isAsked || attempt >= promptAttempts) throw error;
       tell(`${error.message.split(':')[0]}, try again`);
     }
   }
+}
+
+/** Slots that speak of another volume are not worth a trial where it is known which one is there. */
+function ofKnownVolume(list: SlotList, known: string | undefined): SlotList {
+  return known === undefined ? list : { ...list, slots: list.slots.filter(({ header }) => toHex(header.volumeId) === known) };
+}
+
+/** Only a convenience: a disk that takes no writes keeps nobody from what is theirs. */
+function rememberUse({ volumeId, slotId }: Unlocked): void {
+  try {
+    noteUsedSlot(toHex(volumeId), slotId);
+  } catch (error) {
+    tell(`warning: which keyslot opened the volume is not remembered: ${describeError(error)}`);
+  }
+}
+
+function memoryOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes === 0) throw new Failure('USAGE', '--keyslot-memory takes a size, for instance 1G');
+  return Math.floor(bytes / 1024);
 }

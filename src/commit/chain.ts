@@ -18,6 +18,8 @@ export interface Member {
   readonly enrolment: Enrolment;
   /** Of its newest commit; 0 without any. */
   readonly counter: number;
+  /** When it enrolled, by its own clock, in ms since 1970; `undefined` when that lies before the checkpoint where reading began. */
+  readonly enrolledMs?: number | undefined;
   /** The rest is of its newest commit; `undefined` when that lies before the checkpoint where reading began. */
   readonly newest: { readonly sequence: Sequence; readonly nextInoCounter: number; readonly operationSerial: number } | undefined;
 }
@@ -129,7 +131,7 @@ function enrolled(members: readonly Member[], commit: CommitFields): readonly Me
   const isNew = members.every((member) => member.enrolment.deviceId !== enrolment.deviceId);
   if (enrolments.length !== 1 || enrolment.deviceId !== commit.deviceId || enrolment.deviceIndex !== members.length || !isNew)
     throw refused('MALFORMED', 'enrols a device that it may not', commit);
-  return [...members, { enrolment, counter: 0, newest: nothingYet }];
+  return [...members, { enrolment, counter: 0, enrolledMs: commit.wallTimeMs, newest: nothingYet }];
 }
 
 const acknowledge = ({ enrolment, counter }: Member): Acknowledgement => ({ deviceId: enrolment.deviceId, deviceCounter: counter });

@@ -24,6 +24,7 @@ import { commitObjectMax, commitPlainMax, padCommit, decodeCommit, encodeCommit 
 import type { CommitFields, DecodedCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
+import { deviceLabel, isoTime } from './device-label.js';
 import { loadDevice, newDevice, saveDevice } from './device.js';
 import type { Device } from './device.js';
 import { readGenesis } from './genesis.js';
@@ -530,9 +531,20 @@ export class CommitLog {
     await this.#local.write(copies);
     await saveTrust(this.#trust, state);
     if (commits.length > 0) this.#attempts.clear();
-    for (const commit of commits) this.#noteSign(commit);
+    for (const commit of commits) {
+      this.#noteSign(commit);
+      this.#tellEnrolment(commit);
+    }
     this.#state = state;
     this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
+  }
+
+  /** A device that joins may read and write everything from then on: whoever looks after a drive is to hear of it. */
+  #tellEnrolment({ deviceId, enrolments, checkpoint, wallTimeMs }: Commit): void {
+    if (checkpoint || deviceId === this.#device.id) return;
+    for (const { name, deviceIndex } of enrolments) {
+      this.#o.log.info('a new device takes part in the volume', { device: deviceLabel(deviceIndex, name), enrolled: isoTime(wallTimeMs) });
+    }
   }
 
   #persist(copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {

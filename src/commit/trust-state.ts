@@ -4,11 +4,11 @@
  *
  * | field | encoding |
  * | --- | --- |
- * | version | u8 = 1 |
+ * | version | u8 = 2 |
  * | epoch | u32 |
  * | head | sequence u53, hash 32 |
  * | checkpoint | u8 0/1; if 1: sequence u53, hash 32, hash before it 32 |
- * | members | varint count; each: enrolment, counter varint, u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
+ * | members | varint count; each: enrolment, counter varint; u8 0/1; if 1: when it enrolled i53, ms since 1970; u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
  */
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError, fromHex } from '../base/bytes.js';
@@ -22,7 +22,7 @@ import type { DeviceId, Sequence } from './commit.js';
 import { readStateFile, replaceStateFile } from './state-file.js';
 
 const fileName = 'trust';
-const version = 1;
+const version = 2;
 /** Rotation is not there yet: all objects are of the first epoch. */
 const epoch = 1;
 
@@ -32,9 +32,11 @@ function encode(state: ChainState): Uint8Array {
   if (checkpoint) writer.u8(1).u53(checkpoint.sequence).bytes(checkpoint.hash).bytes(checkpoint.previousHash);
   else writer.u8(0);
   writer.varint(state.members.length);
-  for (const { enrolment, counter, newest } of state.members) {
+  for (const { enrolment, counter, enrolledMs, newest } of state.members) {
     writeEnrolment(writer, enrolment);
     writer.varint(counter);
+    if (enrolledMs === undefined) writer.u8(0);
+    else writer.u8(1).i53(enrolledMs);
     if (newest) writer.u8(1).varint(newest.sequence).varint(newest.nextInoCounter).varint(newest.operationSerial);
     else writer.u8(0);
   }
@@ -60,10 +62,11 @@ function decode(payload: Uint8Array): ChainState {
   for (let index = 0; index < count; index++) {
     const enrolment = readEnrolment(reader);
     const counter = reader.varint();
+    const enrolledMs = readFlag(reader) ? reader.i53() : undefined;
     const newest = readFlag(reader)
       ? { sequence: reader.varint() as Sequence, nextInoCounter: reader.varint(), operationSerial: reader.varint() }
       : undefined;
-    members.push({ enrolment, counter, newest });
+    members.push({ enrolment, counter, enrolledMs, newest });
   }
   reader.end();
   return { head, checkpoint, members };

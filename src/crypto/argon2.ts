@@ -11,7 +11,10 @@ export interface KdfCost {
 
 export const defaultKdfCost: KdfCost = { memoryKiB: 256 * 1024, passes: 3, lanes: 1 };
 export const kdfFloor: KdfCost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
-/** Whoever serves the slot names the cost, before anything of it is authenticated: it must not take a machine's memory. */
+/**
+ * What the format allows. Whoever serves the slot names the cost, before anything of it is authenticated: what one may take on this machine is decided by who
+ * opens it, and is less (`src/cli/keyslots.ts`).
+ */
 const kdfCeiling: KdfCost = { memoryKiB: 1024 * 1024, passes: 16, lanes: 1 };
 
 /** Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` for a cost that is unsafe or absurd: whoever serves a keyslot is not trusted. */
@@ -29,17 +32,27 @@ export interface Argon2Task {
   readonly cost: KdfCost;
 }
 
-/** 32 bytes of key. Borrows `password`. Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` or `KDF_FAILED`. */
+/**
+ * 32 bytes of key. Its memory is free again when this resolves: the thread has ended by then, so that two derivations after each other never take twice as
+ * much. Borrows `password`. Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` or `KDF_FAILED`.
+ */
 export function deriveWithArgon2(password: Uint8Array, salt: Uint8Array, cost: KdfCost): Promise<Uint8Array> {
   checkKdfCost(cost);
   return new Promise((resolve, reject) => {
     const task: Argon2Task = { password, salt, cost };
     const worker = new Worker(new URL('./argon2-worker.js', import.meta.url), { workerData: task });
-    const fail = (cause: unknown): void =>
-      reject(new CryptoError('KDF_FAILED', `Argon2id with ${cost.memoryKiB} KiB failed; is there enough memory?`, { cause }));
-    worker.once('message', (key: unknown) => (key instanceof Uint8Array ? resolve(key) : fail(undefined)));
-    worker.once('error', fail);
-    // After a message this changes nothing any more.
-    worker.once('exit', (code) => fail(new Error(`the key derivation thread ended with ${code}`)));
+    let key: unknown;
+    let cause: unknown;
+    worker.once('message', (message: unknown) => {
+      key = message;
+    });
+    worker.once('error', (error) => {
+      cause = error;
+    });
+    worker.once('exit', (code) => {
+      if (key instanceof Uint8Array) return resolve(key);
+      cause ??= new Error(`the key derivation thread ended with ${code}`);
+      return reject(new CryptoError('KDF_FAILED', `Argon2id with ${cost.memoryKiB} KiB failed; is there enough memory?`, { cause }));
+    });
   });
 }

@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import type { CommitLog } from '../commit/commit-log.js';
+import { deviceLabel, isoTime } from '../commit/device-label.js';
 import type { Journal } from '../journal/journal.js';
 import type { Committer } from './committer.js';
 import type { Staleness } from './staleness.js';
@@ -49,6 +50,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       devices: log.roster.length,
       ...(journal.failure ? { trouble: describeError(journal.failure) } : {}),
     },
+    ...enrolmentFacts(log),
     freshness: {
       history: log.freshness,
       ...(log.answeredMs === undefined ? {} : { storeAnswered: new Date(log.answeredMs).toISOString() }),
@@ -77,6 +79,17 @@ function provenFacts({ ageMs, maxMs, isStale }: Staleness): Record<string, Fact>
   };
 }
 
+/** Who else takes part, and since when, as far as it is known: a stranger among them has had a secret of the volume. */
+function enrolmentFacts(log: CommitLog): VolumeFacts {
+  const enrolled: Record<string, string> = {};
+  for (const { enrolment, enrolledMs } of log.members) {
+    const { deviceIndex, name } = enrolment;
+    if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
+    enrolled[deviceLabel(deviceIndex, name)] = enrolledMs === undefined ? 'enrolled before this machine looked' : `enrolled ${isoTime(enrolledMs)}`;
+  }
+  return Object.keys(enrolled).length === 0 ? {} : { devices: enrolled };
+}
+
 /**
  * How long ago, in seconds, each other device wrote the newest commit that is known here (its last proof of life). A store that withholds
  * commits can only let it grow.
@@ -88,7 +101,7 @@ function signsOfLife(log: CommitLog, clock: Clock): Record<string, string> {
     // Index 0 only made the volume: it signs nothing any more.
     if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
     const atMs = log.signOfLifeMs(deviceId);
-    signs[`device ${deviceIndex} (${name.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')})`] =
+    signs[deviceLabel(deviceIndex, name)] =
       atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
   }
   return signs;

@@ -146,7 +146,7 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
   const foreign = await slotFor(attacker.volume.volumeId, attacker.volume.rootSecret, { type: 'key-file', bytes: systemRandom.bytes(64) });
   store.plant(`keys/${foreign.slotId}`, foreign.bytes);
   await t.rejects(
-    listSlots(store).then((list) => unlock(list, secret, systemRandom)),
+    listSlots(store).then((list) => unlock(list, secret, { random: systemRandom })),
     { code: 'LOCKED' },
     "the attacker's slot alone",
   );
@@ -155,7 +155,7 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
   t.throws(() => claimedVolumeId({ slots: [own, foreign].map(({ bytes }) => ({ header: readSlotHeader(bytes), bytes })), unreadable: [] }), {
     code: 'INTEGRITY',
   });
-  t.ok(equalBytes((await unlock(await listSlots(store), secret, systemRandom)).volumeId, volumeId), 'beside it the real one is found');
+  t.ok(equalBytes((await unlock(await listSlots(store), secret, { random: systemRandom })).volumeId, volumeId), 'beside it the real one is found');
   // The slot's header says another volume: it is bound.
   const renamed = new Uint8Array(own.bytes);
   renamed.set(attacker.volume.volumeId, 8 + 4 + 12 + 16 + 8);
@@ -283,7 +283,7 @@ t.test('3: no object opens in another place, kind or volume', async (t) => {
   // The same secret opens slots of both volumes: the volume that a slot gives is the one that it was made for.
   const slotB = await slotFor(other.volume.volumeId, other.volume.rootSecret);
   const list = { slots: [{ header: readSlotHeader(slotB.bytes), bytes: slotB.bytes }], unreadable: [] };
-  t.ok(equalBytes((await unlock(list, secret, systemRandom)).volumeId, other.volume.volumeId));
+  t.ok(equalBytes((await unlock(list, secret, { random: systemRandom })).volumeId, other.volume.volumeId));
 });
 
 t.test('4: weak, absurd and unknown parameters are refused before any key derivation', async (t) => {

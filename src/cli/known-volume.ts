@@ -1,0 +1,56 @@
+/**
+ * Opening the store of a volume with what this machine knows of the place: a volume that was there and is gone is not "no volume", and another one in its place
+ * is said before anybody types a secret.
+ */
+import { existsSync } from 'node:fs';
+import { toHex } from '../base/bytes.js';
+import { StoreError } from '../store/object-store.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { Failure } from './exit-code.js';
+import { listSlots } from './keyslots.js';
+import type { SlotList } from './keyslots.js';
+import { stateDirectoryOf } from './state-directory.js';
+import { forgetting, pinnedVolume, requirePinned } from './store-pin.js';
+import { localFolderOf, openVolumeStore } from './volume-store.js';
+
+/** As `openVolumeStore`. Throws Failure `INTEGRITY` as well, when the place held a volume and is no store any more. */
+export async function openKnownStore(location: string, deadlineMs?: number): Promise<ObjectStore> {
+  try {
+    return await openVolumeStore(location, undefined, deadlineMs);
+  } catch (error) {
+    const known = pinnedVolume(location);
+    if (known === undefined || !(error instanceof StoreError && error.code === 'NOT_A_STORE')) throw error;
+    const held = `it held volume ${known.slice(0, 16)} when it was last used here`;
+    const folder = localFolderOf(location);
+    if (folder !== undefined && !existsSync(folder))
+      throw new Failure('NOT_A_VOLUME', `there is no directory ${folder} now, and ${held}: attach and mount the disk that holds it`, {
+        cause: error,
+      });
+    throw new Failure(
+      'INTEGRITY',
+      `${folder ?? 'the place'} is no store now, and ${held}: mount the disk that holds it, or put the volume back from a copy. ` +
+        `If it is to be gone, run "${forgetting(location)}"; nothing was changed`,
+      { cause: error },
+    );
+  }
+}
+
+/** As `listSlots`, and what it shows must be of the volume that is known to be there. Throws Failure `INTEGRITY`. */
+export async function listKnownSlots(store: ObjectStore, location: string, signal?: AbortSignal, expected?: SlotList): Promise<SlotList> {
+  const known = pinnedVolume(location);
+  let list: SlotList;
+  try {
+    list = await listSlots(store, signal, expected);
+  } catch (error) {
+    if (known === undefined || !(error instanceof Failure && error.code === 'NOT_A_VOLUME')) throw error;
+    throw new Failure(
+      'INTEGRITY',
+      `the keyslots of this known volume are gone: ${store.description} held volume ${known.slice(0, 16)} when it was last used here. Put "keys" back from a copy of the store; ` +
+        `where the volume was mounted here, ${stateDirectoryOf(known, undefined)}/slots has copies. If it is to be gone, run "${forgetting(location)}"; nothing was changed`,
+      { cause: error },
+    );
+  }
+  const [first] = list.slots;
+  if (first && list.slots.every(({ header }) => toHex(header.volumeId) !== known)) requirePinned(location, toHex(first.header.volumeId));
+  return list;
+}
