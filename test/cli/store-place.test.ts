@@ -24,7 +24,7 @@ function spellingsOf(store: string): Readonly<Record<string, string>> {
     plain: store,
     'a slash behind it': `${store}/`,
     'slashes in it': store.replaceAll('/', '//'),
-    'a way up and down': join(store, 'keys', '..') === store ? `${store}/keys/..` : '',
+    'a way up and down': `${store}/keys/..`,
     'dir:': `dir:${store}`,
     'file:': `file://${store}`,
     'file: with percent signs': `file://${store.replace('s', '%73')}`,

@@ -1,0 +1,42 @@
+/** How much memory is left is read from where the kernel tells it; without an answer nothing is refused. */
+import t from 'tap';
+import { availableBytes, fitsInMemory } from '../../src/cli/kdf-memory.js';
+import type { MemorySources } from '../../src/cli/kdf-memory.js';
+import { defaultKdfCost } from '../../src/crypto/argon2.js';
+
+const mebibyte = 1024 * 1024;
+const sourcesOf = (files: Readonly<Record<string, string>>, constrained = 2 ** 63): MemorySources => ({
+  read: (path) => files[path],
+  constrained: () => constrained,
+  resident: () => 80 * mebibyte,
+});
+const meminfo = (availableMiB: number, swapMiB = 0): string =>
+  `MemTotal:  9999999 kB\nMemAvailable:  ${availableMiB * 1024} kB\nSwapFree:  ${swapMiB * 1024} kB\n`;
+
+t.test('the machine', (t) => {
+  t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200) })), 200 * mebibyte);
+  t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200, 300) })), 500 * mebibyte);
+  t.equal(availableBytes(sourcesOf({})), Infinity);
+  t.notOk(fitsInMemory(defaultKdfCost, sourcesOf({ '/proc/meminfo': meminfo(200) })));
+  t.ok(fitsInMemory(defaultKdfCost, sourcesOf({ '/proc/meminfo': meminfo(300) })));
+  t.ok(fitsInMemory(defaultKdfCost, sourcesOf({})));
+  t.end();
+});
+
+t.test('control groups, each above the other', (t) => {
+  const files = {
+    '/proc/meminfo': meminfo(10_000),
+    '/proc/self/cgroup': '1:name=systemd:/\n0::/outer/inner\n',
+    '/sys/fs/cgroup/outer/inner/memory.max': 'max\n',
+    '/sys/fs/cgroup/outer/inner/memory.current': '1000000\n',
+    '/sys/fs/cgroup/outer/memory.max': `${400 * mebibyte}\n`,
+    '/sys/fs/cgroup/outer/memory.current': `${300 * mebibyte}\n`,
+    '/sys/fs/cgroup/outer/memory.stat': `anon 1\ninactive_file ${50 * mebibyte}\n`,
+  };
+  t.equal(availableBytes(sourcesOf(files)), 150 * mebibyte, 'pages of files are given back');
+  t.equal(availableBytes(sourcesOf({ ...files, '/proc/self/cgroup': '0::/\n' })), 10_000 * mebibyte);
+  const contained = { '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/memory.max': `${90 * mebibyte}\n`, '/sys/fs/cgroup/memory.current': '0\n' };
+  t.equal(availableBytes(sourcesOf(contained)), 90 * mebibyte, 'in a container the root is its own');
+  t.equal(availableBytes(sourcesOf(files, 200 * mebibyte)), 120 * mebibyte, 'what Node.js knows, less what it has');
+  t.end();
+});

@@ -1,0 +1,30 @@
+/** Whoever has a drive mounted hears of devices that join: who, and when. */
+import t from 'tap';
+import { createLog } from '../../src/base/log.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { TestDevice, createTestVolume } from '../suite/test-device.js';
+
+t.test('a device that enrols is in the log of the others, and in what they tell, also after a restart', async (t) => {
+  const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
+  const lines: string[] = [];
+  const stateDirectory = await scratchDirectory(t);
+  const open = async (): Promise<TestDevice> =>
+    TestDevice.open(volume, { disk: systemDisk, stateDirectory, log: createLog((line) => lines.push(line), 'info') });
+  const first = await open();
+  t.equal(first.volume.details()['devices'], undefined, 'alone');
+  const second = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t), deviceName: 'str\u202eanger\x1b[2J' });
+  await first.volume.refresh();
+  const said = lines.filter((line) => line.includes('a new device takes part'));
+  t.equal(said.length, 1);
+  t.match(said[0], /device 2 \(str\?anger\?\[2J\).*enrolled.*20\d\d-/);
+  const told = JSON.stringify(first.volume.details()['devices']);
+  t.match(told, /"device 2 \(str\?anger\?\[2J\)":"enrolled 20\d\d-\d\d-\d\dT/);
+  await first.close();
+  const again = await open();
+  t.equal(JSON.stringify(again.volume.details()['devices']), told);
+  t.equal(lines.filter((line) => line.includes('a new device takes part')).length, 1, 'it is said once');
+  await again.close();
+  await second.close();
+});
