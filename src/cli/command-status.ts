@@ -153,7 +153,7 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
 const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
 
 /** The state directory is gone, or its disk failed: nothing that is written is kept any more. */
-const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['journal']?.['trouble'] !== undefined;
+const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['trouble'] !== undefined;
 
 function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
   const { pending, statistics } = status;

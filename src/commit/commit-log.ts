@@ -16,6 +16,7 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
+import { HeldDirectory } from '../disk/held-directory.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain, nextCommit } from './chain.js';
@@ -92,6 +93,7 @@ export type Freshness = 'proven' | 'unproven' | 'offline';
 export class CommitLog {
   readonly #o: CommitLogOptions;
   readonly #local: LocalLog;
+  readonly #directory: HeldDirectory;
   readonly #device: Device;
   readonly #trust: TrustFile;
   #state: ChainState;
@@ -109,8 +111,9 @@ export class CommitLog {
   /** The one number under which an own commit may be that this process did not put: a crash cut it off from its answer, or it is still under way. */
   readonly #leftoverSequence: number;
 
-  private constructor(options: CommitLogOptions, device: Device, start: { state: ChainState; freshness: Freshness }) {
+  private constructor(options: CommitLogOptions, directory: HeldDirectory, device: Device, start: { state: ChainState; freshness: Freshness }) {
     this.#o = options;
+    this.#directory = directory;
     this.#local = new LocalLog(options.disk, options.stateDirectory);
     this.#device = device;
     this.#trust = trustFileOf(options, device);
@@ -126,6 +129,7 @@ export class CommitLog {
   static async open(options: CommitLogOptions): Promise<CommitLog> {
     const { disk, stateDirectory, keys, deviceName } = options;
     await new LocalLog(disk, stateDirectory).prepare();
+    const directory = await HeldDirectory.hold(disk, stateDirectory);
     const known = await loadDevice(disk, stateDirectory, keys.device);
     let device = known;
     if (!device) {
@@ -136,7 +140,7 @@ export class CommitLog {
     }
     const trusted = await loadTrust(trustFileOf(options, device));
     const state = trusted ?? (await chainOfGenesis(options));
-    const log = new CommitLog(options, device, { state, freshness: trusted ? 'proven' : 'unproven' });
+    const log = new CommitLog(options, directory, device, { state, freshness: trusted ? 'proven' : 'unproven' });
     if (trusted) await log.#verifyKnown();
     else {
       // It has been here before and does not know how far it got: only the whole log can tell its counters.
@@ -528,8 +532,7 @@ export class CommitLog {
 
   /** Copies first, then the trust, then the state: whatever crashes in between, nothing was shown that is not trusted. */
   async #accept(state: ChainState, commits: readonly Commit[], copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
-    await this.#local.write(copies);
-    await saveTrust(this.#trust, state);
+    await this.#save(state, copies);
     if (commits.length > 0) this.#attempts.clear();
     for (const commit of commits) {
       this.#noteSign(commit);
@@ -547,6 +550,13 @@ export class CommitLog {
     }
   }
 
+  /** Not where another directory took the place of ours, or none: this device then ends with this process, and what it still commits is for others. */
+  async #save(state: ChainState, copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
+    if (!(await this.#directory.isInPlace())) return this.#o.log.warn('the state directory is not where it was: trust is kept in memory only');
+    await this.#local.write(copies);
+    return saveTrust(this.#trust, state);
+  }
+
   #persist(copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
     return this.#accept(this.#state, [], copies);
   }
@@ -559,6 +569,7 @@ export class CommitLog {
     const { disk, stateDirectory, log } = this.#o;
     const directory = join(stateDirectory, 'evidence');
     try {
+      if (!(await this.#directory.isInPlace())) return;
       await ensureDirectory(disk, directory);
       await replaceStateFile(disk, directory, `${sequenceName(sequence)}-${toHex(hashBytes(bytes)).slice(0, 16)}`, bytes as Sealed);
     } catch (error) {
@@ -693,7 +704,7 @@ export class CommitLog {
   /** Removes local copies of commits that no start needs any more, now that the tree holds those up to `covers`. */
   async forget(covers: Sequence): Promise<void> {
     // The one at `covers` stays: the next one is bound to its hash.
-    await this.#local.removeBefore(covers, this.#state.checkpoint?.sequence);
+    if (await this.#directory.isInPlace()) await this.#local.removeBefore(covers, this.#state.checkpoint?.sequence);
   }
 
   /** Wipes the signing key. Nothing may be called afterwards. */

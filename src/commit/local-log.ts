@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
 import { diskErrorCode } from '../disk/disk.js';
-import type { Disk } from '../disk/disk.js';
+import type { Disk, DiskFile } from '../disk/disk.js';
 import { sequenceName } from './log-name.js';
 import { ensureDirectory, readStateFile } from './state-file.js';
 
@@ -40,7 +40,13 @@ export class LocalLog {
   }
 
   async #writeOne(sequence: number, bytes: Sealed): Promise<void> {
-    const file = await this.#disk.open(join(this.#directory, sequenceName(sequence)), 'create');
+    const open = (): Promise<DiskFile> => this.#disk.open(join(this.#directory, sequenceName(sequence)), 'create');
+    const file = await open().catch(async (error: unknown) => {
+      if (diskErrorCode(error) !== 'ENOENT') throw error;
+      // Only copies: where somebody cleared them away, new ones begin.
+      await this.prepare();
+      return open();
+    });
     try {
       await file.truncate(0);
       await file.write(bytes, 0);

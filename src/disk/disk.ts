@@ -65,6 +65,10 @@ export interface DiskFile {
   /** Whatever the umask is; the owner stays. What cannot be set for want of rights throws, and what can be is set before. */
   setAccess(access: DiskAccess): Promise<void>;
   stat(): Promise<DiskStat>;
+  /** Whether the last of its names was removed: what is in it ends with this open file. Takes some microseconds, and never waits. */
+  isUnlinked(): boolean;
+  /** Whether `path` leads to this very file: somebody may have removed, moved or replaced it, or a folder above it. */
+  isAt(path: string): Promise<boolean>;
   close(): Promise<void>;
 }
 

@@ -2,7 +2,22 @@
  * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no finalizer
  * that closes a descriptor behind our back.
  */
-import { close, closeSync, constants, existsSync, fchmod, fchown, fdatasync, fstat, fsync, ftruncate, read, write, writeSync } from 'node:fs';
+import {
+  close,
+  closeSync,
+  constants,
+  existsSync,
+  fchmod,
+  fchown,
+  fdatasync,
+  fstat,
+  fstatSync,
+  fsync,
+  ftruncate,
+  read,
+  write,
+  writeSync,
+} from 'node:fs';
 import type { Dirent, Stats, StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { diskErrorCode } from './disk.js';
@@ -118,6 +133,21 @@ class SystemFile implements DiskFile {
 
   setAccess(access: DiskAccess): Promise<void> {
     return setAccessOf(this.#fd, access);
+  }
+
+  isUnlinked(): boolean {
+    return fstatSync(this.#fd).nlink === 0;
+  }
+
+  async isAt(path: string): Promise<boolean> {
+    const own = fstatSync(this.#fd);
+    try {
+      const found = await settle<Stats>((done) => stat(path, done));
+      return found.ino === own.ino && found.dev === own.dev;
+    } catch (error) {
+      if (diskErrorCode(error) === undefined) throw error;
+      return false;
+    }
   }
 
   close(): Promise<void> {

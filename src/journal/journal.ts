@@ -219,6 +219,8 @@ export class Journal {
     segment.cipher.encrypt(number, segment.aad.for(length, number), parts, buffer, recordHeaderLength);
     try {
       segment.file.writeSync(buffer.subarray(0, total), segment.size);
+      // A record in a file that nobody can find again is none.
+      if (segment.file.isUnlinked()) throw this.#lose();
     } catch (error) {
       // What was written of it lies where the next record goes; its number is not used again.
       throw journalError(error, 'appending');
@@ -261,6 +263,20 @@ export class Journal {
     if (this.#failed) throw new JournalError(this.#failed.code, this.#failed.message, { cause: this.#failed });
   }
 
+  /** The journal is not where the next start looks for it. Nothing is taken any more, and what there is can still go into the store. */
+  #lose(): JournalError {
+    if (!this.#failed) {
+      this.#failed = new JournalError('IO', 'the state directory was removed, moved or replaced while it was in use');
+      this.#options.log.error('the journal is not where it was; nothing is taken any more until the volume is opened again');
+    }
+    return this.#failed;
+  }
+
+  /** What belongs to it is not where it was, or it is not itself: then it takes nothing any more. Cheap, and never waits. */
+  loseIfGone(isOtherGone = false): void {
+    if (!this.#closed && (isOtherGone || this.#current.file.isUnlinked())) this.#lose();
+  }
+
   /** Goes over to the next segment when it is time and one is there. */
   #rotate(): void {
     const size = this.#current.size;
@@ -293,6 +309,8 @@ export class Journal {
       try {
         const number = this.#current.number + 1;
         const { disk, directory } = this.#options;
+        // What lies in a directory that took the place of ours may be somebody else's.
+        if (!(await this.#current.file.isAt(this.#current.path))) throw this.#lose();
         // One that could not be finished earlier holds no record.
         await disk.unlink(join(directory, segmentName(number))).catch((error: unknown) => {
           if (!isAbsent(error)) throw error;
@@ -315,7 +333,9 @@ export class Journal {
    * turn. Throws {@link JournalError} `IO`; after that the journal takes nothing more, since what the disk holds is unknown.
    */
   async sync(): Promise<void> {
-    if (this.#closed) throw new JournalError('CLOSED', 'the journal is closed');
+    // Also when all is synced: the file that it was synced to may be gone.
+    this.loseIfGone();
+    this.#check();
     const target = this.#end;
     while (this.#durable < target) {
       this.#check();
@@ -334,11 +354,14 @@ export class Journal {
     try {
       for (const segment of retired) {
         await segment.file.datasync();
+        if (!(await segment.file.isAt(segment.path))) throw this.#lose();
         await segment.file.close();
       }
       await current.file.datasync();
+      if (!(await current.file.isAt(current.path))) throw this.#lose();
     } catch (error) {
       this.#retired = [...retired, ...this.#retired];
+      if (this.#failed) throw this.#failed;
       this.#failed = new JournalError('IO', 'the disk failed to make the journal durable', { cause: error });
       this.#options.log.error('the disk failed to make the journal durable; nothing is taken any more until the volume is opened again', {
         code: diskErrorCode(error),
@@ -405,6 +428,7 @@ export class Journal {
     if (this.#closed) return;
     try {
       await this.#preparing?.catch(() => {});
+      this.loseIfGone();
       if (!this.#failed) await this.sync();
     } finally {
       this.#closed = true;

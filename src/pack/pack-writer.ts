@@ -24,7 +24,7 @@ import type { PackItem } from './pack-index.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackWriterOptions {
-  readonly disk: Disk;
+  readonly disk: Pick<Disk, 'open' | 'syncDirectory'>;
   readonly path: string;
   readonly id: PackId;
   readonly keys: PackKeys;
@@ -79,7 +79,7 @@ function diskError(id: PackId, cause: unknown): PackError {
 export class PackWriter {
   readonly id: PackId;
   readonly path: string;
-  readonly #disk: Disk;
+  readonly #disk: PackWriterOptions['disk'];
   readonly #file: DiskFile;
   readonly #keys: PackKeys;
   /** What is in the file, in order of offsets. */
@@ -101,6 +101,8 @@ export class PackWriter {
   /** One is being written while the next is filled. */
   readonly #spareBuffers: Buffer[] = [];
   #isComplete = false;
+  /** A commit names it: it is in the store, and its file may move. */
+  #isLetGo = false;
 
   private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], size: number, whole: boolean) {
     this.#disk = options.disk;
@@ -356,19 +358,35 @@ export class PackWriter {
   async sync(): Promise<void> {
     if (this.#syncFailure) throw this.#syncFailure;
     // Let go of while others were asked to sync: it was finished, and so was synced.
-    if (this.#closed && this.#finishing) return;
+    if (this.#isLetGo || (this.#closed && this.#finishing)) return;
     try {
       await this.#use(this.#syncFile());
+      if (!(await this.isInPlace()) && !this.#isLetGo) throw new PackError('IO', `staging pack ${this.id} is not where it was`);
     } catch (error) {
       if (error instanceof PackError) this.#syncFailure ??= error;
       throw error;
     }
   }
 
+  /** Whether the file is where the next start looks for it. */
+  async isInPlace(): Promise<boolean> {
+    return this.#closed || (await this.#use(this.#file.isAt(this.path)));
+  }
+
+  /** From here on it need not survive a loss of power, and its file may be moved or removed. */
+  letGo(): void {
+    this.#isLetGo = true;
+  }
+
+  /** All of a finished pack, whose file may have lost its name. Throws PackError MISSING or IO. */
+  readAll(): Promise<Sealed> {
+    return this.read(0, this.#size);
+  }
+
   async #syncFile(): Promise<void> {
     try {
       await this.#file.datasync();
-      if (!this.#nameSynced) {
+      if (!this.#nameSynced && (await this.#file.isAt(this.path))) {
         await this.#disk.syncDirectory(dirname(this.path));
         this.#nameSynced = true;
       }

@@ -343,9 +343,9 @@ export class Committer {
    * between two tries. Answers false when nothing of it is left. `cut`: the journal's end before it was sealed.
    */
   async #putFlight(cut: number, signal: AbortSignal | undefined): Promise<boolean> {
-    const { state, log, journal, staging, counters, clock } = this.#o;
+    const { state, log, staging, counters, clock } = this.#o;
     // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
-    const syncJournal = (): Promise<void> | undefined => (journal.failure ? undefined : journal.sync());
+    const syncJournal = (): Promise<void> => this.#syncJournal();
     // More waits than one commit can hold: what only later ones need goes up with those.
     const isAll = state.pendingCount === 0;
     const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
@@ -381,12 +381,22 @@ export class Committer {
     return false;
   }
 
+  /** One that fails does so for good, and what was accepted before it goes into the store without it. */
+  async #syncJournal(): Promise<void> {
+    const { journal } = this.#o;
+    try {
+      if (!journal.failure) await journal.sync();
+    } catch (error) {
+      if (!journal.failure) throw error;
+    }
+  }
+
   /** No commit is possible: what waits for one survives a loss of power meanwhile. Throws VolumeError `UNAVAILABLE` in the end. */
   async #saveHere(): Promise<never> {
-    const { journal, staging, writer } = this.#o;
+    const { staging, writer } = this.#o;
     await writer.persistAll();
     await staging.sync();
-    if (!journal.failure) await journal.sync();
+    await this.#syncJournal();
     throw new VolumeError('UNAVAILABLE', 'the store does not answer; it is asked again in the background');
   }
 
@@ -429,9 +439,13 @@ export class Committer {
     const { journal } = this.#o;
     // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
     if (journal.failure) return;
-    journal.append(this.#baseEntry(serial, false));
-    await journal.sync();
-    if (cut !== undefined) await journal.trim(cut);
+    try {
+      journal.append(this.#baseEntry(serial, false));
+      await journal.sync();
+      if (cut !== undefined) await journal.trim(cut);
+    } catch (error) {
+      if (!journal.failure) throw error;
+    }
   }
 
   /** Writes down what the state stands on, for a journal that does not say so yet. */

@@ -9,6 +9,8 @@ import type { Random } from '../base/random.js';
 import type { CacheKind } from '../cache/disk-cache.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
+import type { HeldDirectory } from '../disk/held-directory.js';
+import { MemoryFile } from '../disk/memory-file.js';
 import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
@@ -19,8 +21,10 @@ import type { ObjectStore } from '../store/object-store.js';
 
 export interface StagingOptions {
   readonly disk: Disk;
-  /** Exists; holds nothing but staging packs. */
-  readonly directory: string;
+  /** Holds nothing but staging packs. */
+  readonly directory: HeldDirectory;
+  /** The directory, or a pack in it, was found removed, moved or replaced: what is written from here on would not be found again. */
+  readonly onLost: () => void;
   readonly keys: PackKeys;
   readonly cipher: BulkCipher | undefined;
   readonly store: ObjectStore;
@@ -52,6 +56,9 @@ interface Filling {
   /** On their way into it; compression may make them fewer. */
   coming: number;
 }
+
+/** For packs whose directory is gone. */
+const memoryDisk = { open: (): Promise<MemoryFile> => Promise.resolve(new MemoryFile()), syncDirectory: (): Promise<void> => Promise.resolve() };
 
 export class Staging {
   readonly #options: StagingOptions;
@@ -115,7 +122,16 @@ export class Staging {
   /** What was appended until now survives power loss. */
   async sync(): Promise<void> {
     const writers = await this.#writers();
-    await Promise.all(writers.map((writer) => writer.sync()));
+    await Promise.all(writers.map((writer) => this.#syncOne(writer)));
+  }
+
+  async #syncOne(writer: PackWriter): Promise<void> {
+    try {
+      await writer.sync();
+    } catch (error) {
+      if (!(await writer.isInPlace())) this.#options.onLost();
+      throw error;
+    }
   }
 
   /**
@@ -181,8 +197,8 @@ export class Staging {
   /** Removes staged files that nothing refers to: left behind by a crash between an append and its journal entry. */
   async removeStrangers(): Promise<void> {
     const { disk, directory, registry } = this.#options;
-    for (const { name } of await disk.readDirectory(directory)) {
-      if (!registry.has(name as PackId)) await disk.unlink(`${directory}/${name}`);
+    for (const { name } of await disk.readDirectory(directory.path)) {
+      if (!registry.has(name as PackId)) await disk.unlink(`${directory.path}/${name}`);
     }
   }
 
@@ -201,18 +217,24 @@ export class Staging {
   }
 
   #path(id: PackId): string {
-    return `${this.#options.directory}/${id}`;
+    return `${this.#options.directory.path}/${id}`;
   }
 
   #begin(kind: CacheKind): Filling {
-    const { disk, keys, cipher, random, registry } = this.#options;
+    const { random } = this.#options;
     const id = newPackId(random);
     if (kind === 'pages') this.#pagePacks.add(id);
-    const writer = PackWriter.create({ disk, path: this.#path(id), id, keys, cipher }).then((created) => {
-      registry.set(id, created);
-      return created;
-    });
-    return { writer, appends: new Set(), bytes: 0, coming: 0 };
+    return { writer: this.#create(id), appends: new Set(), bytes: 0, coming: 0 };
+  }
+
+  /** Where the directory is gone, what was accepted before still goes into the store: by way of memory. */
+  async #create(id: PackId): Promise<PackWriter> {
+    const { disk, keys, cipher, registry, directory, onLost } = this.#options;
+    const isInPlace = await directory.isInPlace();
+    if (!isInPlace) onLost();
+    const created = await PackWriter.create({ disk: isInPlace ? disk : memoryDisk, path: this.#path(id), id, keys, cipher });
+    registry.set(id, created);
+    return created;
   }
 
   async #append<T>(filling: Filling, bytes: number, append: (writer: PackWriter) => Promise<T>): Promise<T> {
@@ -292,11 +314,14 @@ export class Staging {
   }
 
   async #uploadPack(writer: PackWriter, signal: AbortSignal | undefined): Promise<void> {
-    const { store } = this.#options;
+    const { store, onLost } = this.#options;
     const { id, size } = await writer.finish();
-    const path = this.#path(id);
+    // One that lost its name is still open.
+    const isInPlace = await writer.isInPlace();
+    if (!isInPlace) onLost();
+    const body = isInPlace ? { path: this.#path(id), size } : await writer.readAll();
     // A pack's name is random and its bytes are ours: one that is there already is this very pack, put before a crash.
-    await store.put(packKey(id), { path, size }, signal ? { signal } : {});
+    await store.put(packKey(id), body, signal ? { signal } : {});
     this.#uploadedBytes += size;
     this.#unnamed.set(id, size);
     this.#landed.set(id, writer);
@@ -313,7 +338,9 @@ export class Staging {
       if (this.#unnamed.has(id) || needed.has(id)) continue;
       this.#landed.delete(id);
       const path = this.#path(id);
-      const adopted = await adopt(id, path, this.#pagePacks.delete(id) ? 'pages' : 'content');
+      writer.letGo();
+      const isInPlace = await writer.isInPlace();
+      const adopted = !isInPlace || (await adopt(id, path, this.#pagePacks.delete(id) ? 'pages' : 'content'));
       registry.delete(id);
       await writer.close();
       if (!adopted) await disk.unlink(path);

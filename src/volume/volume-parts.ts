@@ -14,6 +14,7 @@ import { readGenesis } from '../commit/genesis.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
+import { HeldDirectory } from '../disk/held-directory.js';
 import { Journal } from '../journal/journal.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
@@ -137,7 +138,8 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
   await disk.syncDirectory(stateDirectory);
   const staging = new Staging({
     disk,
-    directory: stagingDirectory,
+    directory: await HeldDirectory.hold(disk, stagingDirectory),
+    onLost: () => journal.loseIfGone(true),
     keys: keys.current,
     cipher: options.cipher,
     store,

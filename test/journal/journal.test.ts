@@ -335,3 +335,24 @@ t.test('after a crash at any operation, what was promised is there, in order', a
   }
   t.ok(crashes > 500, `${crashes} crashes`);
 });
+
+t.test('a segment that was removed takes no record, and a journal that was moved is not called durable', async (t) => {
+  const disk = new SimulatedDisk();
+  const removed = await Journal.open(optionsFor(disk));
+  removed.append(bytes('one'));
+  await removed.sync();
+  for (const { name } of await disk.readDirectory(directory)) await disk.unlink(`${directory}/${name}`);
+  await t.rejects(removed.sync(), { code: 'IO' }, 'not even what was synced is there any more');
+  t.throws(() => removed.append(bytes('two')), { code: 'IO' });
+  t.equal(removed.failure?.code, 'IO');
+  await removed.close();
+
+  const moved = await Journal.open(optionsFor(disk));
+  await disk.rename(directory, '/aside');
+  await disk.makeDirectory(directory);
+  moved.append(bytes('three'));
+  await t.rejects(moved.sync(), { code: 'IO' });
+  t.throws(() => moved.append(bytes('four')), { code: 'IO' });
+  await moved.close();
+  t.same(await disk.readDirectory(directory), [], 'nothing is put into the directory that took its place');
+});

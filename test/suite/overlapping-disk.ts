@@ -25,6 +25,8 @@ export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
     allocate: (size) => later(() => file.allocate(size)),
     setAccess: (access) => later(() => file.setAccess(access)),
     stat: () => later(() => file.stat()),
+    isUnlinked: () => file.isUnlinked(),
+    isAt: (place) => file.isAt(place),
     close: () => later(() => file.close()),
   });
   return {

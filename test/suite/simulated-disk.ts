@@ -542,6 +542,15 @@ export class SimulatedDisk implements Disk {
         enter('stat');
         return this.#stat(file);
       },
+      isUnlinked: () => file.linkCount === 0,
+      isAt: async (where) => {
+        enter('stat');
+        try {
+          return this.#lookup(where, 'stat') === file;
+        } catch {
+          return false;
+        }
+      },
       close: async () => {
         if (closed) throw systemError('EBADF', 'close', path);
         closed = true;

@@ -8,6 +8,7 @@ import { StoreError } from '../../src/store/object-store.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { Staging } from '../../src/volume/staging.js';
 import { packKeys } from '../suite/pack-keys.js';
+import { HeldDirectory } from '../../src/disk/held-directory.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 class AwayStore extends MemoryStore {
@@ -21,14 +22,26 @@ class AwayStore extends MemoryStore {
   }
 }
 
-async function begin(): Promise<{ staging: Staging; store: AwayStore; registry: Map<PackId, PackWriter> }> {
+interface Begun {
+  readonly staging: Staging;
+  readonly store: AwayStore;
+  readonly registry: Map<PackId, PackWriter>;
+  readonly disk: SimulatedDisk;
+  readonly losses: () => number;
+}
+
+async function begin(): Promise<Begun> {
   const disk = new SimulatedDisk();
   await disk.makeDirectory('/staging');
   const store = new AwayStore({ disk });
   const registry = new Map<PackId, PackWriter>();
   const adopt = (): Promise<boolean> => Promise.resolve(false);
-  const staging = new Staging({ disk, directory: '/staging', keys: packKeys, cipher: undefined, store, random: systemRandom, registry, adopt });
-  return { staging, store, registry };
+  const directory = await HeldDirectory.hold(disk, '/staging');
+  let lossCount = 0;
+  const onLost = (): void => void lossCount++;
+  const common = { keys: packKeys, cipher: undefined, random: systemRandom };
+  const staging = new Staging({ disk, directory, onLost, ...common, store, registry, adopt });
+  return { staging, store, registry, disk, losses: () => lossCount };
 }
 
 const run = (bytes: number): Plaintext[] =>
@@ -61,5 +74,26 @@ t.test('only the packs that a commit needs go up before it', async (t) => {
   );
   t.equal(store.puts, 1);
   t.equal((await staging.upload()).length, 2, 'the others with the next');
+  await staging.close();
+});
+
+t.test('packs whose directory is gone go into the store all the same, and are not called durable', async (t) => {
+  const { staging, store, disk, losses } = await begin();
+  await staging.appendRun(run(1 << 20));
+  await staging.sync();
+  t.equal(losses(), 0);
+  for (const { name } of await disk.readDirectory('/staging')) await disk.unlink(`/staging/${name}`);
+  await disk.removeDirectory('/staging');
+  await t.rejects(staging.sync(), { code: 'IO' });
+  t.equal(losses(), 1);
+  await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
+  // A new one, that never had a file.
+  await staging.appendRun(run(1 << 20));
+  store.isAway = false;
+  const packs = await staging.upload();
+  t.equal(packs.length, 2);
+  staging.committed(packs);
+  await staging.release(new Set());
+  t.equal(staging.landedBytes, 0);
   await staging.close();
 });
