@@ -9,7 +9,7 @@ import { type Log, describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
-import type { ObjectStore } from '../store/object-store.js';
+import type { FolderLack, ObjectStore } from '../store/object-store.js';
 import { probeStore } from '../store/probe.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
 import { Failure } from './exit-code.js';
@@ -96,9 +96,24 @@ export function beginProbe(store: ObjectStore, location: string, log: Log): Runn
 export const singleWriterWarning =
   'warning: this store cannot keep two devices apart (it has no exclusive put): it is for ONE device at a time; use it from another one and work may be lost';
 
+const lackTexts: Readonly<Record<FolderLack, readonly [text: string, remedy: string]>> = {
+  'hard-links': [
+    'hard links: none: each object is a folder with one file, which takes more room and time',
+    'nothing needs to be done; a file system such as ext4, XFS or Btrfs is faster',
+  ],
+  'folder-sync': [
+    'durable names: none: the file system cannot sync a folder, and a power cut there may lose what it was last given',
+    'keep the store on a file system that can, or where power does not fail',
+  ],
+  rights: [
+    'rights: the file system gives what is made there other rights or another group than the folder has',
+    'see with "ls -l" that all who share the store may read it; mount options such as uid=, gid= and umask= decide on some file systems',
+  ],
+};
+
 /** One line for each thing that was found, with what it means. */
 export function describeProbe(report: ProbeReport): Finding[] {
-  const { conditionalPut, ranges, batchDelete, putMs, getMs } = report;
+  const { conditionalPut, ranges, batchDelete, lacks = [], putMs, getMs } = report;
   const findings: Finding[] = [];
   const add = (id: string, isGood: boolean, text: string, remedy?: string): void => {
     findings.push({ id: `store-${id}`, state: isGood ? 'ok' : 'advice', text, ...(remedy === undefined ? {} : { remedy }) });
@@ -142,6 +157,7 @@ export function describeProbe(report: ProbeReport): Finding[] {
     report.readAfterWrite,
     report.readAfterWrite ? 'new objects: there at once' : 'new objects: there after a while: others may see new work later',
   );
+  for (const lack of lacks) add(lack, false, ...lackTexts[lack]);
   add('latency', true, `latency: ${putMs} ms for a small put, ${getMs} ms for a small get`);
   return findings;
 }

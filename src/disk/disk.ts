@@ -100,8 +100,8 @@ export interface Disk {
   /** A second name for a file; EEXIST when `to` is taken. */
   link(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
-  /** Names made, moved and removed in this directory are on stable storage when it resolves. */
-  syncDirectory(path: string): Promise<void>;
+  /** Names made, moved and removed in this directory are on stable storage when it resolves; false where the file system has no way to do that. */
+  syncDirectory(path: string): Promise<boolean>;
   /** Bytes that this user may still write, and bytes in all, on the filesystem that holds `path`. */
   space(path: string): Promise<{ readonly free: number; readonly total: number }>;
 }

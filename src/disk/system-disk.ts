@@ -222,9 +222,11 @@ export const systemDisk: Disk = {
     const fd = await settle<number>((done) => open(path, constants.O_RDONLY | constants.O_DIRECTORY, done));
     try {
       await settleVoid((done) => fsync(fd, done));
+      return true;
     } catch (error) {
       // Filesystems that cannot sync a directory (some network and FUSE mounts) say so with EINVAL or ENOTSUP: nothing more can be done.
       if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(diskErrorCode(error) ?? '')) throw error;
+      return false;
     } finally {
       await settleVoid((done) => close(fd, done));
     }

@@ -19,14 +19,24 @@ import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
 import { diskErrorCode } from '../disk/disk.js';
-import type { Disk, DiskFile, DiskStat } from '../disk/disk.js';
+import type { Disk, DiskAccess, DiskFile, DiskStat } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
 import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces } from './file-body.js';
 import { accessIn, setAccess } from './folder-access.js';
-import type { FolderAccess } from './folder-access.js';
+import type { AccessHolder, FolderAccess } from './folder-access.js';
 import { StoreError, isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
+import type {
+  FolderLack,
+  GetOptions,
+  ListedObject,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOutcome,
+  StoreErrorCode,
+  StoreTraits,
+} from './object-store.js';
 import { SharedSync } from './shared-sync.js';
 
 export interface DirectoryStoreOptions {
@@ -110,6 +120,10 @@ export class DirectoryStore implements ObjectStore {
   #access: FolderAccess;
   /** False once the file system has refused a hard link. */
   #hasLinks = true;
+  /** False once the file system could not sync a folder. */
+  #syncsFolders = true;
+  /** False once rights could not be given. */
+  #keepsRights = true;
   #isTidy = false;
   readonly #open = new OpenFiles<OpenObject>(openFilesMax);
   /** Folders that exist durably, made or seen by us. */
@@ -121,7 +135,7 @@ export class DirectoryStore implements ObjectStore {
     this.#random = options.random;
     this.#clock = options.clock ?? systemClock;
     this.#folder = new ConfinedFolder(options.disk, root);
-    this.#syncs = new SharedSync((place) => this.#folder.use(place, (path) => this.#disk.syncDirectory(path)));
+    this.#syncs = new SharedSync((place) => this.#folder.use(place, (path) => this.#syncFolder(path)));
     this.#identity = stat;
     this.#access = accessIn(stat);
     this.#marker = marker;
@@ -277,7 +291,7 @@ export class DirectoryStore implements ObjectStore {
     if (this.#access.isShared) {
       const file = await this.#disk.open(path, 'read');
       try {
-        await setAccess(file, this.#access.file);
+        await this.#setAccess(file, this.#access.file);
       } finally {
         await file.close();
       }
@@ -332,7 +346,7 @@ export class DirectoryStore implements ObjectStore {
       await this.#shareFolder(wrapper);
       await this.#folder.use(join(temporaryPlace, name), async (inside) => {
         await this.#write(join(inside, bodyName), body);
-        await this.#disk.syncDirectory(inside);
+        await this.#syncFolder(inside);
       });
       await this.#disk.rename(wrapper, target);
       isPlaced = true;
@@ -352,10 +366,18 @@ export class DirectoryStore implements ObjectStore {
     return 'created';
   }
 
+  async #syncFolder(path: string): Promise<void> {
+    if (!(await this.#disk.syncDirectory(path))) this.#syncsFolders = false;
+  }
+
+  async #setAccess(made: AccessHolder, access: DiskAccess): Promise<void> {
+    if (!(await setAccess(made, access))) this.#keepsRights = false;
+  }
+
   /** Syncs an object that was placed as a directory, perhaps by somebody else. */
   async #syncPlaced(place: ObjectPlace): Promise<void> {
     await this.#folder
-      .use(place.key, (inside) => this.#disk.syncDirectory(inside))
+      .use(place.key, (inside) => this.#syncFolder(inside))
       .catch((error: unknown) => {
         if (!hasNoFolder(error)) throw error;
       });
@@ -369,7 +391,7 @@ export class DirectoryStore implements ObjectStore {
         await file.write(piece, at);
         at += piece.byteLength;
       }
-      if (this.#access.isShared) await setAccess(file, this.#access.file);
+      if (this.#access.isShared) await this.#setAccess(file, this.#access.file);
       await (this.#access.isShared ? file.sync() : file.datasync());
     } finally {
       await file.close();
@@ -427,7 +449,7 @@ export class DirectoryStore implements ObjectStore {
     if (!this.#access.isShared) return;
     const directory = await this.#disk.openDirectory(path);
     try {
-      await setAccess(directory, this.#access.folder);
+      await this.#setAccess(directory, this.#access.folder);
     } finally {
       directory.close();
     }
@@ -575,6 +597,14 @@ export class DirectoryStore implements ObjectStore {
     } catch (error) {
       throw storeError(error, `looking for ${key}`);
     }
+  }
+
+  async traits(): Promise<StoreTraits> {
+    const lacks: FolderLack[] = [];
+    if (!this.#hasLinks) lacks.push('hard-links');
+    if (!this.#syncsFolders) lacks.push('folder-sync');
+    if (!this.#keepsRights) lacks.push('rights');
+    return { lacks };
   }
 
   async close(): Promise<void> {

@@ -27,9 +27,18 @@ export function accessIn({ mode, group }: DiskStat): FolderAccess {
 /** What file systems without users, and those of another machine, say to it: their own rules hold then, which `doctor` tells. */
 const refusals: ReadonlySet<string> = new Set(['EPERM', 'EACCES', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']);
 
-/** Gives a new file or directory its rights, as far as the file system knows them. */
-export async function setAccess(made: { setAccess(access: DiskAccess): Promise<void> }, access: DiskAccess): Promise<void> {
-  await made.setAccess(access).catch((error: unknown) => {
+/** An open file or directory. */
+export interface AccessHolder {
+  setAccess(access: DiskAccess): Promise<void>;
+}
+
+/** Gives a new file or directory its rights, as far as the file system knows them. False: not all of them. */
+export async function setAccess(made: AccessHolder, access: DiskAccess): Promise<boolean> {
+  try {
+    await made.setAccess(access);
+    return true;
+  } catch (error) {
     if (!refusals.has(diskErrorCode(error) ?? '')) throw error;
-  });
+    return false;
+  }
 }

@@ -57,12 +57,22 @@ export interface ListedObject {
   readonly size: number | undefined;
 }
 
+/**
+ * What the file system of a folder has not, as far as was seen until now:
+ * - `hard-links`: an object is a folder with one file, which takes more room and more steps
+ * - `folder-sync`: names cannot be made durable, so that a power cut may take the newest objects with it
+ * - `rights`: not all rights and groups can be given, so that its own rules say who may use what is made there
+ */
+export type FolderLack = 'hard-links' | 'folder-sync' | 'rights';
+
 /** What a kind of store knows of itself, and nobody can find out from outside. */
 export interface StoreTraits {
   /** Writers of one key are kept apart by a claim of its own (doc/stores.md, "WebDAV"), since the server's conditions are not to be relied on. */
   readonly claims?: boolean;
   /** Many objects go in one request; as far as was seen until now. */
   readonly batchDelete?: boolean;
+  /** Of a store in a folder. */
+  readonly lacks?: readonly FolderLack[];
 }
 
 export interface ObjectStore {

@@ -12,7 +12,7 @@ import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { StoreError } from './object-store.js';
-import type { ObjectStore } from './object-store.js';
+import type { FolderLack, ObjectStore } from './object-store.js';
 
 export interface ProbeReport {
   /**
@@ -32,6 +32,8 @@ export interface ProbeReport {
   readonly delete: 'works' | 'refused' | 'ignored';
   /** Many objects are deleted by one request; `undefined`: there was no way to tell. */
   readonly batchDelete: boolean | undefined;
+  /** What the file system of a folder has not. */
+  readonly lacks?: readonly FolderLack[];
   /** How long a small object takes, with little beside it: the median of a few, in milliseconds. */
   readonly putMs: number;
   readonly getMs: number;
@@ -126,6 +128,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       const left = await settled(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
       if (left.some((bytes) => bytes !== undefined)) deleting = 'ignored';
     }
+    const { batchDelete, lacks } = (await store.traits?.()) ?? {};
     return {
       conditionalPut,
       ranges,
@@ -134,7 +137,8 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       listOrdered,
       delete: deleting,
       // Known once something was deleted.
-      batchDelete: (await store.traits?.())?.batchDelete,
+      batchDelete,
+      ...(lacks ? { lacks } : {}),
       putMs: median(puts),
       getMs: median(gets),
     };

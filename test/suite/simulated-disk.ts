@@ -645,11 +645,12 @@ export class SimulatedDisk implements Disk {
     this.#change([{ directory, name, inode: undefined }]);
   }
 
-  async syncDirectory(path: string): Promise<void> {
+  async syncDirectory(path: string): Promise<boolean> {
     this.#enter('sync-directory', path);
     const inode = this.#lookup(path, 'sync-directory');
     if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'sync-directory', path);
     this.#commitNames((change) => change.some((edit) => edit.directory === inode));
+    return true;
   }
 
   async space(path: string): Promise<{ free: number; total: number }> {
