@@ -10,7 +10,7 @@ import { describeError } from '../base/log.js';
 import type { Disk } from '../disk/disk.js';
 import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
-import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
+import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { listWithin } from './listing-budget.js';
 import type { ListingBudget } from './listing-budget.js';
@@ -19,6 +19,7 @@ import { loadHttpCredentials, readSecretFile } from './netrc.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
+import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
 
 export interface HttpStoreOptions {
   /** `http:` or `https:`, with nothing but host and port. */
@@ -75,7 +76,7 @@ export class HttpStore implements ObjectStore {
     this.#transport = new HttpTransport(origin, settings);
     this.#waitTransport = new HttpTransport(origin, { ...settings, idleMs: waitMaxMs + 15_000 });
     this.#root = `/${segments.join('/')}`;
-    this.description = `volume ${segments.join('/')} at ${origin.host}`;
+    this.description = `volume ${segments.join('/')} at ${origin.host}${tlsRemark(options.transport)}`;
   }
 
   async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
@@ -317,7 +318,7 @@ const credentialName = 'sealdrive-token';
  * Throws {@link StoreLocationError} and {@link StoreError}.
  */
 export async function openHttpStore(location: string, options: OpenRemoteOptions): Promise<HttpStore> {
-  const { url, parameters } = parseLocation(location, example, ['ca', 'token-file']);
+  const { url, parameters } = parseLocation(location, example, [...tlsParameterNames, 'token-file']);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${example})`);
   const segments = pathSegments(url, example);
   if (url.protocol === 'http:' && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname)) {
@@ -338,7 +339,7 @@ export async function openHttpStore(location: string, options: OpenRemoteOptions
       env: options.env,
       bandwidth: options.bandwidth,
       proxyAuthorization: await loadProxyAuthorization(new URL(url.origin), options),
-      ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
+      ...(await readTlsParameters(parameters, url, example)),
     },
   });
 }

@@ -21,6 +21,8 @@ export interface HttpTransportOptions {
   readonly proxyAuthorization?: string | undefined;
   /** Certificates (PEM) of authorities to trust instead of the system's. */
   readonly authorities?: string;
+  /** The certificate of the server is not looked at: anybody in between can be it. Default: it is verified, whatever the environment says. */
+  readonly isUnverified?: boolean;
   readonly clock?: Clock;
   /** Until a connection stands. Default: 10 seconds. */
   readonly connectMs?: number;
@@ -109,8 +111,10 @@ export class HttpTransport {
     this.#host = origin.host;
     this.#clock = options.clock ?? systemClock;
     this.#bandwidth = options.bandwidth;
-    const { env = {}, authorities, connectMs = 10_000, idleMs = 30_000, connectionsMax = 64 } = options;
-    const tls = authorities === undefined ? {} : { ca: authorities };
+    const { env = {}, authorities, isUnverified = false, connectMs = 10_000, idleMs = 30_000, connectionsMax = 64 } = options;
+    // Said, because the defaults are the environment's to change (NODE_TLS_REJECT_UNAUTHORIZED, --tls-min-v1.0).
+    const verified = { rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
+    const tls = { ...verified, rejectUnauthorized: !isUnverified, ...(authorities === undefined ? {} : { ca: authorities }) };
     const settings = {
       connections: connectionsMax,
       pipelining: 1,
@@ -127,6 +131,8 @@ export class HttpTransport {
       ? new EnvHttpProxyAgent({
           ...settings,
           requestTls: tls,
+          // The proxy is another party, and gets credentials of its own.
+          proxyTls: verified,
           httpProxy: url.href,
           httpsProxy: url.href,
           noProxy: env['no_proxy'] ?? env['NO_PROXY'] ?? '',

@@ -10,7 +10,7 @@ import { Limiter } from '../base/limiter.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
-import { HttpTransport, rangeOfAnswer, readAuthorities } from './http-transport.js';
+import { HttpTransport, rangeOfAnswer } from './http-transport.js';
 import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
 import { listWithin } from './listing-budget.js';
 import type { ListingBudget } from './listing-budget.js';
@@ -23,6 +23,7 @@ import { complaintOf, s3Error } from './s3-error.js';
 import { loadAwsSettings } from './s3-credentials.js';
 import type { AwsSettings } from './s3-credentials.js';
 import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
+import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
 import { XmlReader, childText } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
 
@@ -93,7 +94,7 @@ export class S3Store implements ObjectStore {
     this.#transport = new HttpTransport(origin, { clock: this.#clock, ...options.transport });
     this.#bucketPath = style === 'virtual' ? '/' : `/${encodeUnreserved(bucket)}/`;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
-    this.description = `S3 bucket ${bucket}${prefix === '' ? '' : `, under ${prefix}`}, at ${endpoint.host}`;
+    this.description = `S3 bucket ${bucket}${prefix === '' ? '' : `, under ${prefix}`}, at ${endpoint.host}${tlsRemark(options.transport)}`;
   }
 
   /** Looks whether the bucket is there and can be listed; buckets are never made. Throws {@link StoreError}. */
@@ -394,7 +395,7 @@ const s3Example = 's3://bucket/prefix?endpoint=https://host&region=REGION&style=
 /** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
 export async function openS3Store(location: string, options: OpenRemoteOptions): Promise<S3Store> {
   const { env, home } = options;
-  const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', 'ca']);
+  const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', ...tlsParameterNames]);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${s3Example})`);
   if (url.port !== '') throw wrong('the endpoint of an S3 store stands after endpoint=');
   const sources = { env, home, profile: parameters['profile'] };
@@ -428,7 +429,7 @@ export async function openS3Store(location: string, options: OpenRemoteOptions):
       env,
       proxyAuthorization,
       bandwidth: options.bandwidth,
-      ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
+      ...(await readTlsParameters(parameters, endpoint, s3Example)),
     },
   });
 }

@@ -15,7 +15,7 @@ import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpAuthentication } from './http-authentication.js';
-import { HttpTransport, rangeOfAnswer, readAuthorities, retryAfterMs } from './http-transport.js';
+import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments } from './location-url.js';
@@ -25,6 +25,7 @@ import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
 import { encodeUnreserved } from './sigv4.js';
+import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
 import { XmlReader, childText, childrenOf } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
 
@@ -105,7 +106,7 @@ export class WebdavStore implements ObjectStore {
     this.#transport = new HttpTransport(origin, { clock: this.#clock, ...options.transport });
     this.#root = `/${segments.map((segment) => `${encodeUnreserved(segment)}/`).join('')}`;
     this.#isProtected = origin.protocol === 'https:' || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(origin.hostname);
-    this.description = `WebDAV collection /${segments.join('/')} at ${origin.host}`;
+    this.description = `WebDAV collection /${segments.join('/')} at ${origin.host}${tlsRemark(options.transport)}`;
   }
 
   /** Makes the collection, and what it lies in, where there is none, and a store in it; opens the store that is there. Throws {@link StoreError}. */
@@ -553,7 +554,7 @@ const example = 'webdav+https://host/path';
 /** The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and {@link StoreError}. */
 export async function openWebdavStore(location: string, options: OpenRemoteOptions): Promise<WebdavStore> {
   // Those of other schemes are read by other rules.
-  const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, ['ca'], { user: true });
+  const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, tlsParameterNames, { user: true });
   const user = url.username === '' ? undefined : decodeURIComponent(url.username);
   const { env, home } = options;
   const origin = new URL(url.origin);
@@ -569,7 +570,7 @@ export async function openWebdavStore(location: string, options: OpenRemoteOptio
       env,
       proxyAuthorization,
       bandwidth: options.bandwidth,
-      ...(parameters['ca'] === undefined ? {} : { authorities: await readAuthorities(parameters['ca']) }),
+      ...(await readTlsParameters(parameters, origin, example)),
     },
   });
 }
