@@ -30,9 +30,10 @@ export const preferredBlockSize = 131072;
 /**
  * A regular file never shows 0 blocks: tar -S takes such a file for one hole without looking, while its data may still be in the kernel's
  * cache, which we know nothing of. (The inode itself takes space, so 1 is not untrue.)
+ * What is allocated counts in blocks of 4 KiB, as on a disk.
  */
 function blocksOf(inode: Inode): number {
-  const blocks = Math.ceil(inode.allocated / 512);
+  const blocks = Math.ceil(inode.allocated / 4096) * 8;
   return blocks === 0 && isRegular(inode) ? 1 : blocks;
 }
 

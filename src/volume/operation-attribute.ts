@@ -32,9 +32,9 @@ export function executeSetattr(run: Execution, operation: SetattrOperation): voi
   }));
 }
 
-/** Shrinking drops what is past the end, reserved space too; growing makes a hole. */
+/** What is past the end is dropped, reserved space too, also where the size stays; growing makes a hole. */
 function truncated(run: Execution, { ino, stamp }: SetattrOperation, before: Inode, size: number): Partial<Inode> {
-  const freed = size < before.size || size === 0 ? cutExtents(run.view, ino, size, fileSizeMax) : 0;
+  const freed = size <= before.size ? cutExtents(run.view, ino, size, fileSizeMax) : 0;
   const inline = size < before.inline.byteLength ? (before.inline.slice(0, size) as Plaintext) : before.inline;
   const allocated = before.allocated - freed - (before.inline.byteLength - inline.byteLength);
   return { size, inline, allocated, ...(stamp && { stamp }) };

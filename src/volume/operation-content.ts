@@ -17,8 +17,10 @@ export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_COLLAPSE_RANGE = 8;
 export const FALLOC_FL_ZERO_RANGE = 16;
 export const FALLOC_FL_INSERT_RANGE = 32;
-/** Ranges that are collapsed or inserted are whole blocks of st_blksize. */
+/** What is allocated, collapsed or inserted is whole blocks, as on a disk. */
 const blockSize = 4096;
+const blockStart = (offset: number): number => offset - (offset % blockSize);
+const blockEnd = (offset: number): number => Math.min(fileSizeMax, blockStart(offset + blockSize - 1));
 
 const noBytes = new Uint8Array(0) as Plaintext;
 
@@ -118,11 +120,11 @@ function grownSize({ offset, length, mode }: FallocateOperation, size: number): 
   return (mode & FALLOC_FL_KEEP_SIZE) !== 0 ? size : Math.max(size, offset + length);
 }
 
-/** Holes become reserved. A file with inline content has no extents, so there only the size grows: what it reserves costs nothing anyway. */
+/** The holes of every block that the range touches become reserved. A file with inline content has no extents, so there only the size grows: what it reserves costs nothing anyway. */
 function allocate(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { ino, offset, length, stamp, time } = operation;
   const size = grownSize(operation, before.size);
-  const reserved = before.inline.byteLength > 0 ? 0 : reserveHoles(run.view, ino, offset, offset + length);
+  const reserved = before.inline.byteLength > 0 ? 0 : reserveHoles(run.view, ino, blockStart(offset), blockEnd(offset + length));
   run.changeInode(ino, () => ({
     size,
     allocated: before.allocated + reserved,
@@ -148,7 +150,10 @@ function reserveHoles(view: Transaction, ino: Ino, from: number, to: number): nu
   return reserved;
 }
 
-/** PUNCH_HOLE and ZERO_RANGE differ in what is left: nothing, or reserved space. */
+/**
+ * PUNCH_HOLE and ZERO_RANGE differ in what is left: nothing, or reserved space. A block that is punched in part stays as a whole, and one that is
+ * zeroed in part is reserved as a whole.
+ */
 function zero(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { ino, offset, length, mode, stamp, time } = operation;
   const end = offset + length;
@@ -162,13 +167,24 @@ function zero(run: Execution, operation: FallocateOperation, before: Inode): voi
     }
     allocated = inline.byteLength;
   } else {
+    const kept = (mode & FALLOC_FL_ZERO_RANGE) === 0 ? coveredInPart(run.view, ino, offset, end, before.size) : [];
     allocated -= cutExtents(run.view, ino, offset, end);
-    if ((mode & FALLOC_FL_ZERO_RANGE) !== 0) {
-      putExtent(run.view, ino, offset, { kind: 'reserved', length });
-      allocated += length;
-    }
+    for (const [from, to] of kept) allocated += reserveHoles(run.view, ino, from, to);
+    if ((mode & FALLOC_FL_ZERO_RANGE) !== 0) allocated += reserveHoles(run.view, ino, blockStart(offset), blockEnd(end));
   }
   run.changeInode(ino, () => ({ size: grownSize(operation, before.size), inline, allocated, stamp, ...timesOf(time) }));
+}
+
+/** What a hole from `from` to `to` leaves allocated: in the blocks where it begins and ends, whatever takes space now. Past the end of the file nothing. */
+function coveredInPart(view: ReadView, ino: Ino, from: number, to: number, size: number): [from: number, to: number][] {
+  const edges: [from: number, to: number][] = [];
+  if (from % blockSize !== 0) edges.push([from, Math.min(to, blockEnd(from))]);
+  if (to % blockSize !== 0 && to <= size) edges.push([Math.max(from, blockStart(to)), to]);
+  const kept: [from: number, to: number][] = [];
+  for (const [start, end] of edges) {
+    for (const { offset, extent } of scanExtents(view, ino, start, end)) kept.push([Math.max(offset, start), Math.min(offset + extent.length, end)]);
+  }
+  return kept;
 }
 
 function checkBlocks({ offset, length }: FallocateOperation): void {

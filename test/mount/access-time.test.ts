@@ -11,7 +11,7 @@ import { DrivePair } from './drive-pair.js';
 import { Drive } from './drive-process.js';
 import { Probe } from './posix-probe.js';
 
-const fileCount = 300;
+const fileCount = 100;
 const old = 5_000_000_000n;
 
 const commitsIn = async (store: string): Promise<number> => (await readdir(join(store, 'log'))).length;

@@ -95,6 +95,27 @@ export function spaceTests(it: It): void {
     await p.ok('fallocate', fd, 0, 0, 10);
     t.equal((await p.fstat(fd)).size, 10_000, 'never shorter');
   });
+  it('fallocate takes every block that the range touches', 'preallocate', async (t, p) => {
+    for (const mode of [0, 'FALLOC_FL_KEEP_SIZE']) {
+      const fd = await p.open('f', 'O_CREAT|O_TRUNC|O_RDWR');
+      await p.ok('fallocate', fd, mode, 4095, 2);
+      const { blocks } = await p.fstat(fd);
+      t.ok(blocks >= 16, `${blocks} blocks, mode ${mode}`);
+      await p.ok('write', fd, Buffer.from('xx'), 4095);
+      await p.ok('fsync', fd);
+      t.equal((await p.fstat(fd)).blocks, blocks, 'writing there takes no more');
+      await p.ok('close', fd);
+    }
+  });
+  it('truncating to the same size frees what was reserved past the end', 'preallocate', async (t, p) => {
+    await p.file('f', 'x'.repeat(8192));
+    const fd = await p.open('f', 'O_RDWR');
+    const { blocks } = await p.fstat(fd);
+    await p.ok('fallocate', fd, 'FALLOC_FL_KEEP_SIZE', 8192, 8192);
+    t.ok((await p.fstat(fd)).blocks > blocks);
+    await p.ok('ftruncate', fd, 8192);
+    t.equal((await p.fstat(fd)).blocks, blocks);
+  });
   it('fallocate with KEEP_SIZE leaves the size', 'preallocate', async (t, p) => {
     await p.file('f', 'abc');
     const fd = await p.open('f', 'O_RDWR');

@@ -207,3 +207,36 @@ t.test('allocating more than there is room for is ENOSPC, and leaves the file as
   await small.allocate(ino, 0, 1_200_000, 0);
   t.match(await small.getattr(ino), { size: 1_200_000 });
 });
+
+type SpaceStep = readonly [call: 'write' | 'truncate' | 'fallocate', at: number, length: number, mode: number, blocksAfter: number];
+const [keep, punch, zeroRange] = [1, 3, 16];
+
+/** What ext4 with blocks of 4 KiB shows. */
+const spaceCases: readonly (readonly [name: string, ...steps: SpaceStep[]])[] = [
+  ['a range across a block boundary', ['fallocate', 4095, 2, 0, 16], ['write', 4095, 2, 0, 16], ['truncate', 4095, 0, 0, 8]],
+  ['the same past the end', ['fallocate', 4095, 2, keep, 16], ['truncate', 0, 0, 0, 1]],
+  ['several ranges', ['fallocate', 1, 1, 0, 8], ['fallocate', 5000, 1, 0, 16], ['fallocate', 12_287, 2, 0, 32]],
+  ['data and what follows it', ['write', 0, 5000, 0, 16], ['fallocate', 0, 10_000, 0, 24], ['truncate', 9000, 0, 0, 24]],
+  ['what is zeroed', ['fallocate', 100, 5000, zeroRange, 16], ['write', 0, 20_000, 0, 40], ['fallocate', 19_000, 5000, zeroRange, 48]],
+  ['a hole that fills no block', ['write', 0, 8192, 0, 16], ['fallocate', 100, 7992, punch, 16]],
+  ['a hole with one whole block', ['write', 0, 12_288, 0, 24], ['fallocate', 1000, 8000, punch, 16]],
+  ['holes that fill a block together', ['write', 0, 8192, 0, 16], ['fallocate', 0, 2000, punch, 16], ['fallocate', 2000, 2096, punch, 16]],
+  ['a hole to the end', ['write', 0, 5000, 0, 16], ['fallocate', 4096, 904, punch, 16], ['fallocate', 4096, 2000, punch, 8]],
+  ['a hole in what is reserved', ['fallocate', 0, 20_000, 0, 40], ['fallocate', 100, 8000, punch, 40], ['fallocate', 1, 19_998, punch, 16]],
+];
+
+t.test('what is allocated counts in whole blocks, as on a disk', async (t) => {
+  const parent = await folder();
+  for (const [index, [name, ...steps]] of spaceCases.entries()) {
+    const { ino } = await fs.mknod(user, parent, `space-${index}`, 0o100644, 0);
+    for (const [call, at, length, mode, blocksAfter] of steps) {
+      if (call === 'write') await fs.write(user, ino, at, Buffer.alloc(length, 'x'), false);
+      else if (call === 'truncate') await fs.setattr(ino, { size: at });
+      else await fs.allocate(ino, at, length, mode);
+      await volume.sealContent(ino);
+      t.equal((await fs.getattr(ino)).blocks, blocksAfter, `${name}: ${call} ${at} ${length}`);
+    }
+    const zeros = Buffer.concat(await fs.read(user, ino, 0, 100_000));
+    t.equal(zeros.byteLength, (await fs.getattr(ino)).size);
+  }
+});
