@@ -58,7 +58,10 @@ interface Filling {
 }
 
 /** For packs whose directory is gone. */
-const memoryDisk = { open: (): Promise<MemoryFile> => Promise.resolve(new MemoryFile()), syncDirectory: (): Promise<void> => Promise.resolve() };
+const memoryDisk = {
+  open: (): Promise<MemoryFile> => Promise.resolve(new MemoryFile()),
+  syncDirectory: (): Promise<boolean> => Promise.resolve(true),
+};
 
 export class Staging {
   readonly #options: StagingOptions;

@@ -2,11 +2,15 @@
  * Names that steer a terminal, hide a part of themselves, or are no UTF-8, in every place where a command takes or prints one (doc/cli.md, "Names in
  * messages"): what is printed is harmless, and what is meant is that file and no other.
  */
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { decodeSystemText, encodeSystemText } from '../../src/base/system-text.js';
+import { decodeSystemText, encodeSystemText, isUnicode } from '../../src/base/system-text.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
+import { Serve } from '../support/serve.js';
 import { Workplace } from './command-line.js';
 import type { Outcome, RunOptions } from './command-line.js';
 
@@ -128,6 +132,55 @@ t.test('commands that look at a store, and all that go wrong, print harmless nam
     if (words[0] !== 'drive') t.equal(outcome.code, code, `${what}: ${outcome.stderr}${outcome.stdout}`);
     isHarmless(t, outcome, what);
   }
+});
+
+t.test('what a server says steers nothing', async (t) => {
+  const said = `<?xml version="1.0"?><Error><Code>Access\u202eDenied</Code><Message>no\u009b31m\u202e\u2028</Message></Error>`;
+  const server = createServer((request, response) => {
+    request.resume();
+    // Node.js takes header texts as latin1: a byte of C1 arrives as one.
+    response.writeHead(403, 'no\u009b31m', { 'content-type': 'application/xml', 'x-amz-request-id': 'a\u009b31m', server: '\u009b31m' });
+    response.end(said);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' };
+  const token = place.path('server.token');
+  writeFileSync(token, `sealdrive_${'a'.repeat(12)}_${'b'.repeat(64)}\n`, { mode: 0o600 });
+  for (const location of [
+    `s3://bucket/x?endpoint=http://127.0.0.1:${port}`,
+    `webdav+http://127.0.0.1:${port}/x`,
+    `http://127.0.0.1:${port}/photos?token-file=${token}`,
+  ]) {
+    for (const words of [
+      ['key', 'list', location],
+      ['doctor', location],
+      ['init', location, '--key-file', place.path('server.key'), '--json'],
+    ]) {
+      const outcome = await run(words, { env });
+      t.not(outcome.code, 0);
+      t.match(outcome.stdout + outcome.stderr, /403|denied|refuse|not allow/i, 'it was the server');
+      isHarmless(t, outcome, `${words[0]} ${location.slice(0, 8)}`);
+    }
+  }
+});
+
+t.test('what serves a store prints and logs harmless names', async (t) => {
+  const folder = place.makeFolder('served');
+  const base = join(
+    folder,
+    `b${Object.values(hostile)
+      .filter(isUnicode)
+      .map((name) => name.slice(1))
+      .join('')}`,
+  );
+  const served = await Serve.start(folder, { base });
+  t.teardown(() => served.stop());
+  const answer = await fetch(`${served.origin}/%1b%5b31m%e2%80%ae/keys/%c2%9b`, { headers: { 'user-agent': '\u009b31m' } });
+  await answer.text();
+  await served.stop();
+  isHarmless(t, { code: 0, stdout: readFileSync(served.accessLog, 'utf8'), stderr: served.log }, 'serve');
 });
 
 t.test('what is no path must be text', async (t) => {
