@@ -53,6 +53,7 @@ const onlyImporter: Readonly<Record<string, string>> = {
   crypto: 'crypto',
   undici: 'store',
   sax: 'store',
+  '@aws-sdk/credential-provider-node': 'store',
   ssh2: 'store',
   'lru-cache': 'cache',
   '@mongodb-js/zstd': 'pack',

@@ -30,7 +30,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import { preloadStore } from '../store/open-store.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
-import { VolumeError } from '../volume/volume-error.js';
+import { VolumeError, isStoreTrouble } from '../volume/volume-error.js';
 import type { Volume } from '../volume/volume.js';
 import { Failure } from './exit-code.js';
 import type { MountRequest } from './mount-request.js';
@@ -134,7 +134,7 @@ export async function composeMount(
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
     const link = { log, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
-    const { store, bandwidth, reachability } = await openMountedStore(request.store, link, request.tuning);
+    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, request.tuning);
     // Beside the opening, which has to know before this device enrols.
     if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, log);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
@@ -149,6 +149,7 @@ export async function composeMount(
       rootSecret: request.rootSecret,
       readOnly: request.readOnly,
       reachability,
+      refused,
       patienceMs: request.timeoutMs,
       cacheSize: request.cacheSize,
       cacheFreeMin: request.cacheFreeMin,
@@ -230,7 +231,7 @@ async function startFilesystem(filesystem: Filesystem, log: Log): Promise<void> 
   try {
     await filesystem.start();
   } catch (error) {
-    if (!(error instanceof VolumeError && error.code === 'UNAVAILABLE')) throw error;
+    if (!(error instanceof VolumeError && isStoreTrouble(error))) throw error;
     log.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
   }
 }

@@ -30,6 +30,7 @@ type Ending = readonly [code: FailureCode, advice?: string];
 const storeEndings: Readonly<Record<StoreErrorCode, Ending>> = {
   UNAVAILABLE: ['STORE', 'try again when the store can be reached'],
   DENIED: ['STORE', 'the store must be readable and writable for you'],
+  REFUSED: ['STORE'],
   FULL: ['STORE', 'make room in the store and try again'],
   READ_ONLY: ['STORE', 'the store takes no writes; "mount --read-only" needs none'],
   NOT_A_STORE: ['NOT_A_VOLUME', 'check the place, or make a volume there with "sealdrive init"'],
@@ -63,6 +64,7 @@ const fuseEndings: Readonly<Record<FuseErrorCode, Ending>> = {
 
 const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
   UNAVAILABLE: ['STORE', 'try again when the store can be reached'],
+  REFUSED: ['STORE'],
   FENCED: ['INTEGRITY', 'the history in the store does not fit what this device has seen; nothing was changed'],
   CORRUPT: ['INTEGRITY', 'an object of the store is damaged or missing; restore it from a copy of the store'],
   FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],

@@ -113,7 +113,7 @@ const lackTexts: Readonly<Record<FolderLack, readonly [text: string, remedy: str
 
 /** One line for each thing that was found, with what it means. */
 export function describeProbe(report: ProbeReport): Finding[] {
-  const { conditionalPut, ranges, batchDelete, lacks = [], putMs, getMs } = report;
+  const { conditionalPut, ranges, batchDelete, lacks = [], resumablePuts, versionsLeft, retentionHours, putMs, getMs } = report;
   const findings: Finding[] = [];
   const add = (id: string, isGood: boolean, text: string, remedy?: string): void => {
     findings.push({ id: `store-${id}`, state: isGood ? 'ok' : 'advice', text, ...(remedy === undefined ? {} : { remedy }) });
@@ -139,12 +139,30 @@ export function describeProbe(report: ProbeReport): Finding[] {
     'delete',
     report.delete !== 'ignored',
     {
-      works: `delete: yes${batchDelete === undefined ? '' : batchDelete ? ', in batches' : ', one by one'}: space that is no longer used can be freed`,
+      works: `delete: yes${batchDelete === undefined ? '' : batchDelete ? ', in batches' : ', one by one'}${versionsLeft === undefined ? ': space that is no longer used can be freed' : ''}`,
       refused: 'delete: refused: these credentials only add; what is no longer used stays (a few probes of 512 bytes now, too)',
       ignored: 'delete: ignored: what was deleted is still there',
     }[report.delete],
     report.delete === 'ignored' ? 'look for versioning or a cache in front of the store' : undefined,
   );
+  if (versionsLeft !== undefined) {
+    const lock = retentionHours === undefined ? '' : `; a retention (Object Lock) keeps each of them for ${retentionHours} hours`;
+    add(
+      'versions',
+      false,
+      `versions: kept: what is deleted stays as an old version${lock} (${versionsLeft} probes of 512 bytes and their delete markers now, too)`,
+      'a lifecycle rule that expires old versions and lone delete markers frees their space',
+    );
+  }
+  if (resumablePuts !== undefined) {
+    add(
+      'resumable',
+      resumablePuts,
+      resumablePuts
+        ? 'large puts: in parts: an upload that is cut off goes on where it stopped'
+        : 'large puts: in one piece: an upload that is cut off begins anew (the store takes no multipart uploads, or these credentials do not permit them)',
+    );
+  }
   add(
     'list',
     report.listOrdered && report.listAfterWrite,

@@ -25,6 +25,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
 import { ReachabilityStore } from '../store/reachability-store.js';
 import type { Reachability } from '../store/reachability-store.js';
+import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from './exit-code.js';
 
@@ -92,6 +93,7 @@ export interface MountedStore {
   readonly bandwidth: Bandwidth;
   /** Of a store with a network in between. */
   readonly reachability: Reachability | undefined;
+  readonly refused: RefusedObjects | undefined;
 }
 
 /** An object that no volume has: asking for it tells whether the store answers, and costs nothing. */
@@ -111,7 +113,7 @@ export async function openMountedStore(
     download: new RateLimit(systemClock, tuning.downloadLimit),
   };
   const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: environment(), bandwidth });
-  if (store.local) return { store, bandwidth, reachability: undefined };
+  if (store.local) return { store, bandwidth, reachability: undefined, refused: undefined };
   const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
     clock: systemClock,
     log,
@@ -119,8 +121,9 @@ export async function openMountedStore(
     probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
     offline: isOffline,
   });
-  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, log, deadlineMs: timeoutMs });
-  return { store: retrying, bandwidth, reachability: watched };
+  const refused = new RefusedObjects(log);
+  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, log, deadlineMs: timeoutMs, refused });
+  return { store: retrying, bandwidth, reachability: watched, refused };
 }
 
 /** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */

@@ -95,6 +95,7 @@ async function asked<T>(work: Promise<T>): Promise<T> {
     const message = describeError(error);
     if (error.code === 'UNAVAILABLE')
       throw new ControlError('UNAVAILABLE', `the store does not answer, and not all of this is on this machine: ${message}`, { cause: error });
+    if (error.code === 'REFUSED') throw new ControlError('UNAVAILABLE', message, { cause: error });
     if (error.code === 'FULL') throw new ControlError('FULL', message, { cause: error });
     if (error.code === 'CORRUPT' || error.code === 'FENCED') throw new ControlError('INTEGRITY', message, { cause: error });
     throw error;

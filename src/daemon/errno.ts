@@ -65,6 +65,7 @@ function errnoOfVolume(code: VolumeErrorCode): number {
   switch (code) {
     case 'UNAVAILABLE':
       return errno.ETIMEDOUT;
+    case 'REFUSED':
     case 'FENCED':
     case 'CORRUPT':
     case 'DISK':

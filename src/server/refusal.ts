@@ -48,6 +48,7 @@ const ofStore: Readonly<Record<StoreErrorCode, RefusalCode>> = {
   // Our own rights in the base are no business of whoever asks: to them it does not work now.
   DENIED: 'UNAVAILABLE',
   NOT_A_STORE: 'UNAVAILABLE',
+  REFUSED: 'BASE_ANSWER',
   FULL: 'NO_ROOM',
   READ_ONLY: 'READ_ONLY',
   PROTOCOL: 'BASE_ANSWER',

@@ -12,16 +12,24 @@ export type ObjectKey = string;
  * What went wrong, named for what the caller can do:
  * - `UNAVAILABLE`: may work later (network, 5xx, hung); the outcome of a put is unknown
  * - `DENIED`: credentials or permissions; - `FULL`: no space or quota; - `READ_ONLY`: the store takes no writes
+ * - `REFUSED`: the store has the object and does not give it until somebody sees to that (archived, its encryption key disabled)
  * - `NOT_A_STORE`: the place does not exist or is something else; - `PROTOCOL`: an answer outside the protocol
  */
-export type StoreErrorCode = 'UNAVAILABLE' | 'DENIED' | 'FULL' | 'READ_ONLY' | 'NOT_A_STORE' | 'PROTOCOL';
+export type StoreErrorCode = 'UNAVAILABLE' | 'DENIED' | 'REFUSED' | 'FULL' | 'READ_ONLY' | 'NOT_A_STORE' | 'PROTOCOL';
 export class StoreError extends CodedError<StoreErrorCode> {
   /** With `UNAVAILABLE`: the store wants to be left alone this long. Infinity: trying again at once is of no use (a certificate, a wrong name). */
   readonly retryAfterMs: number | undefined;
+  /** With `UNAVAILABLE`: a part of what was sent has arrived and need not be sent again. It is worth going on for as long as this is so. */
+  readonly isProgress: boolean;
 
-  constructor(code: StoreErrorCode, message: string, options: { readonly cause?: unknown; readonly retryAfterMs?: number } = {}) {
+  constructor(
+    code: StoreErrorCode,
+    message: string,
+    options: { readonly cause?: unknown; readonly retryAfterMs?: number | undefined; readonly isProgress?: boolean } = {},
+  ) {
     super(code, message, 'cause' in options ? { cause: options.cause } : undefined);
     this.retryAfterMs = options.retryAfterMs;
+    this.isProgress = options.isProgress ?? false;
   }
 }
 
@@ -38,6 +46,13 @@ export interface FileBody {
 export type ObjectBody = Sealed | FileBody;
 
 export type PutOutcome = 'created' | 'exists';
+
+export interface PutOptions {
+  readonly ifAbsent?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  /** Sent in parts, however small it is, where the store can do that: to find out whether it can. */
+  readonly inParts?: boolean;
+}
 
 export interface GetOptions {
   readonly range?: ByteRange;
@@ -73,6 +88,12 @@ export interface StoreTraits {
   readonly batchDelete?: boolean;
   /** Of a store in a folder. */
   readonly lacks?: readonly FolderLack[];
+  /** Large bodies go in parts, and one that was cut off goes on where it stopped; as far as was seen until now. */
+  readonly resumablePuts?: boolean | undefined;
+  /** What is removed stays in the store as an old version. */
+  readonly keepsVersions?: boolean;
+  /** What is put now cannot be removed for so many hours, not even its old versions (Object Lock); as far as was seen until now. */
+  readonly retentionHours?: number | undefined;
 }
 
 export interface ObjectStore {
@@ -94,7 +115,7 @@ export interface ObjectStore {
    * With `ifAbsent` of several concurrent puts exactly one gets `created`, provided the store passes the conformance probe.
    * Throws {@link StoreError}; after `UNAVAILABLE` the outcome is unknown and must be read back.
    */
-  put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome>;
+  put(key: ObjectKey, body: ObjectBody, options?: PutOptions): Promise<PutOutcome>;
 
   /** Keys under `prefix` (a whole path segment ending in `/`, or empty) greater than `after`, ascending. A hint: may lag, lie or omit. */
   list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject>;

@@ -42,8 +42,8 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
   },
   s3: {
     example: 's3://bucket/prefix?endpoint=https://host',
-    open: async (location, options) => openRemote((await import('./s3-store.js')).openS3Store, location, options),
-    load: () => import('./s3-store.js'),
+    open: async (location, options) => openRemote((await import('./s3-location.js')).openS3Store, location, options),
+    load: () => import('./s3-location.js'),
   },
   https: { example: 'https://host/VOLUME', open: openHttp, load: () => import('./http-store.js') },
   http: { example: 'http://localhost:port/VOLUME', open: openHttp, load: () => import('./http-store.js') },

@@ -12,7 +12,7 @@ import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { StoreError } from './object-store.js';
-import type { FolderLack, ObjectStore } from './object-store.js';
+import type { FolderLack, ObjectStore, PutOptions, PutOutcome } from './object-store.js';
 
 export interface ProbeReport {
   /**
@@ -34,6 +34,12 @@ export interface ProbeReport {
   readonly batchDelete: boolean | undefined;
   /** What the file system of a folder has not. */
   readonly lacks?: readonly FolderLack[];
+  /** Large objects are sent in parts, and a link that is cut loses a part only; `undefined`: not of this kind of store, or not tried. */
+  readonly resumablePuts?: boolean | undefined;
+  /** What is removed stays as an old version: of this probe so many, of 512 bytes each. */
+  readonly versionsLeft?: number | undefined;
+  /** What is put cannot be removed for so many hours (Object Lock), nor can its old versions. */
+  readonly retentionHours?: number | undefined;
   /** How long a small object takes, with little beside it: the median of a few, in milliseconds. */
   readonly putMs: number;
   readonly getMs: number;
@@ -72,6 +78,12 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     times.push(clock.monotonicMs() - startMs);
     return result;
   };
+  let created = 0;
+  const put = async (key: string, body: Sealed, more: PutOptions): Promise<PutOutcome> => {
+    const outcome = await store.put(key, body, { ...more, signal });
+    if (outcome === 'created') created++;
+    return outcome;
+  };
   const puts: number[] = [];
   const gets: number[] = [];
   let removed = false;
@@ -79,7 +91,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     // What does not wait for another answer goes at once: over a network a probe is round trips.
     const first = freshKey();
     const body = freshBody();
-    await timed(puts, () => store.put(first, body, { ifAbsent: true, signal }));
+    await timed(puts, () => put(first, body, { ifAbsent: true }));
     const [whole, ranges] = await settled([
       timed(gets, () => store.get(first, { sizeMax: bodySize, signal })),
       rangesWork(store, first, body, signal),
@@ -92,8 +104,8 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     const race = async (): Promise<void> => {
       const key = freshKey();
       const bodies = Array.from({ length: writers }, freshBody);
-      const outcomes = await settled(bodies.map((one) => store.put(key, one, { ifAbsent: true, signal })));
-      const late = await timed(puts, () => store.put(key, freshBody(), { ifAbsent: true, signal }));
+      const outcomes = await settled(bodies.map((one) => put(key, one, { ifAbsent: true })));
+      const late = await timed(puts, () => put(key, freshBody(), { ifAbsent: true }));
       const stored = await timed(gets, () => store.get(key, { sizeMax: bodySize, signal }));
       const winners = bodies.filter((_, index) => outcomes[index] === 'created');
       if (!stored) readAfterWrite = false;
@@ -101,7 +113,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     };
     // A list has to be in order and to begin where it should: that takes two.
     const second = freshKey();
-    const racing = settled([store.put(second, freshBody(), { signal }), race()]);
+    const racing = settled([put(second, freshBody(), {}), race()]);
     racing.catch(() => {});
     let deleting: ProbeReport['delete'] = 'refused';
     try {
@@ -115,7 +127,11 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     options.onConditionalPut?.(conditionalPut);
 
     const there = deleting === 'works' ? keys.slice(1) : keys;
-    const [listed, later] = await settled([namesOf(store, run, undefined, signal), namesOf(store, run, there[0], signal)]);
+    const [listed, later] = await settled([
+      namesOf(store, run, undefined, signal),
+      namesOf(store, run, there[0], signal),
+      ...(deleting === 'works' ? [put(freshKey(), freshBody(), { inParts: true })] : []),
+    ]);
     const listAfterWrite = there.every((made) => listed.includes(made));
     const ascending = listed.every((made, index) => index === 0 || listed[index - 1] < made);
     const listOrdered = ascending && later.every((made) => made > there[0]);
@@ -128,7 +144,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       const left = await settled(keys.map((made) => store.get(made, { sizeMax: bodySize, signal })));
       if (left.some((bytes) => bytes !== undefined)) deleting = 'ignored';
     }
-    const { batchDelete, lacks } = (await store.traits?.()) ?? {};
+    const traits = await store.traits?.();
     return {
       conditionalPut,
       ranges,
@@ -137,8 +153,11 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       listOrdered,
       delete: deleting,
       // Known once something was deleted.
-      batchDelete,
-      ...(lacks ? { lacks } : {}),
+      batchDelete: traits?.batchDelete,
+      ...(traits?.lacks ? { lacks: traits.lacks } : {}),
+      resumablePuts: traits?.resumablePuts,
+      ...(traits?.keepsVersions === true ? { versionsLeft: created } : {}),
+      retentionHours: traits?.retentionHours,
       putMs: median(puts),
       getMs: median(gets),
     };

@@ -20,14 +20,25 @@ export const sha256Hex = (data: string | Uint8Array): string => createHash('sha2
 
 export const hmacSha256 = (key: string | Uint8Array, data: string): Uint8Array => createHmac('sha256', key).update(data, 'utf8').digest();
 
-/** Base64; `undefined` where this build of Node.js refuses MD5 (FIPS). */
-export function md5Base64(data: Uint8Array): string | undefined {
+/** `undefined` where this build of Node.js refuses MD5 (FIPS). */
+export function startMd5(): RunningDigest | undefined {
   try {
-    return createHash('md5').update(data).digest('base64');
+    const hash = createHash('md5');
+    return { update: (bytes) => void hash.update(bytes), finish: () => hash.digest('hex') };
   } catch {
     return undefined;
   }
 }
+
+/** Lower-case hex; `undefined` where this build of Node.js refuses MD5. */
+export function md5Hex(data: Uint8Array): string | undefined {
+  const hash = startMd5();
+  hash?.update(data);
+  return hash?.finish();
+}
+
+/** As headers spell digests. */
+export const base64OfHex = (hex: string): string => Buffer.from(hex, 'hex').toString('base64');
 
 /** Lower-case hex of an algorithm of HTTP digest authentication (RFC 7616); `undefined` where this build of Node.js refuses it. */
 export function authenticationHash(algorithm: 'md5' | 'sha256' | 'sha512-256', text: string): string | undefined {

@@ -1,5 +1,6 @@
 /**
- * Retries what may work later (`UNAVAILABLE`), with exponential backoff and full jitter, until a deadline. A put whose answer
+ * Retries what may work later (`UNAVAILABLE`), with exponential backoff and full jitter, until a deadline, which begins anew when
+ * a part of a large body has arrived. A put whose answer
  * was lost is never repeated blindly: the key is read back and the bytes compared, so that our own object, stored by an attempt
  * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
  */
@@ -10,13 +11,26 @@ import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { StoreError } from './object-store.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import type {
+  AwaitOptions,
+  GetOptions,
+  ListedObject,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOptions,
+  PutOutcome,
+  StoreTraits,
+} from './object-store.js';
+import type { RefusedObjects } from './refused-objects.js';
 
 export interface RetryingStoreOptions {
   readonly clock: Clock;
   readonly random: Random;
   /** Reads file bodies for comparing them. */
   readonly disk: Disk;
+  /** Hears how reads end. */
+  readonly refused?: RefusedObjects;
   readonly log?: Log;
   /** No attempt starts this long after the call did. Default: 60 seconds. */
   readonly deadlineMs?: number;
@@ -28,15 +42,17 @@ export interface RetryingStoreOptions {
 
 const isUnavailable = (error: unknown): error is StoreError => error instanceof StoreError && error.code === 'UNAVAILABLE';
 
+type AttemptOptions = Required<Omit<RetryingStoreOptions, 'disk' | 'refused'>>;
+
 /** The attempts of one call: counts them, waits between them, and knows when to give up. */
 class Attempts {
-  readonly #options: Required<Omit<RetryingStoreOptions, 'disk'>>;
+  readonly #options: AttemptOptions;
   readonly #doing: string;
   readonly #signal: AbortSignal | undefined;
   #startMs: number;
   #failures = 0;
 
-  constructor(options: Required<Omit<RetryingStoreOptions, 'disk'>>, doing: string, signal: AbortSignal | undefined) {
+  constructor(options: AttemptOptions, doing: string, signal: AbortSignal | undefined) {
     this.#options = options;
     this.#doing = doing;
     this.#signal = signal;
@@ -52,6 +68,7 @@ class Attempts {
   /** Waits before the next attempt, or throws `error` when there is to be none. */
   async afterFailure(error: unknown): Promise<void> {
     if (!isUnavailable(error) || this.#signal?.aborted) throw error;
+    if (error.isProgress) this.reset();
     const { clock, random, log, baseMs, waitMaxMs, deadlineMs } = this.#options;
     const bytes = random.bytes(4);
     const fraction = (bytes[0] + bytes[1] * 256 + bytes[2] * 65536 + bytes[3] * 16777216) / 0x100000000;
@@ -74,13 +91,15 @@ export class RetryingStore implements ObjectStore {
   readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly #disk: Disk;
-  readonly #options: Required<Omit<RetryingStoreOptions, 'disk'>>;
+  readonly #refused: RefusedObjects | undefined;
+  readonly #options: AttemptOptions;
 
   constructor(inner: ObjectStore, options: RetryingStoreOptions) {
     this.#inner = inner;
     // Who waits in a loop decides when to try again.
     if (inner.awaitObject) this.awaitObject = inner.awaitObject.bind(inner);
     this.#disk = options.disk;
+    this.#refused = options.refused;
     this.#options = {
       clock: options.clock,
       random: options.random,
@@ -103,8 +122,15 @@ export class RetryingStore implements ObjectStore {
     return this.#inner.listsWhole;
   }
 
-  get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
-    return this.#repeat('get', options?.signal, () => this.#inner.get(key, options));
+  async get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
+    try {
+      const bytes = await this.#repeat('get', options?.signal, () => this.#inner.get(key, options));
+      this.#refused?.ended(key, undefined);
+      return bytes;
+    } catch (error) {
+      this.#refused?.ended(key, error);
+      throw error;
+    }
   }
 
   head(key: ObjectKey): Promise<number | undefined> {
@@ -116,7 +142,7 @@ export class RetryingStore implements ObjectStore {
     return this.#repeat('delete', undefined, () => this.#inner.delete(keys));
   }
 
-  async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+  async put(key: ObjectKey, body: ObjectBody, options: PutOptions = {}): Promise<PutOutcome> {
     const attempts = new Attempts(this.#options, 'put', options.signal);
     /** An attempt ended without an answer: from then on `exists` may speak of our own object. */
     let uncertain = false;

@@ -36,38 +36,85 @@ const passing = new Set([
   'ConditionalRequestConflict',
   'RequestLimitExceeded',
   'Throttling',
+  'ThrottlingException',
+  'ThrottledException',
   'TooManyRequests',
+  'TooManyRequestsException',
+  'RequestThrottled',
+  'RequestThrottledException',
+  'BandwidthLimitExceeded',
+  'PriorRequestNotComplete',
+  'KMS.ThrottlingException',
+  'KMS.InternalException',
+  'KMS.KMSInternalException',
+  'KMS.DependencyTimeoutException',
 ]);
 
 /** The store says that it did not get what was sent: the way there has damaged or shortened it, and the next attempt may fare better. */
-const damaged = new Set(['XAmzContentSHA256Mismatch', 'BadDigest', 'IncompleteBody']);
+const damaged = new Set(['XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch', 'BadDigest', 'IncompleteBody']);
 
+const noKey = 'these credentials do not permit it';
+const badToken = 'the session token is not valid: get new credentials';
+const oldToken = 'the session token has expired: get new credentials';
+const wrongClock = "this machine's clock differs too much from the store's: set it";
+const locked = 'the store is locked for everybody: ask whoever runs it';
+const account = 'there is a problem with the account: ask whoever runs the store';
+const archived =
+  'the object was moved to an archive: restore it there (RestoreObject, "aws s3api restore-object"), and end the lifecycle rule that archives what lies here';
+const keyTrouble = 'the key that the store encrypts this object with cannot be used: enable it in the key service (KMS), or permit its use';
+const retained = 'a retention (Object Lock) keeps it from being removed until it ends';
+
+/** What does not pass by itself, so that nobody waits for it: what somebody has to do is said. */
 const known: Readonly<Record<string, readonly [code: StoreErrorCode, reason: string]>> = {
   InvalidAccessKeyId: ['DENIED', 'the store does not know this access key'],
   SignatureDoesNotMatch: ['DENIED', 'the secret key is not the one of this access key'],
-  ExpiredToken: ['DENIED', 'the session token has expired: get new credentials'],
-  TokenRefreshRequired: ['DENIED', 'the session token has expired: get new credentials'],
-  InvalidToken: ['DENIED', 'the session token is not valid'],
-  RequestTimeTooSkewed: ['DENIED', "this machine's clock differs too much from the store's: set it"],
-  RequestExpired: ['DENIED', "this machine's clock differs too much from the store's: set it"],
-  AccessDenied: ['DENIED', 'these credentials do not permit it'],
-  AllAccessDisabled: ['DENIED', 'the store is locked for everybody'],
-  AccountProblem: ['DENIED', 'there is a problem with the account'],
-  InvalidPayer: ['DENIED', 'there is a problem with the account'],
+  ExpiredToken: ['DENIED', oldToken],
+  ExpiredTokenException: ['DENIED', oldToken],
+  TokenRefreshRequired: ['DENIED', oldToken],
+  InvalidToken: ['DENIED', badToken],
+  InvalidTokenId: ['DENIED', badToken],
+  InvalidClientTokenId: ['DENIED', badToken],
+  RequestTimeTooSkewed: ['DENIED', wrongClock],
+  RequestExpired: ['DENIED', wrongClock],
+  AccessDenied: ['DENIED', noKey],
+  AccessDeniedException: ['DENIED', noKey],
+  AllAccessDisabled: ['DENIED', locked],
+  AccountProblem: ['DENIED', account],
+  InvalidPayer: ['DENIED', account],
+  NotSignedUp: ['DENIED', account],
+  OptInRequired: ['DENIED', account],
+  UnauthorizedAccess: ['DENIED', account],
+  UserSuspended: ['DENIED', account],
+  InvalidSecurity: ['DENIED', noKey],
+  CredentialsNotSupported: ['DENIED', noKey],
+  MissingAuthenticationToken: ['DENIED', noKey],
+  ObjectLocked: ['DENIED', retained],
+  ObjectUnderRetention: ['DENIED', retained],
+  FileImmutable: ['DENIED', retained],
   QuotaExceeded: ['FULL', 'the quota is used up'],
   InsufficientStorage: ['FULL', 'there is no room left'],
   XMinioStorageFull: ['FULL', 'there is no room left'],
   EntityTooLarge: ['PROTOCOL', 'the store takes no objects of this size'],
   NoSuchBucket: ['NOT_A_STORE', 'there is no such bucket: make it first, or check its name'],
   InvalidBucketName: ['NOT_A_STORE', 'this is no name for a bucket'],
-  InvalidObjectState: ['PROTOCOL', 'the object was moved to an archive'],
+  InvalidObjectState: ['REFUSED', archived],
+  ObjectNotInActiveTierError: ['REFUSED', archived],
+  KMSDisabled: ['REFUSED', keyTrouble],
+  KMSNotConfigured: ['REFUSED', keyTrouble],
 };
+
+function knownEntry(code: string): readonly [code: StoreErrorCode, reason: string] | undefined {
+  if (Object.hasOwn(known, code)) return known[code];
+  // `KMS.DisabledException` and its kin: a key that is disabled, waits for its deletion, is gone, or is not ours.
+  return code.startsWith('KMS.') ? ['REFUSED', keyTrouble] : undefined;
+}
 
 export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreError {
   const { status } = answer;
   const complaint = complaintOf(answer);
+  const entry = knownEntry(complaint.code);
   const details = complaint.code === '' ? `status ${status}` : `${complaint.code}, status ${status}`;
-  if (passing.has(complaint.code) || status === 429 || (status >= 500 && status !== 501 && status !== 507 && known[complaint.code] === undefined)) {
+  if (passing.has(complaint.code) || status === 429 || (status >= 500 && status !== 501 && status !== 507 && entry === undefined)) {
     return new StoreError('UNAVAILABLE', `${doing}: the store cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
   }
   if (damaged.has(complaint.code)) return new StoreError('UNAVAILABLE', `${doing}: it did not arrive as it was sent (${details})`);
@@ -76,7 +123,6 @@ export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreE
       complaint.region === undefined ? 'check the endpoint and the region' : `the bucket lies in another region: write region=${complaint.region}`;
     return new StoreError('NOT_A_STORE', `${doing}: the store sends us elsewhere (${details}); ${advice}`);
   }
-  const entry = Object.hasOwn(known, complaint.code) ? known[complaint.code] : undefined;
   if (entry) return new StoreError(entry[0], `${doing}: ${entry[1]} (${details})`);
   if (status === 401 || status === 403) return new StoreError('DENIED', `${doing}: the store refuses (${details})`);
   if (status === 407) return new StoreError('DENIED', `${doing}: the proxy wants credentials`);

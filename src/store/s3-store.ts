@@ -1,47 +1,31 @@
 /**
  * An object store in an S3 bucket, of Amazon or of anyone who speaks the protocol: own requests, own signatures, no SDK. Conditional
  * puts decide between devices (`If-None-Match: *`); where a server refuses them, a look before the put stands in, which the probe then
- * calls what it is (doc/stores.md, "S3"). Puts are single requests: packs are far below the 5 GiB that those may have.
+ * calls what it is (doc/stores.md, "S3"). Small bodies are single requests; large ones go in parts (s3-upload.ts).
  */
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
-import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
-import { bodyPieces, bodySize } from './file-body.js';
-import { HttpTransport, rangeOfAnswer } from './http-transport.js';
-import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { rangeOfAnswer } from './http-transport.js';
+import type { HttpAnswer } from './http-transport.js';
 import { listWithin } from './listing-budget.js';
 import type { ListingBudget } from './listing-budget.js';
-import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { StoreError, isObjectKey } from './object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
-import { loadProxyAuthorization } from './proxy-credentials.js';
-import { md5Base64, sha256Hex, startSha256 } from './request-digest.js';
+import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOptions, PutOutcome, StoreTraits } from './object-store.js';
+import { S3Bucket } from './s3-bucket.js';
+import type { S3BucketOptions, S3Request } from './s3-bucket.js';
 import { complaintOf, s3Error } from './s3-error.js';
-import { loadAwsSettings } from './s3-credentials.js';
-import type { AwsSettings } from './s3-credentials.js';
-import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
-import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
+import { S3Uploads } from './s3-upload.js';
+import { tlsRemark } from './tls-parameters.js';
 import { XmlReader, childText } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
 
-export interface S3StoreOptions {
-  readonly bucket: string;
+export interface S3StoreOptions extends S3BucketOptions {
   /** Segments before every key, joined by `/`, without one at either end; empty for none. */
   readonly prefix: string;
-  /** Without a path. */
-  readonly endpoint: URL;
-  readonly region: string;
-  /** Where the bucket's name stands: in the path, or in front of the endpoint's name. */
-  readonly style: 'path' | 'virtual';
-  /** Called at the first request, and again when the store says that credentials have expired. */
-  readonly loadSettings: () => Promise<Pick<AwsSettings, 'credentials'>>;
-  /** Reads file bodies. */
-  readonly disk: Disk;
   readonly clock?: Clock;
-  readonly transport?: HttpTransportOptions;
 }
 
 const defaultSizeMax = 64 * 1024 * 1024;
@@ -51,50 +35,30 @@ const pageEntriesMax = 10_000;
 /** What the protocol allows in one request. */
 const deleteBatch = 1000;
 const deletesAtOnce = 8;
-const uploadPieceSize = 256 * 1024;
-const emptyHash = sha256Hex('');
-/** More than this, and a server refuses the signature. */
-const skewWorthwhileMs = 30_000;
-
-interface S3Request {
-  readonly method: string;
-  /** Below the bucket; `undefined` for the bucket itself. */
-  readonly key?: string | undefined;
-  readonly query?: readonly (readonly [string, string])[];
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: ObjectBody | Uint8Array;
-  readonly reader?: HttpRequest['reader'];
-  readonly answerMax?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly doing: string;
-}
 
 export class S3Store implements ObjectStore {
   readonly description: string;
   readonly local = false;
   readonly #options: S3StoreOptions;
   readonly #clock: Clock;
-  readonly #transport: HttpTransport;
-  /** Encoded; ends in a slash. */
-  readonly #bucketPath: string;
+  readonly #bucket: S3Bucket;
   readonly #prefix: string;
   readonly #deletes = new Limiter(deletesAtOnce);
-  #settings: Promise<Pick<AwsSettings, 'credentials'>> | undefined;
-  /** What the store's clock is ahead of ours by, when it told us off for the difference. */
-  #skewMs = 0;
   #hasConditions = true;
   #hasBatchDelete = true;
+  #keepsVersions = false;
+  #retentionHours: number | undefined;
+  readonly #uploads: S3Uploads;
 
   /** Makes no request. */
   constructor(options: S3StoreOptions) {
-    const { bucket, endpoint, style, prefix } = options;
+    const { bucket, prefix } = options;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    const origin = style === 'virtual' ? new URL(`${endpoint.protocol}//${bucket}.${endpoint.host}`) : endpoint;
-    this.#transport = new HttpTransport(origin, { clock: this.#clock, ...options.transport });
-    this.#bucketPath = style === 'virtual' ? '/' : `/${encodeUnreserved(bucket)}/`;
+    this.#bucket = new S3Bucket(options, this.#clock);
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
-    this.description = `S3 bucket ${bucket}${prefix === '' ? '' : `, under ${prefix}`}, at ${endpoint.host}${tlsRemark(options.transport)}`;
+    this.#uploads = new S3Uploads({ bucket: this.#bucket, prefix: this.#prefix, disk: options.disk, clock: this.#clock });
+    this.description = `S3 bucket ${bucket}${prefix === '' ? '' : `, under ${prefix}`}, at ${this.#bucket.place}${tlsRemark(options.transport)}`;
   }
 
   /** Looks whether the bucket is there and can be listed; buckets are never made. Throws {@link StoreError}. */
@@ -114,6 +78,7 @@ export class S3Store implements ObjectStore {
       signal,
       doing,
     });
+    this.#noteRetention(answer);
     if (answer.status === 200 && !range) return answer.body;
     if (range && [200, 206, 416].includes(answer.status)) return rangeOfAnswer(answer, range, doing);
     if (this.#isAbsent(answer)) return undefined;
@@ -130,9 +95,13 @@ export class S3Store implements ObjectStore {
     return Number(length);
   }
 
-  async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+  async put(key: ObjectKey, body: ObjectBody, options: PutOptions = {}): Promise<PutOutcome> {
     const { signal } = options;
     const doing = `writing ${key}`;
+    if (options.inParts === true || this.#uploads.isFor(key, body)) {
+      const outcome = await this.#putInParts(key, body, signal);
+      if (outcome !== undefined) return outcome;
+    }
     // No object is ever overwritten, so the condition is in every put, and costs nothing.
     const isConditional = this.#hasConditions;
     if (!isConditional && (await this.head(key)) !== undefined) return 'exists';
@@ -144,7 +113,11 @@ export class S3Store implements ObjectStore {
       signal,
       doing,
     });
-    if (answer.status === 200 || answer.status === 201 || answer.status === 204) return 'created';
+    if (answer.status === 200 || answer.status === 201 || answer.status === 204) {
+      // A bucket whose versioning was never begun, or is suspended, names none.
+      this.#keepsVersions ||= !['null', undefined].includes(answer.headers['x-amz-version-id']);
+      return 'created';
+    }
     if (answer.status === 412) return 'exists';
     if (isConditional && answer.status === 501) {
       this.#hasConditions = false;
@@ -157,6 +130,22 @@ export class S3Store implements ObjectStore {
       if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
     }
     throw error;
+  }
+
+  /** `undefined`: the store does not take it this way. */
+  async #putInParts(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<PutOutcome | undefined> {
+    // One that arrived whole before a crash need not be sent to hear so.
+    if ((await this.head(key)) !== undefined) return 'exists';
+    const headers: Record<string, string> = this.#hasConditions ? { 'if-none-match': '*' } : {};
+    for (let tries = 0; tries < 2; tries++) {
+      const outcome = await this.#uploads.put(key, body, headers, signal);
+      if (outcome === 'created' || outcome === 'exists') return outcome;
+      if (outcome === 'unsupported') return undefined;
+      // Given up by somebody, or put together by an attempt whose answer was lost.
+      const found = await compareObject(this, this.#options.disk, key, body, signal);
+      if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
+    }
+    return undefined;
   }
 
   list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
@@ -238,9 +227,6 @@ export class S3Store implements ObjectStore {
     const escaped = (text: string): string => text.replaceAll(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
     const names = keys.map((key) => `<Object><Key>${escaped(this.#fullKey(key))}</Key></Object>`).join('');
     const body = Buffer.from(`<?xml version="1.0" encoding="UTF-8"?><Delete><Quiet>true</Quiet>${names}</Delete>`);
-    const checksum = md5Base64(body);
-    // The protocol wants a checksum of this body, and older servers know this one only.
-    if (checksum === undefined) return false;
     const failures: XmlNode[] = [];
     const xml = new XmlReader('DeleteResult', 'Error', doing, (failure) => {
       // One is enough to tell.
@@ -249,7 +235,7 @@ export class S3Store implements ObjectStore {
     const answer = await this.#request({
       method: 'POST',
       query: [['delete', '']],
-      headers: { 'content-type': 'application/xml', 'content-md5': checksum },
+      headers: { 'content-type': 'application/xml' },
       body,
       reader: { status: 200, write: (piece) => xml.write(piece) },
       answerMax: listAnswerMax,
@@ -281,11 +267,22 @@ export class S3Store implements ObjectStore {
   }
 
   traits(): Promise<StoreTraits> {
-    return Promise.resolve({ batchDelete: this.#hasBatchDelete });
+    return Promise.resolve({
+      batchDelete: this.#hasBatchDelete,
+      resumablePuts: this.#uploads.works,
+      keepsVersions: this.#keepsVersions,
+      retentionHours: this.#retentionHours,
+    });
+  }
+
+  /** How long what was just put is kept, which a store tells to those who may know it. */
+  #noteRetention({ headers }: HttpAnswer): void {
+    const keptMs = Date.parse(headers['x-amz-object-lock-retain-until-date'] ?? '') - Date.parse(headers['last-modified'] ?? '');
+    if (keptMs > 0) this.#retentionHours = Math.max(1, Math.round(keptMs / 3_600_000));
   }
 
   async close(): Promise<void> {
-    await this.#transport.close();
+    await this.#bucket.close();
   }
 
   #fullKey(key: ObjectKey): string {
@@ -302,82 +299,8 @@ export class S3Store implements ObjectStore {
     return s3Error(answer, doing, this.#clock);
   }
 
-  /** One request, sent a second time when new credentials or the store's own time are likely to help. */
-  async #request(request: S3Request): Promise<HttpAnswer> {
-    request.signal?.throwIfAborted();
-    const settings = await this.#currentSettings();
-    const answer = await this.#send(request, settings);
-    if (answer.status !== 403 && answer.status !== 400 && answer.status !== 401) return answer;
-    // An answer to HEAD has no body to say why.
-    const { code } = complaintOf(answer);
-    if (code === 'RequestTimeTooSkewed' || code === 'RequestExpired' || (request.method === 'HEAD' && answer.status === 403)) {
-      const storeMs = Date.parse(answer.headers['date'] ?? '');
-      const skewMs = storeMs - this.#clock.now().sec * 1000;
-      if (Number.isFinite(skewMs) && Math.abs(skewMs - this.#skewMs) > skewWorthwhileMs) {
-        // The time of a signature is no secret, and a wrong one harms nobody but the store that told it.
-        this.#skewMs = skewMs;
-        return this.#send(request, settings);
-      }
-    }
-    if (['ExpiredToken', 'TokenRefreshRequired', 'InvalidAccessKeyId', 'InvalidToken'].includes(code)) {
-      this.#settings = undefined;
-      const renewed = await this.#currentSettings();
-      if (
-        renewed.credentials.accessKeyId !== settings.credentials.accessKeyId ||
-        renewed.credentials.sessionToken !== settings.credentials.sessionToken
-      ) {
-        return this.#send(request, renewed);
-      }
-    }
-    return answer;
-  }
-
-  #currentSettings(): Promise<Pick<AwsSettings, 'credentials'>> {
-    const settings = (this.#settings ??= this.#options.loadSettings());
-    // What failed is tried again by the next request: someone may have written the file meanwhile.
-    settings.catch(() => {
-      if (this.#settings === settings) this.#settings = undefined;
-    });
-    return settings;
-  }
-
-  async #send(request: S3Request, settings: Pick<AwsSettings, 'credentials'>): Promise<HttpAnswer> {
-    const { region, endpoint, disk } = this.#options;
-    const { body } = request;
-    const query = request.query ?? [];
-    const path = this.#bucketPath + (request.key === undefined ? '' : request.key.split('/').map(encodeUnreserved).join('/'));
-    const payloadHash =
-      body === undefined ? emptyHash : endpoint.protocol === 'https:' && !(body instanceof Uint8Array) ? unsignedPayload : await this.#hash(body);
-    const { host, ...headers } = signRequest(
-      {
-        method: request.method,
-        path,
-        query,
-        headers: { host: this.#transport.host, 'x-amz-content-sha256': payloadHash, ...request.headers },
-        payloadHash,
-      },
-      { credentials: settings.credentials, region, service: 's3', timeSec: Math.floor((this.#clock.now().sec * 1000 + this.#skewMs) / 1000) },
-    );
-    assert(host === this.#transport.host, 'the signature is for the host that gets the request');
-    return this.#transport.request({
-      method: request.method,
-      target: query.length === 0 ? path : `${path}?${encodeQuery(query)}`,
-      headers,
-      ...(body === undefined
-        ? {}
-        : { body: body instanceof Uint8Array ? body : bodyPieces(disk, body, uploadPieceSize), bodySize: bodySize(body as ObjectBody) }),
-      reader: request.reader,
-      answerMax: request.answerMax ?? 64 * 1024,
-      signal: request.signal,
-      doing: request.doing,
-    });
-  }
-
-  async #hash(body: ObjectBody | Uint8Array): Promise<string> {
-    if (body instanceof Uint8Array) return sha256Hex(body);
-    const hash = startSha256();
-    for await (const piece of bodyPieces(this.#options.disk, body, uploadPieceSize)) hash.update(piece);
-    return hash.finish();
+  #request(request: S3Request): Promise<HttpAnswer> {
+    return this.#bucket.request(request);
   }
 }
 
@@ -388,48 +311,4 @@ function decodeListed(name: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-const s3Example = 's3://bucket/prefix?endpoint=https://host&region=REGION&style=path&profile=NAME';
-
-/** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
-export async function openS3Store(location: string, options: OpenRemoteOptions): Promise<S3Store> {
-  const { env, home } = options;
-  const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', ...tlsParameterNames]);
-  const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${s3Example})`);
-  if (url.port !== '') throw wrong('the endpoint of an S3 store stands after endpoint=');
-  const sources = { env, home, profile: parameters['profile'] };
-  const settings = await loadAwsSettings(sources);
-  const region = parameters['region'] ?? settings.region ?? 'us-east-1';
-  if (!/^[a-z0-9-]{1,40}$/.test(region)) throw wrong('this is no region');
-  const given = parameters['endpoint'] ?? settings.endpoint;
-  let endpoint: URL;
-  try {
-    endpoint = new URL(given ?? `https://s3.${region}.amazonaws.com`);
-  } catch {
-    throw wrong('the endpoint is no URL');
-  }
-  if (!['http:', 'https:'].includes(endpoint.protocol) || endpoint.pathname !== '/' || endpoint.search !== '' || endpoint.username !== '') {
-    throw wrong('the endpoint is an address such as https://host:port');
-  }
-  // Amazon's certificates cover one label before its name.
-  const style = parameters['style'] ?? (given === undefined && !url.hostname.includes('.') ? 'virtual' : 'path');
-  if (style !== 'path' && style !== 'virtual') throw wrong('the style is path or virtual');
-  const proxyAuthorization = await loadProxyAuthorization(endpoint, { env, home });
-  return new S3Store({
-    bucket: url.hostname,
-    prefix: pathSegments(url, s3Example).join('/'),
-    endpoint,
-    region,
-    style,
-    loadSettings: () => loadAwsSettings(sources),
-    disk: options.disk,
-    ...(options.clock ? { clock: options.clock } : {}),
-    transport: {
-      env,
-      proxyAuthorization,
-      bandwidth: options.bandwidth,
-      ...(await readTlsParameters(parameters, endpoint, s3Example)),
-    },
-  });
 }

@@ -10,6 +10,8 @@ export interface AwsCredentials {
   readonly secretAccessKey: string;
   /** Of temporary credentials. */
   readonly sessionToken?: string | undefined;
+  /** When temporary credentials end, in milliseconds since 1970, where that is known. */
+  readonly expiresMs?: number | undefined;
 }
 
 export interface SignableRequest {

@@ -23,7 +23,7 @@ import { remedyOf } from './remedy.js';
 import type { Staging } from './staging.js';
 import type { PendingOperation } from './pending-layers.js';
 import type { VolumeState } from './volume-state.js';
-import { VolumeError } from './volume-error.js';
+import { VolumeError, isStoreTrouble } from './volume-error.js';
 import type { RemoteChangeListener } from './volume.js';
 
 /** The counters that must never go back, kept by the volume. */
@@ -137,7 +137,7 @@ export class Committer {
         await this.#arrival.takeIn();
       } catch (error) {
         const remedy = remedyOf(this.#judge(error));
-        if (!(remedy instanceof VolumeError) || remedy.code !== 'UNAVAILABLE') throw remedy;
+        if (!(remedy instanceof VolumeError) || !isStoreTrouble(remedy)) throw remedy;
         this.#o.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
       }
     });

@@ -18,7 +18,7 @@ import { lookup, readInode } from './inode-view.js';
 import { type Pin, pinList } from './pin-file.js';
 import { type StatePlace, loadList, saveList } from './sealed-state-file.js';
 import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
-import { VolumeError } from './volume-error.js';
+import { VolumeError, isStoreTrouble } from './volume-error.js';
 
 /**
  * - `complete`: all of it is here
@@ -141,7 +141,7 @@ export class PinKeeper {
         }
       } catch (error) {
         // Away: what it takes is found out later.
-        if (!(error instanceof VolumeError && error.code === 'UNAVAILABLE')) {
+        if (!(error instanceof VolumeError && isStoreTrouble(error))) {
           this.#pins = before;
           throw error;
         }

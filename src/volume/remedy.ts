@@ -35,6 +35,7 @@ export function remedyOf(error: unknown): unknown {
   if (exhausted === 'NO_MEMORY') return new VolumeError(exhausted, 'this process gets no more memory', { cause: error });
   if (error instanceof StoreError) {
     if (error.code === 'FULL') return new VolumeError('FULL', 'the store is full', { cause: error });
+    if (error.code === 'REFUSED' || error.code === 'DENIED') return new VolumeError('REFUSED', 'the store refuses', { cause: error });
     return new VolumeError('UNAVAILABLE', 'the store cannot be used now', { cause: error });
   }
   if (error instanceof PackError) {

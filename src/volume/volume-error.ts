@@ -2,12 +2,14 @@
 import { CodedError } from '../base/errors.js';
 
 /**
- * Named for the remedy: UNAVAILABLE (store away: try later), FENCED (history does not fit: integrity stop), CORRUPT (a check failed),
+ * Named for the remedy: UNAVAILABLE (store away: try later), REFUSED (the store
+ * answers and does not give it: somebody has to see to credentials, an archive, a key), FENCED (history does not fit: integrity stop), CORRUPT (a check failed),
  * FULL (local disk or quota), DISK (the local disk fails: look after it, then open again), READ_ONLY, CLOSED (unmounting), INTERRUPTED (the asker gave up),
  * NO_DESCRIPTORS and NO_MEMORY (this process may not have more of them: raise the limit, or wait).
  */
 export type VolumeErrorCode =
   | 'UNAVAILABLE'
+  | 'REFUSED'
   | 'FENCED'
   | 'CORRUPT'
   | 'FULL'
@@ -18,3 +20,6 @@ export type VolumeErrorCode =
   | 'NO_DESCRIPTORS'
   | 'NO_MEMORY';
 export class VolumeError extends CodedError<VolumeErrorCode> {}
+
+/** What is asked for is in the store, and cannot be had from there now: whoever can go on without it does. */
+export const isStoreTrouble = ({ code }: VolumeError): boolean => code === 'UNAVAILABLE' || code === 'REFUSED';

@@ -22,7 +22,7 @@ export interface FactSources {
   readonly id: string;
   readonly statistics: VolumeStatistics;
   readonly log: CommitLog;
-  readonly options: Pick<OpenOptions, 'reachability' | 'deviceName' | 'store' | 'clock'>;
+  readonly options: Pick<OpenOptions, 'reachability' | 'refused' | 'deviceName' | 'store' | 'clock'>;
   readonly committer: Committer;
   readonly staleness: Staleness;
   readonly queue: UploadQueue;
@@ -63,6 +63,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
       ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
     },
+    ...(options.refused?.facts ? { refused: { ...options.refused.facts } } : {}),
     queue: { bytes: queue.bytes, maxBytes: queue.bytesMax },
     cache: {
       diskBytes: cache?.bytes ?? 0,

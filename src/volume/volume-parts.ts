@@ -21,6 +21,7 @@ import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Reachability } from '../store/reachability-store.js';
+import type { RefusedObjects } from '../store/refused-objects.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import type { Counters, FoldBounds } from './committer.js';
 import type { ContentLimits } from './content-writer.js';
@@ -43,6 +44,8 @@ export interface OpenOptions {
   readonly readOnly: boolean;
   /** Who knows whether the store answers; undefined: it always does, as far as one can know. */
   readonly reachability?: Reachability | undefined;
+  /** What the store does not give; told by `status`. */
+  readonly refused?: Pick<RefusedObjects, 'facts'> | undefined;
   /** How long an application waits for the store before it is told that there is no answer. Undefined: for as long as the store takes. */
   readonly patienceMs?: number | undefined;
   /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */

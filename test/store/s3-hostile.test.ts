@@ -19,7 +19,7 @@ t.comment(`TEST_SEED=${seed}`);
 const random = new SeededRandom(seed);
 const credentials = { accessKeyId: 'KEY', secretAccessKey: 'SECRET' };
 
-async function serve(t: Pick<Test, 'teardown'>, script: Script): Promise<{ readonly server: ScriptedServer; readonly store: S3Store }> {
+async function serve(t: Pick<Test, 'teardown'>, script: Script, idleMs = 400): Promise<{ readonly server: ScriptedServer; readonly store: S3Store }> {
   const server = await ScriptedServer.start(script);
   const store = new S3Store({
     bucket: 'bucket',
@@ -29,7 +29,7 @@ async function serve(t: Pick<Test, 'teardown'>, script: Script): Promise<{ reado
     style: 'path',
     loadSettings: async () => ({ credentials }),
     disk: systemDisk,
-    transport: { idleMs: 400 },
+    transport: { idleMs },
   });
   t.teardown(async () => {
     await store.close();
@@ -39,7 +39,8 @@ async function serve(t: Pick<Test, 'teardown'>, script: Script): Promise<{ reado
 }
 
 t.test('the probe tells what a server that ignores conditions, batches or ranges does', async (t) => {
-  const report = async (options: BucketHabits): Promise<unknown> => probeStore((await serve(t, new ScriptedBucket(options).script)).store, random);
+  const report = async (options: BucketHabits): Promise<unknown> =>
+    probeStore((await serve(t, new ScriptedBucket(options).script, 30_000)).store, random);
   t.match(await report({ condition: 'kept', ranges: true }), {
     conditionalPut: 'exact',
     ranges: true,

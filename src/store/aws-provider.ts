@@ -1,0 +1,100 @@
+/**
+ * S3 credentials that somebody else hands out and that end: roles of instances and containers, web identity, roles that are assumed, SSO, `credential_process`. Amazon's own
+ * package gets them, and knows when to get new ones; it is no part of Sealdrive and is loaded only where it is needed (doc/stores.md, "Credentials that AWS hands out"). It reads
+ * `process.env` and the AWS files by itself, and speaks to the addresses that these name.
+ */
+import { systemClock } from '../base/clock.js';
+import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/log.js';
+import { StoreError } from './object-store.js';
+import type { LoadCredentials } from './s3-credentials.js';
+
+const packageName = '@aws-sdk/credential-provider-node';
+/** STS answers within a second, and a `credential_process` may have to ask somebody. */
+const answerMs = 30_000;
+
+interface HandedOut {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+  readonly expiration?: Date;
+}
+
+/** What is used of the package. A call is cheap: it remembers what it got, and renews it in the background some minutes before it ends. */
+interface ProviderPackage {
+  readonly defaultProvider: (init: {
+    readonly profile?: string;
+    readonly ignoreCache?: boolean;
+    readonly clientConfig?: { readonly region: string };
+  }) => (options?: { readonly forceRefresh?: boolean }) => Promise<HandedOut>;
+}
+
+export interface AwsProviderOptions {
+  readonly profile?: string | undefined;
+  /** Where STS is asked, unless the profile says. */
+  readonly region: string;
+  readonly clock?: Clock | undefined;
+  /** Default: the package. */
+  readonly load?: () => Promise<ProviderPackage>;
+}
+
+/** Makes no request. Throws {@link StoreError} `DENIED` when the package is not installed. */
+export async function openAwsProvider(options: AwsProviderOptions): Promise<LoadCredentials> {
+  const { profile, region, clock = systemClock, load = loadPackage } = options;
+  const { defaultProvider } = await load();
+  const provide = defaultProvider({ ...(profile === undefined ? {} : { profile }), ignoreCache: true, clientConfig: { region } });
+  return async (isRefused) => {
+    const { accessKeyId, secretAccessKey, sessionToken, expiration } = await inTime(provide({ forceRefresh: isRefused }), clock);
+    return { credentials: { accessKeyId, secretAccessKey, sessionToken, expiresMs: expiration?.getTime() } };
+  };
+}
+
+async function loadPackage(): Promise<ProviderPackage> {
+  try {
+    return await import('@aws-sdk/credential-provider-node');
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) {
+      throw new StoreError('DENIED', `${packageName} cannot be loaded: ${describeError(error)}`, { cause: error });
+    }
+    throw new StoreError(
+      'DENIED',
+      `these S3 credentials come from a role, SSO or a program, which takes a package that is not installed: run "npm install ${packageName}" where Sealdrive is installed ` +
+        `(with -g if Sealdrive was), or write keys into ~/.aws/credentials`,
+      { cause: error },
+    );
+  }
+}
+
+async function inTime(work: Promise<HandedOut>, clock: Clock): Promise<HandedOut> {
+  const done = new AbortController();
+  const late = clock.sleep(answerMs, done.signal).then(() => {
+    throw new StoreError('UNAVAILABLE', 'getting S3 credentials from AWS takes too long');
+  });
+  late.catch(() => {});
+  try {
+    return await Promise.race([work, late]);
+  } catch (error) {
+    throw error instanceof StoreError ? error : explainRefusal(error);
+  } finally {
+    done.abort();
+  }
+}
+
+const passingCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE']);
+
+/** What the package throws, as the store layer says it. Its words are cut: an answer may say anything, and the failure of a program repeats its command. */
+function explainRefusal(error: unknown): StoreError {
+  let isPassing = false;
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+    const { name, code, $metadata } = at as Error & { readonly code?: unknown; readonly $metadata?: { readonly httpStatusCode?: number } };
+    const status = $metadata?.httpStatusCode ?? 0;
+    isPassing ||= name === 'TimeoutError' || passingCodes.has(String(code)) || status === 429 || status >= 500;
+  }
+  const name = error instanceof Error ? error.name.replaceAll(/[^\w.]+/g, '').slice(0, 60) : 'unknown';
+  const said = error instanceof Error ? error.message.replace(/^Command failed[^]*/, 'the credential_process of the profile failed') : '';
+  const words = said
+    .replaceAll(/[^\x20-\x7e]+/g, ' ')
+    .trim()
+    .slice(0, 200);
+  return new StoreError(isPassing ? 'UNAVAILABLE' : 'DENIED', `AWS hands out no S3 credentials (${name})${words === '' ? '' : `: ${words}`}`);
+}

@@ -1,0 +1,180 @@
+/**
+ * One bucket, spoken to in signed requests: where it lies (path-style or virtual-hosted, below an endpoint that may have a path of its own), which credentials sign, and
+ * the checksum that every body carries. It gives answers no meaning but those that tell it to sign anew (doc/stores.md, "S3").
+ */
+import { assert } from '../base/assert.js';
+import type { Clock } from '../base/clock.js';
+import type { Disk } from '../disk/disk.js';
+import { bodyPieces, bodySize } from './file-body.js';
+import { HttpTransport } from './http-transport.js';
+import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import type { ObjectBody } from './object-store.js';
+import { base64OfHex, sha256Hex, startMd5, startSha256 } from './request-digest.js';
+import { CredentialSource } from './s3-credentials.js';
+import type { LoadCredentials } from './s3-credentials.js';
+import { complaintOf } from './s3-error.js';
+import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
+import type { AwsCredentials } from './sigv4.js';
+
+export interface S3BucketOptions {
+  readonly bucket: string;
+  /** With a path where the service lies below one: `https://host/storage/v1/s3`. */
+  readonly endpoint: URL;
+  readonly region: string;
+  /** Where the bucket's name stands: in the path, or in front of the endpoint's name. */
+  readonly style: 'path' | 'virtual';
+  readonly loadSettings: LoadCredentials;
+  /** Reads file bodies. */
+  readonly disk: Disk;
+  readonly transport?: HttpTransportOptions;
+}
+
+export interface S3Request {
+  readonly method: string;
+  /** Below the bucket; `undefined` for the bucket itself. */
+  readonly key?: string | undefined;
+  readonly query?: readonly (readonly [string, string])[];
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: ObjectBody | Uint8Array;
+  readonly reader?: HttpRequest['reader'];
+  readonly answerMax?: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly doing: string;
+}
+
+const uploadPieceSize = 256 * 1024;
+const emptyHash = sha256Hex('');
+/** More than this, and a server refuses the signature. */
+const skewWorthwhileMs = 30_000;
+
+export class S3Bucket {
+  /** For people: `S3 bucket NAME ... at PLACE`. */
+  readonly place: string;
+  readonly #options: S3BucketOptions;
+  readonly #clock: Clock;
+  readonly #transport: HttpTransport;
+  readonly #credentials: CredentialSource;
+  /** The endpoint's own path, encoded; empty, or it begins with a slash and does not end in one. */
+  readonly #basePath: string;
+  /** Below {@link #basePath}; encoded, ends in a slash. */
+  readonly #bucketPath: string;
+  /** What the store's clock is ahead of ours by, when it told us off for the difference. */
+  #skewMs = 0;
+  /** False below a proxy that takes the endpoint's path away: the server behind it checks the signature of what it gets. */
+  #signsBasePath = true;
+
+  /** Makes no request. */
+  constructor(options: S3BucketOptions, clock: Clock) {
+    const { bucket, endpoint, style } = options;
+    this.#options = options;
+    this.#clock = clock;
+    this.#credentials = new CredentialSource(options.loadSettings, clock);
+    const origin = style === 'virtual' ? new URL(`${endpoint.protocol}//${bucket}.${endpoint.host}`) : endpoint;
+    this.#transport = new HttpTransport(origin, { clock, ...options.transport });
+    this.#basePath = endpointPath(endpoint);
+    this.#bucketPath = style === 'virtual' ? '/' : `/${encodeUnreserved(bucket)}/`;
+    this.place = `${endpoint.host}${this.#basePath}`;
+  }
+
+  async close(): Promise<void> {
+    await this.#transport.close();
+  }
+
+  /** One request, sent a second time when new credentials, the store's own time or a signature over another path are likely to help. Throws {@link StoreError}. */
+  async request(request: S3Request): Promise<HttpAnswer> {
+    request.signal?.throwIfAborted();
+    const credentials = await this.#credentials.current();
+    const signsBasePath = this.#signsBasePath;
+    const answer = await this.#send(request, credentials, signsBasePath);
+    if (answer.status !== 403 && answer.status !== 400 && answer.status !== 401) return answer;
+    const { code } = complaintOf(answer);
+    // An answer to HEAD has no body to say why.
+    const isMute = request.method === 'HEAD' && answer.status === 403;
+    if (code === 'RequestTimeTooSkewed' || code === 'RequestExpired' || isMute) {
+      const storeMs = Date.parse(answer.headers['date'] ?? '');
+      const skewMs = storeMs - this.#clock.now().sec * 1000;
+      if (Number.isFinite(skewMs) && Math.abs(skewMs - this.#skewMs) > skewWorthwhileMs) {
+        // The time of a signature is no secret, and a wrong one harms nobody but the store that told it.
+        this.#skewMs = skewMs;
+        return this.#send(request, credentials, signsBasePath);
+      }
+    }
+    if (this.#basePath !== '' && (code === 'SignatureDoesNotMatch' || isMute)) {
+      const again = await this.#send(request, credentials, !signsBasePath);
+      const isRefused = complaintOf(again).code === 'SignatureDoesNotMatch' || (isMute && again.status === 403);
+      if (!isRefused) this.#signsBasePath = !signsBasePath;
+      return isRefused ? answer : again;
+    }
+    if (['ExpiredToken', 'TokenRefreshRequired', 'InvalidAccessKeyId', 'InvalidToken'].includes(code)) {
+      const renewed = await this.#credentials.replacementOf(credentials);
+      if (renewed) return this.#send(request, renewed, this.#signsBasePath);
+    }
+    return answer;
+  }
+
+  async #send(request: S3Request, credentials: AwsCredentials, signsBasePath: boolean): Promise<HttpAnswer> {
+    const { region, disk } = this.#options;
+    const { body } = request;
+    const query = request.query ?? [];
+    const path = this.#bucketPath + (request.key === undefined ? '' : request.key.split('/').map(encodeUnreserved).join('/'));
+    const { payloadHash, checksum } = body === undefined ? { payloadHash: emptyHash, checksum: {} } : await this.#digests(body);
+    const { host, ...headers } = signRequest(
+      {
+        method: request.method,
+        path: signsBasePath ? this.#basePath + path : path,
+        query,
+        headers: { host: this.#transport.host, 'x-amz-content-sha256': payloadHash, ...checksum, ...request.headers },
+        payloadHash,
+      },
+      { credentials, region, service: 's3', timeSec: Math.floor((this.#clock.now().sec * 1000 + this.#skewMs) / 1000) },
+    );
+    assert(host === this.#transport.host, 'the signature is for the host that gets the request');
+    const target = this.#basePath + path;
+    return this.#transport.request({
+      method: request.method,
+      target: query.length === 0 ? target : `${target}?${encodeQuery(query)}`,
+      headers,
+      ...(body === undefined ? {} : { body: isSmall(body) ? body : bodyPieces(disk, body, uploadPieceSize) }),
+      ...(body === undefined ? {} : { bodySize: bodySize(body as ObjectBody) }),
+      reader: request.reader,
+      answerMax: request.answerMax ?? 64 * 1024,
+      signal: request.signal,
+      doing: request.doing,
+    });
+  }
+
+  /**
+   * What is signed of the body, and the header by which the server finds that it did not arrive as it was sent. Buckets with a default retention (Object Lock) take no
+   * body without such a header. All servers know `Content-MD5`, and many no other: SHA-256 is for builds of Node.js that refuse MD5. Over TLS the signature leaves large
+   * bodies out, but not their checksum.
+   */
+  async #digests(body: ObjectBody | Uint8Array): Promise<{ readonly payloadHash: string; readonly checksum: Readonly<Record<string, string>> }> {
+    const md5 = startMd5();
+    const isSigned = this.#options.endpoint.protocol !== 'https:' || isSmall(body);
+    const sha256 = isSigned || !md5 ? startSha256() : undefined;
+    for await (const piece of bodyPieces(this.#options.disk, body as ObjectBody, uploadPieceSize)) {
+      md5?.update(piece);
+      sha256?.update(piece);
+    }
+    const sha256Digest = sha256?.finish();
+    return {
+      payloadHash: isSigned && sha256Digest !== undefined ? sha256Digest : unsignedPayload,
+      checksum: checksumHeader(md5?.finish(), sha256Digest),
+    };
+  }
+}
+
+/** Sent as it is; others in pieces, so that a link that is slow is told from one that hangs. */
+const isSmall = (body: ObjectBody | Uint8Array): body is Uint8Array => body instanceof Uint8Array && body.byteLength <= uploadPieceSize;
+
+/** From lower-case hex: MD5 where there is one. */
+export function checksumHeader(md5: string | undefined, sha256: string | undefined): Readonly<Record<string, string>> {
+  if (md5 !== undefined) return { 'content-md5': base64OfHex(md5) };
+  return sha256 === undefined ? {} : { 'x-amz-checksum-sha256': base64OfHex(sha256) };
+}
+
+/** The path of an endpoint as it is sent and signed: each segment percent-encoded once, without a slash at its end. Throws URIError for what is no encoding. */
+export function endpointPath(endpoint: URL): string {
+  const segments = endpoint.pathname.replace(/^\/+|\/+$/g, '').split('/');
+  return segments.map((segment) => (segment === '' ? '' : `/${encodeUnreserved(decodeURIComponent(segment))}`)).join('');
+}
