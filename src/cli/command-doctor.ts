@@ -1,6 +1,7 @@
 /** `sealdrive doctor [STORE]`: what is missing on this machine, and what a store can do. Changes nothing, but for probes that it takes away again. */
 import { printable } from '../base/printable.js';
 import type { ProbeReport } from '../store/probe.js';
+import type { ObjectStore } from '../store/object-store.js';
 import { isSingleWriter } from '../store/probe.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
@@ -49,6 +50,19 @@ export const doctorCommand = defineCommand<DoctorArguments>({
   },
 });
 
+/** So many objects are looked at: a rule that archives takes all alike. */
+const archiveLooks = 20_000;
+
+async function countArchived(store: ObjectStore): Promise<number> {
+  if (store.local) return 0;
+  let [looked, archived] = [0, 0];
+  for await (const { isArchived } of store.list('')) {
+    if (isArchived === true) archived++;
+    if (++looked >= archiveLooks) break;
+  }
+  return archived;
+}
+
 async function examineStore(location: string, isProbed: boolean): Promise<{ readonly findings: readonly Finding[]; readonly report?: ProbeReport }> {
   const findings: Finding[] = [];
   try {
@@ -70,6 +84,15 @@ async function examineStore(location: string, isProbed: boolean): Promise<{ read
           state: 'advice',
           text: `${printable(store.description)} answers, and holds no volume`,
           remedy: 'make one with "sealdrive init"',
+        });
+      }
+      const archived = await countArchived(store);
+      if (archived > 0) {
+        findings.push({
+          id: 'store-archived',
+          state: 'advice',
+          text: `${plural(archived, 'object')} in an archive (GLACIER, DEEP_ARCHIVE): reading one fails until it is restored`,
+          remedy: 'restore them ("aws s3api restore-object"), and end the lifecycle rule that archives what lies here',
         });
       }
       if (!isProbed) return { findings };

@@ -40,32 +40,30 @@ export interface AwsProviderOptions {
 
 /** Makes no request. Throws {@link StoreError} `DENIED` when the package is not installed. */
 export async function openAwsProvider(options: AwsProviderOptions): Promise<LoadCredentials> {
-  const { profile, region, clock = systemClock, load = loadPackage } = options;
-  const { defaultProvider } = await load();
+  const { profile, region, clock = systemClock, load = () => import('@aws-sdk/credential-provider-node') } = options;
+  const { defaultProvider } = await load().catch((error: unknown) => {
+    throw explainAbsence(error);
+  });
   const provide = defaultProvider({ ...(profile === undefined ? {} : { profile }), ignoreCache: true, clientConfig: { region } });
   return async (isRefused) => {
-    const { accessKeyId, secretAccessKey, sessionToken, expiration } = await inTime(provide({ forceRefresh: isRefused }), clock);
+    const { accessKeyId, secretAccessKey, sessionToken, expiration } = await inTime(provide({ forceRefresh: isRefused }), profile, clock);
     return { credentials: { accessKeyId, secretAccessKey, sessionToken, expiresMs: expiration?.getTime() } };
   };
 }
 
-async function loadPackage(): Promise<ProviderPackage> {
-  try {
-    return await import('@aws-sdk/credential-provider-node');
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) {
-      throw new StoreError('DENIED', `${packageName} cannot be loaded: ${describeError(error)}`, { cause: error });
-    }
-    throw new StoreError(
-      'DENIED',
-      `these S3 credentials come from a role, SSO or a program, which takes a package that is not installed: run "npm install ${packageName}" where Sealdrive is installed ` +
-        `(with -g if Sealdrive was), or write keys into ~/.aws/credentials`,
-      { cause: error },
-    );
+function explainAbsence(error: unknown): StoreError {
+  if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) {
+    return new StoreError('DENIED', `${packageName} cannot be loaded: ${describeError(error)}`, { cause: error });
   }
+  return new StoreError(
+    'DENIED',
+    `these S3 credentials come from a role, SSO or a program, which takes a package that is not installed: run "npm install ${packageName}" where Sealdrive is installed ` +
+      `(with -g if Sealdrive was), or write keys into ~/.aws/credentials`,
+    { cause: error },
+  );
 }
 
-async function inTime(work: Promise<HandedOut>, clock: Clock): Promise<HandedOut> {
+async function inTime(work: Promise<HandedOut>, profile: string | undefined, clock: Clock): Promise<HandedOut> {
   const done = new AbortController();
   const late = clock.sleep(answerMs, done.signal).then(() => {
     throw new StoreError('UNAVAILABLE', 'getting S3 credentials from AWS takes too long');
@@ -74,7 +72,7 @@ async function inTime(work: Promise<HandedOut>, clock: Clock): Promise<HandedOut
   try {
     return await Promise.race([work, late]);
   } catch (error) {
-    throw error instanceof StoreError ? error : explainRefusal(error);
+    throw error instanceof StoreError ? error : explainRefusal(error, profile);
   } finally {
     done.abort();
   }
@@ -83,7 +81,7 @@ async function inTime(work: Promise<HandedOut>, clock: Clock): Promise<HandedOut
 const passingCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE']);
 
 /** What the package throws, as the store layer says it. Its words are cut: an answer may say anything, and the failure of a program repeats its command. */
-function explainRefusal(error: unknown): StoreError {
+function explainRefusal(error: unknown, profile: string | undefined): StoreError {
   let isPassing = false;
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
     const { name, code, $metadata } = at as Error & { readonly code?: unknown; readonly $metadata?: { readonly httpStatusCode?: number } };
@@ -92,9 +90,10 @@ function explainRefusal(error: unknown): StoreError {
   }
   const name = error instanceof Error ? error.name.replaceAll(/[^\w.]+/g, '').slice(0, 60) : 'unknown';
   const said = error instanceof Error ? error.message.replace(/^Command failed[^]*/, 'the credential_process of the profile failed') : '';
+  const whose = profile === undefined ? '' : ` for profile ${profile}`;
   const words = said
     .replaceAll(/[^\x20-\x7e]+/g, ' ')
     .trim()
     .slice(0, 200);
-  return new StoreError(isPassing ? 'UNAVAILABLE' : 'DENIED', `AWS hands out no S3 credentials (${name})${words === '' ? '' : `: ${words}`}`);
+  return new StoreError(isPassing ? 'UNAVAILABLE' : 'DENIED', `AWS hands out no S3 credentials${whose} (${name})${words === '' ? '' : `: ${words}`}`);
 }

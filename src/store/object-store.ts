@@ -70,6 +70,8 @@ export interface ListedObject {
   readonly key: ObjectKey;
   /** A hint only: never used for meaning. */
   readonly size: number | undefined;
+  /** It lies in an archive, and is not given unless it was restored. A hint as well. */
+  readonly isArchived?: boolean;
 }
 
 /**

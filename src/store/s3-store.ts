@@ -35,6 +35,8 @@ const pageEntriesMax = 10_000;
 /** What the protocol allows in one request. */
 const deleteBatch = 1000;
 const deletesAtOnce = 8;
+/** Classes of storage whose objects have to be restored before they are read; other classes with "GLACIER" in their names are read at once. */
+const archives: ReadonlySet<string> = new Set(['GLACIER', 'DEEP_ARCHIVE']);
 
 export class S3Store implements ObjectStore {
   readonly description: string;
@@ -206,7 +208,8 @@ export class S3Store implements ObjectStore {
       if (full === undefined || !full.startsWith(this.#prefix)) continue;
       const key = full.slice(this.#prefix.length);
       const size = childText(entry, 'Size') ?? '';
-      if (isObjectKey(key)) objects.push({ key, size: /^\d{1,15}$/.test(size) ? Number(size) : undefined });
+      const isArchived = archives.has(childText(entry, 'StorageClass') ?? '');
+      if (isObjectKey(key)) objects.push({ key, size: /^\d{1,15}$/.test(size) ? Number(size) : undefined, ...(isArchived ? { isArchived } : {}) });
     }
     return objects;
   }

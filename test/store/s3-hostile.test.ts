@@ -197,3 +197,36 @@ t.test('lists that are no lists, or do not end, are refused; names that are no k
   xml = '<ListBucketResult/>';
   t.same(await collect(store.list('')), []);
 });
+
+t.test('what does not pass by itself is said at once with what to do, and what may pass is tried again', async (t) => {
+  const cases: readonly (readonly [status: number, code: string, expected: string, message: RegExp])[] = [
+    [403, 'InvalidObjectState', 'REFUSED', /moved to an archive: restore it/],
+    [400, 'KMS.DisabledException', 'REFUSED', /key that the store encrypts this object with.*enable it/],
+    [400, 'KMS.NotFoundException', 'REFUSED', /key that the store encrypts/],
+    [400, 'KMS.KMSInvalidStateException', 'REFUSED', /key that the store encrypts/],
+    [403, 'AccessDenied', 'DENIED', /do not permit it/],
+    [403, 'AllAccessDisabled', 'DENIED', /locked for everybody/],
+    [403, 'AccountProblem', 'DENIED', /problem with the account/],
+    [403, 'NotSignedUp', 'DENIED', /problem with the account/],
+    [403, 'UserSuspended', 'DENIED', /problem with the account/],
+    [403, 'InvalidAccessKeyId', 'DENIED', /does not know this access key/],
+    [403, 'InvalidClientTokenId', 'DENIED', /get new credentials/],
+    [400, 'ExpiredToken', 'DENIED', /get new credentials/],
+    [403, 'RequestTimeTooSkewed', 'DENIED', /clock.*set it/],
+    [403, 'SomethingNew', 'DENIED', /refuses/],
+    [400, 'SomethingNew', 'PROTOCOL', /SomethingNew/],
+    [501, 'NotImplemented', 'PROTOCOL', /NotImplemented/],
+    [503, 'SlowDown', 'UNAVAILABLE', /cannot answer now/],
+    [400, 'KMS.ThrottlingException', 'UNAVAILABLE', /cannot answer now/],
+    [400, 'ThrottlingException', 'UNAVAILABLE', /cannot answer now/],
+    [500, '', 'UNAVAILABLE', /cannot answer now/],
+  ];
+  for (const [status, code, expected, message] of cases) {
+    const { server, store } = await serve(t, (_, answer) => complain(answer, status, code), 30_000);
+    const retrying = new RetryingStore(store, { clock: new ManualClock(), random, disk: systemDisk });
+    await t.rejects(retrying.get('keys/a'), { code: expected, message }, code);
+    // A clock that is wrong and credentials that are replaced are worth a second request, an outage many.
+    const isTriedAgain = server.requests.length > 2;
+    t.equal(isTriedAgain, expected === 'UNAVAILABLE', `${code}: ${server.requests.length} requests`);
+  }
+});

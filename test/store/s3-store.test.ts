@@ -20,6 +20,7 @@ import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { writeWhole } from '../suite/whole-file.js';
 import { FaultProxy } from '../support/fault-proxy.js';
+import { startPrefixGateway } from '../support/prefix-gateway.js';
 import { Rgw, skipS3, type RgwUser } from '../support/rgw.js';
 import { freePort } from '../support/server-process.js';
 
@@ -92,6 +93,46 @@ async function run(): Promise<void> {
     t.same(await collect(store.list('keys/')), ['keys/a']);
   });
 
+  for (const way of ['signs', 'strips'] as const) {
+    t.test(`below a path of an endpoint, whose gateway ${way === 'signs' ? 'checks the whole path' : 'takes the path away'}`, async (t) => {
+      const gateway = await startPrefixGateway({ prefix: '/storage%20%C3%A4/v1/s3', way, origin: rgw.endpoint, credentials: rgw.user });
+      t.teardown(() => gateway.stop());
+      const endpoint = `${gateway.origin}/storage ä/v1/s3/`;
+      const url = `s3://volumes/below a+path/${way}?endpoint=${encodeURIComponent(endpoint)}`;
+      const store = await openStore(url, { disk: systemDisk, random, env, create: true });
+      t.teardown(() => store.close());
+      t.equal(await store.head('keys/a'), undefined);
+      t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
+      t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
+      t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
+      await store.put('keys/b', sealedText('b'));
+      const size = 9 * 1024 * 1024;
+      const path = await writeWhole(systemDisk, join(scratch, `below-${way}`), new Uint8Array(size));
+      t.equal(await store.put('packs/00/11', { path, size }), 'created');
+      t.same(await collect(store.list('')), ['keys/a', 'keys/b', 'packs/00/11']);
+      await store.delete(['keys/a', 'keys/b']);
+      t.same(await collect(store.list('keys/')), []);
+      t.match(store.description, /at 127\.0\.0\.1:\d+\/storage%20%C3%A4\/v1\/s3$/);
+      const wrong = makeStore({
+        endpoint: new URL(endpoint),
+        loadSettings: async () => ({ credentials: { ...rgw.user, secretAccessKey: 'OTHER' } }),
+      });
+      t.teardown(() => wrong.close());
+      await t.rejects(wrong.get('keys/a'), { code: 'DENIED', message: /secret key/ });
+    });
+  }
+
+  t.test('a bucket with a default retention takes everything, and the probe tells what stays', async (t) => {
+    await rgw.makeBucket('locked', { retentionDays: 1 });
+    const store = makeStore({ bucket: 'locked' });
+    t.teardown(() => store.close());
+    const report = await probeStore(store, random);
+    t.match(report, { delete: 'works', batchDelete: true, resumablePuts: true, retentionHours: 24 });
+    t.ok((report.versionsLeft ?? 0) >= 6, `${report.versionsLeft} old versions`);
+    t.equal(await store.put('keys/a', sealedText('a')), 'created');
+    t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
+  });
+
   t.test('the probe finds what the gateway does', async (t) => {
     const store = makeStore();
     t.teardown(() => store.close());
@@ -103,6 +144,7 @@ async function run(): Promise<void> {
       listOrdered: true,
       delete: 'works',
       batchDelete: true,
+      resumablePuts: true,
     });
   });
 

@@ -6,7 +6,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sha256Hex } from '../../src/store/request-digest.js';
-import { signRequest } from '../../src/store/sigv4.js';
+import { encodeQuery, signRequest } from '../../src/store/sigv4.js';
 import { ServerProcess, freePort, isListening, makeCertificate, reasonToSkip, runTool } from './server-process.js';
 
 export const skipS3 = (): string | undefined =>
@@ -117,20 +117,27 @@ export class Rgw {
     await this.#processes.gateway.ready(() => isListening(this.port));
   }
 
-  /** Makes an empty bucket, which belongs to {@link user}. */
-  async makeBucket(name: string): Promise<void> {
-    const payloadHash = sha256Hex('');
+  /** Makes an empty bucket, which belongs to {@link user}; `retentionDays`: with Object Lock, and this retention for all that is put. */
+  async makeBucket(name: string, options: { readonly retentionDays?: number } = {}): Promise<void> {
+    const { retentionDays } = options;
+    await this.#send(`/${name}`, [], retentionDays === undefined ? {} : { 'x-amz-bucket-object-lock-enabled': 'true' }, '');
+    if (retentionDays === undefined) return;
+    const rule = `<Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>${retentionDays}</Days></DefaultRetention></Rule>`;
+    await this.#send(
+      `/${name}`,
+      [['object-lock', '']],
+      {},
+      `<ObjectLockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><ObjectLockEnabled>Enabled</ObjectLockEnabled>${rule}</ObjectLockConfiguration>`,
+    );
+  }
+
+  async #send(path: string, query: readonly (readonly [string, string])[], more: Readonly<Record<string, string>>, body: string): Promise<void> {
+    const payloadHash = sha256Hex(body);
     const headers = signRequest(
-      {
-        method: 'PUT',
-        path: `/${name}`,
-        query: [],
-        headers: { host: `127.0.0.1:${this.port}`, 'x-amz-content-sha256': payloadHash },
-        payloadHash,
-      },
+      { method: 'PUT', path, query, headers: { host: `127.0.0.1:${this.port}`, 'x-amz-content-sha256': payloadHash, ...more }, payloadHash },
       { credentials: this.user, region: 'us-east-1', service: 's3', timeSec: Math.floor(Date.now() / 1000) },
     );
-    const answer = await fetch(`${this.endpoint}/${name}`, { method: 'PUT', headers });
+    const answer = await fetch(`${this.endpoint}${path}?${encodeQuery(query)}`, { method: 'PUT', headers, ...(body === '' ? {} : { body }) });
     if (!answer.ok) throw new Error(`making the bucket: ${answer.status} ${await answer.text()}`);
   }
 

@@ -132,7 +132,9 @@ export class ScriptedBucket {
   #list(query: URLSearchParams, answer: ServerResponse): void {
     const names = [...this.objects.keys()].filter((name) => name.startsWith(query.get('prefix') ?? '')).toSorted();
     const later = names.filter((name) => name > (query.get('start-after') ?? ''));
-    const contents = later.map((name) => `<Contents><Key>${name}</Key></Contents>`).join('');
+    const contents = later
+      .map((name) => `<Contents><Key>${name}</Key>${this.archived.has(name) ? '<StorageClass>GLACIER</StorageClass>' : ''}</Contents>`)
+      .join('');
     answer.writeHead(200).end(`<ListBucketResult><IsTruncated>false</IsTruncated>${contents}</ListBucketResult>`);
   }
 
