@@ -41,7 +41,8 @@ t.test('a failed check is EIO, and logged once', async (t) => {
   const { errnoOf, lines } = withLog();
   for (let round = 0; round < 3; round++) t.equal(errnoOf(new VolumeError('CORRUPT', 'a page does not verify')), errno.EIO);
   t.equal(errnoOf(new VolumeError('FENCED', 'the store went back')), errno.EIO);
-  t.equal(lines.length, 2);
+  t.equal(errnoOf(new VolumeError('REFUSED', 'the object is in an archive')), errno.EIO);
+  t.equal(lines.length, 3);
   t.match(lines[0], 'a page does not verify');
 });
 
