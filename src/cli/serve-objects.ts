@@ -2,6 +2,8 @@
  * The life of `sealdrive serve`: the server is put together here (compose.ts does it for mounts), told what signals want of it, and ended in good
  * order (doc/server.md, "Running").
  */
+
+import { basename, dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { createLog, describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
@@ -9,6 +11,7 @@ import { printable, printableJson } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { environment } from '../disk/environment.js';
 import { mkdirSync, readFileSync } from '../disk/files.js';
+import { ConfinedFolder } from '../disk/confined-folder.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { loadNative } from '../fuse/native.js';
 import { AccessLog } from '../server/access-log.js';
@@ -144,7 +147,7 @@ async function openBase(
 ): Promise<{ readonly base: ObjectStore; readonly uploads: UploadFolder; readonly isLocal: boolean }> {
   const store = await openStore(request.base, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create: true });
   let uploads: UploadFolder;
-  if (store instanceof DirectoryStore) uploads = new UploadFolder(store.temporaryFolder, systemDisk, systemRandom);
+  if (store instanceof DirectoryStore) uploads = uploadFolder(store.temporaryFolder);
   else {
     try {
       mkdirSync(request.spool, { recursive: true, mode: 0o700 });
@@ -154,13 +157,22 @@ async function openBase(
         cause: error,
       });
     }
-    uploads = new UploadFolder(request.spool, systemDisk, systemRandom);
+    uploads = uploadFolder(request.spool);
+    await uploads.check().catch(async (error: unknown) => {
+      await store.close();
+      throw new Failure('LOCAL_DISK', `the folder for uploads cannot be used: ${describeError(error)}`, { cause: error });
+    });
     await uploads.removeStale(systemClock);
   }
   if (store.local) return { base: store, uploads, isLocal: true };
   const limited = new LimitedStore(store, baseLimits);
   const base = new RetryingStore(limited, { clock: systemClock, random: systemRandom, disk: systemDisk, log, deadlineMs: baseDeadlineMs });
   return { base, uploads, isLocal: false };
+}
+
+/** What lies around it is trusted to lead there; the folder itself may have been exchanged for a link. */
+function uploadFolder(path: string): UploadFolder {
+  return new UploadFolder(new ConfinedFolder(systemDisk, dirname(path)), basename(path), systemDisk, systemRandom);
 }
 
 /** Who serves a volume itself, and not what it lies in, would have no name to call it by. */

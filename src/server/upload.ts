@@ -4,12 +4,13 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { toHex } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
 import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
+import { ConfinedFolder } from '../disk/confined-folder.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
 import type { ObjectBody } from '../store/object-store.js';
 import { pieceSize } from './piece-buffers.js';
 import type { PieceBuffers } from './piece-buffers.js';
@@ -24,47 +25,48 @@ export interface Upload {
 const memoryMax = 64 * 1024;
 /** Pieces that are being written while more come in. */
 const writesAtOnce = 3;
-/** A file this old belongs to nobody. */
-const staleMs = 24 * 60 * 60 * 1000;
 
 /** The client went away, or was sent away, before its body was whole: there is nobody to answer. */
 export class CutUpload extends Error {
   override readonly name = 'CutUpload';
 }
 
-/** The folder where uploads become files. Several servers may share one. */
+/** The folder where uploads become files. Several servers may share one. Others may write around it: no link is followed there, and nothing is removed that is not an upload. */
 export class UploadFolder {
-  readonly #path: string;
+  readonly #folder: ConfinedFolder;
+  readonly #place: string;
   readonly #disk: Disk;
   readonly #random: Random;
 
-  /** `path`: on the file system of a directory store it is linked from; made when there is none (its parent is there). */
-  constructor(path: string, disk: Disk, random: Random) {
-    this.#path = path;
+  /** `place` in `folder`: on the file system of a directory store an upload is linked from it; made when there is none. */
+  constructor(folder: ConfinedFolder, place: string, disk: Disk, random: Random) {
+    this.#folder = folder;
+    this.#place = place;
     this.#disk = disk;
     this.#random = random;
   }
 
+  /** Throws what the disk does: ELOOP where the folder is a link. */
+  async check(): Promise<void> {
+    await this.#folder.use(this.#place, async () => {});
+  }
+
   /** Removes what servers left behind that were killed. */
   async removeStale(clock: Clock): Promise<void> {
-    const nowMs = clock.now().sec * 1000;
-    for (const { name, kind } of await this.#disk.readDirectory(this.#path).catch(() => [])) {
-      const path = join(this.#path, name);
-      const stat = await this.#disk.stat(path).catch(() => undefined);
-      if (kind === 'file' && stat && nowMs - stat.mtimeMs > staleMs) await this.#disk.unlink(path).catch(() => {});
-    }
+    // Below the folder itself, which may be a file system of its own.
+    await this.#folder.use(this.#place, (path) => removeStaleFiles(this.#disk, new ConfinedFolder(this.#disk, path), '', clock)).catch(() => {});
   }
 
   /** The whole body of a request that announced `size` bytes. Throws {@link Refusal} and {@link CutUpload}. */
   async receive(request: IncomingMessage, size: number, buffers: PieceBuffers): Promise<Upload> {
     if (size <= memoryMax) return { body: await receiveSmall(request, size), discard: async () => {} };
-    const path = join(this.#path, toHex(this.#random.bytes(16)));
+    const name = temporaryName(this.#random);
     const discard = async (): Promise<void> => {
-      await this.#disk.unlink(path).catch(() => {});
+      await this.#folder.use(this.#place, (folder) => this.#disk.unlink(join(folder, name))).catch(() => {});
     };
     let file: DiskFile;
     try {
-      file = await this.#create(path);
+      file = await this.#create(name);
     } catch (error) {
       throw spoolRefusal(error);
     }
@@ -79,18 +81,19 @@ export class UploadFolder {
       await discard();
       throw spoolRefusal(error);
     }
-    return { body: { path, size }, discard };
+    return { body: { path: join(this.#folder.root, this.#place, name), size }, discard };
   }
 
-  async #create(path: string): Promise<DiskFile> {
+  async #create(name: string): Promise<DiskFile> {
+    const create = (): Promise<DiskFile> => this.#folder.use(this.#place, (folder) => this.#disk.open(join(folder, name), 'create-new'));
     try {
-      return await this.#disk.open(path, 'create-new');
+      return await create();
     } catch (error) {
       if (diskErrorCode(error) !== 'ENOENT') throw error;
-      await this.#disk.makeDirectory(this.#path).catch((failure: unknown) => {
+      await this.#disk.makeDirectory(join(this.#folder.root, this.#place)).catch((failure: unknown) => {
         if (diskErrorCode(failure) !== 'EEXIST') throw failure;
       });
-      return this.#disk.open(path, 'create-new');
+      return create();
     }
   }
 }

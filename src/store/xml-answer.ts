@@ -52,20 +52,22 @@ class DocumentReader {
     const refuse = (): never => {
       throw new NotXml();
     };
-    this.#parser.onerror = refuse;
-    this.#parser.ondoctype = refuse;
-    this.#parser.onsgmldeclaration = refuse;
-    this.#parser.onopentagstart = ({ name }) => {
-      if (name.length > nameMax || this.#open.length >= depthMax) refuse();
-      this.#attributeCount = 0;
-    };
-    this.#parser.onattribute = ({ name }) => {
-      if (name.length > nameMax || ++this.#attributeCount > attributesMax) refuse();
-    };
-    this.#parser.onopentag = ({ name }) => this.#begin(name);
-    this.#parser.ontext = (text) => this.#add(text);
-    this.#parser.oncdata = (text) => this.#add(text);
-    this.#parser.onclosetag = () => this.#finish();
+    Object.assign<sax.SAXParser, Partial<sax.SAXParser>>(this.#parser, {
+      onerror: refuse,
+      ondoctype: refuse,
+      onsgmldeclaration: refuse,
+      onopentagstart: ({ name }) => {
+        if (name.length > nameMax || this.#open.length >= depthMax) refuse();
+        this.#attributeCount = 0;
+      },
+      onattribute: ({ name }) => {
+        if (name.length > nameMax || ++this.#attributeCount > attributesMax) refuse();
+      },
+      onopentag: ({ name }) => this.#begin(name),
+      ontext: (text) => this.#add(text),
+      oncdata: (text) => this.#add(text),
+      onclosetag: () => this.#finish(),
+    });
   }
 
   /** Throws {@link NotXml}, and what `onRecord` throws. */

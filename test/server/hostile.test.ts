@@ -1,16 +1,16 @@
 /** Clients that mean ill, or are broken: what they send must neither be believed, nor stay, nor keep others from being served. */
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
+import { systemClock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { UploadFolder } from '../../src/server/upload.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { asSealed, collect, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { RawClient, eventually, statusesOf } from './raw-client.js';
-import { Served } from './served.js';
+import { Served, uploadFolderAt } from './served.js';
 import type { ServedOptions } from './served.js';
 
 const seed = testSeed();
@@ -34,7 +34,7 @@ async function place(t: Test, options: Partial<ServedOptions> = {}): Promise<Pla
   const folder = join(scratch, `server-${count++}`);
   await mkdir(folder);
   const base = await DirectoryStore.create(join(folder, 'base'), { disk: systemDisk, random });
-  const uploads = new UploadFolder(base.temporaryFolder, systemDisk, random);
+  const uploads = uploadFolderAt(base.temporaryFolder, random);
   const served = await Served.start({ base, folder, random, uploads, ...options });
   t.teardown(async () => {
     await served.server.stop(0);
@@ -296,4 +296,33 @@ t.test('nothing that is a secret or a name is in a log', async (t) => {
     t.equal(id, undefined);
     t.equal(operation, 'none');
   }
+});
+
+t.test('the folder for uploads is no link, and nothing is removed from it but uploads', async (t) => {
+  const folder = join(scratch, `spool-${count++}`);
+  const mine = join(folder, 'mine');
+  await mkdir(join(folder, 'spool'), { recursive: true });
+  await mkdir(mine);
+  const old = new Date(Date.now() - 3 * 24 * 60 * 60 * 1000);
+  const names = ['letter.txt', 'f'.repeat(32), 'F'.repeat(32), `${'f'.repeat(32)}.txt`];
+  for (const place of [join(folder, 'spool'), mine]) {
+    for (const name of names) {
+      await writeFile(join(place, name), name);
+      await utimes(join(place, name), old, old);
+    }
+  }
+  await symlink(mine, join(folder, 'link'));
+  await uploadFolderAt(join(folder, 'link'), random).removeStale(systemClock);
+  await t.rejects(uploadFolderAt(join(folder, 'link'), random).check(), { code: 'ELOOP' });
+  t.same((await readdir(mine)).toSorted(), names.toSorted());
+  await uploadFolderAt(join(folder, 'spool'), random).removeStale(systemClock);
+  t.same((await readdir(join(folder, 'spool'))).toSorted(), names.filter((name) => name !== 'f'.repeat(32)).toSorted());
+  const { served, head, connect } = await place(t, { uploads: uploadFolderAt(join(folder, 'link'), random) });
+  const client = await connect();
+  client.send(`${head('PUT', '/photos/packs/ab/x', 'content-length: 100000')}\r\n`);
+  client.send(new Uint8Array(100_000));
+  t.match(await client.until(/HTTP\/1\.1 [2345]/), /503/);
+  client.end();
+  t.same((await readdir(mine)).toSorted(), names.toSorted(), 'no upload was written there');
+  await eventually(() => /sealdrive_requests 0\n/.test(served.server.measure().text()));
 });

@@ -9,7 +9,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import { asSealed, collect, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { Served } from './served.js';
+import { Served, uploadFolderAt } from './served.js';
 import type { ServedOptions } from './served.js';
 
 const seed = testSeed();
@@ -129,8 +129,7 @@ t.test('a disk that is full is told as full', async (t) => {
     },
   };
   const base = await DirectoryStore.create(join(folder, 'base'), { disk: failing, random });
-  const { UploadFolder } = await import('../../src/server/upload.js');
-  const served = await serve(t, { base, uploads: new UploadFolder(base.temporaryFolder, failing, random) });
+  const served = await serve(t, { base, uploads: uploadFolderAt(base.temporaryFolder, random, failing) });
   const store = served.client(await served.token());
   t.teardown(() => store.close());
   await t.rejects(store.put('log/1', sealedText('small')), { code: 'FULL' });

@@ -3,12 +3,11 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { UploadFolder } from '../../src/server/upload.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { collect, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { Served } from './served.js';
+import { Served, uploadFolderAt } from './served.js';
 
 const seed = testSeed();
 const random = new SeededRandom(seed);
@@ -20,7 +19,7 @@ const served = await Served.start({
   base,
   folder: join(scratch, 'server'),
   random,
-  uploads: new UploadFolder(base.temporaryFolder, systemDisk, random),
+  uploads: uploadFolderAt(base.temporaryFolder, random),
 });
 t.teardown(async () => {
   await served.server.stop(0);

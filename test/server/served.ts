@@ -1,9 +1,11 @@
 /** A server within the test's own process, on loopback, with tokens of every right, and clients for it. */
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { writeFile } from 'node:fs/promises';
 import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import type { Random } from '../../src/base/random.js';
+import { ConfinedFolder } from '../../src/disk/confined-folder.js';
+import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { ObjectServer } from '../../src/server/object-server.js';
 import type { AccessEntry, ObjectServerOptions } from '../../src/server/object-server.js';
@@ -23,6 +25,9 @@ export interface ServedOptions extends Partial<Omit<ObjectServerOptions, 'base' 
   /** Of the volume `photos`. */
   readonly volumeQuota?: number;
 }
+
+export const uploadFolderAt = (path: string, random: Random, disk: Disk = systemDisk): UploadFolder =>
+  new UploadFolder(new ConfinedFolder(disk, dirname(path)), basename(path), disk, random);
 
 export class Served {
   readonly server: ObjectServer;
@@ -49,7 +54,7 @@ export class Served {
     // Looked at for every request: a test must not wait for the second that passes otherwise.
     const tokens = await TokenTable.open(tokenFile, { clock: systemClock, log, recheckMs: 0 });
     const server = await ObjectServer.start({
-      uploads: new UploadFolder(join(folder, 'uploads'), systemDisk, random),
+      uploads: uploadFolderAt(join(folder, 'uploads'), random),
       clock: systemClock,
       log,
       listen: { host: '127.0.0.1', port: 0 },

@@ -12,8 +12,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { openStore } from '../../src/store/open-store.js';
 import { probeStore } from '../../src/store/probe.js';
-import { UploadFolder } from '../../src/server/upload.js';
-import { Served } from '../server/served.js';
+import { Served, uploadFolderAt } from '../server/served.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
@@ -42,7 +41,7 @@ function suite(name: string, make: (place: string) => Promise<{ readonly base: O
       base,
       folder: place,
       random,
-      ...(uploads === undefined ? {} : { uploads: new UploadFolder(uploads, systemDisk, random) }),
+      ...(uploads === undefined ? {} : { uploads: uploadFolderAt(uploads, random) }),
     });
     return {
       store: served.client(await served.token()),
@@ -82,7 +81,7 @@ if (skip === undefined) {
 t.test('large objects that are moved at the same time do not get mixed up, also when some give up', async (t) => {
   const place = await folder();
   const base = await DirectoryStore.create(join(place, 'base'), { disk: systemDisk, random });
-  const served = await Served.start({ base, folder: place, random, uploads: new UploadFolder(base.temporaryFolder, systemDisk, random) });
+  const served = await Served.start({ base, folder: place, random, uploads: uploadFolderAt(base.temporaryFolder, random) });
   const store = served.client(await served.token());
   t.teardown(async () => {
     await store.close();
