@@ -4,6 +4,7 @@ import { readSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
+import type { Disk } from '../../src/disk/disk.js';
 import { presentDisk, systemDisk } from '../../src/disk/system-disk.js';
 import { temporaryName } from '../../src/disk/temporary-file.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
@@ -167,6 +168,32 @@ t.test('temporary files of long ago are removed by whoever writes, recent ones m
   t.same((await readdir(join(root, '_tmp'))).toSorted(), [old, recent, 'foreign'].toSorted(), 'reading changes nothing');
   await store.put('keys/a', sealedText('a'));
   t.same((await readdir(join(root, '_tmp'))).toSorted(), [recent, 'foreign'].toSorted());
+});
+
+t.test('what the file system has not is told, and used without', async (t) => {
+  const scratch = await scratchDirectory(t);
+  const refuse = (code: string) => (): Promise<never> => Promise.reject(Object.assign(new Error(code), { code }));
+  const folders = { whole: 0o700, group: 0o770 };
+  for (const [name, mode] of Object.entries(folders)) {
+    await mkdir(join(scratch, name));
+    await chmod(join(scratch, name), mode);
+  }
+  const poor: Disk = {
+    ...systemDisk,
+    link: refuse('EPERM'),
+    syncDirectory: async () => false,
+    async open(path, mode) {
+      return Object.assign(await systemDisk.open(path, mode), { setAccess: refuse('EPERM') });
+    },
+  };
+  const whole = await DirectoryStore.create(join(scratch, 'whole'), { disk: systemDisk, random });
+  await whole.put('keys/a', sealedText('a'));
+  t.same(await whole.traits(), { lacks: [] });
+  const store = await DirectoryStore.create(join(scratch, 'group'), { disk: poor, random });
+  t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
+  t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
+  t.same(await collect(store.list('')), ['keys/a']);
+  t.same(await store.traits(), { lacks: ['hard-links', 'folder-sync', 'rights'] });
 });
 
 t.test('errors of the disk are named for what the caller can do', async (t) => {

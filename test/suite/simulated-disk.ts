@@ -60,6 +60,8 @@ class FileNode {
   durable: Buffer;
   unsynced: Change[] = [];
   linkCount = 0;
+  /** It has another name since it was last synced, which does not know its place on the disk yet (without hard links, as on FAT). */
+  isMoved = false;
   mtimeMs = 0;
 
   constructor(ino: number, content: Buffer = Buffer.alloc(0)) {
@@ -76,6 +78,7 @@ class FileNode {
   sync(): void {
     this.durable = this.content;
     this.unsynced = [];
+    this.isMoved = false;
   }
 }
 
@@ -84,6 +87,8 @@ class DirectoryNode {
   readonly ino: number;
   readonly entries = new Map<string, Inode>();
   readonly durable = new Map<string, Inode>();
+  /** As that of a file. */
+  isMoved = false;
 
   constructor(ino: number) {
     this.ino = ino;
@@ -149,7 +154,7 @@ function systemError(code: string, call: string, path: string): Error {
 
 export interface SimulatedDiskOptions {
   readonly seed?: number;
-  /** Filesystems that know no hard links (vfat): link fails with EPERM. */
+  /** Filesystems that know no hard links (vfat): link fails with EPERM, and what was moved and not synced since may be empty after power loss. */
   readonly links?: boolean;
   readonly freeBytes?: number;
   /** What file times say, in milliseconds since 1970. */
@@ -215,10 +220,12 @@ export class SimulatedDisk implements Disk {
         const file = Object.assign(new FileNode(inode.ino, inode.content), { durable: inode.durable, linkCount: inode.linkCount });
         file.unsynced = [...inode.unsynced];
         file.mtimeMs = inode.mtimeMs;
+        file.isMoved = inode.isMoved;
         copies.set(inode, file);
         return file as Inode as T;
       }
       const directory = new DirectoryNode(inode.ino);
+      directory.isMoved = inode.isMoved;
       copies.set(inode, directory);
       for (const [name, child] of inode.entries) directory.entries.set(name, copyOf(child));
       for (const [name, child] of inode.durable) directory.durable.set(name, copyOf(child));
@@ -366,7 +373,15 @@ export class SimulatedDisk implements Disk {
     const visit = (inode: Inode): void => {
       if (seen.has(inode)) return;
       seen.add(inode);
-      if (inode.kind === 'directory') {
+      const isLost = inode.isMoved && this.#random.below(2) === 0;
+      inode.isMoved = false;
+      if (isLost && inode.kind === 'directory') {
+        inode.entries.clear();
+        inode.durable.clear();
+      } else if (isLost && inode.kind === 'file') {
+        inode.content = Buffer.alloc(0);
+        inode.sync();
+      } else if (inode.kind === 'directory') {
         inode.entries.clear();
         for (const [name, child] of inode.durable) {
           inode.entries.set(name, child);
@@ -622,6 +637,7 @@ export class SimulatedDisk implements Disk {
       if (target.inode.kind === 'file') throw systemError('ENOTDIR', 'rename', to);
       if (target.inode.entries.size > 0) throw systemError('ENOTEMPTY', 'rename', to);
     } else if (target.inode?.kind === 'directory') throw systemError('EISDIR', 'rename', to);
+    if (this.#options.links === false) source.inode.isMoved = true;
     this.#change([
       { directory: source.directory, name: source.name, inode: undefined },
       { directory: target.directory, name: target.name, inode: source.inode },
@@ -649,6 +665,7 @@ export class SimulatedDisk implements Disk {
     this.#enter('sync-directory', path);
     const inode = this.#lookup(path, 'sync-directory');
     if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'sync-directory', path);
+    inode.isMoved = false;
     this.#commitNames((change) => change.some((edit) => edit.directory === inode));
     return true;
   }
