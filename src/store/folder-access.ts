@@ -15,7 +15,7 @@ export interface FolderAccess {
   readonly isByGroup: boolean;
 }
 
-export function accessIn({ mode, group }: DiskStat): FolderAccess {
+export function accessIn({ mode, group }: Pick<DiskStat, 'mode' | 'group'>): FolderAccess {
   return {
     file: { mode: 0o600 | (mode & 0o044), group },
     folder: { mode: 0o700 | (mode & 0o3077), group },

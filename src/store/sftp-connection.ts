@@ -7,6 +7,7 @@ import type { Attributes, AuthenticationType, ConnectConfig, FileEntryWithStats,
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { KnownKey } from './known-hosts.js';
+import type { DiskAccess } from '../disk/disk.js';
 import { StoreError } from './object-store.js';
 
 /** A name in a directory, and what the server tells of it. */
@@ -136,6 +137,21 @@ export class SftpConnection {
 
   openFile(path: string, flags: 'r' | 'wx'): Promise<SftpHandle> {
     return this.#call((done: Callback<Buffer>) => this.#sftp.open(path, flags, { mode: 0o600 }, done));
+  }
+
+  /** Gives a file, by its handle, or a folder, by its path, rights and a group. */
+  async setAccess(of: SftpHandle | string, { mode, group }: DiskAccess): Promise<void> {
+    const stats = typeof of === 'string' ? await this.stat(of) : await this.sizeOf(of);
+    if (stats.gid !== group) await this.#setAttributes(of, { uid: stats.uid, gid: group });
+    if ((stats.mode & 0o7777) !== mode) await this.#setAttributes(of, { mode });
+  }
+
+  #setAttributes(of: SftpHandle | string, attributes: Partial<Attributes>): Promise<void> {
+    return this.#call((done: Callback<void>) => {
+      const ended = (error: Error | null | undefined): void => done(error ?? undefined, undefined);
+      if (typeof of === 'string') this.#sftp.setstat(of, attributes as Attributes, ended);
+      else this.#sftp.fsetstat(of, attributes as Attributes, ended);
+    });
   }
 
   closeFile(handle: SftpHandle): Promise<void> {

@@ -14,6 +14,8 @@ import type { Disk } from '../disk/disk.js';
 import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
 import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
+import { accessIn } from './folder-access.js';
+import type { FolderAccess } from './folder-access.js';
 import { knownKeysOf } from './known-hosts.js';
 import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
@@ -64,6 +66,8 @@ export class SftpStore implements ObjectStore {
   #hasLinks = true;
   #hasSync = true;
   #isClean = false;
+  /** For whom the root is. */
+  #access: FolderAccess | undefined;
   #isClosed = false;
 
   /** Makes no connection. */
@@ -169,6 +173,7 @@ export class SftpStore implements ObjectStore {
     try {
       try {
         await this.#writeAll(connection, handle, body, signal);
+        await this.#share(connection, handle, 'file');
         if (this.#hasSync) {
           await connection.sync(handle).catch((error: unknown) => {
             if (sftpStatus(error) !== 'UNSUPPORTED') throw error;
@@ -247,11 +252,26 @@ export class SftpStore implements ObjectStore {
   async #ensureDirectory(connection: SftpConnection, path: string): Promise<void> {
     if (path === this.#options.path || this.#directories.has(path)) return;
     await this.#ensureDirectory(connection, path.slice(0, path.lastIndexOf('/')));
-    await connection.makeDirectory(path).catch((error: unknown) => {
+    try {
+      await connection.makeDirectory(path);
+      await this.#share(connection, path, 'folder');
+    } catch (error) {
       // Servers say no more than that it failed; what is put there next tells.
       if (sftpStatus(error) !== 'FAILURE') throw error;
-    });
+    }
     this.#directories.add(path);
+  }
+
+  /** Gives what was made the rights of the root, where others share it. A server that does not take them has rules of its own. */
+  async #share(connection: SftpConnection, made: SftpHandle | string, kind: 'file' | 'folder'): Promise<void> {
+    if (!this.#access) {
+      const { mode, gid } = await connection.stat(this.#options.path);
+      this.#access = accessIn({ mode, group: gid });
+    }
+    if (!this.#access.isShared) return;
+    await connection.setAccess(made, this.#access[kind]).catch((error: unknown) => {
+      if (!['PERMISSION_DENIED', 'UNSUPPORTED', 'FAILURE'].includes(sftpStatus(error) ?? '')) throw error;
+    });
   }
 
   async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {

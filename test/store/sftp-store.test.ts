@@ -1,5 +1,5 @@
 /** SFTP as OpenSSH speaks it. */
-import { mkdir, readFile, readdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, readdir, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
@@ -95,6 +95,25 @@ async function run(): Promise<void> {
     t.equal(await store.put('keys/b', sealedText('remote'), { ifAbsent: true }), 'created');
     t.equal(await local.put('keys/b', sealedText('local'), { ifAbsent: true }), 'exists');
     t.same(await readdir(join(server.root, 'shared', '_tmp')), [], 'nothing is left behind');
+  });
+
+  t.test('who may use what is made in a store follows its folder', async (t) => {
+    for (const [folder, file, made] of [
+      [0o700, 0o600, 0o700],
+      [0o2770, 0o640, 0o2770],
+      [0o755, 0o644, 0o755],
+    ]) {
+      const name = `rights-${folder.toString(8)}`;
+      await mkdir(join(server.root, name));
+      await chmod(join(server.root, name), folder);
+      const store = makeStore({}, name);
+      t.teardown(() => store.close());
+      await store.create();
+      await store.put('packs/aa/a', sealedText('a'));
+      const rightsOf = async (path: string): Promise<string> => ((await stat(join(server.root, name, path))).mode & 0o7777).toString(8);
+      for (const path of ['_sealdrive', 'packs/aa/a']) t.equal(await rightsOf(path), file.toString(8), path);
+      for (const path of ['_tmp', 'packs', 'packs/aa']) t.equal(await rightsOf(path), made.toString(8), path);
+    }
   });
 
   t.test('of what uploads left behind only files of ours are removed, and none through a link', async (t) => {
