@@ -2,6 +2,7 @@
 import { toHex } from '../base/bytes.js';
 import { describeError, silentLog } from '../base/log.js';
 import { printable } from '../base/printable.js';
+import { defaultKdfCost } from '../crypto/argon2.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -12,10 +13,12 @@ import { addVolume, requireFreeName } from './command-volume.js';
 import { createVolumeWithSecret, hardenProcess } from './compose.js';
 import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
+import { requireMemory } from './kdf-memory.js';
 import { addSlot } from './keyslots.js';
 import { readNewPassphrase, readOrMakeKeyFile } from './secret.js';
+import { requireNothingKnown } from './known-volume.js';
 import { noteUsedSlot } from './slot-memory.js';
-import { pinStore, requireUnpinned } from './store-pin.js';
+import { pinStore } from './store-pin.js';
 import { examineStoreNow, singleWriterWarning } from './store-probe.js';
 import { print, printHeading, printJson, quoteForShell, tell } from './terminal.js';
 import { createVolumeStore, requireVacant } from './volume-store.js';
@@ -87,9 +90,10 @@ export async function initialize(
 ): Promise<Initialized> {
   hardenProcess(silentLog);
   if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
-  requireUnpinned(args.store);
+  await requireNothingKnown(args.store);
   await requireVacant(args.store);
   const secret = await readSecret();
+  if (secret.type !== 'key-file' || args.recovery) requireMemory(defaultKdfCost);
   const store = await createVolumeStore(args.store);
   try {
     const probe = await examineStoreNow(store, args.store);

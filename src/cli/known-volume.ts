@@ -10,7 +10,7 @@ import { Failure } from './exit-code.js';
 import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
 import { stateDirectoryOf } from './state-directory.js';
-import { forgetting, pinnedVolume, requirePinned } from './store-pin.js';
+import { forgetting, pinnedVolume, requirePinned, requireUnpinned } from './store-pin.js';
 import { localFolderOf, openVolumeStore } from './volume-store.js';
 
 /** As `openVolumeStore`. Throws Failure `INTEGRITY` as well, when the place held a volume and is no store any more. */
@@ -53,4 +53,27 @@ export async function listKnownSlots(store: ObjectStore, location: string, signa
   const [first] = list.slots;
   if (first && list.slots.every(({ header }) => toHex(header.volumeId) !== known)) requirePinned(location, toHex(first.header.volumeId));
   return list;
+}
+
+/**
+ * That no volume is known to be in the place of a new one. Where there is one now, `requireVacant` says so, and says it better. Throws Failure
+ * `INTEGRITY`.
+ */
+export async function requireNothingKnown(location: string): Promise<void> {
+  if (pinnedVolume(location) === undefined || (await hasKeyslots(location))) return;
+  requireUnpinned(location);
+}
+
+async function hasKeyslots(location: string): Promise<boolean> {
+  let store: ObjectStore | undefined;
+  try {
+    store = await openVolumeStore(location);
+    for await (const _ of store.list('keys/')) return true;
+    return false;
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'NOT_A_STORE') return false;
+    throw error;
+  } finally {
+    await store?.close();
+  }
 }
