@@ -17,6 +17,8 @@ import type { GetOptions, ObjectKey, ObjectStore, PutOutcome } from '../../src/s
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
+t.setTimeout(900_000);
+
 /** A memory store that can be looked into, changed, copied and interrupted. */
 class Store implements ObjectStore {
   readonly description = 'test';

@@ -1,13 +1,15 @@
 /** `check`, `repair` and `salvage` as a person runs them: exit codes, what is printed, and what is not touched. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { toHex } from '../../src/base/bytes.js';
 import { exitCodes } from '../../src/cli/exit-code.js';
+import { ensurePrivateDirectory, stateDirectoryOf } from '../../src/cli/state-directory.js';
 import { direntKey, rootIno } from '../../src/meta/key.js';
 import { Workplace, fingerprint } from '../cli/command-line.js';
 import { DamagedVolume, content, keyFile } from './damaged-volume.js';
 
-t.setTimeout(300_000);
+t.setTimeout(900_000);
 const place = new Workplace();
 t.teardown(() => place.remove());
 const key = place.path('key');
@@ -86,4 +88,85 @@ t.test('salvage of a whole volume ends with 0, at any commit, and only into an e
   t.equal(again.code, exitCodes.USAGE);
   const inside = await place.run(['salvage', words[0], join(words[0], 'inside'), '--key-file', key]);
   t.equal(inside.code, exitCodes.USAGE);
+});
+
+/** A device of this volume with a history, whose state directory the command finds with `--state-dir`. */
+async function knowingDevice(volume: DamagedVolume, base: string): Promise<void> {
+  const stateDirectory = stateDirectoryOf(toHex(volume.volume.volumeId), base);
+  ensurePrivateDirectory(stateDirectory);
+  await (await volume.device({ stateDirectory })).close();
+  volume.newest = await volume.newestSequence();
+}
+
+t.test('a store that went back ends with 8, says so, and repair --yes puts back what this device has seen', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const base = place.path('knowing');
+  await knowingDevice(volume, base);
+  const words = [...(await exported(volume, 'rolled-back')), '--state-dir', base];
+  const whole = fingerprint(words[0]);
+  const { newest } = volume;
+  for (const sequence of [newest - 1, newest]) rmSync(join(words[0], volume.commitKey(sequence)));
+  const before = fingerprint(words[0]);
+  t.match((await place.run(['check', ...words])).stdout, /LOG_ROLLED_BACK/);
+  const shown = await place.run(['repair', ...words]);
+  t.equal(shown.code, exitCodes.INTEGRITY);
+  t.match(shown.stdout, new RegExp(`LOG_ROLLED_BACK: this device has seen commit ${newest}, the store ends at ${newest - 2}`));
+  t.match(shown.stdout, /Nothing was changed\. To put them back: sealdrive repair --yes/);
+  const { log } = JSON.parse((await place.run(['repair', ...words, '--json'])).stdout) as { readonly log: object };
+  t.match(log, { seen: newest, newest: newest - 2, restorable: [newest - 1, newest], lost: [], damaged: [], restored: 0 });
+  t.equal(fingerprint(words[0]), before);
+  const done = await place.run(['repair', ...words, '--yes']);
+  t.equal(done.code, 0, done.stderr);
+  t.match(done.stdout, /Put 2 objects back into the log\.\n.*nothing to mend/s);
+  t.equal(fingerprint(words[0]), whole);
+  await place.succeed(['check', ...words]);
+});
+
+t.test('a hole ends a mount with 8 before anything is put, and a device that knows it fills it', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const base = place.path('filling');
+  await knowingDevice(volume, base);
+  const words = await exported(volume, 'hole');
+  const whole = fingerprint(words[0]);
+  const mountPoint = place.makeFolder('hole-mnt');
+  for (const missing of [1, 2, volume.newest - 2, volume.newest - 1]) {
+    const object = join(words[0], volume.commitKey(missing));
+    const bytes = readFileSync(object);
+    rmSync(object);
+    const before = fingerprint(words[0]);
+    for (const [device, options] of [
+      ['a new one', ['--state-dir', place.path(`new-${missing}`)]],
+      ['one that knows it', ['--state-dir', base]],
+    ] as const) {
+      for (const mode of [[], ['--read-only']]) {
+        const mount = await place.run(['mount', words[0], mountPoint, ...words.slice(1), ...options, ...mode]);
+        t.equal(mount.code, exitCodes.INTEGRITY, `${device}, without ${missing} ${mode.join('')}: ${mount.stderr}`);
+        t.match(mount.stderr, new RegExp(`commit ${missing} is missing .*sealdrive repair`));
+      }
+    }
+    t.equal(fingerprint(words[0]), before, 'nothing was put');
+    t.match((await place.run(['check', ...words])).stdout, new RegExp(`COMMIT_MISSING: commit ${missing} `));
+    const repair = await place.run(['repair', ...words, '--state-dir', base, '--yes']);
+    if (repair.code === 0) t.match(repair.stdout, /Put 1 object back/);
+    else {
+      t.equal(repair.code, exitCodes.INTEGRITY);
+      t.match(repair.stdout, /this device has no copy/);
+      writeFileSync(object, bytes, { mode: 0o600 });
+    }
+    t.equal(fingerprint(words[0]), whole);
+  }
+});
+
+t.test('where another device went on from the old state, repair ends with 8 and puts nothing back', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const base = place.path('forked-state');
+  await knowingDevice(volume, base);
+  await volume.remove(volume.commitKey(volume.newest));
+  await volume.commit([], {});
+  const words = [...(await exported(volume, 'forked')), '--state-dir', base];
+  const before = fingerprint(words[0]);
+  const repair = await place.run(['repair', ...words, '--yes']);
+  t.equal(repair.code, exitCodes.INTEGRITY);
+  t.match(repair.stderr, /another device has put a commit .*nothing is put back/);
+  t.equal(fingerprint(words[0]), before);
 });

@@ -19,7 +19,7 @@ import { scratchDirectory } from '../suite/scratch.js';
 import { TestDevice } from '../suite/test-device.js';
 import type { DeviceOptions } from '../suite/test-device.js';
 
-t.setTimeout(600_000);
+t.setTimeout(1_200_000);
 const rootSecret = systemRandom.bytes(32);
 const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
 const honest = new EvilStore(systemDisk);
