@@ -288,19 +288,19 @@ export class CommitLog {
 
   /** The state before the checkpoint that commit `newest` is or names, or `undefined` when there is none yet. */
   async #findCheckpoint(newest: number): Promise<ChainState | undefined> {
-    let { commit } = await this.#openUnlinked(newest);
+    let { commit } = await this.#openUnlinked(newest, newest);
     if (!commit.checkpoint) {
       if (commit.lastCheckpoint === 0) return undefined;
-      ({ commit } = await this.#openUnlinked(commit.lastCheckpoint));
+      ({ commit } = await this.#openUnlinked(commit.lastCheckpoint, newest));
     }
     if (!commit.checkpoint) throw new CommitError('MALFORMED', `commit ${commit.sequence} is no checkpoint`, { sequence: commit.sequence });
     return chainBeforeCheckpoint(commit);
   }
 
   /** Commit `sequence` on top of whatever the store shows before it. */
-  async #openUnlinked(sequence: number): Promise<DecodedCommit> {
+  async #openUnlinked(sequence: number, newest: number): Promise<DecodedCommit> {
     const [before, sealed] = await Promise.all([this.#fetch(sequence - 1), this.#fetch(sequence)]);
-    if (!before || !sealed) throw new CommitError('MISSING', `the store does not show commit ${before ? sequence : sequence - 1}`, { sequence });
+    if (!before || !sealed) throw gapError(before ? sequence : sequence - 1, newest);
     return this.#open(sealed, sequence, hashBytes(before));
   }
 
