@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
-import { homeFolder } from '../disk/environment.js';
 import { mkdirSync } from '../disk/files.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
@@ -13,14 +12,14 @@ import { defineCommand } from './define-command.js';
 import { Failure } from './exit-code.js';
 import { resolveMountPoint } from './mount-point.js';
 import { readNewPassphrase } from './secret.js';
-import { defaultDataBase } from './state-directory.js';
+import { defaultDataBase, homeFolder } from './state-directory.js';
 import { requireUnpinned } from './store-pin.js';
 import { print, printHeading, tell } from './terminal.js';
 import { localFolderOf, openVolumeStore, requireVacant } from './volume-store.js';
 
 interface DriveArguments {
-  readonly directory: string;
-  readonly store: string;
+  readonly directory: string | undefined;
+  readonly store: string | undefined;
   readonly passphraseFd: number | undefined;
   readonly stateDir: string | undefined;
 }
@@ -29,48 +28,36 @@ export const driveCommand = defineCommand<DriveArguments>({
   command: 'drive [directory]',
   describe: 'Make a drive in a local directory, or use the one there is, and mount it',
   builder: (yargs) =>
-    yargs
-      .positional('directory', {
-        type: 'string',
-        default: join(homeFolder(), 'Sealdrive'),
-        defaultDescription: '~/Sealdrive',
-        describe: 'Where it shall appear',
-      })
-      .options({
-        store: {
-          type: 'string',
-          default: join(defaultDataBase(), 'store'),
-          defaultDescription: '~/.local/share/sealdrive/store',
-          describe: 'Where the encrypted objects lie',
-        },
-        'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
-        ...stateOption,
-      }),
+    yargs.positional('directory', { type: 'string', describe: 'Where it shall appear', defaultDescription: '~/Sealdrive' }).options({
+      store: { type: 'string', describe: 'Where the encrypted objects lie', defaultDescription: '$XDG_DATA_HOME/sealdrive/store' },
+      'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
+      ...stateOption,
+    }),
   handler: async (args) => {
-    makeFolder(args.directory);
-    const mountPoint = await resolveMountPoint(args.directory);
+    const { directory = join(homeFolder(), 'Sealdrive'), store = join(defaultDataBase(), 'store'), passphraseFd, stateDir } = args;
+    makeFolder(directory);
+    const mountPoint = await resolveMountPoint(directory);
     const { answering, silent } = await findMounts();
     requireAnswers(silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
     if (answering.some(({ record, isHere }) => isHere && record.mountPoint === mountPoint)) {
       print(`Mounted already at ${printable(mountPoint)}`);
       return;
     }
-    const folder = localFolderOf(args.store);
+    const folder = localFolderOf(store);
     if (folder !== undefined) makeFolder(dirname(folder));
     let secret: SlotSecret | undefined;
-    if (await isVacant(args.store)) {
-      requireUnpinned(args.store);
-      tell(`Making a new drive; its encrypted objects will lie in ${printable(args.store)}`);
-      const chosen = await readNewPassphrase(args.passphraseFd);
+    if (await isVacant(store)) {
+      requireUnpinned(store);
+      tell(`Making a new drive; its encrypted objects will lie in ${printable(store)}`);
+      const chosen = await readNewPassphrase(passphraseFd);
       secret = chosen;
-      const made = await initialize({ store: args.store, recovery: true, label: '' }, () => Promise.resolve(chosen));
+      const made = await initialize({ store, recovery: true, label: '' }, () => Promise.resolve(chosen));
       printHeading(`Made volume ${made.volumeId}`);
       if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
       print();
     }
-    const { directory, store, passphraseFd, stateDir } = args;
     await mountDetached({ ...mountDefaults, directory, store, passphraseFd, stateDir }, secret);
-    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${printable(args.directory)}`);
+    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${printable(directory)}`);
   },
 });
 

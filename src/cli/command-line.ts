@@ -60,7 +60,8 @@ function insertNamedVolume(args: Record<string, unknown>, parser: Argv): void {
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   const commands = await commandsFor(words[0]);
-  const parser = yargs([...words])
+  // Nothing of it is looked for in the working directory, which may be gone.
+  const parser = yargs([...words], '/')
     .scriptName('sealdrive')
     .usage('$0 COMMAND: an end-to-end encrypted drive in any object store')
     .command([...commands])
@@ -92,11 +93,16 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     await parser.parseAsync();
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    const failure = explain(error);
-    if (wantsJson(words)) printJson({ error: { code: failure.code, message: failure.message } });
-    else tell(`sealdrive: ${failure.message}`);
-    if (failure.code === 'UNEXPECTED' && process.env['SEALDRIVE_DEBUG'])
-      tellLines(error instanceof Error ? (error.stack ?? error.message) : String(error));
-    return exitCodes[failure.code];
+    return reportFailure(words, error);
   }
+}
+
+/** Says why a command failed, as `words` ask for it; its exit code. */
+export function reportFailure(words: readonly string[], error: unknown): number {
+  const failure = explain(error);
+  if (wantsJson(words)) printJson({ error: { code: failure.code, message: failure.message } });
+  else tell(`sealdrive: ${failure.message}`);
+  if (failure.code === 'UNEXPECTED' && process.env['SEALDRIVE_DEBUG'])
+    tellLines(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  return exitCodes[failure.code];
 }

@@ -1,13 +1,13 @@
 /** `sealdrive serve [BASE]`: gives out an object store over HTTP (doc/server.md). Stays in the foreground, as services do. */
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { printable } from '../base/printable.js';
-import { environment, homeFolder } from '../disk/environment.js';
+import { environment } from '../disk/environment.js';
 import { mkdirSync } from '../disk/files.js';
 import { bytesOf, durationMsOf, jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { Failure, exitCodes } from './exit-code.js';
 import type { Address } from './serve-objects.js';
-import { defaultConfigBase, defaultDataBase } from './state-directory.js';
+import { defaultConfigBase, defaultDataBase, homeFolder } from './state-directory.js';
 import { plural, print, printJson, tell } from './terminal.js';
 
 interface ServeArguments {

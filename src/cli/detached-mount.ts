@@ -11,6 +11,7 @@ import { openSync, readFileSync, statSync } from '../disk/files.js';
 import { Failure, exitCodes } from './exit-code.js';
 import type { FailureCode } from './exit-code.js';
 import type { MountReport, MountRequest } from './mount-request.js';
+import { plainEnvironment, plainOptions } from './runtime-guard.js';
 
 /** The hidden command that the process runs. */
 export const serveCommandName = 'serve-mount';
@@ -44,13 +45,13 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
   const crashLog = join(stateDirectory, 'daemon.crash');
   const fd = openSync(crashLog, 'a', 0o600);
   const sizeBefore = statSync(crashLog).size;
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1], serveCommandName, storeKind], {
+  const child = spawn(process.execPath, [...plainOptions(process.execArgv), process.argv[1], serveCommandName, storeKind], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', 'ignore', fd, 'ipc'],
     serialization: 'advanced',
     env: {
-      ...environmentToHandOn(),
+      ...plainEnvironment(environmentToHandOn()),
       UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? threadPoolSize,
       MALLOC_ARENA_MAX: process.env['MALLOC_ARENA_MAX'] ?? mallocArenas,
     },

@@ -5,9 +5,17 @@
 import { isAbsolute, join, resolve } from 'node:path';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
-import { environment, homeFolder } from '../disk/environment.js';
+import { environment, knownHome } from '../disk/environment.js';
 import { mkdirSync, statSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
+
+/** The home directory. Throws Failure `USAGE`, with what to set, when there is none: a container may run as a user that nobody has heard of. */
+export function homeFolder(): string {
+  const home = knownHome();
+  if (home !== undefined) return home;
+  if (environment()['HOME']) throw new Failure('USAGE', 'HOME is not an absolute path: set it to your home directory');
+  throw new Failure('USAGE', 'this user has no home directory: set HOME, or XDG_STATE_HOME, XDG_CONFIG_HOME and XDG_DATA_HOME, to folders of yours');
+}
 
 function xdgFolder(variable: string, ...fallback: string[]): string {
   const set = environment()[variable];
@@ -34,7 +42,11 @@ export function ensurePrivateDirectory(path: string): void {
     if ((mode & 0o077) !== 0) throw new Failure('LOCAL_DISK', `${printable(path)} is open to other users: run "chmod 700 ${printable(path)}"`);
   } catch (error) {
     if (error instanceof Failure) throw error;
-    throw new Failure('LOCAL_DISK', `the state directory ${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
+    throw new Failure(
+      'LOCAL_DISK',
+      `the state directory ${printable(path)} cannot be made: ${describeError(error)}; set XDG_STATE_HOME to a folder of yours, or give --state-dir`,
+      { cause: error },
+    );
   }
 }
 

@@ -15,7 +15,7 @@ import { RateLimit } from '../base/rate-limit.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { Disk } from '../disk/disk.js';
-import { environment, homeFolder } from '../disk/environment.js';
+import { environment } from '../disk/environment.js';
 import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { LimitedStore } from '../store/limited-store.js';
@@ -28,6 +28,7 @@ import type { Reachability } from '../store/reachability-store.js';
 import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from './exit-code.js';
+import { homeFolder } from './state-directory.js';
 
 /** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */
 export function localFolderOf(location: string): string | undefined {

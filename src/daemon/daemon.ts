@@ -105,6 +105,11 @@ async function asked<T>(work: Promise<T>): Promise<T> {
 /** How long a lazily detached mount may take to end before we go and the kernel aborts it. */
 const detachTimeoutMs = 2000;
 
+/** How often and how long, at least, an unmount is tried again while something looks at the drive. The pauses are short, to meet a moment without anybody. */
+const busyTries = 100;
+const busyMs = 1000;
+const busyPauseMs = 10;
+
 export class Daemon implements ControlHandler {
   readonly #parts: DaemonParts;
   readonly #options: DaemonOptions;
@@ -302,7 +307,7 @@ export class Daemon implements ControlHandler {
       log.warn('unmounting although not everything is in the store', { reason: describeError(error) });
     }
     try {
-      await this.#mounted.unmount({ force });
+      await this.#detach(force);
     } catch (error) {
       if (error instanceof FuseError && error.code === 'BUSY') {
         throw new ControlError('BUSY', 'files on the drive are open, or a program stands in one of its folders', { cause: error });
@@ -313,6 +318,24 @@ export class Daemon implements ControlHandler {
     await Promise.race([this.#mounted.ended.catch(() => undefined), this.#parts.clock.sleep(detachTimeoutMs)]);
     const { left } = await this.#finish(undefined);
     return { left };
+  }
+
+  /**
+   * Whoever looks at the drive keeps it busy for as long as that takes, and so does the kernel for a moment after a file was closed: a refusal counts when it
+   * lasts. Throws FuseError.
+   */
+  async #detach(force: boolean): Promise<void> {
+    const { clock } = this.#parts;
+    const deadlineMs = clock.monotonicMs() + busyMs;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#mounted.unmount({ force });
+      } catch (error) {
+        if (!(error instanceof FuseError && error.code === 'BUSY')) throw error;
+        if (tries >= busyTries && clock.monotonicMs() > deadlineMs) throw error;
+      }
+      await clock.sleep(busyPauseMs);
+    }
   }
 
   /** The way out, gone once: what can still be uploaded is, and the volume is closed in order. Never rejects. */

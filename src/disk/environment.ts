@@ -3,7 +3,8 @@
  * Node.js decodes them as UTF-8 and puts U+FFFD in place of what is none, which would name other files; the kernel still has the bytes (proc(5)).
  */
 import { readFileSync, readlinkSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { userInfo } from 'node:os';
+import { isAbsolute } from 'node:path';
 import { decodeSystemText, encodeSystemText, isUnicode } from '../base/system-text.js';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -80,11 +81,16 @@ export function environmentToHandOn(): NodeJS.ProcessEnv {
   return exact.length === 0 ? process.env : { ...process.env, [handedOn]: JSON.stringify(Object.fromEntries(exact)) };
 }
 
-/** The home directory of this user. */
-export function homeFolder(): string {
-  const found = homedir();
-  const exact = isDoubtful(found) ? environment()['HOME'] : undefined;
-  return exact ?? found;
+/** The home directory of this user: an absolute path, or `undefined` when HOME is something else, or is not set and nobody has heard of the user. */
+export function knownHome(): string | undefined {
+  const set = environment()['HOME'] ?? '';
+  let home: string;
+  try {
+    home = set === '' ? decodeSystemText(userInfo({ encoding: 'buffer' }).homedir) : set;
+  } catch {
+    return undefined;
+  }
+  return isAbsolute(home) ? home : undefined;
 }
 
 /**

@@ -2,7 +2,7 @@
  * Credentials of HTTP stores from files in the form of netrc (the GNU inetutils manual, "The .netrc file"), which curl and others read,
  * with one word more for tokens: `machine HOST[:PORT] login NAME password SECRET` or `machine HOST[:PORT] bearer TOKEN`. Never from a URL.
  */
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { describeError } from '../base/log.js';
 import { readFile, stat } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
@@ -56,7 +56,7 @@ export function parseNetrc(text: string): Entry[] {
  */
 export async function loadHttpCredentials(host: string, user: string | undefined, sources: NetrcSources): Promise<HttpCredentials | undefined> {
   const { env, home } = sources;
-  const own = join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'sealdrive', 'netrc');
+  const own = join(isAbsolute(env['XDG_CONFIG_HOME'] ?? '') ? (env['XDG_CONFIG_HOME'] ?? '') : join(home, '.config'), 'sealdrive', 'netrc');
   const files = [env['NETRC'] || join(home, '.netrc')];
   files.unshift(own);
   // The service manager sees to who can read these.

@@ -8,7 +8,7 @@ import type { Clock } from '../base/clock.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
-import { homeFolder } from '../disk/environment.js';
+import { knownHome } from '../disk/environment.js';
 import { DirectoryStore } from './directory-store.js';
 import { type OpenRemoteOptions, StoreLocationError } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
@@ -71,8 +71,11 @@ type RemoteStore = ObjectStore & {
   create(): Promise<void>;
 };
 
+/** A user that nobody has heard of has no home, and no credentials in it. */
+const homeOrNowhere = (): string => knownHome() ?? '/nonexistent';
+
 async function openRemote(open: RemoteOpener, location: string, options: OpenStoreOptions): Promise<ObjectStore> {
-  const store = await open(location, { ...options, env: options.env ?? {}, home: homeFolder() });
+  const store = await open(location, { ...options, env: options.env ?? {}, home: homeOrNowhere() });
   if (!options.create) return store;
   try {
     await store.create();
@@ -85,7 +88,7 @@ async function openRemote(open: RemoteOpener, location: string, options: OpenSto
 
 function openDirectory(path: string, options: OpenStoreOptions): Promise<ObjectStore> {
   if (path === '') throw new StoreLocationError('MALFORMED', 'the store needs a path');
-  const absolute = path === '~' || path.startsWith('~/') ? resolve(homeFolder(), `.${path.slice(1)}`) : resolve(path);
+  const absolute = path === '~' || path.startsWith('~/') ? resolve(homeOrNowhere(), `.${path.slice(1)}`) : resolve(path);
   return options.create ? DirectoryStore.create(absolute, options) : DirectoryStore.open(absolute, options);
 }
 

@@ -1,5 +1,6 @@
 /** A drive from its making to its end, as a person sees it: through the command line and the kernel. */
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -100,6 +101,20 @@ t.test('an open file stops an unmount, and --force does not mind', async (t) => 
   t.equal(await findMount(mountPoint), undefined);
 });
 
+t.test('what only looks at the drive does not stop an unmount', async (t) => {
+  const { store, keyFile } = await place.makeVolume('looked-at');
+  const mountPoint = place.makeFolder('looked');
+  for (let round = 0; round < 5; round++) {
+    await place.succeed(['mount', store, mountPoint, '--key-file', keyFile]);
+    const looks = `const fs = require('node:fs'); for (;;) { try { fs.statSync(process.argv[1]); fs.statfsSync(process.argv[1]); } catch {} }`;
+    const looker = spawn(process.execPath, ['-e', looks, mountPoint], { stdio: 'ignore', cwd: '/' });
+    await once(looker, 'spawn');
+    const { code, stderr } = await place.run(['unmount', mountPoint]);
+    looker.kill('SIGKILL');
+    t.equal(code, 0, stderr);
+  }
+});
+
 t.test('after kill -9 the next mount recovers the mount point and what was closed', async (t) => {
   const { store, keyFile } = await place.makeVolume('crash');
   const mountPoint = place.makeFolder('crash-mnt');
@@ -197,7 +212,7 @@ const hasScript = ((): boolean => {
 
 t.test('at a terminal the passphrase is asked for and not shown', { skip: hasScript ? false : 'needs script(1)' }, async (t) => {
   const store = place.path('typed');
-  const command = `${process.execPath} ${programPath} init ${store} --no-recovery`;
+  const command = `env -u NODE_OPTIONS ${process.execPath} ${programPath} init ${store} --no-recovery`;
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     cwd: place.folder,
     env: { PATH: process.env['PATH'], HOME: place.folder, TERM: 'dumb' },

@@ -8,6 +8,8 @@ import { exitCodes } from '../../src/cli/exit-code.js';
 import { findMount } from '../../src/fuse/mount-table.js';
 import { Workplace } from './command-line.js';
 
+/** Processes take their time. */
+t.setTimeout(600_000);
 const skip = existsSync('/dev/fuse') ? false : 'needs /dev/fuse';
 const place = new Workplace();
 t.teardown(() => place.remove());

@@ -8,6 +8,8 @@ import t from 'tap';
 import { exitCodes } from '../../src/cli/exit-code.js';
 import { Workplace } from '../cli/command-line.js';
 
+/** Processes take their time. */
+t.setTimeout(600_000);
 const skip = existsSync('/dev/fuse') ? false : 'needs /dev/fuse';
 
 interface Loss {

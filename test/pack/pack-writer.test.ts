@@ -138,6 +138,7 @@ void t.test('a pack that is let go while others read and sync it is closed after
         truncate: (size: number) => file.truncate(size),
         read: (bytes: Uint8Array, at: number) => whenTold(() => file.read(bytes, at)),
         datasync: () => whenTold(() => file.datasync()),
+        isAt: (place: string) => file.isAt(place),
         close: () => {
           isClosed = true;
           return file.close();

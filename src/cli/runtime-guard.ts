@@ -1,0 +1,81 @@
+/**
+ * What Node.js is told besides our program (its own options, NODE_OPTIONS, NODE_DEBUG) can open a debugger to every user of the machine, load other programs
+ * into ours, or write down what it sends. `bin/sealdrive` starts Node.js without all that; here is refused what comes another way, before there is a secret
+ * (doc/security.md, "This machine").
+ */
+import { Failure } from './exit-code.js';
+
+/** Options that others may have good reasons for, and that nobody sees a secret by. */
+const harmless = new RegExp(
+  '^--(' +
+    [
+      'enable-source-maps',
+      'no-warnings',
+      'no-deprecation',
+      'disable-warning',
+      'stack-trace-limit',
+      'max-old-space-size(-percentage)?',
+      'max-semi-space-size',
+      'max-http-header-size',
+      'v8-pool-size',
+      'secure-heap(-min)?',
+      'icu-data-dir',
+      'jitless',
+      'disable-wasm-trap-handler',
+      'dns-result-order',
+      '(no-)?network-family-autoselection(-attempt-timeout)?',
+      'use-(bundled|openssl|system)-ca',
+      'tls-(min|max)-v1\\.[0-3]',
+      'disable-sigusr1',
+      'inspect-port',
+    ].join('|') +
+    ')(=.*)?$',
+);
+
+/** No machine has this address, so that nobody listens there. */
+const nowhere = '--inspect-port=0.0.0.1:1024';
+
+/** Variables of the environment that make Node.js do something besides. */
+const meddling = ['NODE_OPTIONS', 'NODE_DEBUG', 'NODE_DEBUG_NATIVE', 'SSLKEYLOGFILE'] as const;
+
+/** Options of Node.js in an environment variable: parted by spaces, and perhaps in quotes. */
+const optionsIn = (text: string): string[] =>
+  text
+    .replaceAll('"', '')
+    .split(/\s+/)
+    .filter((word) => word !== '');
+
+/** Throws Failure `USAGE` when Node.js was told to do what no process with a secret may do. `given` are the options that it was started with. */
+export function refuseMeddling(given: readonly string[], env: NodeJS.ProcessEnv): void {
+  const variable = (name: string): string => env[name] ?? '';
+  const option = [...given, ...optionsIn(variable('NODE_OPTIONS'))].find((word) => !harmless.test(word));
+  if (option !== undefined) {
+    const source = given.includes(option) ? 'on the command line' : 'in NODE_OPTIONS';
+    const name = /^-{1,2}[a-z0-9-]+/.exec(option)?.[0] ?? 'an option';
+    throw new Failure('USAGE', `Node.js was started with ${name} (${source}), by which others could get at your keys: leave it out`);
+  }
+  const watched = ['NODE_DEBUG', 'NODE_DEBUG_NATIVE'].find((name) => variable(name) !== '');
+  if (watched !== undefined) throw new Failure('USAGE', `${watched} is set, by which tokens and passwords could be written down: unset it`);
+}
+
+/** What a process that serves a mount is started with, whatever this one was started with. */
+export function plainOptions(given: readonly string[]): string[] {
+  const kept = given.filter((word) => harmless.test(word) && !word.startsWith('--inspect-port'));
+  return [...kept, nowhere, ...(process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? ['--disable-sigusr1'] : [])];
+}
+
+/** The environment without what makes Node.js do something besides. */
+export function plainEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !(meddling as readonly string[]).includes(name)));
+}
+
+/**
+ * SIGUSR1 asks for the debugger, which every user of the machine may then use: nothing happens instead. One that was asked for before the first line of ours
+ * ran is closed.
+ */
+export async function keepDebuggerOut(): Promise<void> {
+  process.on('SIGUSR1', () => {});
+  // Node.js may have been built without one.
+  const inspector = await import('node:inspector').catch(() => undefined);
+  if (inspector?.url() !== undefined) inspector.close();
+}
