@@ -31,6 +31,8 @@ const exceptions: readonly (readonly [why: string, ...names: string[]])[] = [
     'link to a symbolic link',
   ],
   ['rename comes without flags', 'NOREPLACE refuses'],
+  ['the kernel decides by itself which bits go, and does not know the groups of who asks', 'set-group-id without group execution after'],
+  ['chown with neither owner nor group does not reach it', 'chown without an owner and a group'],
   ['who asks is not told: what is made belongs to the daemon’s user', 'a new file belongs', 'in a sticky directory only owners'],
   [
     'times have milliseconds, and both are set to one',

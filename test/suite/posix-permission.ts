@@ -1,4 +1,5 @@
 /** Part of the POSIX suite (posix-suite.ts): who may do what: modes, sticky and set-id bits. */
+import type { Test } from 'tap';
 import { alice, bob, guests, kib, staff, type It, type Need, type Place } from './posix-place.js';
 
 interface ContentCase {
@@ -26,16 +27,21 @@ const contentCases: readonly ContentCase[] = [
 const [root, member, stranger] = ['root', 'a member of the group', 'somebody outside the group'];
 
 /** By who changes the content: the mode before, and after. */
-const modesAfter: readonly (readonly [caller: string, before: number, after: number])[] = [
+type ModesAfter = readonly (readonly [caller: string, before: number, after: number])[];
+
+const modesAfter: ModesAfter = [
   [root, 0o6777, 0o6777],
-  [root, 0o2766, 0o2766],
   [member, 0o6777, 0o777],
   [member, 0o2777, 0o777],
   [member, 0o4666, 0o666],
-  // Where the group may not execute, set-group-id is no privilege, and stays for who is in the group.
-  [member, 0o6766, 0o2766],
   [stranger, 0o6777, 0o777],
   [stranger, 0o2676, 0o676],
+];
+
+/** Where the group may not execute, set-group-id is no privilege, and stays for who is in the group. */
+const modesWithoutExecution: ModesAfter = [
+  [root, 0o2766, 0o2766],
+  [member, 0o6766, 0o2766],
   [stranger, 0o6666, 0o666],
   [stranger, 0o2766, 0o766],
 ];
@@ -44,6 +50,22 @@ async function beCaller(p: Place, caller: string): Promise<void> {
   // The group is a supplementary one.
   if (caller === member) await p.as(bob, guests, staff);
   if (caller === stranger) await p.as(bob, guests);
+}
+
+async function checkModes(t: Test, p: Place, { act }: ContentCase, modes: ModesAfter): Promise<void> {
+  await p.file('source', 's'.repeat(64 * kib));
+  for (const [caller, before, after] of modes) {
+    await p.file('f', 'x'.repeat(192 * kib));
+    await p.ok('chown', 'f', alice, staff);
+    await p.ok('chmod', 'f', before);
+    await beCaller(p, caller);
+    const fd = await p.open('f', 'O_RDWR');
+    await act(p, fd);
+    t.equal((await p.mode('f')).toString(8), after.toString(8), `${before.toString(8)}, by ${caller}`);
+    await p.ok('close', fd);
+    await p.asRoot();
+    await p.ok('unlink', 'f');
+  }
 }
 
 /** The value of `security.capability` for CAP_NET_RAW: version 2 with the effective bit, permitted, inheritable. */
@@ -230,22 +252,14 @@ export function privilegeBitTests(it: It): void {
     await p.ok('truncate', 'f', 1);
     t.equal(await p.mode('f'), 0o777);
   });
-  for (const { name, act, needs = [] } of contentCases) {
-    it(`set-id bits after a ${name}: they go unless root changes the content`, 'otherUsers', ...needs, async (t, p) => {
-      await p.file('source', 's'.repeat(64 * kib));
-      for (const [caller, before, after] of modesAfter) {
-        await p.file('f', 'x'.repeat(192 * kib));
-        await p.ok('chown', 'f', alice, staff);
-        await p.ok('chmod', 'f', before);
-        await beCaller(p, caller);
-        const fd = await p.open('f', 'O_RDWR');
-        await act(p, fd);
-        t.equal((await p.mode('f')).toString(8), after.toString(8), `${before.toString(8)}, by ${caller}`);
-        await p.ok('close', fd);
-        await p.asRoot();
-        await p.ok('unlink', 'f');
-      }
-    });
+  for (const content of contentCases) {
+    const { name, act, needs = [] } = content;
+    it(`set-id bits after a ${name}: they go unless root changes the content`, 'otherUsers', ...needs, (t, p) =>
+      checkModes(t, p, content, modesAfter),
+    );
+    it(`set-group-id without group execution after a ${name}: it stays for members of the group`, 'otherUsers', ...needs, (t, p) =>
+      checkModes(t, p, content, modesWithoutExecution),
+    );
     it(`the capabilities of a program go with a ${name}, also by root`, 'otherUsers', 'trustedXattrs', ...needs, async (t, p) => {
       await p.file('source', 's'.repeat(64 * kib));
       await p.file('f', 'x'.repeat(192 * kib));
