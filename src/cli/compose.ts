@@ -24,6 +24,7 @@ import { openSync } from '../disk/files.js';
 import { programWithPath } from '../disk/path-program.js';
 import { presentDisk, systemDisk } from '../disk/system-disk.js';
 import { kernelClock } from '../fuse/kernel-clock.js';
+import { findHolders } from '../fuse/mount-holders.js';
 import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -65,6 +66,9 @@ function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
     return uid === 0 || uid === process.getuid?.() ? { pid } : undefined;
   };
 }
+
+/** How many of those who keep a drive busy are named. */
+const holdersMax = 3;
 
 const syncTimeoutMs = 60_000;
 
@@ -193,6 +197,8 @@ export async function composeMount(
       identifyPeer: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,
+      // Other users may hold what only root could see.
+      findHolders: () => (request.allowOther && process.getuid?.() !== 0 ? Promise.resolve(undefined) : findHolders(request.mountPoint, holdersMax)),
       inhibitShutdown: request.inhibitsShutdown ? inhibitShutdown : undefined,
     };
     return { parts, storeDescription: store.description, isSingleWriter };

@@ -57,6 +57,8 @@ export interface DaemonParts {
   readonly notifyService: (message: string) => void;
   /** Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those writes. */
   readonly syncKernel: (mountPoint: string) => Promise<void>;
+  /** Who keeps the mount busy, in words; undefined: that cannot be found out. */
+  readonly findHolders: () => Promise<readonly string[] | undefined>;
   /** Asks the system to stay awake; undefined: nobody wants that, or there is no way. */
   readonly inhibitShutdown?: (() => Inhibition) | undefined;
 }
@@ -106,7 +108,7 @@ async function asked<T>(work: Promise<T>): Promise<T> {
 const detachTimeoutMs = 2000;
 
 /** How often and how long, at least, an unmount is tried again while something looks at the drive. The pauses are short, to meet a moment without anybody. */
-const busyTries = 100;
+const busyTries = 30;
 const busyMs = 1000;
 const busyPauseMs = 10;
 
@@ -332,10 +334,26 @@ export class Daemon implements ControlHandler {
         return await this.#mounted.unmount({ force });
       } catch (error) {
         if (!(error instanceof FuseError && error.code === 'BUSY')) throw error;
-        if (tries >= busyTries && clock.monotonicMs() > deadlineMs) throw error;
+        if (tries >= busyTries && clock.monotonicMs() > deadlineMs) return this.#detachUnheld(error);
       }
       await clock.sleep(busyPauseMs);
     }
+  }
+
+  /**
+   * Nobody has a file open there and nobody stands there, but somebody looks at it again and again: then its name can go, and the mount ends with the look that
+   * is under way. Throws FuseError `BUSY`, or ControlError with those who hold it.
+   */
+  async #detachUnheld(busy: FuseError): Promise<void> {
+    const holders = await this.#parts.findHolders();
+    if (holders === undefined) throw busy;
+    if (holders.length > 0) {
+      throw new ControlError('BUSY', `files on the drive are open, or a program stands in one of its folders: ${holders.join(', ')}`, {
+        cause: busy,
+      });
+    }
+    this.#parts.log.info('nobody has anything open on the drive, but somebody looks at it all the time: detached');
+    await this.#mounted.unmount({ force: true });
   }
 
   /** The way out, gone once: what can still be uploaded is, and the volume is closed in order. Never rejects. */
