@@ -2,9 +2,9 @@
  * How much memory a key derivation may take here: what the machine has free, or what the limits of its control groups leave (a container, a service). Taking
  * more would end with the kernel killing a process, and not always this one.
  */
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { KdfCost } from '../crypto/argon2.js';
+import { readFileSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { formatBytes } from './terminal.js';
 

@@ -2,8 +2,8 @@
  * Opening the store of a volume with what this machine knows of the place: a volume that was there and is gone is not "no volume", and another one in its place
  * is said before anybody types a secret.
  */
-import { existsSync } from 'node:fs';
 import { toHex } from '../base/bytes.js';
+import { existsSync } from '../disk/files.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Failure } from './exit-code.js';

@@ -2,8 +2,8 @@
  * What this machine remembers of a volume's keyslots, by volume, wherever that lies: those that it removed, which it never opens again, and those that it
  * made or opened, which it tries first. The store shows what it likes; these lists are ours. No secret is in them.
  */
-import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
 import { Failure } from './exit-code.js';
 import { defaultStateBase } from './state-directory.js';
 

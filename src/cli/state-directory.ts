@@ -3,6 +3,7 @@
  * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
  */
 import { isAbsolute, join, resolve } from 'node:path';
+import { encodeSystemText } from '../base/system-text.js';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import { environment, knownHome } from '../disk/environment.js';
@@ -69,6 +70,6 @@ export function controlSocketPaths(stateDirectory: string, registry: string, id:
  */
 export function registryTag(registry: string): string {
   let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(registry, 'utf8')) hash = Math.imul(hash ^ byte, 0x01000193);
+  for (const byte of encodeSystemText(registry)) hash = Math.imul(hash ^ byte, 0x01000193);
   return (hash >>> 0).toString(16).padStart(8, '0');
 }

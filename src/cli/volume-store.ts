@@ -5,7 +5,6 @@
  */
 import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { systemClock } from '../base/clock.js';
 import type { Clock } from '../base/clock.js';
 import { silentLog } from '../base/log.js';
@@ -20,6 +19,7 @@ import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { LimitedStore } from '../store/limited-store.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
+import { filePathOf } from '../store/location-url.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
@@ -32,7 +32,7 @@ import { homeFolder } from './state-directory.js';
 
 /** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */
 export function localFolderOf(location: string): string | undefined {
-  const path = location.startsWith('file:') ? fileURLToPath(location) : location.replace(/^dir:/, '');
+  const path = location.startsWith('file:') ? filePathOf(location) : location.replace(/^dir:/, '');
   if (path === location && /^[a-z][a-z0-9+.-]*:/.test(location)) return undefined;
   return path === '~' || path.startsWith('~/') ? resolve(homeFolder(), `.${path.slice(1)}`) : resolve(path);
 }

@@ -1,4 +1,5 @@
 /** Reading the URLs that name remote stores: strictly, and without ever repeating one in a message, since it may hold a secret after all. */
+import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
 import { CodedError } from '../base/errors.js';
 import type { Bandwidth } from '../base/rate-limit.js';
@@ -50,6 +51,17 @@ export function parseLocation(location: string, example: string, allowed: readon
     parameters[name] = value;
   }
   return { url, parameters };
+}
+
+/** The path that a file: URL names. Throws {@link StoreLocationError}. */
+export function filePathOf(location: string): string {
+  try {
+    return fileURLToPath(location);
+  } catch (error) {
+    throw new StoreLocationError('MALFORMED', 'a file: store is written as file:///path, and one whose path is not UTF-8 as dir:/path', {
+      cause: error,
+    });
+  }
 }
 
 /** The segments of a URL's path, decoded; empty ones and dots are refused. */

@@ -3,14 +3,13 @@
  * else; retries and limits are put around it by the caller.
  */
 import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { knownHome } from '../disk/environment.js';
 import { DirectoryStore } from './directory-store.js';
-import { type OpenRemoteOptions, StoreLocationError } from './location-url.js';
+import { type OpenRemoteOptions, StoreLocationError, filePathOf } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
 
 export interface OpenStoreOptions {
@@ -32,13 +31,7 @@ const kinds: Readonly<Record<string, { readonly example: string; readonly open: 
   dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
   file: {
     example: 'file:///path',
-    open(location, options) {
-      try {
-        return openDirectory(fileURLToPath(location), options);
-      } catch (error) {
-        throw new StoreLocationError('MALFORMED', 'a file: store is written as file:///path', { cause: error });
-      }
-    },
+    open: (location, options) => openDirectory(filePathOf(location), options),
   },
   s3: {
     example: 's3://bucket/prefix?endpoint=https://host',
