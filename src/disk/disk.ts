@@ -90,8 +90,11 @@ export interface Disk {
   lstat(path: string): Promise<DiskStat>;
   /** Opens a directory; ENOTDIR when something else is there, or a symbolic link to one. */
   openDirectory(path: string): Promise<DiskDirectory>;
-  /** In no order. */
-  readDirectory(path: string): Promise<DiskEntry[]>;
+  /**
+   * In no order. With `isWanted` only names for which it says so are kept, so that the others take no memory, however many there are; what it throws ends
+   * the reading.
+   */
+  readDirectory(path: string, isWanted?: (name: string) => boolean): Promise<DiskEntry[]>;
   /** One directory of mode 0700; EEXIST when it is there, ENOENT without its parent. */
   makeDirectory(path: string): Promise<void>;
   removeDirectory(path: string): Promise<void>;

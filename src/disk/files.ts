@@ -46,6 +46,7 @@ export const realpathSync = (path: string): string => decodeSystemText(fs.realpa
 export const lstat = byPath(fs.lstat);
 export const mkdir = byPath(fs.mkdir);
 export const open = byPath(fs.open);
+export const opendir = byPath(fs.opendir);
 export const readdir = byPath(fs.readdir);
 export const rmdir = byPath(fs.rmdir);
 export const stat = byPath(fs.stat);

@@ -18,11 +18,11 @@ import {
   write,
   writeSync,
 } from 'node:fs';
-import type { Dirent, Stats, StatsFs } from 'node:fs';
+import type { Dir, Dirent, Stats, StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { diskErrorCode } from './disk.js';
 import type { Disk, DiskAccess, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
-import { link, lstat, mkdir, open, readdir, rename, rmdir, stat, statfs, unlink } from './files.js';
+import { link, lstat, mkdir, open, opendir, readdir, rename, rmdir, stat, statfs, unlink } from './files.js';
 
 type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
@@ -65,6 +65,12 @@ async function setAccessOf(fd: number, { mode, group }: DiskAccess): Promise<voi
   const failure = await (stats.gid === group ? undefined : settleVoid((done) => fchown(fd, -1, group, done)).catch((error: unknown) => ({ error })));
   if ((stats.mode & 0o7777) !== mode) await settleVoid((done) => fchmod(fd, mode, done));
   if (failure) throw failure.error;
+}
+
+/** Of a directory at once, which is faster, or some at a time. */
+async function entriesOf(path: string, isMany: boolean): Promise<Iterable<Dirent> | AsyncIterable<Dirent>> {
+  if (isMany) return settle<Dir>((done) => opendir(path, { bufferSize: 1024 }, done));
+  return settle<Dirent[]>((done) => readdir(path, { withFileTypes: true }, done));
 }
 
 /** Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem. */
@@ -200,9 +206,10 @@ export const systemDisk: Disk = {
       close: () => closeSync(fd),
     };
   },
-  async readDirectory(path) {
+  async readDirectory(path, isWanted) {
     const found: DiskEntry[] = [];
-    for (const entry of await settle<Dirent[]>((done) => readdir(path, { withFileTypes: true }, done))) {
+    for await (const entry of await entriesOf(path, isWanted !== undefined)) {
+      if (isWanted?.(entry.name) === false) continue;
       const typed = entry.isFile() || entry.isDirectory() || entry.isSymbolicLink() || entry.isFIFO() || entry.isSocket() || entry.isBlockDevice();
       if (typed || entry.isCharacterDevice()) found.push({ name: entry.name, kind: kindOf(entry) });
       else {

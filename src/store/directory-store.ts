@@ -25,6 +25,8 @@ import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces } from './file-body.js';
 import { accessIn, setAccess } from './folder-access.js';
 import type { AccessHolder, FolderAccess } from './folder-access.js';
+import { listWithin } from './listing-budget.js';
+import type { ListingBudget } from './listing-budget.js';
 import { StoreError, isObjectKey } from './object-store.js';
 import type {
   FolderLack,
@@ -52,6 +54,8 @@ const markerName = '_sealdrive';
 const markerSize = 32;
 const defaultSizeMax = 64 * 1024 * 1024;
 const statBatch = 32;
+/** Names of one folder that are kept, to be sorted. */
+const folderNamesMax = 1_000_000;
 /** How much of a file is copied at once. */
 const copyPieceSize = 1024 * 1024;
 /** Open files kept for ranged reads: opening costs as much as reading. */
@@ -459,7 +463,7 @@ export class DirectoryStore implements ObjectStore {
     assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
     try {
       await this.#checkRoot();
-      yield* this.#walk(prefix, options.after ?? '', options.signal);
+      yield* listWithin(`listing ${prefix}`, this.#clock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', budget));
       // Names that vanish with the disk in the middle of a walk look like removed ones.
       await this.#checkRoot();
     } catch (error) {
@@ -469,11 +473,19 @@ export class DirectoryStore implements ObjectStore {
   }
 
   /** One directory at a time is in memory: the 256 of `packs/` are never held together. */
-  async *#walk(prefix: string, after: string, signal: AbortSignal | undefined): AsyncGenerator<ListedObject> {
-    signal?.throwIfAborted();
+  async *#walk(prefix: string, after: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    budget.request();
     const place = prefix.slice(0, -1);
+    let nameCount = 0;
+    const isOurs = (name: string): boolean => {
+      budget.signal.throwIfAborted();
+      if (name.includes('/') || !isObjectKey(prefix + name)) return false;
+      if (++nameCount > folderNamesMax)
+        throw new StoreError('PROTOCOL', `listing ${prefix}: there are more than ${folderNamesMax} names in a folder`);
+      return true;
+    };
     const entries = await this.#folder
-      .use(place, (path) => this.#disk.readDirectory(path))
+      .use(place, (path) => this.#disk.readDirectory(path, isOurs))
       .catch((error: unknown) => {
         if (hasNoFolder(error)) return [];
         throw error;
@@ -481,9 +493,9 @@ export class DirectoryStore implements ObjectStore {
     const found: { key: string; sort: string; directory: boolean }[] = [];
     for (const { name, kind } of entries) {
       const key = prefix + name;
-      // Foreign names are none of ours, whatever they are.
-      if (kind === 'other' || name.includes('/') || !isObjectKey(key)) continue;
+      if (kind === 'other') continue;
       if (kind === 'file') {
+        budget.found();
         if (key > after) found.push({ key, sort: key, directory: false });
         continue;
       }
@@ -498,7 +510,7 @@ export class DirectoryStore implements ObjectStore {
       const next = found[at];
       if (next.directory) {
         at++;
-        yield* this.#walk(`${next.key}/`, after, signal);
+        yield* this.#walk(`${next.key}/`, after, budget);
         continue;
       }
       const batch: string[] = [];
@@ -510,7 +522,7 @@ export class DirectoryStore implements ObjectStore {
           throw error;
         });
       for (const [index, key] of batch.entries()) {
-        signal?.throwIfAborted();
+        budget.signal.throwIfAborted();
         const size = sizes[index];
         if (size !== undefined) yield { key, size };
       }

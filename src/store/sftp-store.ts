@@ -439,7 +439,13 @@ export class SftpStore implements ObjectStore {
   }
 }
 
-async function readWithin(connection: SftpConnection, path: string, budget: ListingBudget, take: (entry: SftpEntry) => void): Promise<void> {
+/** Hands each entry of a directory to `take`, within the budget. Throws StoreError, and errors of the connection. */
+export async function readWithin(
+  connection: Pick<SftpConnection, 'readDirectory'>,
+  path: string,
+  budget: ListingBudget,
+  take: (entry: SftpEntry) => void,
+): Promise<void> {
   await connection.readDirectory(path, (entries) => {
     budget.request();
     for (const entry of entries) {

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { constants, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { decodeSystemText } from '../../src/base/system-text.js';
 import { noCopies } from '../../src/check/commit-copies.js';
 import { LocalTree, componentsOf } from '../../src/check/local-tree.js';
 import { salvageVolume } from '../../src/check/salvage-volume.js';
@@ -205,7 +206,7 @@ t.test('a destination without case, links, and most punctuation', { skip: noExfa
   const report = await salvageInto(volume, folder);
   const now = new Map([...report.renamed, ...report.damaged].map(({ original, path }) => [original, path]));
   const whereIs = (path: string): string => join(folder, now.get(path) ?? path);
-  const text = (name: string): string => Buffer.from(name, 'latin1').toString('utf8');
+  const text = (name: string): string => decodeSystemText(Buffer.from(name, 'latin1'));
   for (const [name, seed] of Object.entries(names)) {
     if (name !== 'report') t.ok(isContent(whereIs(`tree/${text(name)}`), seed), `${name} is there`);
   }

@@ -1,7 +1,11 @@
 /** Lists that a hostile store never ends, and answers that are larger than they need be: each is given up within bounds, whatever kind of store it is. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import type { ServerResponse } from 'node:http';
+import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
+import { DirectoryStore } from '../../src/store/directory-store.js';
 import { HttpStore } from '../../src/store/http-store.js';
 import { ListingBudget } from '../../src/store/listing-budget.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
@@ -9,7 +13,10 @@ import { S3Store } from '../../src/store/s3-store.js';
 import { WebdavStore } from '../../src/store/webdav-store.js';
 import { XmlReader, childText, tryParseXml } from '../../src/store/xml-answer.js';
 import type { XmlNode } from '../../src/store/xml-answer.js';
+import type { SftpEntry } from '../../src/store/sftp-connection.js';
+import { readWithin } from '../../src/store/sftp-store.js';
 import { ManualClock } from '../suite/manual-clock.js';
+import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { ScriptedServer } from '../support/scripted-server.js';
 import type { Script } from '../support/scripted-server.js';
@@ -117,6 +124,72 @@ t.test('serve: a list goes on only by going forward, and each step is paid for',
     answer.writeHead(200, { sealdrive: '1' }).end(JSON.stringify({ objects: [['keys/a', 1]], more: true }));
   });
   await t.rejects(listAll(store), { code: 'PROTOCOL', message: /goes on without saying where/ });
+});
+
+t.test('a directory: names that are none of ours take no memory, and those that could be have a bound', async (t) => {
+  const root = await scratchDirectory(t);
+  let names = function* (): Generator<string> {};
+  let keptMax = 0;
+  const disk: Disk = {
+    ...systemDisk,
+    async readDirectory(path, isWanted) {
+      if (!isWanted) return systemDisk.readDirectory(path);
+      const kept = [...names()].filter((name) => isWanted(name)).map((name) => ({ name, kind: 'file' }) as const);
+      keptMax = Math.max(keptMax, kept.length);
+      return kept;
+    },
+  };
+  const store = await DirectoryStore.create(root, { disk, random });
+  t.teardown(() => store.close());
+  mkdirSync(join(root, 'keys'));
+  function* many(prefix: string, count: number): Generator<string> {
+    for (let at = 0; at < count; at++) yield prefix + at;
+  }
+  names = () => many('FOREIGN ', 200_000);
+  t.equal(await listAll(store), 0);
+  t.equal(keptMax, 0);
+  names = () => many('a', 1_000_001);
+  await t.rejects(listAll(store), { code: 'PROTOCOL', message: /more than 1000000 names/ });
+});
+
+t.test('a directory: folders without end are given up', async (t) => {
+  const root = await scratchDirectory(t);
+  let count = 0;
+  const folders = ['a', 'b', 'c'].map((name) => ({ name, kind: 'directory' }) as const);
+  const disk: Disk = {
+    ...systemDisk,
+    readDirectory: async (path, isWanted) => (isWanted ? folders.filter(({ name }) => isWanted(name)) : systemDisk.readDirectory(path)),
+    // All of them are there.
+    openDirectory: async () => ({ path: root, setAccess: async () => {}, close: () => void count++ }),
+  };
+  const store = await DirectoryStore.create(root, { disk, random });
+  t.teardown(() => store.close());
+  await t.rejects(listAll(store), { code: 'PROTOCOL', message: /does not end/ });
+  t.ok(count < 20_000, `${count} folders were opened`);
+});
+
+t.test('SFTP: a directory that is never read to its end is given up', async (t) => {
+  const names = (at: number): string => `FOREIGN ${at}`.padEnd(200, 'x');
+  let replies = 0;
+  const budget = new ListingBudget('listing keys/', new ManualClock());
+  const connection = {
+    async readDirectory(_: string, take: (entries: readonly SftpEntry[]) => void): Promise<void> {
+      for (;;) {
+        const entries = Array.from(
+          { length: 100 },
+          (_, at) => ({ filename: names(replies * 100 + at), longname: '', attrs: {} }) as unknown as SftpEntry,
+        );
+        replies++;
+        take(entries);
+      }
+    },
+  };
+  await t.rejects(
+    readWithin(connection, '/drive/keys', budget, () => {}),
+    { code: 'PROTOCOL', message: /does not end/ },
+  );
+  t.ok(replies < 10_000, `${replies} answers were taken`);
+  budget.end();
 });
 
 t.test('a list that is given up by its signal ends at once, in the middle of an answer that trickles', async (t) => {

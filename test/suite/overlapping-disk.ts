@@ -34,7 +34,7 @@ export function overlappingDisk(inner: Disk, random: SeededRandom): Disk {
     stat: (path) => later(() => inner.stat(path)),
     lstat: (path) => later(() => inner.lstat(path)),
     openDirectory: (path) => later(() => inner.openDirectory(path)),
-    readDirectory: (path) => later(() => inner.readDirectory(path)),
+    readDirectory: (path, isWanted) => later(() => inner.readDirectory(path, isWanted)),
     makeDirectory: (path) => later(() => inner.makeDirectory(path)),
     removeDirectory: (path) => later(() => inner.removeDirectory(path)),
     rename: (from, to) => later(() => inner.rename(from, to)),

@@ -603,12 +603,13 @@ export class SimulatedDisk implements Disk {
     return { path, setAccess: async () => {}, close: () => {} };
   }
 
-  async readDirectory(path: string): Promise<DiskEntry[]> {
+  async readDirectory(path: string, isWanted: (name: string) => boolean = () => true): Promise<DiskEntry[]> {
     this.#enter('readdir', path);
     const inode = this.#lookup(path, 'readdir');
     if (inode.kind !== 'directory') throw systemError('ENOTDIR', 'readdir', path);
     // In no order, as on a real disk.
-    return [...inode.entries].map(([name, child]): DiskEntry => ({ name, kind: child.kind })).toSorted(() => this.#random.below(3) - 1);
+    const wanted = [...inode.entries].filter(([name]) => isWanted(name));
+    return wanted.map(([name, child]): DiskEntry => ({ name, kind: child.kind })).toSorted(() => this.#random.below(3) - 1);
   }
 
   async makeDirectory(path: string): Promise<void> {
