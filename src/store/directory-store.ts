@@ -87,7 +87,11 @@ const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
 /** Nothing is in a folder that is not there, or is a file. */
 const hasNoFolder = (error: unknown): boolean => isAbsent(error) || diskErrorCode(error) === 'ENOTDIR';
 const isTaken = (error: unknown): boolean => diskErrorCode(error) === 'EEXIST';
-const hasNoLinks = (error: unknown): boolean => ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV', 'EMLINK'].includes(diskErrorCode(error) ?? '');
+/** Filesystems have many words for "no hard links here" (EPERM, ENOTSUP, ENOSYS, EXDEV, EIO ...): anything that says nothing else. */
+const otherThanLinks: ReadonlySet<string | undefined> = new Set([
+  ...[undefined, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'EACCES', 'EROFS', 'ENOSPC', 'EDQUOT', 'ESTALE'],
+]);
+const hasNoLinks = (error: unknown): boolean => !otherThanLinks.has(diskErrorCode(error));
 
 /** Where an object lies: the folder as {@link ConfinedFolder.use} takes it, and the name there. */
 interface ObjectPlace {
@@ -128,6 +132,8 @@ export class DirectoryStore implements ObjectStore {
   #syncsFolders = true;
   /** False once rights could not be given. */
   #keepsRights = true;
+  /** Folders get the rights of the root by themselves, as on file systems that have none but those of a mount. */
+  #givesRights = false;
   #isTidy = false;
   readonly #open = new OpenFiles<OpenObject>(openFilesMax);
   /** Folders that exist durably, made or seen by us. */
@@ -332,9 +338,11 @@ export class DirectoryStore implements ObjectStore {
           // What stays behind is removed as stale one day; a failure here says nothing about the object.
           await this.#disk.unlink(temporary).catch(() => {});
         }
-        this.#hasLinks = false;
       }
-      return this.#placeAsDirectory(place, target, folder, body);
+      const outcome = await this.#placeAsDirectory(place, target, folder, body);
+      // Whatever was wrong with links, this works.
+      this.#hasLinks = false;
+      return outcome;
     });
   }
 
@@ -409,7 +417,8 @@ export class DirectoryStore implements ObjectStore {
     const [folder, name] = [place.slice(0, Math.max(0, at)), place.slice(at + 1)];
     await this.#ensureFolder(folder);
     // Others use a folder as soon as it has its name: in a shared store it gets its rights before.
-    const isReady = this.#access.isShared && place !== temporaryPlace ? await this.#moveFolderTo(folder, name) : false;
+    const isMoved = this.#access.isShared && !this.#givesRights && place !== temporaryPlace;
+    const isReady = isMoved && (await this.#moveFolderTo(folder, name));
     if (!isReady) {
       await this.#folder.use(folder, async (parent) => {
         const path = join(parent, name);
@@ -425,7 +434,7 @@ export class DirectoryStore implements ObjectStore {
     this.#folders.add(place);
   }
 
-  /** Makes a folder elsewhere and moves it to its place. False: something is there already. */
+  /** Makes a folder elsewhere and moves it to its place. False: something is there already, or there is no need to. */
   async #moveFolderTo(folder: string, name: string): Promise<boolean> {
     await this.#ensureFolder(temporaryPlace);
     return this.#folder.use(folder, async (parent) => {
@@ -437,7 +446,14 @@ export class DirectoryStore implements ObjectStore {
         const made = join(temporaryFolder, `${temporaryName(this.#random)}d`);
         await this.#disk.makeDirectory(made);
         try {
+          const { mode, group } = await this.#disk.lstat(made);
           await this.#shareFolder(made);
+          this.#givesRights = !this.#keepsRights || (mode === this.#access.folder.mode && group === this.#access.folder.group);
+          // FAT is such a file system, where it is better to move nothing.
+          if (this.#givesRights) {
+            await this.#disk.removeDirectory(made);
+            return false;
+          }
           await this.#disk.rename(made, join(parent, name));
           return true;
         } catch (error) {

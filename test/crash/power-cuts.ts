@@ -92,7 +92,7 @@ async function withMounted<T>(name: string, image: string, folder: string, work:
 /** The keys of a volume's life: commits one after the other, packs side by side, and a keyslot. */
 const rounds = 12;
 
-async function trace(name: string, scratch: string, random: SeededRandom): Promise<Trace> {
+export async function trace(name: string, scratch: string, random: SeededRandom): Promise<Trace> {
   const [disk, mounted, recordPath] = ['disk', 'mounted', 'record'].map((part) => join(scratch, part));
   mkdirSync(disk);
   mkdirSync(mounted, { recursive: true });
