@@ -4,7 +4,7 @@ import t from 'tap';
 import { createLog } from '../../src/base/log.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import type { GetOptions, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { TestDevice, createTestVolume } from '../suite/test-device.js';
@@ -48,7 +48,15 @@ class FreezingStore extends MemoryStore {
   }
 
   override async get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
-    return this.#frozen && key.startsWith('log/') && !this.#frozen.has(key) ? undefined : super.get(key, options);
+    return this.#isHidden(key) ? undefined : super.get(key, options);
+  }
+
+  override async *list(...given: Parameters<MemoryStore['list']>): AsyncIterable<ListedObject> {
+    for await (const object of super.list(...given)) if (!this.#isHidden(object.key)) yield object;
+  }
+
+  #isHidden(key: ObjectKey): boolean {
+    return this.#frozen !== undefined && key.startsWith('log/') && !this.#frozen.has(key);
   }
 }
 
