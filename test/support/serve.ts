@@ -170,6 +170,8 @@ function launch(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Runni
 }
 
 function runSealdrive(words: readonly string[], env: NodeJS.ProcessEnv): void {
-  const { status, stderr, stdout } = spawnSync(process.execPath, [program, ...words], { env, encoding: 'utf8' });
+  // A test runner's own options of Node.js are none of the program's.
+  const command = ['-u', 'NODE_OPTIONS', process.execPath, program, ...words];
+  const { status, stderr, stdout } = spawnSync('env', command, { env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`sealdrive ${words[0]} ${words[1]} ended with ${status}: ${stderr}${stdout}`);
 }
