@@ -89,7 +89,16 @@ const hasNoFolder = (error: unknown): boolean => isAbsent(error) || diskErrorCod
 const isTaken = (error: unknown): boolean => diskErrorCode(error) === 'EEXIST';
 /** Filesystems have many words for "no hard links here" (EPERM, ENOTSUP, ENOSYS, EXDEV, EIO ...): anything that says nothing else. */
 const otherThanLinks: ReadonlySet<string | undefined> = new Set([
-  ...[undefined, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'EACCES', 'EROFS', 'ENOSPC', 'EDQUOT', 'ESTALE'],
+  undefined,
+  'ENOENT',
+  'ENOTDIR',
+  'ELOOP',
+  'ENAMETOOLONG',
+  'EACCES',
+  'EROFS',
+  'ENOSPC',
+  'EDQUOT',
+  'ESTALE',
 ]);
 const hasNoLinks = (error: unknown): boolean => !otherThanLinks.has(diskErrorCode(error));
 

@@ -149,8 +149,8 @@ export class SftpConnection {
   #setAttributes(of: SftpHandle | string, attributes: Partial<Attributes>): Promise<void> {
     return this.#call((done: Callback<void>) => {
       const ended = (error: Error | null | undefined): void => done(error ?? undefined, undefined);
-      if (typeof of === 'string') this.#sftp.setstat(of, attributes as Attributes, ended);
-      else this.#sftp.fsetstat(of, attributes as Attributes, ended);
+      if (typeof of === 'string') this.#sftp.setstat(of, attributes, ended);
+      else this.#sftp.fsetstat(of, attributes, ended);
     });
   }
 
