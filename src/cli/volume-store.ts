@@ -17,6 +17,7 @@ import type { Disk } from '../disk/disk.js';
 import { environment } from '../disk/environment.js';
 import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { isLeftover } from '../store/directory-store.js';
 import { LimitedStore } from '../store/limited-store.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
 import { filePathOf } from '../store/location-url.js';
@@ -180,7 +181,7 @@ async function isUnusedFolder(folder: string): Promise<boolean> {
     if (error instanceof Failure) throw error;
     throw new Failure('STORE', `the store cannot be made in ${printable(folder)}: ${reasonOf(error as NodeJS.ErrnoException)}`, { cause: error });
   }
-  const others = names.filter((name) => name !== 'lost+found');
+  const others = names.filter((name) => !isLeftover(name));
   if (others.length === 0) return true;
   if (!others.some((name) => name === '_sealdrive' || name === 'keys')) {
     throw new Failure('NOT_A_VOLUME', `${printable(folder)} holds other files: a volume is made in an empty directory; nothing was changed`);

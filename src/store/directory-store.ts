@@ -52,6 +52,9 @@ const bodyName = '_body';
 /** Holds random bytes made with the store: an empty mount point where the store's disk should be is told apart by its absence. */
 const markerName = '_sealdrive';
 const markerSize = 32;
+const newMarkerPattern = /^_sealdrive-[0-9a-f]{8}$/;
+/** Whether a folder that holds no more than such names is empty for a store: a file system makes them, or a creation that was cut off left them. */
+export const isLeftover = (name: string): boolean => name === 'lost+found' || name === temporaryPlace || newMarkerPattern.test(name);
 const defaultSizeMax = 64 * 1024 * 1024;
 const statBatch = 32;
 /** Names of one folder that are kept, to be sorted. */
@@ -199,9 +202,9 @@ export class DirectoryStore implements ObjectStore {
           if (diskErrorCode(error) !== 'EEXIST') throw error;
         },
       );
-      const names = (await disk.readDirectory(path)).map((entry) => entry.name).filter((name) => name !== 'lost+found');
+      const names = (await disk.readDirectory(path)).map((entry) => entry.name).filter((name) => !isLeftover(name));
       if (!names.includes(markerName) && !names.includes('keys')) {
-        if (names.some((name) => name !== temporaryPlace)) {
+        if (names.length > 0) {
           throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
         }
         await writeMarker(disk, path, options.random);

@@ -117,6 +117,14 @@ t.test('folders that an older version made for one user are opened to the others
   for (const folder of ['keys', 'packs', 'packs/aa', '_tmp']) t.equal((await stat(join(root, folder))).mode & 0o777, 0o770, folder);
 });
 
+t.test('a creation that was cut off is done again', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  for (const name of ['_tmp', 'lost+found']) await mkdir(join(root, name), { recursive: true });
+  await writeFile(join(root, '_sealdrive-0123abcd'), 'half');
+  const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+  t.equal(await store.put('keys/a', sealedText('a')), 'created');
+});
+
 t.test('an unmounted disk is not an empty store', async (t) => {
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'store');
