@@ -3,9 +3,9 @@ import { PageFault } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import type { PageSource } from '../tree/tree-reader.js';
-import { LayeredView } from '../volume/layered-view.js';
-import { Overlay } from '../volume/overlay.js';
-import type { ReadView } from '../volume/view.js';
+import { LayeredView } from '../operation/layered-view.js';
+import { Overlay } from '../operation/overlay.js';
+import type { ReadView } from '../operation/view.js';
 import type { LogSurvey } from './log-survey.js';
 
 export class StateView {

@@ -11,16 +11,16 @@ import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { exitCodes } from './exit-code.js';
-import { interruptible } from './interruption.js';
-import type { Unlocked } from './keyslots.js';
-import { openKnownStore } from './known-volume.js';
+import { exitCodes } from '../terminal/exit-code.js';
+import { interruptible } from '../terminal/interruption.js';
+import type { Unlocked } from '../access/keyslots.js';
+import { openKnownStore } from '../access/known-volume.js';
 import { showPhases } from './phase-progress.js';
-import { secretOptions } from './secret.js';
-import type { SecretOptions } from './secret.js';
-import { stateDirectoryOf } from './state-directory.js';
-import { formatBytes, plural, print, printJson, tell } from './terminal.js';
-import { unlockVolume } from './unlock-volume.js';
+import { secretOptions } from '../terminal/secret.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { stateDirectoryOf } from '../access/state-directory.js';
+import { formatBytes, plural, print, printJson, tell } from '../terminal/terminal.js';
+import { unlockVolume } from '../program/unlock-volume.js';
 
 interface CheckArguments extends SecretOptions {
   readonly store: string;

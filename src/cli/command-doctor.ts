@@ -5,14 +5,14 @@ import type { ObjectStore } from '../store/object-store.js';
 import { isSingleWriter } from '../store/probe.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from './exit-code.js';
-import { explain } from './explain.js';
-import { listKnownSlots, openKnownStore } from './known-volume.js';
-import { examineMachine, systemProbe } from './machine.js';
-import type { Finding } from './machine.js';
-import { defaultStateBase } from './state-directory.js';
-import { describeProbe, examineStoreNow } from './store-probe.js';
-import { plural, print, printJson } from './terminal.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
+import { explain } from '../program/explain.js';
+import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
+import { examineMachine, systemProbe } from '../access/machine.js';
+import type { Finding } from '../access/machine.js';
+import { defaultStateBase } from '../access/state-directory.js';
+import { describeProbe, examineStoreNow } from '../access/store-probe.js';
+import { plural, print, printJson } from '../terminal/terminal.js';
 
 interface DoctorArguments {
   readonly store: string | undefined;

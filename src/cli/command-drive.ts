@@ -7,15 +7,15 @@ import { mkdirSync } from '../disk/files.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
-import { findMounts, requireAnswers } from './control-client.js';
+import { findMounts, requireAnswers } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from './exit-code.js';
-import { resolveMountPoint } from './mount-point.js';
-import { readNewPassphrase } from './secret.js';
-import { defaultDataBase, homeFolder } from './state-directory.js';
-import { requireUnpinned } from './store-pin.js';
-import { print, printHeading, tell } from './terminal.js';
-import { localFolderOf, openVolumeStore, requireVacant } from './volume-store.js';
+import { Failure } from '../terminal/exit-code.js';
+import { resolveMountPoint } from '../program/mount-point.js';
+import { readNewPassphrase } from '../terminal/secret.js';
+import { defaultDataBase, homeFolder } from '../access/state-directory.js';
+import { requireUnpinned } from '../access/store-pin.js';
+import { print, printHeading, tell } from '../terminal/terminal.js';
+import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-store.js';
 
 interface DriveArguments {
   readonly directory: string | undefined;

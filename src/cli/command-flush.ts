@@ -1,10 +1,10 @@
 /** `sealdrive flush [DIR]`: returns when everything written until now is in the store. */
 import { durationMsOf, jsonOption } from './command-options.js';
-import { askDaemon, findMount } from './control-client.js';
+import { askDaemon, findMount } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { showFlushProgress } from './progress.js';
-import { print, printJson } from './terminal.js';
+import { print, printJson } from '../terminal/terminal.js';
 
 interface FlushArguments {
   readonly directory: string | undefined;

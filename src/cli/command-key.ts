@@ -8,16 +8,16 @@ import type { SlotSecret } from '../crypto/keyslot.js';
 import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from './exit-code.js';
-import { addSlot, removeSlot } from './keyslots.js';
-import type { SlotList } from './keyslots.js';
-import { listKnownSlots, openKnownStore } from './known-volume.js';
-import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from './secret.js';
-import type { SecretOptions } from './secret.js';
-import { noteRemovedSlot, noteUsedSlot } from './slot-memory.js';
-import { pinStore } from './store-pin.js';
-import { print, printJson, tell } from './terminal.js';
-import { unlockVolume } from './unlock-volume.js';
+import { Failure } from '../terminal/exit-code.js';
+import { addSlot, removeSlot } from '../access/keyslots.js';
+import type { SlotList } from '../access/keyslots.js';
+import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
+import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from '../terminal/secret.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { noteRemovedSlot, noteUsedSlot } from '../access/slot-memory.js';
+import { pinStore } from '../access/store-pin.js';
+import { print, printJson, tell } from '../terminal/terminal.js';
+import { unlockVolume } from '../program/unlock-volume.js';
 
 interface ListArguments {
   readonly store: string;

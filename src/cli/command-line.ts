@@ -4,12 +4,12 @@
 import yargs from 'yargs';
 import type { Argv, CommandModule } from 'yargs';
 import { completeVolumes } from './completion.js';
-import { Failure, exitCodeHelp, exitCodes } from './exit-code.js';
-import { explain } from './explain.js';
-import { applyNamedVolume } from './named-volume.js';
+import { Failure, exitCodeHelp, exitCodes } from '../terminal/exit-code.js';
+import { explain } from '../program/explain.js';
+import { applyNamedVolume } from '../access/named-volume.js';
 import { refuseOtherBytes } from './exact-words.js';
-import { printJson, tell, tellLines } from './terminal.js';
-import { version } from './version.js';
+import { printJson, tell, tellLines } from '../terminal/terminal.js';
+import { version } from '../program/version.js';
 
 /** The files of the commands, in the order of the help. */
 const loaders: Readonly<Record<string, () => Promise<readonly CommandModule[]>>> = {

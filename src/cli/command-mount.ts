@@ -10,27 +10,27 @@ import { storeKindOf } from '../store/open-store.js';
 import { isSingleWriter } from '../store/probe.js';
 import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
 import type { TuningArguments } from './command-options.js';
-import { defaultDeviceName } from './compose.js';
-import { findMounts, requireAnswers, silenceFailure } from './control-client.js';
+import { defaultDeviceName } from '../program/compose.js';
+import { findMounts, requireAnswers, silenceFailure } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { startServingProcess } from './detached-mount.js';
-import type { Mounted, ServingProcess } from './detached-mount.js';
-import { Failure } from './exit-code.js';
-import { claimedVolumeId } from './keyslots.js';
-import type { SlotList } from './keyslots.js';
-import { listKnownSlots, openKnownStore } from './known-volume.js';
-import { keepSlots, readKeptSlots } from './local-keyslots.js';
-import { examineMachine, systemProbe } from './machine.js';
-import { prepareMountPoint, refuseOverlap, resolveMountPoint } from './mount-point.js';
-import type { MountRequest } from './mount-request.js';
-import { secretOptions } from './secret.js';
-import type { SecretOptions } from './secret.js';
-import { pinStore, pinnedVolume, requirePinned } from './store-pin.js';
-import { rememberedProbe, singleWriterWarning } from './store-probe.js';
-import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from './state-directory.js';
-import { print, printJson, quoteForShell, tell } from './terminal.js';
-import { unlockVolume } from './unlock-volume.js';
-import { localFolderOf } from './volume-store.js';
+import { startServingProcess } from '../program/detached-mount.js';
+import type { Mounted, ServingProcess } from '../program/detached-mount.js';
+import { Failure } from '../terminal/exit-code.js';
+import { claimedVolumeId } from '../access/keyslots.js';
+import type { SlotList } from '../access/keyslots.js';
+import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
+import { keepSlots, readKeptSlots } from '../access/local-keyslots.js';
+import { examineMachine, systemProbe } from '../access/machine.js';
+import { prepareMountPoint, refuseOverlap, resolveMountPoint } from '../program/mount-point.js';
+import type { MountRequest } from '../program/mount-request.js';
+import { secretOptions } from '../terminal/secret.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { pinStore, pinnedVolume, requirePinned } from '../access/store-pin.js';
+import { rememberedProbe, singleWriterWarning } from '../access/store-probe.js';
+import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from '../access/state-directory.js';
+import { print, printJson, quoteForShell, tell } from '../terminal/terminal.js';
+import { unlockVolume } from '../program/unlock-volume.js';
+import { localFolderOf } from '../access/volume-store.js';
 
 export interface MountArguments extends SecretOptions, TuningArguments {
   /** Left out: where the config file says. */
@@ -157,7 +157,7 @@ export const mountCommand = defineCommand<MountArguments>({
   handler: async (args) => {
     if (!args.foreground) return mountDetached(args);
     const request = await prepareMount(args);
-    const { serveMount } = await import('./serve-mount.js');
+    const { serveMount } = await import('../program/serve-mount.js');
     process.exitCode = await serveMount(request, (found) => {
       if (found.isSingleWriter) tell(singleWriterWarning);
       const { mountPoint, isOffline } = request;

@@ -13,16 +13,16 @@ import { systemDisk } from '../disk/system-disk.js';
 import { trustOf } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from './exit-code.js';
-import { interruptible } from './interruption.js';
-import { openKnownStore } from './known-volume.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
+import { interruptible } from '../terminal/interruption.js';
+import { openKnownStore } from '../access/known-volume.js';
 import { showPhases } from './phase-progress.js';
-import { secretOptions } from './secret.js';
-import type { SecretOptions } from './secret.js';
-import { stateDirectoryOf } from './state-directory.js';
-import { formatBytes, plural, print, printJson } from './terminal.js';
-import { unlockVolume } from './unlock-volume.js';
-import { localFolderOf } from './volume-store.js';
+import { secretOptions } from '../terminal/secret.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { stateDirectoryOf } from '../access/state-directory.js';
+import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
+import { unlockVolume } from '../program/unlock-volume.js';
+import { localFolderOf } from '../access/volume-store.js';
 
 interface SalvageArguments extends SecretOptions {
   readonly store: string;

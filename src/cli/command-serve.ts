@@ -5,10 +5,10 @@ import { environment } from '../disk/environment.js';
 import { mkdirSync } from '../disk/files.js';
 import { bytesOf, durationMsOf, jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from './exit-code.js';
-import type { Address } from './serve-objects.js';
-import { defaultConfigBase, defaultDataBase, homeFolder } from './state-directory.js';
-import { plural, print, printJson, tell } from './terminal.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
+import type { Address } from '../program/serve-objects.js';
+import { defaultConfigBase, defaultDataBase, homeFolder } from '../access/state-directory.js';
+import { plural, print, printJson, tell } from '../terminal/terminal.js';
 
 interface ServeArguments {
   readonly base: string | undefined;
@@ -87,7 +87,7 @@ export const serveCommand = defineCommand<ServeArguments>({
     }
     const requestsMax = countOf(args.requestsMax, 'requests-max');
     // Loaded now, so that other commands start fast.
-    const { serveObjects } = await import('./serve-objects.js');
+    const { serveObjects } = await import('../program/serve-objects.js');
     const isWhole = await serveObjects(
       {
         base: args.base ?? ownBase(),

@@ -5,14 +5,14 @@ import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-
 import type { FileState } from '../volume/file-status.js';
 import { durationMsOf, jsonOption, lastOf, severalWords } from './command-options.js';
 import { describePin } from './command-pin.js';
-import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from './control-client.js';
-import type { FoundMounts, RunningMount, SilentMount } from './control-client.js';
+import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from '../program/control-client.js';
+import type { FoundMounts, RunningMount, SilentMount } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
 import { locateOnDrive } from './drive-path.js';
 import type { DrivePath } from './drive-path.js';
-import { Failure, exitCodes } from './exit-code.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
 import { showFlushProgress } from './progress.js';
-import { formatBytes, plural, print, printHeading, printJson } from './terminal.js';
+import { formatBytes, plural, print, printHeading, printJson } from '../terminal/terminal.js';
 
 interface StatusArguments {
   readonly path: readonly string[] | undefined;

@@ -13,8 +13,8 @@ import { changeTokenFile, readTokenFile } from '../server/token-file.js';
 import { bytesOf, jsonOption } from './command-options.js';
 import { tokensOption, tokensPathOf } from './command-serve.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from './exit-code.js';
-import { formatBytes, print, printJson, tell } from './terminal.js';
+import { Failure } from '../terminal/exit-code.js';
+import { formatBytes, print, printJson, tell } from '../terminal/terminal.js';
 
 interface CommonArguments {
   readonly tokens: string | undefined;

@@ -5,15 +5,15 @@ import { printable } from '../base/printable.js';
 import { requireKnownKind } from '../store/open-store.js';
 import { accessTimePolicies } from '../vfs/access-time-policy.js';
 import { jsonOption } from './command-options.js';
-import { findMounts } from './control-client.js';
+import { findMounts } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from './exit-code.js';
-import { volumeIdOf } from './named-volume.js';
-import { forgetStore, pinnedVolume } from './store-pin.js';
-import { print, printJson } from './terminal.js';
-import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from './volume-config.js';
-import type { SettingName, VolumeSettings } from './volume-config.js';
-import { localFolderOf } from './volume-store.js';
+import { Failure } from '../terminal/exit-code.js';
+import { volumeIdOf } from '../access/named-volume.js';
+import { forgetStore, pinnedVolume } from '../access/store-pin.js';
+import { print, printJson } from '../terminal/terminal.js';
+import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from '../access/volume-config.js';
+import type { SettingName, VolumeSettings } from '../access/volume-config.js';
+import { localFolderOf } from '../access/volume-store.js';
 
 type Settings = Omit<VolumeSettings, 'store'>;
 

@@ -1,5 +1,5 @@
 /** What shell completion offers besides commands and options: the names of volumes, where a command takes a store or a mount. */
-import { readVolumes } from './volume-config.js';
+import { readVolumes } from '../access/volume-config.js';
 
 /** Commands whose first argument is a store or a mount point; of those with commands below them, these. */
 const takesVolume: readonly string[] = [

@@ -3,7 +3,7 @@
  * Everything else is text, and is refused where it is not, so that nothing gets another name than was meant.
  */
 import { isUnicode } from '../base/system-text.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 
 /** Arguments and options that are paths of this machine, as handlers call them. */
 const paths: ReadonlySet<string> = new Set([

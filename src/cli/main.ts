@@ -1,9 +1,9 @@
 /** The program's entry: runs what was asked for and ends with its exit code. Loads only what that needs (doc/decision/0015). */
 import { exactArguments, keepWorkingDirectoryExact } from '../disk/environment.js';
-import { serveCommandName } from './detached-mount.js';
-import { Failure, exitCodes } from './exit-code.js';
-import { keepDebuggerOut, refuseMeddling } from './runtime-guard.js';
-import { tell } from './terminal.js';
+import { serveCommandName } from '../program/detached-mount.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
+import { keepDebuggerOut, refuseMeddling } from '../program/runtime-guard.js';
+import { tell } from '../terminal/terminal.js';
 
 /** Why the working directory cannot be named: it is gone, too deep, or below one that may not be searched. */
 function troubleOfDirectory(): unknown {
@@ -37,7 +37,7 @@ async function run(given: readonly string[]): Promise<number> {
     return exitCodes.USAGE;
   }
   // What `mount` starts is no command that people type: options and help would be loaded for nothing.
-  if (words[0] === serveCommandName) return (await import('./serve-mount.js')).serveDetachedMount(words[1] ?? '');
+  if (words[0] === serveCommandName) return (await import('../program/serve-mount.js')).serveDetachedMount(words[1] ?? '');
   const { reportFailure, runCommandLine } = await loadCommandLine();
   try {
     refuseMeddling(process.execArgv, process.env);

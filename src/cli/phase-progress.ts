@@ -1,6 +1,6 @@
 /** Shows how far work of several phases has come: a bar on a terminal, a line now and then elsewhere, nothing when asked to be silent. */
 import { SingleBar } from 'cli-progress';
-import { tell } from './terminal.js';
+import { tell } from '../terminal/terminal.js';
 
 export interface PhaseProgress {
   /** `total`: undefined when it is not known. */

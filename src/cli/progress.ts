@@ -2,7 +2,7 @@
 import { SingleBar } from 'cli-progress';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
-import { formatBytes, plural, tell } from './terminal.js';
+import { formatBytes, plural, tell } from '../terminal/terminal.js';
 import { TransferRate } from './transfer-rate.js';
 
 export interface ProgressDisplay<Progress> {

@@ -13,7 +13,7 @@ export const defaultKdfCost: KdfCost = { memoryKiB: 256 * 1024, passes: 3, lanes
 export const kdfFloor: KdfCost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
 /**
  * What the format allows. Whoever serves the slot names the cost, before anything of it is authenticated: what one may take on this machine is decided by who
- * opens it, and is less (`src/cli/keyslots.ts`).
+ * opens it, and is less (`src/access/keyslots.ts`).
  */
 const kdfCeiling: KdfCost = { memoryKiB: 1024 * 1024, passes: 16, lanes: 1 };
 

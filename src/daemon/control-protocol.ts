@@ -6,7 +6,7 @@
 import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
-import type { VolumeStatistics } from '../volume/statistics.js';
+import type { VolumeStatistics } from '../operation/statistics.js';
 import type { VolumeFacts } from '../volume/volume-facts.js';
 
 export type ControlRequest =

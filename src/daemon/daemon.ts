@@ -1,6 +1,6 @@
 /**
  * A running mount: from the moment that the volume is open until it is let go. It mounts, answers the control socket, flushes and
- * unmounts on request, on a signal, and when somebody else unmounts. It composes nothing: the parts are handed in (src/cli/compose.ts),
+ * unmounts on request, on a signal, and when somebody else unmounts. It composes nothing: the parts are handed in (src/program/compose.ts),
  * and what a file operation does is in fuse-filesystem.ts. See doc/cli.md, "The daemon".
  */
 import { textOf } from '../base/bytes.js';

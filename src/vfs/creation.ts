@@ -6,7 +6,7 @@ import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
-import type { ReadView } from '../volume/view.js';
+import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import { accessAclName, decodeAcl, defaultAclName, encodeAcl, inheritAcl, isMinimalAcl } from './acl.js';
 import type { Caller } from './caller.js';

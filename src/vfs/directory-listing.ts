@@ -13,8 +13,8 @@ import { type MaybePromise, isPromise } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import { type NamedDirent, scanEntries } from '../volume/inode-view.js';
-import type { ReadView } from '../volume/view.js';
+import { type NamedDirent, scanEntries } from '../operation/inode-view.js';
+import type { ReadView } from '../operation/view.js';
 import { VfsError } from './vfs-error.js';
 
 export const dotCookie = 1;

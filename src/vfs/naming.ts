@@ -6,7 +6,7 @@ import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type Inode, isDirectory } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import type { ReadView } from '../volume/view.js';
+import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import { heldDirectory, heldInode, inoNamed, mayAddName, mayOverwrite, mayRemoveName } from './protection.js';
 import { VfsError } from './vfs-error.js';

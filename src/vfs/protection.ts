@@ -5,8 +5,8 @@
 import type { ByteString } from '../base/brand.js';
 import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, isDirectory } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import { lookup } from '../volume/inode-view.js';
-import type { ReadView } from '../volume/view.js';
+import { lookup } from '../operation/inode-view.js';
+import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import type { Caller } from './caller.js';
 import { VfsError } from './vfs-error.js';

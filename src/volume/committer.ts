@@ -17,7 +17,7 @@ import { applyBatch } from '../tree/tree-writer.js';
 import { Arrival } from './arrival.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeBaseEntry } from './journal-entry.js';
-import type { RebaseContext } from './rebase-rules.js';
+import type { RebaseContext } from '../operation/rebase-rules.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import { remedyOf } from './remedy.js';
 import type { Staging } from './staging.js';

@@ -8,8 +8,8 @@ import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ContentWriter } from './content-writer.js';
-import { readInode, requireInode, scanExtents } from './inode-view.js';
-import type { ReadView } from './view.js';
+import { readInode, requireInode, scanExtents } from '../operation/inode-view.js';
+import type { ReadView } from '../operation/view.js';
 
 /** Where opened chunks come from. */
 export type ChunkSource = Pick<PackSource, 'readRun' | 'readPart' | 'prefetchRuns'>;

@@ -10,7 +10,7 @@ import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
-import { type InlineOperation, type Operation, OperationError, type WriteOperation } from './operation.js';
+import { type InlineOperation, type Operation, OperationError, type WriteOperation } from '../operation/operation.js';
 
 /** What the writer needs from the volume around it. */
 export interface ContentHost {

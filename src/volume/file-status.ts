@@ -6,9 +6,9 @@ import type { RunPlace } from '../pack/pack-writer.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { type Inode, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import type { Operation } from './operation.js';
+import type { Operation } from '../operation/operation.js';
 import type { PendingOperation } from './pending-layers.js';
-import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
+import { type Query, dataExtentsOf, walkSubtree } from '../operation/subtree.js';
 
 /**
  * - `stored`: the store has everything that is known of it here

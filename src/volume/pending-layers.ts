@@ -5,9 +5,9 @@
  */
 import { S_IFDIR, S_IFMT, decodeInode, isDirectory } from '../meta/inode.js';
 import { type Ino, inodeKey } from '../meta/key.js';
-import type { Operation, RenameOperation } from './operation.js';
-import { RENAME_EXCHANGE } from './operation-namespace.js';
-import { Overlay } from './overlay.js';
+import type { Operation, RenameOperation } from '../operation/operation.js';
+import { RENAME_EXCHANGE } from '../operation/operation-namespace.js';
+import { Overlay } from '../operation/overlay.js';
 
 export interface PendingOperation {
   /** This device's count of operations. */

@@ -14,10 +14,10 @@ import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
-import { lookup, readInode } from './inode-view.js';
+import { lookup, readInode } from '../operation/inode-view.js';
 import { type Pin, pinList } from './pin-file.js';
 import { type StatePlace, loadList, saveList } from './sealed-state-file.js';
-import { type Query, dataExtentsOf, walkSubtree } from './subtree.js';
+import { type Query, dataExtentsOf, walkSubtree } from '../operation/subtree.js';
 import { VolumeError, isStoreTrouble } from './volume-error.js';
 
 /**

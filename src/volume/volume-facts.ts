@@ -8,7 +8,7 @@ import { deviceLabel, isoTime } from '../commit/device-label.js';
 import type { Journal } from '../journal/journal.js';
 import type { Committer } from './committer.js';
 import type { Staleness } from './staleness.js';
-import type { VolumeStatistics } from './statistics.js';
+import type { VolumeStatistics } from '../operation/statistics.js';
 import type { TreeKeeper } from './tree-keeper.js';
 import type { UploadQueue } from './upload-queue.js';
 import type { OpenOptions } from './volume-parts.js';

@@ -9,10 +9,11 @@ import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, SubtreeStatus } from './file-status.js';
-import type { Operation } from './operation.js';
+import type { Operation } from '../operation/operation.js';
 import type { PinKeeper } from './pin-keeper.js';
-import type { VolumeStatistics } from './statistics.js';
-import type { ReadView } from './view.js';
+import type { ConflictCopy } from '../operation/rebase-rules.js';
+import type { VolumeStatistics } from '../operation/statistics.js';
+import type { ReadView } from '../operation/view.js';
 
 /** What another device's commit changed, for the kernel's caches. */
 export interface RemoteChange {
@@ -22,17 +23,6 @@ export interface RemoteChange {
   readonly entries: readonly { readonly parent: Ino; readonly name: string }[];
   /** Files whose content of this device became conflict copies. */
   readonly copies: readonly ConflictCopy[];
-}
-
-/** What was changed here and elsewhere: `ino` has their content now, `copy` is the file that applications of this device had. */
-export interface ConflictCopy {
-  readonly ino: Ino;
-  readonly copy: Ino;
-  /** The name under which `ino` stood here; undefined when that is not known. */
-  readonly parent: Ino | undefined;
-  readonly name: ByteString;
-  /** It had further names. */
-  readonly isLinked: boolean;
 }
 
 /** Who keeps copies of what other devices change: the kernel's caches. The calls come in this order, for one change after the other. */

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
-import type { FailureCode } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
+import type { FailureCode } from '../../src/terminal/exit-code.js';
 import { Workplace, fingerprint, programPath } from './command-line.js';
 import type { RunOptions } from './command-line.js';
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { findMount } from '../../src/fuse/mount-table.js';
 import { Workplace, programPath } from './command-line.js';

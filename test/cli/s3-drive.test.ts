@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { ScriptedBucket } from '../support/scripted-bucket.js';

@@ -6,7 +6,7 @@ import { connect } from 'node:tls';
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { openStore } from '../../src/store/open-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { eventually } from '../server/raw-client.js';

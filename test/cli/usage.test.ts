@@ -1,7 +1,7 @@
 /** What the command line says to arguments, before any volume comes into play. */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace } from './command-line.js';
 
 const place = new Workplace();

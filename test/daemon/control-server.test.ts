@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { silentLog } from '../../src/base/log.js';
-import { askDaemon } from '../../src/cli/control-client.js';
+import { askDaemon } from '../../src/program/control-client.js';
 import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { ControlError, ControlServer } from '../../src/daemon/control-server.js';

@@ -4,7 +4,7 @@ import { createLog } from '../../src/base/log.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
-import { OperationError } from '../../src/volume/operation.js';
+import { OperationError } from '../../src/operation/operation.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 
 const { errno } = constants;

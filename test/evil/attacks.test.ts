@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap';
 import { equalBytes, toHex } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
-import { claimedVolumeId, listSlots, unlock } from '../../src/cli/keyslots.js';
+import { claimedVolumeId, listSlots, unlock } from '../../src/access/keyslots.js';
 import { decodeCommit, decompressCommit, encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
 import type { CommitFields } from '../../src/commit/commit-codec.js';
 import { CommitError } from '../../src/commit/commit-error.js';

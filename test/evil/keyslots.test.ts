@@ -1,8 +1,8 @@
 /** A store that shows keyslots of its own making, to take time and memory, or to shut the user out: attack 18 of doc/security.md. */
 import t from 'tap';
-import { unlock } from '../../src/cli/keyslots.js';
-import type { SlotList, StoredSlot, UnlockOptions } from '../../src/cli/keyslots.js';
-import { TrialBudget, trialOrder } from '../../src/cli/slot-trial.js';
+import { unlock } from '../../src/access/keyslots.js';
+import type { SlotList, StoredSlot, UnlockOptions } from '../../src/access/keyslots.js';
+import { TrialBudget, trialOrder } from '../../src/access/slot-trial.js';
 import { defaultKdfCost, deriveWithArgon2, kdfFloor } from '../../src/crypto/argon2.js';
 import type { KdfCost } from '../../src/crypto/argon2.js';
 import { createSlot, readSlotHeader } from '../../src/crypto/keyslot.js';

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, re
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace, fingerprint, programPath } from '../cli/command-line.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
 import { detach } from '../mount/drive-process.js';

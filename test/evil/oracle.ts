@@ -12,7 +12,7 @@ import { type Ino, rootIno } from '../../src/meta/key.js';
 import { PackError } from '../../src/pack/pack-error.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
-import { OperationError } from '../../src/volume/operation.js';
+import { OperationError } from '../../src/operation/operation.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import { CryptoError } from '../../src/crypto/crypto-error.js';
 import type { TestDevice } from '../suite/test-device.js';

@@ -5,7 +5,7 @@
 import { cpSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync, closeSync, fsyncSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace } from '../cli/command-line.js';
 
 /** Processes take their time. */

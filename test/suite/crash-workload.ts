@@ -17,7 +17,7 @@ import { StoreError } from '../../src/store/object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
 import type { OpenOptions } from '../../src/volume/volume-parts.js';
-import { OperationError } from '../../src/volume/operation.js';
+import { OperationError } from '../../src/operation/operation.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import { SeededRandom } from './seeded-random.js';
 import { type CrashKind, SimulatedDisk } from './simulated-disk.js';

@@ -2,8 +2,8 @@
 import type { DataExtent } from '../../src/meta/extent.js';
 import { type Ino } from '../../src/meta/key.js';
 import type { PackId } from '../../src/pack/pack-id.js';
-import { readInode, scanExtents } from '../../src/volume/inode-view.js';
-import type { ReadView } from '../../src/volume/view.js';
+import { readInode, scanExtents } from '../../src/operation/inode-view.js';
+import type { ReadView } from '../../src/operation/view.js';
 import type { SeededRandom } from './seeded-random.js';
 
 let packs = 0;

@@ -5,7 +5,7 @@ import { decodeDirent } from '../../src/meta/dirent.js';
 import { decodeExtent } from '../../src/meta/extent.js';
 import { type Inode, S_IFDIR, S_IFMT, decodeInode, encodeInode, isDirectory } from '../../src/meta/inode.js';
 import { type Ino, type TreeKey, decodeKey, inodeKey, rootIno } from '../../src/meta/key.js';
-import type { Transaction } from '../../src/volume/view.js';
+import type { Transaction } from '../../src/operation/view.js';
 
 export class MemoryView implements Transaction {
   readonly #values: Map<TreeKey, Uint8Array>;

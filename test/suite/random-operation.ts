@@ -1,9 +1,9 @@
 /** Operations such as applications would ask for, made at random over what a view holds. */
 import { S_IFDIR, S_IFLNK, S_IFREG, isDirectory, isRegular } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanEnd, orphanStart, rootIno } from '../../src/meta/key.js';
-import { lookup, readInode, scanEntries } from '../../src/volume/inode-view.js';
-import type { Operation } from '../../src/volume/operation.js';
-import type { ReadView } from '../../src/volume/view.js';
+import { lookup, readInode, scanEntries } from '../../src/operation/inode-view.js';
+import type { Operation } from '../../src/operation/operation.js';
+import type { ReadView } from '../../src/operation/view.js';
 import { fakeExtent } from './fake-content.js';
 import type { SeededRandom } from './seeded-random.js';
 

@@ -5,9 +5,9 @@ import { S_IFREG } from '../../src/meta/inode.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
 import { direntKey, makeIno } from '../../src/meta/key.js';
 import { DirectoryListings, type DirectorySource, type TakeEntry, dotDotCookie } from '../../src/vfs/directory-listing.js';
-import { type BaseView, LayeredView, emptyBase } from '../../src/volume/layered-view.js';
-import { Overlay } from '../../src/volume/overlay.js';
-import type { ReadView } from '../../src/volume/view.js';
+import { type BaseView, LayeredView, emptyBase } from '../../src/operation/layered-view.js';
+import { Overlay } from '../../src/operation/overlay.js';
+import type { ReadView } from '../../src/operation/view.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const directory = makeIno(1, 1);

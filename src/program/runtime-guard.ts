@@ -3,7 +3,7 @@
  * into ours, or write down what it sends. `bin/sealdrive` starts Node.js without all that; here is refused what comes another way, before there is a secret
  * (doc/security.md, "This machine").
  */
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 
 /** Options that others may have good reasons for, and that nobody sees a secret by. */
 const harmless = new RegExp(

@@ -9,7 +9,7 @@ import { printable } from '../base/printable.js';
 import { readdir, realpath, stat } from '../disk/file-promises.js';
 import { programWithPath } from '../disk/path-program.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 
 export const ownType = 'fuse.sealdrive';
 

@@ -5,15 +5,15 @@ import { systemRandom } from '../crypto/system-random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { hardenProcess } from './compose.js';
-import { Failure } from './exit-code.js';
-import { unlock } from './keyslots.js';
-import type { SlotList, Unlocked } from './keyslots.js';
-import { listKnownSlots } from './known-volume.js';
-import { readSecret } from './secret.js';
-import type { SecretOptions } from './secret.js';
-import { noteUsedSlot, removedSlots, usedSlots } from './slot-memory.js';
-import { pinnedVolume, requirePinned } from './store-pin.js';
-import { parseBytes, tell } from './terminal.js';
+import { Failure } from '../terminal/exit-code.js';
+import { unlock } from '../access/keyslots.js';
+import type { SlotList, Unlocked } from '../access/keyslots.js';
+import { listKnownSlots } from '../access/known-volume.js';
+import { readSecret } from '../terminal/secret.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { noteUsedSlot, removedSlots, usedSlots } from '../access/slot-memory.js';
+import { pinnedVolume, requirePinned } from '../access/store-pin.js';
+import { parseBytes, tell } from '../terminal/terminal.js';
 
 /** People mistype; programs do not. */
 const promptAttempts = 3;

@@ -9,7 +9,7 @@ import { describeError } from '../base/log.js';
 import { environment } from '../disk/environment.js';
 import { accessSync, readFileSync, statSync, statfsSync } from '../disk/files.js';
 import { loadNative } from '../fuse/native.js';
-import { formatBytes } from './terminal.js';
+import { formatBytes } from '../terminal/terminal.js';
 
 export interface MachineProbe {
   readonly platform: string;

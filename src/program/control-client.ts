@@ -24,13 +24,13 @@ import { stateOfProcess } from '../daemon/process-identity.js';
 import { listMounts } from '../fuse/mount-table.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
-import { Failure } from './exit-code.js';
-import type { FailureCode } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
+import type { FailureCode } from '../terminal/exit-code.js';
 import { isDead, ownType, resolveMountPoint } from './mount-point.js';
 import { findAddon } from './native-addon.js';
-import { findNamedVolume, volumeIdOf } from './named-volume.js';
-import { registryFolder, registryTag } from './state-directory.js';
-import { expandHome } from './volume-config.js';
+import { findNamedVolume, volumeIdOf } from '../access/named-volume.js';
+import { registryFolder, registryTag } from '../access/state-directory.js';
+import { expandHome } from '../access/volume-config.js';
 
 const replySizeMax = 1024 * 1024;
 

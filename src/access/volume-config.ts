@@ -9,9 +9,9 @@ import { describeError } from '../base/log.js';
 import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
 import { printable } from '../base/printable.js';
 import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { defaultConfigBase, homeFolder } from './state-directory.js';
-import { parseBytes, parseDurationMs } from './terminal.js';
+import { parseBytes, parseDurationMs } from '../terminal/terminal.js';
 
 /** What the file says of one volume; all but `store` stand for the option of that name. */
 export interface VolumeSettings {

@@ -6,7 +6,7 @@ import { toHex } from '../base/bytes.js';
 import { existsSync } from '../disk/files.js';
 import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
 import { stateDirectoryOf } from './state-directory.js';

@@ -8,7 +8,7 @@ import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import { environment, knownHome } from '../disk/environment.js';
 import { mkdirSync, statSync } from '../disk/files.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 
 /** The home directory. Throws Failure `USAGE`, with what to set, when there is none: a container may run as a user that nobody has heard of. */
 export function homeFolder(): string {

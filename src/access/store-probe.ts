@@ -12,7 +12,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/file
 import type { FolderLack, ObjectStore } from '../store/object-store.js';
 import { probeStore } from '../store/probe.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import type { Finding } from './machine.js';
 import { storeNotePath } from './store-pin.js';
 import { defaultWritesAtOnce } from './volume-store.js';

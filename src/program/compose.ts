@@ -33,12 +33,12 @@ import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
 import { VolumeError, isStoreTrouble } from '../volume/volume-error.js';
 import type { Volume } from '../volume/volume.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import type { MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
-import { beginProbe } from './store-probe.js';
-import type { RunningProbe } from './store-probe.js';
-import { localFolderOf, openMountedStore } from './volume-store.js';
+import { beginProbe } from '../access/store-probe.js';
+import type { RunningProbe } from '../access/store-probe.js';
+import { localFolderOf, openMountedStore } from '../access/volume-store.js';
 
 /** How other devices see this one, unless told otherwise. */
 export const defaultDeviceName = (): string => hostname() || 'device';

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { defaultStateBase } from './state-directory.js';
 
 const folder = (): string => join(defaultStateBase(), 'keyslots');

@@ -26,9 +26,9 @@ import { LimitedStore } from '../store/limited-store.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
 import { RetryingStore } from '../store/retrying-store.js';
-import { Failure } from './exit-code.js';
-import { write } from './terminal.js';
-import { localFolderOf } from './volume-store.js';
+import { Failure } from '../terminal/exit-code.js';
+import { write } from '../terminal/terminal.js';
+import { localFolderOf } from '../access/volume-store.js';
 
 export interface Address {
   readonly host: string;

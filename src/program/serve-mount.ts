@@ -16,12 +16,12 @@ import { Registration } from '../daemon/mount-registry.js';
 import { isExact } from '../vfs/access-time-policy.js';
 import { VolumeError } from '../volume/volume-error.js';
 import { composeMount, hardenProcess, preloadMount } from './compose.js';
-import { Failure, exitCodes } from './exit-code.js';
+import { Failure, exitCodes } from '../terminal/exit-code.js';
 import { explain } from './explain.js';
 import type { MountReport, MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
-import { controlSocketPaths, ensurePrivateDirectory, registryTag } from './state-directory.js';
-import { tell, tellLines } from './terminal.js';
+import { controlSocketPaths, ensurePrivateDirectory, registryTag } from '../access/state-directory.js';
+import { tell, tellLines } from '../terminal/terminal.js';
 import { version } from './version.js';
 
 /**

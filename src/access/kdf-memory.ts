@@ -5,8 +5,8 @@
 import { dirname, join } from 'node:path';
 import type { KdfCost } from '../crypto/argon2.js';
 import { readFileSync } from '../disk/files.js';
-import { Failure } from './exit-code.js';
-import { formatBytes } from './terminal.js';
+import { Failure } from '../terminal/exit-code.js';
+import { formatBytes } from '../terminal/terminal.js';
 
 /** Left for the process itself and for others. */
 const reserveBytes = 32 * 1024 * 1024;

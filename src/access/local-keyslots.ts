@@ -11,7 +11,7 @@ import { slotLengthMax } from '../crypto/keyslot.js';
 import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { MemoryStore } from '../store/memory-store.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
 

@@ -6,7 +6,7 @@
 import { printable } from '../base/printable.js';
 import { existsSync } from '../disk/files.js';
 import { pinnedVolume } from './store-pin.js';
-import { tell } from './terminal.js';
+import { tell } from '../terminal/terminal.js';
 import { expandHome, isVolumeName, readVolumes } from './volume-config.js';
 import type { SettingName, VolumeSettings } from './volume-config.js';
 

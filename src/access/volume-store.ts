@@ -28,7 +28,7 @@ import { ReachabilityStore } from '../store/reachability-store.js';
 import type { Reachability } from '../store/reachability-store.js';
 import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { homeFolder } from './state-directory.js';
 
 /** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */

@@ -11,10 +11,10 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
 import type { SlotContent, SlotHeader, SlotSecret } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { Failure } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { fitsInMemory, memoryFailure, requireMemory } from './kdf-memory.js';
 import { TrialBudget, trialOrder } from './slot-trial.js';
-import { formatBytes } from './terminal.js';
+import { formatBytes } from '../terminal/terminal.js';
 
 const prefix = 'keys/';
 const keyPattern = /^keys\/([0-9a-f]{16})$/;

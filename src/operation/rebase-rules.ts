@@ -36,7 +36,6 @@ import {
 import { execute, recordBase } from './operation-execute.js';
 import { RENAME_EXCHANGE, isInside } from './operation-namespace.js';
 import type { ReadView, Transaction } from './view.js';
-import type { ConflictCopy } from './volume.js';
 
 /**
  * What became of a conflict. `renamed`: the name was taken, mine got a conflict name. `merged`: two directories of one name became one.
@@ -44,6 +43,17 @@ import type { ConflictCopy } from './volume.js';
  * `kept`: what I removed or replaced was changed elsewhere, and stays. `dropped`: my rename or change gave way.
  */
 export type ConflictCode = 'renamed' | 'merged' | 'copied' | 'restored' | 'kept' | 'dropped';
+
+/** What was changed here and elsewhere: `ino` has their content now, `copy` is the file that applications of this device had. */
+export interface ConflictCopy {
+  readonly ino: Ino;
+  readonly copy: Ino;
+  /** The name under which `ino` stood here; undefined when that is not known. */
+  readonly parent: Ino | undefined;
+  readonly name: ByteString;
+  /** It had further names. */
+  readonly isLinked: boolean;
+}
 
 /** For status and log: no names are shown. */
 export interface Conflict {

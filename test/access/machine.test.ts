@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/cli/exit-code.js';
-import { examineMachine } from '../../src/cli/machine.js';
-import type { MachineProbe } from '../../src/cli/machine.js';
-import { formatBytes, parseBytes, parseDurationMs, plural } from '../../src/cli/terminal.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
+import { examineMachine } from '../../src/access/machine.js';
+import type { MachineProbe } from '../../src/access/machine.js';
+import { formatBytes, parseBytes, parseDurationMs, plural } from '../../src/terminal/terminal.js';
 
 /** Has everything. */
 const wellProbe: MachineProbe = {

@@ -21,8 +21,8 @@ import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
 import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
-import { Failure } from './exit-code.js';
-import type { FailureCode } from './exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
+import type { FailureCode } from '../terminal/exit-code.js';
 
 /** How it ends, and what the remedy adds to the message of the error itself. */
 type Ending = readonly [code: FailureCode, advice?: string];

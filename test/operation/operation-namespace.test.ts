@@ -2,10 +2,10 @@
 import t from 'tap';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
-import { lookup, readInode, scanEntries, scanXattrs } from '../../src/volume/inode-view.js';
-import { type CreateOperation, type Operation, OperationError, type RenameOperation } from '../../src/volume/operation.js';
-import { decodeOperation, encodeOperation } from '../../src/volume/operation-codec.js';
-import { execute, recordBase } from '../../src/volume/operation-execute.js';
+import { lookup, readInode, scanEntries, scanXattrs } from '../../src/operation/inode-view.js';
+import { type CreateOperation, type Operation, OperationError, type RenameOperation } from '../../src/operation/operation.js';
+import { decodeOperation, encodeOperation } from '../../src/operation/operation-codec.js';
+import { execute, recordBase } from '../../src/operation/operation-execute.js';
 import { fakeExtent } from '../suite/fake-content.js';
 import { type MemoryView, emptyVolume, treeProblems } from '../suite/memory-view.js';
 import { RandomApplications } from '../suite/random-operation.js';
