@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { askDaemon } from '../src/program/control-client.js';
-import { DrivePair, ask } from '../test/mount/drive-pair.js';
+import { ask, DrivePair } from '../test/mount/drive-pair.js';
 import type { Drive } from '../test/mount/drive-process.js';
 import { startStoreServer, storeKindsOf, whyNoStore } from '../test/support/store-server.js';
 

@@ -4,7 +4,7 @@
  *
  *   node dist/bench/drive-work.js WORK PATH COUNT [SEED]
  */
-import { closeSync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, readdirSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SeededRandom } from '../test/model/seeded-random.js';
 

@@ -9,11 +9,11 @@
  * means: unmounted, mounted again, and the kernel's caches dropped (as root). The contents do not compress, except tar's tree.
  */
 import { execFile, spawn } from 'node:child_process';
-import { cpus } from 'node:os';
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { detach, Drive, processesWith, runWithInput, type ProcessUse, useOf } from '../test/mount/drive-process.js';
+import { Drive, detach, type ProcessUse, processesWith, runWithInput, useOf } from '../test/mount/drive-process.js';
 
 const run = promisify(execFile);
 

@@ -6,8 +6,9 @@
  *   fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers 'take' and 'look' with a LinkUse
  *   since the last 'take'.
  */
-import { connect, createServer } from 'node:net';
+
 import type { Socket } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { setPriority } from 'node:os';
 
 /** What went over the link. */

@@ -7,7 +7,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { detach, Drive, isMounted, processesWith, runWithInput } from '../test/mount/drive-process.js';
+import { Drive, detach, isMounted, processesWith, runWithInput } from '../test/mount/drive-process.js';
 import type { RgwUser } from '../test/support/rgw.js';
 import { freePort } from '../test/support/server-process.js';
 

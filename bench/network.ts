@@ -6,17 +6,18 @@
  *   node dist/bench/network.js [--targets raw,rclone,sealdrive] [--files N] [--size MIB] [--rounds N] [--round-trip MS] [--rate MBIT]
  *                              [--rows NAME,...] [--scratch DIRECTORY] [--json FILE] [--trace DIRECTORY]
  */
-import { execFile, fork } from 'node:child_process';
+
 import type { ChildProcess } from 'node:child_process';
+import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import type { Sealed } from '../src/base/brand.js';
+import { systemRandom } from '../src/crypto/system-random.js';
 import { systemDisk } from '../src/disk/system-disk.js';
 import { openStore } from '../src/store/open-store.js';
-import { systemRandom } from '../src/crypto/system-random.js';
-import type { Sealed } from '../src/base/brand.js';
 import { useOf } from '../test/mount/drive-process.js';
 import { Rgw } from '../test/support/rgw.js';
 import type { LinkUse } from './network-link.js';

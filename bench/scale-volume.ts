@@ -5,15 +5,15 @@
  *   node dist/bench/scale-volume.js STORE KEYFILE STATE COUNT tree|flat
  */
 import { mkdirSync } from 'node:fs';
+import { openVolumeStore } from '../src/access/volume-store.js';
 import { systemClock } from '../src/base/clock.js';
 import { createLog } from '../src/base/log.js';
-import { unlockVolume } from '../src/program/unlock-volume.js';
 import { systemRandom } from '../src/crypto/system-random.js';
 import { systemDisk } from '../src/disk/system-disk.js';
 import { S_IFDIR, S_IFREG } from '../src/meta/inode.js';
 import { type Ino, rootIno } from '../src/meta/key.js';
+import { unlockVolume } from '../src/program/unlock-volume.js';
 import { OpenVolume } from '../src/volume/open-volume.js';
-import { openVolumeStore } from '../src/access/volume-store.js';
 
 const [location = '', keyFile = '', stateDirectory = '', countText = '0', shape = 'tree'] = process.argv.slice(2);
 const count = Number(countText);

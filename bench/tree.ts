@@ -2,12 +2,13 @@
  * How fast is the tree, from memory pages to sealed packs? Builds 1,000,000 entries (argument 1: another count), looks them up at
  * random, scans them, and applies scattered changes. Run: `node dist/bench/tree.js`.
  */
+
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { PageFault } from '../src/base/page-fault.js';
-import { SealKey } from '../src/crypto/seal-key.js';
 import type { SealKind } from '../src/crypto/seal-key.js';
+import { SealKey } from '../src/crypto/seal-key.js';
 import { systemRandom } from '../src/crypto/system-random.js';
 import { systemDisk } from '../src/disk/system-disk.js';
 import type { PackKeys } from '../src/pack/item.js';
@@ -17,8 +18,8 @@ import { PackWriter } from '../src/pack/pack-writer.js';
 import type { PageReference } from '../src/pack/page-reference.js';
 import { MemoryStore } from '../src/store/memory-store.js';
 import { TreeReader } from '../src/tree/tree-reader.js';
-import { applyBatch } from '../src/tree/tree-writer.js';
 import type { TreeChange } from '../src/tree/tree-writer.js';
+import { applyBatch } from '../src/tree/tree-writer.js';
 
 const count = Number(process.argv[2] ?? 1_000_000);
 const key = (kind: SealKind): SealKey =>

@@ -1,5 +1,5 @@
 /** The rules of doc/architecture.md that a program can check: layers, names, comments, and who may use what. */
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
 

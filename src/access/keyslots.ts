@@ -2,19 +2,20 @@
  * The keyslots of a volume as they lie in its store: listing them, opening one, adding and removing (doc/format.md, "Keyslot").
  * What is inside a slot is src/crypto/keyslot.ts.
  */
+
+import { equalBytes, toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
-import { defaultKdfCost } from '../crypto/argon2.js';
 import type { KdfCost } from '../crypto/argon2.js';
-import { equalBytes, toHex } from '../base/bytes.js';
+import { defaultKdfCost } from '../crypto/argon2.js';
 import { CryptoError } from '../crypto/crypto-error.js';
-import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
 import type { SlotContent, SlotHeader, SlotSecret } from '../crypto/keyslot.js';
+import { createSlot, openSlot, readSlotHeader, slotLengthMax } from '../crypto/keyslot.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Failure } from '../terminal/exit-code.js';
+import { formatBytes } from '../terminal/terminal.js';
 import { fitsInMemory, memoryFailure, requireMemory } from './kdf-memory.js';
 import { TrialBudget, trialOrder } from './slot-trial.js';
-import { formatBytes } from '../terminal/terminal.js';
 
 const prefix = 'keys/';
 const keyPattern = /^keys\/([0-9a-f]{16})$/;

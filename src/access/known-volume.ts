@@ -4,11 +4,11 @@
  */
 import { toHex } from '../base/bytes.js';
 import { existsSync } from '../disk/files.js';
-import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { StoreError } from '../store/object-store.js';
 import { Failure } from '../terminal/exit-code.js';
-import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
+import { listSlots } from './keyslots.js';
 import { stateDirectoryOf } from './state-directory.js';
 import { forgetting, pinnedVolume, requirePinned, requireUnpinned } from './store-pin.js';
 import { localFolderOf, openVolumeStore } from './volume-store.js';

@@ -3,17 +3,17 @@
  * the store showed last: a slot that was removed elsewhere opens here until this machine has asked the store again (doc/security.md, "Offline").
  */
 import { join } from 'node:path';
-import { equalBytes } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
+import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import { slotLengthMax } from '../crypto/keyslot.js';
-import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';
+import { mkdirSync, readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { Failure } from '../terminal/exit-code.js';
-import { listSlots } from './keyslots.js';
 import type { SlotList } from './keyslots.js';
+import { listSlots } from './keyslots.js';
 
 const slotPattern = /^[0-9a-f]{16}$/;
 const folderOf = (stateDirectory: string): string => join(stateDirectory, 'slots');

@@ -3,11 +3,11 @@
  * The facts come through {@link MachineProbe}, so that every finding can be tested.
  */
 import { constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { release } from 'node:os';
+import { delimiter, join } from 'node:path';
 import { describeError } from '../base/log.js';
 import { environment } from '../disk/environment.js';
-import { accessSync, readFileSync, statSync, statfsSync } from '../disk/files.js';
+import { accessSync, readFileSync, statfsSync, statSync } from '../disk/files.js';
 import { loadNative } from '../fuse/native.js';
 import { formatBytes } from '../terminal/terminal.js';
 

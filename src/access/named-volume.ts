@@ -5,10 +5,10 @@
  */
 import { printable } from '../base/printable.js';
 import { existsSync } from '../disk/files.js';
-import { pinnedVolume } from './store-pin.js';
 import { tell } from '../terminal/terminal.js';
-import { expandHome, isVolumeName, readVolumes } from './volume-config.js';
+import { pinnedVolume } from './store-pin.js';
 import type { SettingName, VolumeSettings } from './volume-config.js';
+import { expandHome, isVolumeName, readVolumes } from './volume-config.js';
 
 export interface NamedVolume {
   readonly name: string;

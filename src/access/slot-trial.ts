@@ -2,11 +2,12 @@
  * In which order keyslots are tried, and how many: the store shows them, and can add any number that look like ours and open with nothing. Each trial of a
  * passphrase takes about a second and much memory, so that both are bounded (doc/security.md, attack 18).
  */
-import { defaultKdfCost } from '../crypto/argon2.js';
-import type { KdfCost } from '../crypto/argon2.js';
-import type { SlotHeader } from '../crypto/keyslot.js';
+
 import { toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
+import type { KdfCost } from '../crypto/argon2.js';
+import { defaultKdfCost } from '../crypto/argon2.js';
+import type { SlotHeader } from '../crypto/keyslot.js';
 
 /** Together, in KiB times passes. About a minute at a second each. */
 const workMax = 48 * defaultKdfCost.memoryKiB * defaultKdfCost.passes;

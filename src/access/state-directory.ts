@@ -3,9 +3,9 @@
  * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
  */
 import { isAbsolute, join, resolve } from 'node:path';
-import { encodeSystemText } from '../base/system-text.js';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
+import { encodeSystemText } from '../base/system-text.js';
 import { environment, knownHome } from '../disk/environment.js';
 import { mkdirSync, statSync } from '../disk/files.js';
 import { Failure } from '../terminal/exit-code.js';

@@ -7,9 +7,9 @@ import { dirname, join } from 'node:path';
 import { printable } from '../base/printable.js';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from '../disk/files.js';
 import { Failure } from '../terminal/exit-code.js';
+import { quoteForShell } from '../terminal/terminal.js';
 import { defaultStateBase } from './state-directory.js';
 import { placeNames } from './store-place.js';
-import { quoteForShell } from '../terminal/terminal.js';
 
 const pinFolder = (): string => join(defaultStateBase(), 'stores');
 const pinPaths = (location: string): string[] => placeNames(location).map((name) => join(pinFolder(), name));

@@ -5,13 +5,13 @@
 import { EventEmitter, once } from 'node:events';
 import { dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
-import { type Log, describeError } from '../base/log.js';
+import { describeError, type Log } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
 import type { FolderLack, ObjectStore } from '../store/object-store.js';
-import { probeStore } from '../store/probe.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
+import { probeStore } from '../store/probe.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { Finding } from './machine.js';
 import { storeNotePath } from './store-pin.js';

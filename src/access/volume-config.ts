@@ -6,12 +6,12 @@
 import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/log.js';
-import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
 import { printable } from '../base/printable.js';
 import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
 import { Failure } from '../terminal/exit-code.js';
-import { defaultConfigBase, homeFolder } from './state-directory.js';
 import { parseBytes, parseDurationMs } from '../terminal/terminal.js';
+import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
+import { defaultConfigBase, homeFolder } from './state-directory.js';
 
 /** What the file says of one volume; all but `store` stand for the option of that name. */
 export interface VolumeSettings {

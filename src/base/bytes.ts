@@ -2,8 +2,9 @@
  * Little-endian binary writing and strict reading, and the few byte operations that several layers need.
  * It is not a schema language: every format spells its fields out beside its table in doc/format.md.
  */
-import { decodeSystemText, encodeSystemText } from './system-text.js';
+
 import { assert } from './assert.js';
+import { decodeSystemText, encodeSystemText } from './system-text.js';
 
 /** Thrown by {@link ByteReader} when the input is too short, too long or out of range. Decoders wrap it in their own error. */
 export class MalformedBytesError extends Error {

@@ -23,13 +23,13 @@
  */
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
-import { ByteReader, ByteWriter, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
-import { describeError, silentLog } from '../base/log.js';
+import { ByteReader, ByteWriter, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Log } from '../base/log.js';
+import { describeError, silentLog } from '../base/log.js';
 import type { Random } from '../base/random.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
 import { RangeSet } from './range-set.js';
 

@@ -3,8 +3,8 @@
  * for it. What is there is answered at once, without a promise (doc/concurrency.md). The only importer of lru-cache.
  */
 import { LRUCache } from 'lru-cache';
-import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
+import { isPromise } from '../base/maybe-promise.js';
 
 export interface MemoryCacheOptions<K, V> {
   /** 0 turns the cache off: nothing is kept, but concurrent loads of one key are still one. */

@@ -5,8 +5,8 @@
 import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { CommitError } from '../commit/commit-error.js';
-import { genesisObjectMax, openGenesis } from '../commit/genesis.js';
 import type { Genesis } from '../commit/genesis.js';
+import { genesisObjectMax, openGenesis } from '../commit/genesis.js';
 import { logKey } from '../commit/log-name.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { ObjectStore } from '../store/object-store.js';

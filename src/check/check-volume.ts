@@ -8,21 +8,21 @@ import type { Random } from '../base/random.js';
 import type { LogPosition } from '../commit/chain.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { openBareVolume } from './bare-volume.js';
 import type { BareVolume } from './bare-volume.js';
-import { Findings } from './finding.js';
+import { openBareVolume } from './bare-volume.js';
 import type { Finding, FindingCode, Severity } from './finding.js';
+import { Findings } from './finding.js';
 import { checkKeyslots } from './keyslot-check.js';
-import { surveyLog } from './log-survey.js';
 import type { LogSurvey } from './log-survey.js';
-import { MetadataCheck } from './metadata-check.js';
+import { surveyLog } from './log-survey.js';
 import type { MetadataTotals } from './metadata-check.js';
+import { MetadataCheck } from './metadata-check.js';
 import { checkContent, checkPresence } from './pack-check.js';
 import { PackUsage } from './pack-usage.js';
 import { addPaths } from './path-names.js';
 import { mergedEntries, newestMutations } from './state-entries.js';
-import { isKindLost, isLost, walkLeaves } from './tree-walk.js';
 import type { LostRange } from './tree-walk.js';
+import { isKindLost, isLost, walkLeaves } from './tree-walk.js';
 
 export type CheckPhase = 'log' | 'tree' | 'packs' | 'content' | 'names';
 

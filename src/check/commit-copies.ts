@@ -1,8 +1,8 @@
 /** Sealed commits that a device has kept in its state directory: where the store has lost some, they are as good, since their hashes and seals tell. */
 import { join } from 'node:path';
 import { LocalLog } from '../commit/local-log.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 
 export interface CommitCopies {
   /** Unchecked bytes. */

@@ -7,11 +7,11 @@
  * - A proven commit vouches for those before it, back to a gap: its device had verified them.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
-import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
 import type { ChainState, LogPosition } from '../commit/chain.js';
+import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
+import type { DeviceId, Enrolment } from '../commit/commit.js';
 import type { DecodedCommit } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
-import type { DeviceId, Enrolment } from '../commit/commit.js';
 import { isSignedBy } from '../crypto/signature.js';
 
 /** What this device has verified before. */

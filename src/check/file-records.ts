@@ -2,13 +2,13 @@
  * What a volume's state says of each file, one after the other in the order of inode numbers: its inode and its extents, joined from the two streams that
  * hold them. What does not decode is as good as lost.
  */
-import { MalformedBytesError, equalBytes } from '../base/bytes.js';
-import { decodeExtent } from '../meta/extent.js';
+import { equalBytes, MalformedBytesError } from '../base/bytes.js';
 import type { Extent } from '../meta/extent.js';
-import { decodeInode } from '../meta/inode.js';
+import { decodeExtent } from '../meta/extent.js';
 import type { Inode } from '../meta/inode.js';
-import { decodeKey } from '../meta/key.js';
+import { decodeInode } from '../meta/inode.js';
 import type { DecodedKey, Ino, TreeKey } from '../meta/key.js';
+import { decodeKey } from '../meta/key.js';
 import type { Entry } from './state-entries.js';
 
 /** The key space, as far as there is one. */

@@ -5,12 +5,13 @@
  * The proof goes from the newest commit back: the device's trust holds the hash of that one, and each commit opens only on top of the right one before it. The
  * volume id is the hash of the genesis.
  */
-import { equalBytes } from '../base/bytes.js';
+
 import type { Sealed } from '../base/brand.js';
+import { equalBytes } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import type { ChainState } from '../commit/chain.js';
-import { commitObjectMax } from '../commit/commit-codec.js';
 import type { CommitFields } from '../commit/commit-codec.js';
+import { commitObjectMax } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
 import { genesisObjectMax } from '../commit/genesis.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
@@ -20,8 +21,8 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { openBareVolume } from './bare-volume.js';
-import { openCommitCopies } from './commit-copies.js';
 import type { CommitCopies } from './commit-copies.js';
+import { openCommitCopies } from './commit-copies.js';
 import { Findings } from './finding.js';
 import { readLocalTrust } from './local-anchor.js';
 import { RepairError } from './repair-error.js';

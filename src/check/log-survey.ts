@@ -4,12 +4,12 @@
  */
 import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/log.js';
-import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
 import type { ChainState, LogPosition, Member } from '../commit/chain.js';
-import { commitObjectMax } from '../commit/commit-codec.js';
-import type { CommitFields, DecodedCommit } from '../commit/commit-codec.js';
-import { CommitError } from '../commit/commit-error.js';
+import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
 import type { Checkpoint, Enrolment, Mutation, Sequence } from '../commit/commit.js';
+import type { CommitFields, DecodedCommit } from '../commit/commit-codec.js';
+import { commitObjectMax } from '../commit/commit-codec.js';
+import { CommitError } from '../commit/commit-error.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
 import { openCommit } from '../commit/open-commit.js';
 import { hashBytes } from '../crypto/hash.js';

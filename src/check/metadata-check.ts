@@ -5,11 +5,11 @@
  */
 import { ByteReader, MalformedBytesError } from '../base/bytes.js';
 import { type Dirent, decodeDirent } from '../meta/dirent.js';
-import { type Extent, decodeExtent } from '../meta/extent.js';
-import { type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, decodeInode } from '../meta/inode.js';
-import { type DecodedKey, type Ino, type TreeKey, decodeKey, inodeKey, orphanKey, rootIno } from '../meta/key.js';
+import { decodeExtent, type Extent } from '../meta/extent.js';
+import { decodeInode, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
+import { type DecodedKey, decodeKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
 import type { Findings } from './finding.js';
-import { InodeTable, hasExtents, hasInode, hasXattrs, isDir, isOrphan, isUnreadable, wantsOrphan } from './inode-table.js';
+import { hasExtents, hasInode, hasXattrs, InodeTable, isDir, isOrphan, isUnreadable, wantsOrphan } from './inode-table.js';
 
 const directoryType = S_IFDIR >>> 12;
 

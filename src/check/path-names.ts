@@ -5,7 +5,7 @@
 import { textOf } from '../base/bytes.js';
 import { decodeDirent } from '../meta/dirent.js';
 import { S_IFDIR } from '../meta/inode.js';
-import { type Ino, type TreeKey, decodeKey, rootIno } from '../meta/key.js';
+import { decodeKey, type Ino, rootIno, type TreeKey } from '../meta/key.js';
 import type { Finding } from './finding.js';
 import type { KnownEntry } from './repair-plan.js';
 import type { Entry } from './state-entries.js';

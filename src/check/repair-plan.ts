@@ -8,8 +8,8 @@ import { byteStringOf } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import type { Mutation } from '../commit/commit.js';
 import { encodeDirent } from '../meta/dirent.js';
-import { type Inode, S_IFDIR, S_IFMT, S_IFREG, encodeInode, inlineMax, isDirectory } from '../meta/inode.js';
-import { type Ino, type TreeKey, direntKey, inodeKey, orphanKey, rootIno } from '../meta/key.js';
+import { encodeInode, type Inode, inlineMax, isDirectory, S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
+import { direntKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
 import type { Finding, FindingCode } from './finding.js';
 import type { MetadataTotals } from './metadata-check.js';
 

@@ -2,29 +2,30 @@
  * Mends a volume: examines it, plans (`repair-plan.ts`), and commits the plan as an ordinary device. Where another device commits in
  * between, it examines again. What it replaces stays in the log.
  */
+
+import { equalBytes, MalformedBytesError } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { MalformedBytesError, equalBytes } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
-import type { CommitLog } from '../commit/commit-log.js';
 import type { Mutation } from '../commit/commit.js';
+import type { CommitLog } from '../commit/commit-log.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
-import { S_IFDIR } from '../meta/inode.js';
 import type { Inode } from '../meta/inode.js';
+import { S_IFDIR } from '../meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../meta/key.js';
-import { PackSource } from '../pack/pack-source.js';
-import type { ObjectStore } from '../store/object-store.js';
 import { lookup, readInode, scanEntries, scanExtents } from '../operation/inode-view.js';
 import type { ReadView } from '../operation/view.js';
-import { openBareVolume } from './bare-volume.js';
+import { PackSource } from '../pack/pack-source.js';
+import type { ObjectStore } from '../store/object-store.js';
 import type { BareVolume } from './bare-volume.js';
-import { checkVolume } from './check-volume.js';
+import { openBareVolume } from './bare-volume.js';
 import type { CheckProgress, CheckReport, Examination } from './check-volume.js';
+import { checkVolume } from './check-volume.js';
 import { Findings } from './finding.js';
 import type { LogSurvey } from './log-survey.js';
 import { namesOf } from './path-names.js';
 import { RepairError } from './repair-error.js';
-import { placeNames, planRepair } from './repair-plan.js';
 import type { InodeContents, RepairPlan } from './repair-plan.js';
+import { placeNames, planRepair } from './repair-plan.js';
 import { mergedEntries, newestMutations } from './state-entries.js';
 import { StateView } from './state-view.js';
 import { walkLeaves } from './tree-walk.js';

@@ -15,10 +15,10 @@ import type { VerifiedHistory } from './commit-proof.js';
 import { Findings } from './finding.js';
 import type { LocalTree } from './local-tree.js';
 import { SalvageError } from './salvage-error.js';
-import { Salvager } from './salvager.js';
 import type { SalvagedTree } from './salvager.js';
-import { SurvivingLog } from './surviving-log.js';
+import { Salvager } from './salvager.js';
 import type { Survivors } from './surviving-log.js';
+import { SurvivingLog } from './surviving-log.js';
 import { SurvivingState } from './surviving-state.js';
 
 export interface SalvageOptions {

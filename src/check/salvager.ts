@@ -10,15 +10,15 @@ import { describeError } from '../base/log.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { decodeDirent } from '../meta/dirent.js';
 import type { DataExtent } from '../meta/extent.js';
-import { type Inode, S_IFDIR, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
+import { type Inode, isDirectory, isRegular, isSymlink, S_IFDIR } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
-import { decodedKey, decodedValue, fileRecords, isSameRecord } from './file-records.js';
 import type { EntrySource, FileRecord } from './file-records.js';
-import { componentsOf, hopelessCodes } from './local-tree.js';
+import { decodedKey, decodedValue, fileRecords, isSameRecord } from './file-records.js';
 import type { IsReserved, LocalTree, SpareOptions, TreeAttributes, TreeFile, TreeFolder } from './local-tree.js';
+import { componentsOf, hopelessCodes } from './local-tree.js';
 import { looksSpare } from './spare-name.js';
 import type { Entry } from './state-entries.js';
 

@@ -1,11 +1,11 @@
 /** Looks into the volume's newest state as an examination found it: single reads, where streams (`state-entries.ts`) would read everything. */
 import { PageFault } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
-import { TreeReader } from '../tree/tree-reader.js';
-import type { PageSource } from '../tree/tree-reader.js';
 import { LayeredView } from '../operation/layered-view.js';
 import { Overlay } from '../operation/overlay.js';
 import type { ReadView } from '../operation/view.js';
+import type { PageSource } from '../tree/tree-reader.js';
+import { TreeReader } from '../tree/tree-reader.js';
 import type { LogSurvey } from './log-survey.js';
 
 export class StateView {

@@ -4,19 +4,19 @@
  * of the volume; what a device of the volume has written is told apart from the rest (`commit-proof.ts`).
  */
 import { equalBytes, toHex } from '../base/bytes.js';
-import { CommitError } from '../commit/commit-error.js';
-import { commitObjectMax } from '../commit/commit-codec.js';
-import type { CommitFields } from '../commit/commit-codec.js';
 import type { Checkpoint, Enrolment, Sequence } from '../commit/commit.js';
+import type { CommitFields } from '../commit/commit-codec.js';
+import { commitObjectMax } from '../commit/commit-codec.js';
+import { CommitError } from '../commit/commit-error.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
 import { openCommit } from '../commit/open-commit.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
-import { StoreError } from '../store/object-store.js';
 import type { ObjectStore } from '../store/object-store.js';
+import { StoreError } from '../store/object-store.js';
 import type { CommitCopies } from './commit-copies.js';
-import { CommitProof, nothingKnown } from './commit-proof.js';
 import type { KnownDevices, OpenedCommit, VerifiedHistory } from './commit-proof.js';
+import { CommitProof, nothingKnown } from './commit-proof.js';
 
 export interface SurvivingCheckpoint extends Checkpoint {
   readonly sequence: Sequence;

@@ -5,13 +5,13 @@
  */
 import type { Mutation } from '../commit/commit.js';
 import { PackError } from '../pack/pack-error.js';
-import type { PageSource } from '../tree/tree-reader.js';
 import { StoreError } from '../store/object-store.js';
+import type { PageSource } from '../tree/tree-reader.js';
 import type { Entry } from './state-entries.js';
 import { newestMutations } from './state-entries.js';
 import type { SurvivingLog, Survivors } from './surviving-log.js';
-import { walkLeaves } from './tree-walk.js';
 import type { LostRange } from './tree-walk.js';
+import { walkLeaves } from './tree-walk.js';
 
 export class SurvivingState {
   readonly #log: SurvivingLog;

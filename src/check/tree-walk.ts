@@ -2,11 +2,12 @@
  * Goes through a tree page by page, in the order of its keys, and past what is damaged: a page that cannot be read is reported with the range
  * of keys that is lost with it. Every page is verified: hash, seal, format, level, order, range. Nothing is kept.
  */
-import { StoreError } from '../store/object-store.js';
+
 import { PackError } from '../pack/pack-error.js';
 import type { PageReference } from '../pack/page-reference.js';
+import { StoreError } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
-import { TreePage, checkChild } from '../tree/tree-page.js';
+import { checkChild, TreePage } from '../tree/tree-page.js';
 import type { PageSource } from '../tree/tree-reader.js';
 
 /** Keys with `from <= key < to` (`undefined`: to the end) are lost, because the page at `reference` is. */

@@ -1,26 +1,27 @@
 /** `sealdrive check STORE`: examines a volume from its store, and changes nothing. */
-import { toHex } from '../base/bytes.js';
-import type { ChainState, LogPosition } from '../commit/chain.js';
-import { printable } from '../base/printable.js';
-import { describeError } from '../base/log.js';
-import { checkVolume } from '../check/check-volume.js';
-import type { CheckReport } from '../check/check-volume.js';
-import { readLocalTrust } from '../check/local-anchor.js';
-import type { Finding, Severity } from '../check/finding.js';
-import { systemRandom } from '../crypto/system-random.js';
-import { systemDisk } from '../disk/system-disk.js';
-import { jsonOption, stateOption } from './command-options.js';
-import { defineCommand } from './define-command.js';
-import { exitCodes } from '../terminal/exit-code.js';
-import { interruptible } from '../terminal/interruption.js';
+
 import type { Unlocked } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';
-import { showPhases } from './phase-progress.js';
-import { secretOptions } from '../terminal/secret.js';
-import type { SecretOptions } from '../terminal/secret.js';
 import { stateDirectoryOf } from '../access/state-directory.js';
-import { formatBytes, plural, print, printJson, tell } from '../terminal/terminal.js';
+import { toHex } from '../base/bytes.js';
+import { describeError } from '../base/log.js';
+import { printable } from '../base/printable.js';
+import type { CheckReport } from '../check/check-volume.js';
+import { checkVolume } from '../check/check-volume.js';
+import type { Finding, Severity } from '../check/finding.js';
+import { readLocalTrust } from '../check/local-anchor.js';
+import type { ChainState, LogPosition } from '../commit/chain.js';
+import { systemRandom } from '../crypto/system-random.js';
+import { systemDisk } from '../disk/system-disk.js';
 import { unlockVolume } from '../program/unlock-volume.js';
+import { exitCodes } from '../terminal/exit-code.js';
+import { interruptible } from '../terminal/interruption.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { secretOptions } from '../terminal/secret.js';
+import { formatBytes, plural, print, printJson, tell } from '../terminal/terminal.js';
+import { jsonOption, stateOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
+import { showPhases } from './phase-progress.js';
 
 interface CheckArguments extends SecretOptions {
   readonly store: string;

@@ -1,18 +1,19 @@
 /** `sealdrive doctor [STORE]`: what is missing on this machine, and what a store can do. Changes nothing, but for probes that it takes away again. */
-import { printable } from '../base/printable.js';
-import type { ProbeReport } from '../store/probe.js';
-import type { ObjectStore } from '../store/object-store.js';
-import { isSingleWriter } from '../store/probe.js';
-import { jsonOption, stateOption } from './command-options.js';
-import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
-import { explain } from '../program/explain.js';
+
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
-import { examineMachine, systemProbe } from '../access/machine.js';
 import type { Finding } from '../access/machine.js';
+import { examineMachine, systemProbe } from '../access/machine.js';
 import { defaultStateBase } from '../access/state-directory.js';
 import { describeProbe, examineStoreNow } from '../access/store-probe.js';
+import { printable } from '../base/printable.js';
+import { explain } from '../program/explain.js';
+import type { ObjectStore } from '../store/object-store.js';
+import type { ProbeReport } from '../store/probe.js';
+import { isSingleWriter } from '../store/probe.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
 import { plural, print, printJson } from '../terminal/terminal.js';
+import { jsonOption, stateOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
 
 interface DoctorArguments {
   readonly store: string | undefined;

@@ -1,21 +1,21 @@
 /** `sealdrive drive`: a drive of one's own in one step: makes a volume in a local directory when there is none, and mounts it. */
 import { dirname, join } from 'node:path';
+import { defaultDataBase, homeFolder } from '../access/state-directory.js';
+import { requireUnpinned } from '../access/store-pin.js';
+import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-store.js';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { mkdirSync } from '../disk/files.js';
+import { findMounts, requireAnswers } from '../program/control-client.js';
+import { resolveMountPoint } from '../program/mount-point.js';
+import { Failure } from '../terminal/exit-code.js';
+import { readNewPassphrase } from '../terminal/secret.js';
+import { print, printHeading, tell } from '../terminal/terminal.js';
 import { initialize, printRecoveryWords } from './command-init.js';
 import { mountDefaults, mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
-import { findMounts, requireAnswers } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
-import { resolveMountPoint } from '../program/mount-point.js';
-import { readNewPassphrase } from '../terminal/secret.js';
-import { defaultDataBase, homeFolder } from '../access/state-directory.js';
-import { requireUnpinned } from '../access/store-pin.js';
-import { print, printHeading, tell } from '../terminal/terminal.js';
-import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-store.js';
 
 interface DriveArguments {
   readonly directory: string | undefined;

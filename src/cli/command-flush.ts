@@ -1,10 +1,11 @@
 /** `sealdrive flush [DIR]`: returns when everything written until now is in the store. */
-import { durationMsOf, jsonOption } from './command-options.js';
+
 import { askDaemon, findMount } from '../program/control-client.js';
-import { defineCommand } from './define-command.js';
 import { Failure } from '../terminal/exit-code.js';
-import { showFlushProgress } from './progress.js';
 import { print, printJson } from '../terminal/terminal.js';
+import { durationMsOf, jsonOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
+import { showFlushProgress } from './progress.js';
 
 interface FlushArguments {
   readonly directory: string | undefined;

@@ -1,27 +1,28 @@
 /** `sealdrive init STORE`: makes a volume in an empty store. */
-import { toHex } from '../base/bytes.js';
-import { describeError, silentLog } from '../base/log.js';
-import { printable } from '../base/printable.js';
-import { defaultKdfCost } from '../crypto/argon2.js';
-import { newRecoveryWords } from '../crypto/recovery-words.js';
-import { systemRandom } from '../crypto/system-random.js';
-import type { SlotSecret } from '../crypto/keyslot.js';
-import { isSingleWriter } from '../store/probe.js';
-import type { ProbeReport } from '../store/probe.js';
-import { jsonOption } from './command-options.js';
-import { addVolume, requireFreeName } from './command-volume.js';
-import { createVolumeWithSecret, hardenProcess } from '../program/compose.js';
-import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
+
 import { requireMemory } from '../access/kdf-memory.js';
 import { addSlot } from '../access/keyslots.js';
-import { readNewPassphrase, readOrMakeKeyFile } from '../terminal/secret.js';
 import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
 import { examineStoreNow, singleWriterWarning } from '../access/store-probe.js';
-import { print, printHeading, printJson, quoteForShell, tell } from '../terminal/terminal.js';
 import { createVolumeStore, requireVacant } from '../access/volume-store.js';
+import { toHex } from '../base/bytes.js';
+import { describeError, silentLog } from '../base/log.js';
+import { printable } from '../base/printable.js';
+import { defaultKdfCost } from '../crypto/argon2.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
+import { newRecoveryWords } from '../crypto/recovery-words.js';
+import { systemRandom } from '../crypto/system-random.js';
+import { createVolumeWithSecret, hardenProcess } from '../program/compose.js';
+import type { ProbeReport } from '../store/probe.js';
+import { isSingleWriter } from '../store/probe.js';
+import { Failure } from '../terminal/exit-code.js';
+import { readNewPassphrase, readOrMakeKeyFile } from '../terminal/secret.js';
+import { print, printHeading, printJson, quoteForShell, tell } from '../terminal/terminal.js';
+import { jsonOption } from './command-options.js';
+import { addVolume, requireFreeName } from './command-volume.js';
+import { defineCommand } from './define-command.js';
 
 export interface InitArguments {
   readonly store: string;

@@ -1,23 +1,23 @@
 /** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
 import type { CommandModule } from 'yargs';
+import type { SlotList } from '../access/keyslots.js';
+import { addSlot, removeSlot } from '../access/keyslots.js';
+import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
+import { noteRemovedSlot, noteUsedSlot } from '../access/slot-memory.js';
+import { pinStore } from '../access/store-pin.js';
 import { toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
-import type { SlotSecret } from '../crypto/keyslot.js';
+import { unlockVolume } from '../program/unlock-volume.js';
+import { Failure } from '../terminal/exit-code.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from '../terminal/secret.js';
+import { print, printJson, tell } from '../terminal/terminal.js';
 import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
-import { addSlot, removeSlot } from '../access/keyslots.js';
-import type { SlotList } from '../access/keyslots.js';
-import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
-import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from '../terminal/secret.js';
-import type { SecretOptions } from '../terminal/secret.js';
-import { noteRemovedSlot, noteUsedSlot } from '../access/slot-memory.js';
-import { pinStore } from '../access/store-pin.js';
-import { print, printJson, tell } from '../terminal/terminal.js';
-import { unlockVolume } from '../program/unlock-volume.js';
 
 interface ListArguments {
   readonly store: string;

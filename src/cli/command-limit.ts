@@ -1,10 +1,10 @@
 /** `sealdrive limit [DIR]`: how much of the line a mounted drive may take, from now on until it is unmounted. */
 import { printable } from '../base/printable.js';
-import { jsonOption, rateOf } from './command-options.js';
 import { askDaemon, findMount } from '../program/control-client.js';
-import { defineCommand } from './define-command.js';
 import { Failure } from '../terminal/exit-code.js';
 import { formatBytes, print, printJson } from '../terminal/terminal.js';
+import { jsonOption, rateOf } from './command-options.js';
+import { defineCommand } from './define-command.js';
 
 interface LimitArguments {
   readonly directory: string | undefined;

@@ -1,15 +1,16 @@
 /**
  * The command line: reads the arguments, runs one command, and tells its exit code (exit-code.ts). What a command does is in `command-*.ts`.
  */
-import yargs from 'yargs';
+
 import type { Argv, CommandModule } from 'yargs';
-import { completeVolumes } from './completion.js';
-import { Failure, exitCodeHelp, exitCodes } from '../terminal/exit-code.js';
-import { explain } from '../program/explain.js';
+import yargs from 'yargs';
 import { applyNamedVolume } from '../access/named-volume.js';
-import { refuseOtherBytes } from './exact-words.js';
-import { printJson, tell, tellLines } from '../terminal/terminal.js';
+import { explain } from '../program/explain.js';
 import { version } from '../program/version.js';
+import { exitCodeHelp, exitCodes, Failure } from '../terminal/exit-code.js';
+import { printJson, tell, tellLines } from '../terminal/terminal.js';
+import { completeVolumes } from './completion.js';
+import { refuseOtherBytes } from './exact-words.js';
 
 /** The files of the commands, in the order of the help. */
 const loaders: Readonly<Record<string, () => Promise<readonly CommandModule[]>>> = {

@@ -1,8 +1,9 @@
 /** Options that several commands share, and what becomes of them. */
+
+import type { StoreTuning } from '../access/volume-store.js';
+import { localFolderOf } from '../access/volume-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import { parseBytes, parseDurationMs } from '../terminal/terminal.js';
-import { localFolderOf } from '../access/volume-store.js';
-import type { StoreTuning } from '../access/volume-store.js';
 
 export const jsonOption = { json: { type: 'boolean', default: false, describe: 'Print JSON for programs (errors too)' } } as const;
 export const stateOption = {

@@ -1,15 +1,15 @@
 /** `sealdrive pin PATH`, `unpin PATH`: what shall stay on this machine, so that it can be read without a network. */
 import { printable } from '../base/printable.js';
 import type { PinStatus } from '../daemon/control-protocol.js';
+import type { RunningMount } from '../program/control-client.js';
+import { askDaemon, findMounts, requireAnswers } from '../program/control-client.js';
+import { Failure } from '../terminal/exit-code.js';
+import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
 import type { PinState } from '../volume/pin-keeper.js';
 import { jsonOption, severalWords } from './command-options.js';
-import { askDaemon, findMounts, requireAnswers } from '../program/control-client.js';
-import type { RunningMount } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
 import { locateOnDrive } from './drive-path.js';
-import { Failure } from '../terminal/exit-code.js';
 import { showPinProgress } from './progress.js';
-import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
 
 interface PinArguments {
   readonly path: readonly string[] | undefined;

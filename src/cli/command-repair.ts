@@ -2,32 +2,33 @@
  * `sealdrive repair STORE`: shows what can be mended without guessing, and with consent does it. First the log gets back what this device holds of it, then
  * a commit mends the metadata.
  */
+
+import { openKnownStore } from '../access/known-volume.js';
+import { ensurePrivateDirectory, stateDirectoryOf } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
-import { planLogRestoration, restoreLog } from '../check/log-restoration.js';
 import type { LogObject, LogRestoration } from '../check/log-restoration.js';
-import { planVolumeRepair, repairVolume } from '../check/repair-volume.js';
+import { planLogRestoration, restoreLog } from '../check/log-restoration.js';
 import type { AppliedRepair, PlannedRepair } from '../check/repair-volume.js';
-import type { VolumeKeys } from '../crypto/volume-keys.js';
+import { planVolumeRepair, repairVolume } from '../check/repair-volume.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { systemRandom } from '../crypto/system-random.js';
+import type { VolumeKeys } from '../crypto/volume-keys.js';
 import { systemDisk } from '../disk/system-disk.js';
-import type { ObjectStore } from '../store/object-store.js';
-import { exitCodeOf, phaseLabels } from './command-check.js';
-import { jsonOption, stateOption } from './command-options.js';
 import { openDeviceLog } from '../program/compose.js';
 import { holderOf } from '../program/control-client.js';
-import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
-import { interruptible } from '../terminal/interruption.js';
-import { openKnownStore } from '../access/known-volume.js';
-import { showPhases } from './phase-progress.js';
-import { ask, hasTerminal } from '../terminal/prompt.js';
-import { secretOptions } from '../terminal/secret.js';
-import type { SecretOptions } from '../terminal/secret.js';
-import { ensurePrivateDirectory, stateDirectoryOf } from '../access/state-directory.js';
-import { plural, print, printJson } from '../terminal/terminal.js';
 import { unlockVolume } from '../program/unlock-volume.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { interruptible } from '../terminal/interruption.js';
+import { ask, hasTerminal } from '../terminal/prompt.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { secretOptions } from '../terminal/secret.js';
+import { plural, print, printJson } from '../terminal/terminal.js';
+import { exitCodeOf, phaseLabels } from './command-check.js';
+import { jsonOption, stateOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
+import { showPhases } from './phase-progress.js';
 
 interface RepairArguments extends SecretOptions {
   readonly store: string;

@@ -1,28 +1,28 @@
 /** `sealdrive salvage STORE DIRECTORY`: copies out everything that can still be read, however damaged the volume is. */
 import { join, relative, resolve } from 'node:path';
+import { openKnownStore } from '../access/known-volume.js';
+import { stateDirectoryOf } from '../access/state-directory.js';
+import { localFolderOf } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { printable, printableJson, unicodeValue } from '../base/printable.js';
 import { openCommitCopies } from '../check/commit-copies.js';
 import { LocalTree } from '../check/local-tree.js';
-import { isComplete, salvageVolume } from '../check/salvage-volume.js';
 import type { SalvageReport } from '../check/salvage-volume.js';
+import { isComplete, salvageVolume } from '../check/salvage-volume.js';
 import type { SalvagedTree } from '../check/salvager.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { writeFileSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { unlockVolume } from '../program/unlock-volume.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { interruptible } from '../terminal/interruption.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { secretOptions } from '../terminal/secret.js';
+import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
 import { trustOf } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
-import { interruptible } from '../terminal/interruption.js';
-import { openKnownStore } from '../access/known-volume.js';
 import { showPhases } from './phase-progress.js';
-import { secretOptions } from '../terminal/secret.js';
-import type { SecretOptions } from '../terminal/secret.js';
-import { stateDirectoryOf } from '../access/state-directory.js';
-import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
-import { unlockVolume } from '../program/unlock-volume.js';
-import { localFolderOf } from '../access/volume-store.js';
 
 interface SalvageArguments extends SecretOptions {
   readonly store: string;

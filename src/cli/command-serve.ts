@@ -1,14 +1,14 @@
 /** `sealdrive serve [BASE]`: gives out an object store over HTTP (doc/server.md). Stays in the foreground, as services do. */
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { defaultConfigBase, defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { printable } from '../base/printable.js';
 import { environment } from '../disk/environment.js';
 import { mkdirSync } from '../disk/files.js';
+import type { Address } from '../program/serve-objects.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { plural, print, printJson, tell } from '../terminal/terminal.js';
 import { bytesOf, durationMsOf, jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
-import type { Address } from '../program/serve-objects.js';
-import { defaultConfigBase, defaultDataBase, homeFolder } from '../access/state-directory.js';
-import { plural, print, printJson, tell } from '../terminal/terminal.js';
 
 interface ServeArguments {
   readonly base: string | undefined;

@@ -1,18 +1,18 @@
 /** `sealdrive status [PATH..]`: what is mounted, whether it is safe to close the lid, and where single files stand. */
 import { printable } from '../base/printable.js';
-import { isPending } from '../daemon/control-protocol.js';
 import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
+import { isPending } from '../daemon/control-protocol.js';
+import type { FoundMounts, RunningMount, SilentMount } from '../program/control-client.js';
+import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from '../program/control-client.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { formatBytes, plural, print, printHeading, printJson } from '../terminal/terminal.js';
 import type { FileState } from '../volume/file-status.js';
 import { durationMsOf, jsonOption, lastOf, severalWords } from './command-options.js';
 import { describePin } from './command-pin.js';
-import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from '../program/control-client.js';
-import type { FoundMounts, RunningMount, SilentMount } from '../program/control-client.js';
 import { defineCommand } from './define-command.js';
-import { locateOnDrive } from './drive-path.js';
 import type { DrivePath } from './drive-path.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
+import { locateOnDrive } from './drive-path.js';
 import { showFlushProgress } from './progress.js';
-import { formatBytes, plural, print, printHeading, printJson } from '../terminal/terminal.js';
 
 interface StatusArguments {
   readonly path: readonly string[] | undefined;

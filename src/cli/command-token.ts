@@ -7,14 +7,14 @@ import { describeError } from '../base/log.js';
 import { printable, printableText } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, openSync, unlinkSync } from '../disk/files.js';
-import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import type { TokenRight } from '../server/token.js';
+import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import { changeTokenFile, readTokenFile } from '../server/token-file.js';
+import { Failure } from '../terminal/exit-code.js';
+import { formatBytes, print, printJson, tell } from '../terminal/terminal.js';
 import { bytesOf, jsonOption } from './command-options.js';
 import { tokensOption, tokensPathOf } from './command-serve.js';
 import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
-import { formatBytes, print, printJson, tell } from '../terminal/terminal.js';
 
 interface CommonArguments {
   readonly tokens: string | undefined;

@@ -1,17 +1,18 @@
 /** `sealdrive unmount DIR`: brings everything to the store, then takes the drive away. */
+
+import { findNamedVolume } from '../access/named-volume.js';
+import { expandHome } from '../access/volume-config.js';
 import { printable } from '../base/printable.js';
 import { isPending } from '../daemon/control-protocol.js';
 import { findMount as mountAt } from '../fuse/mount-table.js';
-import { durationMsOf, jsonOption } from './command-options.js';
-import { askDaemon, findMounts, mountsOfName, silenceFailure, silentMountAround, silentMountsOfName } from '../program/control-client.js';
 import type { FoundMounts, SilentMount } from '../program/control-client.js';
-import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
+import { askDaemon, findMounts, mountsOfName, silenceFailure, silentMountAround, silentMountsOfName } from '../program/control-client.js';
 import { detach, isDead, resolveMountPoint } from '../program/mount-point.js';
-import { findNamedVolume } from '../access/named-volume.js';
-import { showFlushProgress } from './progress.js';
+import { Failure } from '../terminal/exit-code.js';
 import { formatBytes, plural, print, printJson, tell } from '../terminal/terminal.js';
-import { expandHome } from '../access/volume-config.js';
+import { durationMsOf, jsonOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
+import { showFlushProgress } from './progress.js';
 
 interface UnmountArguments {
   readonly directory: string;

@@ -1,19 +1,19 @@
 /** `sealdrive volume add|list|remove`: the names in the config file. It touches no store and no data. */
 import { resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
-import { printable } from '../base/printable.js';
-import { requireKnownKind } from '../store/open-store.js';
-import { accessTimePolicies } from '../vfs/access-time-policy.js';
-import { jsonOption } from './command-options.js';
-import { findMounts } from '../program/control-client.js';
-import { defineCommand } from './define-command.js';
-import { Failure } from '../terminal/exit-code.js';
 import { volumeIdOf } from '../access/named-volume.js';
 import { forgetStore, pinnedVolume } from '../access/store-pin.js';
-import { print, printJson } from '../terminal/terminal.js';
-import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from '../access/volume-config.js';
 import type { SettingName, VolumeSettings } from '../access/volume-config.js';
+import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from '../access/volume-config.js';
 import { localFolderOf } from '../access/volume-store.js';
+import { printable } from '../base/printable.js';
+import { findMounts } from '../program/control-client.js';
+import { requireKnownKind } from '../store/open-store.js';
+import { Failure } from '../terminal/exit-code.js';
+import { print, printJson } from '../terminal/terminal.js';
+import { accessTimePolicies } from '../vfs/access-time-policy.js';
+import { jsonOption } from './command-options.js';
+import { defineCommand } from './define-command.js';
 
 type Settings = Omit<VolumeSettings, 'store'>;
 

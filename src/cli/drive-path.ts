@@ -2,10 +2,10 @@
 import { basename, dirname, resolve } from 'node:path';
 import { byteStringOf } from '../base/bytes.js';
 import { describeError } from '../base/log.js';
-import { silenceFailure, silentMountAround } from '../program/control-client.js';
-import type { FoundMounts, RunningMount } from '../program/control-client.js';
 import { printable } from '../base/printable.js';
 import { realpath, stat } from '../disk/file-promises.js';
+import type { FoundMounts, RunningMount } from '../program/control-client.js';
+import { silenceFailure, silentMountAround } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
 
 export interface DrivePath {

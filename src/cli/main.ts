@@ -1,8 +1,8 @@
 /** The program's entry: runs what was asked for and ends with its exit code. Loads only what that needs (doc/decision/0015). */
 import { exactArguments, keepWorkingDirectoryExact } from '../disk/environment.js';
 import { serveCommandName } from '../program/detached-mount.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
 import { keepDebuggerOut, refuseMeddling } from '../program/runtime-guard.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
 import { tell } from '../terminal/terminal.js';
 
 /** Why the working directory cannot be named: it is gone, too deep, or below one that may not be searched. */

@@ -1,8 +1,8 @@
 /** Shows how far a transfer has come, with its rate and the time that remains: a bar on a terminal, a line now and then elsewhere, nothing when asked to be silent. */
 import { SingleBar } from 'cli-progress';
+import { formatBytes, plural, tell } from '../terminal/terminal.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
-import { formatBytes, plural, tell } from '../terminal/terminal.js';
 import { TransferRate } from './transfer-rate.js';
 
 export interface ProgressDisplay<Progress> {

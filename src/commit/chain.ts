@@ -3,10 +3,10 @@
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import { isSignedBy } from '../crypto/signature.js';
-import type { CommitFields, DecodedCommit } from './commit-codec.js';
-import { CommitError } from './commit-error.js';
-import type { CommitErrorCode } from './commit-error.js';
 import type { Acknowledgement, Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
+import type { CommitFields, DecodedCommit } from './commit-codec.js';
+import type { CommitErrorCode } from './commit-error.js';
+import { CommitError } from './commit-error.js';
 
 export interface LogPosition {
   readonly sequence: Sequence;

@@ -20,7 +20,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import { padmeLength } from '../crypto/padme.js';
 import { publicKeyLength, signatureLength } from '../crypto/signature.js';
 import { decompress, frameLength } from '../pack/compression.js';

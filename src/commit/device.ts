@@ -1,13 +1,13 @@
 /** This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files"). */
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import { Signer, seedLength } from '../crypto/signature.js';
 import type { Disk } from '../disk/disk.js';
-import { CommitError } from './commit-error.js';
 import type { DeviceId } from './commit.js';
+import { CommitError } from './commit-error.js';
 import { cleanDeviceName } from './device-name.js';
 import { readStateFile, replaceStateFile } from './state-file.js';
 

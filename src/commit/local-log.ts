@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import { sequenceName } from './log-name.js';
 import { ensureDirectory, readStateFile } from './state-file.js';
 

@@ -1,11 +1,11 @@
 /** Opens one sealed commit at its place and decodes it. Whether it follows the commit before it is `chain.ts`. */
-import { MalformedBytesError, equalBytes, toHex } from '../base/bytes.js';
+import { equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import { PackError } from '../pack/pack-error.js';
-import { decodeCommit, decompressCommit } from './commit-codec.js';
 import type { DecodedCommit } from './commit-codec.js';
+import { decodeCommit, decompressCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { commitPlace } from './log-name.js';
 

@@ -1,8 +1,8 @@
 /** Small files of the state directory, replaced as a whole: after a crash the old content is there or the new. */
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 
 /** The file's bytes, of the caller's own; `undefined` when there is none. */
 export async function readStateFile(disk: Disk, directory: string, name: string): Promise<Uint8Array | undefined> {

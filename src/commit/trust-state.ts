@@ -11,14 +11,14 @@
  * | members | varint count; each: enrolment, counter varint; u8 0/1; if 1: when it enrolled i53, ms since 1970; u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
  */
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, fromHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk } from '../disk/disk.js';
 import type { ChainState, CheckpointLink, Member } from './chain.js';
+import type { DeviceId, Sequence } from './commit.js';
 import { readEnrolment, writeEnrolment } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
-import type { DeviceId, Sequence } from './commit.js';
 import { readStateFile, replaceStateFile } from './state-file.js';
 
 const fileName = 'trust';

@@ -3,14 +3,14 @@
  * Where slots lie, in the store and in the state directory, is their callers' business.
  */
 import type { Plaintext, Sealed } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, equalBytes, fromHex, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, equalBytes, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
-import { checkKdfCost, defaultKdfCost, deriveWithArgon2 } from './argon2.js';
 import type { KdfCost } from './argon2.js';
+import { checkKdfCost, defaultKdfCost, deriveWithArgon2 } from './argon2.js';
 import { CryptoError } from './crypto-error.js';
 import { keyedHash } from './hash.js';
 import { recoveryWordsToBytes } from './recovery-words.js';
-import { SealKey, framedOverhead, keyLength } from './seal-key.js';
+import { framedOverhead, keyLength, SealKey } from './seal-key.js';
 
 export type SlotType = 'passphrase' | 'recovery-words' | 'key-file';
 const slotTypes: readonly SlotType[] = ['passphrase', 'recovery-words', 'key-file'];

@@ -6,8 +6,8 @@ import { timingSafeEqual } from 'node:crypto';
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import type { Random } from '../base/random.js';
-import { commitmentLength, decrypt, encryptInto, keyLength, saltLength, tagLength } from './seal-key.js';
 import type { SealKey } from './seal-key.js';
+import { commitmentLength, decrypt, encryptInto, keyLength, saltLength, tagLength } from './seal-key.js';
 
 /** What a record's encryption adds, in bytes. */
 export const recordOverhead = tagLength;

@@ -3,10 +3,11 @@
  * request; the daemon answers with any number of progress lines and one last line (doc/cli.md, "The control socket").
  * Nothing in it is secret: keys and passphrases never cross this socket.
  */
+
+import type { VolumeStatistics } from '../operation/statistics.js';
 import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
-import type { VolumeStatistics } from '../operation/statistics.js';
 import type { VolumeFacts } from '../volume/volume-facts.js';
 
 export type ControlRequest =

@@ -2,16 +2,16 @@
  * The daemon's side of the control socket. The socket is reachable by the owner alone (mode 0600 in a directory of mode 0700) and asks
  * the kernel who connected besides. It is not the FUSE session and knows no volume: see daemon.ts for what the requests do.
  */
-import { createServer } from 'node:net';
+
 import type { Server, Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { CodedError } from '../base/errors.js';
-import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
 import { socketAddress } from '../disk/socket-address.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
-import { controlRequestSizeMax, decodeControlRequest } from './control-protocol.js';
 import type {
   ControlErrorCode,
   ControlReply,
@@ -23,6 +23,7 @@ import type {
   SubtreesResult,
   UnmountResult,
 } from './control-protocol.js';
+import { controlRequestSizeMax, decodeControlRequest } from './control-protocol.js';
 
 export class ControlError extends CodedError<ControlErrorCode> {}
 

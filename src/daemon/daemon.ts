@@ -5,16 +5,15 @@
  */
 import { textOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
-import type { Driver, ErrnoOf, FuseOperations, MountOptions, Mounted } from '../fuse/operations.js';
-import { VolumeError } from '../volume/volume-error.js';
-import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
+import type { Driver, ErrnoOf, FuseOperations, Mounted, MountOptions } from '../fuse/operations.js';
 import type { Ino } from '../meta/key.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
-import { isPending, nothingPending } from './control-protocol.js';
+import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
+import { VolumeError } from '../volume/volume-error.js';
 import type {
   ControlRequest,
   DaemonStatus,
@@ -25,11 +24,12 @@ import type {
   SubtreesResult,
   UnmountResult,
 } from './control-protocol.js';
-import type { FuseFilesystem } from './fuse-filesystem.js';
-import { ControlError, ControlServer } from './control-server.js';
+import { isPending, nothingPending } from './control-protocol.js';
 import type { ControlHandler, PeerCheck } from './control-server.js';
-import { ShutdownInhibitor } from './shutdown-inhibitor.js';
+import { ControlError, ControlServer } from './control-server.js';
+import type { FuseFilesystem } from './fuse-filesystem.js';
 import type { Inhibition } from './shutdown-inhibitor.js';
+import { ShutdownInhibitor } from './shutdown-inhibitor.js';
 
 /** The volume as the daemon holds it: it alone ends it. */
 export interface ServedVolume {

@@ -4,11 +4,11 @@
  */
 import { constants } from 'node:os';
 import { AssertionError, unreachable } from '../base/assert.js';
-import { type Log, describeError } from '../base/log.js';
+import { describeError, type Log } from '../base/log.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { ErrnoOf } from '../fuse/operations.js';
-import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
 import { OperationError, type OperationErrorCode } from '../operation/operation.js';
+import { VfsError, type VfsErrorCode } from '../vfs/vfs-error.js';
 import { exhaustionOf } from '../volume/remedy.js';
 import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
 

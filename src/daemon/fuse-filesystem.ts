@@ -9,7 +9,8 @@
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ByteString } from '../base/brand.js';
-import { type MaybePromise, andThen, isPromise } from '../base/maybe-promise.js';
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
+import { O_NOATIME } from '../fuse/abi.js';
 import {
   type AttributeReply,
   type Attributes,
@@ -22,25 +23,24 @@ import {
   type Notifier,
   type OpenReply,
   type RequestContext,
-  type SetAttributes,
   rootNodeId,
+  type SetAttributes,
 } from '../fuse/operations.js';
-import { O_NOATIME } from '../fuse/abi.js';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
+import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { InodeAttributes } from '../vfs/attributes.js';
+import { SEEK_DATA } from '../vfs/content.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { Removed } from '../vfs/naming.js';
 import { RENAME_EXCHANGE } from '../vfs/naming.js';
-import { SEEK_DATA } from '../vfs/content.js';
 import { VfsError } from '../vfs/vfs-error.js';
-import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { RemoteChange, RemoteChangeListener, Volume } from '../volume/volume.js';
 import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
-import { readStatusAttribute, refuseReserved, statusAttribute } from './status-attribute.js';
 import { NodeAliases } from './node-aliases.js';
 import { StaleInodes } from './stale-inodes.js';
+import { readStatusAttribute, refuseReserved, statusAttribute } from './status-attribute.js';
 
 export interface CacheValidity {
   /** How long the kernel may keep names (also absent ones) and attributes without asking, in milliseconds. */

@@ -8,9 +8,9 @@
  */
 import { closeSync, fstatSync } from 'node:fs';
 import { join } from 'node:path';
-import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from '../disk/files.js';
-import { identifyThisProcess, isOfThisBoot, stateOfProcess } from './process-identity.js';
+import { mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from '../disk/files.js';
 import type { ProcessIdentity } from './process-identity.js';
+import { identifyThisProcess, isOfThisBoot, stateOfProcess } from './process-identity.js';
 
 export interface MountRecord {
   readonly pid: number;

@@ -3,9 +3,10 @@
  * kernel's inode, which applications have open and whose pages are theirs, goes on as the copy; the file gets a new node id, under which the kernel
  * meets it again by its name. Empty but for files that had a conflict and are still known to the kernel.
  */
-import { makeIno } from '../meta/key.js';
-import type { Ino } from '../meta/key.js';
+
 import type { NodeId } from '../fuse/operations.js';
+import type { Ino } from '../meta/key.js';
+import { makeIno } from '../meta/key.js';
 
 /** Node ids that are no inode's number: device 0 makes the root directory and nothing else. */
 const firstAlias = 2 ** 32;

@@ -5,8 +5,8 @@
  */
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
-import { diskErrorCode } from './disk.js';
 import type { Disk, DiskDirectory } from './disk.js';
+import { diskErrorCode } from './disk.js';
 
 export class ConfinedFolder {
   readonly root: string;

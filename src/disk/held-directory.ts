@@ -2,8 +2,9 @@
  * A directory that somebody else may remove, move away or replace while we use it: whether its path still means the one that it meant. What is written
  * to a directory that took its place would be lost to the next start, and could belong to somebody else.
  */
-import { diskErrorCode } from './disk.js';
+
 import type { Disk } from './disk.js';
+import { diskErrorCode } from './disk.js';
 
 export class HeldDirectory {
   readonly path: string;

@@ -2,6 +2,8 @@
  * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no finalizer
  * that closes a descriptor behind our back.
  */
+
+import type { Dir, Dirent, Stats, StatsFs } from 'node:fs';
 import {
   close,
   closeSync,
@@ -18,10 +20,9 @@ import {
   write,
   writeSync,
 } from 'node:fs';
-import type { Dir, Dirent, Stats, StatsFs } from 'node:fs';
 import { join } from 'node:path';
-import { diskErrorCode } from './disk.js';
 import type { Disk, DiskAccess, DiskEntry, DiskEntryKind, DiskFile, DiskStat, OpenMode } from './disk.js';
+import { diskErrorCode } from './disk.js';
 import { link, lstat, mkdir, open, opendir, readdir, rename, rmdir, stat, statfs, unlink } from './files.js';
 
 type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;

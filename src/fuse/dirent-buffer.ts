@@ -1,6 +1,7 @@
 /** Directory entries as READDIR and READDIRPLUS want them: struct fuse_dirent or fuse_direntplus, each padded to 8 bytes. */
-import { fuse_dirent, fuse_entry_out } from './abi.js';
+
 import type { ByteString } from '../base/brand.js';
+import { fuse_dirent, fuse_entry_out } from './abi.js';
 import type { DirentSink, Entry, NodeId } from './operations.js';
 import { setEntryOut } from './reply-writer.js';
 

@@ -2,6 +2,8 @@
  * Opcode by opcode: which fields of the request become which arguments of FuseOperations, and how the answer is encoded.
  * It holds no state; the session that calls it does.
  */
+
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import {
   ENOSYS,
   ENOTTY,
@@ -25,7 +27,6 @@ import {
   FUSE_FSYNC_FDATASYNC,
   FUSE_SETXATTR_ACL_KILL_SGID,
   FUSE_WRITE_KILL_SUIDGID,
-  O_NOATIME,
   fsxattr,
   fuse_batch_forget_in,
   fuse_copy_file_range_in,
@@ -44,17 +45,17 @@ import {
   fuse_open_in,
   fuse_read_in,
   fuse_release_in,
-  fuse_rename2_in,
   fuse_rename_in,
+  fuse_rename2_in,
   fuse_setattr_in,
   fuse_setxattr_in,
   fuse_write_in,
   inodeFlagPairs,
+  O_NOATIME,
 } from './abi.js';
-import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import type { DirentBuffer } from './dirent-buffer.js';
 import type { Negotiated } from './negotiation.js';
-import { opcode, type OpcodeName } from './opcode.js';
+import { type OpcodeName, opcode } from './opcode.js';
 import type { AttributeReply, Entry, FilesystemStatistics, FuseOperations, NodeId, OpenReply, SetAttributes } from './operations.js';
 import type { ReplyWriter } from './reply-writer.js';
 import type { KernelRequestContext } from './request-context.js';

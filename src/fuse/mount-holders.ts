@@ -2,7 +2,7 @@
  * Who keeps a mount busy, as far as this user may see: processes with an open or mapped file there, or that stand there, and mounts on top of it. It touches
  * no file on the mount. Whoever only looks at it for a moment is none.
  */
-import { readFile, readdir, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { listMounts } from './mount-table.js';
 
 const nothing = (): undefined => undefined;

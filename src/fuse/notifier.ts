@@ -2,21 +2,22 @@
  * Tells the kernel what changed behind its back. Messages are queued for a native thread, which may wait for the kernel; when its
  * queue is full they wait here, each only once, since invalidating twice is invalidating once.
  */
+
+import type { ByteString } from '../base/brand.js';
 import {
-  fuse_notify_delete_out,
-  fuse_notify_inval_entry_out,
-  fuse_notify_inval_inode_out,
-  fuse_notify_prune_out,
-  fuse_notify_store_out,
-  fuse_out_header,
   FUSE_NOTIFY_DELETE,
   FUSE_NOTIFY_INC_EPOCH,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
   FUSE_NOTIFY_PRUNE,
   FUSE_NOTIFY_STORE,
+  fuse_notify_delete_out,
+  fuse_notify_inval_entry_out,
+  fuse_notify_inval_inode_out,
+  fuse_notify_prune_out,
+  fuse_notify_store_out,
+  fuse_out_header,
 } from './abi.js';
-import type { ByteString } from '../base/brand.js';
 import type { NodeId, Notifier } from './operations.js';
 
 const headerSize = fuse_out_header.SIZE;

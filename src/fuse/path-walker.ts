@@ -2,8 +2,9 @@
  * Finds the node behind a path for drivers that are given paths: walks it by lookups and keeps what it found, with the lookup
  * counts that it owes the filesystem. It is a cache: dropping any of it at any time is safe.
  */
-import { byteStringOf } from '../base/bytes.js';
+
 import type { ByteString } from '../base/brand.js';
+import { byteStringOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import type { Entry, FuseOperations, NodeId, RequestContext } from './operations.js';

@@ -9,7 +9,7 @@ import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { ByteString } from '../base/brand.js';
 import { textOf } from '../base/bytes.js';
-import { systemClock, timespecOfMs, type Timespec } from '../base/clock.js';
+import { systemClock, type Timespec, timespecOfMs } from '../base/clock.js';
 import { portableCapabilities } from './driver-capabilities.js';
 import { FuseError } from './fuse-error.js';
 import type {

@@ -2,7 +2,14 @@
  * Encodes one reply into a buffer that is used again for the next one: fuse_out_header, then a struct by the offsets of abi.ts,
  * then, for data, pieces that are not copied. Whoever sends it does so before anything else is encoded.
  */
+
+import type { ByteString } from '../base/brand.js';
+import type { Timespec } from '../base/clock.js';
 import {
+  FOPEN_CACHE_DIR,
+  FOPEN_DIRECT_IO,
+  FOPEN_KEEP_CACHE,
+  FOPEN_NOFLUSH,
   fuse_attr,
   fuse_attr_out,
   fuse_copy_file_range_out,
@@ -18,15 +25,9 @@ import {
   fuse_statx_out,
   fuse_sx_time,
   fuse_write_out,
-  FOPEN_CACHE_DIR,
-  FOPEN_DIRECT_IO,
-  FOPEN_KEEP_CACHE,
-  FOPEN_NOFLUSH,
   STATX_BASIC_STATS,
   STATX_BTIME,
 } from './abi.js';
-import type { ByteString } from '../base/brand.js';
-import type { Timespec } from '../base/clock.js';
 import type { AttributeReply, Attributes, Entry, FilesystemStatistics, OpenReply } from './operations.js';
 
 const headerSize = fuse_out_header.SIZE;

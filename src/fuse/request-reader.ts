@@ -2,9 +2,10 @@
  * Reads one request out of the buffer that the kernel filled: the header, then fields by the offsets of abi.ts. It copies
  * numbers and names, never content; `bytes` are views that die with the request.
  */
-import { fuse_in_header } from './abi.js';
+
 import type { ByteString } from '../base/brand.js';
 import { MalformedBytesError } from '../base/bytes.js';
+import { fuse_in_header } from './abi.js';
 import { opcodeName, payloadMinOf } from './opcode.js';
 
 const headerSize = fuse_in_header.SIZE;

@@ -3,15 +3,16 @@
  * are under way; everything that is answered at once leaves no trace here. doc/concurrency.md tells in what order things run:
  * requests start in the order in which they arrive, and end in any.
  */
-import { EAGAIN, EINTR, EIO, ENOSYS, EPROTO, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from './abi.js';
+
 import { assert } from '../base/assert.js';
 import { MalformedBytesError } from '../base/bytes.js';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js';
+import { EAGAIN, EINTR, EIO, ENOSYS, EPROTO, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from './abi.js';
 import { DirentBuffer } from './dirent-buffer.js';
 import { FuseError } from './fuse-error.js';
 import { ErrnoReply, type Exchange, handlers, unanswered } from './handlers.js';
 import { givesUp } from './interrupting-signal.js';
-import { majorOffered, negotiate, payloadMax, type Negotiated, type Wishes } from './negotiation.js';
+import { majorOffered, type Negotiated, negotiate, payloadMax, type Wishes } from './negotiation.js';
 import { opcode, opcodeName } from './opcode.js';
 import type { Entry, ErrnoOf, FuseOperations, NodeId, OpenReply } from './operations.js';
 import { ReplyWriter } from './reply-writer.js';

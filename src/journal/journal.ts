@@ -15,12 +15,13 @@ import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import type { RecordCipher } from '../crypto/record-cipher.js';
 import type { SealKey } from '../crypto/seal-key.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import { JournalError } from './journal-error.js';
+import type { SegmentKey } from './segment.js';
 import {
-  RecordAad,
   createSegment,
+  RecordAad,
   recordFrameLength,
   recordHeaderLength,
   scanSegment,
@@ -28,7 +29,6 @@ import {
   segmentName,
   segmentNumberOf,
 } from './segment.js';
-import type { SegmentKey } from './segment.js';
 
 export interface JournalOptions {
   readonly disk: Disk;

@@ -11,7 +11,7 @@
  * Payload: position varint | durable varint | oldest varint | per entry: length varint, bytes.
  */
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, equalBytes } from '../base/bytes.js';
+import { ByteReader, ByteWriter, equalBytes, MalformedBytesError } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import { RecordCipher, recordCipherHeaderLength, recordOverhead } from '../crypto/record-cipher.js';
 import type { SealKey } from '../crypto/seal-key.js';

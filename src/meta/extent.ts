@@ -12,7 +12,7 @@
  * | chunks | varint count, then plain length varint and sealed length varint of each |
  */
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { PackId } from '../pack/pack-id.js';
 
 export interface RunChunk {

@@ -4,9 +4,9 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { type Dirent, decodeDirent } from '../meta/dirent.js';
-import { type Extent, decodeExtent } from '../meta/extent.js';
-import { type Inode, decodeInode } from '../meta/inode.js';
-import { type Ino, type TreeKey, decodeKey, direntEnd, direntKey, extentEnd, extentKey, inodeKey, xattrEnd, xattrKey } from '../meta/key.js';
+import { decodeExtent, type Extent } from '../meta/extent.js';
+import { decodeInode, type Inode } from '../meta/inode.js';
+import { decodeKey, direntEnd, direntKey, extentEnd, extentKey, type Ino, inodeKey, type TreeKey, xattrEnd, xattrKey } from '../meta/key.js';
 import { OperationError } from './operation.js';
 import type { ReadView } from './view.js';
 

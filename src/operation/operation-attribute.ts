@@ -7,7 +7,7 @@ import type { Plaintext } from '../base/brand.js';
 import { type Inode, S_IFMT } from '../meta/inode.js';
 import type { Execution } from './execution.js';
 import { requireInode } from './inode-view.js';
-import { type SetattrOperation, fileSizeMax } from './operation.js';
+import { fileSizeMax, type SetattrOperation } from './operation.js';
 import { checkRange, cutExtents, requireRegular } from './operation-content.js';
 
 export function executeSetattr(run: Execution, operation: SetattrOperation): void {

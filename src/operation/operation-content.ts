@@ -3,13 +3,13 @@
  * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Extent").
  */
 import type { Plaintext } from '../base/brand.js';
-import { type Timespec, compareTimespec } from '../base/clock.js';
+import { compareTimespec, type Timespec } from '../base/clock.js';
 import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
 import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
-import { type Ino, extentKey } from '../meta/key.js';
+import { extentKey, type Ino } from '../meta/key.js';
 import type { Execution } from './execution.js';
-import { scanExtents, requireInode } from './inode-view.js';
-import { type CloneOperation, type FallocateOperation, type InlineOperation, OperationError, type WriteOperation, fileSizeMax } from './operation.js';
+import { requireInode, scanExtents } from './inode-view.js';
+import { type CloneOperation, type FallocateOperation, fileSizeMax, type InlineOperation, OperationError, type WriteOperation } from './operation.js';
 import type { ReadView, Transaction } from './view.js';
 
 export const FALLOC_FL_KEEP_SIZE = 1;

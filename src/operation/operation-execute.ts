@@ -4,13 +4,13 @@
  */
 import { unreachable } from '../base/assert.js';
 import { Execution } from './execution.js';
-import type { StatisticsDelta } from './statistics.js';
 import { readInode } from './inode-view.js';
 import type { Operation } from './operation.js';
 import { executeSetattr } from './operation-attribute.js';
 import { executeClone, executeFallocate, executeInline, executeWrite } from './operation-content.js';
 import { executeCreate, executeLink, executeReclaim, executeRename, executeRmdir, executeUnlink } from './operation-namespace.js';
 import { executeRemovexattr, executeSetxattr } from './operation-xattr.js';
+import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
 
 /**

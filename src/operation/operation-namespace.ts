@@ -4,22 +4,22 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { type Inode, S_IFCHR, S_IFDIR, S_IFMT, isDirectory, isSymlink } from '../meta/inode.js';
-import { type Ino, deviceIndexOf, rootIno, xattrKey } from '../meta/key.js';
-import { type Execution, checkName, nlinkMax } from './execution.js';
+import { type Inode, isDirectory, isSymlink, S_IFCHR, S_IFDIR, S_IFMT } from '../meta/inode.js';
+import { deviceIndexOf, type Ino, rootIno, xattrKey } from '../meta/key.js';
+import { checkName, type Execution, nlinkMax } from './execution.js';
 import { isEmptyDirectory, lookup, readInode, requireInode, scanXattrs } from './inode-view.js';
 import {
   type CreateOperation,
+  fileSizeMax,
   type LinkOperation,
   OperationError,
   type ReclaimOperation,
   type RenameOperation,
   type RmdirOperation,
   type UnlinkOperation,
-  fileSizeMax,
 } from './operation.js';
-import { checkXattr, xattrListBytes, xattrListBytesMax } from './operation-xattr.js';
 import { cutExtents } from './operation-content.js';
+import { checkXattr, xattrListBytes, xattrListBytesMax } from './operation-xattr.js';
 import type { ReadView } from './view.js';
 
 export const RENAME_NOREPLACE = 1;

@@ -10,15 +10,15 @@ import { unreachable } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
 import { ByteReader, byteStringOf } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import { type ContentStamp, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, isDirectory } from '../meta/inode.js';
+import { type ContentStamp, type Inode, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type Ino, orphanKey, rootIno } from '../meta/key.js';
 import { conflictName } from './conflict-name.js';
-import type { StatisticsDelta } from './statistics.js';
-import { type PlacedExtent, isEmptyDirectory, lookup, readInode, requireInode, scanEntries, scanExtents, scanXattrs } from './inode-view.js';
+import { isEmptyDirectory, lookup, type PlacedExtent, readInode, requireInode, scanEntries, scanExtents, scanXattrs } from './inode-view.js';
 import {
   type CloneOperation,
   type CreateOperation,
   type FallocateOperation,
+  fileSizeMax,
   type InlineOperation,
   type LinkOperation,
   type Operation,
@@ -31,10 +31,10 @@ import {
   type SetxattrOperation,
   type UnlinkOperation,
   type WriteOperation,
-  fileSizeMax,
 } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
-import { RENAME_EXCHANGE, isInside } from './operation-namespace.js';
+import { isInside, RENAME_EXCHANGE } from './operation-namespace.js';
+import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
 
 /**

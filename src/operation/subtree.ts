@@ -2,8 +2,9 @@
  * Going through what lies below a directory, or a single file, in steps that each show one instant: what pins keep and what `status PATH` adds up. It
  * reads metadata only, and what changes meanwhile may be met or not.
  */
-import type { MaybePromise } from '../base/maybe-promise.js';
+
 import type { ByteString } from '../base/brand.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { DataExtent } from '../meta/extent.js';
 import { type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';

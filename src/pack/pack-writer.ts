@@ -8,19 +8,19 @@
 import { dirname } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
-import { isPromise } from '../base/maybe-promise.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
+import { isPromise } from '../base/maybe-promise.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { hashBytes } from '../crypto/hash.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import type { FileBody } from '../store/object-store.js';
-import { encodeItem, itemPlace } from './item.js';
 import type { ItemKind, PackKeys } from './item.js';
+import { encodeItem, itemPlace } from './item.js';
 import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
-import { packSizeMax, readPackIndex, sealPackEnd } from './pack-index.js';
 import type { PackItem } from './pack-index.js';
+import { packSizeMax, readPackIndex, sealPackEnd } from './pack-index.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackWriterOptions {

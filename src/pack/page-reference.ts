@@ -9,7 +9,7 @@
  * | length | u32, sealed |
  * | hash | 32, BLAKE2b-256 of the sealed bytes |
  */
-import { ByteReader, ByteWriter, MalformedBytesError, fromHex, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { PackId } from './pack-id.js';
 
 export interface PageReference {

@@ -2,6 +2,9 @@
 import { connect } from 'node:net';
 import { isAbsolute, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { findNamedVolume, volumeIdOf } from '../access/named-volume.js';
+import { registryFolder, registryTag } from '../access/state-directory.js';
+import { expandHome } from '../access/volume-config.js';
 import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import type {
@@ -15,22 +18,19 @@ import type {
   SubtreesResult,
   UnmountResult,
 } from '../daemon/control-protocol.js';
-import { readlink } from '../disk/file-promises.js';
-import { socketAddress } from '../disk/socket-address.js';
-import type { SocketAddress } from '../disk/socket-address.js';
-import { readMountRecords } from '../daemon/mount-registry.js';
 import type { FoundRecord, MountRecord } from '../daemon/mount-registry.js';
+import { readMountRecords } from '../daemon/mount-registry.js';
 import { stateOfProcess } from '../daemon/process-identity.js';
+import { readlink } from '../disk/file-promises.js';
+import type { SocketAddress } from '../disk/socket-address.js';
+import { socketAddress } from '../disk/socket-address.js';
 import { listMounts } from '../fuse/mount-table.js';
+import type { FailureCode } from '../terminal/exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
-import { Failure } from '../terminal/exit-code.js';
-import type { FailureCode } from '../terminal/exit-code.js';
 import { isDead, ownType, resolveMountPoint } from './mount-point.js';
 import { findAddon } from './native-addon.js';
-import { findNamedVolume, volumeIdOf } from '../access/named-volume.js';
-import { registryFolder, registryTag } from '../access/state-directory.js';
-import { expandHome } from '../access/volume-config.js';
 
 const replySizeMax = 1024 * 1024;
 

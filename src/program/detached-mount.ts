@@ -8,8 +8,8 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { environmentToHandOn } from '../disk/environment.js';
 import { openSync, readFileSync, statSync } from '../disk/files.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
 import type { FailureCode } from '../terminal/exit-code.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
 import type { MountReport, MountRequest } from './mount-request.js';
 import { plainEnvironment, plainOptions } from './runtime-guard.js';
 

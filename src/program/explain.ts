@@ -5,24 +5,24 @@
 import { describeError } from '../base/log.js';
 import { RepairError } from '../check/repair-error.js';
 import { SalvageError } from '../check/salvage-error.js';
-import { CommitError } from '../commit/commit-error.js';
 import type { CommitErrorCode } from '../commit/commit-error.js';
-import { CryptoError } from '../crypto/crypto-error.js';
+import { CommitError } from '../commit/commit-error.js';
 import type { CryptoErrorCode } from '../crypto/crypto-error.js';
-import { FuseError } from '../fuse/fuse-error.js';
+import { CryptoError } from '../crypto/crypto-error.js';
 import type { FuseErrorCode } from '../fuse/fuse-error.js';
-import { JournalError } from '../journal/journal-error.js';
+import { FuseError } from '../fuse/fuse-error.js';
 import type { JournalErrorCode } from '../journal/journal-error.js';
-import { PackError } from '../pack/pack-error.js';
+import { JournalError } from '../journal/journal-error.js';
 import type { PackErrorCode } from '../pack/pack-error.js';
+import { PackError } from '../pack/pack-error.js';
 import { ServerError } from '../server/server-error.js';
 import { StoreLocationError } from '../store/location-url.js';
-import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
+import { StoreError } from '../store/object-store.js';
+import type { FailureCode } from '../terminal/exit-code.js';
+import { Failure } from '../terminal/exit-code.js';
 import { TreeError } from '../tree/tree-error.js';
 import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
-import { Failure } from '../terminal/exit-code.js';
-import type { FailureCode } from '../terminal/exit-code.js';
 
 /** How it ends, and what the remedy adds to the message of the error itself. */
 type Ending = readonly [code: FailureCode, advice?: string];

@@ -1,6 +1,7 @@
 /** What a mount needs to know, from the command that asks to the process that serves. It crosses a pipe between the two, never a disk. */
-import type { AccessTimePolicy } from '../vfs/access-time-policy.js';
+
 import type { StoreTuning } from '../access/volume-store.js';
+import type { AccessTimePolicy } from '../vfs/access-time-policy.js';
 
 export interface MountRequest {
   /** As given on the command line; relative paths are made absolute. */

@@ -1,7 +1,7 @@
 /** The native addon where there is one: the portable driver runs without it, and so do most commands. */
 import { FuseError } from '../fuse/fuse-error.js';
-import { loadNative } from '../fuse/native.js';
 import type { NativeAddon } from '../fuse/native.js';
+import { loadNative } from '../fuse/native.js';
 
 export function findAddon(): NativeAddon | undefined {
   try {

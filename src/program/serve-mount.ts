@@ -4,24 +4,24 @@
  */
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { controlSocketPaths, ensurePrivateDirectory, registryTag } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
-import { createLog, describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
-import { isPending } from '../daemon/control-protocol.js';
+import { createLog, describeError, silentLog } from '../base/log.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { isPending } from '../daemon/control-protocol.js';
 import { Daemon } from '../daemon/daemon.js';
-import { watchEventLoop } from '../daemon/loop-watch.js';
 import { openLogFile } from '../daemon/log-file.js';
+import { watchEventLoop } from '../daemon/loop-watch.js';
 import { Registration } from '../daemon/mount-registry.js';
+import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { tell, tellLines } from '../terminal/terminal.js';
 import { isExact } from '../vfs/access-time-policy.js';
 import { VolumeError } from '../volume/volume-error.js';
 import { composeMount, hardenProcess, preloadMount } from './compose.js';
-import { Failure, exitCodes } from '../terminal/exit-code.js';
 import { explain } from './explain.js';
 import type { MountReport, MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
-import { controlSocketPaths, ensurePrivateDirectory, registryTag } from '../access/state-directory.js';
-import { tell, tellLines } from '../terminal/terminal.js';
 import { version } from './version.js';
 
 /**

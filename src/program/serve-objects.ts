@@ -4,20 +4,21 @@
  */
 
 import { basename, dirname } from 'node:path';
+import { localFolderOf } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
-import { createLog, describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { createLog, describeError } from '../base/log.js';
 import { printable, printableJson } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { ConfinedFolder } from '../disk/confined-folder.js';
 import { environment } from '../disk/environment.js';
 import { mkdirSync, readFileSync } from '../disk/files.js';
-import { ConfinedFolder } from '../disk/confined-folder.js';
 import { systemDisk } from '../disk/system-disk.js';
 import { loadNative } from '../fuse/native.js';
 import { AccessLog } from '../server/access-log.js';
 import { MetricsServer } from '../server/metrics-server.js';
-import { ObjectServer } from '../server/object-server.js';
 import type { Certificate, ServerLimits } from '../server/object-server.js';
+import { ObjectServer } from '../server/object-server.js';
 import { ServerError } from '../server/server-error.js';
 import { TokenTable } from '../server/token-file.js';
 import { UploadFolder } from '../server/upload.js';
@@ -28,7 +29,6 @@ import { openStore } from '../store/open-store.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import { write } from '../terminal/terminal.js';
-import { localFolderOf } from '../access/volume-store.js';
 
 export interface Address {
   readonly host: string;

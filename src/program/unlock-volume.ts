@@ -1,19 +1,20 @@
 /** What every command does that needs a volume's keys: find the slots, get the secret, open one, and see that it is the volume that is known to be there. */
-import { toHex } from '../base/bytes.js';
-import { describeError, silentLog } from '../base/log.js';
-import { systemRandom } from '../crypto/system-random.js';
-import type { SlotSecret } from '../crypto/keyslot.js';
-import type { ObjectStore } from '../store/object-store.js';
-import { hardenProcess } from './compose.js';
-import { Failure } from '../terminal/exit-code.js';
-import { unlock } from '../access/keyslots.js';
+
 import type { SlotList, Unlocked } from '../access/keyslots.js';
+import { unlock } from '../access/keyslots.js';
 import { listKnownSlots } from '../access/known-volume.js';
-import { readSecret } from '../terminal/secret.js';
-import type { SecretOptions } from '../terminal/secret.js';
 import { noteUsedSlot, removedSlots, usedSlots } from '../access/slot-memory.js';
 import { pinnedVolume, requirePinned } from '../access/store-pin.js';
+import { toHex } from '../base/bytes.js';
+import { describeError, silentLog } from '../base/log.js';
+import type { SlotSecret } from '../crypto/keyslot.js';
+import { systemRandom } from '../crypto/system-random.js';
+import type { ObjectStore } from '../store/object-store.js';
+import { Failure } from '../terminal/exit-code.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { readSecret } from '../terminal/secret.js';
 import { parseBytes, tell } from '../terminal/terminal.js';
+import { hardenProcess } from './compose.js';
 
 /** People mistype; programs do not. */
 const promptAttempts = 3;

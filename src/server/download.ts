@@ -1,8 +1,8 @@
 /** Sending an object, or a range of it, piece by piece: while one is on its way the next is read, and no more is in memory. */
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import type { Exchange } from './exchange.js';
-import { pieceSize } from './piece-buffers.js';
 import type { PieceBuffers } from './piece-buffers.js';
+import { pieceSize } from './piece-buffers.js';
 import { Refusal } from './refusal.js';
 import type { RangeRequest } from './request-target.js';
 

@@ -1,6 +1,7 @@
 /** `/metrics` for Prometheus and `/healthz` for balancers, at an address of their own (doc/server.md, "Running"). */
-import { createServer } from 'node:http';
+
 import type { Server } from 'node:http';
+import { createServer } from 'node:http';
 import { describeError } from '../base/log.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { ServerError } from './server-error.js';

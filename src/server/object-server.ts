@@ -2,23 +2,24 @@
  * The server: connections, tokens, limits and the end of it all (doc/server.md). It is hostile to clients that it does not know, and patient with those that it does only
  * within bounds. What a request does is in volume-operations.ts; node:http parses, strictly.
  */
-import { createServer as createHttpServer } from 'node:http';
+
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { createServer as createHttpsServer } from 'node:https';
+import { createServer as createHttpServer } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
+import { createServer as createHttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
-import { CodedError } from '../base/errors.js';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { CodedError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { Connections } from './connections.js';
 import type { Connection } from './connections.js';
+import { Connections } from './connections.js';
 import { Exchange, lingerMs } from './exchange.js';
 import { LineBudget } from './line-budget.js';
-import { ObjectWaiters } from './object-waiters.js';
 import type { WaitOutcome } from './object-waiters.js';
+import { ObjectWaiters } from './object-waiters.js';
 import { PieceBuffers } from './piece-buffers.js';
 import { Places, takePlace } from './places.js';
 import { Refusal, refusalOf } from './refusal.js';
@@ -26,9 +27,9 @@ import { keyClass, parseTarget } from './request-target.js';
 import { ServerError } from './server-error.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { Grant, TokenTable } from './token-file.js';
-import { CutUpload } from './upload.js';
 import type { UploadFolder } from './upload.js';
-import { VolumeOperations, operationOf, waitOf } from './volume-operations.js';
+import { CutUpload } from './upload.js';
+import { operationOf, VolumeOperations, waitOf } from './volume-operations.js';
 import { VolumeUsage } from './volume-usage.js';
 
 export interface ServerLimits {

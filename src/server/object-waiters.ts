@@ -3,8 +3,8 @@
  * otherwise the base is asked now and then, once a key and only while somebody waits.
  */
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 
 export interface ObjectWaitersOptions {

@@ -1,7 +1,7 @@
 /** What the server answers instead of what was asked for, as an error that is thrown to whoever writes the answer (doc/server.md, "Protocol"). */
 import { AnswerError } from '../base/errors.js';
-import { StoreError } from '../store/object-store.js';
 import type { StoreErrorCode } from '../store/object-store.js';
+import { StoreError } from '../store/object-store.js';
 
 export const refusalStatuses = {
   BAD_REQUEST: 400,

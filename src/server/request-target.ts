@@ -2,8 +2,9 @@
  * What a request's target names (doc/server.md, "Protocol"): `/VOLUME/KEY?query`, without escapes, dots or anything else that could be read in two ways. What is
  * not written so is not understood.
  */
-import { isObjectKey } from '../store/object-store.js';
+
 import type { ObjectKey } from '../store/object-store.js';
+import { isObjectKey } from '../store/object-store.js';
 import { isVolumeName } from './token.js';
 
 export interface RequestTarget {

@@ -3,13 +3,13 @@
  * changed by replacing it as a whole; {@link TokenTable} is what a running server knows of it.
  */
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import { open, readFile, rename, stat, unlink } from '../disk/file-promises.js';
 import { equalSecrets } from '../store/request-digest.js';
 import { ServerError } from './server-error.js';
-import { isTokenRight, isVolumeName, readAuthorization } from './token.js';
 import type { TokenRight } from './token.js';
+import { isTokenRight, isVolumeName, readAuthorization } from './token.js';
 
 export interface TokenEntry {
   readonly id: string;

@@ -8,12 +8,12 @@ import type { Sealed } from '../base/brand.js';
 import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
 import type { ObjectBody } from '../store/object-store.js';
-import { pieceSize } from './piece-buffers.js';
 import type { PieceBuffers } from './piece-buffers.js';
+import { pieceSize } from './piece-buffers.js';
 import { Refusal } from './refusal.js';
 
 export interface Upload {

@@ -2,22 +2,23 @@
  * What a token may have done in its volume: the operations of doc/server.md, "Protocol", on the base store. Who asks, and whether there is room for one more who does, was
  * settled before; what is done here is checked here: the target, the right, the body, the quota.
  */
-import { isObjectKey } from '../store/object-store.js';
+
 import type { ListedObject, ObjectKey, ObjectStore } from '../store/object-store.js';
+import { isObjectKey } from '../store/object-store.js';
 import { Downloads } from './download.js';
 import type { Exchange } from './exchange.js';
-import type { PieceBuffers } from './piece-buffers.js';
 import type { ObjectWaiters, WaitOutcome } from './object-waiters.js';
-import { takePlace } from './places.js';
+import type { PieceBuffers } from './piece-buffers.js';
 import type { Places } from './places.js';
+import { takePlace } from './places.js';
 import { Refusal } from './refusal.js';
-import { parseRange } from './request-target.js';
 import type { RequestTarget } from './request-target.js';
-import { permits } from './token.js';
+import { parseRange } from './request-target.js';
 import type { TokenRight } from './token.js';
+import { permits } from './token.js';
 import type { Grant } from './token-file.js';
-import { receiveText } from './upload.js';
 import type { UploadFolder } from './upload.js';
+import { receiveText } from './upload.js';
 import type { Reservation, VolumeUsage } from './volume-usage.js';
 
 export type Operation = 'get' | 'head' | 'put' | 'delete' | 'delete-many' | 'list' | 'info';

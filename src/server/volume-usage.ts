@@ -3,8 +3,8 @@
  * this server puts is added, and it is listed again now and then, which also finds what other servers put and what was deleted.
  */
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError } from '../base/log.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Refusal } from './refusal.js';
 

@@ -3,8 +3,9 @@
  * package gets them, and knows when to get new ones; it is no part of Sealdrive and is loaded only where it is needed (doc/stores.md, "Credentials that AWS hands out"). It reads
  * `process.env` and the AWS files by itself, and speaks to the addresses that these name.
  */
-import { systemClock } from '../base/clock.js';
+
 import type { Clock } from '../base/clock.js';
+import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import { StoreError } from './object-store.js';
 import type { LoadCredentials } from './s3-credentials.js';

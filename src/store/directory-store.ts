@@ -18,16 +18,15 @@ import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskAccess, DiskFile, DiskStat } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
 import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces } from './file-body.js';
-import { accessIn, setAccess } from './folder-access.js';
 import type { AccessHolder, FolderAccess } from './folder-access.js';
-import { listWithin } from './listing-budget.js';
+import { accessIn, setAccess } from './folder-access.js';
 import type { ListingBudget } from './listing-budget.js';
-import { StoreError, isObjectKey } from './object-store.js';
+import { listWithin } from './listing-budget.js';
 import type {
   FolderLack,
   GetOptions,
@@ -39,6 +38,7 @@ import type {
   StoreErrorCode,
   StoreTraits,
 } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import { SharedSync } from './shared-sync.js';
 
 export interface DirectoryStoreOptions {

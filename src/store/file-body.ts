@@ -1,10 +1,10 @@
 /** Reading bodies, which are bytes or finished local files, piece by piece: what stores upload and what a read-back compares with. */
 import { assert } from '../base/assert.js';
 import { describeError } from '../base/log.js';
-import { diskErrorCode } from '../disk/disk.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
-import { StoreError } from './object-store.js';
+import { diskErrorCode } from '../disk/disk.js';
 import type { FileBody, ObjectBody } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 const tooShort = 'the file of an object to store is too short';
 

@@ -2,8 +2,9 @@
  * For whom the things in a store's folder are: for those whom the folder itself is for. Several users of a group share a store by its rights,
  * its group and its set-group-id bit, whatever their umasks are (doc/stores.md, "A folder for several users").
  */
-import { diskErrorCode } from '../disk/disk.js';
+
 import type { DiskAccess, DiskStat } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
 
 export interface FolderAccess {
   /** Objects are never changed: whoever may read them has all that is needed. Removing one takes rights of its folder. */

@@ -10,14 +10,14 @@ import { describeError } from '../base/log.js';
 import type { Disk } from '../disk/disk.js';
 import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
-import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
-import { listWithin } from './listing-budget.js';
+import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import type { ListingBudget } from './listing-budget.js';
-import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { listWithin } from './listing-budget.js';
+import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
 import { loadHttpCredentials, readSecretFile } from './netrc.js';
-import { StoreError, isObjectKey } from './object-store.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
 import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
 

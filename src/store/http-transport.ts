@@ -4,15 +4,15 @@
  * (each store does); what it throws is a {@link StoreError} (doc/stores.md, "Over the network").
  */
 import { Readable } from 'node:stream';
-import { Agent, EnvHttpProxyAgent, errors } from 'undici';
 import type { Dispatcher } from 'undici';
+import { Agent, EnvHttpProxyAgent, errors } from 'undici';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { readFile } from '../disk/file-promises.js';
-import { StoreError } from './object-store.js';
 import type { ByteRange } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 export interface HttpTransportOptions {
   /** Environment variables: only those that name proxies are looked at. Default: no proxies. */

@@ -3,8 +3,8 @@
  * names that are none of ours, or answers that trickle. Each object that is found pays for more of everything, so that a large store can be listed.
  */
 import type { Clock } from '../base/clock.js';
-import { StoreError } from './object-store.js';
 import type { ListedObject } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 /** Requests that bring nothing. The folders of a store that is empty are some hundreds. */
 const barrenRequestsMax = 500;

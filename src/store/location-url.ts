@@ -2,8 +2,8 @@
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
 import { CodedError } from '../base/errors.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 
 /** The text names no store that we know: for the person who wrote it. */

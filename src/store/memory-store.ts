@@ -2,8 +2,8 @@
 import { assert } from '../base/assert.js';
 import type { Disk } from '../disk/disk.js';
 import { readBody } from './file-body.js';
-import { StoreError, isObjectKey } from './object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 
 const defaultSizeMax = 64 * 1024 * 1024;
 

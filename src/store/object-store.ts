@@ -2,8 +2,9 @@
  * The object store: immutable, opaque objects under keys that carry no meaning (doc/format.md, "Keys").
  * Whoever runs the store is not trusted: nothing that it says is believed without a check above this layer.
  */
-import { CodedError } from '../base/errors.js';
+
 import type { Sealed } from '../base/brand.js';
+import { CodedError } from '../base/errors.js';
 
 /** An object's name: `[0-9a-z-]+(/[0-9a-z-]+)*`, at most 200 characters. */
 export type ObjectKey = string;

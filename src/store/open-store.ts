@@ -4,12 +4,12 @@
  */
 import { resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
-import type { Bandwidth } from '../base/rate-limit.js';
 import type { Random } from '../base/random.js';
+import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { knownHome } from '../disk/environment.js';
 import { DirectoryStore } from './directory-store.js';
-import { type OpenRemoteOptions, StoreLocationError, filePathOf } from './location-url.js';
+import { filePathOf, type OpenRemoteOptions, StoreLocationError } from './location-url.js';
 import type { ObjectStore } from './object-store.js';
 
 export interface OpenStoreOptions {

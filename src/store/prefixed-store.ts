@@ -1,7 +1,7 @@
 /** A store inside a store: every key gets a prefix, and nothing outside it is seen. Closing it closes the outer one. */
 import { assert } from '../base/assert.js';
-import { isObjectKey } from './object-store.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { isObjectKey } from './object-store.js';
 
 export class PrefixedStore implements ObjectStore {
   readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;

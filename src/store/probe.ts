@@ -6,13 +6,14 @@
  * It works under `probe/` with names of its own that nobody else uses, so it touches no other object, and takes away what it made. Where
  * deleting is not permitted it makes as little as it can, and leaves it: a few objects of 512 random bytes, which nothing ever reads.
  */
-import { equalBytes, toHex } from '../base/bytes.js';
+
 import type { Sealed } from '../base/brand.js';
-import { systemClock } from '../base/clock.js';
+import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
+import { systemClock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
-import { StoreError } from './object-store.js';
 import type { FolderLack, ObjectStore, PutOptions, PutOutcome } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 export interface ProbeReport {
   /**

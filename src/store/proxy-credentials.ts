@@ -1,7 +1,7 @@
 /** What a proxy in between is told who we are with, from a netrc file: for openers of stores (doc/stores.md, "Over the network"). */
 import { proxyFor } from './http-transport.js';
-import { loadHttpCredentials } from './netrc.js';
 import type { NetrcSources } from './netrc.js';
+import { loadHttpCredentials } from './netrc.js';
 import { StoreError } from './object-store.js';
 
 /** The value of `Proxy-Authorization` on the way to `origin`; `undefined`: there is no proxy, or nothing to tell it. Throws {@link StoreError}. */

@@ -7,10 +7,10 @@
  * An answer is anything that the store says, refusals included. One answer to anybody ends an outage.
  */
 import type { Clock } from '../base/clock.js';
-import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
-import { StoreError } from './object-store.js';
+import { describeError, silentLog } from '../base/log.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 /** What the upper layers see of it. */
 export interface Reachability {

@@ -3,8 +3,8 @@
  * looks after the drive is told in the log and by `status` until the object can be read (doc/semantics.md, "Errors").
  */
 import type { Log } from '../base/log.js';
-import { StoreError } from './object-store.js';
 import type { ObjectKey } from './object-store.js';
+import { StoreError } from './object-store.js';
 
 /** The keys that are remembered; more are counted no further. */
 const keysMax = 1000;

@@ -5,12 +5,11 @@
  * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
  */
 import type { Clock } from '../base/clock.js';
-import { describeError, silentLog } from '../base/log.js';
 import type { Log } from '../base/log.js';
+import { describeError, silentLog } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
-import { StoreError } from './object-store.js';
 import type {
   AwaitOptions,
   GetOptions,
@@ -22,6 +21,7 @@ import type {
   PutOutcome,
   StoreTraits,
 } from './object-store.js';
+import { StoreError } from './object-store.js';
 import type { RefusedObjects } from './refused-objects.js';
 
 export interface RetryingStoreOptions {

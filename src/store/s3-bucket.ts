@@ -6,15 +6,15 @@ import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import type { Disk } from '../disk/disk.js';
 import { bodyPieces, bodySize } from './file-body.js';
-import { HttpTransport } from './http-transport.js';
 import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { HttpTransport } from './http-transport.js';
 import type { ObjectBody } from './object-store.js';
 import { base64OfHex, sha256Hex, startMd5, startSha256 } from './request-digest.js';
-import { CredentialSource } from './s3-credentials.js';
 import type { LoadCredentials } from './s3-credentials.js';
+import { CredentialSource } from './s3-credentials.js';
 import { complaintOf } from './s3-error.js';
-import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
 import type { AwsCredentials } from './sigv4.js';
+import { encodeQuery, encodeUnreserved, signRequest, unsignedPayload } from './sigv4.js';
 
 export interface S3BucketOptions {
   readonly bucket: string;

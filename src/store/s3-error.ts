@@ -1,9 +1,9 @@
 /** What S3's errors mean for us: the one table from its codes and statuses to {@link StoreError} (Amazon S3 API Reference, "Error responses"). */
 import type { Clock } from '../base/clock.js';
-import { retryAfterMs } from './http-transport.js';
 import type { HttpAnswer } from './http-transport.js';
-import { StoreError } from './object-store.js';
+import { retryAfterMs } from './http-transport.js';
 import type { StoreErrorCode } from './object-store.js';
+import { StoreError } from './object-store.js';
 import { childText, isNode, tryParseXml } from './xml-answer.js';
 
 /** The code and message of an error answer, cut to what fits in a line; a server may write anything there. */

@@ -4,11 +4,11 @@
  */
 import type { Clock } from '../base/clock.js';
 import { openAwsProvider } from './aws-provider.js';
-import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
+import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
 import { StoreError } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
-import { loadAwsSettings } from './s3-credentials.js';
 import type { AwsSources, LoadCredentials } from './s3-credentials.js';
+import { loadAwsSettings } from './s3-credentials.js';
 import { S3Store } from './s3-store.js';
 import { readTlsParameters, tlsParameterNames } from './tls-parameters.js';
 

@@ -8,19 +8,19 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
 import { compareObject } from './compare-object.js';
-import { rangeOfAnswer } from './http-transport.js';
 import type { HttpAnswer } from './http-transport.js';
-import { listWithin } from './listing-budget.js';
+import { rangeOfAnswer } from './http-transport.js';
 import type { ListingBudget } from './listing-budget.js';
-import { StoreError, isObjectKey } from './object-store.js';
+import { listWithin } from './listing-budget.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOptions, PutOutcome, StoreTraits } from './object-store.js';
-import { S3Bucket } from './s3-bucket.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import type { S3BucketOptions, S3Request } from './s3-bucket.js';
+import { S3Bucket } from './s3-bucket.js';
 import { complaintOf, s3Error } from './s3-error.js';
 import { S3Uploads } from './s3-upload.js';
 import { tlsRemark } from './tls-parameters.js';
-import { XmlReader, childText } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
+import { childText, XmlReader } from './xml-answer.js';
 
 export interface S3StoreOptions extends S3BucketOptions {
   /** Segments before every key, joined by `/`, without one at either end; empty for none. */

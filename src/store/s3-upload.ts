@@ -10,13 +10,13 @@ import type { Clock } from '../base/clock.js';
 import type { Disk } from '../disk/disk.js';
 import { bodySize, readBodyPart } from './file-body.js';
 import type { HttpAnswer } from './http-transport.js';
-import { StoreError, isObjectKey } from './object-store.js';
 import type { ObjectBody, ObjectKey } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import { md5Hex } from './request-digest.js';
 import type { S3Bucket, S3Request } from './s3-bucket.js';
 import { complaintOf, s3Error } from './s3-error.js';
-import { XmlReader, childText, isNode, tryParseXml } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
+import { childText, isNode, tryParseXml, XmlReader } from './xml-answer.js';
 
 /** The least that all servers take for a part that is not the last; all but the last must be of one size for some. */
 const partSize = 5 * 1024 * 1024;

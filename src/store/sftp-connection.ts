@@ -2,12 +2,13 @@
  * One SSH connection with one SFTP channel (draft-ietf-secsh-filexfer-02, and OpenSSH's extensions of it), as the SFTP store uses it: promises,
  * a watch over answers that do not come, and errors as statuses. It knows no objects, and is not used again once it has ended.
  */
+
+import type { Attributes, AuthenticationType, ConnectConfig, FileEntryWithStats, ServerHostKeyAlgorithm, SFTPWrapper, Stats } from 'ssh2';
 import ssh2 from 'ssh2';
-import type { Attributes, AuthenticationType, ConnectConfig, FileEntryWithStats, SFTPWrapper, ServerHostKeyAlgorithm, Stats } from 'ssh2';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/log.js';
-import type { KnownKey } from './known-hosts.js';
 import type { DiskAccess } from '../disk/disk.js';
+import type { KnownKey } from './known-hosts.js';
 import { StoreError } from './object-store.js';
 
 /** A name in a directory, and what the server tells of it. */

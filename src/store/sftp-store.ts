@@ -11,19 +11,19 @@ import { describeError } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
-import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
 import { readFile } from '../disk/file-promises.js';
+import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces, bodySize } from './file-body.js';
-import { accessIn } from './folder-access.js';
 import type { FolderAccess } from './folder-access.js';
+import { accessIn } from './folder-access.js';
 import { knownKeysOf } from './known-hosts.js';
-import { type OpenRemoteOptions, StoreLocationError, parseLocation, pathSegments } from './location-url.js';
-import { loadHttpCredentials } from './netrc.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
-import { StoreError, isObjectKey } from './object-store.js';
+import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
+import { loadHttpCredentials } from './netrc.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
-import { SftpConnection, isPlainKey, sftpStatus } from './sftp-connection.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import type { SftpEntry, SftpHandle, SftpTarget } from './sftp-connection.js';
+import { isPlainKey, SftpConnection, sftpStatus } from './sftp-connection.js';
 
 export interface SftpStoreOptions {
   /** Called for every connection: files may have changed meanwhile. */

@@ -1,6 +1,7 @@
 /** How a store's URL says whom to trust over TLS (doc/stores.md, "Over the network"): the same for every kind that speaks HTTP. */
-import { readAuthorities } from './http-transport.js';
+
 import type { HttpTransportOptions } from './http-transport.js';
+import { readAuthorities } from './http-transport.js';
 import { StoreLocationError } from './location-url.js';
 
 export const tlsParameterNames = ['ca', 'tls'] as const;

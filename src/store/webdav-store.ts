@@ -5,8 +5,8 @@
  * is not empty (doc/stores.md, "WebDAV"). `_` is in no key, so none of these names can be one.
  */
 import { assert } from '../base/assert.js';
-import { toHex } from '../base/bytes.js';
 import type { Sealed } from '../base/brand.js';
+import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
@@ -15,19 +15,19 @@ import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import { HttpAuthentication } from './http-authentication.js';
-import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments } from './location-url.js';
-import { loadHttpCredentials } from './netrc.js';
 import type { HttpCredentials } from './netrc.js';
-import { StoreError, isObjectKey } from './object-store.js';
+import { loadHttpCredentials } from './netrc.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 import { loadProxyAuthorization } from './proxy-credentials.js';
 import { encodeUnreserved } from './sigv4.js';
 import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
-import { XmlReader, childText, childrenOf } from './xml-answer.js';
 import type { XmlNode } from './xml-answer.js';
+import { childrenOf, childText, XmlReader } from './xml-answer.js';
 
 export interface WebdavStoreOptions {
   /** `http:` or `https:`, with nothing but host and port. */

@@ -4,9 +4,9 @@
  */
 import { closeSync, fstatSync, fsyncSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { describeError } from '../base/log.js';
 import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
-import { describeError } from '../base/log.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { environment } from '../disk/environment.js';
 import { openSync, statSync } from '../disk/files.js';

@@ -5,8 +5,8 @@ import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { latin1Slice } from '../base/bytes.js';
 import { pageReferenceLength } from '../pack/page-reference.js';
-import { entryHeaderLength, pageHeaderLength, pageMax } from './tree-page.js';
 import type { TreePage } from './tree-page.js';
+import { entryHeaderLength, pageHeaderLength, pageMax } from './tree-page.js';
 
 /** No page is larger, but for one that holds a single entry. */
 export const splitSize = 64 * 1024;

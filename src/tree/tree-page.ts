@@ -12,8 +12,8 @@
  * A leaf's values are the tree's values, a branch's are page references, and a branch's key is a lower bound of its child's keys.
  */
 import { latin1Slice } from '../base/bytes.js';
-import { decodePageReference, pageReferenceLength } from '../pack/page-reference.js';
 import type { PageReference } from '../pack/page-reference.js';
+import { decodePageReference, pageReferenceLength } from '../pack/page-reference.js';
 import { TreeError } from './tree-error.js';
 
 export const pageHeaderLength = 8;

@@ -8,7 +8,7 @@ import type { Plaintext } from '../base/brand.js';
 import { latin1Slice } from '../base/bytes.js';
 import { PageFault } from '../base/page-fault.js';
 import type { PageReference } from '../pack/page-reference.js';
-import { TreePage, checkChild, checkOrder } from './tree-page.js';
+import { checkChild, checkOrder, TreePage } from './tree-page.js';
 
 export interface PageSource {
   /** The page's bytes, verified, owned by the caller. */

@@ -9,11 +9,11 @@
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
-import { decodePageReference, encodePageReference, pageReferenceLength } from '../pack/page-reference.js';
 import type { PageReference } from '../pack/page-reference.js';
-import { LevelBuilder, fillSize, mergeSize, splitSize } from './level-builder.js';
-import { levelMax } from './tree-page.js';
+import { decodePageReference, encodePageReference, pageReferenceLength } from '../pack/page-reference.js';
+import { fillSize, LevelBuilder, mergeSize, splitSize } from './level-builder.js';
 import type { TreePage } from './tree-page.js';
+import { levelMax } from './tree-page.js';
 import type { TreeReader } from './tree-reader.js';
 
 /** Where new pages go: a pack writer, or what fills one pack after the other. */

@@ -6,7 +6,7 @@ import type { Timespec } from '../base/clock.js';
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import { OperationError, fileSizeMax } from '../operation/operation.js';
+import { fileSizeMax, OperationError } from '../operation/operation.js';
 import type { Volume } from '../volume/volume.js';
 import type { AccessTimes } from './access-time.js';
 import type { Caller } from './caller.js';

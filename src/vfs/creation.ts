@@ -10,7 +10,7 @@ import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import { accessAclName, decodeAcl, defaultAclName, encodeAcl, inheritAcl, isMinimalAcl } from './acl.js';
 import type { Caller } from './caller.js';
-import { S_ISGID, heldDirectory, inoNamed, mayAddName } from './protection.js';
+import { heldDirectory, inoNamed, mayAddName, S_ISGID } from './protection.js';
 import { VfsError } from './vfs-error.js';
 
 /** Bytes of a link's target (PATH_MAX without its NUL). */

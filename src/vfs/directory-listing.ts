@@ -9,7 +9,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
-import { type MaybePromise, isPromise } from '../base/maybe-promise.js';
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';

@@ -4,14 +4,14 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
-import { S_IFMT, isDirectory, isSymlink } from '../meta/inode.js';
+import { isDirectory, isSymlink, S_IFMT } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
 import { scanXattrs } from '../operation/inode-view.js';
 import type { Operation } from '../operation/operation.js';
 import type { Volume } from '../volume/volume.js';
 import { accessAclName, decodeAcl, defaultAclName, encodeAcl, isMinimalAcl, permissionBitsOf } from './acl.js';
 import type { Caller } from './caller.js';
-import { S_ISGID, heldInode, mayOverwrite } from './protection.js';
+import { heldInode, mayOverwrite, S_ISGID } from './protection.js';
 import { VfsError } from './vfs-error.js';
 
 export const XATTR_CREATE = 1;

@@ -5,25 +5,26 @@
  *
  * Fails with VfsError, OperationError or VolumeError. What is in memory is answered synchronously.
  */
-import type { Timespec } from '../base/clock.js';
+
 import type { ByteString } from '../base/brand.js';
-import { type Log, silentLog } from '../base/log.js';
-import { type MaybePromise, andThen } from '../base/maybe-promise.js';
-import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { latin1Slice } from '../base/bytes.js';
+import type { Timespec } from '../base/clock.js';
+import { type Log, silentLog } from '../base/log.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
+import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
 import { fileSizeMax } from '../operation/operation.js';
 import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import { type AccessTimeOptions, AccessTimes } from './access-time.js';
-import { type InodeAttributes, attributesOf } from './attributes.js';
+import { attributesOf, type InodeAttributes } from './attributes.js';
 import type { Caller } from './caller.js';
-import { FALLOC_FL_KEEP_SIZE, allocate, copyRange, readFile, seekContent, writeFile } from './content.js';
+import { allocate, copyRange, FALLOC_FL_KEEP_SIZE, readFile, seekContent, writeFile } from './content.js';
 import { makeInode } from './creation.js';
-import { DirectoryListings, type ListedEntry, dotCookie, dotDotCookie } from './directory-listing.js';
+import { DirectoryListings, dotCookie, dotDotCookie, type ListedEntry } from './directory-listing.js';
 import { getXattr, listXattrs, removeXattr, setXattr } from './extended-attribute.js';
 import { getInodeFlags, setInodeFlags } from './inode-flags.js';
-import { type Removed, type Renamed, link, rename, rmdir, unlink } from './naming.js';
+import { link, type Removed, type Renamed, rename, rmdir, unlink } from './naming.js';
 import { Orphans } from './orphans.js';
 import { heldDirectory, heldInode, inoNamed } from './protection.js';
 import { type AttributeChange, setAttributes } from './setattr.js';

@@ -2,10 +2,11 @@
  * Inodes without a name that someone may still use: an open file that was removed, an O_TMPFILE. Each is freed when the kernel has let go of
  * it, and after a crash at the next start, since then nobody can hold it (doc/semantics.md, "Removed files").
  */
-import { type Log, describeError } from '../base/log.js';
-import { isPromise } from '../base/maybe-promise.js';
+
 import { ByteReader } from '../base/bytes.js';
-import { type Ino, decodeKey, orphanEnd, orphanStart } from '../meta/key.js';
+import { describeError, type Log } from '../base/log.js';
+import { isPromise } from '../base/maybe-promise.js';
+import { decodeKey, type Ino, orphanEnd, orphanStart } from '../meta/key.js';
 import type { Volume } from '../volume/volume.js';
 
 export class Orphans {

@@ -3,11 +3,11 @@
  * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2), though of two calls
  * it tells by what it leaves out ({@link silentCall}).
  */
-import { type Timespec, compareTimespec } from '../base/clock.js';
+import { compareTimespec, type Timespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
-import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, S_IFMT, clampTime, isDirectory, isRegular, isSymlink } from '../meta/inode.js';
+import { clampTime, FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, isDirectory, isRegular, isSymlink, S_IFMT } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
-import { type Operation, type SetattrOperation, fileSizeMax } from '../operation/operation.js';
+import { fileSizeMax, type Operation, type SetattrOperation } from '../operation/operation.js';
 import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
 import type { AccessTimes } from './access-time.js';

@@ -4,7 +4,7 @@
  */
 import type { Timespec } from '../base/clock.js';
 import type { Ino } from '../meta/key.js';
-import { type ListFormat, type StatePlace, loadList, saveList } from './sealed-state-file.js';
+import { type ListFormat, loadList, type StatePlace, saveList } from './sealed-state-file.js';
 
 export interface NotedAccess {
   readonly ino: Ino;

@@ -4,18 +4,18 @@
  */
 import type { Log } from '../base/log.js';
 import { PageFault } from '../base/page-fault.js';
-import type { CommitLog } from '../commit/commit-log.js';
 import type { Commit } from '../commit/commit.js';
+import type { CommitLog } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
-import type { ContentWriter } from './content-writer.js';
-import { encodeMovedEntry } from './journal-entry.js';
 import type { Operation } from '../operation/operation.js';
+import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
+import type { ContentWriter } from './content-writer.js';
 import { areIndependent } from './independence.js';
-import { type RebaseContext, executeRebased } from '../operation/rebase-rules.js';
-import { changesOf } from './remote-change.js';
+import { encodeMovedEntry } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
-import type { RebaseRun, VolumeState } from './volume-state.js';
+import { changesOf } from './remote-change.js';
 import type { RemoteChange, RemoteChangeListener } from './volume.js';
+import type { RebaseRun, VolumeState } from './volume-state.js';
 
 export interface ArrivalOptions {
   readonly state: VolumeState;

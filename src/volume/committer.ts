@@ -5,11 +5,12 @@
  */
 import type { Clock } from '../base/clock.js';
 import { Lock } from '../base/lock.js';
-import { type Log, describeError } from '../base/log.js';
+import { describeError, type Log } from '../base/log.js';
+import type { Commit, CommitDraft } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
-import type { Commit, CommitDraft } from '../commit/commit.js';
 import type { Journal } from '../journal/journal.js';
+import type { RebaseContext } from '../operation/rebase-rules.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { TreeReader } from '../tree/tree-reader.js';
@@ -17,14 +18,13 @@ import { applyBatch } from '../tree/tree-writer.js';
 import { Arrival } from './arrival.js';
 import type { ContentWriter } from './content-writer.js';
 import { encodeBaseEntry } from './journal-entry.js';
-import type { RebaseContext } from '../operation/rebase-rules.js';
 import { LogWatch, type PollPace } from './log-watch.js';
+import type { PendingOperation } from './pending-layers.js';
 import { remedyOf } from './remedy.js';
 import type { Staging } from './staging.js';
-import type { PendingOperation } from './pending-layers.js';
-import type { VolumeState } from './volume-state.js';
-import { VolumeError, isStoreTrouble } from './volume-error.js';
 import type { RemoteChangeListener } from './volume.js';
+import { isStoreTrouble, VolumeError } from './volume-error.js';
+import type { VolumeState } from './volume-state.js';
 
 /** The counters that must never go back, kept by the volume. */
 export interface Counters {

@@ -2,14 +2,14 @@
  * File content for readers: dirty segments over extents over holes, as borrowed pieces. A read's plan is one synchronous query, so
  * it shows one instant; only chunks that are not in memory are awaited. Sequential readers get their next chunks fetched ahead.
  */
-import { type MaybePromise, andThen, isPromise } from '../base/maybe-promise.js';
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { type DataExtent, sliceExtent } from '../meta/extent.js';
 import type { Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import type { PackSource } from '../pack/pack-source.js';
-import type { ContentWriter } from './content-writer.js';
 import { readInode, requireInode, scanExtents } from '../operation/inode-view.js';
 import type { ReadView } from '../operation/view.js';
+import type { PackSource } from '../pack/pack-source.js';
+import type { ContentWriter } from './content-writer.js';
 
 /** Where opened chunks come from. */
 export type ChunkSource = Pick<PackSource, 'readRun' | 'readPart' | 'prefetchRuns'>;

@@ -4,13 +4,13 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { type Clock, type Timespec, compareTimespec } from '../base/clock.js';
+import { type Clock, compareTimespec, type Timespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
 import { type InlineOperation, type Operation, OperationError, type WriteOperation } from '../operation/operation.js';
+import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
 
 /** What the writer needs from the volume around it. */
 export interface ContentHost {

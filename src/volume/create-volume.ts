@@ -3,7 +3,7 @@ import type { Clock, Timespec } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { createVolumeLog } from '../commit/genesis.js';
 import { RootKeys } from '../crypto/volume-keys.js';
-import { type Inode, S_IFDIR, encodeInode } from '../meta/inode.js';
+import { encodeInode, type Inode, S_IFDIR } from '../meta/inode.js';
 import { inodeKey, rootIno } from '../meta/key.js';
 import type { ObjectStore } from '../store/object-store.js';
 

@@ -2,13 +2,14 @@
  * Where single files stand: in the store or still on their way, and how much of them lies on this machine (doc/semantics.md, "Status of a file").
  * What applications have written and the kernel has not handed over yet is unknown here.
  */
-import type { RunPlace } from '../pack/pack-writer.js';
-import type { PackSource } from '../pack/pack-source.js';
+
 import { type Inode, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
+import { dataExtentsOf, type Query, walkSubtree } from '../operation/subtree.js';
+import type { PackSource } from '../pack/pack-source.js';
+import type { RunPlace } from '../pack/pack-writer.js';
 import type { PendingOperation } from './pending-layers.js';
-import { type Query, dataExtentsOf, walkSubtree } from '../operation/subtree.js';
 
 /**
  * - `stored`: the store has everything that is known of it here

@@ -5,8 +5,8 @@
 import { PageFault } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
 import { decodeDirent } from '../meta/dirent.js';
-import { S_IFDIR, decodeInode } from '../meta/inode.js';
-import { type Ino, type TreeKey, decodeKey, inodeKey } from '../meta/key.js';
+import { decodeInode, S_IFDIR } from '../meta/inode.js';
+import { decodeKey, type Ino, inodeKey, type TreeKey } from '../meta/key.js';
 import type { RemoteChange } from './volume.js';
 import type { VolumeState } from './volume-state.js';
 

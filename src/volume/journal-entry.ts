@@ -16,9 +16,9 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import type { Ino } from '../meta/key.js';
-import { type PageReference, readPageReference, writePageReference } from '../pack/page-reference.js';
 import type { Operation } from '../operation/operation.js';
 import { decodeOperation, encodeOperation } from '../operation/operation-codec.js';
+import { type PageReference, readPageReference, writePageReference } from '../pack/page-reference.js';
 
 export interface OperationEntry {
   readonly type: 'operation';

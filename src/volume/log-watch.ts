@@ -4,7 +4,7 @@
  * wakes; the looking itself is the committer's.
  */
 import type { Clock } from '../base/clock.js';
-import { type Log, describeError } from '../base/log.js';
+import { describeError, type Log } from '../base/log.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 
 export interface PollPace {

@@ -3,7 +3,7 @@
  * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
  * a layer flies or lands is `volume-state.ts`'s.
  */
-import { S_IFDIR, S_IFMT, decodeInode, isDirectory } from '../meta/inode.js';
+import { decodeInode, isDirectory, S_IFDIR, S_IFMT } from '../meta/inode.js';
 import { type Ino, inodeKey } from '../meta/key.js';
 import type { Operation, RenameOperation } from '../operation/operation.js';
 import { RENAME_EXCHANGE } from '../operation/operation-namespace.js';

@@ -6,19 +6,19 @@
 import type { Clock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
 import { Lock } from '../base/lock.js';
-import { type Log, describeError } from '../base/log.js';
+import { describeError, type Log } from '../base/log.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import { isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
+import { lookup, readInode } from '../operation/inode-view.js';
+import { dataExtentsOf, type Query, walkSubtree } from '../operation/subtree.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
-import { lookup, readInode } from '../operation/inode-view.js';
 import { type Pin, pinList } from './pin-file.js';
-import { type StatePlace, loadList, saveList } from './sealed-state-file.js';
-import { type Query, dataExtentsOf, walkSubtree } from '../operation/subtree.js';
-import { VolumeError, isStoreTrouble } from './volume-error.js';
+import { loadList, type StatePlace, saveList } from './sealed-state-file.js';
+import { isStoreTrouble, VolumeError } from './volume-error.js';
 
 /**
  * - `complete`: all of it is here

@@ -1,6 +1,6 @@
 /** What commits changed, in the words of the kernel's caches: which inodes, whose content, which names. */
 import type { Commit } from '../commit/commit.js';
-import { type Ino, type TreeKey, decodeKey } from '../meta/key.js';
+import { decodeKey, type Ino, type TreeKey } from '../meta/key.js';
 import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { RemoteChange } from './volume.js';
 

@@ -5,16 +5,16 @@
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
-import { counterOf, deviceIndexOf } from '../meta/key.js';
 import type { DataExtent } from '../meta/extent.js';
+import { counterOf, deviceIndexOf } from '../meta/key.js';
+import type { Operation } from '../operation/operation.js';
+import { execute } from '../operation/operation-execute.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
 import type { Counters } from './committer.js';
 import { type BaseEntry, type DirtyEntry, decodeJournalEntry } from './journal-entry.js';
-import type { Operation } from '../operation/operation.js';
-import { execute } from '../operation/operation-execute.js';
-import type { Staging } from './staging.js';
 import type { PendingOperation } from './pending-layers.js';
+import type { Staging } from './staging.js';
 import type { VolumeState } from './volume-state.js';
 
 export interface Remembered {

@@ -11,11 +11,11 @@ import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import type { HeldDirectory } from '../disk/held-directory.js';
 import { MemoryFile } from '../disk/memory-file.js';
-import { type PackId, newPackId, packKey } from '../pack/pack-id.js';
 import type { PackKeys } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
+import { newPackId, type PackId, packKey } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
-import { PackWriter, type RunPlace, intactItems } from '../pack/pack-writer.js';
+import { intactItems, PackWriter, type RunPlace } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
 

@@ -3,9 +3,10 @@
  * at a time, and fetches what is not here (doc/decision/0012-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
  * holds nothing itself but which parts of the tree it has been through.
  */
-import type { Clock } from '../base/clock.js';
+
 import { latin1Slice } from '../base/bytes.js';
-import { type Log, describeError } from '../base/log.js';
+import type { Clock } from '../base/clock.js';
+import { describeError, type Log } from '../base/log.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { PageReference } from '../pack/page-reference.js';
 import { TreePage } from '../tree/tree-page.js';

@@ -8,8 +8,8 @@ import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
-import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import type { Commit } from '../commit/commit.js';
+import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { readGenesis } from '../commit/genesis.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
@@ -26,7 +26,7 @@ import { TreeReader } from '../tree/tree-reader.js';
 import type { Counters, FoldBounds } from './committer.js';
 import type { ContentLimits } from './content-writer.js';
 import { encodeForgetEntry } from './journal-entry.js';
-import { type Remembered, firstLost, readJournal, resumePacks, withoutLost } from './replay.js';
+import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import { VolumeState } from './volume-state.js';
 

@@ -12,12 +12,12 @@ import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
 import type { Commit, Mutation, Sequence } from '../commit/commit.js';
 import type { Ino, TreeKey } from '../meta/key.js';
-import type { PageReference } from '../pack/page-reference.js';
-import type { TreeReader } from '../tree/tree-reader.js';
 import { type BaseView, LayeredView, TransactionView } from '../operation/layered-view.js';
 import { Overlay } from '../operation/overlay.js';
-import { Layer, type PendingOperation, PendingLayers, type Totals, addTotals } from './pending-layers.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
+import type { PageReference } from '../pack/page-reference.js';
+import type { TreeReader } from '../tree/tree-reader.js';
+import { addTotals, Layer, PendingLayers, type PendingOperation, type Totals } from './pending-layers.js';
 
 /** Of a key and a value in memory, beside their bytes. */
 const mutationOverhead = 96;

@@ -7,13 +7,13 @@ import type { Timespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
-import type { AccessTimeStore } from './access-time-file.js';
-import type { FileStatus, SubtreeStatus } from './file-status.js';
 import type { Operation } from '../operation/operation.js';
-import type { PinKeeper } from './pin-keeper.js';
 import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
+import type { AccessTimeStore } from './access-time-file.js';
+import type { FileStatus, SubtreeStatus } from './file-status.js';
+import type { PinKeeper } from './pin-keeper.js';
 
 /** What another device's commit changed, for the kernel's caches. */
 export interface RemoteChange {

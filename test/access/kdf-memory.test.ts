@@ -1,7 +1,7 @@
 /** How much memory is left is read from where the kernel tells it; without an answer nothing is refused. */
 import t from 'tap';
-import { availableBytes, fitsInMemory } from '../../src/access/kdf-memory.js';
 import type { MemorySources } from '../../src/access/kdf-memory.js';
+import { availableBytes, fitsInMemory } from '../../src/access/kdf-memory.js';
 import { defaultKdfCost } from '../../src/crypto/argon2.js';
 
 const mebibyte = 1024 * 1024;

@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
-import { examineMachine } from '../../src/access/machine.js';
 import type { MachineProbe } from '../../src/access/machine.js';
+import { examineMachine } from '../../src/access/machine.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { formatBytes, parseBytes, parseDurationMs, plural } from '../../src/terminal/terminal.js';
 
 /** Has everything. */

@@ -1,14 +1,14 @@
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
 import { DiskCache } from '../../src/cache/disk-cache.js';
-import { systemDisk } from '../../src/disk/system-disk.js';
 import type { Disk } from '../../src/disk/disk.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
 import { asSealed } from '../suite/object-store-suite.js';
 import { overlappingDisk } from '../suite/overlapping-disk.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { SimulatedDisk } from '../suite/simulated-disk.js';
 import type { CrashKind } from '../suite/simulated-disk.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { readWhole, writeWhole } from '../suite/whole-file.js';
 
 const seed = testSeed();

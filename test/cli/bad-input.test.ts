@@ -1,12 +1,12 @@
 /** Bad input of every kind gets one clear line, its exit code, and changes nothing (doc/cli.md, "Exit codes"). */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { FailureCode } from '../../src/terminal/exit-code.js';
-import { Workplace, fingerprint, programPath } from './command-line.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { RunOptions } from './command-line.js';
+import { fingerprint, programPath, Workplace } from './command-line.js';
 
 /** Processes and key derivation take their time. */
 t.setTimeout(600_000);

@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
-import { Failure, exitCodes } from '../../src/terminal/exit-code.js';
-import { explain } from '../../src/program/explain.js';
 import { listSlots } from '../../src/access/keyslots.js';
 import { openVolumeStore } from '../../src/access/volume-store.js';
-import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
+import { explain } from '../../src/program/explain.js';
+import { exitCodes, Failure } from '../../src/terminal/exit-code.js';
+import { complain, ScriptedBucket } from '../support/scripted-bucket.js';
 import type { ScriptedServer } from '../support/scripted-server.js';
 import { Workplace } from './command-line.js';
 

@@ -1,7 +1,7 @@
 /** Runs `bin/sealdrive` as a person or a script does: a process with arguments, a secret on a descriptor, an exit code and two outputs. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { findMount } from '../../src/fuse/mount-table.js';

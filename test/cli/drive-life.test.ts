@@ -1,13 +1,13 @@
 /** A drive from its making to its end, as a person sees it: through the command line and the kernel. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { findMount } from '../../src/fuse/mount-table.js';
-import { Workplace, programPath } from './command-line.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
+import { programPath, Workplace } from './command-line.js';
 
 /** Processes and key derivation take their time. */
 t.setTimeout(600_000);

@@ -3,7 +3,7 @@
  * messages"): what is printed is harmless, and what is meant is that file and no other.
  */
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -11,8 +11,8 @@ import t from 'tap';
 import { decodeSystemText, encodeSystemText, isUnicode } from '../../src/base/system-text.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
 import { Serve } from '../support/serve.js';
-import { Workplace } from './command-line.js';
 import type { Outcome, RunOptions } from './command-line.js';
+import { Workplace } from './command-line.js';
 
 /** Processes and key derivation take their time. */
 t.setTimeout(900_000);

@@ -2,10 +2,10 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
-import { volumeNamesFor } from '../../src/cli/completion.js';
-import { quoteForShell } from '../../src/terminal/terminal.js';
 import { parseVolumes, settingKinds } from '../../src/access/volume-config.js';
+import { volumeNamesFor } from '../../src/cli/completion.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
+import { quoteForShell } from '../../src/terminal/terminal.js';
 import { sourcePath } from '../mount/posix-probe.js';
 import { Workplace } from './command-line.js';
 

@@ -5,8 +5,8 @@ import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { FaultProxy } from '../support/fault-proxy.js';
-import { ScriptedBucket } from '../support/scripted-bucket.js';
 import type { BucketHabits } from '../support/scripted-bucket.js';
+import { ScriptedBucket } from '../support/scripted-bucket.js';
 import type { ScriptedServer } from '../support/scripted-server.js';
 import { Workplace } from './command-line.js';
 

@@ -1,14 +1,14 @@
 /** Hosting a store and using it, through the command line: two commands to serve, and a drive on top of it. */
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
-import { systemDisk } from '../../src/disk/system-disk.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
-import { exitCodes } from '../../src/terminal/exit-code.js';
-import { openStore } from '../../src/store/open-store.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
+import { openStore } from '../../src/store/open-store.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { eventually } from '../server/raw-client.js';
 import { asSealed } from '../suite/object-store-suite.js';
 import { Serve } from '../support/serve.js';

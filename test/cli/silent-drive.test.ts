@@ -1,11 +1,11 @@
 /** A drive whose process does not answer, has died, or has lost its socket: it is never taken for one that is not mounted (doc/cli.md, "A drive that does not answer"). */
-import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
 import { findMount } from '../../src/fuse/mount-table.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace } from './command-line.js';
 
 /** Processes take their time. */

@@ -1,12 +1,12 @@
 /** What is known of a store and its volume does not hang on how its place is spelled: attacks 6 and 7 of doc/security.md, by every way around. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { Workplace, fingerprint } from './command-line.js';
 import type { Outcome } from './command-line.js';
+import { fingerprint, Workplace } from './command-line.js';
 
 const place = new Workplace();
 t.teardown(() => place.remove());

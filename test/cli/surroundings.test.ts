@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';
-import { Workplace, programPath } from './command-line.js';
 import type { Outcome } from './command-line.js';
+import { programPath, Workplace } from './command-line.js';
 
 /** Processes take their time. */
 t.setTimeout(600_000);

@@ -1,7 +1,7 @@
 /** What other devices, and the names of conflict copies, get to see of a device's name. */
 import t from 'tap';
-import { cleanDeviceName } from '../../src/commit/device-name.js';
 import { newDevice } from '../../src/commit/device.js';
+import { cleanDeviceName } from '../../src/commit/device-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 
 const rows: readonly (readonly [given: string, kept: string])[] = [

@@ -4,7 +4,7 @@
  * `npm run crash-points`.
  */
 import t from 'tap';
-import { CrashBase, type CrashSetting, type CrashTally, actions, addTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';
+import { actions, addTally, CrashBase, type CrashSetting, type CrashTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { crashSettings, settingName } from './crash-points.js';
 

@@ -8,7 +8,7 @@
 import { fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { type Action, CrashBase, type CrashSetting, type CrashTally, actions, addTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';
+import { type Action, actions, addTally, CrashBase, type CrashSetting, type CrashTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 export const crashSettings: readonly CrashSetting[] = [

@@ -19,8 +19,8 @@ import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { SeededRandom } from '../suite/seeded-random.js';
-import { readRecord } from './recording-disk.js';
 import type { DiskRecord, RecordedWrite } from './recording-disk.js';
+import { readRecord } from './recording-disk.js';
 
 const execute = promisify(execFile);
 const mebibyte = 1024 * 1024;

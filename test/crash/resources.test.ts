@@ -8,9 +8,9 @@ import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { VolumeError, type VolumeErrorCode } from '../../src/volume/volume-error.js';
-import { type DiskOperation, SimulatedDisk } from '../suite/simulated-disk.js';
 import { patternOf } from '../suite/crash-workload.js';
-import { TestDevice, type TestVolume, createTestVolume } from '../suite/test-device.js';
+import { type DiskOperation, SimulatedDisk } from '../suite/simulated-disk.js';
+import { createTestVolume, TestDevice, type TestVolume } from '../suite/test-device.js';
 
 t.setTimeout(0);
 

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
-import { RandomTree, isGone } from '../model/random-tree.js';
+import { isGone, RandomTree } from '../model/random-tree.js';
 import { SeededRandom, testSeed } from '../model/seeded-random.js';
 import { Drive, useOf } from '../mount/drive-process.js';
 import { Probe, ProbeGoneError } from '../mount/posix-probe.js';

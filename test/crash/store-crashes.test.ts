@@ -4,7 +4,7 @@
  * tried as one that arrives after the next opening (`crash-workload.ts`); the directory store's own discipline is in all settings with it.
  */
 import t from 'tap';
-import { CrashBase, type CrashSetting, actions, tryAllPoints } from '../suite/crash-workload.js';
+import { actions, CrashBase, type CrashSetting, tryAllPoints } from '../suite/crash-workload.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const seed = testSeed();

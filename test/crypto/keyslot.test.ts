@@ -1,8 +1,8 @@
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
 import { checkKdfCost, kdfFloor } from '../../src/crypto/argon2.js';
-import { createSlot, openSlot, readSlotHeader } from '../../src/crypto/keyslot.js';
 import type { NewSlot, SlotSecret } from '../../src/crypto/keyslot.js';
+import { createSlot, openSlot, readSlotHeader } from '../../src/crypto/keyslot.js';
 import { newRecoveryWords, recoveryWordsToBytes } from '../../src/crypto/recovery-words.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 

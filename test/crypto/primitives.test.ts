@@ -2,7 +2,7 @@ import t from 'tap';
 import { toHex } from '../../src/base/bytes.js';
 import { hashBytes, keyedHash } from '../../src/crypto/hash.js';
 import { padmeLength } from '../../src/crypto/padme.js';
-import { Signer, isSignedBy } from '../../src/crypto/signature.js';
+import { isSignedBy, Signer } from '../../src/crypto/signature.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { RootKeys } from '../../src/crypto/volume-keys.js';
 

@@ -3,8 +3,8 @@ import t from 'tap';
 import type { Plaintext, Sealed } from '../../src/base/brand.js';
 import { equalBytes, toHex } from '../../src/base/bytes.js';
 import { CryptoError } from '../../src/crypto/crypto-error.js';
-import { SealKey, bareOverhead, decrypt, encryptInto, framedOverhead } from '../../src/crypto/seal-key.js';
 import type { SealKeyOptions, SealKind } from '../../src/crypto/seal-key.js';
+import { bareOverhead, decrypt, encryptInto, framedOverhead, SealKey } from '../../src/crypto/seal-key.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { collideGcm } from '../suite/gcm-collision.js';
 

@@ -1,15 +1,15 @@
 /** The control socket, without a mount: requests, answers, and those who should not ask. */
 import { mkdirSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { silentLog } from '../../src/base/log.js';
-import { askDaemon } from '../../src/program/control-client.js';
-import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
-import { ControlError, ControlServer } from '../../src/daemon/control-server.js';
+import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { ControlHandler, PeerCheck } from '../../src/daemon/control-server.js';
+import { ControlError, ControlServer } from '../../src/daemon/control-server.js';
+import { askDaemon } from '../../src/program/control-client.js';
 import { scratchDirectory } from '../suite/scratch.js';
 
 const status: DaemonStatus = {

@@ -3,8 +3,8 @@ import t from 'tap';
 import { createLog } from '../../src/base/log.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseError } from '../../src/fuse/fuse-error.js';
-import { VfsError } from '../../src/vfs/vfs-error.js';
 import { OperationError } from '../../src/operation/operation.js';
+import { VfsError } from '../../src/vfs/vfs-error.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 
 const { errno } = constants;

@@ -6,7 +6,7 @@ import { type ConnectionInfo, type NodeId, type Notifier, type RequestContext, r
 import { rootIno } from '../../src/meta/key.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const deaf: Notifier = {
   invalidateInode: () => {},

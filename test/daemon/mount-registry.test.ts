@@ -1,7 +1,7 @@
 /** The registry of mounts: records of several containers and machines side by side, and which of them are dead. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Registration, readMountRecords } from '../../src/daemon/mount-registry.js';

@@ -1,16 +1,16 @@
 /** One kind of damage a test: what an examination calls it, and how bad it says that is. */
 import t from 'tap';
-import type { Severity } from '../../src/check/finding.js';
 import type { Sealed } from '../../src/base/brand.js';
+import type { Severity } from '../../src/check/finding.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
-import { decodeExtent, encodeExtent } from '../../src/meta/extent.js';
 import type { DataExtent } from '../../src/meta/extent.js';
-import { S_IFDIR, S_IFREG, encodeInode } from '../../src/meta/inode.js';
-import { direntKey, extentEnd, extentKey, inodeKey, makeIno, orphanKey, rootIno, xattrKey } from '../../src/meta/key.js';
+import { decodeExtent, encodeExtent } from '../../src/meta/extent.js';
+import { encodeInode, S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
 import type { Ino, TreeKey } from '../../src/meta/key.js';
+import { direntKey, extentEnd, extentKey, inodeKey, makeIno, orphanKey, rootIno, xattrKey } from '../../src/meta/key.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { packKey } from '../../src/pack/pack-id.js';
-import { DamagedVolume, codesOf } from './damaged-volume.js';
+import { codesOf, DamagedVolume } from './damaged-volume.js';
 
 interface Expected {
   readonly codes: readonly string[];

@@ -1,6 +1,6 @@
 /** Nothing is found where nothing is wrong, however the volume came about. */
 import t from 'tap';
-import { DamagedVolume, codesOf, content } from './damaged-volume.js';
+import { codesOf, content, DamagedVolume } from './damaged-volume.js';
 
 t.test('a volume with checkpoints, large files and links is clean', async (t) => {
   const damaged = await DamagedVolume.make(t);

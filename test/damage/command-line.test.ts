@@ -2,12 +2,12 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { toHex } from '../../src/base/bytes.js';
-import { exitCodes } from '../../src/terminal/exit-code.js';
 import { ensurePrivateDirectory, stateDirectoryOf } from '../../src/access/state-directory.js';
+import { toHex } from '../../src/base/bytes.js';
 import { direntKey, rootIno } from '../../src/meta/key.js';
-import { Workplace, fingerprint } from '../cli/command-line.js';
-import { DamagedVolume, content, keyFile } from './damaged-volume.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
+import { fingerprint, Workplace } from '../cli/command-line.js';
+import { content, DamagedVolume, keyFile } from './damaged-volume.js';
 
 t.setTimeout(900_000);
 const place = new Workplace();

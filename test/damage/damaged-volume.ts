@@ -2,32 +2,33 @@
  * A small volume with everything that can be damaged, and the ways to damage it: two checkpoints whose trees have branches, commits after
  * them, packs with content, a store that lets objects be exchanged, and commits written on purpose by a device that means harm.
  */
-import { checkVolume } from '../../src/check/check-volume.js';
-import type { CheckOptions, CheckReport, Examination } from '../../src/check/check-volume.js';
-import type { FindingCode } from '../../src/check/finding.js';
-import { Findings } from '../../src/check/finding.js';
-import { openBareVolume } from '../../src/check/bare-volume.js';
+
+import { addSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLog } from '../../src/base/log.js';
-import { CommitLog } from '../../src/commit/commit-log.js';
+import { openBareVolume } from '../../src/check/bare-volume.js';
+import type { CheckOptions, CheckReport, Examination } from '../../src/check/check-volume.js';
+import { checkVolume } from '../../src/check/check-volume.js';
+import type { FindingCode } from '../../src/check/finding.js';
+import { Findings } from '../../src/check/finding.js';
 import type { Commit, Mutation } from '../../src/commit/commit.js';
+import { CommitLog } from '../../src/commit/commit-log.js';
 import { logKey } from '../../src/commit/log-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { VolumeKeys } from '../../src/crypto/volume-keys.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { encodeInode } from '../../src/meta/inode.js';
 import type { Inode } from '../../src/meta/inode.js';
+import { encodeInode } from '../../src/meta/inode.js';
 import type { Ino } from '../../src/meta/key.js';
 import { inodeKey } from '../../src/meta/key.js';
-import type { ObjectKey } from '../../src/store/object-store.js';
+import { requireInode } from '../../src/operation/inode-view.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import { requireInode } from '../../src/operation/inode-view.js';
-import { addSlot } from '../../src/access/keyslots.js';
+import type { ObjectKey } from '../../src/store/object-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
 import type { TestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 type Teardown = Parameters<typeof scratchDirectory>[0];
 

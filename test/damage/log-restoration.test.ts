@@ -1,17 +1,17 @@
 /** What repair puts back into a log that has lost something, and what it refuses to touch: from the copies of a device whose hashes prove them. */
 import { cpSync } from 'node:fs';
-import t from 'tap';
 import type { Test } from 'tap';
+import t from 'tap';
 import type { Sealed } from '../../src/base/brand.js';
 import { toHex } from '../../src/base/bytes.js';
-import { planLogRestoration, restoreLog } from '../../src/check/log-restoration.js';
 import type { LogRestoration } from '../../src/check/log-restoration.js';
+import { planLogRestoration, restoreLog } from '../../src/check/log-restoration.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { DamagedVolume, codesOf, content } from './damaged-volume.js';
+import { codesOf, content, DamagedVolume } from './damaged-volume.js';
 
 t.setTimeout(900_000);
 

@@ -8,7 +8,7 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 import { codesOf } from './damaged-volume.js';
 
 const rounds = 30;

@@ -1,22 +1,23 @@
 /** What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was replaced is in the log. */
-import t from 'tap';
+
 import type { Test } from 'tap';
+import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLog } from '../../src/base/log.js';
 import type { FindingCode } from '../../src/check/finding.js';
 import { RepairError } from '../../src/check/repair-error.js';
-import { planVolumeRepair, repairVolume } from '../../src/check/repair-volume.js';
 import type { AppliedRepair } from '../../src/check/repair-volume.js';
+import { planVolumeRepair, repairVolume } from '../../src/check/repair-volume.js';
 import { CommitLog } from '../../src/commit/commit-log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
-import { S_IFDIR, S_IFREG, encodeInode } from '../../src/meta/inode.js';
+import { encodeInode, S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, inodeKey, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
 import { packKey } from '../../src/pack/pack-id.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
-import { DamagedVolume, codesOf, content } from './damaged-volume.js';
+import { codesOf, content, DamagedVolume } from './damaged-volume.js';
 
 const nobody = makeIno(77, 5);
 

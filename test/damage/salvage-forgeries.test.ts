@@ -2,29 +2,29 @@
  * What `salvage` makes of commits that were forged by somebody who has the keys of the volume and the store, but is no device of it: what devices have
  * written is never replaced, and what only the forgeries hold is kept apart.
  */
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
 import type { Test } from 'tap';
+import t from 'tap';
 import type { Plaintext, Sealed } from '../../src/base/brand.js';
-import { noCopies, openCommitCopies } from '../../src/check/commit-copies.js';
 import type { CommitCopies } from '../../src/check/commit-copies.js';
+import { noCopies, openCommitCopies } from '../../src/check/commit-copies.js';
 import { readLocalTrust } from '../../src/check/local-anchor.js';
 import { LocalTree } from '../../src/check/local-tree.js';
-import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
 import type { SalvageOptions, SalvageReport } from '../../src/check/salvage-volume.js';
-import { encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
-import type { CommitFields } from '../../src/commit/commit-codec.js';
-import { newDevice } from '../../src/commit/device.js';
+import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
 import type { Enrolment, Mutation, Sequence } from '../../src/commit/commit.js';
+import type { CommitFields } from '../../src/commit/commit-codec.js';
+import { encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
+import { newDevice } from '../../src/commit/device.js';
 import { commitPlace } from '../../src/commit/log-name.js';
 import { openCommit } from '../../src/commit/open-commit.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
-import { S_IFREG, encodeInode } from '../../src/meta/inode.js';
 import type { Inode } from '../../src/meta/inode.js';
+import { encodeInode, S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { DamagedVolume } from './damaged-volume.js';

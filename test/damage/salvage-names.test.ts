@@ -1,21 +1,21 @@
 /** Every file that can be read comes out under a name that tells the truth: nothing is overwritten, however names collide, and no depth is too deep. */
 import { execFileSync } from 'node:child_process';
-import { constants, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { decodeSystemText } from '../../src/base/system-text.js';
 import { noCopies } from '../../src/check/commit-copies.js';
-import { LocalTree, componentsOf } from '../../src/check/local-tree.js';
-import { salvageVolume } from '../../src/check/salvage-volume.js';
+import { componentsOf, LocalTree } from '../../src/check/local-tree.js';
 import type { SalvageReport } from '../../src/check/salvage-volume.js';
+import { salvageVolume } from '../../src/check/salvage-volume.js';
 import { formsOf, looksSpare, spareNames } from '../../src/check/spare-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { decodeExtent } from '../../src/meta/extent.js';
 import { extentEnd, extentKey, rootIno } from '../../src/meta/key.js';
 import { packKey } from '../../src/pack/pack-id.js';
-import { reasonToSkip } from '../support/server-process.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { DamagedVolume, content } from './damaged-volume.js';
+import { reasonToSkip } from '../support/server-process.js';
+import { content, DamagedVolume } from './damaged-volume.js';
 
 t.setTimeout(600_000);
 

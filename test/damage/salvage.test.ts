@@ -1,23 +1,23 @@
 /** What can be saved from damaged volumes: everything that is left, with what is missing said, and nothing written into the store. */
-import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { noCopies, openCommitCopies } from '../../src/check/commit-copies.js';
 import { LocalTree } from '../../src/check/local-tree.js';
 import { SalvageError } from '../../src/check/salvage-error.js';
-import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
 import type { SalvageOptions, SalvageReport } from '../../src/check/salvage-volume.js';
+import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
-import { decodeExtent } from '../../src/meta/extent.js';
 import type { DataExtent } from '../../src/meta/extent.js';
+import { decodeExtent } from '../../src/meta/extent.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, extentEnd, extentKey, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import { packKey } from '../../src/pack/pack-id.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
-import { DamagedVolume, content } from './damaged-volume.js';
+import { content, DamagedVolume } from './damaged-volume.js';
 
 t.setTimeout(600_000);
 

@@ -4,8 +4,8 @@
  */
 import type { Disk } from '../../src/disk/disk.js';
 import { readBody } from '../../src/store/file-body.js';
-import { StoreError } from '../../src/store/object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import type { SeededRandom } from '../suite/seeded-random.js';
 
 export type Objects = ReadonlyMap<ObjectKey, Uint8Array>;

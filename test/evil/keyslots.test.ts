@@ -1,12 +1,12 @@
 /** A store that shows keyslots of its own making, to take time and memory, or to shut the user out: attack 18 of doc/security.md. */
 import t from 'tap';
-import { unlock } from '../../src/access/keyslots.js';
 import type { SlotList, StoredSlot, UnlockOptions } from '../../src/access/keyslots.js';
+import { unlock } from '../../src/access/keyslots.js';
 import { TrialBudget, trialOrder } from '../../src/access/slot-trial.js';
-import { defaultKdfCost, deriveWithArgon2, kdfFloor } from '../../src/crypto/argon2.js';
 import type { KdfCost } from '../../src/crypto/argon2.js';
-import { createSlot, readSlotHeader } from '../../src/crypto/keyslot.js';
+import { defaultKdfCost, deriveWithArgon2, kdfFloor } from '../../src/crypto/argon2.js';
 import type { SlotSecret } from '../../src/crypto/keyslot.js';
+import { createSlot, readSlotHeader } from '../../src/crypto/keyslot.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 
 t.setTimeout(600_000);

@@ -1,13 +1,13 @@
 /** Attacks through the command line and on the machine itself: 6, 7, 23 and 24 of doc/security.md. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';
-import { Workplace, fingerprint, programPath } from '../cli/command-line.js';
-import { whyNoFuse } from '../suite/driver-suite.js';
+import { fingerprint, programPath, Workplace } from '../cli/command-line.js';
 import { detach } from '../mount/drive-process.js';
+import { whyNoFuse } from '../suite/driver-suite.js';
 
 const place = new Workplace();
 t.teardown(() => place.remove());

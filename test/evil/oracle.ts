@@ -5,16 +5,16 @@
 import { constants } from 'node:os';
 import { createLog } from '../../src/base/log.js';
 import { CommitError } from '../../src/commit/commit-error.js';
+import { CryptoError } from '../../src/crypto/crypto-error.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { JournalError } from '../../src/journal/journal-error.js';
 import { S_IFDIR, S_IFLNK, S_IFMT } from '../../src/meta/inode.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
+import { OperationError } from '../../src/operation/operation.js';
 import { PackError } from '../../src/pack/pack-error.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
-import { OperationError } from '../../src/operation/operation.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
-import { CryptoError } from '../../src/crypto/crypto-error.js';
 import type { TestDevice } from '../suite/test-device.js';
 
 /** Path to content (as latin1), link target (`-> x`) or `dir`; `#` and a name after a path: an extended attribute. */

@@ -4,11 +4,11 @@ import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import type { TestDevice } from '../suite/test-device.js';
-import { personas } from './evil-store.js';
 import type { EvilStore } from './evil-store.js';
+import { personas } from './evil-store.js';
 import { isRefusal, judge } from './oracle.js';
-import { makeWorld } from './world.js';
 import type { Moment, World } from './world.js';
+import { makeWorld } from './world.js';
 
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 6);
 const seed = testSeed();

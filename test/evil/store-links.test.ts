@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { exitCodes } from '../../src/terminal/exit-code.js';
 import { findMount } from '../../src/fuse/mount-table.js';
-import { Workplace, fingerprint } from '../cli/command-line.js';
+import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { Outcome } from '../cli/command-line.js';
+import { fingerprint, Workplace } from '../cli/command-line.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
 
 const place = new Workplace();

@@ -14,10 +14,10 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { createVolume } from '../../src/volume/create-volume.js';
 import { SeededRandom } from '../suite/seeded-random.js';
-import { TestDevice } from '../suite/test-device.js';
 import type { DeviceOptions, TestVolume } from '../suite/test-device.js';
-import { EvilStore } from './evil-store.js';
+import { TestDevice } from '../suite/test-device.js';
 import type { Objects } from './evil-store.js';
+import { EvilStore } from './evil-store.js';
 import type { Picture } from './oracle.js';
 
 /** One moment of the past. */

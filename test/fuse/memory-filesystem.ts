@@ -4,6 +4,7 @@
  */
 import type { ByteString } from '../../src/base/brand.js';
 import { systemClock, type Timespec } from '../../src/base/clock.js';
+import type { MaybePromise } from '../../src/base/maybe-promise.js';
 import type {
   AttributeReply,
   Attributes,
@@ -19,7 +20,6 @@ import type {
   SetAttributes,
 } from '../../src/fuse/operations.js';
 import { rootNodeId } from '../../src/fuse/operations.js';
-import type { MaybePromise } from '../../src/base/maybe-promise.js';
 
 const errnos = {
   ENOENT: 2,

@@ -1,13 +1,14 @@
 /** The addon by itself: what it offers beside the mount, and that closing at a bad moment harms nobody. */
+
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
-import { execFile, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { addonCandidates, loadNative } from '../../src/fuse/native.js';
 import { whyNoFuse } from '../suite/driver-suite.js';

@@ -1,13 +1,13 @@
 import t from 'tap';
 import { silentLog } from '../../src/base/log.js';
-import { RootKeys } from '../../src/crypto/volume-keys.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
-import { JournalError } from '../../src/journal/journal-error.js';
-import { Journal } from '../../src/journal/journal.js';
+import { RootKeys } from '../../src/crypto/volume-keys.js';
 import type { JournalOptions } from '../../src/journal/journal.js';
+import { Journal } from '../../src/journal/journal.js';
+import { JournalError } from '../../src/journal/journal-error.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { SimulatedDisk } from '../suite/simulated-disk.js';
 import type { CrashKind } from '../suite/simulated-disk.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 const directory = '/journal';
 const root = new RootKeys(Buffer.alloc(32, 1), systemRandom);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { DrivePair, ask } from './drive-pair.js';
+import { ask, DrivePair } from './drive-pair.js';
 
 const page = 4096;
 const why = whyNoFuse();

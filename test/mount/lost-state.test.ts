@@ -2,7 +2,7 @@
  * The state directory of a mounted drive, or a part of it, is removed, moved or replaced: from then on nothing is acknowledged that would not survive, and
  * what was accepted before goes into the store (doc/semantics.md, "Durability").
  */
-import { cpSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync, closeSync, fsyncSync } from 'node:fs';
+import { closeSync, cpSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';

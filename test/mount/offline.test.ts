@@ -3,18 +3,18 @@
  * weather: Sealdrive's own, or those that TEST_STORES names (`s3,sftp`). What the volume itself does is in test/volume/offline-volume.test.ts.
  */
 import { randomBytes } from 'node:crypto';
-import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { DaemonStatus, PinStatus } from '../../src/daemon/control-protocol.js';
-import { Workplace } from '../cli/command-line.js';
 import type { Outcome } from '../cli/command-line.js';
+import { Workplace } from '../cli/command-line.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { until } from '../suite/switched-store.js';
 import { FaultProxy } from '../support/fault-proxy.js';
-import { startStoreServer, storeKindsOf } from '../support/store-server.js';
 import type { StoreKind } from '../support/store-server.js';
+import { startStoreServer, storeKindsOf } from '../support/store-server.js';
 import { Probe } from './posix-probe.js';
 
 const why = whyNoFuse();

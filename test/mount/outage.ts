@@ -12,7 +12,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
 import { SeededRandom } from '../model/seeded-random.js';
 import { FaultProxy } from '../support/fault-proxy.js';
-import { startStoreServer, storeKindsOf, type StoreServer } from '../support/store-server.js';
+import { type StoreServer, startStoreServer, storeKindsOf } from '../support/store-server.js';
 import { Drive, useOf } from './drive-process.js';
 
 const execute = promisify(execFile);

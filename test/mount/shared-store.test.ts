@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Workplace, programPath } from '../cli/command-line.js';
+import { programPath, Workplace } from '../cli/command-line.js';
 import { whyNoFuse } from '../suite/driver-suite.js';
 
 const place = new Workplace();

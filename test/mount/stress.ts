@@ -6,7 +6,7 @@
  *   node dist/test/mount/stress.js [--minutes N] [--processes N] [--seed N] [--scratch DIRECTORY] [--store URL]
  *                                  [--fsstress PROGRAM] [--fsx PROGRAM] [--cache-size SIZE]
  */
-import { execFile, type ExecFileException } from 'node:child_process';
+import { type ExecFileException, execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

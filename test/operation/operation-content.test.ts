@@ -1,14 +1,14 @@
 /** Operations on content against a model that holds every byte (src/operation/operation-content.ts, operation-attribute.ts). */
 import t from 'tap';
 import type { Extent } from '../../src/meta/extent.js';
-import { S_IFREG, inlineMax } from '../../src/meta/inode.js';
+import { inlineMax, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import { readInode, scanExtents } from '../../src/operation/inode-view.js';
-import { type Operation, OperationError, fileSizeMax } from '../../src/operation/operation.js';
+import { fileSizeMax, type Operation, OperationError } from '../../src/operation/operation.js';
 import { decodeOperation, encodeOperation } from '../../src/operation/operation-codec.js';
 import { execute } from '../../src/operation/operation-execute.js';
 import { contentOf, fakeExtent, readFile } from '../suite/fake-content.js';
-import { type MemoryView, emptyVolume, treeProblems } from '../suite/memory-view.js';
+import { emptyVolume, type MemoryView, treeProblems } from '../suite/memory-view.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const time = { sec: 1_700_000_100, nsec: 5 };

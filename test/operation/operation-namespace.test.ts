@@ -7,7 +7,7 @@ import { type CreateOperation, type Operation, OperationError, type RenameOperat
 import { decodeOperation, encodeOperation } from '../../src/operation/operation-codec.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
 import { fakeExtent } from '../suite/fake-content.js';
-import { type MemoryView, emptyVolume, treeProblems } from '../suite/memory-view.js';
+import { emptyVolume, type MemoryView, treeProblems } from '../suite/memory-view.js';
 import { RandomApplications } from '../suite/random-operation.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 

@@ -1,16 +1,16 @@
 /** The rules of conflict (src/operation/rebase-rules.ts, doc/conflicts.md): each by itself, then two devices at random. */
 import t, { type Test } from 'tap';
 import { PageFault } from '../../src/base/page-fault.js';
-import { S_IFDIR, S_IFMT, S_IFREG, isRegular } from '../../src/meta/inode.js';
+import { isRegular, S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import { conflictName } from '../../src/operation/conflict-name.js';
 import { lookup, readInode } from '../../src/operation/inode-view.js';
 import { type Operation, OperationError } from '../../src/operation/operation.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
-import { type Conflict, RebaseState, executeRebased } from '../../src/operation/rebase-rules.js';
+import { type Conflict, executeRebased, RebaseState } from '../../src/operation/rebase-rules.js';
 import { readFile } from '../suite/fake-content.js';
-import { MemoryView, emptyVolume, treeProblems } from '../suite/memory-view.js';
-import { RandomApplications, allEntries } from '../suite/random-operation.js';
+import { emptyVolume, MemoryView, treeProblems } from '../suite/memory-view.js';
+import { allEntries, RandomApplications } from '../suite/random-operation.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const time = { sec: 1_704_067_200, nsec: 0 };

@@ -1,11 +1,13 @@
 /** What clients can make the server spend: connections, memory, lines of a log and room for uploads all have bounds, and who has a token is served meanwhile. */
+
+import { EventEmitter } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { Agent, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
-import t from 'tap';
 import type { Test } from 'tap';
+import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { partyOf } from '../../src/server/client-address.js';
 import { Connections } from '../../src/server/connections.js';
@@ -14,10 +16,9 @@ import { asSealed } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { findProgram, makeCertificate } from '../support/server-process.js';
-import { RawClient, eventually, statusesOf } from './raw-client.js';
-import { Served } from './served.js';
+import { eventually, RawClient, statusesOf } from './raw-client.js';
 import type { ServedOptions } from './served.js';
-import { readFileSync } from 'node:fs';
+import { Served } from './served.js';
 
 const seed = testSeed();
 const random = new SeededRandom(seed);

@@ -1,17 +1,17 @@
 /** Clients that mean ill, or are broken: what they send must neither be believed, nor stay, nor keep others from being served. */
 import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import t from 'tap';
 import type { Test } from 'tap';
+import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { asSealed, collect, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { RawClient, eventually, statusesOf } from './raw-client.js';
-import { Served, uploadFolderAt } from './served.js';
+import { eventually, RawClient, statusesOf } from './raw-client.js';
 import type { ServedOptions } from './served.js';
+import { Served, uploadFolderAt } from './served.js';
 
 const seed = testSeed();
 const random = new SeededRandom(seed);

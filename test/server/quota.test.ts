@@ -1,16 +1,16 @@
 /** Quotas: what counts, what does not fit, and what room deletions make. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import t from 'tap';
 import type { Test } from 'tap';
+import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { asSealed, collect, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { Served, uploadFolderAt } from './served.js';
 import type { ServedOptions } from './served.js';
+import { Served, uploadFolderAt } from './served.js';
 
 const seed = testSeed();
 const random = new SeededRandom(seed);

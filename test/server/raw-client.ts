@@ -1,6 +1,7 @@
 /** Clients that write what they like, byte by byte: what no HTTP library can be brought to send. */
-import { connect } from 'node:net';
+
 import type { Socket } from 'node:net';
+import { connect } from 'node:net';
 
 export class RawClient {
   readonly socket: Socket;

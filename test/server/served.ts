@@ -1,17 +1,18 @@
 /** A server within the test's own process, on loopback, with tokens of every right, and clients for it. */
-import { basename, dirname, join } from 'node:path';
+
 import { writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import type { Random } from '../../src/base/random.js';
 import { ConfinedFolder } from '../../src/disk/confined-folder.js';
 import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { ObjectServer } from '../../src/server/object-server.js';
 import type { AccessEntry, ObjectServerOptions } from '../../src/server/object-server.js';
-import { makeToken, tokenRights } from '../../src/server/token.js';
+import { ObjectServer } from '../../src/server/object-server.js';
 import type { TokenRight } from '../../src/server/token.js';
-import { TokenTable, changeTokenFile } from '../../src/server/token-file.js';
+import { makeToken, tokenRights } from '../../src/server/token.js';
+import { changeTokenFile, TokenTable } from '../../src/server/token-file.js';
 import { UploadFolder } from '../../src/server/upload.js';
 import { HttpStore } from '../../src/store/http-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';

@@ -1,12 +1,12 @@
 /** The file of tokens: what is accepted, what is refused, and how a running server follows it. */
-import { chmod, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import { isVolumeName, makeToken, permits, readAuthorization } from '../../src/server/token.js';
-import { TokenTable, changeTokenFile, decodeTokenFile, encodeTokenFile, readTokenFile } from '../../src/server/token-file.js';
 import type { TokenEntry } from '../../src/server/token-file.js';
+import { changeTokenFile, decodeTokenFile, encodeTokenFile, readTokenFile, TokenTable } from '../../src/server/token-file.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 

@@ -1,18 +1,18 @@
 /** Waiting for objects: who is woken by what, with one server and with two on one base, and how it ends. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import t from 'tap';
 import type { Test } from 'tap';
-import type { ServedOptions } from './served.js';
+import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
+import { CountingStore } from '../../src/store/counting-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
-import { CountingStore } from '../../src/store/counting-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { eventually } from './raw-client.js';
+import type { ServedOptions } from './served.js';
 import { Served } from './served.js';
 
 const seed = testSeed();

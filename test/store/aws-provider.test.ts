@@ -12,9 +12,9 @@ import { ManualClock } from '../suite/manual-clock.js';
 import { sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
-import { ScriptedServer } from '../support/scripted-server.js';
+import { complain, ScriptedBucket } from '../support/scripted-bucket.js';
 import type { Script } from '../support/scripted-server.js';
+import { ScriptedServer } from '../support/scripted-server.js';
 
 type Test = Pick<typeof t, 'teardown'>;
 

@@ -1,6 +1,6 @@
-import { chmod, chown, mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { readSync } from 'node:fs';
+import { chmod, chown, mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
@@ -12,8 +12,8 @@ import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object
 import { overlappingDisk } from '../suite/overlapping-disk.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { SimulatedCrashError, SimulatedDisk } from '../suite/simulated-disk.js';
 import type { CrashKind } from '../suite/simulated-disk.js';
+import { SimulatedCrashError, SimulatedDisk } from '../suite/simulated-disk.js';
 import { writeWhole } from '../suite/whole-file.js';
 
 const seed = testSeed();

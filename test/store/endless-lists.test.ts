@@ -1,8 +1,8 @@
 /** Lists that a hostile store never ends, and answers that are larger than they need be: each is given up within bounds, whatever kind of store it is. */
 import { mkdirSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import t from 'tap';
-import type { ServerResponse } from 'node:http';
 import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
@@ -10,16 +10,16 @@ import { HttpStore } from '../../src/store/http-store.js';
 import { ListingBudget } from '../../src/store/listing-budget.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { S3Store } from '../../src/store/s3-store.js';
-import { WebdavStore } from '../../src/store/webdav-store.js';
-import { XmlReader, childText, tryParseXml } from '../../src/store/xml-answer.js';
-import type { XmlNode } from '../../src/store/xml-answer.js';
 import type { SftpEntry } from '../../src/store/sftp-connection.js';
 import { readWithin } from '../../src/store/sftp-store.js';
+import { WebdavStore } from '../../src/store/webdav-store.js';
+import type { XmlNode } from '../../src/store/xml-answer.js';
+import { childText, tryParseXml, XmlReader } from '../../src/store/xml-answer.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { ScriptedServer } from '../support/scripted-server.js';
 import type { Script } from '../support/scripted-server.js';
+import { ScriptedServer } from '../support/scripted-server.js';
 
 type Test = typeof t;
 

@@ -2,9 +2,9 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { systemClock } from '../../src/base/clock.js';
-import type { Clock } from '../../src/base/clock.js';
 import { equalBytes } from '../../src/base/bytes.js';
+import type { Clock } from '../../src/base/clock.js';
+import { systemClock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { HttpStore } from '../../src/store/http-store.js';

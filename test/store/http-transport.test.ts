@@ -2,11 +2,11 @@
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { RateLimit } from '../../src/base/rate-limit.js';
-import { HttpTransport } from '../../src/store/http-transport.js';
 import type { HttpTransportOptions } from '../../src/store/http-transport.js';
+import { HttpTransport } from '../../src/store/http-transport.js';
 import { ManualClock } from '../suite/manual-clock.js';
-import { ScriptedServer } from '../support/scripted-server.js';
 import type { Script } from '../support/scripted-server.js';
+import { ScriptedServer } from '../support/scripted-server.js';
 
 type Test = typeof t;
 

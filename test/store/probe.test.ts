@@ -1,8 +1,8 @@
 import t from 'tap';
-import { MemoryStore } from '../../src/store/memory-store.js';
-import { StoreError } from '../../src/store/object-store.js';
-import type { GetOptions, ListedObject, ObjectBody, PutOutcome } from '../../src/store/object-store.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
+import { MemoryStore } from '../../src/store/memory-store.js';
+import type { GetOptions, ListedObject, ObjectBody, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { FaultyStore, UnconditionalStore } from '../suite/faulty-store.js';
 import { collect, sealedText } from '../suite/object-store-suite.js';

@@ -1,9 +1,9 @@
 /** A store that is away: who waits how long, who is told at once, and how its return is noticed. The clock is the test's. */
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
-import { StoreError } from '../../src/store/object-store.js';
-import type { GetOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
+import type { GetOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import { ReachabilityStore } from '../../src/store/reachability-store.js';
 import { objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';

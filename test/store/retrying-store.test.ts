@@ -1,8 +1,8 @@
 import t from 'tap';
 import { silentLog } from '../../src/base/log.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import { StoreError } from '../../src/store/object-store.js';
 import type { ObjectBody, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
 import { FaultyStore } from '../suite/faulty-store.js';
 import { ManualClock } from '../suite/manual-clock.js';

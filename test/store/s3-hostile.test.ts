@@ -4,13 +4,13 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { probeStore } from '../../src/store/probe.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
 import { S3Store } from '../../src/store/s3-store.js';
-import { collect, sealedText } from '../suite/object-store-suite.js';
 import { ManualClock } from '../suite/manual-clock.js';
+import { collect, sealedText } from '../suite/object-store-suite.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
 import type { BucketHabits } from '../support/scripted-bucket.js';
-import { ScriptedServer } from '../support/scripted-server.js';
+import { complain, ScriptedBucket } from '../support/scripted-bucket.js';
 import type { Script } from '../support/scripted-server.js';
+import { ScriptedServer } from '../support/scripted-server.js';
 
 type Test = typeof t;
 

@@ -12,8 +12,8 @@ import { openStore } from '../../src/store/open-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { sha256Hex } from '../../src/store/request-digest.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
-import { S3Store } from '../../src/store/s3-store.js';
 import type { S3StoreOptions } from '../../src/store/s3-store.js';
+import { S3Store } from '../../src/store/s3-store.js';
 import { encodeUnreserved, signRequest } from '../../src/store/sigv4.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
@@ -21,7 +21,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { writeWhole } from '../suite/whole-file.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { startPrefixGateway } from '../support/prefix-gateway.js';
-import { Rgw, skipS3, type RgwUser } from '../support/rgw.js';
+import { Rgw, type RgwUser, skipS3 } from '../support/rgw.js';
 import { freePort } from '../support/server-process.js';
 
 const skip = skipS3();

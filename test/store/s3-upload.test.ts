@@ -15,8 +15,8 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { writeWhole } from '../suite/whole-file.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { Rgw, skipS3 } from '../support/rgw.js';
-import { ScriptedBucket, complain } from '../support/scripted-bucket.js';
 import type { BucketHabits } from '../support/scripted-bucket.js';
+import { complain, ScriptedBucket } from '../support/scripted-bucket.js';
 import type { ScriptedRequest, ScriptedServer } from '../support/scripted-server.js';
 
 type Test = typeof t;

@@ -1,5 +1,5 @@
 /** SFTP as OpenSSH speaks it. */
-import { chmod, mkdir, readFile, readdir, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
@@ -11,8 +11,8 @@ import type { ObjectStore } from '../../src/store/object-store.js';
 import { openStore } from '../../src/store/open-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
-import { SftpStore } from '../../src/store/sftp-store.js';
 import type { SftpTarget } from '../../src/store/sftp-connection.js';
+import { SftpStore } from '../../src/store/sftp-store.js';
 import { collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';

@@ -1,8 +1,8 @@
 /** The vectors that Amazon publishes: "Examples: Signature Calculations" of the Amazon S3 API Reference, and the Signature Version 4 test suite. */
 import t from 'tap';
 import { sha256Hex } from '../../src/store/request-digest.js';
-import { encodeQuery, signRequest, unsignedPayload } from '../../src/store/sigv4.js';
 import type { SignableRequest } from '../../src/store/sigv4.js';
+import { encodeQuery, signRequest, unsignedPayload } from '../../src/store/sigv4.js';
 
 const timeSec = Date.UTC(2013, 4, 24) / 1000;
 const credentials = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };

@@ -11,17 +11,17 @@ import { describeError, silentLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
+import { OperationError } from '../../src/operation/operation.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import { StoreError } from '../../src/store/object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import { VfsError } from '../../src/vfs/vfs-error.js';
-import type { OpenOptions } from '../../src/volume/volume-parts.js';
-import { OperationError } from '../../src/operation/operation.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
+import type { OpenOptions } from '../../src/volume/volume-parts.js';
 import { SeededRandom } from './seeded-random.js';
 import { type CrashKind, SimulatedDisk } from './simulated-disk.js';
-import { TestDevice, type TestVolume, createTestVolume } from './test-device.js';
+import { createTestVolume, TestDevice, type TestVolume } from './test-device.js';
 
 const caller = { uid: 1000, gid: 1000, umask: 0o022, signal: new AbortController().signal };
 

@@ -15,8 +15,8 @@ import type { Test } from 'tap';
 import type { DriverCapabilities } from '../../src/fuse/driver-capabilities.js';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import { findMount } from '../../src/fuse/mount-table.js';
-import type { Driver, MountOptions, Mounted } from '../../src/fuse/operations.js';
-import { MemoryFilesystem, memoryErrnoOf, type MemoryFilesystemOptions } from '../fuse/memory-filesystem.js';
+import type { Driver, Mounted, MountOptions } from '../../src/fuse/operations.js';
+import { MemoryFilesystem, type MemoryFilesystemOptions, memoryErrnoOf } from '../fuse/memory-filesystem.js';
 
 const run = promisify(execFile);
 

@@ -1,9 +1,9 @@
 /** Chunk references whose content follows from the reference, so that a model can say what a file made of them holds. */
 import type { DataExtent } from '../../src/meta/extent.js';
 import { type Ino } from '../../src/meta/key.js';
-import type { PackId } from '../../src/pack/pack-id.js';
 import { readInode, scanExtents } from '../../src/operation/inode-view.js';
 import type { ReadView } from '../../src/operation/view.js';
+import type { PackId } from '../../src/pack/pack-id.js';
 import type { SeededRandom } from './seeded-random.js';
 
 let packs = 0;

@@ -2,8 +2,9 @@
  * A store that fails as networks do, from a seed: requests that never arrive, answers that get lost after the work was done,
  * answers out of order. And, on demand, a store that ignores the condition of a put, as some servers do.
  */
-import { StoreError } from '../../src/store/object-store.js';
+
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import type { SeededRandom } from './seeded-random.js';
 
 export interface Faults {

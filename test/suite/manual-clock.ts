@@ -1,6 +1,7 @@
 /** A clock that stands still until somebody sleeps: a sleep moves it at once, so that waiting costs a test no time. */
-import { timespecOfMs } from '../../src/base/clock.js';
+
 import type { Clock, Timespec } from '../../src/base/clock.js';
+import { timespecOfMs } from '../../src/base/clock.js';
 
 export class ManualClock implements Clock {
   #ms: number;

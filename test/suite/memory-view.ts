@@ -1,10 +1,11 @@
 /** The key space in a sorted array: what operations run on in tests. Can answer with page faults, and can check that it holds a sound tree. */
-import { PageFault } from '../../src/base/page-fault.js';
+
 import { ByteReader } from '../../src/base/bytes.js';
+import { PageFault } from '../../src/base/page-fault.js';
 import { decodeDirent } from '../../src/meta/dirent.js';
 import { decodeExtent } from '../../src/meta/extent.js';
-import { type Inode, S_IFDIR, S_IFMT, decodeInode, encodeInode, isDirectory } from '../../src/meta/inode.js';
-import { type Ino, type TreeKey, decodeKey, inodeKey, rootIno } from '../../src/meta/key.js';
+import { decodeInode, encodeInode, type Inode, isDirectory, S_IFDIR, S_IFMT } from '../../src/meta/inode.js';
+import { decodeKey, type Ino, inodeKey, rootIno, type TreeKey } from '../../src/meta/key.js';
 import type { Transaction } from '../../src/operation/view.js';
 
 export class MemoryView implements Transaction {

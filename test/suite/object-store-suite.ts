@@ -1,7 +1,7 @@
 /** What every object store and every decorator of one must do: the contract in src/store/object-store.ts as tests. */
 import type { Test } from 'tap';
-import { equalBytes } from '../../src/base/bytes.js';
 import type { Sealed } from '../../src/base/brand.js';
+import { equalBytes } from '../../src/base/bytes.js';
 import type { ListedObject, ObjectStore } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { SeededRandom, testSeed } from './seeded-random.js';

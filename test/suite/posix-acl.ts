@@ -1,7 +1,7 @@
 /** Part of the POSIX suite (posix-suite.ts): access control lists, kept and enforced. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { alice, bob, guests, staff, type It, type Place } from './posix-place.js';
+import { alice, bob, guests, type It, type Place, staff } from './posix-place.js';
 
 const run = promisify(execFile);
 

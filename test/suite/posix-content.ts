@@ -1,6 +1,6 @@
 /** Part of the POSIX suite (posix-suite.ts): reading, writing, mapping, and files that have no name any more. */
 import { ProbeGoneError } from '../mount/posix-probe.js';
-import { kib, type It } from './posix-place.js';
+import { type It, kib } from './posix-place.js';
 
 export function contentTests(it: It): void {
   it('what is written is read, at every size around the usual block edges', async (t, p) => {

@@ -4,7 +4,7 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProbeArgument } from '../mount/posix-probe.js';
-import { alice, staff, type It, type Place } from './posix-place.js';
+import { alice, type It, type Place, staff } from './posix-place.js';
 
 /** Every call that takes a path: where the path goes in, with whatever else the call needs. */
 const pathCalls: readonly (readonly [string, (path: ProbeArgument) => readonly ProbeArgument[]])[] = [

@@ -1,6 +1,6 @@
 /** Part of the POSIX suite (posix-suite.ts): hard links, symbolic links, and nodes that are neither file nor folder. */
 import { RawName } from '../mount/posix-probe.js';
-import { alice, staff, type It } from './posix-place.js';
+import { alice, type It, staff } from './posix-place.js';
 
 export function linkTests(it: It): void {
   it('a hard link is the same file', async (t, p) => {

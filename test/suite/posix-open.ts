@@ -1,5 +1,5 @@
 /** Part of the POSIX suite (posix-suite.ts): open(2): creating, truncating, refusing, descriptors and their flags. */
-import { alice, staff, type It } from './posix-place.js';
+import { alice, type It, staff } from './posix-place.js';
 
 export function openTests(it: It): void {
   it('O_CREAT makes an empty file', async (t, p) => {

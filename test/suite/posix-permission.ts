@@ -1,6 +1,6 @@
 /** Part of the POSIX suite (posix-suite.ts): who may do what: modes, sticky and set-id bits. */
 import type { Test } from 'tap';
-import { alice, bob, guests, kib, staff, type It, type Need, type Place } from './posix-place.js';
+import { alice, bob, guests, type It, kib, type Need, type Place, staff } from './posix-place.js';
 
 interface ContentCase {
   readonly name: string;

@@ -1,5 +1,5 @@
 /** Part of the POSIX suite (posix-suite.ts): sizes, holes, punching, preallocation and copies of ranges. */
-import { kib, mib, type It, type Place } from './posix-place.js';
+import { type It, kib, mib, type Place } from './posix-place.js';
 
 export function spaceTests(it: It): void {
   const sparse = async (p: Place): Promise<number> => {

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ProbeStat } from '../mount/posix-probe.js';
-import { alice, second, staff, type It, type Need, type Place } from './posix-place.js';
+import { alice, type It, type Need, type Place, second, staff } from './posix-place.js';
 
 const run = promisify(execFile);
 

@@ -1,5 +1,5 @@
 /** Part of the POSIX suite (posix-suite.ts): extended attributes. */
-import { alice, staff, type It, type Place } from './posix-place.js';
+import { alice, type It, type Place, staff } from './posix-place.js';
 
 export function xattrTests(it: It): void {
   const get = async (p: Place, path: string, name: string): Promise<string | undefined> => (await p.probe.need('getxattr', path, name)).data;

@@ -1,5 +1,5 @@
 /** Operations such as applications would ask for, made at random over what a view holds. */
-import { S_IFDIR, S_IFLNK, S_IFREG, isDirectory, isRegular } from '../../src/meta/inode.js';
+import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanEnd, orphanStart, rootIno } from '../../src/meta/key.js';
 import { lookup, readInode, scanEntries } from '../../src/operation/inode-view.js';
 import type { Operation } from '../../src/operation/operation.js';

@@ -1,6 +1,7 @@
 /** A clock that goes on only when the test says so: sleepers wake in their order, and what they begin has its turns before the next one wakes. */
-import { timespecOfMs } from '../../src/base/clock.js';
+
 import type { Clock, Timespec } from '../../src/base/clock.js';
+import { timespecOfMs } from '../../src/base/clock.js';
 
 const turns = async (): Promise<void> => {
   for (let count = 0; count < 5; count++) await new Promise((resolve) => setImmediate(resolve));

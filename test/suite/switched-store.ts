@@ -4,8 +4,8 @@
  */
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import { StoreError } from '../../src/store/object-store.js';
 import type { GetOptions, ListedObject, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import type { Reachability } from '../../src/store/reachability-store.js';
 
 export type StoreMood = 'there' | 'away' | 'hanging';

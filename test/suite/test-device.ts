@@ -2,14 +2,15 @@
  * One device of a volume for tests: an open volume with a filesystem on it, spoken to by path. Many can share a store; each has a
  * state directory of its own. Nothing here goes through a kernel.
  */
-import { S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
-import { type Ino, rootIno } from '../../src/meta/key.js';
-import { silentLog } from '../../src/base/log.js';
+
 import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
+import { silentLog } from '../../src/base/log.js';
 import type { Random } from '../../src/base/random.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { Disk } from '../../src/disk/disk.js';
+import { S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
+import { type Ino, rootIno } from '../../src/meta/key.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
 import { createVolume } from '../../src/volume/create-volume.js';

@@ -1,6 +1,7 @@
 /** A real volume for one test: on a store in memory, with its state in a scratch directory. Closed with the test. */
-import { createLog } from '../../src/base/log.js';
+
 import { type Clock, systemClock } from '../../src/base/clock.js';
+import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';

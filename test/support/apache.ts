@@ -1,7 +1,7 @@
 /** A second WebDAV server for tests: Apache's mod_dav_fs, whose conditional puts sometimes have two winners. Package `apache2-bin`. */
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ServerProcess, freePort, isListening } from './server-process.js';
+import { freePort, isListening, ServerProcess } from './server-process.js';
 
 const modules = '/usr/lib/apache2/modules';
 

@@ -1,7 +1,8 @@
 /** The proxy that makes bad weather may cut, delay and lose the end of a connection, and never changes what arrives before that. */
-import { createServer, connect } from 'node:net';
-import type { AddressInfo } from 'node:net';
+
 import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { connect, createServer } from 'node:net';
 import t from 'tap';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { FaultProxy } from './fault-proxy.js';

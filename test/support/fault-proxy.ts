@@ -2,8 +2,9 @@
  * Bad weather on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts what passes, as it is told and by a seed.
  * It knows nothing of what it carries; with `tunnel` it is a CONNECT proxy that leads every name to the same server.
  */
-import { createServer, connect } from 'node:net';
+
 import type { Server, Socket } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { SeededRandom } from '../suite/seeded-random.js';
 
 export interface Weather {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ServerProcess, freePort, isListening, reasonToSkip } from './server-process.js';
+import { freePort, isListening, reasonToSkip, ServerProcess } from './server-process.js';
 
 const modules = '/usr/lib/lighttpd';
 

@@ -2,14 +2,15 @@
  * A service below a path in front of another S3 server, as Supabase's storage and many reverse proxies are one. It leads what comes for `/PREFIX/...` to `/...`, in one of two ways:
  * it checks the signature over the path that it sees, prefix included, and signs anew (`signs`), or it only takes the prefix away (`strips`).
  */
-import { request as sendRequest } from 'node:http';
+
 import type { ServerResponse } from 'node:http';
+import { request as sendRequest } from 'node:http';
 import { sha256Hex } from '../../src/store/request-digest.js';
-import { signRequest } from '../../src/store/sigv4.js';
 import type { AwsCredentials } from '../../src/store/sigv4.js';
+import { signRequest } from '../../src/store/sigv4.js';
 import { complain } from './scripted-bucket.js';
-import { ScriptedServer } from './scripted-server.js';
 import type { ScriptedRequest } from './scripted-server.js';
+import { ScriptedServer } from './scripted-server.js';
 
 export interface PrefixGatewayOptions {
   /** Encoded, begins with a slash and does not end in one. */

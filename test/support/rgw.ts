@@ -2,12 +2,13 @@
  * S3 for tests: Ceph's RADOS Gateway with one monitor and one storage daemon, all on loopback and in memory. Packages `radosgw`, `ceph-mon`
  * and `ceph-osd`.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+
 import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sha256Hex } from '../../src/store/request-digest.js';
 import { encodeQuery, signRequest } from '../../src/store/sigv4.js';
-import { ServerProcess, freePort, isListening, makeCertificate, reasonToSkip, runTool } from './server-process.js';
+import { freePort, isListening, makeCertificate, reasonToSkip, runTool, ServerProcess } from './server-process.js';
 
 export const skipS3 = (): string | undefined =>
   reasonToSkip('s3', ['radosgw', 'radosgw-admin', 'ceph-mon', 'ceph-osd', 'ceph', 'monmaptool', 'openssl']);

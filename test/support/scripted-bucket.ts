@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import { md5Hex } from '../../src/store/request-digest.js';
-import { ScriptedServer } from './scripted-server.js';
 import type { Script, ScriptedRequest } from './scripted-server.js';
+import { ScriptedServer } from './scripted-server.js';
 
 export interface BucketHabits {
   /** Of `If-None-Match: *`. */

@@ -1,6 +1,7 @@
 /** An HTTP server that answers as a test says: for the answers that no honest server can be brought to give. */
-import { createServer } from 'node:http';
+
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 
 export interface ScriptedRequest {
   readonly method: string;

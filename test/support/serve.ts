@@ -2,8 +2,9 @@
  * `sealdrive serve` for tests: the real command as a process of its own on loopback, in front of a directory or any other base, with tokens for as many volumes
  * as a test wants. Nothing needs to be installed for it.
  */
-import { spawn, spawnSync } from 'node:child_process';
+
 import type { ChildProcess } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { findProgram } from './server-process.js';

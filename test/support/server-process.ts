@@ -2,10 +2,11 @@
  * Real servers as children of a test: started on loopback in a scratch folder, found ready by asking them, and stopped by their own process
  * ids and nothing else. They die with the test, however it ends.
  */
-import { spawn, spawnSync } from 'node:child_process';
+
 import type { ChildProcess } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { createServer, connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 

@@ -2,7 +2,7 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
-import { ServerProcess, freePort, isListening, reasonToSkip, runTool } from './server-process.js';
+import { freePort, isListening, reasonToSkip, runTool, ServerProcess } from './server-process.js';
 
 export const skipSftp = (): string | undefined => reasonToSkip('sftp', ['sshd', 'ssh-keygen']);
 

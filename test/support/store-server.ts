@@ -12,7 +12,7 @@ import { openStore } from '../../src/store/open-store.js';
 import { Lighttpd, skipWebdav } from './lighttpd.js';
 import { Rgw, skipS3 } from './rgw.js';
 import { Serve } from './serve.js';
-import { skipSftp, Sshd } from './sshd.js';
+import { Sshd, skipSftp } from './sshd.js';
 
 export interface StoreServer {
   readonly kind: StoreKind;

@@ -4,11 +4,11 @@ import { PageFault } from '../../src/base/page-fault.js';
 import type { PageReference } from '../../src/pack/page-reference.js';
 import { splitSize } from '../../src/tree/level-builder.js';
 import { diffTrees } from '../../src/tree/tree-diff.js';
-import { checkChild } from '../../src/tree/tree-page.js';
 import type { TreePage } from '../../src/tree/tree-page.js';
+import { checkChild } from '../../src/tree/tree-page.js';
 import { TreeReader } from '../../src/tree/tree-reader.js';
-import { applyBatch } from '../../src/tree/tree-writer.js';
 import type { TreeChange } from '../../src/tree/tree-writer.js';
+import { applyBatch } from '../../src/tree/tree-writer.js';
 import { PageStore } from '../suite/page-store.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 

@@ -1,13 +1,13 @@
 import t from 'tap';
 import type { MaybePromise } from '../../src/base/maybe-promise.js';
 import { PageFault } from '../../src/base/page-fault.js';
-import { S_IFREG } from '../../src/meta/inode.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
+import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, makeIno } from '../../src/meta/key.js';
-import { DirectoryListings, type DirectorySource, type TakeEntry, dotDotCookie } from '../../src/vfs/directory-listing.js';
-import { type BaseView, LayeredView, emptyBase } from '../../src/operation/layered-view.js';
+import { type BaseView, emptyBase, LayeredView } from '../../src/operation/layered-view.js';
 import { Overlay } from '../../src/operation/overlay.js';
 import type { ReadView } from '../../src/operation/view.js';
+import { DirectoryListings, type DirectorySource, dotDotCookie, type TakeEntry } from '../../src/vfs/directory-listing.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const directory = makeIno(1, 1);

@@ -1,11 +1,11 @@
 /** A commit that others keep being faster than: what flies goes on flying (src/volume/committer.ts, doc/concurrency.md "Committing"). */
 import t from 'tap';
-import type { ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
+import type { ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import { FaultyStore } from '../suite/faulty-store.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
-import { FaultyStore } from '../suite/faulty-store.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const seed = testSeed();
 t.comment(`TEST_SEED=${seed}`);

@@ -8,7 +8,7 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { layerBytesMax } from '../../src/volume/pending-layers.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { type DeviceOptions, TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, type DeviceOptions, TestDevice } from '../suite/test-device.js';
 
 async function begin(t: Parameters<typeof scratchDirectory>[0]) {
   const scratch = await scratchDirectory(t);

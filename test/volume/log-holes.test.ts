@@ -4,20 +4,20 @@
  */
 import { cpSync } from 'node:fs';
 import t from 'tap';
-import { StoreError } from '../../src/store/object-store.js';
-import { hashBytes } from '../../src/crypto/hash.js';
 import { toHex } from '../../src/base/bytes.js';
-import { logKey, sequenceOfKey } from '../../src/commit/log-name.js';
-import { createVolume } from '../../src/volume/create-volume.js';
 import { systemClock } from '../../src/base/clock.js';
+import { logKey, sequenceOfKey } from '../../src/commit/log-name.js';
+import { hashBytes } from '../../src/crypto/hash.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { RootKeys } from '../../src/crypto/volume-keys.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { EvilStore } from '../evil/evil-store.js';
+import { StoreError } from '../../src/store/object-store.js';
+import { createVolume } from '../../src/volume/create-volume.js';
 import type { Persona } from '../evil/evil-store.js';
+import { EvilStore } from '../evil/evil-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice } from '../suite/test-device.js';
 import type { DeviceOptions } from '../suite/test-device.js';
+import { TestDevice } from '../suite/test-device.js';
 
 t.setTimeout(1_200_000);
 const rootSecret = systemRandom.bytes(32);

@@ -9,7 +9,7 @@ import { type AwaitOptions, StoreError } from '../../src/store/object-store.js';
 import { LogWatch, remotePace } from '../../src/volume/log-watch.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const hourMs = 3_600_000;
 

@@ -4,7 +4,7 @@ import { createLog } from '../../src/base/log.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 t.test('a device that enrols is in the log of the others, and in what they tell, also after a restart', async (t) => {
   const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));

@@ -1,6 +1,6 @@
 /** A volume whose store goes away and comes back: what works meanwhile, what is refused and when, and what goes out by itself. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
@@ -8,8 +8,8 @@ import type { FileState } from '../../src/volume/file-status.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SwitchedStore, until } from '../suite/switched-store.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
 import type { DeviceOptions, TestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const MiB = 1024 * 1024;
 

@@ -1,7 +1,8 @@
 /** An open volume from outside: what it answers survives what it must, and two of them agree. */
+
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
@@ -11,7 +12,7 @@ import { FaultyStore } from '../suite/faulty-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 async function directoryVolume(t: Parameters<typeof scratchDirectory>[0]) {
   const scratch = await scratchDirectory(t);

@@ -4,8 +4,8 @@ import type { Plaintext } from '../../src/base/brand.js';
 import type { JournalEntry } from '../../src/journal/journal.js';
 import type { Ino } from '../../src/meta/key.js';
 import { encodeBaseEntry, encodeDirtyEntry, encodeMovedEntry, encodeOperationEntry } from '../../src/volume/journal-entry.js';
-import { readJournal, replayContent, withoutLost } from '../../src/volume/replay.js';
 import type { Remembered } from '../../src/volume/replay.js';
+import { readJournal, replayContent, withoutLost } from '../../src/volume/replay.js';
 
 type Operation = Remembered['operations'][number]['operation'];
 type Remembrance = Remembered['operations'][number];

@@ -1,14 +1,14 @@
 /** Packs that wait on this machine for a store that is away (src/volume/staging.ts). */
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
+import { HeldDirectory } from '../../src/disk/held-directory.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import type { PackWriter } from '../../src/pack/pack-writer.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { StoreError } from '../../src/store/object-store.js';
-import { systemRandom } from '../../src/crypto/system-random.js';
 import { Staging } from '../../src/volume/staging.js';
 import { packKeys } from '../suite/pack-keys.js';
-import { HeldDirectory } from '../../src/disk/held-directory.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 class AwayStore extends MemoryStore {

@@ -7,7 +7,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ListedObject, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const hourMs = 3_600_000;
 

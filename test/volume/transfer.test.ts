@@ -8,8 +8,8 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
-import { TestDevice, createTestVolume } from '../suite/test-device.js';
 import type { TestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const seed = testSeed();
 t.comment(`TEST_SEED=${seed}`);

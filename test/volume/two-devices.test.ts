@@ -9,7 +9,7 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-import { TestDevice, type TestVolume, createTestVolume } from '../suite/test-device.js';
+import { createTestVolume, TestDevice, type TestVolume } from '../suite/test-device.js';
 
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 6);
 const stepsPerRound = 120;
