@@ -7,7 +7,7 @@
 import { mkdirSync } from 'node:fs';
 import { openVolumeStore } from '../src/access/volume-store.js';
 import { systemClock } from '../src/base/clock.js';
-import { createLog } from '../src/base/log.js';
+import { createLogger } from '../src/base/logger.js';
 import { systemRandom } from '../src/crypto/system-random.js';
 import { systemDisk } from '../src/disk/system-disk.js';
 import { S_IFDIR, S_IFREG } from '../src/meta/inode.js';
@@ -30,7 +30,7 @@ const volume = await OpenVolume.open({
   disk: systemDisk,
   random: systemRandom,
   clock: systemClock,
-  log: createLog((line) => process.stderr.write(line), 'warn'),
+  logger: createLogger((line) => process.stderr.write(line), 'warn'),
   stateDirectory,
   volumeId: unlocked.volumeId,
   rootSecret: unlocked.rootSecret,

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { slotLengthMax } from '../crypto/keyslot.js';
 import { mkdirSync, readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';

@@ -5,7 +5,7 @@
 import { constants } from 'node:fs';
 import { release } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { environment } from '../disk/environment.js';
 import { accessSync, readFileSync, statfsSync, statSync } from '../disk/files.js';
 import { loadNative } from '../fuse/native.js';

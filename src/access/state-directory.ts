@@ -3,7 +3,7 @@
  * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
  */
 import { isAbsolute, join, resolve } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { encodeSystemText } from '../base/system-text.js';
 import { environment, knownHome } from '../disk/environment.js';

@@ -5,7 +5,8 @@
 import { EventEmitter, once } from 'node:events';
 import { dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
-import { describeError, type Log } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { type Logger } from '../base/logger.js';
 import { printable } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
@@ -75,13 +76,13 @@ export interface RunningProbe {
   stop(): Promise<void>;
 }
 
-export function beginProbe(store: ObjectStore, location: string, log: Log): RunningProbe {
+export function beginProbe(store: ObjectStore, location: string, logger: Logger): RunningProbe {
   const stopping = new AbortController();
   const { signal } = stopping;
   const found = new EventEmitter();
   const isSingleWriter = once(found, 'conditional-put').then(([conditionalPut]) => conditionalPut === 'none');
   const ended = examineStoreNow(store, location, { signal, onConditionalPut: (conditionalPut) => found.emit('conditional-put', conditionalPut) })
-    .catch((error: unknown) => log.info('the store was not probed to its end; the next mount begins again', { reason: describeError(error) }))
+    .catch((error: unknown) => logger.info('the store was not probed to its end; the next mount begins again', { reason: describeError(error) }))
     .then(() => void found.emit('conditional-put', undefined));
   return {
     isSingleWriter,

@@ -5,7 +5,7 @@
  */
 import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
 import { Failure } from '../terminal/exit-code.js';

@@ -7,8 +7,8 @@ import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { silentLog } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
+import { silentLogger } from '../base/logger.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { RateLimit } from '../base/rate-limit.js';
@@ -63,8 +63,8 @@ const remoteDeadlineMs = 30_000;
  * The store at `location`, for a volume that is there; of a remote one it cannot be known yet whether it answers, so that a drive mounts
  * without a network. Throws StoreError, StoreLocationError.
  */
-export function openVolumeStore(location: string, log?: Log, deadlineMs?: number): Promise<ObjectStore> {
-  return openPatientStore(location, false, log, deadlineMs);
+export function openVolumeStore(location: string, logger?: Logger, deadlineMs?: number): Promise<ObjectStore> {
+  return openPatientStore(location, false, logger, deadlineMs);
 }
 
 /** Whoever waits for an answer of the store keeps the process: between two attempts nothing else would. */
@@ -81,12 +81,17 @@ const waitingClock: Clock = {
 };
 
 /** A store with limits and retries around it where there is a network in between. */
-async function openPatientStore(location: string, create: boolean, log: Log = silentLog, deadlineMs = remoteDeadlineMs): Promise<ObjectStore> {
+async function openPatientStore(
+  location: string,
+  create: boolean,
+  logger: Logger = silentLogger,
+  deadlineMs = remoteDeadlineMs,
+): Promise<ObjectStore> {
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create });
   if (store.local) return store;
   // Retries outside: who waits for the next attempt holds no place.
   const limited = new LimitedStore(store, limitsOf({}));
-  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, log, deadlineMs });
+  return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, logger, deadlineMs });
 }
 
 export interface MountedStore {
@@ -107,7 +112,7 @@ const probeKey = 'keys/reachable';
  */
 export async function openMountedStore(
   location: string,
-  { log, timeoutMs, isOffline, disk }: { readonly log: Log; readonly timeoutMs: number; readonly isOffline: boolean; readonly disk: Disk },
+  { logger, timeoutMs, isOffline, disk }: { readonly logger: Logger; readonly timeoutMs: number; readonly isOffline: boolean; readonly disk: Disk },
   tuning: StoreTuning = {},
 ): Promise<MountedStore> {
   const bandwidth = {
@@ -118,13 +123,13 @@ export async function openMountedStore(
   if (store.local) return { store, bandwidth, reachability: undefined, refused: undefined };
   const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
     clock: systemClock,
-    log,
+    logger,
     timeoutMs,
     probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
     offline: isOffline,
   });
-  const refused = new RefusedObjects(log);
-  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, log, deadlineMs: timeoutMs, refused });
+  const refused = new RefusedObjects(logger);
+  const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, logger, deadlineMs: timeoutMs, refused });
   return { store: retrying, bandwidth, reachability: watched, refused };
 }
 

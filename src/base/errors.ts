@@ -24,3 +24,13 @@ export class AnswerError<Code extends string> extends CodedError<Code> {
     Error.stackTraceLimit = limit;
   }
 }
+
+/** An error and its causes in one line, for logs and for people. */
+export function describeError(error: unknown): string {
+  const parts: string[] = [];
+  for (let at: unknown = error; at !== undefined && parts.length < 8; at = at instanceof Error ? at.cause : undefined) {
+    const text = at instanceof Error ? at.message || at.name : typeof at === 'string' ? at : 'an unknown value was thrown';
+    if (!parts.includes(text)) parts.push(text);
+  }
+  return parts.join(': ');
+}

@@ -25,8 +25,9 @@ import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError, toHex } from '../base/bytes.js';
-import type { Log } from '../base/log.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { silentLogger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
@@ -44,7 +45,7 @@ export interface DiskCacheOptions {
   /** What names the running system until it is started anew; without it only the synced index is kept. */
   readonly bootId?: string | undefined;
   readonly random: Random;
-  readonly log?: Log;
+  readonly logger?: Logger;
 }
 
 /** What a pack holds: pages of the tree are kept longer than content. */
@@ -82,7 +83,7 @@ export class DiskCache {
   readonly #directory: string;
   readonly #packsDirectory: string;
   readonly #random: Random;
-  readonly #log: Log;
+  readonly #logger: Logger;
   readonly #bytesMax: number;
   readonly #freeMin: number | undefined;
   readonly #bootId: string | undefined;
@@ -108,7 +109,7 @@ export class DiskCache {
     this.#directory = options.directory;
     this.#packsDirectory = join(options.directory, 'packs');
     this.#random = options.random;
-    this.#log = options.log ?? silentLog;
+    this.#logger = options.logger ?? silentLogger;
     this.#bytesMax = options.bytesMax;
     this.#freeMin = options.freeMin;
     this.#bootId = options.bootId;
@@ -179,9 +180,9 @@ export class DiskCache {
       const bytes = Buffer.allocUnsafeSlow(length);
       const count = await this.#use(pack, 'write', (file) => file.read(bytes, offset));
       if (count === length) return bytes;
-      this.#log.warn('a cached pack is shorter than it was', { pack: packId });
+      this.#logger.warn('a cached pack is shorter than it was', { pack: packId });
     } catch (error) {
-      this.#log.warn('a cached pack cannot be read', { pack: packId, error: describeError(error) });
+      this.#logger.warn('a cached pack cannot be read', { pack: packId, error: describeError(error) });
     }
     if (this.#packs.get(packId) === pack) await this.evict(packId);
     return undefined;
@@ -243,7 +244,7 @@ export class DiskCache {
       await this.#afterWrite(size);
       return true;
     } catch (error) {
-      this.#log.debug('a pack file was not taken into the cache', { pack: packId, error: describeError(error) });
+      this.#logger.debug('a pack file was not taken into the cache', { pack: packId, error: describeError(error) });
       return false;
     }
   }
@@ -309,7 +310,7 @@ export class DiskCache {
       () => {
         this.#recentTimer = undefined;
         this.#noting = this.#writeIndex('recent', this.#encodeIndex(this.#bootId ?? ''), false).catch((error: unknown) => {
-          this.#log.debug('the recent index of the cache cannot be written', { error: describeError(error) });
+          this.#logger.debug('the recent index of the cache cannot be written', { error: describeError(error) });
         });
       },
       recentDelayMs + this.#packs.size * recentDelayPerPackMs,
@@ -346,7 +347,7 @@ export class DiskCache {
   }
 
   async #afterFailedWrite(packId: string, pack: CachedPack, error: unknown): Promise<void> {
-    this.#log.warn('a pack cannot be cached', { pack: packId, error: describeError(error) });
+    this.#logger.warn('a pack cannot be cached', { pack: packId, error: describeError(error) });
     const code = diskErrorCode(error);
     if (code === 'ENOSPC' || code === 'EDQUOT') {
       // Others need the space more: give a good part of it back now, and look how much there is before growing again.
@@ -376,7 +377,7 @@ export class DiskCache {
       const freeMin = this.#freeMin ?? Math.min(freeMinDefault, Math.floor(total * freeShareDefault));
       this.#allowed = Math.min(this.#bytesMax, Math.max(0, this.#bytes + free - freeMin));
     } catch (error) {
-      this.#log.warn('the free space for the cache cannot be read', { error: describeError(error) });
+      this.#logger.warn('the free space for the cache cannot be read', { error: describeError(error) });
     }
   }
 
@@ -413,7 +414,7 @@ export class DiskCache {
           // After a failed sync nobody knows what is on the disk.
           failed = true;
           await this.evict(packId);
-          this.#log.warn('a cached pack cannot be synced', { pack: packId, error: describeError(error) });
+          this.#logger.warn('a cached pack cannot be synced', { pack: packId, error: describeError(error) });
         }
       }
       // The index must not name what could not be synced: once more, without it.
@@ -423,7 +424,7 @@ export class DiskCache {
     } catch (error) {
       // The old index stands, or none: it knows less, which is safe.
       for (const pack of this.#packs.values()) pack.unsynced = true;
-      this.#log.warn('the index of the cache cannot be written', { error: describeError(error) });
+      this.#logger.warn('the index of the cache cannot be written', { error: describeError(error) });
     }
   }
 
@@ -503,7 +504,7 @@ export class DiskCache {
     } catch (error) {
       if (diskErrorCode(error) === 'ENOENT') return undefined;
       if (!(error instanceof MalformedBytesError) && diskErrorCode(error) === undefined) throw error;
-      this.#log.warn('an index of the cache is damaged', { name, error: describeError(error) });
+      this.#logger.warn('an index of the cache is damaged', { name, error: describeError(error) });
       return undefined;
     }
   }

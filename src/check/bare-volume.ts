@@ -2,7 +2,7 @@
  * A volume as the store alone shows it: the keys from its genesis, and nothing else. It has no state directory, enrols nobody and writes nothing;
  * `check` and `salvage` begin here.
  */
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { Genesis } from '../commit/genesis.js';

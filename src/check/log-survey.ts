@@ -3,7 +3,7 @@
  * is made of (doc/format.md, "Commit"). Unlike the commit layer's log it belongs to no device, trusts nothing and writes nothing.
  */
 import { equalBytes } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { ChainState, LogPosition, Member } from '../commit/chain.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
 import type { Checkpoint, Enrolment, Mutation, Sequence } from '../commit/commit.js';
@@ -68,7 +68,7 @@ export async function surveyLog(options: LogSurveyOptions): Promise<LogSurvey> {
 }
 
 class LogSurveyor {
-  readonly #o: LogSurveyOptions;
+  readonly #options: LogSurveyOptions;
   readonly #lost: Lost[] = [];
   readonly #packs = new Map<PackId, number>();
   /** `undefined` behind damage, until a checkpoint tells the roster again. */
@@ -81,13 +81,13 @@ class LogSurveyor {
   #count = 0;
 
   constructor(options: LogSurveyOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#state = chainFromGenesis(options.keys.volumeId, options.creator);
     this.#members = this.#state.members;
   }
 
   async run(): Promise<LogSurvey> {
-    const { keys, signal, anchor, onProgress } = this.#o;
+    const { keys, signal, anchor, onProgress } = this.#options;
     const listed = await this.#listNewest();
     let newest = 0;
     let anchorHash: Uint8Array | undefined = anchor?.sequence === 0 ? keys.volumeId : undefined;
@@ -126,7 +126,7 @@ class LogSurveyor {
 
   /** The greatest number that the store lists. A hint: what follows it is asked for as well. */
   async #listNewest(): Promise<number> {
-    const { store, keys, findings, signal } = this.#o;
+    const { store, keys, findings, signal } = this.#options;
     let newest = 0;
     for await (const { key } of store.list(logPrefix, signal ? { signal } : {})) {
       const sequence = sequenceOfKey(keys.root, key);
@@ -138,7 +138,7 @@ class LogSurveyor {
 
   /** Every number up to the newest listed, and what follows without a gap. */
   async *#fetchAll(listed: number): AsyncGenerator<{ readonly sequence: number; readonly sealed: Uint8Array | undefined }> {
-    const { store, keys, signal } = this.#o;
+    const { store, keys, signal } = this.#options;
     const fetching: Promise<Uint8Array | undefined>[] = [];
     let next = 1;
     try {
@@ -172,7 +172,7 @@ class LogSurveyor {
     }
     let decoded: DecodedCommit;
     try {
-      decoded = await openCommit(this.#o.keys, sealed, sequence, previousHash);
+      decoded = await openCommit(this.#options.keys, sealed, sequence, previousHash);
     } catch (error) {
       if (!(error instanceof CommitError)) throw error;
       if (isPreviousReadable) this.#lose(sequence, 'COMMIT_DAMAGED', describeError(error));
@@ -224,7 +224,7 @@ class LogSurveyor {
 
   #compare(anchor: LogPosition | undefined, found: Uint8Array | undefined, newest: number): void {
     if (!anchor) return;
-    const { findings } = this.#o;
+    const { findings } = this.#options;
     const { sequence } = anchor;
     if (newest < sequence)
       findings.add('LOG_ROLLED_BACK', `this device has seen commit ${sequence}, the store ends at ${newest}: it went back`, { sequence });
@@ -234,7 +234,7 @@ class LogSurveyor {
 
   /** Whether nothing is lost that the newest state needs. */
   #report(): boolean {
-    const { findings } = this.#o;
+    const { findings } = this.#options;
     const covers = this.#checkpoint?.covers ?? 0;
     let isWhole = this.#head !== undefined;
     for (const { sequence, code, message } of this.#lost) {

@@ -2,8 +2,9 @@
  * The packs that the volume refers to: whether they are there, and (asked for) whether every chunk opens and every index is right. Reads from the
  * store alone, neighbouring chunks with one request, and nothing twice.
  */
+
+import { describeError } from '../base/errors.js';
 import { Limiter } from '../base/limiter.js';
-import { describeError } from '../base/log.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { Ino } from '../meta/key.js';
 import type { PackKeys } from '../pack/item.js';

@@ -4,7 +4,7 @@
  * is copied into a folder of its own, as far as it is not the same.
  */
 import { toHex } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { PackSource } from '../pack/pack-source.js';

@@ -6,7 +6,7 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { latin1Slice, textOf } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { decodeDirent } from '../meta/dirent.js';
 import type { DataExtent } from '../meta/extent.js';
@@ -85,7 +85,7 @@ const damagedSuffix = '.damaged';
 const chunksAtOnce = 16;
 
 export class Salvager {
-  readonly #o: SalvagerOptions;
+  readonly #options: SalvagerOptions;
   /** Names that have not found their inode yet. */
   readonly #names = new Map<Ino, Name[]>();
   /** Names that could be made for other files, with their directories: they are left to those whose names they are. */
@@ -109,26 +109,26 @@ export class Salvager {
   #lostFolder: TreeFolder | undefined;
 
   constructor(options: SalvagerOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Throws system errors of the target that end everything (no space), and the signal's reason. */
   async run(): Promise<void> {
     await this.#readNames();
-    if (!this.#o.copied) for (const ino of this.#directories) await this.#folder(ino);
+    if (!this.#options.copied) for (const ino of this.#directories) await this.#folder(ino);
     await this.#copyFiles();
     // Last, so that nothing is ever written through one.
     for (const { target, place, parent } of this.#symlinks) {
       const isMade = await this.#attempt(place, async () => {
-        this.#noteName(place, await this.#o.target.makeLink(target, place.folder, place.name, this.#isReserved(parent)));
+        this.#noteName(place, await this.#options.target.makeLink(target, place.folder, place.name, this.#isReserved(parent)));
       });
       if (isMade) this.#links++;
       else this.#lostLinks.push({ path: textOfPlace(place), target: textOf(target) });
     }
-    if (!this.#o.copied) await this.#noteMissing();
+    if (!this.#options.copied) await this.#noteMissing();
     // Children before parents: making a child changes the parent's times.
     for (const { folder, inode } of this.#attributes.toSorted((a, b) => b.folder.depth - a.folder.depth))
-      await this.#setAttributes(() => this.#o.target.setFolderAttributes(folder, attributesOf(inode, 0o700)));
+      await this.#setAttributes(() => this.#options.target.setFolderAttributes(folder, attributesOf(inode, 0o700)));
   }
 
   /** What was done, also when `run` has failed. */
@@ -152,10 +152,10 @@ export class Salvager {
 
   async #readNames(): Promise<void> {
     let count = 0;
-    for await (const batch of this.#o.state.entries('D', 'E')) {
+    for await (const batch of this.#options.state.entries('D', 'E')) {
       for (const entry of batch) this.#takeName(entry);
       count += batch.length;
-      this.#o.onProgress?.({ phase: 'names', done: count });
+      this.#options.onProgress?.({ phase: 'names', done: count });
     }
   }
 
@@ -193,7 +193,7 @@ export class Salvager {
   }
 
   async #makeFolder(ino: Ino): Promise<TreeFolder> {
-    const { target, folder } = this.#o;
+    const { target, folder } = this.#options;
     if (ino === rootIno) return target.makeFolder(folder, 'tree');
     const [name] = this.#names.get(ino) ?? [];
     const above = name && this.#folders.get(name.parent);
@@ -204,14 +204,14 @@ export class Salvager {
   async #tryFolder(place: Place, parent: Ino | undefined): Promise<TreeFolder | undefined> {
     let made: TreeFolder | undefined;
     await this.#attempt(place, async () => {
-      made = await this.#o.target.makeFolder(place.folder, place.name, this.#isReserved(parent));
+      made = await this.#options.target.makeFolder(place.folder, place.name, this.#isReserved(parent));
       this.#noteName(place, made.name);
     });
     return made;
   }
 
   async #lost(): Promise<TreeFolder> {
-    this.#lostFolder ??= await this.#o.target.makeFolder(this.#o.folder, 'lost+found');
+    this.#lostFolder ??= await this.#options.target.makeFolder(this.#options.folder, 'lost+found');
     return this.#lostFolder;
   }
 
@@ -227,11 +227,11 @@ export class Salvager {
   // Inodes and their extents.
 
   async #copyFiles(): Promise<void> {
-    const { copied, signal, onProgress } = this.#o;
+    const { copied, signal, onProgress } = this.#options;
     const others = copied && fileRecords(copied.state);
     let other = await nextOf(others);
     let count = 0;
-    for await (const record of fileRecords(this.#o.state)) {
+    for await (const record of fileRecords(this.#options.state)) {
       signal?.throwIfAborted();
       while (other && other.ino < record.ino) other = await nextOf(others);
       const isCopied = other?.ino === record.ino && isSameRecord(other, record) && !this.#hasNewName(record.ino);
@@ -243,7 +243,7 @@ export class Salvager {
 
   /** Whether a file that has no name among what was copied before has one now. */
   #hasNewName(ino: Ino): boolean {
-    return this.#names.has(ino) && this.#o.copied !== undefined && this.#o.copied.salvager.#nameless.has(ino);
+    return this.#names.has(ino) && this.#options.copied !== undefined && this.#options.copied.salvager.#nameless.has(ino);
   }
 
   /** Those of directories stay: what is copied below them needs them. */
@@ -291,7 +291,7 @@ export class Salvager {
       else this.#damaged.push({ path: textOfPlace({ ...place, name }), original: textOfPlace(place), ino: record.ino, missing });
     };
     const optionsOf = ({ parent }: NamedPlace): SpareOptions => ({ suffix: isWhole ? '' : damagedSuffix, isReserved: this.#isReserved(parent) });
-    const { target } = this.#o;
+    const { target } = this.#options;
     const { folder } = first.place;
     let { name } = written;
     if (!isWhole) {
@@ -315,7 +315,7 @@ export class Salvager {
     let file: TreeFile | undefined;
     let isFinished = false;
     await this.#attempt(place, async () => {
-      file = await this.#o.target.createFile(place.folder, place.name, this.#isReserved(parent));
+      file = await this.#options.target.createFile(place.folder, place.name, this.#isReserved(parent));
       try {
         await this.#writeContent(file, record, missing);
       } finally {
@@ -373,7 +373,7 @@ export class Salvager {
     sealedLength: number,
   ): Promise<Uint8Array | { readonly reason: string }> {
     try {
-      return await this.#o.source.readChunk(pack, packOffset, plainLength, sealedLength);
+      return await this.#options.source.readChunk(pack, packOffset, plainLength, sealedLength);
     } catch (error) {
       // A store that cannot read one object may well read the next.
       if (error instanceof PackError || error instanceof StoreError) return { reason: describeError(error) };

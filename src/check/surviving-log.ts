@@ -59,12 +59,12 @@ export interface SurvivingLogOptions {
 const readingsMax = 4;
 
 export class SurvivingLog {
-  readonly #o: SurvivingLogOptions;
+  readonly #options: SurvivingLogOptions;
   /** Hashes, as hex. */
   #unproven: ReadonlySet<string> = new Set();
 
   constructor(options: SurvivingLogOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** What there is up to number `at`. */
@@ -72,7 +72,7 @@ export class SurvivingLog {
     const end = Math.min(at, await this.#newestKnown());
     let devices: KnownDevices = nothingKnown;
     for (let reading = 1; ; reading++) {
-      const proof = new CommitProof(this.#o.keys.volumeId, this.#o.creator, devices, this.#o.trust);
+      const proof = new CommitProof(this.#options.keys.volumeId, this.#options.creator, devices, this.#options.trust);
       const survey = await this.#surveyOnce(proof, end, onProgress);
       this.#unproven = proof.unproven;
       if (!proof.isStale || reading === readingsMax) return survey;
@@ -107,9 +107,9 @@ export class SurvivingLog {
 
   /** What opens at each number: nothing, or one commit, or several that contradict each other; this device's copy comes first. */
   async *#openAll(after: number, end: number): AsyncGenerator<{ readonly sequence: number; readonly opened: readonly OpenedCommit[] }, void> {
-    let before = after === 0 ? [this.#o.keys.volumeId] : (await this.#candidates(after)).map(hashBytes);
+    let before = after === 0 ? [this.#options.keys.volumeId] : (await this.#candidates(after)).map(hashBytes);
     for (let sequence = after + 1; sequence <= end; sequence++) {
-      this.#o.signal?.throwIfAborted();
+      this.#options.signal?.throwIfAborted();
       const candidates = await this.#candidates(sequence);
       const opened: OpenedCommit[] = [];
       for (const sealed of candidates) {
@@ -124,7 +124,7 @@ export class SurvivingLog {
   async #open(sequence: number, sealed: Uint8Array, before: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
     for (const previousHash of before) {
       try {
-        return { decoded: await openCommit(this.#o.keys, sealed, sequence, previousHash), hash: hashBytes(sealed) };
+        return { decoded: await openCommit(this.#options.keys, sealed, sequence, previousHash), hash: hashBytes(sealed) };
       } catch (error) {
         if (!(error instanceof CommitError)) throw error;
       }
@@ -134,7 +134,7 @@ export class SurvivingLog {
 
   /** The bytes that may be commit `sequence`: the copy's, and the store's where they differ. */
   async #candidates(sequence: number): Promise<Uint8Array[]> {
-    const { store, keys, copies } = this.#o;
+    const { store, keys, copies } = this.#options;
     const candidates: Uint8Array[] = [];
     const copy = await copies.read(sequence).catch(() => undefined);
     if (copy) candidates.push(copy);
@@ -150,7 +150,7 @@ export class SurvivingLog {
 
   /** The greatest number that there is, or was. */
   async #newestKnown(): Promise<number> {
-    const { store, keys, copies, trust } = this.#o;
+    const { store, keys, copies, trust } = this.#options;
     let newest = Math.max(copies.newest, trust?.head.sequence ?? 0);
     for await (const { key } of store.list(logPrefix)) newest = Math.max(newest, sequenceOfKey(keys.root, key) ?? 0);
     return newest;

@@ -4,7 +4,7 @@ import type { Unlocked } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';
 import { stateDirectoryOf } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type { CheckReport } from '../check/check-volume.js';
 import { checkVolume } from '../check/check-volume.js';

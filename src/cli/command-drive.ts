@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { requireUnpinned } from '../access/store-pin.js';
 import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-store.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { mkdirSync } from '../disk/files.js';

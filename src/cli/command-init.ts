@@ -8,7 +8,8 @@ import { pinStore } from '../access/store-pin.js';
 import { examineStoreNow, singleWriterWarning } from '../access/store-probe.js';
 import { createVolumeStore, requireVacant } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { silentLogger } from '../base/logger.js';
 import { printable } from '../base/printable.js';
 import { defaultKdfCost } from '../crypto/argon2.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -89,7 +90,7 @@ export async function initialize(
   args: Pick<InitArguments, 'store' | 'recovery' | 'label'>,
   readSecret: () => Promise<SlotSecret>,
 ): Promise<Initialized> {
-  hardenProcess(silentLog);
+  hardenProcess(silentLogger);
   if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
   await requireNothingKnown(args.store);
   await requireVacant(args.store);

@@ -3,7 +3,7 @@ import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable, printableText } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, openSync, unlinkSync } from '../disk/files.js';

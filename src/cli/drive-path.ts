@@ -1,7 +1,7 @@
 /** From a path on a mounted drive to the daemon that serves it and the inode that it means. */
 import { basename, dirname, resolve } from 'node:path';
 import { byteStringOf } from '../base/bytes.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { realpath, stat } from '../disk/file-promises.js';
 import type { FoundMounts, RunningMount } from '../program/control-client.js';

@@ -9,8 +9,8 @@ import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -46,7 +46,7 @@ export interface CommitLogOptions {
   /** The state directory: `device`, `trust` and `log/` are in it. It exists. */
   readonly stateDirectory: string;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** What this device calls itself, if it must enrol. */
   readonly deviceName: string;
   readonly readOnly: boolean;
@@ -91,7 +91,7 @@ const emptyPollsPerCheck = 8;
 export type Freshness = 'proven' | 'unproven' | 'offline';
 
 export class CommitLog {
-  readonly #o: CommitLogOptions;
+  readonly #options: CommitLogOptions;
   readonly #local: LocalLog;
   readonly #directory: HeldDirectory;
   readonly #device: Device;
@@ -112,7 +112,7 @@ export class CommitLog {
   readonly #leftoverSequence: number;
 
   private constructor(options: CommitLogOptions, directory: HeldDirectory, device: Device, start: { state: ChainState; freshness: Freshness }) {
-    this.#o = options;
+    this.#options = options;
     this.#directory = directory;
     this.#local = new LocalLog(options.disk, options.stateDirectory);
     this.#device = device;
@@ -231,7 +231,7 @@ export class CommitLog {
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
       this.#freshness = 'offline';
-      this.#o.log.warn('the store cannot be reached; the log is opened as it was', { sequence: this.head.sequence });
+      this.#options.logger.warn('the store cannot be reached; the log is opened as it was', { sequence: this.head.sequence });
     }
   }
 
@@ -250,7 +250,9 @@ export class CommitLog {
     await this.#catchUp(newest);
     // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
     if (this.head.sequence === 0) throw new CommitError('MISSING', 'the store shows no commit of the volume', { sequence: 1 });
-    this.#o.log.info('begins with the log as the store shows it; whether it is the newest cannot be proven', { sequence: this.head.sequence });
+    this.#options.logger.info('begins with the log as the store shows it; whether it is the newest cannot be proven', {
+      sequence: this.head.sequence,
+    });
     return first;
   }
 
@@ -259,7 +261,7 @@ export class CommitLog {
    * not wait for each other cost one round trip together. A LIST of a long log would take minutes.
    */
   async #probeNewest(): Promise<number> {
-    const { store, keys } = this.#o;
+    const { store, keys } = this.#options;
     const exists = (sequence: number): Promise<boolean> => showsCommit({ store, root: keys.root }, sequence);
     /** How many of ascending numbers are there before the first that is not. */
     const countPresent = async (sequences: readonly number[]): Promise<number> => {
@@ -322,7 +324,7 @@ export class CommitLog {
   /** `isCaughtUp`: the head was the newest commit just now. */
   async #enrol(isCaughtUp: boolean): Promise<void> {
     const draft: CommitDraft = {
-      wallTimeMs: this.#o.clock.now().sec * 1000,
+      wallTimeMs: this.#options.clock.now().sec * 1000,
       nextInoCounter: 0,
       operationSerial: 0,
       filesDelta: 0,
@@ -336,7 +338,7 @@ export class CommitLog {
       if (!isAtNewest) await this.#catchUp();
       if (this.#member()) return;
       // The first one made the volume and writes nothing more.
-      await this.#o.beforeEnrolment?.(this.#state.members.length - 1);
+      await this.#options.beforeEnrolment?.(this.#state.members.length - 1);
       const { id: deviceId, name, signer } = this.#device;
       const enrolment = { deviceId, deviceIndex: this.#state.members.length, publicKey: signer.publicKey, name };
       if ((await this.#put(draft, enrolment, undefined)) !== 'lost') return;
@@ -365,9 +367,9 @@ export class CommitLog {
 
   /** The hash of the commit before `sequence`, which hashes to `hash`: proven by the seal of the latter. */
   async #hashBefore(sequence: number, hash: Uint8Array): Promise<Uint8Array> {
-    if (sequence === 1) return this.#o.keys.volumeId;
+    if (sequence === 1) return this.#options.keys.volumeId;
     const sealed = await this.#sealedKnown(sequence, hash);
-    const key = this.#o.keys.current.commit;
+    const key = this.#options.keys.current.commit;
     const copy = await this.#local.read(sequence - 1);
     for (const before of [copy, () => this.#fetch(sequence - 1)]) {
       const bytes = typeof before === 'function' ? await before() : before;
@@ -406,16 +408,16 @@ export class CommitLog {
   }
 
   #fetch(sequence: number, signal?: AbortSignal, sizeMax = commitObjectMax): Promise<Uint8Array | undefined> {
-    return this.#o.store.get(logKey(this.#o.keys.root, sequence), { sizeMax, ...(signal ? { signal } : {}) });
+    return this.#options.store.get(logKey(this.#options.keys.root, sequence), { sizeMax, ...(signal ? { signal } : {}) });
   }
 
   #open(sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
-    return openCommit(this.#o.keys, sealed, sequence, previousHash);
+    return openCommit(this.#options.keys, sealed, sequence, previousHash);
   }
 
   /** Where the commit after the head will be. */
   get nextKey(): ObjectKey {
-    return logKey(this.#o.keys.root, this.head.sequence + 1);
+    return logKey(this.#options.keys.root, this.head.sequence + 1);
   }
 
   /**
@@ -489,13 +491,13 @@ export class CommitLog {
       window = ahead > 0 ? Math.min(knownWindowMax, ahead + 2) : Math.min(fetchWindowMax, window * 2);
     }
     if (commits.length > 0) await this.#accept(state, commits, copies);
-    this.#answeredMs = this.#o.clock.now().sec * 1000;
+    this.#answeredMs = this.#options.clock.now().sec * 1000;
     return { commits, isAtEnd };
   }
 
   #noteSign({ deviceId, sequence, wallTimeMs }: CommitFields): void {
     // A clock that is ahead would make its device look alive for as long.
-    const atMs = Math.min(wallTimeMs, this.#o.clock.now().sec * 1000);
+    const atMs = Math.min(wallTimeMs, this.#options.clock.now().sec * 1000);
     if (sequence > (this.#signs.get(deviceId)?.sequence ?? 0)) this.#signs.set(deviceId, { sequence, wallTimeMs: atMs });
   }
 
@@ -546,13 +548,14 @@ export class CommitLog {
   #tellEnrolment({ deviceId, enrolments, checkpoint, wallTimeMs }: Commit): void {
     if (checkpoint || deviceId === this.#device.id) return;
     for (const { name, deviceIndex } of enrolments) {
-      this.#o.log.info('a new device takes part in the volume', { device: deviceLabel(deviceIndex, name), enrolled: isoTime(wallTimeMs) });
+      this.#options.logger.info('a new device takes part in the volume', { device: deviceLabel(deviceIndex, name), enrolled: isoTime(wallTimeMs) });
     }
   }
 
   /** Not where another directory took the place of ours, or none: this device then ends with this process, and what it still commits is for others. */
   async #save(state: ChainState, copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
-    if (!(await this.#directory.isInPlace())) return this.#o.log.warn('the state directory is not where it was: trust is kept in memory only');
+    if (!(await this.#directory.isInPlace()))
+      return this.#options.logger.warn('the state directory is not where it was: trust is kept in memory only');
     await this.#local.write(copies);
     return saveTrust(this.#trust, state);
   }
@@ -566,14 +569,14 @@ export class CommitLog {
    * the keys. The one that this device knows is in `log/`. Best effort: the stop does not depend on it.
    */
   async #saveEvidence(sequence: number, bytes: Uint8Array): Promise<void> {
-    const { disk, stateDirectory, log } = this.#o;
+    const { disk, stateDirectory, logger } = this.#options;
     const directory = join(stateDirectory, 'evidence');
     try {
       if (!(await this.#directory.isInPlace())) return;
       await ensureDirectory(disk, directory);
       await replaceStateFile(disk, directory, `${sequenceName(sequence)}-${toHex(hashBytes(bytes)).slice(0, 16)}`, bytes as Sealed);
     } catch (error) {
-      log.warn('the evidence could not be saved', { sequence, reason: describeError(error) });
+      logger.warn('the evidence could not be saved', { sequence, reason: describeError(error) });
     }
   }
 
@@ -599,7 +602,7 @@ export class CommitLog {
 
   /** Whether the store still shows all that this device has seen, and no hole. Throws CommitError, StoreError. */
   async #verifyStore(signal?: AbortSignal): Promise<void> {
-    const gaps = this.#checkGaps({ ...startGaps, random: this.#o.random, signal });
+    const gaps = this.#checkGaps({ ...startGaps, random: this.#options.random, signal });
     // A head that is gone says more than a hole.
     gaps.catch(() => {});
     await this.#checkHead(signal);
@@ -609,10 +612,10 @@ export class CommitLog {
 
   /** Looks for numbers that are missing. Names without the PRF of this volume are ignored. Throws CommitError `MISSING`, StoreError. */
   async #checkGaps(how: Omit<GapSearch, 'store' | 'root' | 'head'>): Promise<void> {
-    const { store, keys, log } = this.#o;
+    const { store, keys, logger } = this.#options;
     const head = this.head.sequence;
     const { newest, missing, foreign } = await findGap({ ...how, store, root: keys.root, head });
-    if (foreign > 0) log.warn('foreign objects lie in the log', { count: foreign });
+    if (foreign > 0) logger.warn('foreign objects lie in the log', { count: foreign });
     if (missing !== undefined) throw gapError(missing, newest);
     // The list alone is no commit: this is what the next poll asks for.
     if (newest > head && !(await this.#shows(head + 1, how.signal))) throw gapError(head + 1, newest);
@@ -644,11 +647,11 @@ export class CommitLog {
     if (!isHeadThere) throw this.#goneError();
     // Where the next one is there as well, the number is lost, as so often.
     if (isBehindThere && !(await this.#shows(sequence + 1, signal))) throw gapError(sequence + 1, sequence + 2);
-    this.#looked = { sequence, atMs: this.#o.clock.monotonicMs() };
+    this.#looked = { sequence, atMs: this.#options.clock.monotonicMs() };
   }
 
   #shows(sequence: number, signal: AbortSignal | undefined): Promise<boolean> {
-    return showsCommit({ store: this.#o.store, root: this.#o.keys.root, signal }, sequence);
+    return showsCommit({ store: this.#options.store, root: this.#options.keys.root, signal }, sequence);
   }
 
   // --- Writing
@@ -663,7 +666,7 @@ export class CommitLog {
   }
 
   async #put(draft: CommitDraft, enrolment: Enrolment | undefined, signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
-    const { keys } = this.#o;
+    const { keys } = this.#options;
     const fields = nextCommit(this.#state, this.#device.id, enrolment, draft);
     const encoded = encodeCommit(fields, keys.volumeId, (message) => this.#device.signer.sign(message));
     // As every reader will see it; also the check that we write nothing that others refuse.
@@ -672,7 +675,7 @@ export class CommitLog {
     const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), padCommit(encoded));
     const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
     const looked = this.#looked;
-    const isLooked = looked?.sequence === this.head.sequence && this.#o.clock.monotonicMs() - looked.atMs <= lookFreshMs;
+    const isLooked = looked?.sequence === this.head.sequence && this.#options.clock.monotonicMs() - looked.atMs <= lookFreshMs;
     if (this.#freshness === 'offline' || !isLooked) await this.look(signal);
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#store(fields.sequence, sealed, signal))) return 'lost';
@@ -685,7 +688,10 @@ export class CommitLog {
   async #store(sequence: number, sealed: Sealed, signal: AbortSignal | undefined): Promise<boolean> {
     let failure: unknown;
     try {
-      const outcome = await this.#o.store.put(logKey(this.#o.keys.root, sequence), sealed, { ifAbsent: true, ...(signal ? { signal } : {}) });
+      const outcome = await this.#options.store.put(logKey(this.#options.keys.root, sequence), sealed, {
+        ifAbsent: true,
+        ...(signal ? { signal } : {}),
+      });
       if (outcome === 'created') return true;
     } catch (error) {
       failure = error;

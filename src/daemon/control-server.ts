@@ -5,9 +5,8 @@
 
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { CodedError } from '../base/errors.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { CodedError, describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
 import { socketAddress } from '../disk/socket-address.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
@@ -52,7 +51,7 @@ export type PeerCheck = (socket: Socket) => Peer | undefined;
 export interface ControlServerOptions {
   readonly handler: ControlHandler;
   readonly identifyPeer: PeerCheck;
-  readonly log: Log;
+  readonly logger: Logger;
   /** How long a client may take to send its request, and to close after the answer. Default 10 s. */
   readonly patienceMs?: number;
 }
@@ -118,7 +117,7 @@ export class ControlServer {
   }
 
   async #listen(path: string): Promise<void> {
-    const { log } = this.#options;
+    const { logger } = this.#options;
     removeSocket(path);
     const server = createServer();
     const place = socketAddress(path);
@@ -129,7 +128,7 @@ export class ControlServer {
       server.once('error', reject);
       server.listen(place.address, resolve);
     });
-    server.on('error', (error) => log.error('control socket', { reason: describeError(error) }));
+    server.on('error', (error) => logger.error('control socket', { reason: describeError(error) }));
     chmodSync(path, 0o600);
     this.#server = server;
     this.#path = path;
@@ -137,11 +136,11 @@ export class ControlServer {
   }
 
   #admit(socket: Socket): void {
-    const { identifyPeer, log } = this.#options;
-    socket.on('error', (error) => log.debug('control connection', { reason: describeError(error) }));
+    const { identifyPeer, logger } = this.#options;
+    socket.on('error', (error) => logger.debug('control connection', { reason: describeError(error) }));
     const peer = identifyPeer(socket);
     if (!peer) {
-      log.warn('control connection of another user refused');
+      logger.warn('control connection of another user refused');
       socket.destroy();
       return;
     }

@@ -5,8 +5,8 @@
  */
 import { textOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, Mounted, MountOptions } from '../fuse/operations.js';
@@ -49,7 +49,7 @@ export interface DaemonParts {
   readonly filesystem: ServedFilesystem;
   readonly errnoOf: ErrnoOf;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   readonly identifyPeer: PeerCheck;
   /** Of the way to the store; left out where there is none. */
   readonly bandwidth?: Bandwidth | undefined;
@@ -151,8 +151,8 @@ export class Daemon implements ControlHandler {
     parts.filesystem.attach(daemon.#mounted.notifier);
     parts.served.volume.onRemoteChange(parts.filesystem);
     try {
-      const { identifyPeer, log } = parts;
-      daemon.#control = await ControlServer.listen(options.sockets[0], { handler: daemon, identifyPeer, log });
+      const { identifyPeer, logger } = parts;
+      daemon.#control = await ControlServer.listen(options.sockets[0], { handler: daemon, identifyPeer, logger });
     } catch (error) {
       await daemon.#mounted.unmount({ force: true });
       throw error;
@@ -164,7 +164,7 @@ export class Daemon implements ControlHandler {
     );
     const { driver, connection } = daemon.#mounted;
     const protocol = `${connection.major}.${connection.minor}`;
-    parts.log.info('mounted', { driver, protocol, readOnly: options.mount.readOnly, store: options.store });
+    parts.logger.info('mounted', { driver, protocol, readOnly: options.mount.readOnly, store: options.store });
     parts.notifyService('READY=1\nSTATUS=Serving');
     return daemon;
   }
@@ -175,15 +175,15 @@ export class Daemon implements ControlHandler {
     const control = this.#control;
     if (!control || this.#finishing || control.isInPlace()) return control?.path ?? sockets[0];
     await control.move(sockets);
-    this.#parts.log.warn('the control socket was removed; there is a new one');
+    this.#parts.logger.warn('the control socket was removed; there is a new one');
     return control.path;
   }
 
   #keepAwake(): void {
-    const { inhibitShutdown, served, clock, log } = this.#parts;
+    const { inhibitShutdown, served, clock, logger } = this.#parts;
     if (!inhibitShutdown || served.volume.readOnly) return;
     const isBusy = (): boolean => isPending(served.volume.pending()) && !served.volume.isOffline;
-    this.#inhibitor = new ShutdownInhibitor({ begin: inhibitShutdown, isBusy, clock, log });
+    this.#inhibitor = new ShutdownInhibitor({ begin: inhibitShutdown, isBusy, clock, logger });
     this.#inhibitor.start();
   }
 
@@ -228,12 +228,12 @@ export class Daemon implements ControlHandler {
   }
 
   limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult {
-    const { bandwidth, log } = this.#parts;
+    const { bandwidth, logger } = this.#parts;
     if (!bandwidth) throw new ControlError('FAILED', 'the store lies in a folder: there is no network in between to be limited');
     if (request.upload !== undefined) bandwidth.upload.bytesPerSecond = request.upload ?? undefined;
     if (request.download !== undefined) bandwidth.download.bytesPerSecond = request.download ?? undefined;
     const limits = { upload: bandwidth.upload.bytesPerSecond ?? null, download: bandwidth.download.bytesPerSecond ?? null };
-    log.info('limits of bandwidth', { upload: limits.upload ?? 0, download: limits.download ?? 0 });
+    logger.info('limits of bandwidth', { upload: limits.upload ?? 0, download: limits.download ?? 0 });
     return limits;
   }
 
@@ -262,11 +262,11 @@ export class Daemon implements ControlHandler {
 
   /** What the kernel holds first, then what we hold. Throws ControlError. */
   async #flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {
-    const { served, syncKernel, log } = this.#parts;
+    const { served, syncKernel, logger } = this.#parts;
     if (served.volume.readOnly) return;
     await syncKernel(this.#options.mount.mountPoint).catch((error: unknown) => {
       // Files that are open may keep pages in the kernel: what was closed is with us already.
-      log.warn('the kernel did not write back', { reason: describeError(error) });
+      logger.warn('the kernel did not write back', { reason: describeError(error) });
     });
     try {
       await served.volume.flush({ onProgress, signal });
@@ -297,7 +297,7 @@ export class Daemon implements ControlHandler {
   }
 
   async #unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult> {
-    const { log } = this.#parts;
+    const { logger } = this.#parts;
     const { force, timeoutMs = force ? this.#options.stopFlushTimeoutMs : undefined } = request;
     const limits = [this.#hurry.signal];
     if (timeoutMs !== undefined) limits.push(AbortSignal.timeout(timeoutMs));
@@ -306,7 +306,7 @@ export class Daemon implements ControlHandler {
     } catch (error) {
       if (!force) throw error;
       this.#isLate = true;
-      log.warn('unmounting although not everything is in the store', { reason: describeError(error) });
+      logger.warn('unmounting although not everything is in the store', { reason: describeError(error) });
     }
     try {
       await this.#detach(force);
@@ -352,7 +352,7 @@ export class Daemon implements ControlHandler {
         cause: busy,
       });
     }
-    this.#parts.log.info('nobody has anything open on the drive, but somebody looks at it all the time: detached');
+    this.#parts.logger.info('nobody has anything open on the drive, but somebody looks at it all the time: detached');
     await this.#mounted.unmount({ force: true });
   }
 
@@ -369,18 +369,18 @@ export class Daemon implements ControlHandler {
   }
 
   async #letGo(sessionError: unknown): Promise<DaemonEnd> {
-    const { served, log, notifyService } = this.#parts;
+    const { served, logger, notifyService } = this.#parts;
     this.#state = 'stopping';
     notifyService('STOPPING=1\nSTATUS=Uploading what is left');
     let error = sessionError;
     let left = nothingPending;
-    if (error !== undefined) log.error('the session broke', { reason: describeError(error) });
+    if (error !== undefined) logger.error('the session broke', { reason: describeError(error) });
     try {
       if (!served.volume.readOnly && !this.#isLate && isPending(served.volume.pending())) {
         const limit = AbortSignal.any([this.#hurry.signal, AbortSignal.timeout(this.#options.stopFlushTimeoutMs)]);
         const onProgress = (): void => notifyService('EXTEND_TIMEOUT_USEC=30000000');
         await served.volume.flush({ signal: limit, onProgress }).catch((cause: unknown) => {
-          log.warn('work is left for the next mount', { reason: describeError(cause) });
+          logger.warn('work is left for the next mount', { reason: describeError(cause) });
         });
       }
       left = served.volume.pending();
@@ -390,10 +390,10 @@ export class Daemon implements ControlHandler {
         await served.close();
       } catch (cause) {
         error ??= cause;
-        log.error('the volume could not be closed in order', { reason: describeError(cause) });
+        logger.error('the volume could not be closed in order', { reason: describeError(cause) });
       }
     }
-    log.info('unmounted', { operationsLeft: left.operations, uploadBytesLeft: left.uploadBytes, dirtyBytesLeft: left.dirtyBytes });
+    logger.info('unmounted', { operationsLeft: left.operations, uploadBytesLeft: left.uploadBytes, dirtyBytesLeft: left.dirtyBytes });
     return { left, error };
   }
 
@@ -402,13 +402,13 @@ export class Daemon implements ControlHandler {
     let count = 0;
     const onSignal = (signal: NodeJS.Signals): void => {
       count++;
-      this.#parts.log.info('signal', { signal });
+      this.#parts.logger.info('signal', { signal });
       if (count > 1) {
         this.#hurry.abort(new Error('stopped by a second signal'));
         return;
       }
       this.unmount({ force: true, timeoutMs: undefined }, () => this.#parts.notifyService('EXTEND_TIMEOUT_USEC=30000000')).catch((error: unknown) => {
-        this.#parts.log.error('could not unmount', { reason: describeError(error) });
+        this.#parts.logger.error('could not unmount', { reason: describeError(error) });
         void this.#finish(error);
       });
     };

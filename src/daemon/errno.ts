@@ -4,7 +4,8 @@
  */
 import { constants } from 'node:os';
 import { AssertionError, unreachable } from '../base/assert.js';
-import { describeError, type Log } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { type Logger } from '../base/logger.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { ErrnoOf } from '../fuse/operations.js';
 import { OperationError, type OperationErrorCode } from '../operation/operation.js';
@@ -89,13 +90,13 @@ function errnoOfVolume(code: VolumeErrorCode): number {
 }
 
 /** Total: what it does not know is EIO, and logged, once for each kind of error (a flood of requests meets the same one). */
-export function createErrnoOf(log: Log): ErrnoOf {
+export function createErrnoOf(logger: Logger): ErrnoOf {
   const logged = new Set<string>();
   const note = (kind: string, error: unknown): number => {
     if (logged.has(kind) || logged.size >= 100) return errno.EIO;
     logged.add(kind);
     const stack = error instanceof Error && !(error instanceof VolumeError) ? error.stack?.split('\n').slice(1, 4).join(' ') : undefined;
-    log.error('a request failed', { kind, reason: describeError(error), at: stack });
+    logger.error('a request failed', { kind, reason: describeError(error), at: stack });
     return errno.EIO;
   };
   return (error) => {

@@ -3,7 +3,7 @@
  * the native timer behind it wakes the process up, so it does not run otherwise (doc/concurrency.md).
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 
 const resolutionMs = 5;
 const periodMs = 1000;
@@ -11,14 +11,14 @@ const periodMs = 1000;
 const stallMs = 20;
 
 /** Logs, once a second, the longest turn of the event loop where it was long. Answers what ends it. Does not keep the process alive. */
-export function watchEventLoop(log: Log): () => void {
+export function watchEventLoop(logger: Logger): () => void {
   const delays = monitorEventLoopDelay({ resolution: resolutionMs });
   delays.enable();
   const timer = setInterval(() => {
     const longestMs = delays.max / 1e6 - resolutionMs;
     if (longestMs > stallMs) {
       const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
-      log.debug('the event loop was held', { longestMs: Math.round(longestMs), rss, heapUsed, external, arrayBuffers });
+      logger.debug('the event loop was held', { longestMs: Math.round(longestMs), rss, heapUsed, external, arrayBuffers });
     }
     delays.reset();
   }, periodMs);

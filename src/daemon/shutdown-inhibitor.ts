@@ -3,7 +3,7 @@
  * (doc/cli.md, "The daemon"). It holds nothing while the store does not answer: then waiting would be of no use. How the system is asked is handed in.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 
 /** One wish that is being respected, or was refused. */
 export interface Inhibition {
@@ -17,7 +17,7 @@ export interface ShutdownInhibitorOptions {
   /** Whether something is being uploaded. */
   readonly isBusy: () => boolean;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
 }
 
 const lookMs = 1000;
@@ -25,12 +25,12 @@ const lookMs = 1000;
 const busyLooks = 3;
 
 export class ShutdownInhibitor {
-  readonly #o: ShutdownInhibitorOptions;
+  readonly #options: ShutdownInhibitorOptions;
   readonly #stop = new AbortController();
   #inhibition: Inhibition | undefined;
 
   constructor(options: ShutdownInhibitorOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   get isHeld(): boolean {
@@ -48,7 +48,7 @@ export class ShutdownInhibitor {
   }
 
   async #run(): Promise<void> {
-    const { begin, isBusy, clock, log } = this.#o;
+    const { begin, isBusy, clock, logger } = this.#options;
     const { signal } = this.#stop;
     for (let looks = 0; ; ) {
       await clock.sleep(lookMs, signal);
@@ -56,7 +56,7 @@ export class ShutdownInhibitor {
       if (looks === 0) this.#end();
       else if (looks >= busyLooks) this.#inhibition ??= begin();
       if (this.#inhibition && !this.#inhibition.isGranted()) {
-        log.info('the system cannot be kept from sleeping during uploads');
+        logger.info('the system cannot be kept from sleeping during uploads');
         this.#end();
         return;
       }

@@ -11,7 +11,7 @@ import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import { Lock } from '../base/lock.js';
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import type { RecordCipher } from '../crypto/record-cipher.js';
 import type { SealKey } from '../crypto/seal-key.js';
@@ -39,7 +39,7 @@ export interface JournalOptions {
   /** 16 bytes. */
   readonly deviceId: Uint8Array;
   readonly random: Random;
-  readonly log: Log;
+  readonly logger: Logger;
   /** Bytes after which a new segment begins. Default 16 MiB. */
   readonly segmentSize?: number;
 }
@@ -267,7 +267,7 @@ export class Journal {
   #lose(): JournalError {
     if (!this.#failed) {
       this.#failed = new JournalError('IO', 'the state directory was removed, moved or replaced while it was in use');
-      this.#options.log.error('the journal is not where it was; nothing is taken any more until the volume is opened again');
+      this.#options.logger.error('the journal is not where it was; nothing is taken any more until the volume is opened again');
     }
     return this.#failed;
   }
@@ -319,7 +319,7 @@ export class Journal {
         this.#prepareFrom = 0;
       } catch (error) {
         this.#prepareFrom = this.#current.size + this.#segmentSize / 8;
-        this.#options.log.warn('no new journal segment could be made', { code: diskErrorCode(error) });
+        this.#options.logger.warn('no new journal segment could be made', { code: diskErrorCode(error) });
         throw journalError(error, 'making a segment');
       } finally {
         this.#preparing = undefined;
@@ -363,7 +363,7 @@ export class Journal {
       this.#retired = [...retired, ...this.#retired];
       if (this.#failed) throw this.#failed;
       this.#failed = new JournalError('IO', 'the disk failed to make the journal durable', { cause: error });
-      this.#options.log.error('the disk failed to make the journal durable; nothing is taken any more until the volume is opened again', {
+      this.#options.logger.error('the disk failed to make the journal durable; nothing is taken any more until the volume is opened again', {
         code: diskErrorCode(error),
       });
       throw this.#failed;
@@ -529,7 +529,7 @@ async function openJournal(
   options: JournalOptions,
   make: (found: { old: OldSegment[]; current: OpenSegment; end: number; oldest: number }) => Journal,
 ): Promise<Journal> {
-  const { disk, directory, log } = options;
+  const { disk, directory, logger } = options;
   try {
     await disk.makeDirectory(directory);
     await disk.syncDirectory(dirname(directory));
@@ -539,7 +539,7 @@ async function openJournal(
   const numbers: number[] = [];
   for (const { name } of await disk.readDirectory(directory)) {
     const number = segmentNumberOf(name);
-    if (number === undefined) log.warn('a foreign file lies in the journal', {});
+    if (number === undefined) logger.warn('a foreign file lies in the journal', {});
     else numbers.push(number);
   }
   numbers.sort((a, b) => a - b);
@@ -558,7 +558,7 @@ async function openJournal(
     }
   }
   const lost = dropped.reduce((sum, segment) => sum + (segment.first >= end ? segment.end - segment.first : 0), 0);
-  if (lost > 0) log.warn('the journal lost records that were never synced', { count: lost });
+  if (lost > 0) logger.warn('the journal lost records that were never synced', { count: lost });
   // Those without records first: on a full disk they give back the space that the new one takes.
   const isEmpty = (segment: FoundSegment): boolean => segment.size <= segmentHeaderLength;
   for (const segment of dropped.filter(isEmpty)) await disk.unlink(segment.path);

@@ -11,8 +11,9 @@ import type { RunningProbe } from '../access/store-probe.js';
 import { beginProbe } from '../access/store-probe.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { silentLogger } from '../base/logger.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { CommitLog } from '../commit/commit-log.js';
@@ -44,10 +45,10 @@ import { findAddon } from './native-addon.js';
 export const defaultDeviceName = (): string => hostname() || 'device';
 
 /** No core dumps and no tracing by other processes of the user: keys are in memory from here on. */
-export function hardenProcess(log: Log): void {
+export function hardenProcess(logger: Logger): void {
   const addon = findAddon();
   if (addon) addon.setDumpable(false);
-  else log.warn('core dumps are not switched off: there is no native addon');
+  else logger.warn('core dumps are not switched off: there is no native addon');
 }
 
 async function selectDriver(name: MountRequest['driver']): Promise<Driver> {
@@ -129,7 +130,7 @@ export function preloadMount(storeKind: string): void {
 /** Everything that a mount is made of, with the volume open. Takes the request's root secret over. Throws what the layers throw. */
 export async function composeMount(
   request: MountRequest,
-  log: Log,
+  logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
   const [{ OpenVolume }, { Filesystem }, { FuseFilesystem, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const addon = findAddon();
@@ -137,17 +138,17 @@ export async function composeMount(
   let probe: RunningProbe | undefined;
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
-    const link = { log, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
+    const link = { logger, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
     const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, request.tuning);
     // Beside the opening, which has to know before this device enrols.
-    if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, log);
+    if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
     const opened = await OpenVolume.open({
       store,
       disk,
       random: systemRandom,
       clock: addon ? kernelClock(systemClock, addon) : systemClock,
-      log,
+      logger,
       stateDirectory: request.stateDirectory,
       volumeId: request.volumeId,
       rootSecret: request.rootSecret,
@@ -171,11 +172,11 @@ export async function composeMount(
     });
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {
-      log,
+      logger,
       accessTimes: { policy: request.atime, keepsFolders: request.nodiratime },
       space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
     });
-    await startFilesystem(filesystem, log);
+    await startFilesystem(filesystem, logger);
     const isSingleWriter = await finding;
     const parts: DaemonParts = {
       served: {
@@ -190,9 +191,9 @@ export async function composeMount(
       },
       filesystem: new FuseFilesystem(filesystem, request.driver === 'native' ? lastingValidity : briefValidity, opened),
       driver: await selectDriver(request.driver),
-      errnoOf: createErrnoOf(log),
+      errnoOf: createErrnoOf(logger),
       clock: systemClock,
-      log,
+      logger,
       bandwidth: store.local ? undefined : bandwidth,
       identifyPeer: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
@@ -233,12 +234,12 @@ function describeLink(isSingleWriter: boolean, { upload, download }: Bandwidth):
 }
 
 /** Before the kernel asks anything. Offline the tree may be out of reach: what a crash left without a name is then freed at a later start. */
-async function startFilesystem(filesystem: Filesystem, log: Log): Promise<void> {
+async function startFilesystem(filesystem: Filesystem, logger: Logger): Promise<void> {
   try {
     await filesystem.start();
   } catch (error) {
     if (!(error instanceof VolumeError && isStoreTrouble(error))) throw error;
-    log.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
+    logger.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
   }
 }
 
@@ -269,7 +270,7 @@ export async function openDeviceLog(
   const { CommitLog } = await import('../commit/commit-log.js');
   const release = lockStateDirectory(stateDirectory, findAddon());
   try {
-    const common = { disk: systemDisk, random: systemRandom, clock: systemClock, log: silentLog, readOnly: false };
+    const common = { disk: systemDisk, random: systemRandom, clock: systemClock, logger: silentLogger, readOnly: false };
     return { log: await CommitLog.open({ ...common, store, keys, stateDirectory, deviceName: defaultDeviceName() }), release };
   } catch (error) {
     release();

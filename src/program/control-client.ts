@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { findNamedVolume, volumeIdOf } from '../access/named-volume.js';
 import { registryFolder, registryTag } from '../access/state-directory.js';
 import { expandHome } from '../access/volume-config.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type {
   ControlErrorCode,

@@ -2,7 +2,7 @@
  * Turns what the layers throw into how a command ends: a {@link Failure} with one line that says what to do. It is the command line's
  * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
  */
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { RepairError } from '../check/repair-error.js';
 import { SalvageError } from '../check/salvage-error.js';
 import type { CommitErrorCode } from '../commit/commit-error.js';

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { readdir, realpath, stat } from '../disk/file-promises.js';
 import { programWithPath } from '../disk/path-program.js';

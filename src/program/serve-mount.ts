@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { controlSocketPaths, ensurePrivateDirectory, registryTag } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
-import type { Log } from '../base/log.js';
-import { createLog, describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { createLogger, silentLogger } from '../base/logger.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { isPending } from '../daemon/control-protocol.js';
 import { Daemon } from '../daemon/daemon.js';
@@ -36,13 +37,13 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   setFlagsFromString(heapFlags);
   ensurePrivateDirectory(request.stateDirectory);
   const logFile = openLogFile(request.logFile ?? join(request.stateDirectory, 'daemon.log'));
-  const log = createLog((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
-  hardenProcess(log);
-  reportDefects(log);
-  const unwatch = request.debug ? watchEventLoop(log) : () => {};
-  log.info('starting', { version, pid: process.pid, node: process.versions.node });
+  const logger = createLogger((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
+  hardenProcess(logger);
+  reportDefects(logger);
+  const unwatch = request.debug ? watchEventLoop(logger) : () => {};
+  logger.info('starting', { version, pid: process.pid, node: process.versions.node });
   try {
-    const { parts, storeDescription, isSingleWriter } = await composeMount(request, log);
+    const { parts, storeDescription, isSingleWriter } = await composeMount(request, logger);
     const id = toHex(systemRandom.bytes(8));
     ensurePrivateDirectory(request.registryFolder);
     const sockets = controlSocketPaths(request.stateDirectory, request.registryFolder, id);
@@ -63,7 +64,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
           seesReadlinks: isExact(request.atime),
           defaultPermissions: true,
           writebackCache: !request.readOnly,
-          trace: request.trace ? (line) => log.debug(line) : undefined,
+          trace: request.trace ? (line) => logger.debug(line) : undefined,
         },
         store: storeDescription,
         version,
@@ -84,7 +85,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
       store: storeDescription,
     };
     const registration = Registration.add(request.registryFolder, id, record, findAddon());
-    const watch = setInterval(() => void keepListed(daemon, registration, log), listedPeriodMs).unref();
+    const watch = setInterval(() => void keepListed(daemon, registration, logger), listedPeriodMs).unref();
     // The drive must not be anybody's working directory, least of all ours.
     process.chdir('/');
     onReady({ isSingleWriter });
@@ -94,7 +95,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
     if (end.error !== undefined) return exitCodes[explain(end.error).code];
     return isPending(end.left) ? exitCodes.PENDING : 0;
   } catch (error) {
-    log.error('could not mount', {
+    logger.error('could not mount', {
       reason: describeError(error),
       stack: error instanceof Error && !(error instanceof Failure) ? error.stack : undefined,
     });
@@ -109,19 +110,19 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
 const listedPeriodMs = 5000;
 
 /** Somebody may clear away the folders of this user: the drive is still to be found, told about and unmounted. */
-async function keepListed(daemon: Daemon, registration: Registration, log: Log): Promise<void> {
+async function keepListed(daemon: Daemon, registration: Registration, logger: Logger): Promise<void> {
   try {
     registration.makeFolder();
-    if (registration.keep(await daemon.keepReachable())) log.warn('the record of this mount was removed or is out of date; there is a new one');
+    if (registration.keep(await daemon.keepReachable())) logger.warn('the record of this mount was removed or is out of date; there is a new one');
   } catch (error) {
-    log.debug('this mount cannot be listed', { reason: describeError(error) });
+    logger.debug('this mount cannot be listed', { reason: describeError(error) });
   }
 }
 
 /** A broken invariant must not go on: the journal is whole at every moment, so ending is safer than guessing. */
-function reportDefects(log: Log): void {
+function reportDefects(logger: Logger): void {
   const onDefect = (error: unknown): void => {
-    log.error('defect', { reason: describeError(error), stack: error instanceof Error ? error.stack : undefined });
+    logger.error('defect', { reason: describeError(error), stack: error instanceof Error ? error.stack : undefined });
     tellLines(error instanceof Error ? (error.stack ?? error.message) : describeError(error));
     process.exit(error instanceof VolumeError && error.code === 'FENCED' ? exitCodes.INTEGRITY : exitCodes.UNEXPECTED);
   };
@@ -141,7 +142,7 @@ export async function serveDetachedMount(storeKind: string): Promise<number> {
     return exitCodes.USAGE;
   }
   // Before the keys come through the pipe.
-  hardenProcess(silentLog);
+  hardenProcess(silentLogger);
   const request = await new Promise<MountRequest | undefined>((resolve) => {
     process.once('message', (message) => resolve(message as MountRequest));
     process.once('disconnect', () => resolve(undefined));

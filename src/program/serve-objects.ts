@@ -6,8 +6,9 @@
 import { basename, dirname } from 'node:path';
 import { localFolderOf } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { createLog, describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { createLogger } from '../base/logger.js';
 import { printable, printableJson } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
@@ -73,10 +74,10 @@ const remotePollMs = 1000;
 
 /** Serves until it is told to end; resolves with whether everything that was asked for was answered. Throws Failure, StoreError and ServerError before `onReady`. */
 export async function serveObjects(request: ServeRequest, onReady: (serving: Serving) => void): Promise<boolean> {
-  const log = createLog((line) => write(2, line), request.isDebug ? 'debug' : 'info');
+  const logger = createLogger((line) => write(2, line), request.isDebug ? 'debug' : 'info');
   const certificate = request.certificate && readCertificate(request.certificate);
-  const tokens = await TokenTable.open(request.tokensPath, { clock: systemClock, log });
-  const { base, uploads, isLocal } = await openBase(request, log);
+  const tokens = await TokenTable.open(request.tokensPath, { clock: systemClock, logger });
+  const { base, uploads, isLocal } = await openBase(request, logger);
   const ends: (() => void | Promise<void>)[] = [() => base.close()];
   try {
     await refuseVolume(base);
@@ -88,7 +89,7 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
       tokens,
       uploads,
       clock: systemClock,
-      log,
+      logger,
       listen: request.listen,
       certificate,
       isBehindProxy: request.isBehindProxy,
@@ -108,9 +109,9 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
       try {
         if (request.certificate) server.setCertificate(readCertificate(request.certificate));
         accessLog?.reopen();
-        log.info('reloaded');
+        logger.info('reloaded');
       } catch (error) {
-        log.error('not all of it could be read again; what could not stays as it was', { reason: describeError(error) });
+        logger.error('not all of it could be read again; what could not stays as it was', { reason: describeError(error) });
       }
       notify('READY=1');
     };
@@ -125,11 +126,11 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
       tokenCount: tokens.size,
     });
     notify('READY=1');
-    log.info('serving', { port: server.port, tokens: tokens.size });
+    logger.info('serving', { port: server.port, tokens: tokens.size });
     await stopped;
     notify('STOPPING=1');
     const isWhole = await server.stop(request.stopTimeoutMs);
-    log.info('stopped', { cut: !isWhole });
+    logger.info('stopped', { cut: !isWhole });
     process.off('SIGHUP', onReload);
     return isWhole;
   } finally {
@@ -143,7 +144,7 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
 
 async function openBase(
   request: ServeRequest,
-  log: Log,
+  logger: Logger,
 ): Promise<{ readonly base: ObjectStore; readonly uploads: UploadFolder; readonly isLocal: boolean }> {
   const store = await openStore(request.base, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create: true });
   let uploads: UploadFolder;
@@ -166,7 +167,7 @@ async function openBase(
   }
   if (store.local) return { base: store, uploads, isLocal: true };
   const limited = new LimitedStore(store, baseLimits);
-  const base = new RetryingStore(limited, { clock: systemClock, random: systemRandom, disk: systemDisk, log, deadlineMs: baseDeadlineMs });
+  const base = new RetryingStore(limited, { clock: systemClock, random: systemRandom, disk: systemDisk, logger, deadlineMs: baseDeadlineMs });
   return { base, uploads, isLocal: false };
 }
 

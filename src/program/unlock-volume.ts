@@ -6,7 +6,8 @@ import { listKnownSlots } from '../access/known-volume.js';
 import { noteUsedSlot, removedSlots, usedSlots } from '../access/slot-memory.js';
 import { pinnedVolume, requirePinned } from '../access/store-pin.js';
 import { toHex } from '../base/bytes.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { silentLogger } from '../base/logger.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -29,7 +30,7 @@ export async function unlockVolume(
   known?: SlotSecret,
   list?: SlotList,
 ): Promise<{ readonly unlocked: Unlocked; readonly slots: SlotList; readonly secret: SlotSecret }> {
-  hardenProcess(silentLog);
+  hardenProcess(silentLogger);
   const memoryKiBMax = memoryOf(options.keyslotMemory);
   const slots = list ?? (await listKnownSlots(store, options.store));
   const ours = ofKnownVolume(slots, pinnedVolume(options.store));

@@ -2,7 +2,7 @@
 
 import type { Server } from 'node:http';
 import { createServer } from 'node:http';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { ServerError } from './server-error.js';
 

@@ -10,9 +10,8 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import type { Clock } from '../base/clock.js';
-import { CodedError } from '../base/errors.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { CodedError, describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Connection } from './connections.js';
 import { Connections } from './connections.js';
@@ -70,7 +69,7 @@ export interface ObjectServerOptions {
   readonly tokens: TokenTable;
   readonly uploads: UploadFolder;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** `port` 0: any that is free. */
   readonly listen: { readonly host: string; readonly port: number };
   /** Without it: plain HTTP. */
@@ -115,7 +114,7 @@ export class ObjectServer {
   #expiry: NodeJS.Timeout | undefined;
 
   private constructor(options: ObjectServerOptions) {
-    const { base, clock, log, limits = {}, tokens, quota } = options;
+    const { base, clock, logger, limits = {}, tokens, quota } = options;
     const { objectMax = 256 * 1024 * 1024, requestsMax = 256, waitersMax = 4096, headMs = 10_000 } = limits;
     this.#options = options;
     this.#graceMs = limits.graceMs ?? 60_000;
@@ -137,8 +136,8 @@ export class ObjectServer {
       () => clock.monotonicMs(),
       (who) => this.metrics.add('sealdrive_dropped_connections_total', 1, { who }),
     );
-    this.#waiters = new ObjectWaiters(base, { clock, log, pollMs: options.pollMs });
-    const usage = new VolumeUsage(base, { clock, log });
+    this.#waiters = new ObjectWaiters(base, { clock, logger, pollMs: options.pollMs });
+    const usage = new VolumeUsage(base, { clock, logger });
     for (const volume of tokens.volumes) if ((tokens.quotaOf(volume) ?? quota) !== undefined) usage.prepare(volume);
     const { uploads, freeSpace } = options;
     this.#operations = new VolumeOperations({
@@ -354,11 +353,11 @@ export class ObjectServer {
     const cause = refusal.cause;
     if (refusal.code === 'DEFECT') {
       if (this.#lines.take('defect'))
-        this.#options.log.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
+        this.#options.logger.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
     } else if (cause instanceof CodedError) {
       this.metrics.add('sealdrive_base_failures_total', 1, { code: cause.code });
       if (this.#lines.take('base'))
-        this.#options.log.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
+        this.#options.logger.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
     }
     // Whoever shows no token is not listened to any longer.
     const isLast = ['NO_TOKEN', 'STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD', 'EXPECTATION'].includes(refusal.code);

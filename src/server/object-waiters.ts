@@ -3,13 +3,13 @@
  * otherwise the base is asked now and then, once a key and only while somebody waits.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 
 export interface ObjectWaitersOptions {
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** Between two looks into the base; 0: it is never looked into. */
   readonly pollMs: number;
 }
@@ -71,7 +71,7 @@ export class ObjectWaiters {
 
   async #poll(): Promise<void> {
     this.#isPolling = true;
-    const { clock, pollMs, log } = this.#options;
+    const { clock, pollMs, logger } = this.#options;
     try {
       while (this.#waiting.size > 0) {
         await clock.sleep(pollMs, this.#stop.signal);
@@ -81,7 +81,7 @@ export class ObjectWaiters {
             keys.slice(at, at + headsAtOnce).map(async (key) => {
               if ((await this.#base.head(key)) !== undefined) this.announce(key);
             }),
-          ).catch((error: unknown) => log.warn('the base cannot be asked for what is waited for', { reason: describeError(error) }));
+          ).catch((error: unknown) => logger.warn('the base cannot be asked for what is waited for', { reason: describeError(error) }));
         }
       }
     } catch (error) {

@@ -3,8 +3,8 @@
  * changed by replacing it as a whole; {@link TokenTable} is what a running server knows of it.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import { open, readFile, rename, stat, unlink } from '../disk/file-promises.js';
 import { equalSecrets } from '../store/request-digest.js';
 import { ServerError } from './server-error.js';
@@ -128,7 +128,7 @@ export async function changeTokenFile(path: string, change: (file: TokenFile) =>
 
 export interface TokenTableOptions {
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** The file is looked at again when it was last looked at this long ago. Default: 1 second. */
   readonly recheckMs?: number;
 }
@@ -200,12 +200,12 @@ export class TokenTable {
     try {
       if ((await this.#identity()) !== this.#seen) {
         await this.#read();
-        this.#options.log.info('tokens read', { tokens: this.#entries.size });
+        this.#options.logger.info('tokens read', { tokens: this.#entries.size });
       }
       this.#complaint = '';
     } catch (error) {
       const reason = describeError(error);
-      if (reason !== this.#complaint) this.#options.log.error('the tokens stay as they were', { reason });
+      if (reason !== this.#complaint) this.#options.logger.error('the tokens stay as they were', { reason });
       this.#complaint = reason;
     }
     this.#checkedMs = this.#options.clock.monotonicMs();

@@ -3,14 +3,14 @@
  * this server puts is added, and it is listed again now and then, which also finds what other servers put and what was deleted.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Refusal } from './refusal.js';
 
 export interface VolumeUsageOptions {
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** A count this old is made again, beside the work. Default: 10 minutes. */
   readonly recountMs?: number;
   /** Whoever needs a count waits for it this long. Default: 15 seconds. */
@@ -44,7 +44,7 @@ interface Volume {
 export class VolumeUsage {
   readonly #base: Pick<ObjectStore, 'list'>;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #logger: Logger;
   readonly #recountMs: number;
   readonly #patienceMs: number;
   readonly #volumes = new Map<string, Volume>();
@@ -52,7 +52,7 @@ export class VolumeUsage {
   constructor(base: Pick<ObjectStore, 'list'>, options: VolumeUsageOptions) {
     this.#base = base;
     this.#clock = options.clock;
-    this.#log = options.log;
+    this.#logger = options.logger;
     this.#recountMs = options.recountMs ?? 600_000;
     this.#patienceMs = options.patienceMs ?? 15_000;
   }
@@ -77,7 +77,7 @@ export class VolumeUsage {
     const fits = (): boolean => (state.counted ?? 0) + state.reserved + charge <= quota;
     if (state.counted === undefined || (state.isStale && !fits())) await this.#patiently(this.#count(volume, state));
     else if (state.isStale || this.#clock.monotonicMs() - state.countedMs > this.#recountMs) {
-      this.#count(volume, state).catch((error: unknown) => this.#log.warn('a volume cannot be counted', { reason: describeError(error) }));
+      this.#count(volume, state).catch((error: unknown) => this.#logger.warn('a volume cannot be counted', { reason: describeError(error) }));
     }
     if (!fits()) throw new Refusal('NO_ROOM', 'the quota of the volume is used up');
     state.reserved += charge;

@@ -6,7 +6,7 @@
 
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { StoreError } from './object-store.js';
 import type { LoadCredentials } from './s3-credentials.js';
 

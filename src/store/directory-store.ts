@@ -15,7 +15,7 @@ import { assert } from '../base/assert.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
 import type { Disk, DiskAccess, DiskFile, DiskStat } from '../disk/disk.js';

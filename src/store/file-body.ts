@@ -1,6 +1,6 @@
 /** Reading bodies, which are bytes or finished local files, piece by piece: what stores upload and what a read-back compares with. */
 import { assert } from '../base/assert.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { FileBody, ObjectBody } from './object-store.js';

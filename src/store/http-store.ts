@@ -6,7 +6,7 @@ import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Disk } from '../disk/disk.js';
 import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';

@@ -8,7 +8,7 @@ import type { Dispatcher } from 'undici';
 import { Agent, EnvHttpProxyAgent, errors } from 'undici';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { readFile } from '../disk/file-promises.js';
 import type { ByteRange } from './object-store.js';

@@ -3,7 +3,7 @@
  * with one word more for tokens: `machine HOST[:PORT] login NAME password SECRET` or `machine HOST[:PORT] bearer TOKEN`. Never from a URL.
  */
 import { isAbsolute, join } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { readFile, stat } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
 

@@ -7,8 +7,9 @@
  * An answer is anything that the store says, refusals included. One answer to anybody ends an outage.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { silentLogger } from '../base/logger.js';
 import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { StoreError } from './object-store.js';
 
@@ -22,7 +23,7 @@ export interface Reachability {
 
 export interface ReachabilityStoreOptions {
   readonly clock: Clock;
-  readonly log?: Log;
+  readonly logger?: Logger;
   /** The longest that anybody waits for a store that says nothing. */
   readonly timeoutMs: number;
   /** A question that costs little, past all limits of requests. Rejects with StoreError `UNAVAILABLE` when there is no answer. */
@@ -46,7 +47,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
   readonly awaitObject?: (key: ObjectKey, options: AwaitOptions) => Promise<boolean>;
   readonly #inner: ObjectStore;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #logger: Logger;
   readonly #timeoutMs: number;
   readonly #probe: (signal: AbortSignal) => Promise<unknown>;
   readonly #attempts = new Set<Attempt>();
@@ -66,7 +67,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
       this.awaitObject = (key, options) => this.#attempt(options.signal, (signal) => awaitObject(key, { ...options, signal }), true);
     }
     this.#clock = options.clock;
-    this.#log = options.log ?? silentLog;
+    this.#logger = options.logger ?? silentLogger;
     this.#timeoutMs = options.timeoutMs;
     this.#probe = options.probe;
     this.#answeredMs = this.#clock.monotonicMs();
@@ -200,7 +201,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
     this.#outage = undefined;
     if (!this.#offline) return;
     this.#offline = false;
-    this.#log.info('the store answers again');
+    this.#logger.info('the store answers again');
     this.#tell(false);
   }
 
@@ -256,7 +257,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
   #giveUp(): void {
     if (this.#offline) return;
     this.#offline = true;
-    this.#log.warn('the store does not answer: working offline', { waiting: this.#attempts.size });
+    this.#logger.warn('the store does not answer: working offline', { waiting: this.#attempts.size });
     const error = this.#offlineError();
     for (const attempt of this.#attempts) attempt.giveUp(error);
     this.#tell(true);
@@ -267,7 +268,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
       try {
         listener(isOffline);
       } catch (error) {
-        this.#log.error('a listener failed', { reason: describeError(error) });
+        this.#logger.error('a listener failed', { reason: describeError(error) });
       }
     }
   }

@@ -2,7 +2,7 @@
  * Objects that the store answers for and does not give: archived, encrypted with a key that is disabled, forbidden. Waiting does not help, so nobody is kept waiting; whoever
  * looks after the drive is told in the log and by `status` until the object can be read (doc/semantics.md, "Errors").
  */
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 import type { ObjectKey } from './object-store.js';
 import { StoreError } from './object-store.js';
 
@@ -16,13 +16,13 @@ export interface RefusalFacts {
 }
 
 export class RefusedObjects {
-  readonly #log: Log;
+  readonly #logger: Logger;
   readonly #keys = new Map<ObjectKey, string>();
   /** What the log has told, without the name of the object. */
   readonly #told = new Set<string>();
 
-  constructor(log: Log) {
-    this.#log = log;
+  constructor(logger: Logger) {
+    this.#logger = logger;
   }
 
   /** How an attempt to read `key` ended; `error` is `undefined` when the store gave it, or said that there is no such object. */
@@ -38,7 +38,7 @@ export class RefusedObjects {
     const reason = error.message.replace(key, '');
     if (this.#told.has(reason)) return;
     this.#told.add(reason);
-    this.#log.error('the store refuses to give an object', { reason: error.message });
+    this.#logger.error('the store refuses to give an object', { reason: error.message });
   }
 
   /** `undefined`: nothing is refused now, as far as was asked. */

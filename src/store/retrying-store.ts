@@ -5,8 +5,9 @@
  * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { describeError, silentLog } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import type { Logger } from '../base/logger.js';
+import { silentLogger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
@@ -31,7 +32,7 @@ export interface RetryingStoreOptions {
   readonly disk: Disk;
   /** Hears how reads end. */
   readonly refused?: RefusedObjects;
-  readonly log?: Log;
+  readonly logger?: Logger;
   /** No attempt starts this long after the call did. Default: 60 seconds. */
   readonly deadlineMs?: number;
   /** The first wait lasts 0 to this long. Default: 100. */
@@ -69,7 +70,7 @@ class Attempts {
   async afterFailure(error: unknown): Promise<void> {
     if (!isUnavailable(error) || this.#signal?.aborted) throw error;
     if (error.isProgress) this.reset();
-    const { clock, random, log, baseMs, waitMaxMs, deadlineMs } = this.#options;
+    const { clock, random, logger, baseMs, waitMaxMs, deadlineMs } = this.#options;
     const bytes = random.bytes(4);
     const fraction = (bytes[0] + bytes[1] * 256 + bytes[2] * 65536 + bytes[3] * 16777216) / 0x100000000;
     const backoffMs = fraction * Math.min(waitMaxMs, baseMs * 2 ** Math.min(this.#failures, 30));
@@ -77,7 +78,7 @@ class Attempts {
     const waitMs = (error.retryAfterMs ?? 0) + backoffMs;
     this.#failures++;
     if (clock.monotonicMs() + waitMs - this.#startMs > deadlineMs) throw error;
-    log.debug('store request failed, retrying', {
+    logger.debug('store request failed, retrying', {
       doing: this.#doing,
       failures: this.#failures,
       waitMs: Math.round(waitMs),
@@ -103,7 +104,7 @@ export class RetryingStore implements ObjectStore {
     this.#options = {
       clock: options.clock,
       random: options.random,
-      log: options.log ?? silentLog,
+      logger: options.logger ?? silentLogger,
       deadlineMs: options.deadlineMs ?? 60_000,
       baseMs: options.baseMs ?? 100,
       waitMaxMs: options.waitMaxMs ?? 10_000,

@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { readFile } from '../disk/file-promises.js';
 import { StoreError } from './object-store.js';
 import type { AwsCredentials } from './sigv4.js';

@@ -54,7 +54,7 @@ interface Upload {
 export type UploadOutcome = 'created' | 'exists' | 'gone' | 'unsupported';
 
 export class S3Uploads {
-  readonly #o: S3UploadsOptions;
+  readonly #options: S3UploadsOptions;
   /** Uploads that were begun and not ended, by their keys. */
   readonly #begun = new Map<ObjectKey, Upload>();
   /** Keys of which the store may have an upload that we do not know: the answer to its beginning was lost. */
@@ -63,7 +63,7 @@ export class S3Uploads {
   #works: boolean | undefined;
 
   constructor(options: S3UploadsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Whether the store takes uploads in parts; `undefined`: it was not tried yet. */
@@ -82,7 +82,7 @@ export class S3Uploads {
    * Throws {@link StoreError}; with `UNAVAILABLE` what arrived is used by the next call.
    */
   async put(key: ObjectKey, body: ObjectBody, headers: Readonly<Record<string, string>>, signal: AbortSignal | undefined): Promise<UploadOutcome> {
-    const { disk } = this.#o;
+    const { disk } = this.#options;
     const doing = `writing ${key}`;
     await this.#survey(signal);
     const upload = await this.#begin(key, signal);
@@ -100,7 +100,14 @@ export class S3Uploads {
             ['partNumber', String(number)],
             ['uploadId', upload.id],
           ];
-          const answer = await this.#send({ method: 'PUT', key: this.#o.prefix + key, query, body: part, signal, doing: `${doing}, part ${number}` });
+          const answer = await this.#send({
+            method: 'PUT',
+            key: this.#options.prefix + key,
+            query,
+            body: part,
+            signal,
+            doing: `${doing}, part ${number}`,
+          });
           if (isGone(answer)) return this.#forget(key);
           const etag = answer.headers['etag']?.replaceAll('"', '') ?? '';
           if (answer.status !== 200 || !/^[\x21-\x7e]{1,200}$/.test(etag)) throw this.#error(answer, `${doing}, part ${number}`);
@@ -127,7 +134,7 @@ export class S3Uploads {
     const parts = etags.map((etag, index) => `<Part><PartNumber>${index + 1}</PartNumber><ETag>&quot;${escapeXml(etag)}&quot;</ETag></Part>`);
     const answer = await this.#send({
       method: 'POST',
-      key: this.#o.prefix + key,
+      key: this.#options.prefix + key,
       query: [['uploadId', id]],
       headers: { 'content-type': 'application/xml', ...headers },
       body: Buffer.from(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${parts.join('')}</CompleteMultipartUpload>`),
@@ -174,7 +181,7 @@ export class S3Uploads {
     this.#uncertain.add(key);
     const answer = await this.#send({
       method: 'POST',
-      key: this.#o.prefix + key,
+      key: this.#options.prefix + key,
       query: [['uploads', '']],
       headers: { 'content-type': 'application/octet-stream' },
       signal,
@@ -211,7 +218,7 @@ export class S3Uploads {
   }
 
   async #listAll(signal: AbortSignal | undefined): Promise<void> {
-    for (const { key, id, ageMs } of await this.#listUploads(this.#o.prefix + partedPrefix, signal)) {
+    for (const { key, id, ageMs } of await this.#listUploads(this.#options.prefix + partedPrefix, signal)) {
       if (ageMs > staleMs) await this.#abort(key, id);
       // The newest one, of several for one key: the others end when it does.
       else {
@@ -222,7 +229,7 @@ export class S3Uploads {
   }
 
   async #find(key: ObjectKey, signal: AbortSignal | undefined): Promise<Upload[]> {
-    const uploads = await this.#listUploads(this.#o.prefix + key, signal);
+    const uploads = await this.#listUploads(this.#options.prefix + key, signal);
     return uploads.filter((upload) => upload.key === key).map(({ id }) => ({ id, parts: undefined }));
   }
 
@@ -253,10 +260,10 @@ export class S3Uploads {
       const storeMs = Date.parse(answer.headers['date'] ?? '');
       for (const entry of records) {
         const full = childText(entry, 'Key') ?? '';
-        const key = full.slice(this.#o.prefix.length);
+        const key = full.slice(this.#options.prefix.length);
         const id = childText(entry, 'UploadId') ?? '';
         const ageMs = storeMs - Date.parse(childText(entry, 'Initiated') ?? '');
-        if (full.startsWith(this.#o.prefix) && isObjectKey(key) && isUploadId(id)) found.push({ key, id, ageMs });
+        if (full.startsWith(this.#options.prefix) && isObjectKey(key) && isUploadId(id)) found.push({ key, id, ageMs });
       }
       const [nextKey, nextId] = [childText(page, 'NextKeyMarker') ?? '', childText(page, 'NextUploadIdMarker') ?? ''];
       if (childText(page, 'IsTruncated') !== 'true' || nextKey === '') break;
@@ -272,7 +279,7 @@ export class S3Uploads {
   async #partsOf(key: ObjectKey, id: string, signal: AbortSignal | undefined): Promise<Map<number, Part>> {
     const doing = `writing ${key}, asking what has arrived`;
     const query: [string, string][] = [['uploadId', id]];
-    const answer = await this.#send({ method: 'GET', key: this.#o.prefix + key, query, answerMax: listAnswerMax, signal, doing });
+    const answer = await this.#send({ method: 'GET', key: this.#options.prefix + key, query, answerMax: listAnswerMax, signal, doing });
     const parts = new Map<number, Part>();
     if (answer.status !== 200) {
       const error = this.#error(answer, doing);
@@ -292,7 +299,7 @@ export class S3Uploads {
     if (this.#begun.get(key)?.id === id) this.#begun.delete(key);
     const doing = `giving up the upload of ${key}`;
     try {
-      await this.#send({ method: 'DELETE', key: this.#o.prefix + key, query: [['uploadId', id]], doing });
+      await this.#send({ method: 'DELETE', key: this.#options.prefix + key, query: [['uploadId', id]], doing });
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
     }
@@ -304,11 +311,11 @@ export class S3Uploads {
   }
 
   #send(request: S3Request): Promise<HttpAnswer> {
-    return this.#o.bucket.request(request);
+    return this.#options.bucket.request(request);
   }
 
   #error(answer: HttpAnswer, doing: string): StoreError {
-    return s3Error(answer, doing, this.#o.clock);
+    return s3Error(answer, doing, this.#options.clock);
   }
 }
 

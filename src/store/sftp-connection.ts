@@ -6,7 +6,7 @@
 import type { Attributes, AuthenticationType, ConnectConfig, FileEntryWithStats, ServerHostKeyAlgorithm, SFTPWrapper, Stats } from 'ssh2';
 import ssh2 from 'ssh2';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { DiskAccess } from '../disk/disk.js';
 import type { KnownKey } from './known-hosts.js';
 import { StoreError } from './object-store.js';

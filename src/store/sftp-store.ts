@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';

@@ -4,7 +4,7 @@
  */
 import { closeSync, fstatSync, fsyncSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
 import type { SlotSecret } from '../crypto/keyslot.js';

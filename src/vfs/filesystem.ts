@@ -9,7 +9,7 @@
 import type { ByteString } from '../base/brand.js';
 import { latin1Slice } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import { type Log, silentLog } from '../base/log.js';
+import { type Logger, silentLogger } from '../base/logger.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
@@ -36,7 +36,7 @@ export type SpaceProbe = () => Promise<{ readonly free: number; readonly total: 
 export interface FilesystemOptions {
   readonly accessTimes?: AccessTimeOptions;
   readonly space?: SpaceProbe;
-  readonly log?: Log;
+  readonly logger?: Logger;
 }
 
 /** `statvfs`, in bytes. */
@@ -72,7 +72,7 @@ export class Filesystem {
     this.#listings = new DirectoryListings(volume);
     this.#accessTimes = new AccessTimes(volume, options.accessTimes);
     this.#space = options.space;
-    this.#orphans = new Orphans(volume, options.log ?? silentLog);
+    this.#orphans = new Orphans(volume, options.logger ?? silentLogger);
   }
 
   /**

@@ -4,20 +4,21 @@
  */
 
 import { ByteReader } from '../base/bytes.js';
-import { describeError, type Log } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { type Logger } from '../base/logger.js';
 import { isPromise } from '../base/maybe-promise.js';
 import { decodeKey, type Ino, orphanEnd, orphanStart } from '../meta/key.js';
 import type { Volume } from '../volume/volume.js';
 
 export class Orphans {
   readonly #volume: Volume;
-  readonly #log: Log;
+  readonly #logger: Logger;
   readonly #inos = new Set<Ino>();
   readonly #reclaiming = new Set<Promise<void>>();
 
-  constructor(volume: Volume, log: Log) {
+  constructor(volume: Volume, logger: Logger) {
     this.#volume = volume;
-    this.#log = log;
+    this.#logger = logger;
   }
 
   get count(): number {
@@ -54,7 +55,7 @@ export class Orphans {
   }
 
   #failed(error: unknown): void {
-    this.#log.warn('a removed file is freed only at the next start', { reason: describeError(error) });
+    this.#logger.warn('a removed file is freed only at the next start', { reason: describeError(error) });
   }
 
   /** Frees what this device left behind. Before the first request of the kernel. */

@@ -2,7 +2,7 @@
  * Commits that the log has verified, on their way into the state: at once, or by running what is pending again on top of them (doc/concurrency.md,
  * "Kernel caches" and "Committing"). What the rules of a rebase are is `rebase-rules.ts`. One call of `takeIn` at a time: the commit lock sees to that.
  */
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 import { PageFault } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
 import type { CommitLog } from '../commit/commit-log.js';
@@ -24,7 +24,7 @@ export interface ArrivalOptions {
   readonly writer: ContentWriter;
   /** As in `committer.ts`. */
   readonly counters: { nextIno: number; serial: number };
-  readonly logger: Log;
+  readonly logger: Logger;
   readonly readOnly: boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
@@ -45,12 +45,12 @@ const sliceMs = 3;
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export class Arrival {
-  readonly #o: ArrivalOptions;
+  readonly #options: ArrivalOptions;
   /** What the state does not hold yet. */
   readonly #commits: Commit[] = [];
 
   constructor(options: ArrivalOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** They follow what was added before, and the log counts them in its head. */
@@ -65,7 +65,7 @@ export class Arrival {
 
   /** Takes verified commits in: at once when nothing that is pending depends on them, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
-    const { state, journal, writer, log, counters, baseEntry } = this.#o;
+    const { state, journal, writer, log, counters, baseEntry } = this.#options;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
       // A crash may have lost what was counted last.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
@@ -91,17 +91,17 @@ export class Arrival {
 
   /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
   async #collect(change: RemoteChange): Promise<void> {
-    if (change.contents.size === 0 || this.#o.readOnly) return;
-    const isDone = (await this.#o.listener()?.collect(change)) ?? true;
-    if (!isDone) this.#o.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
+    if (change.contents.size === 0 || this.#options.readOnly) return;
+    const isDone = (await this.#options.listener()?.collect(change)) ?? true;
+    if (!isDone) this.#options.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
   }
 
   #isCollected(change: RemoteChange): boolean {
-    return this.#o.readOnly || (this.#o.listener()?.isCollected(change) ?? true);
+    return this.#options.readOnly || (this.#options.listener()?.isCollected(change) ?? true);
   }
 
   #tell(change: RemoteChange): void {
-    if (change.inodes.size > 0 || change.entries.length > 0) this.#o.listener()?.changed(change);
+    if (change.inodes.size > 0 || change.entries.length > 0) this.#options.listener()?.changed(change);
   }
 
   /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
@@ -109,20 +109,20 @@ export class Arrival {
     try {
       await this.#rebaseUntilDone(commits, change);
     } finally {
-      this.#o.listener()?.goOn();
+      this.#options.listener()?.goOn();
     }
   }
 
   async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    const { state, journal, writer, log, logger } = this.#o;
+    const { state, journal, writer, log, logger } = this.#options;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
-      if (round === holdRound) this.#o.listener()?.hold(change);
+      if (round === holdRound) this.#options.listener()?.hold(change);
       // Content that was based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
-      const context = this.#o.rebaseContext();
+      const context = this.#options.rebaseContext();
       const flyingCount = state.flyingOperations.length;
       let done = 0;
       let sliceStart = performance.now();
@@ -152,7 +152,7 @@ export class Arrival {
 
   /** What became of the operations. It counts as soon as the base entry is there, which comes last. */
   #journal(operations: readonly PendingOperation[], ownSerial: number): void {
-    const { journal, baseEntry } = this.#o;
+    const { journal, baseEntry } = this.#options;
     let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
     for (const { serial, operation } of operations) {
       const entry = encodeMovedEntry(serial, operation, isFirst);
@@ -167,7 +167,7 @@ export class Arrival {
   }
 
   async #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): Promise<void> {
-    const { counters } = this.#o;
+    const { counters } = this.#options;
     const held: unknown[] = [];
     for (;;) {
       const transaction = run.transaction();

@@ -4,8 +4,9 @@
  * It changes the state only through `volume-state.ts`, and knows nothing of files.
  */
 import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/errors.js';
 import { Lock } from '../base/lock.js';
-import { describeError, type Log } from '../base/log.js';
+import { type Logger } from '../base/logger.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
@@ -43,7 +44,7 @@ export interface CommitterOptions {
   readonly tree: TreeReader;
   readonly counters: Counters;
   readonly clock: Clock;
-  readonly logger: Log;
+  readonly logger: Logger;
   readonly readOnly: boolean;
   /** A commit is made this long after the first change. */
   readonly commitDelayMs: number;
@@ -84,7 +85,7 @@ const retryDelayMaxMs = 30_000;
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
 export class Committer {
-  readonly #o: CommitterOptions;
+  readonly #options: CommitterOptions;
   readonly #lock = new Lock();
   readonly #stop = new AbortController();
   readonly #watch: LogWatch;
@@ -107,7 +108,7 @@ export class Committer {
   readonly #arrival: Arrival;
 
   constructor(options: CommitterOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#arrival = new Arrival({ ...options, baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset) });
     const { store, log, clock, logger, pace } = options;
     this.#polledMs = this.#checkedMs = clock.monotonicMs();
@@ -138,7 +139,7 @@ export class Committer {
       } catch (error) {
         const remedy = remedyOf(this.#judge(error));
         if (!(remedy instanceof VolumeError) || !isStoreTrouble(remedy)) throw remedy;
-        this.#o.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
+        this.#options.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
       }
     });
     this.#watch.start();
@@ -171,15 +172,15 @@ export class Committer {
 
   /** Something was changed: a commit will follow. */
   changed(): void {
-    if (this.#dirtySinceMs !== undefined && this.#o.state.pendingCount < pendingOperationsSoon) return;
-    this.#dirtySinceMs ??= this.#o.clock.monotonicMs();
-    this.#soon ||= this.#o.state.pendingCount >= pendingOperationsSoon;
+    if (this.#dirtySinceMs !== undefined && this.#options.state.pendingCount < pendingOperationsSoon) return;
+    this.#dirtySinceMs ??= this.#options.clock.monotonicMs();
+    this.#soon ||= this.#options.state.pendingCount >= pendingOperationsSoon;
     this.#wake?.();
   }
 
   /** Undefined when there is room for one more operation; else resolves when there may be (rejects with FULL or UNAVAILABLE is the caller's matter). */
   room(): Promise<void> | undefined {
-    const { state } = this.#o;
+    const { state } = this.#options;
     if (state.operationCount < pendingOperationsMax && state.pendingBytes < pendingBytesMax) return undefined;
     this.#soon = true;
     this.#wake?.();
@@ -189,11 +190,11 @@ export class Committer {
   /** Commits until everything that was acknowledged before the call is in the store. Rejects when it cannot be reached or refuses. */
   async flush(signal?: AbortSignal): Promise<void> {
     // The first round may be one that began before the call; a second one then holds what came meanwhile.
-    const target = this.#o.counters.serial;
+    const target = this.#options.counters.serial;
     for (;;) {
       signal?.throwIfAborted();
       await this.#alone(() => this.#commit(signal));
-      const oldest = this.#o.state.operationAt(0);
+      const oldest = this.#options.state.operationAt(0);
       if (!oldest || oldest.serial > target) return;
     }
   }
@@ -215,17 +216,17 @@ export class Committer {
   /** One at a time. What others wait for is another commit when the head has moved. */
   #alone(section: () => Promise<void>): Promise<void> {
     return this.#lock.run(async () => {
-      const before = this.#o.log.head.sequence;
+      const before = this.#options.log.head.sequence;
       try {
         await section();
       } finally {
-        if (this.#o.log.head.sequence !== before) this.#watch.moved();
+        if (this.#options.log.head.sequence !== before) this.#watch.moved();
       }
     });
   }
 
   async #run(): Promise<void> {
-    const { clock, logger } = this.#o;
+    const { clock, logger } = this.#options;
     const { signal } = this.#stop;
     let failures = 0;
     while (!signal.aborted && !this.#failure) {
@@ -252,24 +253,26 @@ export class Committer {
         this.#trouble = error;
         if (failures++ === 0) logger.warn('committing failed, will be tried again', { reason: describeError(error) });
       }
-      this.#o.onRound();
+      this.#options.onRound();
     }
   }
 
   /** Until the next round, in milliseconds; 0 or less: now. */
   #dueInMs(): number {
     if (this.#hinted) return 0;
-    return Math.min(this.#commitInMs(), this.#polledMs + this.#watch.pauseMs() - this.#o.clock.monotonicMs());
+    return Math.min(this.#commitInMs(), this.#polledMs + this.#watch.pauseMs() - this.#options.clock.monotonicMs());
   }
 
   #commitInMs(): number {
-    if (this.#o.readOnly) return Number.POSITIVE_INFINITY;
+    if (this.#options.readOnly) return Number.POSITIVE_INFINITY;
     if (this.#soon) return 0;
-    return this.#dirtySinceMs === undefined ? Number.POSITIVE_INFINITY : this.#dirtySinceMs + this.#o.commitDelayMs - this.#o.clock.monotonicMs();
+    return this.#dirtySinceMs === undefined
+      ? Number.POSITIVE_INFINITY
+      : this.#dirtySinceMs + this.#options.commitDelayMs - this.#options.clock.monotonicMs();
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { clock, readOnly, heartbeatMs } = this.#o;
+    const { clock, readOnly, heartbeatMs } = this.#options;
     this.#hinted = false;
     if (this.#commitInMs() <= 0) await this.#commit(signal);
     else {
@@ -290,14 +293,14 @@ export class Committer {
       this.#wake = resolve;
     });
     const nap = new AbortController();
-    await Promise.race([wake, this.#o.clock.sleep(delayMs, AbortSignal.any([signal, nap.signal])).catch(() => {})]);
+    await Promise.race([wake, this.#options.clock.sleep(delayMs, AbortSignal.any([signal, nap.signal])).catch(() => {})]);
     this.#wake = undefined;
     nap.abort();
   }
 
   async #poll(signal: AbortSignal | undefined, how?: Parameters<CommitLog['poll']>[1]): Promise<void> {
     try {
-      this.#arrival.add(await this.#o.log.poll(signal, how));
+      this.#arrival.add(await this.#options.log.poll(signal, how));
       await this.#arrival.takeIn();
     } catch (error) {
       throw this.#judge(error);
@@ -305,12 +308,12 @@ export class Committer {
   }
 
   async #commit(signal: AbortSignal | undefined): Promise<void> {
-    const { state, journal, writer, clock } = this.#o;
+    const { state, journal, writer, clock } = this.#options;
     if (this.#failure) throw this.#failure;
     this.#soon = false;
     this.#dirtySinceMs = undefined;
     try {
-      if (this.#o.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
+      if (this.#options.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
       for (let left = 0; ; ) {
         // The log's head is past what arrived already: nothing may be put before it is part of the state.
         await this.#arrival.takeIn();
@@ -343,7 +346,7 @@ export class Committer {
    * between two tries. Answers false when nothing of it is left. `cut`: the journal's end before it was sealed.
    */
   async #putFlight(cut: number, signal: AbortSignal | undefined): Promise<boolean> {
-    const { state, log, staging, counters, clock } = this.#o;
+    const { state, log, staging, counters, clock } = this.#options;
     // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
     const syncJournal = (): Promise<void> => this.#syncJournal();
     // More waits than one commit can hold: what only later ones need goes up with those.
@@ -383,7 +386,7 @@ export class Committer {
 
   /** One that fails does so for good, and what was accepted before it goes into the store without it. */
   async #syncJournal(): Promise<void> {
-    const { journal } = this.#o;
+    const { journal } = this.#options;
     try {
       if (!journal.failure) await journal.sync();
     } catch (error) {
@@ -393,7 +396,7 @@ export class Committer {
 
   /** No commit is possible: what waits for one survives a loss of power meanwhile. Throws VolumeError `UNAVAILABLE` in the end. */
   async #saveHere(): Promise<never> {
-    const { staging, writer } = this.#o;
+    const { staging, writer } = this.#options;
     await writer.persistAll();
     await staging.sync();
     await this.#syncJournal();
@@ -402,7 +405,7 @@ export class Committer {
 
   /** A commit that changes nothing: a sign of life (doc/security.md, "Freshness"). */
   async #beat(signal: AbortSignal): Promise<void> {
-    const { clock, log, journal, logger } = this.#o;
+    const { clock, log, journal, logger } = this.#options;
     if (this.#failure) throw this.#failure;
     try {
       const wallTimeMs = clock.now().sec * 1000;
@@ -418,16 +421,16 @@ export class Committer {
 
   /** A commit whose order in the log does not matter. */
   async #append(draft: CommitDraft, signal: AbortSignal | undefined): Promise<void> {
-    while ((await this.#o.log.put(draft, signal)) === 'lost') await this.#poll(signal);
+    while ((await this.#options.log.put(draft, signal)) === 'lost') await this.#poll(signal);
   }
 
   #emptyDraft(wallTimeMs: number): Omit<CommitDraft, 'packs' | 'checkpoint'> {
-    const { log, counters } = this.#o;
+    const { log, counters } = this.#options;
     return { wallTimeMs, nextInoCounter: counters.nextIno, operationSerial: log.own.operationSerial, filesDelta: 0, bytesDelta: 0, mutations: [] };
   }
 
   async #foldWhenLarge(signal: AbortSignal | undefined): Promise<void> {
-    const { state, log, foldBounds } = this.#o;
+    const { state, log, foldBounds } = this.#options;
     const { entries, bytes, commits = foldCommitsDefault } = foldBounds;
     const isLarge = state.committed.count > entries || state.committed.bytes > bytes || log.head.sequence - state.covers > commits;
     // Where the same is changed again and again, what is committed stays small and what is kept of its commits does not.
@@ -436,7 +439,7 @@ export class Committer {
 
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
   async #settleJournal(serial: number, cut: number | undefined): Promise<void> {
-    const { journal } = this.#o;
+    const { journal } = this.#options;
     // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
     if (journal.failure) return;
     try {
@@ -450,11 +453,11 @@ export class Committer {
 
   /** Writes down what the state stands on, for a journal that does not say so yet. */
   journalBase(): void {
-    this.#o.journal.append(this.#baseEntry(this.#o.log.own.operationSerial, false));
+    this.#options.journal.append(this.#baseEntry(this.#options.log.own.operationSerial, false));
   }
 
   #baseEntry(committedSerial: number, reset: boolean): Uint8Array {
-    const { log, state, counters } = this.#o;
+    const { log, state, counters } = this.#options;
     return encodeBaseEntry({
       sequence: log.head.sequence,
       hash: log.head.hash,
@@ -473,7 +476,7 @@ export class Committer {
 
   /** Writes the committed overlay into a new tree and commits its root. */
   async #checkpoint(signal: AbortSignal | undefined): Promise<void> {
-    const { state, log, staging, tree, journal, clock, logger } = this.#o;
+    const { state, log, staging, tree, journal, clock, logger } = this.#options;
     const covers = log.head.sequence;
     const { changes, root, totals } = state.beginFold();
     try {
@@ -504,7 +507,7 @@ export class Committer {
     if (!(error instanceof CommitError)) return error;
     this.#failure ??= new VolumeError('FENCED', 'the store shows a history that does not fit what this device knows', { cause: error });
     this.#makeRoom();
-    this.#o.logger.error('integrity stop: the volume is read-only from now on', { code: error.code, reason: describeError(error) });
+    this.#options.logger.error('integrity stop: the volume is read-only from now on', { code: error.code, reason: describeError(error) });
     return this.#failure;
   }
 }

@@ -4,7 +4,8 @@
  * wakes; the looking itself is the committer's.
  */
 import type { Clock } from '../base/clock.js';
-import { describeError, type Log } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { type Logger } from '../base/logger.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 
 export interface PollPace {
@@ -35,14 +36,14 @@ export interface LogWatchOptions {
   /** Where the commit after the head will be. */
   readonly nextKey: () => ObjectKey;
   readonly clock: Clock;
-  readonly logger: Log;
+  readonly logger: Logger;
   readonly pace: PollPace;
   /** True: the next commit may be there. False: the pause until the next poll has become shorter. */
   readonly onHint: (isThere: boolean) => void;
 }
 
 export class LogWatch {
-  readonly #o: LogWatchOptions;
+  readonly #options: LogWatchOptions;
   #usedMs: number;
   #movedMs: number;
   #moves = 0;
@@ -54,41 +55,41 @@ export class LogWatch {
   #loop: Promise<void> = Promise.resolve();
 
   constructor(options: LogWatchOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#usedMs = this.#movedMs = options.clock.monotonicMs();
   }
 
   start(): void {
-    if (this.#o.store.awaitObject) this.#loop = this.#watch();
+    if (this.#options.store.awaitObject) this.#loop = this.#watch();
   }
 
   /** Applications use the mount. After a long rest that is a reason to look at once. */
   used(): void {
-    const now = this.#o.clock.monotonicMs();
+    const now = this.#options.clock.monotonicMs();
     const pauseMs = this.pauseMs(now);
     this.#usedMs = now;
-    if (!this.#isWatching && pauseMs > this.#o.pace.busyMs) this.#o.onHint(false);
+    if (!this.#isWatching && pauseMs > this.#options.pace.busyMs) this.#options.onHint(false);
   }
 
   /** The head of the log is another one than before: what is waited for is, too. */
   moved(): void {
-    this.#movedMs = this.#o.clock.monotonicMs();
+    this.#movedMs = this.#options.clock.monotonicMs();
     this.#moves++;
     this.#waiting?.abort(new Error('the log has moved'));
     this.#resume?.();
   }
 
   /** From one poll to the next, as things are. */
-  pauseMs(now = this.#o.clock.monotonicMs()): number {
-    const { busyMs, idleMs } = this.#o.pace;
+  pauseMs(now = this.#options.clock.monotonicMs()): number {
+    const { busyMs, idleMs } = this.#options.pace;
     if (this.#isWatching) return Math.max(watchedPollMs, busyMs);
     const quietMs = now - Math.max(this.#usedMs, this.#movedMs);
     return Math.min(Math.max(idleMs, busyMs), Math.max(busyMs, quietMs / quietShare));
   }
 
   /** Nothing happened for so long that polls are as rare as they get, and what can be left out of them is. */
-  isResting(now = this.#o.clock.monotonicMs()): boolean {
-    const { busyMs, idleMs } = this.#o.pace;
+  isResting(now = this.#options.clock.monotonicMs()): boolean {
+    const { busyMs, idleMs } = this.#options.pace;
     return !this.#isWatching && idleMs > localPace.idleMs && this.pauseMs(now) >= Math.max(idleMs, busyMs);
   }
 
@@ -99,7 +100,7 @@ export class LogWatch {
   }
 
   async #watch(): Promise<void> {
-    const { nextKey, clock, logger, onHint } = this.#o;
+    const { nextKey, clock, logger, onHint } = this.#options;
     /** Failures, and answers that were none, in a row. */
     let useless = 0;
     while (!this.#stopped) {
@@ -108,7 +109,7 @@ export class LogWatch {
       const waiting = new AbortController();
       this.#waiting = waiting;
       try {
-        const isThere = await this.#o.store.awaitObject?.(nextKey(), { timeoutMs: awaitMs, signal: waiting.signal });
+        const isThere = await this.#options.store.awaitObject?.(nextKey(), { timeoutMs: awaitMs, signal: waiting.signal });
         this.#isWatching = true;
         if (isThere === true) {
           onHint(true);
@@ -138,7 +139,7 @@ export class LogWatch {
     const moved = new Promise<'moved'>((resolve) => {
       this.#resume = () => resolve('moved');
     });
-    const outcome = await Promise.race([moved, this.#o.clock.sleep(delayMs, nap.signal).catch(() => {})]);
+    const outcome = await Promise.race([moved, this.#options.clock.sleep(delayMs, nap.signal).catch(() => {})]);
     this.#resume = undefined;
     nap.abort();
     return outcome === 'moved' ? 0 : useless;

@@ -6,7 +6,7 @@
 import type { ByteString } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { PageFault } from '../base/page-fault.js';
 import { Journal } from '../journal/journal.js';
@@ -122,7 +122,7 @@ export class OpenVolume implements Volume {
     this.#reader = new ContentReader((query) => this.read(query), this.#writer, parts.packs, options.store.local ? readAheadLocal : readAheadRemote);
     const defaultPace = options.store.local ? localPace : remotePace;
     const { heartbeatMs = defaultHeartbeatMs } = options;
-    this.#staleness = new Staleness(log, options.clock, options.log, options.maxStalenessMs);
+    this.#staleness = new Staleness(log, options.clock, options.logger, options.maxStalenessMs);
     this.#committer = new Committer({
       state,
       log,
@@ -132,7 +132,7 @@ export class OpenVolume implements Volume {
       tree: parts.tree,
       counters,
       clock: options.clock,
-      logger: options.log,
+      logger: options.logger,
       readOnly: options.readOnly,
       commitDelayMs: options.commitDelayMs ?? defaultCommitDelayMs,
       store: options.store,
@@ -173,7 +173,7 @@ export class OpenVolume implements Volume {
         bytesMax: Math.min(treeBytesMax, cache.bytesMax * treeShare),
         isAway: () => options.reachability?.offlineSinceMs !== undefined,
         clock: options.clock,
-        log: options.log,
+        logger: options.logger,
       });
       const timer = setInterval(() => void cache.relieve(), relieveIntervalMs).unref();
       this.#ends.push(() => clearInterval(timer));
@@ -188,7 +188,7 @@ export class OpenVolume implements Volume {
       version: () => log.head.sequence,
       isAway: () => options.reachability?.offlineSinceMs !== undefined,
       clock: options.clock,
-      log: options.log,
+      logger: options.logger,
     });
     const { reachability } = options;
     if (reachability) {
@@ -584,7 +584,7 @@ export class OpenVolume implements Volume {
       await this.#parts.staging.sync();
       await this.#journal.sync();
     } catch (error) {
-      this.#parts.options.log.error('closing: not everything could be saved', { reason: describeError(error) });
+      this.#parts.options.logger.error('closing: not everything could be saved', { reason: describeError(error) });
     }
   }
 
@@ -611,7 +611,7 @@ export class OpenVolume implements Volume {
       });
     }
     if (replayed > 0 || this.#writer.fileCount > 0) {
-      options.log.info('journal replayed', { operations: replayed, files: this.#writer.fileCount });
+      options.logger.info('journal replayed', { operations: replayed, files: this.#writer.fileCount });
       this.#committer.changed();
     }
     await this.#committer.start(arrived);

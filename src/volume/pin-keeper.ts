@@ -4,9 +4,10 @@
  * it but the one who asks for a pin.
  */
 import type { Clock } from '../base/clock.js';
+import { describeError } from '../base/errors.js';
 import { Limiter } from '../base/limiter.js';
 import { Lock } from '../base/lock.js';
-import { describeError, type Log } from '../base/log.js';
+import { type Logger } from '../base/logger.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import { isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
@@ -53,7 +54,7 @@ export interface PinKeeperOptions {
   readonly version: () => number;
   readonly isAway: () => boolean;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
 }
 
 interface KeptPin {
@@ -89,7 +90,7 @@ const gatherChunks = 2048;
 const gatherBytes = 32 * 1024 * 1024;
 
 export class PinKeeper {
-  readonly #o: PinKeeperOptions;
+  readonly #options: PinKeeperOptions;
   readonly #stop = new AbortController();
   /** Guards `#pins` against two who go through them at once. */
   readonly #lock = new Lock();
@@ -100,15 +101,15 @@ export class PinKeeper {
   #loop: Promise<void> = Promise.resolve();
 
   constructor(options: PinKeeperOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   async start(): Promise<void> {
-    const pins = await loadList(this.#o.place, pinList);
-    if (!pins) this.#o.log.warn('the list of pins is damaged: nothing is pinned any more');
+    const pins = await loadList(this.#options.place, pinList);
+    if (!pins) this.#options.logger.warn('the list of pins is damaged: nothing is pinned any more');
     this.#pins = (pins ?? []).map((pin) => ({ pin, state: 'fetching', progress: noProgress }));
     // The cache remembers what was pinned; without pins it shall not.
-    if (this.#pins.length === 0) this.#o.cache?.pin(new Set());
+    if (this.#pins.length === 0) this.#options.cache?.pin(new Set());
     this.#loop = this.#run().catch(() => {});
   }
 
@@ -171,12 +172,12 @@ export class PinKeeper {
       const report = this.list().find((one) => one.ino === ino);
       if (!report || report.state !== 'fetching') return report;
       onProgress(report);
-      await this.#o.clock.sleep(reportMs, signal);
+      await this.#options.clock.sleep(reportMs, signal);
     }
   }
 
   async #run(): Promise<void> {
-    const { clock, version, isAway, log } = this.#o;
+    const { clock, version, isAway, logger } = this.#options;
     const { signal } = this.#stop;
     for (;;) {
       await clock.sleep(Math.max(lookIntervalMs, this.#surveyMs / walkShare), signal);
@@ -190,7 +191,7 @@ export class PinKeeper {
         signal.throwIfAborted();
         this.#seenVersion = -1;
         for (const kept of this.#pins) if (kept.state === 'fetching') kept.state = 'waiting';
-        log.debug('what is pinned cannot be fetched now', { reason: describeError(error) });
+        logger.debug('what is pinned cannot be fetched now', { reason: describeError(error) });
         if (!isAway()) await clock.sleep(failurePauseMs, signal);
       }
     }
@@ -198,7 +199,7 @@ export class PinKeeper {
 
   #save(): Promise<void> {
     return saveList(
-      this.#o.place,
+      this.#options.place,
       pinList,
       this.#pins.map(({ pin }) => pin),
     );
@@ -206,7 +207,7 @@ export class PinKeeper {
 
   /** What stands under the pinned name now, or where the inode went. `undefined`: it is gone. */
   async #resolve(pin: Pin): Promise<Pin | undefined> {
-    return this.#o.read((view) => {
+    return this.#options.read((view) => {
       const inode = readInode(view, pin.ino);
       const named = pin.ino === rootIno ? undefined : lookup(view, pin.parent, pin.name)?.ino;
       if (named === pin.ino || pin.ino === rootIno) return inode && pin;
@@ -218,7 +219,7 @@ export class PinKeeper {
 
   /** Follows the pins, adds up what they take, and tells the cache what must stay. */
   async #survey(): Promise<PinOutcome> {
-    const startMs = this.#o.clock.monotonicMs();
+    const startMs = this.#options.clock.monotonicMs();
     await this.#follow();
     const packs = new Set<string>();
     let neededBytes = 0;
@@ -237,7 +238,7 @@ export class PinKeeper {
       else if (kept.state === 'complete' || kept.state === 'waiting') kept.state = 'fetching';
       neededBytes += progress.bytes;
     }
-    const { cache, clock } = this.#o;
+    const { cache, clock } = this.#options;
     this.#surveyMs = clock.monotonicMs() - startMs;
     const allowedBytes = cache?.bytesAllowed ?? Number.POSITIVE_INFINITY;
     if (neededBytes > allowedBytes) return { fits: false, neededBytes, allowedBytes };
@@ -251,7 +252,7 @@ export class PinKeeper {
     for (const kept of this.#pins) {
       const pin = await this.#resolve(kept.pin);
       if (pin) followed.push(Object.assign(kept, { pin }));
-      else this.#o.log.info('something that was pinned is gone', { ino: kept.pin.ino });
+      else this.#options.logger.info('something that was pinned is gone', { ino: kept.pin.ino });
       isChanged ||= pin?.ino !== kept.pin.ino || pin === undefined;
     }
     if (followed.length === this.#pins.length && !isChanged) return;
@@ -265,7 +266,7 @@ export class PinKeeper {
     onFile: (ino: Ino, file: { readonly total: number; readonly missing: number; readonly packs: ReadonlySet<PackId> }) => void,
     onMissing?: (pack: PackId, chunk: Missing) => void,
   ): Promise<void> {
-    const { read, packs: source } = this.#o;
+    const { read, packs: source } = this.#options;
     const { signal } = this.#stop;
     for await (const batch of walkSubtree(read, root, signal)) {
       for (const { ino, inode } of batch) {
@@ -301,7 +302,7 @@ export class PinKeeper {
       return;
     }
     for (const kept of this.#pins) if (kept.state !== 'complete') await this.#fetch(kept);
-    await this.#o.cache?.checkpoint();
+    await this.#options.cache?.checkpoint();
   }
 
   async #fetch(kept: KeptPin): Promise<void> {
@@ -312,7 +313,7 @@ export class PinKeeper {
     const bring = async (pack: PackId, items: readonly Missing[]): Promise<void> => {
       if (failure !== undefined || isFull || this.#stop.signal.aborted) return;
       try {
-        const brought = await this.#o.packs.bring(pack, items, this.#stop.signal);
+        const brought = await this.#options.packs.bring(pack, items, this.#stop.signal);
         const wanted = items.reduce((sum, { sealedLength }) => sum + sealedLength, 0);
         if (brought < wanted) isFull = true;
         let files = 0;
@@ -325,7 +326,7 @@ export class PinKeeper {
       } catch (error) {
         if (error instanceof PackError && error.code !== 'IO' && error.code !== 'FULL') {
           isDamaged = true;
-          this.#o.log.error('something that is pinned cannot be read', { pack, reason: describeError(error) });
+          this.#options.logger.error('something that is pinned cannot be read', { pack, reason: describeError(error) });
         } else failure ??= error;
       }
     };

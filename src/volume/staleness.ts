@@ -3,13 +3,13 @@
  * commit of another device proves that nothing older was withheld, so the newest of these is what grows old.
  */
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 import type { CommitLog } from '../commit/commit-log.js';
 
 export class Staleness {
   readonly #log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>;
   readonly #clock: Clock;
-  readonly #logger: Log;
+  readonly #logger: Logger;
   readonly #maxMs: number | undefined;
   readonly #startedMs: number;
   #wasStale = false;
@@ -18,7 +18,7 @@ export class Staleness {
   constructor(
     log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>,
     clock: Clock,
-    logger: Log,
+    logger: Logger,
     maxMs: number | undefined,
   ) {
     this.#log = log;

@@ -6,7 +6,8 @@
 
 import { latin1Slice } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { describeError, type Log } from '../base/log.js';
+import { describeError } from '../base/errors.js';
+import { type Logger } from '../base/logger.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { PageReference } from '../pack/page-reference.js';
 import { TreePage } from '../tree/tree-page.js';
@@ -19,7 +20,7 @@ export interface TreeKeeperOptions {
   /** True while there is nobody to fetch from. */
   readonly isAway: () => boolean;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
 }
 
 /** Applications come first. */
@@ -31,7 +32,7 @@ const failureIntervals = 12;
 const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
 
 export class TreeKeeper {
-  readonly #o: TreeKeeperOptions;
+  readonly #options: TreeKeeperOptions;
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   /** Branches below which everything was here when it was gone through. */
@@ -41,7 +42,7 @@ export class TreeKeeper {
   #isWhole = false;
 
   constructor(options: TreeKeeperOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   start(): void {
@@ -59,7 +60,7 @@ export class TreeKeeper {
   }
 
   async #run(): Promise<void> {
-    const { clock, root, isAway, log } = this.#o;
+    const { clock, root, isAway, logger } = this.#options;
     const { signal } = this.#stop;
     let pauseMs = startDelayMs;
     for (;;) {
@@ -77,7 +78,7 @@ export class TreeKeeper {
         this.#keptRoot = reference && idOf(reference);
       } catch (error) {
         if (signal.aborted) return;
-        log.debug('the tree could not be fetched ahead', { reason: describeError(error) });
+        logger.debug('the tree could not be fetched ahead', { reason: describeError(error) });
         pauseMs = isAway() ? intervalMs : intervalMs * failureIntervals;
       }
     }
@@ -92,14 +93,14 @@ export class TreeKeeper {
       return true;
     }
     this.#bytes += reference.length;
-    if (this.#bytes > this.#o.bytesMax) return false;
-    const page = new TreePage(await this.#o.packs.readPage(reference));
+    if (this.#bytes > this.#options.bytesMax) return false;
+    const page = new TreePage(await this.#options.packs.readPage(reference));
     if (page.level === 0) return true;
     let isWhole = true;
     for (let index = 0; index < page.count && isWhole; index++) {
       const child = page.referenceAt(index);
       // A leaf that is here need not be read.
-      if (page.level === 1 && this.#o.packs.isHere(child.pack, child.offset, child.length)) this.#bytes += child.length;
+      if (page.level === 1 && this.#options.packs.isHere(child.pack, child.offset, child.length)) this.#bytes += child.length;
       else isWhole = await this.#keep(child, walked);
     }
     if (isWhole) walked.add(id);

@@ -25,33 +25,33 @@ const lookMs = 200;
 const spaceCheckBytes = 16 * 1024 * 1024;
 
 export class UploadQueue {
-  readonly #o: UploadQueueOptions;
+  readonly #options: UploadQueueOptions;
   #waiting: Promise<void> | undefined;
   #bytesAtCheck: number;
   #checking: Promise<void> | undefined;
   #isDiskShort = false;
 
   constructor(options: UploadQueueOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#bytesAtCheck = options.bytes();
   }
 
   get bytes(): number {
-    return this.#o.bytes();
+    return this.#options.bytes();
   }
 
   get bytesMax(): number {
-    return this.#o.bytesMax;
+    return this.#options.bytesMax;
   }
 
   /** What may still be written now. */
   get roomBytes(): number {
-    return this.#isDiskShort ? 0 : Math.max(0, this.#o.bytesMax - this.#o.bytes());
+    return this.#isDiskShort ? 0 : Math.max(0, this.#options.bytesMax - this.#options.bytes());
   }
 
   /** Undefined: there is room. Else resolves when there is; rejects with VolumeError `FULL`. */
   room(): Promise<void> | undefined {
-    if (Math.abs(this.#o.bytes() - this.#bytesAtCheck) >= spaceCheckBytes) void this.#checkSpace();
+    if (Math.abs(this.#options.bytes() - this.#bytesAtCheck) >= spaceCheckBytes) void this.#checkSpace();
     if (this.roomBytes > 0) return undefined;
     this.#waiting ??= this.#wait().finally(() => {
       this.#waiting = undefined;
@@ -70,7 +70,7 @@ export class UploadQueue {
     // It may be refused after nobody waits any more.
     done.catch(() => {});
     do this.#requireHope();
-    while (!(await Promise.race([done, this.#o.clock.sleep(lookMs).then(() => false)])));
+    while (!(await Promise.race([done, this.#options.clock.sleep(lookMs).then(() => false)])));
   }
 
   async #wait(): Promise<void> {
@@ -78,15 +78,16 @@ export class UploadQueue {
       if (this.#isDiskShort) await this.#checkSpace();
       if (this.roomBytes > 0) return;
       // What fills the disk is somebody else's: no upload makes room.
-      if (this.#isDiskShort && this.#o.bytes() < spaceCheckBytes) throw new VolumeError('FULL', 'the disk that holds the state directory is full');
+      if (this.#isDiskShort && this.#options.bytes() < spaceCheckBytes)
+        throw new VolumeError('FULL', 'the disk that holds the state directory is full');
       this.#requireHope();
-      await this.#o.clock.sleep(lookMs);
+      await this.#options.clock.sleep(lookMs);
     }
   }
 
   #hasHope(): boolean {
-    const sinceMs = this.#o.stuckSinceMs();
-    return sinceMs === undefined || this.#o.clock.monotonicMs() - sinceMs < this.#o.patienceMs;
+    const sinceMs = this.#options.stuckSinceMs();
+    return sinceMs === undefined || this.#options.clock.monotonicMs() - sinceMs < this.#options.patienceMs;
   }
 
   #requireHope(): void {
@@ -102,9 +103,9 @@ export class UploadQueue {
   }
 
   async #look(): Promise<void> {
-    this.#bytesAtCheck = this.#o.bytes();
+    this.#bytesAtCheck = this.#options.bytes();
     try {
-      this.#isDiskShort = (await this.#o.freeBytes()) < this.#o.reserveBytes;
+      this.#isDiskShort = (await this.#options.freeBytes()) < this.#options.reserveBytes;
     } catch {
       // A disk that cannot say how much is free may still take more; if not, the write says so.
       this.#isDiskShort = false;

@@ -1,7 +1,7 @@
 /** What an open volume tells of itself in `status`. Nothing secret, no names of files. */
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/log.js';
+import { describeError } from '../base/errors.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { deviceLabel, isoTime } from '../commit/device-label.js';

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { fromHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import type { Log } from '../base/log.js';
+import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import type { Commit } from '../commit/commit.js';
@@ -35,7 +35,7 @@ export interface OpenOptions {
   readonly disk: Disk;
   readonly random: Random;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly logger: Logger;
   /** Exists, is private, and is locked by the caller: one daemon a state directory. */
   readonly stateDirectory: string;
   readonly volumeId: Uint8Array;
@@ -106,7 +106,7 @@ export interface OpenedParts {
 
 /** Throws CommitError, StoreError, JournalError, PackError. */
 export async function openParts(options: OpenOptions): Promise<OpenedParts> {
-  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, log: logger } = options;
+  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger } = options;
   const root = new RootKeys(options.rootSecret, random);
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
@@ -119,7 +119,7 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
     stateDirectory,
     random,
     clock,
-    log: logger,
+    logger: logger,
     deviceName: options.deviceName,
     readOnly,
     headCode: options.headCode,
@@ -131,7 +131,7 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
     sealKey: keys.journal,
     deviceId: fromHex(log.deviceId),
     random,
-    log: logger,
+    logger: logger,
   });
   const cache = await openCache(options);
   const registry = new Map<PackId, PackWriter>();
@@ -211,8 +211,8 @@ async function loadState(
 async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
   const bytesMax = options.cacheSize ?? (options.store.local ? 0 : diskCacheBytes);
   if (bytesMax === 0) return undefined;
-  const { disk, random, log, bootId, cacheFreeMin: freeMin } = options;
-  return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, log });
+  const { disk, random, logger, bootId, cacheFreeMin: freeMin } = options;
+  return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, logger });
 }
 
 function ignoreExisting(error: unknown): void {

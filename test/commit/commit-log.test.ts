@@ -2,7 +2,7 @@ import t from 'tap';
 import type { Sealed } from '../../src/base/brand.js';
 import { equalBytes, toHex } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import type { Commit, CommitDraft, Mutation, Sequence } from '../../src/commit/commit.js';
 import { CommitError } from '../../src/commit/commit-error.js';
 import { CommitLog } from '../../src/commit/commit-log.js';
@@ -110,7 +110,7 @@ async function openLog(
     stateDirectory,
     random: systemRandom,
     clock: systemClock,
-    log: silentLog,
+    logger: silentLogger,
     deviceName,
     readOnly: more.readOnly ?? false,
   });

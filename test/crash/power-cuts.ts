@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import type { Sealed } from '../../src/base/brand.js';
 import { equalBytes } from '../../src/base/bytes.js';
-import { describeError } from '../../src/base/log.js';
+import { describeError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { ControlHandler, PeerCheck } from '../../src/daemon/control-server.js';
@@ -43,7 +43,7 @@ const handler: ControlHandler = {
 };
 
 const listen = (path: string, served = handler, identifyPeer: PeerCheck = () => ({ pid: 1 })): Promise<ControlServer> =>
-  ControlServer.listen(path, { handler: served, identifyPeer, log: silentLog });
+  ControlServer.listen(path, { handler: served, identifyPeer, logger: silentLogger });
 
 /** Everything that the server says to raw text. */
 function talk(path: string, text: string): Promise<string> {
@@ -167,7 +167,7 @@ t.test('a process with many long requests does not shut out another', async (t) 
 
 t.test('a client that does not close after its answer is not kept', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
-  const server = await ControlServer.listen(path, { handler, identifyPeer: () => ({ pid: 1 }), log: silentLog, patienceMs: 10 });
+  const server = await ControlServer.listen(path, { handler, identifyPeer: () => ({ pid: 1 }), logger: silentLogger, patienceMs: 10 });
   const socket = connect({ path, allowHalfOpen: true });
   const closed = new Promise((resolve) => socket.once('close', resolve));
   socket.resume().write('{"method":"status"}\n');

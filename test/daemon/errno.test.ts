@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import t from 'tap';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import { OperationError } from '../../src/operation/operation.js';
@@ -11,7 +11,7 @@ const { errno } = constants;
 
 function withLog(): { readonly errnoOf: (error: unknown) => number; readonly lines: string[] } {
   const lines: string[] = [];
-  return { errnoOf: createErrnoOf(createLog((line) => lines.push(line))), lines };
+  return { errnoOf: createErrnoOf(createLogger((line) => lines.push(line))), lines };
 }
 
 t.test('names of errnos become their numbers, without a word in the log', async (t) => {

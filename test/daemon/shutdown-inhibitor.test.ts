@@ -1,6 +1,6 @@
 /** When the machine is kept awake, and when it is not. */
 import t from 'tap';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { ShutdownInhibitor } from '../../src/daemon/shutdown-inhibitor.js';
 import { StepClock } from '../suite/step-clock.js';
 
@@ -14,7 +14,7 @@ function createWorld(granted: boolean) {
     },
     isBusy: () => world.busy,
     clock,
-    log: silentLog,
+    logger: silentLogger,
   });
   inhibitor.start();
   return { world, inhibitor };

@@ -6,7 +6,7 @@
 import { addSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import { systemClock } from '../../src/base/clock.js';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { openBareVolume } from '../../src/check/bare-volume.js';
 import type { CheckOptions, CheckReport, Examination } from '../../src/check/check-volume.js';
 import { checkVolume } from '../../src/check/check-volume.js';
@@ -155,7 +155,7 @@ export class DamagedVolume {
       disk: systemDisk,
       stateDirectory: await scratchDirectory(this.t),
       clock: systemClock,
-      log: silentLog,
+      logger: silentLogger,
       deviceName: 'mischief',
       readOnly: false,
       random: systemRandom,

@@ -3,7 +3,7 @@
 import type { Test } from 'tap';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import type { FindingCode } from '../../src/check/finding.js';
 import { RepairError } from '../../src/check/repair-error.js';
 import type { AppliedRepair } from '../../src/check/repair-volume.js';
@@ -34,7 +34,7 @@ async function repair(volume: DamagedVolume): Promise<AppliedRepair> {
         disk: systemDisk,
         stateDirectory,
         clock: systemClock,
-        log: silentLog,
+        logger: silentLogger,
         deviceName: 'mender',
         readOnly: false,
         random: systemRandom,
@@ -222,7 +222,7 @@ t.test('the device that repairs mounts afterwards, with what its journal holds',
   await device.close();
   await volume.changeInode('later', { nlink: 3 });
   await volume.commit([[direntKey(rootIno, 'later'), null]]);
-  const shared = { store: volume.store, disk: systemDisk, stateDirectory, clock: systemClock, log: silentLog, random: systemRandom };
+  const shared = { store: volume.store, disk: systemDisk, stateDirectory, clock: systemClock, logger: silentLogger, random: systemRandom };
   const openLog = (keys: typeof volume.keys) => CommitLog.open({ ...shared, keys, deviceName: 'x', readOnly: false });
   await repairVolume({ ...volume.volume, random: systemRandom, clock: systemClock, openLog });
   const again = await volume.device({ stateDirectory });

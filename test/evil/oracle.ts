@@ -3,7 +3,7 @@
  * or an error that an application sees as EIO, ESTALE, EROFS or ETIMEDOUT. Everything else is a violation, which it names.
  */
 import { constants } from 'node:os';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { CommitError } from '../../src/commit/commit-error.js';
 import { CryptoError } from '../../src/crypto/crypto-error.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
@@ -22,7 +22,7 @@ export type Picture = Readonly<Record<string, string>>;
 
 const { errno } = constants;
 const allowed: ReadonlySet<number> = new Set([errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT]);
-const errnoOf = createErrnoOf(createLog(() => {}, 'error'));
+const errnoOf = createErrnoOf(createLogger(() => {}, 'error'));
 
 /** Undefined when an application may see `error`; else what is wrong with it. */
 export function unlawful(error: unknown): string | undefined {

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { RootKeys } from '../../src/crypto/volume-keys.js';
 import type { JournalOptions } from '../../src/journal/journal.js';
@@ -14,7 +14,7 @@ const root = new RootKeys(Buffer.alloc(32, 1), systemRandom);
 const sealKey = root.local('journal', 1, Buffer.alloc(32, 2));
 
 function optionsFor(disk: SimulatedDisk, more: Partial<JournalOptions> = {}): JournalOptions {
-  return { disk, directory, sealKey, deviceId: Buffer.alloc(16, 3), random: systemRandom, log: silentLog, segmentSize: 2000, ...more };
+  return { disk, directory, sealKey, deviceId: Buffer.alloc(16, 3), random: systemRandom, logger: silentLogger, segmentSize: 2000, ...more };
 }
 
 async function replayed(journal: Journal): Promise<string[]> {

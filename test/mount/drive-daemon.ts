@@ -4,7 +4,7 @@
  * standard input. Warnings go to standard error.
  */
 import { systemClock } from '../../src/base/clock.js';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
 import { kernelClock } from '../../src/fuse/kernel-clock.js';
@@ -14,14 +14,14 @@ import { Filesystem } from '../../src/vfs/filesystem.js';
 import { createTestRealm, openTestVolume } from '../suite/test-volume.js';
 
 const [mountPoint, stateDirectory] = process.argv.slice(2);
-const log = createLog((line) => process.stderr.write(line), 'warn');
+const logger = createLogger((line) => process.stderr.write(line), 'warn');
 const owner = { fail: (message: string) => process.stderr.write(`${message}\n`), teardown: () => {} };
 const volume = await openTestVolume(owner, await createTestRealm(), { stateDirectory, clock: kernelClock(systemClock, loadNative()) });
 const filesystem = new Filesystem(volume);
 await filesystem.start();
 const fuse = new FuseFilesystem(filesystem);
 const root = process.getuid?.() === 0;
-const mounted = await nativeDriver(fuse, createErrnoOf(log), {
+const mounted = await nativeDriver(fuse, createErrnoOf(logger), {
   mountPoint,
   source: 'sealdrive-test',
   subtype: 'sealdrive',

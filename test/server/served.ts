@@ -3,7 +3,7 @@
 import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { systemClock } from '../../src/base/clock.js';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import type { Random } from '../../src/base/random.js';
 import { ConfinedFolder } from '../../src/disk/confined-folder.js';
 import type { Disk } from '../../src/disk/disk.js';
@@ -51,13 +51,13 @@ export class Served {
     const { folder, random, tokenFile = join(folder, 'tokens.json'), ...rest } = options;
     const access: AccessEntry[] = [];
     const logLines: string[] = [];
-    const log = createLog((line) => logLines.push(line), 'debug');
+    const logger = createLogger((line) => logLines.push(line), 'debug');
     // Looked at for every request: a test must not wait for the second that passes otherwise.
-    const tokens = await TokenTable.open(tokenFile, { clock: systemClock, log, recheckMs: 0 });
+    const tokens = await TokenTable.open(tokenFile, { clock: systemClock, logger, recheckMs: 0 });
     const server = await ObjectServer.start({
       uploads: uploadFolderAt(join(folder, 'uploads'), random),
       clock: systemClock,
-      log,
+      logger,
       listen: { host: '127.0.0.1', port: 0 },
       pollMs: 20,
       onAccess: (entry) => access.push(entry),

@@ -3,7 +3,7 @@ import { chmod, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { isVolumeName, makeToken, permits, readAuthorization } from '../../src/server/token.js';
 import type { TokenEntry } from '../../src/server/token-file.js';
 import { changeTokenFile, decodeTokenFile, encodeTokenFile, readTokenFile, TokenTable } from '../../src/server/token-file.js';
@@ -133,8 +133,8 @@ t.test('of two who change the file at once none is lost silently', async (t) => 
 t.test('a running server follows the file, and keeps what it knows when the file is spoilt', async (t) => {
   const path = join(scratch, 'followed.json');
   const lines: string[] = [];
-  const log = createLog((line) => lines.push(line));
-  const table = await TokenTable.open(path, { clock: systemClock, log, recheckMs: 0 });
+  const logger = createLogger((line) => lines.push(line));
+  const table = await TokenTable.open(path, { clock: systemClock, logger, recheckMs: 0 });
   const [first, second] = [entryOf('append'), entryOf('full')];
   const header = (text: string): string => `Bearer ${text}`;
   t.equal(await table.authorize(header(first.text)), undefined, 'there is no file yet');
@@ -160,7 +160,7 @@ t.test('a running server follows the file, and keeps what it knows when the file
 
 t.test('a token that was just added is known at once, whenever the file was looked at', async (t) => {
   const path = join(scratch, 'added.json');
-  const table = await TokenTable.open(path, { clock: systemClock, log: createLog(() => {}), recheckMs: 1e9 });
+  const table = await TokenTable.open(path, { clock: systemClock, logger: createLogger(() => {}), recheckMs: 1e9 });
   const { entry, text } = entryOf('read');
   await changeTokenFile(path, () => ({ tokens: [entry], quotas: new Map() }));
   t.match(await table.authorize(`Bearer ${text}`), { tokenId: entry.id });
@@ -169,5 +169,5 @@ t.test('a token that was just added is known at once, whenever the file was look
 t.test('a server does not start with a file that it cannot use', async (t) => {
   const path = join(scratch, 'broken.json');
   await writeFile(path, 'x', { mode: 0o600 });
-  await t.rejects(TokenTable.open(path, { clock: systemClock, log: createLog(() => {}) }), { code: 'TOKENS' });
+  await t.rejects(TokenTable.open(path, { clock: systemClock, logger: createLogger(() => {}) }), { code: 'TOKENS' });
 });

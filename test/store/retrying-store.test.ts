@@ -1,5 +1,5 @@
 import t from 'tap';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectBody, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
@@ -14,7 +14,7 @@ import { writeWhole } from '../suite/whole-file.js';
 const seed = testSeed();
 
 function retrying(inner: ObjectStore, disk = new SimulatedDisk(), clock = new ManualClock()): RetryingStore {
-  return new RetryingStore(inner, { clock, random: new SeededRandom(seed), disk, log: silentLog, deadlineMs: 600_000 });
+  return new RetryingStore(inner, { clock, random: new SeededRandom(seed), disk, logger: silentLogger, deadlineMs: 600_000 });
 }
 
 objectStoreSuite(t, `retrying over a store that loses 30 % (TEST_SEED=${seed})`, async () => {

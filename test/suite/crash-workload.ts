@@ -7,7 +7,8 @@
  * changes something and before every put. Each is a place to die; from what each can leave behind, the volume is opened again.
  */
 import { createHash } from 'node:crypto';
-import { describeError, silentLog } from '../../src/base/log.js';
+import { describeError } from '../../src/base/errors.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
@@ -383,7 +384,7 @@ function openDevice(
   return TestDevice.open(volume, {
     disk,
     stateDirectory,
-    log: silentLog,
+    logger: silentLogger,
     contentLimits,
     ...(setting.folds ? { foldBounds: { entries: 0, bytes: 0 } } : {}),
     ...options,

@@ -5,7 +5,7 @@
 
 import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import type { Random } from '../../src/base/random.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { Disk } from '../../src/disk/disk.js';
@@ -59,7 +59,7 @@ export class TestDevice {
     const opened = await OpenVolume.open({
       random: systemRandom,
       clock: systemClock,
-      log: silentLog,
+      logger: silentLogger,
       readOnly: false,
       deviceName: 'device',
       commitDelayMs: hourMs,

@@ -1,7 +1,7 @@
 /** A real volume for one test: on a store in memory, with its state in a scratch directory. Closed with the test. */
 
 import { type Clock, systemClock } from '../../src/base/clock.js';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
@@ -41,7 +41,7 @@ export async function openTestVolume(
     disk: systemDisk,
     random: systemRandom,
     clock,
-    log: createLog((line) => t.fail(`unexpected in the log: ${line}`), 'warn'),
+    logger: createLogger((line) => t.fail(`unexpected in the log: ${line}`), 'warn'),
     stateDirectory: stateDirectory ?? (await scratchDirectory(t)),
     readOnly: false,
     deviceName: 'test',

@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
@@ -85,9 +85,9 @@ t.test('however much is pending is run again on a commit of another device, and 
 t.test('what changes again and again is folded before its commits fill the memory', async (t) => {
   const { open } = await begin(t);
   let folds = 0;
-  const log = { ...silentLog, info: (message: string): void => void (folds += message === 'checkpoint' ? 1 : 0) };
+  const log = { ...silentLogger, info: (message: string): void => void (folds += message === 'checkpoint' ? 1 : 0) };
   const bytes = 400_000;
-  const device = await open('mine', { log, foldBounds: { entries: 1e6, bytes } });
+  const device = await open('mine', { logger: log, foldBounds: { entries: 1e6, bytes } });
   await device.write('file', 'content');
   for (let count = 0; count < 30; count++) {
     await fill(device, 'file', 100_000, 2);

@@ -1,7 +1,7 @@
 /** When the log is looked at: how often at which times, and what a store that waits for us can and cannot make us do. No real time passes. */
 import t from 'tap';
 import type { Clock } from '../../src/base/clock.js';
-import { silentLog } from '../../src/base/log.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { CountingStore } from '../../src/store/counting-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
@@ -30,7 +30,7 @@ const watchOf = (
     store: awaitObject ? { awaitObject } : {},
     nextKey: () => 'log/1',
     clock,
-    logger: silentLog,
+    logger: silentLogger,
     pace: remotePace,
     onHint,
   });

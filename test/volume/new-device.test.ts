@@ -1,6 +1,6 @@
 /** Whoever has a drive mounted hears of devices that join: who, and when. */
 import t from 'tap';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
@@ -11,7 +11,7 @@ t.test('a device that enrols is in the log of the others, and in what they tell,
   const lines: string[] = [];
   const stateDirectory = await scratchDirectory(t);
   const open = async (): Promise<TestDevice> =>
-    TestDevice.open(volume, { disk: systemDisk, stateDirectory, log: createLog((line) => lines.push(line), 'info') });
+    TestDevice.open(volume, { disk: systemDisk, stateDirectory, logger: createLogger((line) => lines.push(line), 'info') });
   const first = await open();
   t.equal(first.volume.details()['devices'], undefined, 'alone');
   const second = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t), deviceName: 'str\u202eanger\x1b[2J' });

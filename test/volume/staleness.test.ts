@@ -1,7 +1,7 @@
 /** Signs of life, and their absence: what a store that withholds commits cannot hide (doc/security.md, "Freshness"). No real time passes. */
 import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
-import { createLog } from '../../src/base/log.js';
+import { createLogger } from '../../src/base/logger.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ListedObject, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
@@ -93,8 +93,8 @@ t.test('an idle device shows that it lives, and whoever expects that is told whe
   const inner = new FreezingStore({ disk: systemDisk });
   const volume = await createTestVolume(inner, { clock });
   const lines: { readonly level: string; readonly message: string }[] = [];
-  const log = createLog((line) => lines.push(JSON.parse(line) as (typeof lines)[number]), 'info');
-  const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, log });
+  const logger = createLogger((line) => lines.push(JSON.parse(line) as (typeof lines)[number]), 'info');
+  const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, log: logger });
   t.equal(freshnessOf(watcher)['provenSecondsAgo'], undefined, 'there is nobody who could prove anything');
   await passTime(clock, 14);
   t.equal(freshnessOf(watcher)['stale'], false, 'and nobody is missed');
