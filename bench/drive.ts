@@ -2,8 +2,10 @@
  * How fast the mounted drive is at what people do with a drive, beside a plain directory and gocryptfs in the same run. It answers
  * with ratios, since absolute figures belong to the machine. The three stand mounted side by side and take turns at each row.
  *
- *   node dist/bench/drive.js [--targets plain,gocryptfs,sealdrive] [--rows NAME,...] [--size MIB] [--files N] [--random N]
- *                            [--rounds N] [--scratch DIRECTORY] [--tree DIRECTORY] [--json FILE] [--list]
+ *   node dist/bench/drive.js [--targets plain,gocryptfs,sealdrive] [--base CHECKOUT] [--rows NAME,...] [--size MIB] [--files N]
+ *                            [--random N] [--rounds N] [--scratch DIRECTORY] [--tree DIRECTORY] [--json FILE] [--list]
+ *
+ * `--base` adds the target `base`: another checkout of Sealdrive, built, whose build takes its turns with this one's.
  *
  * "stored" rows end when the bytes are safe at their last place: on the plain disk, in gocryptfs's folder, in the store. Cold
  * means: unmounted, mounted again, and the kernel's caches dropped (as root). The contents do not compress, except tar's tree.
@@ -11,7 +13,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { Drive, detach, type ProcessUse, processesWith, runWithInput, useOf } from '../test/mount/drive-process.js';
 
@@ -83,11 +85,11 @@ function gocryptfsTarget(scratch: string): Target {
   };
 }
 
-function sealdriveTarget(scratch: string): Target {
-  const own = join(scratch, 'sealdrive');
-  const drive = new Drive({ scratch: own });
+function sealdriveTarget(scratch: string, name = 'sealdrive', program?: string): Target {
+  const own = join(scratch, name);
+  const drive = new Drive({ scratch: own, ...(program === undefined ? {} : { program }) });
   return {
-    name: 'sealdrive',
+    name,
     directory: drive.directory,
     async start() {
       await mkdir(own);
@@ -396,6 +398,7 @@ function figuresOf(row: Row, samples: ReadonlyMap<string, readonly Sample[]>, se
       ['gocryptfs', 'plain'],
       ['sealdrive', 'plain'],
       ['sealdrive', 'gocryptfs'],
+      ['sealdrive', 'base'],
     ] as const) {
       const [own, other] = [ms[a], ms[b]];
       if (own !== undefined && other !== undefined) ratios[`${a}/${b}`] = other / own;
@@ -438,7 +441,7 @@ function rateText(rate: number | undefined, unit: string): string {
 }
 
 function table(figures: readonly Figure[], targets: readonly string[]): string {
-  const ratioNames = ['gocryptfs/plain', 'sealdrive/plain', 'sealdrive/gocryptfs'].filter((name) =>
+  const ratioNames = ['gocryptfs/plain', 'sealdrive/plain', 'sealdrive/gocryptfs', 'sealdrive/base'].filter((name) =>
     name.split('/').every((part) => targets.includes(part)),
   );
   const daemons = targets.filter((name) => name !== 'plain');
@@ -469,6 +472,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       targets: { type: 'string', default: 'plain,gocryptfs,sealdrive' },
+      base: { type: 'string' },
       rows: { type: 'string' },
       size: { type: 'string', default: '1024' },
       files: { type: 'string', default: '10000' },
@@ -503,6 +507,7 @@ async function main(): Promise<void> {
     if (make === undefined) throw new Error(`there is no target ${name}`);
     return make(scratch);
   });
+  if (values.base !== undefined) targets.push(sealdriveTarget(scratch, 'base', resolve(values.base, 'bin', 'sealdrive')));
   const stop = async (): Promise<void> => {
     for (const target of targets) await target.stop();
     await rm(scratch, { recursive: true, force: true });

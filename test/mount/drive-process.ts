@@ -103,6 +103,7 @@ export async function detach(directory: string): Promise<void> {
 export class Drive {
   readonly store: string;
   readonly directory: string;
+  readonly #program: readonly string[];
   readonly #environment: NodeJS.ProcessEnv;
   readonly #marker: string;
   readonly #passphrase: string;
@@ -121,12 +122,15 @@ export class Drive {
     readonly mountOptions?: readonly string[];
     /** What the kind of store needs in the environment. */
     readonly environment?: Readonly<Record<string, string>>;
+    /** Another build's `bin/sealdrive`, in place of this one's. */
+    readonly program?: string;
     /** Uses the key file `key` in the scratch folder, which costs no Argon2id; `init` makes it when it is not there. */
     readonly withKeyFile?: boolean;
   }) {
     const { scratch } = options;
     this.store = options.store ?? join(scratch, 'store');
     this.directory = options.directory ?? join(scratch, 'mount');
+    this.#program = options.program === undefined ? driveCommands.program : [options.program];
     this.#passphrase = options.passphrase ?? 'correct horse battery staple';
     this.#mountOptions = options.mountOptions ?? [];
     this.#secret = options.withKeyFile ? ['--key-file', join(scratch, 'key')] : ['--passphrase-fd', '0'];
@@ -152,7 +156,7 @@ export class Drive {
   }
 
   #run(argument: readonly string[], timeoutMs?: number): Promise<string> {
-    return runWithInput([...driveCommands.program, ...argument], `${this.#passphrase}\n`, this.#environment, timeoutMs);
+    return runWithInput([...this.#program, ...argument], `${this.#passphrase}\n`, this.#environment, timeoutMs);
   }
 
   /** Makes the volume. */
