@@ -1,7 +1,7 @@
 /**
  * The one way of printing what somebody else chose: names of files, volumes and devices, paths, labels, what a server or the system says. Such text must
  * not steer a terminal, hide a part of itself, or look like another line (doc/cli.md, "Names in messages"). It says how text looks, not where it
- * goes: terminal.ts and log.ts are the borders that let nothing else pass.
+ * goes: `terminal.ts` and `logger.ts` are the borders that let nothing else pass.
  */
 import { encodeSystemText, isUnicode } from './system-text.js';
 

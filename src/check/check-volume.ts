@@ -1,5 +1,5 @@
 /**
- * Examines a whole volume as its store shows it, while devices may go on using it (doc/cli.md, "check"): keyslots, genesis, log, tree, metadata,
+ * Examines a whole volume as its store shows it, while devices may go on using it (doc/cli.md, "check, repair, salvage"): keyslots, genesis, log, tree, metadata,
  * packs and, when asked, content. It reads the newest state there was when it began to look; what is committed meanwhile is not examined.
  * Everything that it finds goes into a report; it throws only when the store cannot be asked, or it is aborted.
  */

@@ -1,5 +1,5 @@
 /**
- * What an examination finds: stable codes, how bad each is, and the list that keeps them within bounds (doc/cli.md, "check").
+ * What an examination finds: stable codes, how bad each is, and the list that keeps them within bounds (doc/cli.md, "check, repair, salvage").
  * Messages name objects, inode numbers and counts, never files: paths are added by whoever was asked to show them.
  */
 import type { Ino } from '../meta/key.js';

@@ -1,6 +1,6 @@
 /**
  * What a device can put back into a log that has lost something: commits, and the genesis, of which it has copies whose hashes prove that they are the ones
- * (doc/cli.md, "repair"). Nothing is overwritten, and nothing is put where the store has gone on without this device.
+ * (doc/cli.md, "check, repair, salvage"). Nothing is overwritten, and nothing is put where the store has gone on without this device.
  *
  * The proof goes from the newest commit back: the device's trust holds the hash of that one, and each commit opens only on top of the right one before it. The
  * volume id is the hash of the genesis.

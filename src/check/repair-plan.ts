@@ -1,6 +1,6 @@
 /**
  * What can be mended without guessing, as mutations of the key space: pure, from what an examination found and what was read for it
- * (doc/cli.md, "repair"). It deletes no content: what has lost its name gets another, what points nowhere is written down. What it leaves alone
+ * (doc/cli.md, "check, repair, salvage"). It deletes no content: what has lost its name gets another, what points nowhere is written down. What it leaves alone
  * it says.
  */
 import type { ByteString, Plaintext } from '../base/brand.js';

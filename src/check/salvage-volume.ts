@@ -1,5 +1,5 @@
 /**
- * Copies everything of a volume that can still be read into a plain directory, however much is damaged (doc/cli.md, "salvage"). It says what is missing,
+ * Copies everything of a volume that can still be read into a plain directory, however much is damaged (doc/cli.md, "check, repair, salvage"). It says what is missing,
  * and writes nothing into the store. What a device of the volume has written comes first and stands alone; what only opens, since somebody had the keys,
  * is copied into a folder of its own, as far as it is not the same.
  */

@@ -1,4 +1,4 @@
-/** The directory entry: value of a `D` key (doc/format.md, "Directory entry"): ino varint, type u8 (mode >> 12). */
+/** The directory entry: value of a `D` key (doc/format.md, "Tree keys"): ino varint, type u8 (mode >> 12). */
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Ino } from './key.js';

@@ -1,5 +1,5 @@
 /**
- * The extent: value of an `E` key (doc/format.md, "Extent"). It maps `length` bytes of a file, from the offset in its key, to
+ * The extent: value of an `E` key (doc/format.md, "Tree keys"). It maps `length` bytes of a file, from the offset in its key, to
  * a run of chunks that lie side by side in one pack, or to reserved zeros. What no extent covers is a hole.
  *
  * | field | encoding |

@@ -1,5 +1,5 @@
 /**
- * The inode record: value of an `I` key (doc/format.md, "Inode"). Immutable once made: changes make a new object.
+ * The inode record: value of an `I` key (doc/format.md, "Tree keys"). Immutable once made: changes make a new object.
  *
  * | field | encoding |
  * | --- | --- |

@@ -1,6 +1,6 @@
 /**
  * Operations on content: write, inline, fallocate, clone. They move references to sealed chunks; nothing here sees a byte of a large file, and all
- * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Extent").
+ * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Tree keys").
  */
 import type { Plaintext } from '../base/brand.js';
 import { compareTimespec, type Timespec } from '../base/clock.js';

@@ -1,7 +1,7 @@
 /**
  * What Node.js is told besides our program (its own options, NODE_OPTIONS, NODE_DEBUG) can open a debugger to every user of the machine, load other programs
  * into ours, or write down what it sends. `bin/sealdrive` starts Node.js without all that; here is refused what comes another way, before there is a secret
- * (doc/security.md, "This machine").
+ * (doc/cli.md, "Surroundings").
  */
 import { Failure } from '../terminal/exit-code.js';
 

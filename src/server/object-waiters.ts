@@ -1,5 +1,5 @@
 /**
- * Those who wait for an object that is not there yet (doc/server.md, "Waiting"). A put through this server wakes them; for what comes into the base
+ * Those who wait for an object that is not there yet (doc/server.md, "Protocol"). A put through this server wakes them; for what comes into the base
  * otherwise the base is asked now and then, once a key and only while somebody waits.
  */
 import type { Clock } from '../base/clock.js';

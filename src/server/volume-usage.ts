@@ -1,5 +1,5 @@
 /**
- * How much each volume holds, as far as one server knows (doc/server.md, "Quota"). Nothing is written down: a volume is listed when it is first asked about, what
+ * How much each volume holds, as far as one server knows (doc/server.md, "Limits"). Nothing is written down: a volume is listed when it is first asked about, what
  * this server puts is added, and it is listed again now and then, which also finds what other servers put and what was deleted.
  */
 import type { Clock } from '../base/clock.js';

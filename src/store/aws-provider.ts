@@ -1,6 +1,6 @@
 /**
  * S3 credentials that somebody else hands out and that end: roles of instances and containers, web identity, roles that are assumed, SSO, `credential_process`. Amazon's own
- * package gets them, and knows when to get new ones; it is no part of Sealdrive and is loaded only where it is needed (doc/stores.md, "Credentials that AWS hands out"). It reads
+ * package gets them, and knows when to get new ones; it is no part of Sealdrive and is loaded only where it is needed (doc/stores.md, "S3"). It reads
  * `process.env` and the AWS files by itself, and speaks to the addresses that these name.
  */
 

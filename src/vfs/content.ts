@@ -1,6 +1,6 @@
 /**
  * What files hold: read, write, fallocate, lseek, copy_file_range. Offsets and lengths in bytes. No handles: the kernel's reference to the
- * inode is all that an open file is (doc/architecture.md, "No open").
+ * inode is all that an open file is (doc/semantics.md, "Content").
  */
 import type { Timespec } from '../base/clock.js';
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';

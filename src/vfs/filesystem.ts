@@ -1,7 +1,7 @@
 /**
  * The filesystem as POSIX has it, over a volume: what daemon and WebDAV call. It knows inode numbers and names as bytes, neither FUSE nor
  * the tree. Each family of calls has its file; what is kept between calls is here: open directories and removed files still in use. There
- * is no table of inodes or open files: the volume answers from its tree (doc/architecture.md, "Filesystem").
+ * is no table of inodes or open files: the volume answers from its tree (doc/semantics.md).
  *
  * Fails with VfsError, OperationError or VolumeError. What is in memory is answered synchronously.
  */

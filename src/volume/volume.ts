@@ -1,5 +1,5 @@
 /**
- * What an open volume offers to the filesystem above it (doc/architecture.md, "Volume"). The implementation is `open-volume.ts`; tests of
+ * What an open volume offers to the filesystem above it (doc/architecture.md, "A volume's state: one key space in layers"). The implementation is `open-volume.ts`; tests of
  * upper layers may open one on a memory store, there is no second implementation.
  */
 import type { ByteString } from '../base/brand.js';

@@ -1,4 +1,4 @@
-/** Operations on names, attributes and extended attributes: outcomes and errnos (src/volume/operation-*.ts). */
+/** Operations on names, attributes and extended attributes: outcomes and errnos (src/operation/operation-*.ts). */
 import t from 'tap';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
