@@ -27,7 +27,7 @@ import type {
 import { isPending, nothingPending } from './control-protocol.js';
 import type { ControlHandler, PeerCheck } from './control-server.js';
 import { ControlError, ControlServer } from './control-server.js';
-import type { FuseFilesystem } from './fuse-filesystem.js';
+import type { KernelCache } from './kernel-cache.js';
 import type { Inhibition } from './shutdown-inhibitor.js';
 import { ShutdownInhibitor } from './shutdown-inhibitor.js';
 
@@ -40,13 +40,11 @@ export interface ServedVolume {
   close(): Promise<void>;
 }
 
-/** What answers the kernel, and tells it what other devices change. */
-export type ServedFilesystem = FuseOperations & RemoteChangeListener & Pick<FuseFilesystem, 'attach'>;
-
 export interface DaemonParts {
   readonly served: ServedVolume;
   readonly driver: Driver;
-  readonly filesystem: ServedFilesystem;
+  readonly filesystem: FuseOperations;
+  readonly cache: RemoteChangeListener & Pick<KernelCache, 'attach'>;
   readonly errnoOf: ErrnoOf;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -148,8 +146,8 @@ export class Daemon implements ControlHandler {
   static async start(parts: DaemonParts, options: DaemonOptions): Promise<Daemon> {
     const daemon = new Daemon(parts, options);
     daemon.#mounted = await parts.driver(parts.filesystem, parts.errnoOf, options.mount);
-    parts.filesystem.attach(daemon.#mounted.notifier);
-    parts.served.volume.onRemoteChange(parts.filesystem);
+    parts.cache.attach(daemon.#mounted.notifier);
+    parts.served.volume.onRemoteChange(parts.cache);
     try {
       const { identifyPeer, logger } = parts;
       daemon.#control = await ControlServer.listen(options.sockets[0], { handler: daemon, identifyPeer, logger });

@@ -183,16 +183,16 @@ class NativeMount implements Mounted {
   }
 
   async unmount(options: { readonly force?: boolean } = {}): Promise<void> {
-    if (this.#closed) return this.#settled();
+    if (this.#closed) return this.#lastUserGone();
     const { viaHelper, unmountDeadlineMs } = this.#settings;
     const detach = (lazy: boolean): Promise<unknown> =>
       withDeadline(this.#native.unmount(systemPath(this.#mountPoint), { lazy, abort: false, viaHelper }), unmountDeadlineMs, 'unmounting');
     try {
       // What is mounted there now may be somebody else's.
-      if (!(await this.#stillMounted())) return await this.#settled();
+      if (!(await this.#stillMounted())) return await this.#lastUserGone();
       await detach(false);
     } catch (error) {
-      if (!(await this.#stillMounted())) return this.#settled();
+      if (!(await this.#stillMounted())) return this.#lastUserGone();
       const failure = toFuseError(error, 'unmount');
       if (!options.force || (failure.code !== 'BUSY' && failure.code !== 'TIMEOUT')) throw failure;
       await detach(true).catch((cause: unknown) => {
@@ -201,11 +201,11 @@ class NativeMount implements Mounted {
       // Its last user ends the connection; that may be long from now.
       return undefined;
     }
-    return this.#settled();
+    return this.#lastUserGone();
   }
 
-  /** The name is gone, so the connection ends as soon as its last user does (another mount namespace may hold it). */
-  async #settled(): Promise<void> {
+  /** Nothing is mounted by this name any more. The connection ends with its last user, which may be in another mount namespace. */
+  async #lastUserGone(): Promise<void> {
     await Promise.race([this.ended.catch(() => {}), systemClock.sleep(2000)]);
   }
 

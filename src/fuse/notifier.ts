@@ -46,7 +46,7 @@ export class KernelNotifier implements Notifier {
   readonly #waiting = new Map<string, Uint8Array>();
 
   readonly #isDrained: () => boolean;
-  #settling: (() => void)[] = [];
+  #drainWaiters: (() => void)[] = [];
 
   /**
    * `send` copies a message, or answers false when there is no room; `isDrained` says whether the kernel has taken all of them. After either
@@ -116,10 +116,10 @@ export class KernelNotifier implements Notifier {
     this.#push(message);
   }
 
-  settled(): Promise<void> {
+  drained(): Promise<void> {
     return new Promise((resolve) => {
-      this.#settling.push(resolve);
-      this.#settle();
+      this.#drainWaiters.push(resolve);
+      this.#resolveDrained();
     });
   }
 
@@ -129,20 +129,20 @@ export class KernelNotifier implements Notifier {
       if (!this.#send(message)) return;
       this.#waiting.delete(key);
     }
-    this.#settle();
+    this.#resolveDrained();
   }
 
   /** The session is closed: nobody will take anything any more. */
   end(): void {
     this.#waiting.clear();
-    this.#settle();
+    this.#resolveDrained();
   }
 
-  #settle(): void {
-    if (this.#settling.length === 0 || this.#waiting.size > 0 || !this.#isDrained()) return;
-    const settling = this.#settling;
-    this.#settling = [];
-    for (const resolve of settling) resolve();
+  #resolveDrained(): void {
+    if (this.#drainWaiters.length === 0 || this.#waiting.size > 0 || !this.#isDrained()) return;
+    const waiters = this.#drainWaiters;
+    this.#drainWaiters = [];
+    for (const resolve of waiters) resolve();
   }
 
   #push(message: Buffer): void {

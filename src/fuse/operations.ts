@@ -215,8 +215,8 @@ export interface Notifier {
    * only way to tell of growth to those who have the file open under a writeback cache.
    */
   storeContent(nodeId: NodeId, offset: number, data: Uint8Array): void;
-  /** The kernel has taken all that it was told until now: data that an invalidation had it write back has been written. */
-  settled(): Promise<void>;
+  /** Resolves when the kernel has taken every notice given until now, and has written back the data that these made it write back. */
+  drained(): Promise<void>;
 }
 
 export interface MountOptions {

@@ -372,7 +372,7 @@ class PortableMount implements Mounted {
       expireEntries: () => walker.forgetAll(),
       pruneInodes: () => {},
       storeContent: () => {},
-      settled: () => Promise.resolve(),
+      drained: () => Promise.resolve(),
     };
     this.#watch = setInterval(() => void this.#look(), watchIntervalMs);
   }

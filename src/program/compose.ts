@@ -118,6 +118,7 @@ const loadMount = () =>
     import('../volume/open-volume.js'),
     import('../vfs/filesystem.js'),
     import('../daemon/fuse-filesystem.js'),
+    import('../daemon/kernel-cache.js'),
     import('../daemon/errno.js'),
   ] as const);
 
@@ -132,7 +133,7 @@ export async function composeMount(
   request: MountRequest,
   logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
-  const [{ OpenVolume }, { Filesystem }, { FuseFilesystem, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
+  const [{ OpenVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   let probe: RunningProbe | undefined;
@@ -178,6 +179,7 @@ export async function composeMount(
     });
     await startFilesystem(filesystem, logger);
     const isSingleWriter = await finding;
+    const cache = new KernelCache(filesystem, request.driver === 'native' ? lastingValidity : briefValidity);
     const parts: DaemonParts = {
       served: {
         volume: opened,
@@ -189,7 +191,8 @@ export async function composeMount(
           release();
         },
       },
-      filesystem: new FuseFilesystem(filesystem, request.driver === 'native' ? lastingValidity : briefValidity, opened),
+      filesystem: new FuseFilesystem(filesystem, cache, opened),
+      cache,
       driver: await selectDriver(request.driver),
       errnoOf: createErrnoOf(logger),
       clock: systemClock,

@@ -1,6 +1,7 @@
-/** What the kernel asks, where it depends on what other devices do meanwhile. The mounted drive is tested in test/mount. */
+/** Requests whose answer depends on what other devices do meanwhile. The mounted drive is tested in test/mount. */
 import t from 'tap';
 import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
+import { KernelCache } from '../../src/daemon/kernel-cache.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { type ConnectionInfo, type NodeId, type Notifier, type RequestContext, rootNodeId } from '../../src/fuse/operations.js';
 import { rootIno } from '../../src/meta/key.js';
@@ -15,7 +16,7 @@ const deaf: Notifier = {
   expireEntries: () => {},
   pruneInodes: () => {},
   storeContent: () => {},
-  settled: () => Promise.resolve(),
+  drained: () => Promise.resolve(),
 };
 
 t.test('a write that waits for room goes where its file went meanwhile', async (t) => {
@@ -24,9 +25,10 @@ t.test('a write that waits for room goes where its file went meanwhile', async (
   t.teardown(() => device.close());
   await device.write('file', 'theirs');
   await device.write('copy', 'mine..');
-  const daemon = new FuseFilesystem(device.filesystem);
+  const cache = new KernelCache(device.filesystem);
+  const daemon = new FuseFilesystem(device.filesystem, cache);
   daemon.init({ writebackCache: true, prune: true } as ConnectionInfo);
-  daemon.attach(deaf);
+  cache.attach(deaf);
   const context = { uid: 0, gid: 0, umask: 0, signal: new AbortController().signal } as RequestContext;
   const { nodeId } = await daemon.lookup(context, rootNodeId, 'file');
   let makeRoom!: () => void;
@@ -37,7 +39,7 @@ t.test('a write that waits for room goes where its file went meanwhile', async (
   const written = daemon.write(context, nodeId as NodeId, 0, Buffer.from('MINE'), false);
   const [ino, copy] = [await device.ino('file'), await device.ino('copy')];
   const copies = [{ ino, copy, parent: rootIno, name: 'file', isLinked: false }];
-  daemon.changed({ inodes: new Set([ino]), contents: new Set([ino]), entries: [], copies });
+  cache.changed({ inodes: new Set([ino]), contents: new Set([ino]), entries: [], copies });
   device.volume.writeRoom = () => undefined;
   makeRoom();
   await written;

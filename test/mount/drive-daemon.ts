@@ -7,6 +7,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { createLogger } from '../../src/base/logger.js';
 import { createErrnoOf } from '../../src/daemon/errno.js';
 import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
+import { KernelCache } from '../../src/daemon/kernel-cache.js';
 import { kernelClock } from '../../src/fuse/kernel-clock.js';
 import { loadNative } from '../../src/fuse/native.js';
 import { nativeDriver } from '../../src/fuse/native-driver.js';
@@ -19,9 +20,9 @@ const owner = { fail: (message: string) => process.stderr.write(`${message}\n`),
 const volume = await openTestVolume(owner, await createTestRealm(), { stateDirectory, clock: kernelClock(systemClock, loadNative()) });
 const filesystem = new Filesystem(volume);
 await filesystem.start();
-const fuse = new FuseFilesystem(filesystem);
+const cache = new KernelCache(filesystem);
 const root = process.getuid?.() === 0;
-const mounted = await nativeDriver(fuse, createErrnoOf(logger), {
+const mounted = await nativeDriver(new FuseFilesystem(filesystem, cache), createErrnoOf(logger), {
   mountPoint,
   source: 'sealdrive-test',
   subtype: 'sealdrive',
@@ -30,8 +31,8 @@ const mounted = await nativeDriver(fuse, createErrnoOf(logger), {
   defaultPermissions: true,
   writebackCache: true,
 });
-fuse.attach(mounted.notifier);
-volume.onRemoteChange(fuse);
+cache.attach(mounted.notifier);
+volume.onRemoteChange(cache);
 process.stdin.resume().once('end', () => void mounted.unmount({ force: true }));
 process.stdout.write('ready\n');
 await mounted.ended;
