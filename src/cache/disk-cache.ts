@@ -21,6 +21,7 @@
  * What goes first when room is needed: content that was not used for long, then tree pages, which make the drive listable while the store is away;
  * they have half of the cache at most. Pinned packs stay.
  */
+
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
@@ -32,6 +33,7 @@ import type { Random } from '../base/random.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
+import { ensureDirectory, isDiskFull, replaceFile } from '../disk/whole-file.js';
 import { RangeSet } from './range-set.js';
 
 export interface DiskCacheOptions {
@@ -120,9 +122,7 @@ export class DiskCache {
   static async open(options: DiskCacheOptions): Promise<DiskCache> {
     const cache = new DiskCache(options);
     for (const path of [cache.#directory, cache.#packsDirectory]) {
-      await options.disk.makeDirectory(path).catch((error: unknown) => {
-        if (diskErrorCode(error) !== 'EEXIST') throw error;
-      });
+      await ensureDirectory(options.disk, path);
     }
     await cache.#recover();
     return cache;
@@ -317,18 +317,8 @@ export class DiskCache {
     ).unref();
   }
 
-  async #writeIndex(name: string, index: Uint8Array, isSynced: boolean): Promise<void> {
-    const path = join(this.#directory, name);
-    const file = await this.#disk.open(`${path}.new`, 'create');
-    try {
-      await file.truncate(0);
-      await file.write(index, 0);
-      if (isSynced) await file.datasync();
-    } finally {
-      await file.close();
-    }
-    await this.#disk.rename(`${path}.new`, path);
-    if (isSynced) await this.#disk.syncDirectory(this.#directory);
+  #writeIndex(name: string, index: Uint8Array, isDurable: boolean): Promise<void> {
+    return replaceFile(this.#disk, join(this.#directory, name), index, { isDurable });
   }
 
   #use<T>(pack: CachedPack, mode: 'write' | 'create', work: (file: DiskFile) => Promise<T>): Promise<T | undefined> {
@@ -348,8 +338,7 @@ export class DiskCache {
 
   async #afterFailedWrite(packId: string, pack: CachedPack, error: unknown): Promise<void> {
     this.#logger.warn('a pack cannot be cached', { pack: packId, error: describeError(error) });
-    const code = diskErrorCode(error);
-    if (code === 'ENOSPC' || code === 'EDQUOT') {
+    if (isDiskFull(error)) {
       // Others need the space more: give a good part of it back now, and look how much there is before growing again.
       await this.#shrink(Math.floor(this.#bytes * 0.75));
       await this.#checkSpace();

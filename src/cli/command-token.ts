@@ -1,4 +1,5 @@
 /** `sealdrive token add|list|remove|quota`: who may use which volume of `sealdrive serve` (doc/server.md, "Tokens and rights"). Talks to no server: a running one sees the file. */
+
 import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
@@ -7,6 +8,7 @@ import { describeError } from '../base/errors.js';
 import { printable, printableText } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { mkdirSync, openSync, unlinkSync } from '../disk/files.js';
+import { systemDisk } from '../disk/system-disk.js';
 import type { TokenRight } from '../server/token.js';
 import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import { changeTokenFile, readTokenFile } from '../server/token-file.js';
@@ -67,7 +69,7 @@ const addCommand = defineCommand<AddArguments>({
     try {
       makeFolder(dirname(path));
       const entry = { id: token.id, volume, right, hash: token.hash, label: args.label, created: systemClock.now().sec };
-      await changeTokenFile(path, ({ tokens, quotas }) => ({
+      await changeTokenFile(systemDisk, path, ({ tokens, quotas }) => ({
         tokens: [...tokens, entry],
         quotas: quota === undefined ? quotas : new Map([...quotas, [volume, quota]]),
       }));
@@ -121,7 +123,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       .options({ ...tokensOption, ...jsonOption }),
   handler: async (args) => {
     let removed = '';
-    await changeTokenFile(tokensPathOf(args.tokens), ({ tokens, quotas }) => {
+    await changeTokenFile(systemDisk, tokensPathOf(args.tokens), ({ tokens, quotas }) => {
       const matching = tokens.filter(({ id }) => args.id !== '' && id.startsWith(args.id));
       if (matching.length !== 1) {
         const why = matching.length === 0 ? 'no token has' : 'several tokens have';
@@ -152,7 +154,7 @@ const quotaCommand = defineCommand<QuotaArguments>({
     const { volume } = args;
     requireVolumeName(volume);
     const quota = args.size === 'none' ? undefined : bytesOf(args.size, 'quota');
-    await changeTokenFile(tokensPathOf(args.tokens), ({ tokens, quotas }) => {
+    await changeTokenFile(systemDisk, tokensPathOf(args.tokens), ({ tokens, quotas }) => {
       const others = [...quotas].filter(([name]) => name !== volume);
       return { tokens, quotas: new Map(quota === undefined ? others : [...others, [volume, quota] as const]) };
     });

@@ -17,6 +17,7 @@ import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { HeldDirectory } from '../disk/held-directory.js';
+import { ensureDirectory, replaceFile } from '../disk/whole-file.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { ChainState, LogPosition, Member } from './chain.js';
@@ -34,7 +35,6 @@ import type { GapSearch } from './log-gap.js';
 import { findGap, showsCommit } from './log-gap.js';
 import { commitPlace, logKey, sequenceName } from './log-name.js';
 import { openCommit } from './open-commit.js';
-import { ensureDirectory, replaceStateFile } from './state-file.js';
 import type { TrustFile } from './trust-state.js';
 import { loadTrust, saveTrust } from './trust-state.js';
 
@@ -574,7 +574,7 @@ export class CommitLog {
     try {
       if (!(await this.#directory.isInPlace())) return;
       await ensureDirectory(disk, directory);
-      await replaceStateFile(disk, directory, `${sequenceName(sequence)}-${toHex(hashBytes(bytes)).slice(0, 16)}`, bytes as Sealed);
+      await replaceFile(disk, join(directory, `${sequenceName(sequence)}-${toHex(hashBytes(bytes)).slice(0, 16)}`), bytes);
     } catch (error) {
       logger.warn('the evidence could not be saved', { sequence, reason: describeError(error) });
     }

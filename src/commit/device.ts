@@ -1,4 +1,5 @@
 /** This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files"). */
+import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
@@ -6,10 +7,10 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import { Signer, seedLength } from '../crypto/signature.js';
 import type { Disk } from '../disk/disk.js';
+import { readWholeFile, replaceFile } from '../disk/whole-file.js';
 import type { DeviceId } from './commit.js';
 import { CommitError } from './commit-error.js';
 import { cleanDeviceName } from './device-name.js';
-import { readStateFile, replaceStateFile } from './state-file.js';
 
 export interface Device {
   readonly id: DeviceId;
@@ -31,12 +32,12 @@ export async function saveDevice(disk: Disk, stateDirectory: string, key: SealKe
   const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(name.length).bytes(name).finish();
   const sealed = key.seal(noPlace, payload as Plaintext);
   payload.fill(0);
-  await replaceStateFile(disk, stateDirectory, fileName, sealed);
+  await replaceFile(disk, join(stateDirectory, fileName), sealed);
 }
 
 /** `undefined` when this installation has none yet. Throws CommitError `BAD_STATE`, disk errors. */
 export async function loadDevice(disk: Disk, stateDirectory: string, key: SealKey): Promise<Device | undefined> {
-  const sealed = await readStateFile(disk, stateDirectory, fileName);
+  const sealed = await readWholeFile(disk, join(stateDirectory, fileName));
   if (!sealed) return undefined;
   try {
     const payload = key.open(noPlace, sealed);

@@ -26,6 +26,7 @@ import { isSignedBy, signatureLength } from '../crypto/signature.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
+import { ensureDirectory, readWholeFile, replaceFile } from '../disk/whole-file.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { Enrolment, Mutation, Sequence } from './commit.js';
@@ -34,7 +35,6 @@ import { CommitError } from './commit-error.js';
 import type { Device } from './device.js';
 import { newDevice } from './device.js';
 import { commitPlace, logKey, sequenceName } from './log-name.js';
-import { ensureDirectory, readStateFile, replaceStateFile } from './state-file.js';
 
 export interface Genesis {
   readonly volumeId: Uint8Array;
@@ -157,13 +157,13 @@ export interface GenesisSource {
 /** The genesis from the local copy, else from the store (and keeps a copy). Throws CommitError, StoreError, disk errors. */
 export async function readGenesis({ store, disk, stateDirectory, root, volumeId }: GenesisSource): Promise<Genesis> {
   const directory = join(stateDirectory, 'log');
-  const name = sequenceName(0);
-  const copy = await readStateFile(disk, directory, name);
+  const path = join(directory, sequenceName(0));
+  const copy = await readWholeFile(disk, path);
   if (copy && equalBytes(hashBytes(copy), volumeId)) return openGenesis(root, copy, volumeId);
   const sealed = await store.get(logKey(root, 0), { sizeMax: genesisObjectMax });
   if (!sealed) throw new CommitError('MISSING', 'the genesis of the volume is not in the store', { sequence: 0, expectedHash: toHex(volumeId) });
   const genesis = openGenesis(root, sealed, volumeId);
   await ensureDirectory(disk, directory);
-  await replaceStateFile(disk, directory, name, sealed as Sealed);
+  await replaceFile(disk, path, sealed);
   return genesis;
 }

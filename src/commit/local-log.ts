@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
+import { ensureDirectory, readWholeFile } from '../disk/whole-file.js';
 import { sequenceName } from './log-name.js';
-import { ensureDirectory, readStateFile } from './state-file.js';
 
 const namePattern = /^[0-9a-f]{16}$/;
 /** Copies are written this many at a time. */
@@ -22,13 +22,13 @@ export class LocalLog {
     this.#directory = join(stateDirectory, 'log');
   }
 
-  prepare(): Promise<void> {
-    return ensureDirectory(this.#disk, this.#directory);
+  async prepare(): Promise<void> {
+    await ensureDirectory(this.#disk, this.#directory);
   }
 
   /** Unchecked; `undefined` when there is no copy. */
   read(sequence: number): Promise<Uint8Array | undefined> {
-    return readStateFile(this.#disk, this.#directory, sequenceName(sequence));
+    return readWholeFile(this.#disk, join(this.#directory, sequenceName(sequence)));
   }
 
   /** Durable when it resolves. */

@@ -10,16 +10,17 @@
  * | checkpoint | u8 0/1; if 1: sequence u53, hash 32, hash before it 32 |
  * | members | varint count; each: enrolment, counter varint; u8 0/1; if 1: when it enrolled i53, ms since 1970; u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
  */
+import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk } from '../disk/disk.js';
+import { readWholeFile, replaceFile } from '../disk/whole-file.js';
 import type { ChainState, CheckpointLink, Member } from './chain.js';
 import type { DeviceId, Sequence } from './commit.js';
 import { readEnrolment, writeEnrolment } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
-import { readStateFile, replaceStateFile } from './state-file.js';
 
 const fileName = 'trust';
 const version = 2;
@@ -82,12 +83,12 @@ export interface TrustFile {
 
 /** Durable when it resolves. One call at a time. */
 export async function saveTrust(file: TrustFile, state: ChainState): Promise<void> {
-  await replaceStateFile(file.disk, file.stateDirectory, fileName, file.key.seal(fromHex(file.deviceId), encode(state) as Plaintext));
+  await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(fromHex(file.deviceId), encode(state) as Plaintext));
 }
 
 /** `undefined` when this device trusts nothing yet. Damage is never taken for that: CommitError `BAD_STATE`. */
 export async function loadTrust(file: TrustFile): Promise<ChainState | undefined> {
-  const sealed = await readStateFile(file.disk, file.stateDirectory, fileName);
+  const sealed = await readWholeFile(file.disk, join(file.stateDirectory, fileName));
   if (!sealed) return undefined;
   try {
     return decode(file.key.open(fromHex(file.deviceId), sealed));

@@ -6,6 +6,7 @@
  * entries are a prefix of what was appended, with everything in it that was synced. Each record says how far the journal was
  * durable when it was written, so that a torn tail (a crash) is told from missing records (damage, `CORRUPT`).
  */
+
 import { dirname, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -17,6 +18,7 @@ import type { RecordCipher } from '../crypto/record-cipher.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
+import { ensureDirectory, isDiskFull } from '../disk/whole-file.js';
 import { JournalError } from './journal-error.js';
 import type { SegmentKey } from './segment.js';
 import {
@@ -99,8 +101,7 @@ const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
 
 function journalError(error: unknown, doing: string): JournalError {
   if (error instanceof JournalError) return error;
-  const full = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(error) ?? '');
-  return new JournalError(full ? 'FULL' : 'IO', `the journal failed ${doing}`, { cause: error });
+  return new JournalError(isDiskFull(error) ? 'FULL' : 'IO', `the journal failed ${doing}`, { cause: error });
 }
 
 export class Journal {
@@ -530,12 +531,7 @@ async function openJournal(
   make: (found: { old: OldSegment[]; current: OpenSegment; end: number; oldest: number }) => Journal,
 ): Promise<Journal> {
   const { disk, directory, logger } = options;
-  try {
-    await disk.makeDirectory(directory);
-    await disk.syncDirectory(dirname(directory));
-  } catch (error) {
-    if (diskErrorCode(error) !== 'EEXIST') throw error;
-  }
+  if (await ensureDirectory(disk, directory)) await disk.syncDirectory(dirname(directory));
   const numbers: number[] = [];
   for (const { name } of await disk.readDirectory(directory)) {
     const number = segmentNumberOf(name);

@@ -5,6 +5,7 @@
  * Appends are sealed in call order by one pump: while one batch is being written the next is sealed. An append resolves when its bytes
  * are in the file, so whoever knows a place can read it.
  */
+
 import { dirname } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
@@ -14,6 +15,7 @@ import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
+import { isDiskFull } from '../disk/whole-file.js';
 import type { FileBody } from '../store/object-store.js';
 import type { ItemKind, PackKeys } from './item.js';
 import { encodeItem, itemPlace } from './item.js';
@@ -72,7 +74,7 @@ const spareBytesMax = 8 * 1024 * 1024;
 const emptyBuffer = Buffer.alloc(0);
 
 function diskError(id: PackId, cause: unknown): PackError {
-  const full = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(cause) ?? '');
+  const full = isDiskFull(cause);
   return new PackError(full ? 'FULL' : 'IO', `staging pack ${id}: the local disk ${full ? 'is full' : 'failed'}`, { cause });
 }
 

@@ -5,7 +5,10 @@
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
-import { open, readFile, rename, stat, unlink } from '../disk/file-promises.js';
+import type { Disk } from '../disk/disk.js';
+import { diskErrorCode } from '../disk/disk.js';
+import { stat } from '../disk/file-promises.js';
+import { readNamedFile, replaceFile } from '../disk/whole-file.js';
 import { equalSecrets } from '../store/request-digest.js';
 import { ServerError } from './server-error.js';
 import type { TokenRight } from './token.js';
@@ -82,47 +85,31 @@ export function encodeTokenFile(file: TokenFile): string {
   return `${JSON.stringify({ version: 1, tokens: file.tokens, quotas: Object.fromEntries(file.quotas) }, undefined, 2)}\n`;
 }
 
-const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
-
 /** What the file holds; where there is none, no tokens. Throws {@link ServerError} `TOKENS`. */
 export async function readTokenFile(path: string): Promise<TokenFile> {
-  try {
-    const { mode, size } = await stat(path);
-    if ((mode & 0o027) !== 0) throw new ServerError('TOKENS', `other users can read or write the token file ${path}: chmod 600 it`);
-    if (size > fileSizeMax) throw new ServerError('TOKENS', `the token file ${path} is too large`);
-    return decodeTokenFile(await readFile(path, 'utf8'), path);
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return noTokens;
-    if (error instanceof ServerError) throw error;
+  const file = await readNamedFile(path, fileSizeMax).catch((error: unknown) => {
     throw new ServerError('TOKENS', `the token file ${path} cannot be read: ${describeError(error)}`, { cause: error });
-  }
+  });
+  if (!file) return noTokens;
+  if ((file.mode & 0o027) !== 0) throw new ServerError('TOKENS', `other users can read or write the token file ${path}: chmod 600 it`);
+  return decodeTokenFile(file.bytes.toString('utf8'), path);
 }
 
-/** Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError} `TOKENS`, and what `change` throws. */
-export async function changeTokenFile(path: string, change: (file: TokenFile) => TokenFile): Promise<void> {
+/**
+ * Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError} `TOKENS`, and what
+ * `change` throws.
+ */
+export async function changeTokenFile(disk: Disk, path: string, change: (file: TokenFile) => TokenFile): Promise<void> {
   const temporary = `${path}.new`;
-  const failed = (error: unknown): ServerError => {
-    const reason = codeOf(error) === 'EEXIST' ? `it is being changed by somebody else (if not, remove ${temporary})` : describeError(error);
-    return new ServerError('TOKENS', `the token file ${path} cannot be changed: ${reason}`, { cause: error });
-  };
-  // Made first, it keeps others from changing what we are about to read.
-  const file = await open(temporary, 'wx', 0o600).catch((error: unknown) => {
-    throw failed(error);
-  });
+  // Read when the temporary file is there, which keeps others from changing what was read.
+  const changed = async (): Promise<Buffer> => Buffer.from(encodeTokenFile(change(await readTokenFile(path))));
   try {
-    const text = encodeTokenFile(change(await readTokenFile(path)));
-    try {
-      await file.writeFile(text);
-      await file.sync();
-      await file.close();
-      await rename(temporary, path);
-    } catch (error) {
-      throw failed(error);
-    }
+    await replaceFile(disk, path, changed, { temporary, isExclusive: true });
   } catch (error) {
-    await file.close().catch(() => {});
-    await unlink(temporary).catch(() => {});
-    throw error;
+    // Only what the system threw names a system call.
+    if (!(error instanceof Error && 'syscall' in error)) throw error;
+    const reason = diskErrorCode(error) === 'EEXIST' ? `it is being changed by somebody else (if not, remove ${temporary})` : describeError(error);
+    throw new ServerError('TOKENS', `the token file ${path} cannot be changed: ${reason}`, { cause: error });
   }
 }
 
@@ -226,7 +213,7 @@ export class TokenTable {
       const { dev, ino, size, mtimeNs, ctimeNs } = await stat(this.#path, { bigint: true });
       return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return 'absent';
+      if (diskErrorCode(error) === 'ENOENT') return 'absent';
       throw error;
     }
   }

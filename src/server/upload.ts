@@ -2,6 +2,7 @@
  * Receiving the body of a put: small ones in memory, others in a file beside the base, from where the base takes them. Whatever goes wrong, nothing of it stays behind
  * (doc/server.md, "Limits").
  */
+
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
@@ -11,6 +12,7 @@ import { ConfinedFolder } from '../disk/confined-folder.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
+import { ensureDirectory, isDiskFull } from '../disk/whole-file.js';
 import type { ObjectBody } from '../store/object-store.js';
 import type { PieceBuffers } from './piece-buffers.js';
 import { pieceSize } from './piece-buffers.js';
@@ -90,9 +92,7 @@ export class UploadFolder {
       return await create();
     } catch (error) {
       if (diskErrorCode(error) !== 'ENOENT') throw error;
-      await this.#disk.makeDirectory(join(this.#folder.root, this.#place)).catch((failure: unknown) => {
-        if (diskErrorCode(failure) !== 'EEXIST') throw failure;
-      });
+      await ensureDirectory(this.#disk, join(this.#folder.root, this.#place));
       return create();
     }
   }
@@ -101,7 +101,7 @@ export class UploadFolder {
 function spoolRefusal(error: unknown): unknown {
   const code = diskErrorCode(error);
   if (error instanceof Refusal || error instanceof CutUpload || code === undefined) return error;
-  if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) return new Refusal('NO_ROOM', 'the disk for uploads is full', { cause: error });
+  if (isDiskFull(error)) return new Refusal('NO_ROOM', 'the disk for uploads is full', { cause: error });
   if (code === 'EROFS') return new Refusal('READ_ONLY', 'the disk for uploads takes no writes', { cause: error });
   return new Refusal('UNAVAILABLE', 'uploads cannot be kept', { cause: error, retryAfterSec: 10 });
 }

@@ -10,6 +10,7 @@
  * Others may write into the directory, and they may be hostile: no symbolic link below the root is followed, and nothing is removed there
  * but objects that are to be deleted and temporary files of ours (doc/security.md). What is made there is for those whom the root is for.
  */
+
 import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import { equalBytes, toHex } from '../base/bytes.js';
@@ -22,6 +23,7 @@ import type { Disk, DiskAccess, DiskFile, DiskStat } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { OpenFiles } from '../disk/open-files.js';
 import { removeStaleFiles, temporaryName } from '../disk/temporary-file.js';
+import { replaceFile } from '../disk/whole-file.js';
 import { bodyPieces } from './file-body.js';
 import type { AccessHolder, FolderAccess } from './folder-access.js';
 import { accessIn, setAccess } from './folder-access.js';
@@ -727,15 +729,12 @@ async function readMarker(disk: Disk, root: string): Promise<Uint8Array | undefi
 async function writeMarker(disk: Disk, root: string, random: Random): Promise<void> {
   const access = accessIn(await disk.stat(root));
   const text = Buffer.from(toHex(random.bytes(markerSize / 2)), 'latin1');
-  const temporary = join(root, `${markerName}-${text.toString('latin1', 0, 8)}`);
-  const file = await disk.open(temporary, 'create-new');
-  try {
-    await file.write(text, 0);
-    if (access.isShared) await setAccess(file, access.file);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await disk.rename(temporary, join(root, markerName));
-  await disk.syncDirectory(root);
+  await replaceFile(disk, join(root, markerName), text, {
+    // Others may make a store there at the same time.
+    temporary: join(root, `${markerName}-${text.toString('latin1', 0, 8)}`),
+    isExclusive: true,
+    prepare: async (file) => {
+      if (access.isShared) await setAccess(file, access.file);
+    },
+  });
 }

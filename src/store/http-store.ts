@@ -6,9 +6,7 @@ import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/errors.js';
 import type { Disk } from '../disk/disk.js';
-import { readFile } from '../disk/file-promises.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
@@ -354,10 +352,7 @@ async function loadToken(host: string, path: string | undefined, { env, home }: 
   const folder = env['CREDENTIALS_DIRECTORY'];
   if (folder) {
     const credential = join(folder, credentialName);
-    const text = await readFile(credential, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
-      throw new StoreError('DENIED', `the token in ${credential} cannot be read: ${describeError(error)}`, { cause: error });
-    });
+    const text = await readSecretFile(credential, false);
     if (text !== undefined) return tokenOf(text, credential);
   }
   const credentials = await loadHttpCredentials(host, undefined, { env, home });

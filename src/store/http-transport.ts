@@ -10,7 +10,7 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Bandwidth } from '../base/rate-limit.js';
-import { readFile } from '../disk/file-promises.js';
+import { readNamedFile } from '../disk/whole-file.js';
 import type { ByteRange } from './object-store.js';
 import { StoreError } from './object-store.js';
 
@@ -411,9 +411,11 @@ export function rangeOfAnswer(answer: HttpAnswer, range: ByteRange, doing: strin
 
 /** The text of a file of certificates. Throws {@link StoreError}. */
 export async function readAuthorities(path: string): Promise<string> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+  const file = await readNamedFile(path).catch((error: unknown) => {
     throw new StoreError('NOT_A_STORE', `the certificates in ${path} cannot be read: ${describeError(error)}`, { cause: error });
   });
+  if (!file) throw new StoreError('NOT_A_STORE', `there is no file of certificates ${path}`);
+  const text = file.bytes.toString('utf8');
   if (!text.includes('-----BEGIN CERTIFICATE-----')) throw new StoreError('NOT_A_STORE', `${path} holds no certificate in PEM form`);
   return text;
 }

@@ -4,7 +4,7 @@
  */
 import { isAbsolute, join } from 'node:path';
 import { describeError } from '../base/errors.js';
-import { readFile, stat } from '../disk/file-promises.js';
+import { readNamedFile } from '../disk/whole-file.js';
 import { StoreError } from './object-store.js';
 
 export type HttpCredentials =
@@ -78,15 +78,11 @@ export async function loadHttpCredentials(host: string, user: string | undefined
 
 /** `undefined` when there is no such file. With `isPrivate` one that others can read is refused. Throws {@link StoreError} `DENIED`. */
 export async function readSecretFile(path: string, isPrivate: boolean): Promise<string | undefined> {
-  try {
-    if (isPrivate && ((await stat(path)).mode & 0o077) !== 0) {
-      throw new StoreError('DENIED', `other users can read the credentials in ${path}: chmod 600 it`);
-    }
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof StoreError) throw error;
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+  const file = await readNamedFile(path).catch((error: unknown) => {
     throw new StoreError('DENIED', `the credentials in ${path} cannot be read: ${describeError(error)}`, { cause: error });
+  });
+  if (isPrivate && file && (file.mode & 0o077) !== 0) {
+    throw new StoreError('DENIED', `other users can read the credentials in ${path}: chmod 600 it`);
   }
+  return file?.bytes.toString('utf8');
 }

@@ -5,8 +5,7 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
-import { describeError } from '../base/errors.js';
-import { readFile } from '../disk/file-promises.js';
+import { readSecretFile } from './netrc.js';
 import { StoreError } from './object-store.js';
 import type { AwsCredentials } from './sigv4.js';
 
@@ -100,13 +99,7 @@ export function parseProfiles(text: string): ReadonlyMap<string, Section> {
 }
 
 async function readProfiles(path: string): Promise<ReadonlyMap<string, Section>> {
-  try {
-    return parseProfiles(await readFile(path, 'utf8'));
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return new Map();
-    throw new StoreError('DENIED', `the credentials in ${path} cannot be read: ${describeError(error)}`, { cause: error });
-  }
+  return parseProfiles((await readSecretFile(path, false)) ?? '');
 }
 
 function credentialsOf(section: Section, where: string): AwsCredentials | undefined {

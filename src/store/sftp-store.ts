@@ -11,8 +11,8 @@ import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
-import { readFile } from '../disk/file-promises.js';
 import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
+import { readNamedFile } from '../disk/whole-file.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import type { FolderAccess } from './folder-access.js';
 import { accessIn } from './folder-access.js';
@@ -514,11 +514,8 @@ export async function openSftpStore(location: string, options: OpenRemoteOptions
 
 /** `undefined` when there is no such file. */
 async function readOptional(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+  const file = await readNamedFile(path).catch((error: unknown) => {
     throw new StoreError('DENIED', `${path} cannot be read: ${describeError(error)}`, { cause: error });
-  }
+  });
+  return file?.bytes;
 }

@@ -1,6 +1,8 @@
 /** What went wrong below, in the words of this layer: every lower error becomes one that names the remedy. */
+
 import { MalformedBytesError } from '../base/bytes.js';
 import { diskErrorCode } from '../disk/disk.js';
+import { isDiskFull } from '../disk/whole-file.js';
 import { JournalError } from '../journal/journal-error.js';
 import { PackError } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
@@ -51,8 +53,7 @@ export function remedyOf(error: unknown): unknown {
   }
   // What the disk itself threw: node:fs names the system call.
   if (error instanceof Error && 'syscall' in error) {
-    if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(diskErrorCode(error) ?? ''))
-      return new VolumeError('FULL', 'the local disk is full', { cause: error });
+    if (isDiskFull(error)) return new VolumeError('FULL', 'the local disk is full', { cause: error });
     return new VolumeError('DISK', 'the local disk failed', { cause: error });
   }
   return error;

@@ -7,12 +7,13 @@
  * | count | varint |
  * | entries | as whoever keeps the list writes them |
  */
+import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
-import { readStateFile, replaceStateFile } from '../commit/state-file.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk } from '../disk/disk.js';
+import { readWholeFile, replaceFile } from '../disk/whole-file.js';
 
 export interface StatePlace {
   readonly disk: Disk;
@@ -36,12 +37,12 @@ const version = 1;
 export async function saveList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>, entries: readonly T[]): Promise<void> {
   const writer = new ByteWriter(64 + entries.length * 40).u8(version).varint(entries.length);
   for (const entry of entries) format.write(writer, entry);
-  await replaceStateFile(disk, stateDirectory, format.name, key.seal(Buffer.from(format.name, 'latin1'), writer.finish() as Plaintext));
+  await replaceFile(disk, join(stateDirectory, format.name), key.seal(Buffer.from(format.name, 'latin1'), writer.finish() as Plaintext));
 }
 
 /** Empty where there is no file; `undefined`: the file is damaged, or another volume's. */
 export async function loadList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>): Promise<T[] | undefined> {
-  const sealed = await readStateFile(disk, stateDirectory, format.name);
+  const sealed = await readWholeFile(disk, join(stateDirectory, format.name));
   if (!sealed) return [];
   try {
     const reader = new ByteReader(key.open(Buffer.from(format.name, 'latin1'), sealed));

@@ -2,6 +2,7 @@
  * What an open volume is made of, put together in the state in which the last life left it: keys, log, journal, staging, layers. Reads, and writes nothing but what
  * opening needs (an enrolment, what power loss took). Running is `open-volume.ts`, what the journal says `replay.ts`.
  */
+
 import { join } from 'node:path';
 import { fromHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
@@ -15,6 +16,7 @@ import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import { HeldDirectory } from '../disk/held-directory.js';
+import { ensureDirectory } from '../disk/whole-file.js';
 import { Journal } from '../journal/journal.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
@@ -136,7 +138,7 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
   const cache = await openCache(options);
   const registry = new Map<PackId, PackWriter>();
   const stagingDirectory = join(stateDirectory, 'staging');
-  await disk.makeDirectory(stagingDirectory).catch(ignoreExisting);
+  await ensureDirectory(disk, stagingDirectory);
   // Also when it was there: whoever made it may have died before this.
   await disk.syncDirectory(stateDirectory);
   const staging = new Staging({
@@ -213,8 +215,4 @@ async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
   if (bytesMax === 0) return undefined;
   const { disk, random, logger, bootId, cacheFreeMin: freeMin } = options;
   return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, logger });
-}
-
-function ignoreExisting(error: unknown): void {
-  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIST') throw error;
 }

@@ -76,7 +76,7 @@ export class Served {
   /** A new token. */
   async token(right: TokenRight = 'full', volume = 'photos'): Promise<string> {
     const { id, text, hash } = makeToken(this.#random);
-    await changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({
+    await changeTokenFile(systemDisk, this.tokenFile, ({ tokens, quotas }) => ({
       tokens: [...tokens, { id, volume, right, hash, label: '', created: 0 }],
       quotas,
     }));
@@ -90,12 +90,12 @@ export class Served {
   }
 
   setQuota(volume: string, bytes: number): Promise<void> {
-    return changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({ tokens, quotas: new Map([...quotas, [volume, bytes]]) }));
+    return changeTokenFile(systemDisk, this.tokenFile, ({ tokens, quotas }) => ({ tokens, quotas: new Map([...quotas, [volume, bytes]]) }));
   }
 
   removeToken(token: string): Promise<void> {
     const id = token.split('_')[1];
-    return changeTokenFile(this.tokenFile, ({ tokens, quotas }) => ({ tokens: tokens.filter((entry) => entry.id !== id), quotas }));
+    return changeTokenFile(systemDisk, this.tokenFile, ({ tokens, quotas }) => ({ tokens: tokens.filter((entry) => entry.id !== id), quotas }));
   }
 
   /** A file of tokens that is none: what a person may leave behind in the middle of their work. */

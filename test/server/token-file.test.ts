@@ -1,9 +1,11 @@
 /** The file of tokens: what is accepted, what is refused, and how a running server follows it. */
+
 import { chmod, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { createLogger } from '../../src/base/logger.js';
+import { systemDisk } from '../../src/disk/system-disk.js';
 import { isVolumeName, makeToken, permits, readAuthorization } from '../../src/server/token.js';
 import type { TokenEntry } from '../../src/server/token-file.js';
 import { changeTokenFile, decodeTokenFile, encodeTokenFile, readTokenFile, TokenTable } from '../../src/server/token-file.js';
@@ -24,7 +26,7 @@ t.test('a token is 256 random bits, and only its hash is in the file', async (t)
   const path = join(scratch, 'hashes.json');
   const { entry, text } = entryOf('read');
   t.match(text, /^sealdrive_[0-9a-f]{12}_[0-9a-f]{64}$/);
-  await changeTokenFile(path, ({ tokens, quotas }) => ({ tokens: [...tokens, entry], quotas }));
+  await changeTokenFile(systemDisk, path, ({ tokens, quotas }) => ({ tokens: [...tokens, entry], quotas }));
   const written = await readFile(path, 'utf8');
   t.notOk(written.includes(text.slice(-64)));
   t.ok(written.includes(entry.hash));
@@ -113,7 +115,7 @@ t.test('of two who change the file at once none is lost silently', async (t) => 
   const path = join(scratch, 'race.json');
   const changes = Array.from({ length: 8 }, () => {
     const { entry } = entryOf('read');
-    return changeTokenFile(path, ({ tokens, quotas }) => ({ tokens: [...tokens, entry], quotas })).then(() => entry.id);
+    return changeTokenFile(systemDisk, path, ({ tokens, quotas }) => ({ tokens: [...tokens, entry], quotas })).then(() => entry.id);
   });
   const outcomes = await Promise.allSettled(changes);
   const made = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
@@ -121,13 +123,13 @@ t.test('of two who change the file at once none is lost silently', async (t) => 
   t.same((await readTokenFile(path)).tokens.map(({ id }) => id).toSorted(), made.toSorted());
   for (const outcome of outcomes) if (outcome.status === 'rejected') t.match(outcome.reason, { code: 'TOKENS', message: /somebody else/ });
   await t.rejects(
-    changeTokenFile(path, () => {
+    changeTokenFile(systemDisk, path, () => {
       throw new Error('no');
     }),
     /no/,
   );
   t.notOk((await readdir(scratch)).includes('race.json.new'));
-  await changeTokenFile(path, (file) => file);
+  await changeTokenFile(systemDisk, path, (file) => file);
 });
 
 t.test('a running server follows the file, and keeps what it knows when the file is spoilt', async (t) => {
@@ -138,12 +140,12 @@ t.test('a running server follows the file, and keeps what it knows when the file
   const [first, second] = [entryOf('append'), entryOf('full')];
   const header = (text: string): string => `Bearer ${text}`;
   t.equal(await table.authorize(header(first.text)), undefined, 'there is no file yet');
-  await changeTokenFile(path, () => ({ tokens: [first.entry], quotas: new Map([['photos', 5]]) }));
+  await changeTokenFile(systemDisk, path, () => ({ tokens: [first.entry], quotas: new Map([['photos', 5]]) }));
   t.same(await table.authorize(header(first.text)), { tokenId: first.entry.id, volume: 'photos', right: 'append', quota: 5 });
   t.equal(await table.authorize(header(second.text)), undefined);
   const forged = `${first.text.slice(0, -1)}${first.text.endsWith('0') ? '1' : '0'}`;
   t.equal(await table.authorize(header(forged)), undefined);
-  await changeTokenFile(path, ({ tokens, quotas }) => ({ tokens: [...tokens, second.entry], quotas }));
+  await changeTokenFile(systemDisk, path, ({ tokens, quotas }) => ({ tokens: [...tokens, second.entry], quotas }));
   t.match(await table.authorize(header(second.text)), { right: 'full' });
 
   await writeFile(path, '{', { mode: 0o600 });
@@ -154,7 +156,7 @@ t.test('a running server follows the file, and keeps what it knows when the file
 
   await rm(path);
   t.equal(await table.authorize(header(second.text)), undefined, 'no file, no tokens');
-  await changeTokenFile(path, () => ({ tokens: [second.entry], quotas: new Map() }));
+  await changeTokenFile(systemDisk, path, () => ({ tokens: [second.entry], quotas: new Map() }));
   t.match(await table.authorize(header(second.text)), { right: 'full', quota: undefined });
 });
 
@@ -162,7 +164,7 @@ t.test('a token that was just added is known at once, whenever the file was look
   const path = join(scratch, 'added.json');
   const table = await TokenTable.open(path, { clock: systemClock, logger: createLogger(() => {}), recheckMs: 1e9 });
   const { entry, text } = entryOf('read');
-  await changeTokenFile(path, () => ({ tokens: [entry], quotas: new Map() }));
+  await changeTokenFile(systemDisk, path, () => ({ tokens: [entry], quotas: new Map() }));
   t.match(await table.authorize(`Bearer ${text}`), { tokenId: entry.id });
 });
 
