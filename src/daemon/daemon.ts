@@ -1,31 +1,20 @@
 /**
- * A running mount: from the moment that the volume is open until it is let go. It mounts, answers the control socket, flushes and
- * unmounts on request, on a signal, and when somebody else unmounts. It composes nothing: the parts are handed in (src/program/compose.ts),
- * and what a file operation does is in fuse-filesystem.ts. See doc/cli.md, "The daemon".
+ * The life of a mount, from the moment that the volume is open until it is closed: mounts, flushes, and unmounts on request,
+ * on a signal, and when somebody else unmounts (doc/cli.md, "The daemon"). The parts are handed in (src/program/compose.ts).
+ * The other requests of the control socket are answered in `control-requests.ts`, file operations in `fuse-filesystem.ts`.
  */
-import { textOf } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, Mounted, MountOptions } from '../fuse/operations.js';
-import type { Ino } from '../meta/key.js';
-import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
-import type {
-  ControlRequest,
-  DaemonStatus,
-  FilesResult,
-  LimitResult,
-  PinStatus,
-  PinsResult,
-  SubtreesResult,
-  UnmountResult,
-} from './control-protocol.js';
+import type { DaemonStatus, UnmountResult } from './control-protocol.js';
 import { isPending, nothingPending } from './control-protocol.js';
-import type { ControlHandler, PeerCheck } from './control-server.js';
+import { ControlRequests, type MountLife } from './control-requests.js';
+import type { PeerCheck } from './control-server.js';
 import { ControlError, ControlServer } from './control-server.js';
 import type { KernelCache } from './kernel-cache.js';
 import type { Inhibition } from './shutdown-inhibitor.js';
@@ -86,22 +75,6 @@ function describeWork({ operations, files, dirtyBytes, uploadBytes }: PendingWor
   return `${work} (${mebibytes < 10 ? mebibytes.toFixed(1) : Math.round(mebibytes)} MiB)`;
 }
 
-/** For whoever asked over the control socket. Rejects with ControlError where the volume says why it cannot answer. */
-async function asked<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (!(error instanceof VolumeError)) throw error;
-    const message = describeError(error);
-    if (error.code === 'UNAVAILABLE')
-      throw new ControlError('UNAVAILABLE', `the store does not answer, and not all of this is on this machine: ${message}`, { cause: error });
-    if (error.code === 'REFUSED') throw new ControlError('UNAVAILABLE', message, { cause: error });
-    if (error.code === 'FULL') throw new ControlError('FULL', message, { cause: error });
-    if (error.code === 'CORRUPT' || error.code === 'FENCED') throw new ControlError('INTEGRITY', message, { cause: error });
-    throw error;
-  }
-}
-
 /** How long a lazily detached mount may take to end before we go and the kernel aborts it. */
 const detachTimeoutMs = 2000;
 
@@ -110,7 +83,7 @@ const busyTries = 30;
 const busyMs = 1000;
 const busyPauseMs = 10;
 
-export class Daemon implements ControlHandler {
+export class Daemon implements MountLife {
   readonly #parts: DaemonParts;
   readonly #options: DaemonOptions;
   readonly #startedAtMs: number;
@@ -149,8 +122,9 @@ export class Daemon implements ControlHandler {
     parts.cache.attach(daemon.#mounted.notifier);
     parts.served.volume.onRemoteChange(parts.cache);
     try {
-      const { identifyPeer, logger } = parts;
-      daemon.#control = await ControlServer.listen(options.sockets[0], { handler: daemon, identifyPeer, logger });
+      const { served, bandwidth, identifyPeer, logger } = parts;
+      const handler = new ControlRequests({ life: daemon, volume: served.volume, bandwidth, logger });
+      daemon.#control = await ControlServer.listen(options.sockets[0], { handler, identifyPeer, logger });
     } catch (error) {
       await daemon.#mounted.unmount({ force: true });
       throw error;
@@ -203,63 +177,8 @@ export class Daemon implements ControlHandler {
     };
   }
 
-  async pin(
-    { ino, parent, name, wait }: Extract<ControlRequest, { method: 'pin' }>,
-    onProgress: (progress: PinProgress) => void,
-    signal: AbortSignal,
-  ): Promise<PinsResult> {
-    const { pins } = this.#parts.served.volume;
-    const outcome = await asked(pins.add({ ino: ino as Ino, parent: parent as Ino, name }));
-    if (!outcome.fits) {
-      const [needed, allowed] = [outcome.neededBytes, outcome.allowedBytes].map((bytes) => `${Math.ceil(bytes / 1048576)} MiB`);
-      throw new ControlError(
-        'FULL',
-        `what is pinned would take ${needed}, and the cache may take ${allowed}: mount with a larger --cache-size, or make room on its disk`,
-      );
-    }
-    const report = wait ? await pins.settled(ino as Ino, onProgress, signal) : pins.list().find((one) => one.ino === ino);
-    return { pins: report ? [await this.#pinStatus(report)] : [] };
-  }
-
-  unpin(ino: number): Promise<boolean> {
-    return this.#parts.served.volume.pins.remove(ino as Ino);
-  }
-
-  limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult {
-    const { bandwidth, logger } = this.#parts;
-    if (!bandwidth) throw new ControlError('FAILED', 'the store lies in a folder: there is no network in between to be limited');
-    if (request.upload !== undefined) bandwidth.upload.bytesPerSecond = request.upload ?? undefined;
-    if (request.download !== undefined) bandwidth.download.bytesPerSecond = request.download ?? undefined;
-    const limits = { upload: bandwidth.upload.bytesPerSecond ?? null, download: bandwidth.download.bytesPerSecond ?? null };
-    logger.info('limits of bandwidth', { upload: limits.upload ?? 0, download: limits.download ?? 0 });
-    return limits;
-  }
-
-  async pins(): Promise<PinsResult> {
-    return { pins: await Promise.all(this.#parts.served.volume.pins.list().map((report) => this.#pinStatus(report))) };
-  }
-
-  async #pinStatus({ ino, parent, name, state, files, bytes, hereFiles, hereBytes }: PinReport): Promise<PinStatus> {
-    // Where the tree is out of reach there is no path to show.
-    const path = await this.#parts.served.volume.pathOf(ino, { parent, name }).catch(() => undefined);
-    return { ino, path: path === undefined ? undefined : textOf(path), state, files, bytes, hereFiles, hereBytes };
-  }
-
-  async files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult> {
-    const { volume } = this.#parts.served;
-    if (!deep) return { files: await asked(Promise.all(inos.map(async (ino) => (await volume.fileStatus(ino as Ino)) ?? null))) };
-    const subtrees = [];
-    for (const ino of inos) subtrees.push((await asked(volume.subtreeStatus(ino as Ino, signal))) ?? null);
-    return { subtrees };
-  }
-
+  /** Brings what the kernel holds into the volume, and everything into the store. Throws ControlError. */
   async flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {
-    if (this.#state !== 'serving') throw new ControlError('STOPPING', 'the drive is being unmounted');
-    await this.#flush(onProgress, signal);
-  }
-
-  /** What the kernel holds first, then what we hold. Throws ControlError. */
-  async #flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void> {
     const { served, syncKernel, logger } = this.#parts;
     if (served.volume.readOnly) return;
     await syncKernel(this.#options.mount.mountPoint).catch((error: unknown) => {
@@ -300,7 +219,7 @@ export class Daemon implements ControlHandler {
     const limits = [this.#hurry.signal];
     if (timeoutMs !== undefined) limits.push(AbortSignal.timeout(timeoutMs));
     try {
-      await this.#flush(onProgress, AbortSignal.any(limits));
+      await this.flush(onProgress, AbortSignal.any(limits));
     } catch (error) {
       if (!force) throw error;
       this.#isLate = true;
