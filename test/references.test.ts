@@ -93,7 +93,7 @@ function missing(from: string, text: string, isComment: boolean): string[] {
   for (const [, numbers = ''] of text.matchAll(/\bdecisions?[ /](\d+(?:(?:, | and |, and )\d{4})*)/gi)) {
     for (const number of numbers.match(/\d+/g) ?? []) if (!decisions.has(number)) violations.push(`decision ${number}`);
   }
-  for (const [, script = ''] of text.matchAll(/\bnpm run (?:-s )?([a-z][\w:-]*)/g)) {
+  for (const [, script = ''] of text.matchAll(/\bnpm run (?:-s )?([a-z][\w:-]*\w)/g)) {
     if (!scripts.includes(script)) violations.push(`npm run ${script}`);
   }
   if (!isComment) return violations;
@@ -110,6 +110,8 @@ function missing(from: string, text: string, isComment: boolean): string[] {
   // A path from the root, to a file or a folder. What is compiled lies in `dist` with the name of its source.
   for (const [path] of text.matchAll(/(?<![\w./$@:-])(?:dist\/)?(?:src|test|bench|native|bin|doc|\.ci)\/[\w./-]*[\w/](?!-?\*|\w)/g)) {
     const source = path.replace(/^dist\/(?!command\b)/, '').replace(/(?<=^(?:test|bench|src)\/.*)\.js$/, '.ts');
+    // NAME stands for a name that a reader chooses.
+    if (path.includes('NAME')) continue;
     if (/^native\/(build|prebuilds)\b/.test(path) || source.startsWith('dist/')) continue;
     const known =
       existsSync(join(root, source)) || existsSync(join(root, dirname(from), source)) || decisions.has(source.replace(/^doc\/decision\//, ''));
@@ -117,7 +119,7 @@ function missing(from: string, text: string, isComment: boolean): string[] {
   }
   // The name of a source file, alone or with folders before it.
   for (const [path] of text.matchAll(/(?<![\w./$@*<-])(?:[\w-]+\/)*[\w-]+(?:\.test)?\.(?:ts|cc)\b(?!\/)/g)) {
-    if (!allFiles.some((file) => file === path || file.endsWith(`/${path}`))) violations.push(path);
+    if (!path.includes('NAME') && !allFiles.some((file) => file === path || file.endsWith(`/${path}`))) violations.push(path);
   }
   return violations;
 }

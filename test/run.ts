@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { Parser } from 'tap-parser';
 
 interface Totals {
@@ -36,7 +37,7 @@ const program = (name: string): string => join(root, 'node_modules', '.bin', nam
 
 /** Runs a tool that says nothing when all is well; what it says is shown when it fails. */
 function runCheck(name: string, command: string, parameters: readonly string[], totals: Totals): Promise<void> {
-  return new Promise((settle) => {
+  return new Promise((done) => {
     const child = spawn(program(command), parameters, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     const collect = (data: Buffer): void => {
@@ -56,18 +57,28 @@ function runCheck(name: string, command: string, parameters: readonly string[], 
       }
       say(`${code === 0 ? 'ok    ' : 'FAILED'} ${name}`);
       if (code !== 0) say(output.trimEnd());
-      settle();
+      done();
     });
   });
 }
 
-/** Runs test files under tap, reading its TAP as it comes. */
+/** How a line begins by which Node.js warns: of something deprecated or experimental, of listeners that pile up, of a promise that nobody awaits. */
+const nodeWarning = /\(node:\d+\) .*/;
+
+/** Runs test files under tap, reading its TAP as it comes. A warning of Node.js in a test process is a failure. */
 function runTests(files: readonly string[], jobs: number, totals: Totals): Promise<void> {
   if (files.length === 0) return Promise.resolve();
-  return new Promise((settle) => {
+  return new Promise((done) => {
     const parameters = ['run', '--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeout}`, '--allow-empty-coverage', ...files];
-    const child = spawn(program('tap'), parameters, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(program('tap'), parameters, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     const parser = new Parser();
+    createInterface(child.stderr).on('line', (line) => {
+      process.stderr.write(`${line}\n`);
+      const [warning] = nodeWarning.exec(line) ?? [];
+      if (warning === undefined) return;
+      failedHere++;
+      totals.failures.push(warning);
+    });
     const failures: { readonly fullname: string; readonly diag: unknown }[] = [];
     let failedHere = 0;
     parser.on('pass', () => totals.passed++);
@@ -96,7 +107,7 @@ function runTests(files: readonly string[], jobs: number, totals: Totals): Promi
         totals.failures.push(`tap ended with ${code}`);
       }
       totals.failed += failedHere;
-      settle();
+      done();
     });
   });
 }

@@ -42,6 +42,8 @@ export interface AwsProviderOptions {
 /** Makes no request. Throws {@link StoreError} `DENIED` when the package is not installed. */
 export async function openAwsProvider(options: AwsProviderOptions): Promise<LoadCredentials> {
   const { profile, region, clock = systemClock, load = () => import('@aws-sdk/credential-provider-node') } = options;
+  // The package announces which Node.js its later versions will need. Whoever mounts a drive can do nothing about that.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   const { defaultProvider } = await load().catch((error: unknown) => {
     throw explainAbsence(error);
   });

@@ -1,7 +1,7 @@
 /**
  * Knows whether the store answers at all, and spares everybody the wait while it does not: requests that have been without any answer for
  * `timeoutMs` are given up together, new ones fail at once, and a small question in the background finds out when the store is back
- * (doc/concurrency.md, "A store that is away"). It stands inside the retries, so that it sees every attempt: an outage that is shorter than
+ * (doc/concurrency.md, "A store that is offline"). It stands inside the retries, so that it sees every attempt: an outage that is shorter than
  * the timeout is ridden out by them, and nobody but the log hears of it.
  *
  * An answer is anything that the store says, refusals included. One answer to anybody ends an outage.

@@ -1,6 +1,6 @@
 /**
  * How long an application waits for what comes from the store. One timer serves everybody who waits: there may be thousands of waits a second, most of them
- * over within a millisecond. It stops nothing: the work goes on (doc/concurrency.md, "A store that is away").
+ * over within a millisecond. It stops nothing: the work goes on (doc/concurrency.md, "A store that is offline").
  */
 import type { Clock } from '../base/clock.js';
 import { VolumeError } from './volume-error.js';

@@ -17,10 +17,17 @@ import { makeCertificate, reasonToSkip } from '../support/server-process.js';
 const seed = testSeed();
 const random = new SeededRandom(seed);
 t.comment(`TEST_SEED=${seed}`);
-const skip = reasonToSkip('http', ['openssl']);
+const skip = reasonToSkip('http', ['openssl']) ?? false;
 
 /** What a person might have set to get something else to work. */
 process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
+/** Node.js warns once that it has read the variable. That warning is expected; others are printed as usual. */
+const warned: string[] = [];
+const printers = process.listeners('warning');
+process.removeAllListeners('warning').on('warning', (warning) => {
+  if (warning.message.includes('NODE_TLS_REJECT_UNAUTHORIZED')) warned.push(warning.message);
+  else for (const print of printers) print(warning);
+});
 
 interface Place {
   readonly port: number;
@@ -102,3 +109,7 @@ for (const [kind, locationOf] of Object.entries(kinds)) {
     await t.rejects(open(t, locationOf(at, both), at), { code: 'MALFORMED', message: /exclude each other/ });
   });
 }
+
+t.test('Node.js itself has heeded the variable', { skip }, async (t) => {
+  t.equal(warned.length, 1);
+});
