@@ -94,7 +94,7 @@ t.test('an idle device shows that it lives, and whoever expects that is told whe
   const volume = await createTestVolume(inner, { clock });
   const lines: { readonly level: string; readonly message: string }[] = [];
   const logger = createLogger((line) => lines.push(JSON.parse(line) as (typeof lines)[number]), 'info');
-  const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, log: logger });
+  const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, logger });
   t.equal(freshnessOf(watcher)['provenSecondsAgo'], undefined, 'there is nobody who could prove anything');
   await passTime(clock, 14);
   t.equal(freshnessOf(watcher)['stale'], false, 'and nobody is missed');
