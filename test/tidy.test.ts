@@ -44,7 +44,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
     'terminal',
     'access',
   ],
-  cli: ['base', 'disk', 'crypto', 'store', 'fuse', 'commit', 'volume', 'vfs', 'check', 'server', 'daemon', 'terminal', 'access', 'program'],
+  cli: ['base', 'disk', 'crypto', 'store', 'fuse', 'commit', 'volume', 'check', 'server', 'daemon', 'terminal', 'access', 'program'],
 };
 
 /** Modules that only one layer may import: who wants what they do asks that layer. */

@@ -7,8 +7,8 @@ import { printable } from '../base/printable.js';
 import { existsSync } from '../disk/files.js';
 import { tell } from '../terminal/terminal.js';
 import { pinnedVolume } from './store-pin.js';
-import type { SettingName, VolumeSettings } from './volume-config.js';
-import { expandHome, isVolumeName, readVolumes } from './volume-config.js';
+import type { VolumeSettings } from './volume-config.js';
+import { expandHome, isVolumeName, readVolumes, volumeSettings } from './volume-config.js';
 
 export interface NamedVolume {
   readonly name: string;
@@ -19,13 +19,12 @@ export interface NamedVolume {
 export function findNamedVolume(word: string): NamedVolume | undefined {
   if (!isVolumeName(word)) return undefined;
   const volumes = readVolumes();
-  return Object.hasOwn(volumes, word) ? { name: word, settings: volumes[word] } : undefined;
+  const settings = Object.hasOwn(volumes, word) ? volumes[word] : undefined;
+  return settings && { name: word, settings };
 }
 
 /** The id (hex) of the volume that lies, as far as is known here, in the store of a named volume. */
 export const volumeIdOf = ({ settings }: NamedVolume): string | undefined => pinnedVolume(expandHome(settings.store));
-
-const pathSettings: ReadonlySet<SettingName> = new Set(['mountPoint', 'keyFile', 'stateDir', 'store']);
 
 /**
  * Where the argument `store` is a name, puts its store there, and each of its settings where the option of that name was not given;
@@ -41,9 +40,9 @@ export function applyNamedVolume(args: Record<string, unknown>, isGiven: (option
   args['volumeName'] = volume.name;
   // The one secret that was chosen on the command line stands alone.
   const isSecretGiven = isGiven('passphraseFd') || isGiven('keyFile') || (args['recovery'] === true && isGiven('recovery'));
-  for (const [setting, value] of Object.entries(volume.settings) as [SettingName, unknown][]) {
+  for (const [setting, value] of Object.entries(volume.settings)) {
     if (setting !== 'store' && isGiven(setting)) continue;
     if (setting === 'keyFile' && isSecretGiven) continue;
-    args[setting] = pathSettings.has(setting) ? expandHome(String(value)) : value;
+    args[setting] = volumeSettings.get(setting)?.isPath ? expandHome(String(value)) : value;
   }
 }

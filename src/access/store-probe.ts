@@ -15,8 +15,8 @@ import type { ProbeOptions, ProbeReport } from '../store/probe.js';
 import { probeStore } from '../store/probe.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { Finding } from './machine.js';
+import { mountOptions } from './mount-options.js';
 import { storeNotePath } from './store-pin.js';
-import { defaultWritesAtOnce } from './volume-store.js';
 
 /** One more than when its fields last changed their meaning. */
 const formatVersion = 1;
@@ -55,7 +55,7 @@ function rememberProbe(location: string, report: ProbeReport): void {
 /** A folder keeps writers apart by links: one short race shows a filesystem that does not. */
 const localRace = { writers: 4, rounds: 1 };
 /** More puts at once there are not (volume-store.ts): others would come when the race is over. */
-const remoteRace = { writers: defaultWritesAtOnce };
+const remoteRace = { writers: mountOptions.writesAtOnce.default };
 
 /** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
 export async function examineStoreNow(

@@ -9,81 +9,50 @@ import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
 import { Failure } from '../terminal/exit-code.js';
-import { parseBytes, parseDurationMs } from '../terminal/terminal.js';
-import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
+import type { OptionWord } from '../terminal/option-kind.js';
+import type { SettingOptionName } from './mount-options.js';
+import { mountOptionRows } from './mount-options.js';
 import { defaultConfigBase, homeFolder } from './state-directory.js';
 
 /** What the file says of one volume; all but `store` stand for the option of that name. */
-export interface VolumeSettings {
+export type VolumeSettings = {
   /** As on the command line; a folder is absolute. */
   readonly store: string;
   readonly mountPoint?: string;
   readonly keyFile?: string;
   readonly stateDir?: string;
-  readonly deviceName?: string;
-  readonly readOnly?: boolean;
-  readonly cacheSize?: string;
-  readonly cacheFreeMin?: string;
-  readonly queueSize?: string;
-  readonly inhibit?: boolean;
-  readonly atime?: AccessTimePolicy;
-  readonly nodiratime?: boolean;
-  readonly uploadLimit?: string;
-  readonly downloadLimit?: string;
-  readonly readsAtOnce?: number;
-  readonly writesAtOnce?: number;
-  readonly pollInterval?: string;
-  readonly timeout?: string;
-}
+} & { readonly [Name in SettingOptionName]?: OptionWord };
 
-export type SettingName = keyof VolumeSettings;
 export type VolumeTable = Readonly<Record<string, VolumeSettings>>;
 
-interface SettingKind {
+export interface Setting {
   /** For messages: `takes ...`. */
   readonly takes: string;
-  /** Whether the value is one; what is wrong with it besides is told by whoever uses it. */
+  /** Whether the value is of the setting's kind; whoever uses it may refuse it all the same. */
   readonly accepts: (value: unknown) => boolean;
+  /** A path of this machine, which may begin with `~/`. */
+  readonly isPath?: true;
 }
 
 const isText = (value: unknown): value is string => typeof value === 'string' && value !== '';
-const path: SettingKind = {
+const path: Setting = {
   takes: 'an absolute path, or one that begins with ~/',
   accepts: (value) => isText(value) && (isAbsolute(value) || value.startsWith('~/')),
-};
-const size: SettingKind = { takes: 'a size such as "10G" or "512M"', accepts: (value) => isText(value) && parseBytes(value) !== undefined };
-const rate: SettingKind = { takes: 'bytes a second such as "5M" or "off"', accepts: (value) => value === 'off' || size.accepts(value) };
-const duration: SettingKind = { takes: 'a time such as "30s" or "5m"', accepts: (value) => isText(value) && parseDurationMs(value) !== undefined };
-const flag: SettingKind = { takes: 'true or false', accepts: (value) => typeof value === 'boolean' };
-const count: SettingKind = {
-  takes: 'a number from 1 to 256',
-  accepts: (value) => typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 256,
+  isPath: true,
 };
 
-/** Every setting there is. */
-export const settingKinds: Readonly<Record<SettingName, SettingKind>> = {
-  store: { takes: 'a path or URL', accepts: isText },
-  mountPoint: path,
-  keyFile: path,
-  stateDir: path,
-  deviceName: { takes: 'a text', accepts: isText },
-  readOnly: flag,
-  cacheSize: size,
-  cacheFreeMin: size,
-  queueSize: size,
-  inhibit: flag,
-  atime: {
-    takes: `one of ${accessTimePolicies.map((name) => `"${name}"`).join(', ')}`,
-    accepts: (value) => accessTimePolicies.some((name) => name === value),
-  },
-  nodiratime: flag,
-  uploadLimit: rate,
-  downloadLimit: rate,
-  readsAtOnce: count,
-  writesAtOnce: count,
-  pollInterval: duration,
-  timeout: duration,
-};
+const optionSettings = mountOptionRows
+  .filter(([, row]) => row.isSetting)
+  .map(([name, { kind }]): [string, Setting] => [name, { takes: kind.takes, accepts: (value) => value !== '' && kind.parse(value) !== undefined }]);
+
+/** Every setting there is, by name. */
+export const volumeSettings: ReadonlyMap<string, Setting> = new Map([
+  ['store', { takes: 'a path or URL', accepts: isText, isPath: true }],
+  ['mountPoint', path],
+  ['keyFile', path],
+  ['stateDir', path],
+  ...optionSettings,
+]);
 
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
@@ -126,28 +95,34 @@ export function parseVolumes(text: string, file: string): VolumeTable {
   for (const key of Object.keys(document)) if (key !== 'volumes') throw wrong(`there is no setting ${shown(key)}${nearest(key, ['volumes'])}`);
   const volumes = document['volumes'] ?? {};
   if (!isObject(volumes)) throw wrong('"volumes" must be an object of names');
+  const table: Record<string, VolumeSettings> = {};
   for (const [name, settings] of Object.entries(volumes)) {
     if (!isVolumeName(name)) throw wrong(`${shown(name)} cannot be a name: letters, digits, "-" and "_", at most 64`);
-    const reason = flawOf(settings);
-    if (reason !== undefined) throw wrong(`volume ${name}: ${reason}`);
+    requireSettings(settings, (flaw) => wrong(`volume ${name}: ${flaw}`));
+    table[name] = settings;
   }
-  return Object.assign(Object.create(null) as object, volumes) as VolumeTable;
+  return table;
+}
+
+/** Throws what `wrong` makes of the first flaw. */
+export function requireSettings(settings: unknown, wrong: (flaw: string) => Failure): asserts settings is VolumeSettings {
+  const flaw = flawOf(settings);
+  if (flaw !== undefined) throw wrong(flaw);
 }
 
 /** What is wrong with the settings of one volume, in words; `undefined`: nothing. */
-export function flawOf(settings: unknown): string | undefined {
+function flawOf(settings: unknown): string | undefined {
   if (!isObject(settings)) return 'its settings must be an object';
-  const names = Object.keys(settingKinds);
   for (const [key, value] of Object.entries(settings)) {
-    if (!Object.hasOwn(settingKinds, key)) {
+    const setting = volumeSettings.get(key);
+    if (!setting) {
       if (/pass(word|phrase)|secret|token|recovery/i.test(key)) {
         return `${shown(key)}: this file holds no secrets; name a "keyFile", or have the passphrase asked for`;
       }
-      return `there is no setting ${shown(key)}${nearest(key, names)}`;
+      return `there is no setting ${shown(key)}${nearest(key, [...volumeSettings.keys()])}`;
     }
-    const kind = settingKinds[key as SettingName];
     // The value stays out of the message: it may be a secret that stands in the wrong place.
-    if (!kind.accepts(value)) return `"${key}" takes ${kind.takes}`;
+    if (!setting.accepts(value)) return `"${key}" takes ${setting.takes}`;
   }
   const { store } = settings;
   if (typeof store !== 'string') return 'it needs a "store"';

@@ -29,6 +29,8 @@ import { ReachabilityStore } from '../store/reachability-store.js';
 import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from '../terminal/exit-code.js';
+import type { MountOptions } from './mount-options.js';
+import { mountOptions } from './mount-options.js';
 import { homeFolder } from './state-directory.js';
 
 /** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */
@@ -38,24 +40,11 @@ export function localFolderOf(location: string): string | undefined {
   return path === '~' || path.startsWith('~/') ? resolve(homeFolder(), `.${path.slice(1)}`) : resolve(path);
 }
 
-/** How a store is used over a network; what is left out has a default. */
-export interface StoreTuning {
-  /** Bytes a second. */
-  readonly uploadLimit?: number | undefined;
-  readonly downloadLimit?: number | undefined;
-  /** Requests. */
-  readonly readsAtOnce?: number | undefined;
-  readonly writesAtOnce?: number | undefined;
-  readonly pollIntervalMs?: number | undefined;
-}
+/** How a store is used over a network. */
+type StoreTuning = Pick<MountOptions, 'uploadLimit' | 'downloadLimit' | 'readsAtOnce' | 'writesAtOnce'>;
 
-/** Requests at once, over a network: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
-const defaultReadsAtOnce = 24;
-export const defaultWritesAtOnce = 8;
-const limitsOf = ({ readsAtOnce = defaultReadsAtOnce, writesAtOnce = defaultWritesAtOnce }: StoreTuning): LimitedStoreOptions => ({
-  readsMax: readsAtOnce,
-  writesMax: writesAtOnce,
-});
+/** What commands use, which have no options for it: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
+const usualLimits: LimitedStoreOptions = { readsMax: mountOptions.readsAtOnce.default, writesMax: mountOptions.writesAtOnce.default };
 /** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
 const remoteDeadlineMs = 30_000;
 
@@ -90,7 +79,7 @@ async function openPatientStore(
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create });
   if (store.local) return store;
   // Retries outside: who waits for the next attempt holds no place.
-  const limited = new LimitedStore(store, limitsOf({}));
+  const limited = new LimitedStore(store, usualLimits);
   return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, logger, deadlineMs });
 }
 
@@ -113,15 +102,15 @@ const probeKey = 'keys/reachable';
 export async function openMountedStore(
   location: string,
   { logger, timeoutMs, isOffline, disk }: { readonly logger: Logger; readonly timeoutMs: number; readonly isOffline: boolean; readonly disk: Disk },
-  tuning: StoreTuning = {},
+  tuning: StoreTuning,
 ): Promise<MountedStore> {
   const bandwidth = {
-    upload: new RateLimit(systemClock, tuning.uploadLimit),
-    download: new RateLimit(systemClock, tuning.downloadLimit),
+    upload: new RateLimit(systemClock, tuning.uploadLimit ?? undefined),
+    download: new RateLimit(systemClock, tuning.downloadLimit ?? undefined),
   };
   const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: environment(), bandwidth });
   if (store.local) return { store, bandwidth, reachability: undefined, refused: undefined };
-  const watched = new ReachabilityStore(new LimitedStore(store, limitsOf(tuning)), {
+  const watched = new ReachabilityStore(new LimitedStore(store, { readsMax: tuning.readsAtOnce, writesMax: tuning.writesAtOnce }), {
     clock: systemClock,
     logger,
     timeoutMs,

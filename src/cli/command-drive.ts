@@ -13,7 +13,7 @@ import { Failure } from '../terminal/exit-code.js';
 import { readNewPassphrase } from '../terminal/secret.js';
 import { print, printHeading, tell } from '../terminal/terminal.js';
 import { initialize, printRecoveryWords } from './command-init.js';
-import { mountDefaults, mountDetached } from './command-mount.js';
+import { mountDetached } from './command-mount.js';
 import { stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 
@@ -56,7 +56,7 @@ export const driveCommand = defineCommand<DriveArguments>({
       if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
       print();
     }
-    await mountDetached({ ...mountDefaults, directory, store, passphraseFd, stateDir }, secret);
+    await mountDetached({ directory, store, passphraseFd, stateDir }, secret);
     print(`It is a folder like any other now. Take it away with: sealdrive unmount ${printable(directory)}`);
   },
 });

@@ -2,8 +2,9 @@
 
 import { askDaemon, findMount } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
+import { duration, readOptional } from '../terminal/option-kind.js';
 import { print, printJson } from '../terminal/terminal.js';
-import { durationMsOf, jsonOption } from './command-options.js';
+import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { showFlushProgress } from './progress.js';
 
@@ -22,7 +23,7 @@ export const flushCommand = defineCommand<FlushArguments>({
       .options({ timeout: { type: 'string', describe: 'Give up after this time, for instance 5m (exit code 9)' }, ...jsonOption })
       .example('$0 flush && systemctl suspend', 'sleep when all is safe'),
   handler: async (args) => {
-    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const timeoutMs = readOptional(duration, args.timeout, 'timeout');
     const { record } = await findMount(args.directory);
     const display = showFlushProgress(args.json ? 'silent' : 'auto');
     const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);

@@ -2,8 +2,9 @@
 import { printable } from '../base/printable.js';
 import { askDaemon, findMount } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
+import { rate, readOptional } from '../terminal/option-kind.js';
 import { formatBytes, print, printJson } from '../terminal/terminal.js';
-import { jsonOption, rateOf } from './command-options.js';
+import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 
 interface LimitArguments {
@@ -26,20 +27,20 @@ export const limitCommand = defineCommand<LimitArguments>({
       })
       .example('$0 limit --upload 500K', 'until it is unmounted; "mount --upload-limit" and the config file set it for longer'),
   handler: async (args) => {
-    const upload = rateOf(args.upload, 'upload') ?? null;
-    const download = rateOf(args.download, 'download') ?? null;
+    const upload = readOptional(rate, args.upload, 'upload');
+    const download = readOptional(rate, args.download, 'download');
     const { record } = await findMount(args.directory);
     const limits = await askDaemon(record.socket, {
       method: 'limit',
-      ...(args.upload === undefined ? {} : { upload }),
-      ...(args.download === undefined ? {} : { download }),
+      ...(upload === undefined ? {} : { upload }),
+      ...(download === undefined ? {} : { download }),
     });
     if (!limits) throw new Failure('MOUNT_POINT', 'the daemon is gone: mount again');
     if (args.json) {
       printJson({ mountPoint: record.mountPoint, ...limits });
       return;
     }
-    const shown = (rate: number | null): string => (rate === null ? 'no limit' : `${formatBytes(rate)} a second`);
+    const shown = (limit: number | null): string => (limit === null ? 'no limit' : `${formatBytes(limit)} a second`);
     print(`${printable(record.mountPoint)}: upload ${shown(limits.upload)}, download ${shown(limits.download)}`);
   },
 });

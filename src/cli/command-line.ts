@@ -8,6 +8,7 @@ import { applyNamedVolume } from '../access/named-volume.js';
 import { explain } from '../program/explain.js';
 import { version } from '../program/version.js';
 import { exitCodeHelp, exitCodes, Failure } from '../terminal/exit-code.js';
+import { optionOf } from '../terminal/option-kind.js';
 import { printJson, tell, tellLines } from '../terminal/terminal.js';
 import { completeVolumes } from './completion.js';
 import { refuseOtherBytes } from './exact-words.js';
@@ -55,7 +56,8 @@ function helpFor(words: readonly string[]): string {
 /** A name in the place of a store brings its settings; what was written on the command line stays, what yargs put there by default does not. */
 function insertNamedVolume(args: Record<string, unknown>, parser: Argv): void {
   const { defaulted = {} } = (parser as unknown as { readonly parsed: { readonly defaulted?: Readonly<Record<string, boolean>> } }).parsed;
-  applyNamedVolume(args, (option) => args[option] !== undefined && !defaulted[option]);
+  // It lists options as they were declared.
+  applyNamedVolume(args, (name) => args[name] !== undefined && !defaulted[optionOf(name)]);
 }
 
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */

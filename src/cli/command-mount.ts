@@ -5,6 +5,8 @@ import { claimedVolumeId } from '../access/keyslots.js';
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import { keepSlots, readKeptSlots } from '../access/local-keyslots.js';
 import { examineMachine, systemProbe } from '../access/machine.js';
+import type { MountOptions, MountWords } from '../access/mount-options.js';
+import { readMountOptions } from '../access/mount-options.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from '../access/state-directory.js';
 import { pinnedVolume, pinStore, requirePinned } from '../access/store-pin.js';
 import { rememberedProbe, singleWriterWarning } from '../access/store-probe.js';
@@ -12,7 +14,6 @@ import { localFolderOf } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
-import { defaultDeviceName } from '../program/compose.js';
 import { findMounts, requireAnswers, silenceFailure } from '../program/control-client.js';
 import type { Mounted, ServingProcess } from '../program/detached-mount.js';
 import { startServingProcess } from '../program/detached-mount.js';
@@ -27,73 +28,19 @@ import { Failure } from '../terminal/exit-code.js';
 import type { SecretOptions } from '../terminal/secret.js';
 import { secretOptions } from '../terminal/secret.js';
 import { print, printJson, quoteForShell, tell } from '../terminal/terminal.js';
-import { type AccessTimePolicy, accessTimePolicies } from '../vfs/access-time-policy.js';
-import type { TuningArguments } from './command-options.js';
-import { bytesOf, durationMsOf, jsonOption, noTuning, stateOption, tuningOf, tuningOptions } from './command-options.js';
+import { jsonOption, mountTableOptions, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 
-export interface MountArguments extends SecretOptions, TuningArguments {
+export interface MountArguments extends SecretOptions, MountWords {
+  readonly store: string;
   /** Left out: where the config file says. */
-  readonly directory: string | undefined;
+  readonly directory?: string | undefined;
   /** From the config file. */
-  readonly mountPoint?: string;
-  readonly foreground: boolean;
-  readonly readOnly: boolean;
-  readonly allowOther: boolean;
-  readonly suid: boolean;
-  readonly dev: boolean;
-  readonly atime: AccessTimePolicy;
-  readonly nodiratime: boolean;
-  readonly timeout: string;
-  readonly cacheSize: string | undefined;
-  readonly cacheFreeMin: string | undefined;
-  readonly queueSize: string | undefined;
-  readonly inhibit: boolean;
-  readonly singleWriterAnyway: boolean;
-  readonly driver: 'native' | 'fuse-native';
-  readonly deviceName: string | undefined;
-  readonly headCode: string | undefined;
-  readonly heartbeat: string | undefined;
-  readonly maxStaleness: string | undefined;
-  readonly stateDir: string | undefined;
-  readonly logFile: string | undefined;
-  readonly debug: boolean;
-  readonly trace: boolean;
-  readonly stopTimeout: string;
-  readonly json: boolean;
+  readonly mountPoint?: string | undefined;
+  readonly foreground?: boolean;
+  readonly stateDir?: string | undefined;
+  readonly json?: boolean;
 }
-
-/** The options that a caller other than yargs need not name. */
-export const mountDefaults = {
-  passphraseFd: undefined,
-  keyFile: undefined,
-  recovery: undefined,
-  foreground: false,
-  readOnly: false,
-  allowOther: false,
-  suid: false,
-  dev: false,
-  atime: 'lazy',
-  nodiratime: false,
-  timeout: '30s',
-  cacheSize: undefined,
-  ...noTuning,
-  cacheFreeMin: undefined,
-  queueSize: undefined,
-  inhibit: true,
-  singleWriterAnyway: false,
-  driver: 'native',
-  deviceName: undefined,
-  headCode: undefined,
-  heartbeat: undefined,
-  maxStaleness: undefined,
-  stateDir: undefined,
-  logFile: undefined,
-  debug: false,
-  trace: false,
-  stopTimeout: '30s',
-  json: false,
-} as const satisfies Omit<MountArguments, 'store' | 'directory'>;
 
 export const mountCommand = defineCommand<MountArguments>({
   command: 'mount <store> [directory]',
@@ -104,50 +51,7 @@ export const mountCommand = defineCommand<MountArguments>({
       .positional('directory', { type: 'string', describe: 'Where it shall appear (default: what the config file says of the name)' })
       .options({
         foreground: { type: 'boolean', alias: 'f', default: false, describe: 'Do not detach (for systemd and for looking at problems)' },
-        'read-only': { type: 'boolean', alias: 'r', default: false, describe: 'Take no writes' },
-        'allow-other': { type: 'boolean', default: false, describe: 'Let other users of this machine in, as far as modes allow' },
-        suid: {
-          type: 'boolean',
-          default: false,
-          describe: 'Root only: programs on the drive get the ids and capabilities that they are marked with',
-        },
-        dev: { type: 'boolean', default: false, describe: 'Root only: device nodes on the drive open devices of this machine' },
-        atime: {
-          choices: accessTimePolicies,
-          default: 'lazy' as const,
-          describe: 'Access times: as relatime, but kept on this machine (lazy), or as mount(8) names them',
-        },
-        nodiratime: { type: 'boolean', default: false, describe: 'Listing a folder leaves its access time' },
-        timeout: { type: 'string', default: '30s', describe: 'How long a program may wait for a store that says nothing' },
-        'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk (default: 10G; 0 for a local store)' },
-        'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk (default: 1G, or 5 % if that is less)' },
-        'queue-size': {
-          type: 'string',
-          describe: 'How much may wait on the local disk for the store before writers wait (default: 10G, or half of what is free)',
-        },
-        inhibit: { type: 'boolean', default: true, describe: 'Keep the machine from sleeping while something is being uploaded (systemd)' },
-        ...tuningOptions,
-        'single-writer-anyway': {
-          type: 'boolean',
-          default: false,
-          describe: 'Where the store cannot keep two devices apart: this one replaces another, which never writes again',
-          group: 'Network:',
-        },
-        driver: { choices: ['native', 'fuse-native'] as const, default: 'native' as const, describe: 'How to talk to the kernel' },
-        'device-name': { type: 'string', describe: 'How other devices see this one (default: the host name)' },
-        'head-code': {
-          type: 'string',
-          describe: 'What "status" shows as headCode on another device: refuse a store that shows an older or another history',
-        },
-        heartbeat: {
-          type: 'string',
-          describe: 'How often to show other devices that this one lives when it changes nothing (default: 8h; 0: never)',
-        },
-        'max-staleness': { type: 'string', describe: 'Warn when no other device gave a sign of life for this long: "status" then exits with 15' },
-        'log-file': { type: 'string', normalize: true, describe: 'Where the daemon logs (default: daemon.log in the state directory)' },
-        'stop-timeout': { type: 'string', default: '30s', describe: 'How long a stop by signal may upload before it leaves the rest for next time' },
-        debug: { type: 'boolean', default: false, describe: 'Log more' },
-        trace: { type: 'boolean', default: false, describe: 'Log every request of the kernel (no names, no content)' },
+        ...mountTableOptions,
         ...stateOption,
         ...secretOptions,
         ...jsonOption,
@@ -195,18 +99,10 @@ function describeMount({ mountPoint, isOffline }: MountRequest): string {
  * directory as soon as there is one.
  */
 async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDirectory?: (stateDirectory: string) => void): Promise<MountRequest> {
-  const cacheSize = bytesOf(args.cacheSize, 'cache-size');
-  const cacheFreeMin = bytesOf(args.cacheFreeMin, 'cache-free-min');
-  const queueSize = bytesOf(args.queueSize, 'queue-size');
-  if (queueSize !== undefined && queueSize < queueSizeMin) throw new Failure('USAGE', '--queue-size is at least 16M');
-  const timeoutMs = timeoutOf(args.timeout);
-  const stopFlushTimeoutMs = durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0;
-  const heartbeatMs = durationMsOf(args.heartbeat, 'heartbeat');
-  if (heartbeatMs !== undefined && heartbeatMs !== 0 && heartbeatMs < heartbeatMinMs)
-    throw new Failure('USAGE', '--heartbeat is at least 1m, or 0 for never: each one is a commit');
-  const maxStalenessMs = durationMsOf(args.maxStaleness, 'max-staleness');
-  headCodeOf(args.headCode);
-  const tuning = tuningOf(args);
+  const options = readMountOptions(args);
+  if ((options.uploadLimit ?? options.downloadLimit ?? null) !== null && localFolderOf(args.store) !== undefined) {
+    throw new Failure('USAGE', '--upload-limit and --download-limit are for stores with a network in between, not for a folder');
+  }
   const directory = args.directory ?? args.mountPoint;
   if (directory === undefined) {
     throw new Failure(
@@ -214,15 +110,15 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       `say where it shall appear: sealdrive mount ${quoteForShell(args.store)} DIRECTORY, or "sealdrive volume add --mount-point"`,
     );
   }
-  if ((args.suid || args.dev) && process.geteuid?.() !== 0) {
+  if ((options.suid || options.dev) && process.geteuid?.() !== 0) {
     throw new Failure('USAGE', '--suid and --dev are for root: whoever can change the volume could take over this machine with them');
   }
-  requireMachine(args);
+  requireMachine(options);
   const kept = await keptSlotsOf(args);
   if (kept) onStateDirectory?.(stateDirectoryOf(kept.volumeId, args.stateDir));
   const store = await openKnownStore(args.store, kept ? firstAnswerMs : undefined);
   try {
-    const { slots, isOffline } = await findSlots(store, args.store, kept?.slots, timeoutMs);
+    const { slots, isOffline } = await findSlots(store, args.store, kept?.slots, options.timeoutMs);
     const claimed = claimedVolumeId(slots);
     const mountPoint = await resolveMountPoint(directory);
     const mounts = await findMounts();
@@ -255,9 +151,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     onStateDirectory?.(stateDirectory);
     pinStore(args.store, volumeId);
     if (!isOffline) keepSlots(stateDirectory, slots);
-    const probe = args.readOnly ? undefined : rememberedProbe(args.store);
+    const probe = options.readOnly ? undefined : rememberedProbe(args.store);
     // Found out while the volume is being opened, where nothing is remembered.
-    const isUnknown = !probe && !args.readOnly && !isOffline;
+    const isUnknown = !probe && !options.readOnly && !isOffline;
     const request: MountRequest = {
       store: folder ?? args.store,
       mountPoint,
@@ -265,30 +161,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       registryFolder: registryFolder(),
       volumeId: unlocked.volumeId,
       rootSecret: unlocked.rootSecret,
-      readOnly: args.readOnly,
-      allowOther: args.allowOther,
-      suid: args.suid,
-      dev: args.dev,
-      atime: args.atime,
-      nodiratime: args.nodiratime,
-      timeoutMs,
       isOffline,
-      cacheSize,
-      cacheFreeMin,
-      queueSize,
-      inhibitsShutdown: args.inhibit,
-      tuning,
       isSingleWriter: isUnknown ? undefined : probe !== undefined && isSingleWriter(probe),
-      singleWriterAnyway: args.singleWriterAnyway,
-      driver: args.driver,
-      deviceName: args.deviceName ?? defaultDeviceName(),
-      headCode: headCodeOf(args.headCode),
-      heartbeatMs,
-      maxStalenessMs,
-      logFile: args.logFile === undefined ? undefined : resolve(args.logFile),
-      debug: args.debug,
-      trace: args.trace,
-      stopFlushTimeoutMs,
+      options,
     };
     if (recovered) tell(`took away what a daemon that died had left at ${printable(mountPoint)}`);
     return request;
@@ -296,9 +171,6 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     await store.close();
   }
 }
-
-/** One pack that fills. */
-const queueSizeMin = 16 * 1024 * 1024;
 
 /** Where there are copies of the keyslots, a store that says nothing for so long is taken for one that is away. */
 const firstAnswerMs = 3000;
@@ -328,26 +200,8 @@ async function findSlots(
   }
 }
 
-function timeoutOf(text: string): number {
-  const timeoutMs = durationMsOf(text, 'timeout') ?? 0;
-  if (timeoutMs < 1000) throw new Failure('USAGE', '--timeout is at least 1s');
-  return timeoutMs;
-}
-
-/** Each one is an object in the store for good. */
-const heartbeatMinMs = 60_000;
-
-/** `SEQUENCE-HEX`, as `status` shows it. Throws Failure `USAGE`. */
-function headCodeOf(text: string | undefined): MountRequest['headCode'] {
-  if (text === undefined) return undefined;
-  const [, digits, hashStart] = /^([1-9][0-9]{0,15})-([0-9a-f]{16,64})$/.exec(text.trim().toLowerCase()) ?? [];
-  if (digits === undefined || hashStart === undefined)
-    throw new Failure('USAGE', '--head-code takes what "sealdrive status" shows as headCode, for instance 17-0123456789abcdef');
-  return { sequence: Number(digits), hashStart };
-}
-
-function requireMachine(args: MountArguments): void {
-  const needed = new Set(args.driver === 'native' ? ['node', 'kernel', 'addon', 'device', 'fusermount3'] : ['node', 'device']);
+function requireMachine({ driver }: Pick<MountOptions, 'driver'>): void {
+  const needed = new Set(driver === 'native' ? ['node', 'kernel', 'addon', 'device', 'fusermount3'] : ['node', 'device']);
   const missing = examineMachine(systemProbe, defaultStateBase()).find((finding) => finding.state === 'missing' && needed.has(finding.id));
   if (missing) throw new Failure('MACHINE', `${missing.text}: ${missing.remedy ?? 'see "sealdrive doctor"'}`);
 }

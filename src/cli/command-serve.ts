@@ -6,8 +6,9 @@ import { environment } from '../disk/environment.js';
 import { mkdirSync } from '../disk/files.js';
 import type { Address } from '../program/serve-objects.js';
 import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { duration, readOption, readOptional, size } from '../terminal/option-kind.js';
 import { plural, print, printJson, tell } from '../terminal/terminal.js';
-import { bytesOf, durationMsOf, jsonOption } from './command-options.js';
+import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 
 interface ServeArguments {
@@ -95,13 +96,13 @@ export const serveCommand = defineCommand<ServeArguments>({
         certificate,
         isBehindProxy: args.behindProxy,
         tokensPath: tokensPathOf(args.tokens),
-        quota: bytesOf(args.quota, 'quota'),
-        limits: { objectMax: bytesOf(args.objectMax, 'object-max') ?? 0, requestsMax, waitersMax: countOf(args.waitersMax, 'waiters-max') },
-        pollMs: durationMsOf(args.poll, 'poll'),
+        quota: readOptional(size, args.quota, 'quota'),
+        limits: { objectMax: readOption(size, args.objectMax, 'object-max'), requestsMax, waitersMax: countOf(args.waitersMax, 'waiters-max') },
+        pollMs: readOptional(duration, args.poll, 'poll'),
         spool: args.spool === undefined ? defaultSpool() : resolve(args.spool),
         accessLog: args.accessLog === undefined || args.accessLog === '-' ? args.accessLog : resolve(args.accessLog),
         metrics: args.metrics === undefined ? undefined : addressOf(args.metrics, 'metrics'),
-        stopTimeoutMs: durationMsOf(args.stopTimeout, 'stop-timeout') ?? 0,
+        stopTimeoutMs: readOption(duration, args.stopTimeout, 'stop-timeout'),
         isDebug: args.debug,
       },
       ({ description, url, metricsPort, tokenCount }) => {

@@ -5,9 +5,10 @@ import { isPending } from '../daemon/control-protocol.js';
 import type { FoundMounts, RunningMount, SilentMount } from '../program/control-client.js';
 import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from '../program/control-client.js';
 import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { duration, readOptional } from '../terminal/option-kind.js';
 import { formatBytes, plural, print, printHeading, printJson } from '../terminal/terminal.js';
 import type { FileState } from '../volume/file-status.js';
-import { durationMsOf, jsonOption, lastOf, severalWords } from './command-options.js';
+import { jsonOption, lastOf, severalWords } from './command-options.js';
 import { describePin } from './command-pin.js';
 import { defineCommand } from './define-command.js';
 import type { DrivePath } from './drive-path.js';
@@ -42,7 +43,7 @@ export const statusCommand = defineCommand<StatusArguments>({
       .example('$0 status --json', 'for programs')
       .example('$0 status ~/Drive/thesis', 'whether it is in the store, and how much of it is on this machine'),
   handler: async (args) => {
-    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const timeoutMs = readOptional(duration, args.timeout, 'timeout');
     const paths = args.path ?? [];
     const mounts = await findMounts();
     const { whole, parts } = await sort(paths, mounts);

@@ -13,8 +13,9 @@ import type { TokenRight } from '../server/token.js';
 import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import { changeTokenFile, readTokenFile } from '../server/token-file.js';
 import { Failure } from '../terminal/exit-code.js';
+import { readOption, readOptional, size } from '../terminal/option-kind.js';
 import { formatBytes, print, printJson, tell } from '../terminal/terminal.js';
-import { bytesOf, jsonOption } from './command-options.js';
+import { jsonOption } from './command-options.js';
 import { tokensOption, tokensPathOf } from './command-serve.js';
 import { defineCommand } from './define-command.js';
 
@@ -57,7 +58,7 @@ const addCommand = defineCommand<AddArguments>({
   handler: async (args) => {
     const { volume, right } = args;
     requireVolumeName(volume);
-    const quota = bytesOf(args.quota, 'quota');
+    const quota = readOptional(size, args.quota, 'quota');
     if (args.label.length > labelMax || printableText(args.label) !== args.label) {
       throw new Failure('USAGE', `a label has at most ${labelMax} characters, and none that cannot be seen`);
     }
@@ -153,7 +154,7 @@ const quotaCommand = defineCommand<QuotaArguments>({
   handler: async (args) => {
     const { volume } = args;
     requireVolumeName(volume);
-    const quota = args.size === 'none' ? undefined : bytesOf(args.size, 'quota');
+    const quota = args.size === 'none' ? undefined : readOption(size, args.size, 'quota');
     await changeTokenFile(systemDisk, tokensPathOf(args.tokens), ({ tokens, quotas }) => {
       const others = [...quotas].filter(([name]) => name !== volume);
       return { tokens, quotas: new Map(quota === undefined ? others : [...others, [volume, quota] as const]) };

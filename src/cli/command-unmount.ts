@@ -9,8 +9,9 @@ import type { FoundMounts, SilentMount } from '../program/control-client.js';
 import { askDaemon, findMounts, mountsOfName, silenceFailure, silentMountAround, silentMountsOfName } from '../program/control-client.js';
 import { detach, isDead, resolveMountPoint } from '../program/mount-point.js';
 import { Failure } from '../terminal/exit-code.js';
+import { duration, readOptional } from '../terminal/option-kind.js';
 import { formatBytes, plural, print, printJson, tell } from '../terminal/terminal.js';
-import { durationMsOf, jsonOption } from './command-options.js';
+import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
 import { showFlushProgress } from './progress.js';
 
@@ -35,7 +36,7 @@ export const unmountCommand = defineCommand<UnmountArguments>({
       })
       .example('$0 unmount ~/Drive', 'returns when everything is in the store'),
   handler: async (args) => {
-    const timeoutMs = durationMsOf(args.timeout, 'timeout');
+    const timeoutMs = readOptional(duration, args.timeout, 'timeout');
     const mounts = await findMounts();
     const mountPoint = await placeOf(args.directory, mounts);
     const mount = mounts.answering.find(({ record, isHere }) => isHere && record.mountPoint === mountPoint);

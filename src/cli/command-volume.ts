@@ -3,46 +3,40 @@ import { resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
 import { volumeIdOf } from '../access/named-volume.js';
 import { forgetStore, pinnedVolume } from '../access/store-pin.js';
-import type { SettingName, VolumeSettings } from '../access/volume-config.js';
-import { configPath, expandHome, flawOf, isVolumeName, nearest, readVolumes, settingKinds, writeVolumes } from '../access/volume-config.js';
+import type { VolumeSettings } from '../access/volume-config.js';
+import {
+  configPath,
+  expandHome,
+  isVolumeName,
+  nearest,
+  readVolumes,
+  requireSettings,
+  volumeSettings,
+  writeVolumes,
+} from '../access/volume-config.js';
 import { localFolderOf } from '../access/volume-store.js';
 import { printable } from '../base/printable.js';
 import { findMounts } from '../program/control-client.js';
 import { requireKnownKind } from '../store/open-store.js';
 import { Failure } from '../terminal/exit-code.js';
+import type { OptionWord } from '../terminal/option-kind.js';
 import { print, printJson } from '../terminal/terminal.js';
-import { accessTimePolicies } from '../vfs/access-time-policy.js';
-import { jsonOption } from './command-options.js';
+import { jsonOption, settingTableOptions } from './command-options.js';
 import { defineCommand } from './define-command.js';
 
-type Settings = Omit<VolumeSettings, 'store'>;
-
-interface AddArguments extends Settings {
+interface AddArguments {
   readonly name: string;
   readonly location: string;
+  readonly mountPoint: string | undefined;
   readonly replace: boolean;
   readonly json: boolean;
 }
 
-/** Options whose values the config file takes as they are. */
-const settingOptions = {
+/** The places; the config file takes what is given for them as absolute paths. */
+const placeOptions = {
   'mount-point': { type: 'string', normalize: true, describe: 'Where "mount NAME" mounts it', group: 'Settings:' },
   'key-file': { type: 'string', normalize: true, describe: 'The key file that opens it (its path, not its content)', group: 'Settings:' },
   'state-dir': { type: 'string', normalize: true, describe: 'Where local state lies', group: 'Settings:' },
-  'device-name': { type: 'string', describe: 'How other devices see this one', group: 'Settings:' },
-  'read-only': { type: 'boolean', describe: 'Take no writes', group: 'Settings:' },
-  'cache-size': { type: 'string', describe: 'Ciphertext kept on the local disk, for instance 10G', group: 'Settings:' },
-  'cache-free-min': { type: 'string', describe: 'The cache leaves this much free on its disk', group: 'Settings:' },
-  'queue-size': { type: 'string', describe: 'How much may wait on the local disk for the store', group: 'Settings:' },
-  atime: { choices: accessTimePolicies, describe: 'What reading does to access times', group: 'Settings:' },
-  nodiratime: { type: 'boolean', describe: 'Listing a folder leaves its access time', group: 'Settings:' },
-  inhibit: { type: 'boolean', describe: 'Keep the machine from sleeping while something is being uploaded', group: 'Settings:' },
-  'upload-limit': { type: 'string', describe: 'Bytes a second to the store, for instance 5M', group: 'Settings:' },
-  'download-limit': { type: 'string', describe: 'Bytes a second from the store', group: 'Settings:' },
-  'reads-at-once': { type: 'number', describe: 'Requests that read, at once', group: 'Settings:' },
-  'writes-at-once': { type: 'number', describe: 'Requests that write, at once', group: 'Settings:' },
-  'poll-interval': { type: 'string', describe: 'How often to look for what other devices did, for instance 5s', group: 'Settings:' },
-  timeout: { type: 'string', describe: 'How long to wait for a store that does not answer, for instance 30s', group: 'Settings:' },
 } as const;
 
 const addCommand = defineCommand<AddArguments>({
@@ -52,10 +46,15 @@ const addCommand = defineCommand<AddArguments>({
     yargs
       .positional('name', { type: 'string', demandOption: true, describe: 'Letters, digits, "-" and "_"' })
       .positional('location', { type: 'string', demandOption: true, describe: 'Where the volume lies: a path or URL' })
-      .options({ replace: { type: 'boolean', default: false, describe: 'Replace the volume of this name' }, ...settingOptions, ...jsonOption })
+      .options({
+        replace: { type: 'boolean', default: false, describe: 'Replace the volume of this name' },
+        ...placeOptions,
+        ...settingTableOptions,
+        ...jsonOption,
+      })
       .example('$0 volume add photos ~/Cloud/photos --mount-point ~/Photos', 'then: sealdrive mount photos'),
   handler: (args) => {
-    addVolume(args.name, args.location, args, args.replace);
+    addVolume(args.name, args.location, { ...args }, args.replace);
     if (args.json) printJson({ name: args.name, ...readVolumes()[args.name] });
     else
       print(
@@ -76,23 +75,21 @@ export function requireFreeName(name: string): void {
 }
 
 /** Adds a volume to the config file; relative paths in `settings` count from the working directory. Throws Failure and StoreLocationError. */
-export function addVolume(name: string, location: string, settings: Settings, replace = false): void {
+export function addVolume(name: string, location: string, settings: Readonly<Record<string, OptionWord | undefined>>, replace = false): void {
   if (!replace) requireFreeName(name);
   else if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", and begins with a letter or digit');
   requireKnownKind(location);
   const added: Record<string, unknown> = { store: localFolderOf(location) ?? location };
-  for (const setting of Object.keys(settingKinds) as SettingName[]) {
-    if (setting === 'store') continue;
+  for (const [setting, { isPath }] of volumeSettings) {
     const value = settings[setting];
-    if (value !== undefined) added[setting] = ['mountPoint', 'keyFile', 'stateDir'].includes(setting) ? resolve(String(value)) : value;
+    if (setting !== 'store' && value !== undefined) added[setting] = isPath ? resolve(String(value)) : value;
   }
-  const flaw = flawOf(added);
-  if (flaw !== undefined) throw new Failure('USAGE', `${flaw}; nothing was changed`);
+  requireSettings(added, (flaw) => new Failure('USAGE', `${flaw}; nothing was changed`));
   const volumes = readVolumes();
-  const place = added['mountPoint'];
+  const place = added.mountPoint;
   const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
   if (rival) throw new Failure('USAGE', `${printable(rival[0])} has the mount point ${printable(String(place))} already; nothing was changed`);
-  writeVolumes({ ...volumes, [name]: added as unknown as VolumeSettings });
+  writeVolumes({ ...volumes, [name]: added });
 }
 
 const listCommand = defineCommand<{ readonly json: boolean }>({

@@ -2,8 +2,10 @@
  * Which words of the command line may be other bytes than UTF-8 text: paths of this machine (base/system-text.ts, doc/cli.md, "Names that are not UTF-8").
  * Everything else is text, and is refused where it is not, so that nothing gets another name than was meant.
  */
+import { mountOptionRows } from '../access/mount-options.js';
 import { isUnicode } from '../base/system-text.js';
 import { Failure } from '../terminal/exit-code.js';
+import { path } from '../terminal/option-kind.js';
 
 /** Arguments and options that are paths of this machine, as handlers call them. */
 const paths: ReadonlySet<string> = new Set([
@@ -12,7 +14,6 @@ const paths: ReadonlySet<string> = new Set([
   'directory',
   'keyFile',
   'location',
-  'logFile',
   'mountPoint',
   'newKeyFile',
   'out',
@@ -23,6 +24,7 @@ const paths: ReadonlySet<string> = new Set([
   'tlsCert',
   'tlsKey',
   'tokens',
+  ...mountOptionRows.filter(([, { kind }]) => kind === path).map(([name]) => name),
 ]);
 
 /** Those that may also be a URL, which is ASCII. */

@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { MountOptions } from '../access/mount-options.js';
 import type { RunningProbe } from '../access/store-probe.js';
 import { beginProbe } from '../access/store-probe.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
@@ -51,7 +52,7 @@ export function hardenProcess(logger: Logger): void {
   else logger.warn('core dumps are not switched off: there is no native addon');
 }
 
-async function selectDriver(name: MountRequest['driver']): Promise<Driver> {
+async function selectDriver(name: MountOptions['driver']): Promise<Driver> {
   if (name === 'native') return (await import('../fuse/native-driver.js')).nativeDriver;
   return (await import('../fuse/portable-driver.js')).portableDriver;
 }
@@ -134,13 +135,14 @@ export async function composeMount(
   logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
   const [{ OpenVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
+  const { options } = request;
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
   let probe: RunningProbe | undefined;
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
-    const link = { logger, timeoutMs: request.timeoutMs, isOffline: request.isOffline, disk };
-    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, request.tuning);
+    const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
+    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options);
     // Beside the opening, which has to know before this device enrols.
     if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
@@ -153,33 +155,33 @@ export async function composeMount(
       stateDirectory: request.stateDirectory,
       volumeId: request.volumeId,
       rootSecret: request.rootSecret,
-      readOnly: request.readOnly,
+      readOnly: options.readOnly,
       reachability,
       refused,
-      patienceMs: request.timeoutMs,
-      cacheSize: request.cacheSize,
-      cacheFreeMin: request.cacheFreeMin,
+      patienceMs: options.timeoutMs,
+      cacheSize: options.cacheSize,
+      cacheFreeMin: options.cacheFreeMin,
       bootId: await readBootId(),
-      queueSize: request.queueSize,
-      deviceName: request.deviceName,
-      pollIntervalMs: request.tuning.pollIntervalMs,
-      heartbeatMs: request.heartbeatMs,
-      maxStalenessMs: request.maxStalenessMs,
-      headCode: request.headCode,
+      queueSize: options.queueSize,
+      deviceName: options.deviceName ?? defaultDeviceName(),
+      pollIntervalMs: options.pollIntervalMs,
+      heartbeatMs: options.heartbeatMs,
+      maxStalenessMs: options.maxStalenessMs,
+      headCode: options.headCode,
       beforeEnrolment: async (otherDevices) => {
-        if (!request.singleWriterAnyway && (await finding)) requireSoleDevice(otherDevices);
+        if (!options.singleWriterAnyway && (await finding)) requireSoleDevice(otherDevices);
       },
       cipher: addon ? nativeCipher(addon) : undefined,
     });
     const folder = localFolderOf(request.store);
     const filesystem = new Filesystem(opened, {
       logger,
-      accessTimes: { policy: request.atime, keepsFolders: request.nodiratime },
+      accessTimes: { policy: options.atime, keepsFolders: options.nodiratime },
       space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
     });
     await startFilesystem(filesystem, logger);
     const isSingleWriter = await finding;
-    const cache = new KernelCache(filesystem, request.driver === 'native' ? lastingValidity : briefValidity);
+    const cache = new KernelCache(filesystem, options.driver === 'native' ? lastingValidity : briefValidity);
     const parts: DaemonParts = {
       served: {
         volume: opened,
@@ -193,7 +195,7 @@ export async function composeMount(
       },
       filesystem: new FuseFilesystem(filesystem, cache, opened),
       cache,
-      driver: await selectDriver(request.driver),
+      driver: await selectDriver(options.driver),
       errnoOf: createErrnoOf(logger),
       clock: systemClock,
       logger,
@@ -202,8 +204,8 @@ export async function composeMount(
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,
       // Other users may hold what only root could see.
-      findHolders: () => (request.allowOther && process.getuid?.() !== 0 ? Promise.resolve(undefined) : findHolders(request.mountPoint, holdersMax)),
-      inhibitShutdown: request.inhibitsShutdown ? inhibitShutdown : undefined,
+      findHolders: () => (options.allowOther && process.getuid?.() !== 0 ? Promise.resolve(undefined) : findHolders(request.mountPoint, holdersMax)),
+      inhibitShutdown: options.inhibit ? inhibitShutdown : undefined,
     };
     return { parts, storeDescription: store.description, isSingleWriter };
   } catch (error) {

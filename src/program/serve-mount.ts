@@ -33,14 +33,15 @@ const heapFlags = '--heap-growing-percent=200';
 
 /** Serves until unmounted. Resolves with the exit code. Throws anything when it could not be mounted. */
 export async function serveMount(request: MountRequest, onReady: (found: { readonly isSingleWriter: boolean }) => void): Promise<number> {
+  const { options } = request;
   process.umask(0o077);
   setFlagsFromString(heapFlags);
   ensurePrivateDirectory(request.stateDirectory);
-  const logFile = openLogFile(request.logFile ?? join(request.stateDirectory, 'daemon.log'));
-  const logger = createLogger((line) => logFile.write(line), request.debug || request.trace ? 'debug' : 'info');
+  const logFile = openLogFile(options.logFile ?? join(request.stateDirectory, 'daemon.log'));
+  const logger = createLogger((line) => logFile.write(line), options.debug || options.trace ? 'debug' : 'info');
   hardenProcess(logger);
   reportDefects(logger);
-  const unwatch = request.debug ? watchEventLoop(logger) : () => {};
+  const unwatch = options.debug ? watchEventLoop(logger) : () => {};
   logger.info('starting', { version, pid: process.pid, node: process.versions.node });
   try {
     const { parts, storeDescription, isSingleWriter } = await composeMount(request, logger);
@@ -54,22 +55,22 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
           mountPoint: request.mountPoint,
           source: `sealdrive:${parts.served.volume.id.slice(0, 16)}-${registryTag(request.registryFolder)}`,
           subtype: 'sealdrive',
-          readOnly: request.readOnly,
-          allowOther: request.allowOther,
-          suid: request.suid,
-          dev: request.dev,
-          noatime: request.atime === 'noatime',
-          strictatime: request.atime === 'strictatime',
-          nodiratime: request.nodiratime,
-          seesReadlinks: isExact(request.atime),
+          readOnly: options.readOnly,
+          allowOther: options.allowOther,
+          suid: options.suid,
+          dev: options.dev,
+          noatime: options.atime === 'noatime',
+          strictatime: options.atime === 'strictatime',
+          nodiratime: options.nodiratime,
+          seesReadlinks: isExact(options.atime),
           defaultPermissions: true,
-          writebackCache: !request.readOnly,
-          trace: request.trace ? (line) => logger.debug(line) : undefined,
+          writebackCache: !options.readOnly,
+          trace: options.trace ? (line) => logger.debug(line) : undefined,
         },
         store: storeDescription,
         version,
         sockets,
-        stopFlushTimeoutMs: request.stopFlushTimeoutMs,
+        stopFlushTimeoutMs: options.stopTimeoutMs,
       });
     } catch (error) {
       await parts.served.close();

@@ -12,9 +12,10 @@ import type { SlotSecret } from '../crypto/keyslot.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { Failure } from '../terminal/exit-code.js';
+import { parseBytes } from '../terminal/option-kind.js';
 import type { SecretOptions } from '../terminal/secret.js';
 import { readSecret } from '../terminal/secret.js';
-import { parseBytes, tell } from '../terminal/terminal.js';
+import { tell } from '../terminal/terminal.js';
 import { hardenProcess } from './compose.js';
 
 /** People mistype; programs do not. */

@@ -15,9 +15,9 @@ import { ask } from './prompt.js';
 import { tell } from './terminal.js';
 
 export interface SecretOptions {
-  readonly passphraseFd: number | undefined;
-  readonly keyFile: string | undefined;
-  readonly recovery: boolean | undefined;
+  readonly passphraseFd?: number | undefined;
+  readonly keyFile?: string | undefined;
+  readonly recovery?: boolean | undefined;
   /** The id of a keyslot, or its beginning. */
   readonly keyslot?: string | undefined;
   /** A size: what one keyslot may take. */

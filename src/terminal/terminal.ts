@@ -79,20 +79,3 @@ export function formatBytes(count: number): string {
 export function plural(count: number, noun: string): string {
   return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
 }
-
-/** `10G`, `512M`, `1.5 TiB`, `4096`: bytes, in powers of 1024; `undefined` when it is no size. */
-export function parseBytes(text: string): number | undefined {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*$/i.exec(text);
-  if (!match) return undefined;
-  const power = match[2] === '' ? 0 : 'kmgtp'.indexOf(match[2].toLowerCase()) + 1;
-  const bytes = Math.floor(Number(match[1]) * 1024 ** power);
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
-}
-
-/** `30`, `30s`, `5m`, `1h`: milliseconds; `undefined` when it is no duration. */
-export function parseDurationMs(text: string): number | undefined {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$/.exec(text);
-  if (!match) return undefined;
-  const scale = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match[2] ?? 's'] ?? 1000;
-  return Math.round(Number(match[1]) * scale);
-}

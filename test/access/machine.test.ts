@@ -5,7 +5,8 @@ import t from 'tap';
 import type { MachineProbe } from '../../src/access/machine.js';
 import { examineMachine } from '../../src/access/machine.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
-import { formatBytes, parseBytes, parseDurationMs, plural } from '../../src/terminal/terminal.js';
+import { parseBytes, parseDurationMs } from '../../src/terminal/option-kind.js';
+import { formatBytes, plural } from '../../src/terminal/terminal.js';
 
 /** Has everything. */
 const wellProbe: MachineProbe = {

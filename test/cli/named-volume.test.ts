@@ -2,7 +2,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import t from 'tap';
-import { parseVolumes, settingKinds } from '../../src/access/volume-config.js';
+import { parseVolumes, volumeSettings } from '../../src/access/volume-config.js';
 import { volumeNamesFor } from '../../src/cli/completion.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { quoteForShell } from '../../src/terminal/terminal.js';
@@ -45,7 +45,7 @@ t.test('what is wrong in the file is said with its place and the right word', as
   t.match(one('{"store": "relative"}'), /"store" takes a URL, an absolute path/);
   t.match(one('{}'), /needs a "store"/);
   t.match(one('[]'), /must be an object/);
-  for (const name of Object.keys(settingKinds)) t.match(one(`{"store": "/x", "${name}": {}}`), new RegExp(`"${name}" takes `), name);
+  for (const name of volumeSettings.keys()) t.match(one(`{"store": "/x", "${name}": {}}`), new RegExp(`"${name}" takes `), name);
 });
 
 t.test('a secret in the file is refused, and not repeated', async (t) => {
@@ -163,5 +163,5 @@ t.test('a word in a hint is quoted where the shell would read it', async (t) => 
 
 t.test('doc/cli.md names every setting of the config file', async (t) => {
   const text = readFileSync(sourcePath('doc', 'cli.md'), 'utf8');
-  for (const name of Object.keys(settingKinds)) t.ok(text.includes(`\`${name}\``), name);
+  for (const name of volumeSettings.keys()) t.ok(text.includes(`\`${name}\``), name);
 });
