@@ -1,5 +1,6 @@
 /**
- * What a device knows of the log up to some commit, and the rules by which the next one follows (doc/format.md, "Commit"). Pure: no I/O.
+ * The verified state of the commit log after some commit, and the rules by which the next commit may follow
+ * (doc/format.md, "Commit"). No I/O: fetching and persisting are in `commit-log.ts`.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import { isSignedBy } from '../crypto/signature.js';
@@ -13,18 +14,21 @@ export interface LogPosition {
   readonly hash: Uint8Array;
 }
 
-/** An enrolled device, as far as the log tells. */
+/** An enrolled device, as far as the log shows. */
 export interface Member {
   readonly enrolment: Enrolment;
-  /** Of its newest commit; 0 without any. */
+  /** The device counter of its newest commit; 0 without any. */
   readonly counter: number;
-  /** When it enrolled, by its own clock, in ms since 1970; `undefined` when that lies before the checkpoint where reading began. */
+  /**
+   * When it enrolled, by its own clock, in ms since 1970; `undefined` when that lies before the checkpoint where
+   * reading began.
+   */
   readonly enrolledMs?: number | undefined;
-  /** The rest is of its newest commit; `undefined` when that lies before the checkpoint where reading began. */
+  /** What its newest commit says; `undefined` when that lies before the checkpoint where reading began. */
   readonly newest: { readonly sequence: Sequence; readonly nextInoCounter: number; readonly operationSerial: number } | undefined;
 }
 
-/** Where the newest checkpoint is, with what is needed to open it. */
+/** The commit with the newest checkpoint, and the hash that is needed to open it. */
 export interface CheckpointLink extends LogPosition {
   readonly previousHash: Uint8Array;
 }
@@ -47,13 +51,13 @@ export function chainFromGenesis(volumeId: Uint8Array, creator: Enrolment): Chai
   };
 }
 
-function sameEnrolment(a: Enrolment, b: Enrolment): boolean {
-  return a.deviceId === b.deviceId && a.deviceIndex === b.deviceIndex && a.name === b.name && equalBytes(a.publicKey, b.publicKey);
+function sameEnrolment(a: Enrolment, b: Enrolment | undefined): boolean {
+  return b !== undefined && a.deviceId === b.deviceId && a.deviceIndex === b.deviceIndex && a.name === b.name && equalBytes(a.publicKey, b.publicKey);
 }
 
 /**
- * The state before a checkpoint, as the checkpoint itself tells it: a device that begins there takes the writer's word, which holds the
- * epoch key like every device. Throws CommitError `MALFORMED`.
+ * The state before a checkpoint, as the checkpoint itself records it: a device that begins there trusts its writer,
+ * which holds the epoch key as every device does. Throws CommitError `MALFORMED`.
  */
 export function chainBeforeCheckpoint(commit: CommitFields): ChainState {
   const { enrolments, acknowledgements } = commit;
@@ -64,7 +68,7 @@ export function chainBeforeCheckpoint(commit: CommitFields): ChainState {
     return { enrolment, counter, newest: counter === 0 ? nothingYet : undefined };
   });
   const previous = (commit.sequence - 1) as Sequence;
-  // The one before is named by number only; it is not needed any more.
+  // The earlier checkpoint is known by its number only. It will not be opened, so its hashes are never used.
   const checkpoint =
     commit.lastCheckpoint === 0 ? undefined : { sequence: commit.lastCheckpoint, hash: new Uint8Array(32), previousHash: new Uint8Array(32) };
   return { head: { sequence: previous, hash: commit.previousHash }, checkpoint, members };
@@ -75,8 +79,8 @@ function refused(code: CommitErrorCode, message: string, commit: CommitFields): 
 }
 
 /**
- * The state after `decoded`, whose sealed bytes hash to `hash`. Throws CommitError when a rule is broken. What the acknowledgements of
- * a commit prove: its writer had verified the whole log before it, each device's newest commit included.
+ * The state after `decoded`, whose sealed bytes hash to `hash`. Throws CommitError when a rule is broken. A commit that
+ * is accepted proves by its acknowledgements that its writer had verified the whole log before it.
  */
 export function extendChain(state: ChainState, decoded: DecodedCommit, hash: Uint8Array): { state: ChainState; commit: Commit } {
   const { commit } = decoded;
@@ -104,7 +108,7 @@ export function extendChain(state: ChainState, decoded: DecodedCommit, hash: Uin
   }
   if (commit.checkpoint) {
     if (commit.acknowledgements.length !== members.length) throw refused('MALFORMED', 'a checkpoint without the whole roster', commit);
-    if (commit.checkpoint.covers >= commit.sequence) throw refused('MALFORMED', 'a checkpoint of the future', commit);
+    if (commit.checkpoint.covers >= commit.sequence) throw refused('MALFORMED', 'a checkpoint that covers later commits', commit);
   }
   const { sequence, nextInoCounter, operationSerial } = commit;
   const updated: Member = { ...author, counter: commit.deviceCounter, newest: { sequence, nextInoCounter, operationSerial } };
@@ -118,30 +122,31 @@ export function extendChain(state: ChainState, decoded: DecodedCommit, hash: Uin
   };
 }
 
-/** The roster with what `commit` enrols: a checkpoint repeats the roster, another commit may enrol its own device. */
+/** The roster after `commit`: a checkpoint repeats it, and any other commit may enrol the device that wrote it. */
 function enrolled(members: readonly Member[], commit: CommitFields): readonly Member[] {
   const { enrolments } = commit;
   if (commit.checkpoint) {
-    const same = enrolments.length === members.length && enrolments.every((one, index) => sameEnrolment(one, members[index].enrolment));
-    if (!same) throw refused('MALFORMED', 'a checkpoint with another roster', commit);
+    const isSame = enrolments.length === members.length && members.every(({ enrolment }, index) => sameEnrolment(enrolment, enrolments[index]));
+    if (!isSame) throw refused('MALFORMED', 'a checkpoint with another roster', commit);
     return members;
   }
-  if (enrolments.length === 0) return members;
-  const [enrolment] = enrolments;
+  const [enrolment, ...more] = enrolments;
+  if (!enrolment) return members;
   const isNew = members.every((member) => member.enrolment.deviceId !== enrolment.deviceId);
-  if (enrolments.length !== 1 || enrolment.deviceId !== commit.deviceId || enrolment.deviceIndex !== members.length || !isNew)
-    throw refused('MALFORMED', 'enrols a device that it may not', commit);
+  if (more.length > 0 || enrolment.deviceId !== commit.deviceId || enrolment.deviceIndex !== members.length || !isNew)
+    throw refused('MALFORMED', 'enrols a device that it may not enrol', commit);
   return [...members, { enrolment, counter: 0, enrolledMs: commit.wallTimeMs, newest: nothingYet }];
 }
 
 const acknowledge = ({ enrolment, counter }: Member): Acknowledgement => ({ deviceId: enrolment.deviceId, deviceCounter: counter });
 
-/** The commit that `author` may write next; `enrolment` when it is not in the roster yet. */
+/** The commit that `author` may write next, with `enrolment` while it is not in the roster. */
 export function nextCommit(state: ChainState, author: DeviceId, enrolment: Enrolment | undefined, draft: CommitDraft): CommitFields {
   const member = state.members.find((one) => one.enrolment.deviceId === author);
   const members = enrolment ? [...state.members, { enrolment, counter: 0, newest: nothingYet }] : state.members;
   const since = member?.newest?.sequence ?? 0;
-  // What changed since this device last said so; a checkpoint says all, for devices that begin to read there.
+  // The changes since this device last acknowledged; a checkpoint acknowledges all, for devices that begin to read
+  // there.
   const news = draft.checkpoint ? members : members.filter((one) => one.counter > 0 && (one.newest?.sequence ?? 0) > since);
   return {
     ...draft,

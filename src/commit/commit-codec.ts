@@ -1,5 +1,6 @@
 /**
- * Commits as bytes (doc/format.md, "Commit"): payload, signature, compression and padding. Whether a commit may follow another is `chain.ts`.
+ * Commits as bytes (doc/format.md, "Commit"): payload, signature, compression and padding. The rules of the chain are
+ * in `chain.ts`.
  *
  * | field | encoding |
  * | --- | --- |
@@ -36,7 +37,7 @@ const deviceNameMax = 255;
 const keyLengthMax = 0xffff;
 /** A commit's payload, decompressed, has at most this many bytes. */
 export const commitPlainMax = 48 * 1024 * 1024;
-/** And its sealed object: refuse to fetch more. */
+/** Its sealed object has at most this many bytes; more is not fetched. */
 export const commitObjectMax = 56 * 1024 * 1024;
 
 export function writeEnrolment(writer: ByteWriter, enrolment: Enrolment): void {
@@ -55,7 +56,7 @@ export function readEnrolment(reader: ByteReader): Enrolment {
   return { deviceId, deviceIndex, publicKey, name: readText(reader.bytes(length)) };
 }
 
-/** Strict, and keeping a byte order mark: what is read is written again as it was. */
+/** Strict, and keeps a byte order mark, so that the text is written again as it was read. */
 function readText(bytes: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -64,12 +65,11 @@ function readText(bytes: Uint8Array): string {
   }
 }
 
-/** What the device signs. */
 function signedMessage(volumeId: Uint8Array, unsigned: Uint8Array): Uint8Array {
   return Buffer.concat([label, volumeId, unsigned]);
 }
 
-/** The payload with its signature. `sign` gets the message that the device signs. */
+/** The payload with its signature, which `sign` makes. */
 export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (message: Uint8Array) => Uint8Array): Uint8Array {
   const writer = new ByteWriter(4096)
     .u8(version)
@@ -155,7 +155,10 @@ export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): Decoded
   return { commit: { ...links, ...content }, signature, signedMessage: message };
 }
 
-/** A counted list whose items have at least `itemLengthMin` bytes: a count beyond what can be there is refused before any work. */
+/**
+ * A counted list of items of at least `itemLengthMin` bytes each: a count that its bytes cannot hold is refused before
+ * any work.
+ */
 function readList<T>(reader: ByteReader, itemLengthMin: number, readItem: () => T): T[] {
   const count = reader.varint();
   if (count > reader.remaining / itemLengthMin) throw new MalformedBytesError('a list that is longer than its bytes');
@@ -175,8 +178,8 @@ const codecZstd = 1;
 const codecHeaderLength = 8;
 
 /**
- * Pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. Not compressed: how well names
- * compress would show in the size. (Compressed ones are read.)
+ * Pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. It is not
+ * compressed, since the size would show how well the names compress; compressed commits are read, however.
  */
 export function padCommit(encoded: Uint8Array): Plaintext[] {
   const header = new ByteWriter(codecHeaderLength).u8(codecRaw).zeros(3).u32(encoded.byteLength).finish();
@@ -184,7 +187,7 @@ export function padCommit(encoded: Uint8Array): Plaintext[] {
   return [header, encoded, new Uint8Array(padmeLength(length) - length)] as Plaintext[];
 }
 
-/** Undoes {@link padCommit}. Throws MalformedBytesError; PackError for what does not decompress. */
+/** Undoes {@link padCommit}. Throws MalformedBytesError, or PackError for data that does not decompress. */
 export async function decompressCommit(payload: Plaintext): Promise<Uint8Array> {
   const reader = new ByteReader(payload);
   const codec = reader.u8();

@@ -1,14 +1,21 @@
-/** What can go wrong between this device and the log. The store being away is StoreError, the local disk failing its own error. */
+/**
+ * What can be wrong with the commit log or this device's trust in it (doc/security.md, "Promises and their tests"). An
+ * unavailable store is a StoreError, and a failing local disk throws its own error.
+ */
 import { CodedError } from '../base/errors.js';
 
 /**
  * The history does not fit what this device knows (integrity stop):
- * - `ROLLBACK`: the newest commit that this device has seen is gone; - `OWN_COMMIT_MISSING`: so, and this device wrote it
- * - `FORK`: another commit stands where this device has seen one, or acknowledgements contradict
+ * - `ROLLBACK`: the newest commit that this device has seen is gone
+ * - `OWN_COMMIT_MISSING`: the same, and this device wrote it
+ * - `FORK`: the store shows another commit than this device has seen, or acknowledgements contradict what it knows
  *
  * An object of the log is not what a device wrote:
- * - `NOT_AUTHENTIC`: does not open at its place; - `MALFORMED`: opens, but breaks the format or a rule; - `BAD_LINK`: does not follow its
- *   predecessor; - `BAD_SIGNATURE`: not signed by an enrolled device; - `MISSING`: a commit is gone while later ones are there
+ * - `NOT_AUTHENTIC`: it does not open at its place
+ * - `MALFORMED`: it opens, but breaks the format or a rule
+ * - `BAD_LINK`: it does not follow its predecessor
+ * - `BAD_SIGNATURE`: it is not signed by an enrolled device
+ * - `MISSING`: a commit is gone although later ones are there
  *
  * `BAD_STATE`: the state directory is damaged.
  */
@@ -24,7 +31,7 @@ export type CommitErrorCode =
   | 'BAD_STATE';
 
 /** The facts, for people and for the saved evidence. Hashes are of sealed bytes, as hex. */
-export interface CommitEvidence {
+interface CommitEvidence {
   readonly sequence?: number;
   readonly expectedHash?: string;
   readonly foundHash?: string;
@@ -41,8 +48,18 @@ export class CommitError extends CodedError<CommitErrorCode> {
     this.evidence = evidence;
   }
 
-  /** The whole history is in doubt, not one object. */
+  /** Whether the whole history is in doubt rather than one object. */
   get isFenced(): boolean {
     return fencedCodes.has(this.code);
   }
+}
+
+/**
+ * A hole: `newest` is the commit whose presence shows that `sequence` existed; the same number when only a list shows
+ * it.
+ */
+export function missingCommit(sequence: number, newest: number): CommitError {
+  const what = sequence === 0 ? 'the genesis of the volume' : `commit ${sequence}`;
+  const proof = newest > sequence ? `commit ${newest} comes after it` : 'the store lists it';
+  return new CommitError('MISSING', `${what} is missing from the store, although ${proof}`, { sequence });
 }

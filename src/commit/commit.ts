@@ -1,5 +1,6 @@
 /**
- * An entry of the log, decoded (doc/format.md, "Commit"). How it becomes bytes is `commit-codec.ts`; how it gets into the log `commit-log.ts`.
+ * A commit, decoded (doc/format.md, "Commit"). Its bytes are in `commit-codec.ts`, its way into the log in
+ * `commit-log.ts`.
  */
 import type { Brand } from '../base/brand.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -16,11 +17,11 @@ export interface Enrolment {
   readonly deviceIndex: number;
   /** Ed25519, 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** For people: conflict copies and `status` show it. */
+  /** Shown to people, in `status` and in the names of conflict copies. */
   readonly name: string;
 }
 
-/** The newest commit of a device that the writer of a commit had seen. */
+/** The newest commit of a device that the acknowledging device had verified. */
 export interface Acknowledgement {
   readonly deviceId: DeviceId;
   readonly deviceCounter: number;
@@ -30,7 +31,7 @@ export interface Acknowledgement {
 export type Mutation = readonly [key: string, value: Uint8Array | null];
 
 export interface Checkpoint {
-  /** Undefined: the tree is empty. */
+  /** `undefined` when the tree is empty. */
   readonly root: PageReference | undefined;
   /** The tree holds the mutations of all commits up to this one. */
   readonly covers: Sequence;
@@ -39,13 +40,13 @@ export interface Checkpoint {
   readonly bytes: number;
 }
 
-/** What the volume decides about a commit; the log adds number, links, counters, roster and signature. */
+/** The part of a commit that the volume decides; the log adds number, links, counters, roster and signature. */
 export interface CommitDraft {
   /** Advisory, ms since 1970. */
   readonly wallTimeMs: number;
-  /** This device will not allocate inode counters below this again. */
+  /** From now on this device allocates no inode counter below this. */
   readonly nextInoCounter: number;
-  /** This device's journal operations up to this serial are in the log with this commit. */
+  /** With this commit, the operations of this device's journal up to this serial are in the log. */
   readonly operationSerial: number;
   readonly filesDelta: number;
   readonly bytesDelta: number;

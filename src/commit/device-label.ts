@@ -1,9 +1,12 @@
-/** Devices and their times in words, for `status` and the log. Both come from other devices: they must neither steer a terminal nor end a program. */
+/**
+ * Devices and their times as text, for `status` and log lines. Both come from other devices, so they must neither
+ * control a terminal nor make the program throw.
+ */
 import { replaceUnprintable } from '../base/printable.js';
 
 export const deviceLabel = (index: number, name: string): string => `device ${index} (${replaceUnprintable(name, '?')})`;
 
-/** A Date ends before the numbers that a commit may hold. */
+/** The last time that a Date can hold; a commit can hold later ones. */
 const dateMs = 8.64e15;
 
 /** `timeMs` since 1970. */

@@ -1,4 +1,6 @@
-/** This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files"). */
+/**
+ * This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files").
+ */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
@@ -21,21 +23,25 @@ export interface Device {
 const fileName = 'device';
 const noPlace = new Uint8Array(0);
 
-/** A new identity, for which `seed` must be kept. */
+/** A new identity. The caller owns `seed`, from which the signer is made again, and wipes it. */
 export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
   const seed = random.bytes(seedLength);
   return { device: { id: toHex(random.bytes(16)) as DeviceId, name: cleanDeviceName(name), signer: new Signer(seed) }, seed };
 }
 
-export async function saveDevice(disk: Disk, stateDirectory: string, key: SealKey, device: Device, seed: Uint8Array): Promise<void> {
-  const name = Buffer.from(device.name, 'utf8');
-  const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(name.length).bytes(name).finish();
+/** A new identity, durable in the state directory when it resolves. Throws disk errors. */
+export async function makeDevice(disk: Disk, stateDirectory: string, key: SealKey, name: string, random: Random): Promise<Device> {
+  const { device, seed } = newDevice(name, random);
+  const nameBytes = Buffer.from(device.name, 'utf8');
+  const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(nameBytes.length).bytes(nameBytes).finish();
   const sealed = key.seal(noPlace, payload as Plaintext);
   payload.fill(0);
+  seed.fill(0);
   await replaceFile(disk, join(stateDirectory, fileName), sealed);
+  return device;
 }
 
-/** `undefined` when this installation has none yet. Throws CommitError `BAD_STATE`, disk errors. */
+/** `undefined` when this installation has no identity yet. Throws CommitError `BAD_STATE`, disk errors. */
 export async function loadDevice(disk: Disk, stateDirectory: string, key: SealKey): Promise<Device | undefined> {
   const sealed = await readWholeFile(disk, join(stateDirectory, fileName));
   if (!sealed) return undefined;

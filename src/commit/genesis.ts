@@ -1,5 +1,6 @@
 /**
- * The genesis: commit 0, which makes the volume what it is and whose hash is the volume id (doc/format.md, "Commit").
+ * The genesis: commit 0, which fixes what never changes in a volume, and whose hash is the volume id (doc/format.md,
+ * "Commit").
  *
  * | field | encoding |
  * | --- | --- |
@@ -13,7 +14,6 @@
  * | creator | its enrolment, index 0 |
  * | signature | 64: by the creator, over `"sealdrive v1 genesis"` and all before |
  */
-import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { ByteReader, ByteWriter, equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
@@ -26,23 +26,23 @@ import { isSignedBy, signatureLength } from '../crypto/signature.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
-import { ensureDirectory, readWholeFile, replaceFile } from '../disk/whole-file.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { Enrolment, Mutation, Sequence } from './commit.js';
 import { encodeCommit, padCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
-import type { Device } from './device.js';
 import { newDevice } from './device.js';
-import { commitPlace, logKey, sequenceName } from './log-name.js';
+import { LocalLog } from './local-log.js';
+import { commitPlace } from './log-name.js';
+import { StoredLog } from './stored-log.js';
 
 export interface Genesis {
   readonly volumeId: Uint8Array;
   readonly createdMs: number;
-  /** Bytes of plaintext that a chunk holds at most. */
+  /** The most bytes of plaintext that a chunk holds. */
   readonly chunkSize: number;
   readonly suite: Suite;
-  /** Of epoch 1, 32 bytes; the caller wipes it once the keys have it. */
+  /** The key of epoch 1, 32 bytes; the caller wipes it once the keys have it. */
   readonly epochKey: Uint8Array;
   readonly creator: Enrolment;
 }
@@ -52,12 +52,12 @@ const label = Buffer.from('sealdrive v1 genesis', 'latin1');
 const noPlace = new Uint8Array(0);
 const chunkSizeMin = 4096;
 const chunkSizeMax = 4 * 1024 * 1024;
-/** A whole genesis is smaller than this: refuse to fetch more. */
+/** A whole genesis is smaller than this; more is not fetched. */
 export const genesisObjectMax = 4096;
 
 const messageOf = (unsigned: Uint8Array): Uint8Array => Buffer.concat([label, unsigned]);
 
-export interface NewVolume {
+interface NewVolume {
   readonly store: ObjectStore;
   readonly root: RootKeys;
   readonly random: Random;
@@ -65,16 +65,16 @@ export interface NewVolume {
   readonly chunkSize: number;
   readonly suite: Suite;
   readonly creatorName: string;
-  /** What the volume begins with: the root directory. Ascending keys. */
+  /** The content that the volume begins with, which is the root directory. Ascending keys. */
   readonly mutations: readonly Mutation[];
   readonly filesDelta: number;
 }
 
 /**
- * Writes genesis and first commit of a new volume, as a device made for it. To go on as that device, save it (`saveDevice`) with `seed`;
- * otherwise wipe the seed: whoever mounts enrols anew. Throws StoreError.
+ * Writes the genesis and the first commit of a new volume, as a device that exists only for this: every device that
+ * mounts enrols as another one. Throws StoreError.
  */
-export async function createVolumeLog(options: NewVolume): Promise<{ volumeId: Uint8Array; device: Device; seed: Uint8Array }> {
+export async function createVolumeLog(options: NewVolume): Promise<{ readonly volumeId: Uint8Array }> {
   const { store, root, random, suite, chunkSize } = options;
   assert(chunkSize >= chunkSizeMin && chunkSize <= chunkSizeMax, 'the chunk size is within bounds');
   const { device, seed } = newDevice(options.creatorName, random);
@@ -95,22 +95,13 @@ export async function createVolumeLog(options: NewVolume): Promise<{ volumeId: U
   const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
   const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => device.signer.sign(message));
   const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(first));
-  await putNew(store, logKey(root, 0), sealed);
-  await putNew(store, logKey(root, 1), sealedFirst);
-  return { volumeId, device, seed };
-}
-
-async function putNew(store: ObjectStore, key: string, sealed: Sealed): Promise<void> {
-  let failure: unknown;
-  try {
-    if ((await store.put(key, sealed, { ifAbsent: true })) === 'created') return;
-  } catch (error) {
-    failure = error;
+  seed.fill(0);
+  device.signer.wipe();
+  const log = new StoredLog(store, root);
+  for (const [sequence, bytes] of [sealed, sealedFirst].entries()) {
+    if (!(await log.put(sequence, bytes))) throw new StoreError('PROTOCOL', `the store has another object under the new name ${log.keyOf(sequence)}`);
   }
-  // The answer was lost, or a repeated attempt met the first one.
-  const found = await store.get(key);
-  if (found && equalBytes(found, sealed)) return;
-  throw failure ?? new StoreError('PROTOCOL', `something else lies under the new name ${key}`);
+  return { volumeId };
 }
 
 /** Opens and verifies the genesis of the volume `volumeId`. Throws CommitError. */
@@ -132,8 +123,9 @@ export function openGenesis(root: RootKeys, sealed: Uint8Array, volumeId: Uint8A
     const unsigned = payload.subarray(0, reader.offset);
     const signature = reader.bytes(signatureLength);
     reader.end();
-    if (!isSuite(suite) || epoch !== 1 || creator.deviceIndex !== 0) throw new MalformedBytesError('a genesis out of bounds');
-    if (chunkSize < chunkSizeMin || chunkSize > chunkSizeMax) throw new MalformedBytesError('a chunk size out of bounds');
+    if (!isSuite(suite) || epoch !== 1 || creator.deviceIndex !== 0)
+      throw new MalformedBytesError('a genesis with an unknown suite, epoch or creator');
+    if (chunkSize < chunkSizeMin || chunkSize > chunkSizeMax) throw new MalformedBytesError('a chunk size out of range');
     if (!isSignedBy(creator.publicKey, messageOf(unsigned), signature))
       throw new CommitError('BAD_SIGNATURE', 'the genesis is not signed by its creator');
     payload.fill(0);
@@ -145,25 +137,26 @@ export function openGenesis(root: RootKeys, sealed: Uint8Array, volumeId: Uint8A
   }
 }
 
-export interface GenesisSource {
+interface GenesisSource {
   readonly store: ObjectStore;
   readonly disk: Disk;
   readonly stateDirectory: string;
   readonly root: RootKeys;
-  /** As the keyslot names it. */
+  /** The one that the keyslot names. */
   readonly volumeId: Uint8Array;
 }
 
-/** The genesis from the local copy, else from the store (and keeps a copy). Throws CommitError, StoreError, disk errors. */
+/**
+ * The genesis from the local copy, or from the store, whose bytes become the copy. Throws CommitError, StoreError, disk
+ * errors.
+ */
 export async function readGenesis({ store, disk, stateDirectory, root, volumeId }: GenesisSource): Promise<Genesis> {
-  const directory = join(stateDirectory, 'log');
-  const path = join(directory, sequenceName(0));
-  const copy = await readWholeFile(disk, path);
+  const copies = new LocalLog(disk, stateDirectory);
+  const copy = await copies.read(0);
   if (copy && equalBytes(hashBytes(copy), volumeId)) return openGenesis(root, copy, volumeId);
-  const sealed = await store.get(logKey(root, 0), { sizeMax: genesisObjectMax });
+  const sealed = await new StoredLog(store, root).fetch(0, undefined, genesisObjectMax);
   if (!sealed) throw new CommitError('MISSING', 'the genesis of the volume is not in the store', { sequence: 0, expectedHash: toHex(volumeId) });
   const genesis = openGenesis(root, sealed, volumeId);
-  await ensureDirectory(disk, directory);
-  await replaceFile(disk, path, sealed);
+  await copies.write([{ sequence: 0, bytes: sealed as Sealed }]);
   return genesis;
 }

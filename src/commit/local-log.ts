@@ -1,6 +1,6 @@
 /**
- * Sealed commits in the state directory, so that a volume opens offline (doc/format.md, "Local files"). Only copies: every byte is
- * checked against a hash by whoever reads, and what is missing or torn is fetched again.
+ * Copies of sealed commits in the state directory, so that a volume opens offline (doc/format.md, "Local files"). They
+ * are trusted with nothing: readers check every copy against a hash, and fetch a missing or torn one again.
  */
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
@@ -26,7 +26,7 @@ export class LocalLog {
     await ensureDirectory(this.#disk, this.#directory);
   }
 
-  /** Unchecked; `undefined` when there is no copy. */
+  /** The copy, unchecked; `undefined` when there is none. */
   read(sequence: number): Promise<Uint8Array | undefined> {
     return readWholeFile(this.#disk, join(this.#directory, sequenceName(sequence)));
   }
@@ -43,7 +43,7 @@ export class LocalLog {
     const open = (): Promise<DiskFile> => this.#disk.open(join(this.#directory, sequenceName(sequence)), 'create');
     const file = await open().catch(async (error: unknown) => {
       if (diskErrorCode(error) !== 'ENOENT') throw error;
-      // Only copies: where somebody cleared them away, new ones begin.
+      // Somebody removed the directory. It held only copies, so start a new one.
       await this.prepare();
       return open();
     });
@@ -56,7 +56,7 @@ export class LocalLog {
     }
   }
 
-  /** Removes the copies before `sequence`, but for the genesis and `kept`. */
+  /** Removes the copies before `sequence`, except for the genesis and `kept`. */
   async removeBefore(sequence: number, kept: number | undefined): Promise<void> {
     for (const { name } of await this.#disk.readDirectory(this.#directory)) {
       const number = namePattern.test(name) ? Number.parseInt(name, 16) : 0;

@@ -1,78 +1,84 @@
 /**
- * Looks for holes in the log: numbers whose commit the store does not show, although it shows a later one or a device has seen it (doc/security.md,
- * "Holes in the log"). It compares names only, in a bounded number of requests however long the log is; what the commits say is `commit-log.ts`.
+ * Looks for holes in the log: numbers whose commit the store does not show, although it shows a later one or this
+ * device has seen it (doc/security.md, "Holes in the log"). It compares names only, in a bounded number of requests
+ * however long the log is; it opens no commit.
  *
- * The store lists first and is asked for single commits afterwards. A commit is put only on top of the one before it, so whatever a list has shown
- * proves that everything before it was there: what is absent when it is asked for later is gone, and has not merely come late.
+ * The store lists first and is asked for single commits afterwards. A commit is put only on top of the one before it,
+ * so whatever a list has shown proves that everything before it was there: what is absent when it is asked for later is
+ * gone, and is not merely late.
  */
+import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
-import type { RootKeys } from '../crypto/volume-keys.js';
-import type { ObjectStore } from '../store/object-store.js';
-import { logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
+import { missingCommit } from './commit-error.js';
+import type { StoredLog } from './stored-log.js';
 
 export interface GapSearch {
-  readonly store: ObjectStore;
-  readonly root: RootKeys;
-  /** The newest commit that this device knows: the store must show this number and all before it. */
-  readonly head: number;
   /** How many of the newest numbers must be listed. */
   readonly recentMax: number;
-  /** How many of them are asked for besides, since a list may show what is not there. */
+  /** How many of them are also asked for one by one, since a list may show objects that are not there. */
   readonly askedMax: number;
-  /** From this number on this device has read them just now. */
-  readonly readFrom?: number | undefined;
-  /** For the choice of older numbers; undefined: only the recent ones are looked at. */
-  readonly random: Random | undefined;
-  readonly signal?: AbortSignal | undefined;
+  /** This device has just read the commits from this number on. */
+  readonly readFrom?: number;
+  /** Chooses an older part of the log to search as well; without it only the recent part is searched. */
+  readonly random?: Random;
 }
 
-export interface GapFinding {
+/** At a start: one page of a list in most stores, and as many single requests as run side by side. */
+export const startGaps = { recentMax: 900, askedMax: 32 };
+/** While it runs: so often that the answers must be small. */
+export const runningGaps = { recentMax: 64, askedMax: 0 };
+
+interface GapFinding {
   /** The newest commit that is known here or listed. */
   readonly newest: number;
-  /** A commit up to `newest` that the store does not show; undefined: none was found. */
+  /** A commit up to `newest` that the store does not show; `undefined` when none was found. */
   readonly missing: number | undefined;
-  /** Names in the log that nobody with the keys has given. */
+  /** How many names in the log no holder of the keys has given. */
   readonly foreign: number;
 }
 
-/** Names that one look takes from the store: it may list for ever. */
+/** The names that one search takes from the store, which may list for ever. */
 const listedMax = 10_000;
-/** A store that reads the whole folder for each list is not asked to list a log that is longer than this. */
+/** A store that reads the whole folder for each list is not asked to list a log longer than this. */
 const wholeListMax = 4096;
-/** Commits that no list has shown and that are asked for one by one. */
+/** How many commits that no list has shown are asked for one by one. */
 const unlistedMax = 128;
 const olderUnlistedMax = 32;
 const askedAtOnce = 32;
 
-/** Throws StoreError. */
-export async function findGap(search: GapSearch): Promise<GapFinding> {
-  const { store, head, recentMax, askedMax, readFrom = head + 1, random } = search;
+/**
+ * Checks that the store shows the commits up to `head` and has no hole behind it. Names that are not of this volume are
+ * ignored. Throws CommitError `MISSING`, StoreError.
+ */
+export async function checkGaps(stored: StoredLog, head: number, search: GapSearch, logger: Logger, signal?: AbortSignal): Promise<void> {
+  const { newest, missing, foreign } = await findGap(stored, head, search, signal);
+  if (foreign > 0) logger.warn('foreign objects lie in the log', { count: foreign });
+  if (missing !== undefined) throw missingCommit(missing, newest);
+  // A name in the list is not yet an object: the next poll will ask for this one.
+  if (newest > head && !(await stored.has(head + 1, signal))) throw missingCommit(head + 1, newest);
+}
+
+async function findGap(stored: StoredLog, head: number, search: GapSearch, signal: AbortSignal | undefined): Promise<GapFinding> {
+  const { recentMax, askedMax, readFrom = head + 1, random } = search;
   const from = Math.max(0, head - recentMax + 1);
   const older = random && from > 1 ? olderSpan(random, from, recentMax) : undefined;
-  const isListed = !store.listsWhole || head <= wholeListMax;
+  const isListed = !stored.listsWhole || head <= wholeListMax;
   const none: Listed = { numbers: new Set(), newest: 0, foreign: 0 };
-  // What was there once need not be listed first. Nobody can begin without the genesis.
+  // This device knows that these existed, so they need not be listed first. No device can begin without the genesis.
   const first = new Set([0]);
   for (let at = Math.min(head, readFrom - 1); at > Math.max(0, head - askedMax); at--) first.add(at);
   const [recent, old, absent] = await Promise.all([
-    isListed ? listNumbers(search, from, Number.POSITIVE_INFINITY) : none,
-    isListed && older ? listNumbers(search, older.from, older.to) : none,
-    firstAbsent(search, [...first]),
+    isListed ? listNumbers(stored, from, Number.POSITIVE_INFINITY, signal) : none,
+    isListed && older ? listNumbers(stored, older.from, older.to, signal) : none,
+    firstAbsent(stored, [...first], signal),
   ]);
   const newest = Math.max(head, recent.newest);
   if (absent !== undefined) return { newest, missing: absent, foreign: recent.foreign };
   const asked: number[] = [];
-  // The newest first: they are the ones that are most likely to be needed.
+  // The newest first, since they are the most likely to be needed.
   for (let at = newest; at >= from && asked.length < unlistedMax; at--) if (!recent.numbers.has(at) && !first.has(at)) asked.push(at);
-  if (older) for (const at of unlisted(older, old.numbers)) asked.push(at);
-  return { newest, missing: await firstAbsent(search, asked), foreign: recent.foreign };
-}
-
-/** Whether the store has something under the number. Throws StoreError. */
-export async function showsCommit({ store, root, signal }: Pick<GapSearch, 'store' | 'root' | 'signal'>, sequence: number): Promise<boolean> {
-  // A byte of it and not its head, after which HTTP clients close their connection.
-  const range = { offset: 0, length: 1 };
-  return (await store.get(logKey(root, sequence), { range, ...(signal ? { signal } : {}) })) !== undefined;
+  if (older) asked.push(...unlisted(older, old.numbers));
+  return { newest, missing: await firstAbsent(stored, asked, signal), foreign: recent.foreign };
 }
 
 interface Span {
@@ -86,10 +92,10 @@ interface Listed {
   readonly foreign: number;
 }
 
-/** A part of the log before `end`, another one each time: what is too long to be looked at each time is looked at over time. */
+/** A random part of the log before `end`: a log that is too long to be searched each time is searched over time. */
 function olderSpan(random: Random, end: number, length: number): Span {
-  const [a, b, c, d, e, f] = random.bytes(6);
-  const fraction = (a + b * 2 ** 8 + c * 2 ** 16 + d * 2 ** 24 + e * 2 ** 32 + f * 2 ** 40) / 2 ** 48;
+  const bytes = random.bytes(6);
+  const fraction = Buffer.from(bytes).readUIntLE(0, 6) / 2 ** 48;
   const from = 1 + Math.floor(fraction * Math.max(1, end - length));
   return { from, to: Math.min(end - 1, from + length - 1) };
 }
@@ -100,16 +106,13 @@ function unlisted({ from, to }: Span, numbers: ReadonlySet<number>): number[] {
   return found;
 }
 
-async function listNumbers({ store, root, signal }: GapSearch, from: number, to: number): Promise<Listed> {
+async function listNumbers(stored: StoredLog, from: number, to: number, signal: AbortSignal | undefined): Promise<Listed> {
   const numbers = new Set<number>();
   let newest = 0;
   let listed = 0;
   let foreign = 0;
-  // Behind every name of the number before.
-  const after = from > 0 ? { after: `${logPrefix}${sequenceName(from - 1)}-${'z'.repeat(12)}` } : {};
-  for await (const { key } of store.list(logPrefix, { ...after, ...(signal ? { signal } : {}) })) {
+  for await (const sequence of stored.list(from, signal)) {
     if (++listed > listedMax) break;
-    const sequence = sequenceOfKey(root, key);
     if (sequence === undefined) {
       foreign++;
       continue;
@@ -121,11 +124,11 @@ async function listNumbers({ store, root, signal }: GapSearch, from: number, to:
   return { numbers, newest, foreign };
 }
 
-async function firstAbsent(search: GapSearch, asked: readonly number[]): Promise<number | undefined> {
+async function firstAbsent(stored: StoredLog, asked: readonly number[], signal: AbortSignal | undefined): Promise<number | undefined> {
   for (let at = 0; at < asked.length; at += askedAtOnce) {
-    const some = asked.slice(at, at + askedAtOnce);
-    const found = await Promise.all(some.map((sequence) => showsCommit(search, sequence)));
-    if (found.includes(false)) return some[found.indexOf(false)];
+    const batch = asked.slice(at, at + askedAtOnce);
+    const found = await Promise.all(batch.map((sequence) => stored.has(sequence, signal)));
+    if (found.includes(false)) return batch[found.indexOf(false)];
   }
   return undefined;
 }

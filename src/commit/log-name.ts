@@ -1,4 +1,7 @@
-/** Names of commits in the store and places of their seals (doc/format.md, "Keys" and "The seal"). */
+/**
+ * The names of commits in the store, and the places that their seals are bound to (doc/format.md, "Keys";
+ * doc/format.md, "The seal").
+ */
 import { ByteWriter } from '../base/bytes.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import type { ObjectKey } from '../store/object-store.js';
@@ -16,7 +19,7 @@ export function logKey(root: RootKeys, sequence: number): ObjectKey {
 
 const keyPattern = /^log\/([0-9a-f]{16})-[0-9a-f]{12}$/;
 
-/** The sequence that a listed name stands for; `undefined` for names that nobody with the keys has given. */
+/** The sequence that a listed name stands for; `undefined` for a name that no holder of the keys has given. */
 export function sequenceOfKey(root: RootKeys, key: ObjectKey): Sequence | undefined {
   const hex = keyPattern.exec(key)?.[1];
   const sequence = hex === undefined ? Number.NaN : Number.parseInt(hex, 16);

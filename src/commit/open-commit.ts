@@ -1,4 +1,7 @@
-/** Opens one sealed commit at its place and decodes it. Whether it follows the commit before it is `chain.ts`. */
+/**
+ * Opens one sealed commit at its place and decodes it (doc/format.md, "Commit"). Whether it may follow the commit
+ * before it is decided in `chain.ts`.
+ */
 import { equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -15,7 +18,7 @@ export async function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence:
     const payload = keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
     const decoded = decodeCommit(await decompressCommit(payload), keys.volumeId);
     if (decoded.commit.sequence !== sequence || !equalBytes(decoded.commit.previousHash, previousHash))
-      throw new MalformedBytesError('it names another place than it is sealed for');
+      throw new MalformedBytesError('it names another place than the one it is sealed for');
     return decoded;
   } catch (error) {
     const evidence = { sequence, foundHash: toHex(hashBytes(sealed)) };

@@ -1,6 +1,6 @@
 /**
- * What this device has verified, kept over restarts: the anchor against rollback and forks (doc/format.md, "Local files").
- * It is replaced before anything that rests on it is shown to anybody.
+ * The state of the log that this device has verified, kept over restarts: the anchor against rollback and forks
+ * (doc/format.md, "Local files"). It is replaced before anything that depends on it is shown to anybody.
  *
  * | field | encoding |
  * | --- | --- |
@@ -8,7 +8,10 @@
  * | epoch | u32 |
  * | head | sequence u53, hash 32 |
  * | checkpoint | u8 0/1; if 1: sequence u53, hash 32, hash before it 32 |
- * | members | varint count; each: enrolment, counter varint; u8 0/1; if 1: when it enrolled i53, ms since 1970; u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
+ * | members | varint count, then each as below |
+ * | of a member | enrolment; counter varint |
+ * | | u8 0/1; if 1: when it enrolled i53, ms since 1970 |
+ * | | u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
@@ -24,7 +27,7 @@ import { CommitError } from './commit-error.js';
 
 const fileName = 'trust';
 const version = 2;
-/** Rotation is not there yet: all objects are of the first epoch. */
+/** Without rotation, all objects are of the first epoch. */
 const epoch = 1;
 
 function encode(state: ChainState): Uint8Array {
@@ -52,7 +55,7 @@ function readFlag(reader: ByteReader): boolean {
 
 function decode(payload: Uint8Array): ChainState {
   const reader = new ByteReader(payload);
-  if (reader.u8() !== version || reader.u32() !== epoch) throw new MalformedBytesError('an unknown version of trust state');
+  if (reader.u8() !== version || reader.u32() !== epoch) throw new MalformedBytesError('an unknown version of the trust state');
   const readHash = (): Uint8Array => new Uint8Array(reader.bytes(32));
   const head = { sequence: reader.u53() as Sequence, hash: readHash() };
   const checkpoint: CheckpointLink | undefined = readFlag(reader)
@@ -76,7 +79,7 @@ function decode(payload: Uint8Array): ChainState {
 export interface TrustFile {
   readonly disk: Disk;
   readonly stateDirectory: string;
-  /** Of kind trust. */
+  /** The key of kind `trust`. */
   readonly key: SealKey;
   readonly deviceId: DeviceId;
 }
@@ -86,7 +89,10 @@ export async function saveTrust(file: TrustFile, state: ChainState): Promise<voi
   await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(fromHex(file.deviceId), encode(state) as Plaintext));
 }
 
-/** `undefined` when this device trusts nothing yet. Damage is never taken for that: CommitError `BAD_STATE`. */
+/**
+ * `undefined` when this device trusts nothing yet. A damaged file is never taken for none: throws CommitError
+ * `BAD_STATE`.
+ */
 export async function loadTrust(file: TrustFile): Promise<ChainState | undefined> {
   const sealed = await readWholeFile(file.disk, join(file.stateDirectory, fileName));
   if (!sealed) return undefined;

@@ -279,7 +279,7 @@ export class Committer {
       const now = clock.monotonicMs();
       const checks = now - this.#checkedMs >= Math.max(checkIntervalMs, pollsPerCheck * this.#watch.pauseMs(now));
       if (checks) this.#checkedMs = now;
-      await this.#poll(signal, { checks, looks: !this.#watch.isResting(now) });
+      await this.#poll(signal, { checkStore: checks, checkHole: !this.#watch.isResting(now) });
       // The wall clock may have been set back.
       const restMs = Math.abs(clock.now().sec * 1000 - this.#beatMs);
       if (!readOnly && restMs >= heartbeatMs && this.#dirtySinceMs === undefined) await this.#beat(signal);
@@ -352,7 +352,7 @@ export class Committer {
     // More waits than one commit can hold: what only later ones need goes up with those.
     const isAll = state.pendingCount === 0;
     const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
-    let [packs] = await Promise.all([upload(), syncJournal(), log.look(signal)]);
+    let [packs] = await Promise.all([upload(), syncJournal(), log.checkAroundHead(signal)]);
     for (let { flight } = state; flight; flight = state.flight) {
       const { mutations, delta, serial } = flight;
       const draft: CommitDraft = {
@@ -495,7 +495,7 @@ export class Committer {
       state.endFold(newRoot, covers);
       if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
       await staging.release(packsOf(state.operations));
-      await log.forget(covers);
+      await log.removeCopies(covers);
       logger.info('checkpoint', { covers, entries: changes.count });
     } finally {
       state.abandonFold();

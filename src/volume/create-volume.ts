@@ -28,7 +28,7 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
   const root = new RootKeys(new Uint8Array(rootSecret), random);
   const time = clock.now();
   try {
-    const { volumeId, seed } = await createVolumeLog({
+    return await createVolumeLog({
       store,
       root,
       random,
@@ -39,9 +39,6 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
       mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
       filesDelta: 1,
     });
-    // Whoever mounts enrols as a device of its own: the creator signs nothing any more.
-    seed.fill(0);
-    return { volumeId };
   } finally {
     root.wipe();
   }

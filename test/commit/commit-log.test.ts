@@ -182,7 +182,7 @@ t.test('what one device writes another reads, with all its fields', async (t) =>
     read.map(({ sequence }) => sequence),
     [1, 2, 3, 4],
   );
-  t.equal(Buffer.from(read[0].mutations[0][1] ?? []).toString(), 'root directory');
+  t.equal(Buffer.from(read[0]!.mutations[0]![1] ?? []).toString(), 'root directory');
   t.same(JSON.stringify(read[2]), JSON.stringify(written));
   t.same((await a.poll()).length, 1);
   t.same(toHex(a.head.hash), toHex(b.head.hash));
@@ -210,7 +210,7 @@ t.test('devices that race get one order, and lose nothing', async (t) => {
   );
   for (const log of logs) await log.poll();
   const orders = await Promise.all(logs.map((log) => texts(log)));
-  t.same(orders[0].toSorted(), wanted.toSorted(), `TEST_SEED=${seed}`);
+  t.same(orders[0]!.toSorted(), wanted.toSorted(), `TEST_SEED=${seed}`);
   t.same(orders[0], orders[1], `TEST_SEED=${seed}`);
   t.same(orders[0], orders[2], `TEST_SEED=${seed}`);
 });
@@ -339,7 +339,7 @@ t.test('a fresh device begins at the checkpoint, with the whole roster', async (
   const again = await openLog(volume, disk);
   await again.poll();
   t.same(toHex(again.head.hash), toHex(c.head.hash));
-  await again.forget(again.head.sequence);
+  await again.removeCopies(again.head.sequence);
   t.ok((await disk.readDirectory(`${stateDirectory}/log`)).length <= 3);
   const offline = await openLog(volume, disk);
   t.equal(offline.lastCheckpoint?.sequence, again.lastCheckpoint?.sequence);
@@ -373,15 +373,15 @@ t.test('a device that crashed while it enrolled goes on as itself', async (t) =>
 t.test('a store that goes back is refused, at the next start and while it runs', async (t) => {
   const volume = await newVolume();
   const disks = [await newDisk(), await newDisk()];
-  const a = await openLog(volume, disks[0]);
-  const b = await openLog(volume, disks[1]);
+  const a = await openLog(volume, disks[0]!);
+  const b = await openLog(volume, disks[1]!);
   await a.poll();
   const old = await volume.store.copy();
   await write(a, 'one');
   await write(a, 'two');
   await b.poll();
-  await t.rejects(openLog(volume, disks[0], { store: old }), code('OWN_COMMIT_MISSING'));
-  await t.rejects(openLog(volume, disks[1], { store: old }), code('ROLLBACK'));
+  await t.rejects(openLog(volume, disks[0]!, { store: old }), code('OWN_COMMIT_MISSING'));
+  await t.rejects(openLog(volume, disks[1]!, { store: old }), code('ROLLBACK'));
   volume.store.memory = old.memory;
   await t.rejects(async () => {
     for (let count = 0; count < 20; count++) await a.poll();
@@ -499,7 +499,7 @@ t.test('damaged or foreign trust and device files are never taken for none', asy
     const file = await disk.open(`${stateDirectory}/${name}`, 'write');
     const byte = Buffer.alloc(1);
     await file.read(byte, 90);
-    await file.write(Buffer.from([byte[0] ^ 1]), 90);
+    await file.write(Buffer.from([byte[0]! ^ 1]), 90);
     await file.close();
     await t.rejects(openLog(volume, disk), code('BAD_STATE'), name);
   }
@@ -526,7 +526,7 @@ t.test('after a crash at any operation the log opens, and nothing in it is lost'
       await write(log, 'x');
       await log.put(checkpointDraft(log));
       await write(log, 'y');
-      await log.forget(log.lastCheckpoint?.checkpoint?.covers ?? (0 as Sequence));
+      await log.removeCopies(log.lastCheckpoint?.checkpoint?.covers ?? (0 as Sequence));
     };
     const measured = await newDisk();
     await life(measured);
