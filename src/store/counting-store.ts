@@ -1,6 +1,6 @@
 /** Counts what passes through, for metrics and for tests that bound the number of requests. */
 import { bodySize } from './file-body.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 
 export interface StoreCounts {
   gets: number;
@@ -62,7 +62,7 @@ export class CountingStore implements ObjectStore {
     return this.#watch(this.#inner.delete(keys));
   }
 
-  async *list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject> {
     this.counts.lists++;
     try {
       yield* this.#inner.list(prefix, options);

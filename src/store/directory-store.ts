@@ -33,6 +33,7 @@ import type {
   FolderLack,
   GetOptions,
   ListedObject,
+  ListOptions,
   ObjectBody,
   ObjectKey,
   ObjectStore,
@@ -489,11 +490,10 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
-    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     try {
       await this.#checkRoot();
-      yield* listWithin(`listing ${prefix}`, this.#clock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', budget));
+      yield* listWithin(prefix, options, this.#clock, (after, budget) => this.#walk(prefix, after, budget));
       // Names that vanish with the disk in the middle of a walk look like removed ones.
       await this.#checkRoot();
     } catch (error) {

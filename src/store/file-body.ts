@@ -17,7 +17,7 @@ async function openBody(disk: Disk, body: FileBody): Promise<DiskFile> {
   }
 }
 
-export function bodySize(body: ObjectBody): number {
+export function bodySize(body: Uint8Array | FileBody): number {
   return body instanceof Uint8Array ? body.byteLength : body.size;
 }
 
@@ -41,7 +41,7 @@ export async function readBodyPart(disk: Disk, body: ObjectBody, offset: number,
 }
 
 /** The body in pieces of `pieceSize` bytes (the last may be shorter), owned by the caller where they come from a file. */
-export async function* bodyPieces(disk: Disk | undefined, body: ObjectBody, pieceSize: number): AsyncGenerator<Uint8Array> {
+export async function* bodyPieces(disk: Disk | undefined, body: Uint8Array | FileBody, pieceSize: number): AsyncGenerator<Uint8Array> {
   if (body instanceof Uint8Array) {
     for (let at = 0; at < body.byteLength; at += pieceSize) yield body.subarray(at, at + pieceSize);
     return;

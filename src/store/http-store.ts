@@ -7,17 +7,26 @@ import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import type { Disk } from '../disk/disk.js';
-import { bodyPieces, bodySize } from './file-body.js';
+import { HttpObjects, type ObjectRequest, statusError } from './http-objects.js';
 import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
-import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
+import { HttpTransport } from './http-transport.js';
 import type { ListingBudget } from './listing-budget.js';
 import { listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
 import { loadHttpCredentials, readSecretFile } from './netrc.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type {
+  AwaitOptions,
+  GetOptions,
+  ListedObject,
+  ListOptions,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOptions,
+  PutOutcome,
+} from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
-import { loadProxyAuthorization } from './proxy-credentials.js';
-import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
+import { readTransportSettings, tlsRemark, transportParameterNames } from './transport-settings.js';
 
 export interface HttpStoreOptions {
   /** `http:` or `https:`, with nothing but host and port. */
@@ -32,24 +41,16 @@ export interface HttpStoreOptions {
   readonly transport?: HttpTransportOptions;
 }
 
-const defaultSizeMax = 64 * 1024 * 1024;
 const listAnswerMax = 1024 * 1024;
-const uploadPieceSize = 256 * 1024;
 const deleteBatch = 1000;
 /** Shorter than what proxies take for a server that hangs. */
 const waitMaxMs = 25_000;
 /** Between two waits where the server does not keep us waiting, as it should. */
 const waitPauseMs = 1000;
 
-interface ServeRequest {
-  readonly method: string;
+interface ServeRequest extends ObjectRequest {
   /** Below the volume: `/KEY` or `?query`. */
   readonly path: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: ObjectBody | Uint8Array;
-  readonly answerMax?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly doing: string;
   readonly isWait?: boolean;
 }
 
@@ -62,6 +63,11 @@ export class HttpStore implements ObjectStore {
   /** Of its own, so that waiting takes no connection from those who read and write. */
   readonly #waitTransport: HttpTransport;
   readonly #root: string;
+  readonly #objects = new HttpObjects({
+    send: (key, request) => this.#request({ ...request, path: pathOf(key) }),
+    isAbsent: ({ status }) => status === 404,
+    error: (answer, doing) => this.#error(answer, doing),
+  });
   #token: Promise<string | undefined> | undefined;
 
   /** Makes no request. */
@@ -70,43 +76,22 @@ export class HttpStore implements ObjectStore {
     assert(segments.length > 0, 'a volume has a name');
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    const settings = { clock: this.#clock, ...options.transport };
+    const settings = { clock: this.#clock, disk: options.disk, ...options.transport };
     this.#transport = new HttpTransport(origin, settings);
     this.#waitTransport = new HttpTransport(origin, { ...settings, idleMs: waitMaxMs + 15_000 });
     this.#root = `/${segments.join('/')}`;
     this.description = `volume ${segments.join('/')} at ${origin.host}${tlsRemark(options.transport)}`;
   }
 
-  async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
-    const { range, signal } = options;
-    signal?.throwIfAborted();
-    const doing = `reading ${key}`;
-    if (range?.length === 0) return (await this.head(key)) === undefined ? undefined : new Uint8Array(0);
-    const answer = await this.#request({
-      method: 'GET',
-      path: pathOf(key),
-      headers: range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {},
-      answerMax: Math.min(options.sizeMax ?? Infinity, range?.length ?? options.sizeMax ?? defaultSizeMax),
-      signal,
-      doing,
-    });
-    if (answer.status === 404) return undefined;
-    if (answer.status === 200 && !range) return answer.body;
-    if (range && [200, 206, 416].includes(answer.status)) return rangeOfAnswer(answer, range, doing);
-    throw this.#error(answer, doing);
+  get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    return this.#objects.get(key, options);
   }
 
-  async head(key: ObjectKey): Promise<number | undefined> {
-    const doing = `looking for ${key}`;
-    const answer = await this.#request({ method: 'HEAD', path: pathOf(key), doing });
-    if (answer.status === 404) return undefined;
-    if (answer.status !== 200) throw this.#error(answer, doing);
-    const length = answer.headers['content-length'] ?? '';
-    if (!/^\d{1,15}$/.test(length)) throw new StoreError('PROTOCOL', `${doing}: the server tells no size`);
-    return Number(length);
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#objects.head(key);
   }
 
-  async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+  async put(key: ObjectKey, body: ObjectBody, options: PutOptions = {}): Promise<PutOutcome> {
     const { signal } = options;
     signal?.throwIfAborted();
     const doing = `writing ${key}`;
@@ -117,14 +102,12 @@ export class HttpStore implements ObjectStore {
     throw this.#error(answer, doing);
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
-    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
-    options.signal?.throwIfAborted();
-    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    yield* listWithin(doing, this.#clock, options.signal, (budget) => this.#listPages(prefix, options.after ?? '', doing, budget));
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
+    return listWithin(prefix, options, this.#clock, (after, budget) => this.#listPages(prefix, after, budget));
   }
 
-  async *#listPages(prefix: string, from: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+  async *#listPages(prefix: string, from: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const { doing } = budget;
     let after = from;
     for (;;) {
       budget.request();
@@ -223,23 +206,10 @@ export class HttpStore implements ObjectStore {
     return token;
   }
 
-  #send(request: ServeRequest, token: string | undefined): Promise<HttpAnswer> {
-    const { body } = request;
-    const transport = request.isWait === true ? this.#waitTransport : this.#transport;
-    return transport.request({
-      method: request.method,
-      target: this.#root + request.path,
-      headers: { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), ...request.headers },
-      ...(body === undefined
-        ? {}
-        : {
-            body: body instanceof Uint8Array ? body : bodyPieces(this.#options.disk, body, uploadPieceSize),
-            bodySize: bodySize(body as ObjectBody),
-          }),
-      answerMax: request.answerMax ?? 64 * 1024,
-      signal: request.signal,
-      doing: request.doing,
-    });
+  #send({ path, isWait, ...request }: ServeRequest, token: string | undefined): Promise<HttpAnswer> {
+    const transport = isWait === true ? this.#waitTransport : this.#transport;
+    const headers = { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), ...request.headers };
+    return transport.request({ ...request, target: this.#root + path, headers });
   }
 
   #error(answer: HttpAnswer, doing: string): StoreError {
@@ -255,19 +225,9 @@ export class HttpStore implements ObjectStore {
       if (codeOf(answer) === 'READ_ONLY') return new StoreError('READ_ONLY', `${doing}: the server takes no writes now (${details})`);
       return new StoreError('DENIED', `${doing}: the token does not permit it (${details})`);
     }
-    if (status === 407) return new StoreError('DENIED', `${doing}: the proxy wants credentials`);
-    if (status === 507) return new StoreError('FULL', `${doing}: there is no room left, or the quota is used up (${details})`);
     if (status === 413)
       return new StoreError('PROTOCOL', `${doing}: the server takes no objects of this size (${details}); --object-max sets it there`);
-    if (status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 505)) {
-      const askedMs = retryAfterMs(answer, this.#clock);
-      return new StoreError(
-        'UNAVAILABLE',
-        `${doing}: the server cannot answer now (${details})`,
-        askedMs === undefined ? {} : { retryAfterMs: askedMs },
-      );
-    }
-    return new StoreError('PROTOCOL', `${doing}: the server answers with ${details}`);
+    return statusError(answer, doing, this.#clock);
   }
 }
 
@@ -316,7 +276,7 @@ const credentialName = 'sealdrive-token';
  * Throws {@link StoreLocationError} and {@link StoreError}.
  */
 export async function openHttpStore(location: string, options: OpenRemoteOptions): Promise<HttpStore> {
-  const { url, parameters } = parseLocation(location, example, [...tlsParameterNames, 'token-file']);
+  const { url, parameters } = parseLocation(location, example, [...transportParameterNames, 'token-file']);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${example})`);
   const segments = pathSegments(url, example);
   if (url.protocol === 'http:' && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname)) {
@@ -333,12 +293,7 @@ export async function openHttpStore(location: string, options: OpenRemoteOptions
     loadToken: () => loadToken(url.host, tokenPath, options),
     disk: options.disk,
     ...(options.clock ? { clock: options.clock } : {}),
-    transport: {
-      env: options.env,
-      bandwidth: options.bandwidth,
-      proxyAuthorization: await loadProxyAuthorization(new URL(url.origin), options),
-      ...(await readTlsParameters(parameters, url, example)),
-    },
+    transport: await readTransportSettings(parameters, new URL(url.origin), options, example),
   });
 }
 

@@ -10,8 +10,9 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Bandwidth } from '../base/rate-limit.js';
-import { readNamedFile } from '../disk/whole-file.js';
-import type { ByteRange } from './object-store.js';
+import type { Disk } from '../disk/disk.js';
+import { bodyPieces, bodySize } from './file-body.js';
+import type { FileBody } from './object-store.js';
 import { StoreError } from './object-store.js';
 
 export interface HttpTransportOptions {
@@ -24,6 +25,8 @@ export interface HttpTransportOptions {
   /** The certificate of the server is not looked at: anybody in between can be it. Default: it is verified, whatever the environment says. */
   readonly isUnverified?: boolean;
   readonly clock?: Clock;
+  /** Reads bodies that are files. */
+  readonly disk?: Disk;
   /** Until a connection stands. Default: 10 seconds. */
   readonly connectMs?: number;
   /** From the end of the request to the answer's headers, and between two pieces of a body in either direction. Default: 30 seconds. */
@@ -40,13 +43,11 @@ export interface HttpRequest {
   readonly target: string;
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
-  /** Of the body in bytes; must be given with an iterable one. */
-  readonly bodySize?: number;
+  readonly body?: Uint8Array | FileBody | undefined;
   /** Takes the bodies of answers with this status piece by piece, as they arrive; the answer then has an empty one. What it throws ends the request. */
   readonly reader?: { readonly status: number; write(piece: Uint8Array): void } | undefined;
-  /** A longer body of a successful answer is refused as `PROTOCOL`. Bodies of other answers are cut at 64 KiB. */
-  readonly answerMax: number;
+  /** A longer body of a successful answer is refused as `PROTOCOL`. Default: 64 KiB, where bodies of other answers are cut. */
+  readonly answerMax?: number;
   readonly signal?: AbortSignal | undefined;
   /** What is being done, for the message of an error: `reading keys/x`. */
   readonly doing: string;
@@ -60,11 +61,13 @@ export interface HttpAnswer {
   readonly body: Uint8Array;
 }
 
-const errorBodyMax = 64 * 1024;
+const answerMaxDefault = 64 * 1024;
 /** Nobody sends slower than this for good: an attempt may last a minute, and longer by what its bytes take at this rate. */
 const bytesPerMsMin = 8;
 const attemptMs = 60_000;
-/** What is held back is held back in pieces of this many bytes. */
+/** Larger bodies are sent in pieces of this size, so that a slow link is told from one that hangs. */
+const pieceSize = 256 * 1024;
+/** The same where there is a limit. */
 const limitedPieceSize = 64 * 1024;
 /** Bodies up to this size are counted and never held back: whether the store answers at all must not depend on what is being moved. */
 const smallBodyMax = 16 * 1024;
@@ -102,6 +105,7 @@ export class HttpTransport {
   readonly #dispatcher: Dispatcher;
   readonly #clock: Clock;
   readonly #bandwidth: Bandwidth | undefined;
+  readonly #disk: Disk | undefined;
   /** Of the proxy for this origin, unless `no_proxy` leads past it. */
   readonly #proxy: { readonly url: URL; readonly hasCredentials: boolean } | undefined;
 
@@ -111,6 +115,7 @@ export class HttpTransport {
     this.#host = origin.host;
     this.#clock = options.clock ?? systemClock;
     this.#bandwidth = options.bandwidth;
+    this.#disk = options.disk;
     const { env = {}, authorities, isUnverified = false, connectMs = 10_000, idleMs = 30_000, connectionsMax = 64 } = options;
     // Said, because the defaults are the environment's to change (NODE_TLS_REJECT_UNAUTHORIZED, --tls-min-v1.0).
     const verified = { rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
@@ -152,8 +157,8 @@ export class HttpTransport {
     const stop = new AbortController();
     const onAbort = (): void => stop.abort(request.signal?.reason);
     request.signal?.addEventListener('abort', onAbort, { once: true });
-    const size = request.body instanceof Uint8Array ? request.body.byteLength : (request.bodySize ?? 0);
-    const limitMs = attemptMs + (size + (request.method === 'HEAD' ? 0 : request.answerMax)) / bytesPerMsMin;
+    const size = request.body ? bodySize(request.body) : 0;
+    const limitMs = attemptMs + (size + (request.method === 'HEAD' ? 0 : (request.answerMax ?? answerMaxDefault))) / bytesPerMsMin;
     const done = new AbortController();
     const held = new Holding(this.#clock);
     void this.#outlast(limitMs, held, done.signal).then(
@@ -182,20 +187,25 @@ export class HttpTransport {
     }
   }
 
-  /** The body as it may be sent: in pieces that wait for their turn where there is a limit. */
-  #limited(body: HttpRequest['body'], held: Holding, signal: AbortSignal): HttpRequest['body'] {
+  /** The body as undici takes it: small ones whole, others in pieces that wait for their turn where there is a limit. */
+  #outgoing(body: Uint8Array | FileBody, held: Holding, signal: AbortSignal): Uint8Array | Readable {
+    const size = bodySize(body);
     const upload = this.#bandwidth?.upload;
-    if (!body || !upload || (body instanceof Uint8Array && upload.bytesPerSecond === undefined)) return body;
-    if (body instanceof Uint8Array && body.byteLength <= smallBodyMax) {
-      upload.charge(body.byteLength);
+    const isLimited = upload?.bytesPerSecond !== undefined;
+    if (body instanceof Uint8Array && size <= (isLimited ? smallBodyMax : pieceSize)) {
+      upload?.charge(size);
       return body;
     }
-    return (async function* () {
-      for await (const piece of body instanceof Uint8Array ? piecesOf(body) : body) {
-        await held.wait(upload.take(piece.byteLength, signal));
+    // An iterable body of no bytes would be sent in chunks.
+    if (size === 0) return new Uint8Array(0);
+    const pieces = bodyPieces(this.#disk, body, isLimited ? limitedPieceSize : pieceSize);
+    const inTurn = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const piece of pieces) {
+        await held.wait(upload?.take(piece.byteLength, signal));
         yield piece;
       }
-    })();
+    };
+    return Readable.from(inTurn(), { objectMode: false });
   }
 
   async #exchange(request: HttpRequest, size: number, held: Holding, signal: AbortSignal): Promise<HttpAnswer> {
@@ -206,7 +216,7 @@ export class HttpTransport {
       path: request.target,
       method: request.method,
       headers,
-      body: sendable(this.#limited(request.body, held, signal), size),
+      body: request.body ? this.#outgoing(request.body, held, signal) : null,
       signal,
     });
     const { statusCode, body } = answer;
@@ -218,7 +228,7 @@ export class HttpTransport {
       if (value !== undefined) plain[name] = Array.isArray(value) ? value.join(', ') : value;
     }
     const declared = /^\d{1,15}$/.test(plain['content-length'] ?? '') ? Number(plain['content-length']) : undefined;
-    const bytesMax = isSuccess ? request.answerMax : errorBodyMax;
+    const bytesMax = isSuccess ? (request.answerMax ?? answerMaxDefault) : answerMaxDefault;
     if (request.method === 'HEAD') {
       await body.dump();
       return { status: statusCode, headers: plain, body: new Uint8Array(0) };
@@ -288,16 +298,6 @@ export class HttpTransport {
     // Requests that are under way have no one left who waits for them.
     await this.#dispatcher.destroy();
   }
-}
-
-function* piecesOf(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < bytes.byteLength; at += limitedPieceSize) yield bytes.subarray(at, at + limitedPieceSize);
-}
-
-/** A body as undici takes it. An iterable one of no bytes is none at all: it would be sent in chunks. */
-function sendable(body: HttpRequest['body'], size: number): Uint8Array | Readable | null {
-  if (!body || body instanceof Uint8Array) return body ?? null;
-  return size === 0 ? new Uint8Array(0) : Readable.from(body, { objectMode: false });
 }
 
 type Environment = NonNullable<HttpTransportOptions['env']>;
@@ -382,40 +382,4 @@ function networkReason(code: string, host: string): readonly [reason: string, is
       if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return [`no secure connection to ${host} comes about (${code})`, true];
       return undefined;
   }
-}
-
-/** Of a `Retry-After` header (RFC 9110, 10.2.3), at most five minutes; `undefined` when there is none that makes sense. */
-export function retryAfterMs(answer: HttpAnswer, clock: Clock): number | undefined {
-  const text = answer.headers['retry-after'];
-  if (text === undefined) return undefined;
-  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - clock.now().sec * 1000;
-  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), 300_000) : undefined;
-}
-
-/** The bytes of `range` from the answer to a request for it, with everything that the answer says about itself checked. */
-export function rangeOfAnswer(answer: HttpAnswer, range: ByteRange, doing: string): Uint8Array {
-  const { status, headers, body } = answer;
-  if (status === 416) return new Uint8Array(0);
-  if (status === 200) {
-    // A server may send the whole object when all of it was asked for; more than that did not come this far.
-    return body.subarray(Math.min(range.offset, body.byteLength), range.offset + range.length);
-  }
-  const parts = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(headers['content-range'] ?? '');
-  const [first, last] = [Number(parts?.[1]), Number(parts?.[2])];
-  const isWhole = body.byteLength === range.length || parts?.[3] === '*' || last + 1 === Number(parts?.[3]);
-  if (status !== 206 || first !== range.offset || last - first + 1 !== body.byteLength || body.byteLength > range.length || !isWhole) {
-    throw new StoreError('PROTOCOL', `${doing}: the server answered with another range than was asked for`);
-  }
-  return body;
-}
-
-/** The text of a file of certificates. Throws {@link StoreError}. */
-export async function readAuthorities(path: string): Promise<string> {
-  const file = await readNamedFile(path).catch((error: unknown) => {
-    throw new StoreError('NOT_A_STORE', `the certificates in ${path} cannot be read: ${describeError(error)}`, { cause: error });
-  });
-  if (!file) throw new StoreError('NOT_A_STORE', `there is no file of certificates ${path}`);
-  const text = file.bytes.toString('utf8');
-  if (!text.includes('-----BEGIN CERTIFICATE-----')) throw new StoreError('NOT_A_STORE', `${path} holds no certificate in PEM form`);
-  return text;
 }

@@ -3,7 +3,17 @@
  * waiting. Lists are not counted, since their consumer may pause for as long as it likes.
  */
 import { Limiter } from '../base/limiter.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import type {
+  AwaitOptions,
+  GetOptions,
+  ListedObject,
+  ListOptions,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOutcome,
+  StoreTraits,
+} from './object-store.js';
 
 export interface LimitedStoreOptions {
   /** Gets and heads at once. */
@@ -61,7 +71,7 @@ export class LimitedStore implements ObjectStore {
     return this.#writes.run(() => this.#inner.delete(keys));
   }
 
-  list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject> {
     return this.#inner.list(prefix, options);
   }
 

@@ -2,9 +2,10 @@
  * What one listing may cost (doc/stores.md, "Lists"): a store that is not trusted can go on with it for ever, with pages that are empty, folders that hold each other,
  * names that are none of ours, or answers that trickle. Each object that is found pays for more of everything, so that a large store can be listed.
  */
+import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
-import type { ListedObject } from './object-store.js';
-import { StoreError } from './object-store.js';
+import type { ListedObject, ListOptions } from './object-store.js';
+import { isObjectKey, StoreError } from './object-store.js';
 
 /** Requests that bring nothing. The folders of a store that is empty are some hundreds. */
 const barrenRequestsMax = 500;
@@ -18,20 +19,21 @@ const msPerObject = 5;
 const timeMaxMs = 15 * 60_000;
 
 export class ListingBudget {
-  readonly #doing: string;
   readonly #clock: Clock;
   readonly #startMs: number;
   readonly #over = new AbortController();
   readonly #ended = new AbortController();
+  /** The beginning of an error's message. */
+  readonly doing: string;
   /** Aborted when the listing is given up: for the requests that it makes. */
   readonly signal: AbortSignal;
   #requestCount = 0;
   #byteCount = 0;
   #objectCount = 0;
 
-  /** `doing` begins the message of an error. Ended by {@link end}. */
+  /** Ended by {@link end}. */
   constructor(doing: string, clock: Clock, signal?: AbortSignal) {
-    this.#doing = doing;
+    this.doing = doing;
     this.#clock = clock;
     this.#startMs = clock.monotonicMs();
     this.signal = signal ? AbortSignal.any([signal, this.#over.signal]) : this.#over.signal;
@@ -61,7 +63,7 @@ export class ListingBudget {
   }
 
   #endless(): StoreError {
-    return new StoreError('PROTOCOL', `${this.#doing}: the store's list does not end`);
+    return new StoreError('PROTOCOL', `${this.doing}: the store's list does not end`);
   }
 
   async #watch(): Promise<void> {
@@ -75,20 +77,25 @@ export class ListingBudget {
         return;
       }
     }
-    this.#over.abort(new StoreError('UNAVAILABLE', `${this.#doing}: the store's list takes too long`));
+    this.#over.abort(new StoreError('UNAVAILABLE', `${this.doing}: the store's list takes too long`));
   }
 }
 
-/** A listing within a budget of its own. */
+/**
+ * {@link ObjectStore.list} within a budget of its own. `prefix` is the caller's; `list` gets the key after which it begins, empty for
+ * all.
+ */
 export async function* listWithin(
-  doing: string,
+  prefix: string,
+  { after = '', signal }: ListOptions,
   clock: Clock,
-  signal: AbortSignal | undefined,
-  list: (budget: ListingBudget) => AsyncIterable<ListedObject>,
+  list: (after: string, budget: ListingBudget) => AsyncIterable<ListedObject>,
 ): AsyncGenerator<ListedObject> {
-  const budget = new ListingBudget(doing, clock, signal);
+  assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
+  signal?.throwIfAborted();
+  const budget = new ListingBudget(prefix === '' ? 'listing the store' : `listing ${prefix}`, clock, signal);
   try {
-    yield* list(budget);
+    yield* list(after, budget);
   } finally {
     budget.end();
   }

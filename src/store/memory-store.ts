@@ -2,7 +2,7 @@
 import { assert } from '../base/assert.js';
 import type { Disk } from '../disk/disk.js';
 import { readBody } from './file-body.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
 
 const defaultSizeMax = 64 * 1024 * 1024;
@@ -43,7 +43,7 @@ export class MemoryStore implements ObjectStore {
     return 'created';
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     assert(prefix === '' || prefix.endsWith('/'), 'a list prefix is empty or ends in a slash');
     this.#sorted ??= [...this.#objects.keys()].toSorted();
     for (const key of this.#sorted) {

@@ -57,14 +57,20 @@ export interface PutOptions {
 
 export interface GetOptions {
   readonly range?: ByteRange;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Refuse bodies larger than this (a hostile store may send gigabytes). Default: 64 MiB, or the range's length. */
   readonly sizeMax?: number;
 }
 
 export interface AwaitOptions {
   readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface ListOptions {
+  /** Only greater keys. Default: all. */
+  readonly after?: ObjectKey;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ListedObject {
@@ -121,7 +127,7 @@ export interface ObjectStore {
   put(key: ObjectKey, body: ObjectBody, options?: PutOptions): Promise<PutOutcome>;
 
   /** Keys under `prefix` (a whole path segment ending in `/`, or empty) greater than `after`, ascending. A hint: may lag, lie or omit. */
-  list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject>;
 
   /** Removes objects; those that are gone already count as removed. */
   delete(keys: readonly ObjectKey[]): Promise<void>;

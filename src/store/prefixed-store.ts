@@ -1,6 +1,6 @@
 /** A store inside a store: every key gets a prefix, and nothing outside it is seen. Closing it closes the outer one. */
 import { assert } from '../base/assert.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { isObjectKey } from './object-store.js';
 
 export class PrefixedStore implements ObjectStore {
@@ -45,7 +45,7 @@ export class PrefixedStore implements ObjectStore {
     return this.#inner.delete(keys.map((key) => this.#prefix + key));
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     const after = options.after === undefined ? undefined : this.#prefix + options.after;
     for await (const { key, size } of this.#inner.list(this.#prefix + prefix, { ...options, after })) {
       // A store may answer with anything.

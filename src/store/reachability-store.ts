@@ -10,7 +10,7 @@ import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { silentLogger } from '../base/logger.js';
-import type { AwaitOptions, GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import type { AwaitOptions, GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { StoreError } from './object-store.js';
 
 /** What the upper layers see of it. */
@@ -112,7 +112,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
     return this.#attempt(undefined, () => this.#inner.delete(keys));
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     const objects = this.#inner.list(prefix, options)[Symbol.asyncIterator]();
     try {
       for (;;) {

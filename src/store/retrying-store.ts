@@ -15,6 +15,7 @@ import type {
   AwaitOptions,
   GetOptions,
   ListedObject,
+  ListOptions,
   ObjectBody,
   ObjectKey,
   ObjectStore,
@@ -166,7 +167,7 @@ export class RetryingStore implements ObjectStore {
     }
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     const attempts = new Attempts(this.#options, 'list', options.signal);
     let after = options.after;
     for (;;) {

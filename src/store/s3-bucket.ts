@@ -5,10 +5,11 @@
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import type { Disk } from '../disk/disk.js';
-import { bodyPieces, bodySize } from './file-body.js';
-import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import { bodyPieces } from './file-body.js';
+import type { ObjectRequest } from './http-objects.js';
+import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { HttpTransport } from './http-transport.js';
-import type { ObjectBody } from './object-store.js';
+import type { FileBody } from './object-store.js';
 import { base64OfHex, sha256Hex, startMd5, startSha256 } from './request-digest.js';
 import type { LoadCredentials } from './s3-credentials.js';
 import { CredentialSource } from './s3-credentials.js';
@@ -29,20 +30,13 @@ export interface S3BucketOptions {
   readonly transport?: HttpTransportOptions;
 }
 
-export interface S3Request {
-  readonly method: string;
+export interface S3Request extends ObjectRequest {
   /** Below the bucket; `undefined` for the bucket itself. */
   readonly key?: string | undefined;
   readonly query?: readonly (readonly [string, string])[];
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: ObjectBody | Uint8Array;
-  readonly reader?: HttpRequest['reader'];
-  readonly answerMax?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly doing: string;
 }
 
-const uploadPieceSize = 256 * 1024;
+const pieceSize = 256 * 1024;
 const emptyHash = sha256Hex('');
 /** More than this, and a server refuses the signature. */
 const skewWorthwhileMs = 30_000;
@@ -70,7 +64,7 @@ export class S3Bucket {
     this.#clock = clock;
     this.#credentials = new CredentialSource(options.loadSettings, clock);
     const origin = style === 'virtual' ? new URL(`${endpoint.protocol}//${bucket}.${endpoint.host}`) : endpoint;
-    this.#transport = new HttpTransport(origin, { clock, ...options.transport });
+    this.#transport = new HttpTransport(origin, { clock, disk: options.disk, ...options.transport });
     this.#basePath = endpointPath(endpoint);
     this.#bucketPath = style === 'virtual' ? '/' : `/${encodeUnreserved(bucket)}/`;
     this.place = `${endpoint.host}${this.#basePath}`;
@@ -112,11 +106,11 @@ export class S3Bucket {
     return answer;
   }
 
-  async #send(request: S3Request, credentials: AwsCredentials, signsBasePath: boolean): Promise<HttpAnswer> {
-    const { region, disk } = this.#options;
+  async #send(s3Request: S3Request, credentials: AwsCredentials, signsBasePath: boolean): Promise<HttpAnswer> {
+    const { region } = this.#options;
+    const { key, query = [], ...request } = s3Request;
     const { body } = request;
-    const query = request.query ?? [];
-    const path = this.#bucketPath + (request.key === undefined ? '' : request.key.split('/').map(encodeUnreserved).join('/'));
+    const path = this.#bucketPath + (key === undefined ? '' : key.split('/').map(encodeUnreserved).join('/'));
     const { payloadHash, checksum } = body === undefined ? { payloadHash: emptyHash, checksum: {} } : await this.#digests(body);
     const { host, ...headers } = signRequest(
       {
@@ -131,15 +125,9 @@ export class S3Bucket {
     assert(host === this.#transport.host, 'the signature is for the host that gets the request');
     const target = this.#basePath + path;
     return this.#transport.request({
-      method: request.method,
+      ...request,
       target: query.length === 0 ? target : `${target}?${encodeQuery(query)}`,
       headers,
-      ...(body === undefined ? {} : { body: isSmall(body) ? body : bodyPieces(disk, body, uploadPieceSize) }),
-      ...(body === undefined ? {} : { bodySize: bodySize(body as ObjectBody) }),
-      reader: request.reader,
-      answerMax: request.answerMax ?? 64 * 1024,
-      signal: request.signal,
-      doing: request.doing,
     });
   }
 
@@ -148,11 +136,11 @@ export class S3Bucket {
    * body without such a header. All servers know `Content-MD5`, and many no other: SHA-256 is for builds of Node.js that refuse MD5. Over TLS the signature leaves large
    * bodies out, but not their checksum.
    */
-  async #digests(body: ObjectBody | Uint8Array): Promise<{ readonly payloadHash: string; readonly checksum: Readonly<Record<string, string>> }> {
+  async #digests(body: Uint8Array | FileBody): Promise<{ readonly payloadHash: string; readonly checksum: Readonly<Record<string, string>> }> {
     const md5 = startMd5();
     const isSigned = this.#options.endpoint.protocol !== 'https:' || isSmall(body);
     const sha256 = isSigned || !md5 ? startSha256() : undefined;
-    for await (const piece of bodyPieces(this.#options.disk, body as ObjectBody, uploadPieceSize)) {
+    for await (const piece of bodyPieces(this.#options.disk, body, pieceSize)) {
       md5?.update(piece);
       sha256?.update(piece);
     }
@@ -164,8 +152,7 @@ export class S3Bucket {
   }
 }
 
-/** Sent as it is; others in pieces, so that a link that is slow is told from one that hangs. */
-const isSmall = (body: ObjectBody | Uint8Array): body is Uint8Array => body instanceof Uint8Array && body.byteLength <= uploadPieceSize;
+const isSmall = (body: Uint8Array | FileBody): boolean => body instanceof Uint8Array && body.byteLength <= pieceSize;
 
 /** From lower-case hex: MD5 where there is one. */
 export function checksumHeader(md5: string | undefined, sha256: string | undefined): Readonly<Record<string, string>> {

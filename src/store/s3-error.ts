@@ -1,7 +1,7 @@
 /** What S3's errors mean for us: the one table from its codes and statuses to {@link StoreError} (Amazon S3 API Reference, "Error responses"). */
 import type { Clock } from '../base/clock.js';
+import { unavailableError } from './http-objects.js';
 import type { HttpAnswer } from './http-transport.js';
-import { retryAfterMs } from './http-transport.js';
 import type { StoreErrorCode } from './object-store.js';
 import { StoreError } from './object-store.js';
 import { childText, isNode, tryParseXml } from './xml-answer.js';
@@ -115,7 +115,7 @@ export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreE
   const entry = knownEntry(complaint.code);
   const details = complaint.code === '' ? `status ${status}` : `${complaint.code}, status ${status}`;
   if (passing.has(complaint.code) || status === 429 || (status >= 500 && status !== 501 && status !== 507 && entry === undefined)) {
-    return new StoreError('UNAVAILABLE', `${doing}: the store cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
+    return unavailableError(answer, doing, clock, details);
   }
   if (damaged.has(complaint.code)) return new StoreError('UNAVAILABLE', `${doing}: it did not arrive as it was sent (${details})`);
   if ((status >= 300 && status < 400) || complaint.code === 'AuthorizationHeaderMalformed') {

@@ -6,11 +6,10 @@ import type { Clock } from '../base/clock.js';
 import { openAwsProvider } from './aws-provider.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
 import { StoreError } from './object-store.js';
-import { loadProxyAuthorization } from './proxy-credentials.js';
 import type { AwsSources, LoadCredentials } from './s3-credentials.js';
 import { loadAwsSettings } from './s3-credentials.js';
 import { S3Store } from './s3-store.js';
-import { readTlsParameters, tlsParameterNames } from './tls-parameters.js';
+import { readTransportSettings, transportParameterNames } from './transport-settings.js';
 
 const s3Example = 's3://bucket/prefix?endpoint=https://host&region=REGION&style=path&profile=NAME';
 
@@ -38,7 +37,14 @@ async function openSettings(sources: AwsSources, isHandedOut: boolean, clock: Cl
 /** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
 export async function openS3Store(location: string, options: OpenRemoteOptions): Promise<S3Store> {
   const { env, home } = options;
-  const { url, parameters } = parseLocation(location, s3Example, ['endpoint', 'region', 'style', 'profile', 'credentials', ...tlsParameterNames]);
+  const { url, parameters } = parseLocation(location, s3Example, [
+    'endpoint',
+    'region',
+    'style',
+    'profile',
+    'credentials',
+    ...transportParameterNames,
+  ]);
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${s3Example})`);
   if (url.port !== '') throw wrong('the endpoint of an S3 store stands after endpoint=');
   if (!['aws', undefined].includes(parameters['credentials'])) throw wrong('credentials= takes aws: they are left out otherwise');
@@ -62,7 +68,6 @@ export async function openS3Store(location: string, options: OpenRemoteOptions):
   // Amazon's certificates cover one label before its name.
   const style = parameters['style'] ?? (given === undefined && !url.hostname.includes('.') ? 'virtual' : 'path');
   if (style !== 'path' && style !== 'virtual') throw wrong('the style is path or virtual');
-  const proxyAuthorization = await loadProxyAuthorization(endpoint, { env, home });
   return new S3Store({
     bucket: url.hostname,
     prefix: pathSegments(url, s3Example).join('/'),
@@ -72,11 +77,6 @@ export async function openS3Store(location: string, options: OpenRemoteOptions):
     loadSettings: await settings.loadOf(region),
     disk: options.disk,
     ...(options.clock ? { clock: options.clock } : {}),
-    transport: {
-      env,
-      proxyAuthorization,
-      bandwidth: options.bandwidth,
-      ...(await readTlsParameters(parameters, endpoint, s3Example)),
-    },
+    transport: await readTransportSettings(parameters, endpoint, options, s3Example),
   });
 }

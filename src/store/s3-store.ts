@@ -8,17 +8,27 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import { Limiter } from '../base/limiter.js';
 import { compareObject } from './compare-object.js';
+import { HttpObjects } from './http-objects.js';
 import type { HttpAnswer } from './http-transport.js';
-import { rangeOfAnswer } from './http-transport.js';
 import type { ListingBudget } from './listing-budget.js';
 import { listWithin } from './listing-budget.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOptions, PutOutcome, StoreTraits } from './object-store.js';
+import type {
+  GetOptions,
+  ListedObject,
+  ListOptions,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOptions,
+  PutOutcome,
+  StoreTraits,
+} from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
 import type { S3BucketOptions, S3Request } from './s3-bucket.js';
 import { S3Bucket } from './s3-bucket.js';
 import { complaintOf, s3Error } from './s3-error.js';
 import { S3Uploads } from './s3-upload.js';
-import { tlsRemark } from './tls-parameters.js';
+import { tlsRemark } from './transport-settings.js';
 import type { XmlNode } from './xml-answer.js';
 import { childText, XmlReader } from './xml-answer.js';
 
@@ -28,7 +38,6 @@ export interface S3StoreOptions extends S3BucketOptions {
   readonly clock?: Clock;
 }
 
-const defaultSizeMax = 64 * 1024 * 1024;
 const listAnswerMax = 4 * 1024 * 1024;
 /** Of one page; the protocol allows 1000. */
 const pageEntriesMax = 10_000;
@@ -46,6 +55,15 @@ export class S3Store implements ObjectStore {
   readonly #bucket: S3Bucket;
   readonly #prefix: string;
   readonly #deletes = new Limiter(deletesAtOnce);
+  readonly #objects = new HttpObjects({
+    send: async (key, request) => {
+      const answer = await this.#request({ ...request, key: this.#fullKey(key) });
+      this.#noteRetention(answer);
+      return answer;
+    },
+    isAbsent: (answer) => this.#isAbsent(answer),
+    error: (answer, doing) => this.#error(answer, doing),
+  });
   #hasConditions = true;
   #hasBatchDelete = true;
   #keepsVersions = false;
@@ -68,33 +86,12 @@ export class S3Store implements ObjectStore {
     for await (const _ of this.list('keys/')) break;
   }
 
-  async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
-    const { range, signal } = options;
-    const doing = `reading ${key}`;
-    if (range?.length === 0) return (await this.head(key)) === undefined ? undefined : new Uint8Array(0);
-    const answer = await this.#request({
-      method: 'GET',
-      key: this.#fullKey(key),
-      headers: range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {},
-      answerMax: Math.min(options.sizeMax ?? Infinity, range?.length ?? options.sizeMax ?? defaultSizeMax),
-      signal,
-      doing,
-    });
-    this.#noteRetention(answer);
-    if (answer.status === 200 && !range) return answer.body;
-    if (range && [200, 206, 416].includes(answer.status)) return rangeOfAnswer(answer, range, doing);
-    if (this.#isAbsent(answer)) return undefined;
-    throw this.#error(answer, doing);
+  get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    return this.#objects.get(key, options);
   }
 
-  async head(key: ObjectKey): Promise<number | undefined> {
-    const doing = `looking for ${key}`;
-    const answer = await this.#request({ method: 'HEAD', key: this.#fullKey(key), doing });
-    if (answer.status === 404) return undefined;
-    if (answer.status !== 200) throw this.#error(answer, doing);
-    const length = answer.headers['content-length'] ?? '';
-    if (!/^\d{1,15}$/.test(length)) throw new StoreError('PROTOCOL', `${doing}: the store tells no size`);
-    return Number(length);
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#objects.head(key);
   }
 
   async put(key: ObjectKey, body: ObjectBody, options: PutOptions = {}): Promise<PutOutcome> {
@@ -150,13 +147,12 @@ export class S3Store implements ObjectStore {
     return undefined;
   }
 
-  list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
-    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
-    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    return listWithin(doing, this.#clock, options.signal, (budget) => this.#listPages(prefix, options.after ?? '', doing, budget));
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
+    return listWithin(prefix, options, this.#clock, (after, budget) => this.#listPages(prefix, after, budget));
   }
 
-  async *#listPages(prefix: string, after: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+  async *#listPages(prefix: string, after: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const { doing } = budget;
     let token: string | undefined;
     let newest = after;
     do {

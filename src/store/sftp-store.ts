@@ -20,7 +20,7 @@ import { knownKeysOf } from './known-hosts.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
 import { loadHttpCredentials } from './netrc.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
 import type { SftpEntry, SftpHandle, SftpTarget } from './sftp-connection.js';
 import { isPlainKey, SftpConnection, sftpStatus } from './sftp-connection.js';
@@ -274,14 +274,13 @@ export class SftpStore implements ObjectStore {
     });
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
-    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
-    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    yield* listWithin(doing, systemClock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', doing, budget));
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
+    return listWithin(prefix, options, systemClock, (after, budget) => this.#walk(prefix, after, budget));
   }
 
   /** One directory at a time is in memory. */
-  async *#walk(prefix: string, after: string, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+  async *#walk(prefix: string, after: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const { doing } = budget;
     const found: { readonly key: string; readonly sort: string; readonly size: number; readonly isFolder: boolean }[] = [];
     const take = ({ filename, attrs }: SftpEntry): void => {
       const key = prefix + filename;
@@ -305,7 +304,7 @@ export class SftpStore implements ObjectStore {
     found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
     for (const { key, size, isFolder } of found) {
       budget.signal.throwIfAborted();
-      if (isFolder) yield* this.#walk(`${key}/`, after, doing, budget);
+      if (isFolder) yield* this.#walk(`${key}/`, after, budget);
       else yield { key, size };
     }
   }

@@ -13,19 +13,28 @@ import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { compareObject } from './compare-object.js';
-import { bodyPieces, bodySize } from './file-body.js';
 import { HttpAuthentication } from './http-authentication.js';
+import { HttpObjects, type ObjectRequest, statusError, unavailableError } from './http-objects.js';
 import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
-import { HttpTransport, rangeOfAnswer, retryAfterMs } from './http-transport.js';
+import { HttpTransport } from './http-transport.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import { type OpenRemoteOptions, parseLocation, pathSegments } from './location-url.js';
 import type { HttpCredentials } from './netrc.js';
 import { loadHttpCredentials } from './netrc.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreTraits } from './object-store.js';
+import type {
+  GetOptions,
+  ListedObject,
+  ListOptions,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOptions,
+  PutOutcome,
+  StoreTraits,
+} from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
-import { loadProxyAuthorization } from './proxy-credentials.js';
 import { encodeUnreserved } from './sigv4.js';
-import { readTlsParameters, tlsParameterNames, tlsRemark } from './tls-parameters.js';
+import { readTransportSettings, tlsRemark, transportParameterNames } from './transport-settings.js';
 import type { XmlNode } from './xml-answer.js';
 import { childrenOf, childText, XmlReader } from './xml-answer.js';
 
@@ -45,12 +54,10 @@ export interface WebdavStoreOptions {
 /** How one of several writers of a key wins: a conditional put, or the move of a collection. */
 export type WebdavClaim = 'put' | 'move';
 
-const defaultSizeMax = 64 * 1024 * 1024;
 /** Of the answer about one collection, which is read as it arrives; a million members are described by less. */
 const listAnswerMax = 2 * 1024 * 1024 * 1024;
 /** Members of one collection that are kept, to be sorted. */
 const membersMax = 1_000_000;
-const uploadPieceSize = 256 * 1024;
 const deletesAtOnce = 8;
 const markerName = '_sealdrive';
 const temporaryName = '_tmp';
@@ -63,16 +70,9 @@ const propfind =
   '<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/><D:getcontentlength/></D:prop></D:propfind>';
 const timedPropfind = propfind.replace('<D:getcontentlength/>', '<D:getlastmodified/>');
 
-interface DavRequest {
-  readonly method: string;
-  /** Below the store's collection; `undefined` for the collection itself. */
-  readonly path?: string | undefined;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: ObjectBody | Uint8Array;
-  readonly reader?: HttpRequest['reader'];
-  readonly answerMax?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly doing: string;
+interface DavRequest extends ObjectRequest {
+  /** Below the store's collection; empty for the collection itself. */
+  readonly path: string;
 }
 
 interface Member {
@@ -94,6 +94,12 @@ export class WebdavStore implements ObjectStore {
   readonly #root: string;
   readonly #isProtected: boolean;
   readonly #deletes = new Limiter(deletesAtOnce);
+  readonly #objects = new HttpObjects({
+    send: async (key, request) => this.#request({ ...request, path: await this.#pathOf(key) }),
+    isAbsent: ({ status }) => status === 404 || status === 410,
+    error: (answer, doing) => this.#error(answer, doing),
+    omitsLengthZero: true,
+  });
   #authentication: HttpAuthentication | undefined;
   #claim: Promise<WebdavClaim> | undefined;
   #hasCleaned = false;
@@ -103,7 +109,7 @@ export class WebdavStore implements ObjectStore {
     const { origin, segments } = options;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#transport = new HttpTransport(origin, { clock: this.#clock, ...options.transport });
+    this.#transport = new HttpTransport(origin, { clock: this.#clock, disk: options.disk, ...options.transport });
     this.#root = `/${segments.map((segment) => `${encodeUnreserved(segment)}/`).join('')}`;
     this.#isProtected = origin.protocol === 'https:' || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(origin.hostname);
     this.description = `WebDAV collection /${segments.join('/')} at ${origin.host}${tlsRemark(options.transport)}`;
@@ -190,38 +196,15 @@ export class WebdavStore implements ObjectStore {
     throw new StoreError('PROTOCOL', `${markerName} in the ${this.description} is damaged, or of a newer Sealdrive`);
   }
 
-  async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
-    const { range, signal } = options;
-    signal?.throwIfAborted();
-    const doing = `reading ${key}`;
-    if (range?.length === 0) return (await this.head(key)) === undefined ? undefined : new Uint8Array(0);
-    const answer = await this.#request({
-      method: 'GET',
-      path: await this.#pathOf(key),
-      headers: range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {},
-      answerMax: Math.min(options.sizeMax ?? Infinity, range?.length ?? options.sizeMax ?? defaultSizeMax),
-      signal,
-      doing,
-    });
-    if (answer.status === 200 && !range) return answer.body;
-    if (range && [200, 206, 416].includes(answer.status)) return rangeOfAnswer(answer, range, doing);
-    if (answer.status === 404 || answer.status === 410) return undefined;
-    throw this.#error(answer, doing);
+  get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
+    return this.#objects.get(key, options);
   }
 
-  async head(key: ObjectKey): Promise<number | undefined> {
-    const doing = `looking for ${key}`;
-    const answer = await this.#request({ method: 'HEAD', path: await this.#pathOf(key), doing });
-    if (answer.status === 404 || answer.status === 410) return undefined;
-    if (answer.status !== 200) throw this.#error(answer, doing);
-    const length = answer.headers['content-length'];
-    // Of an empty file some servers tell no length.
-    if (length === undefined) return 0;
-    if (!/^\d{1,15}$/.test(length)) throw new StoreError('PROTOCOL', `${doing}: the server tells no size`);
-    return Number(length);
+  head(key: ObjectKey): Promise<number | undefined> {
+    return this.#objects.head(key);
   }
 
-  async put(key: ObjectKey, body: ObjectBody, options: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal } = {}): Promise<PutOutcome> {
+  async put(key: ObjectKey, body: ObjectBody, options: PutOptions = {}): Promise<PutOutcome> {
     options.signal?.throwIfAborted();
     assert(isObjectKey(key), 'an object key is made of plain segments');
     return (await this.claim()) === 'put' ? this.#putFile(key, body, options.signal) : this.#putMoved(key, body, options.signal);
@@ -329,18 +312,16 @@ export class WebdavStore implements ObjectStore {
     }
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
-    assert(prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))), 'a list prefix is empty or ends in a slash');
-    options.signal?.throwIfAborted();
-    const claim = await this.claim();
-    const doing = prefix === '' ? 'listing the store' : `listing ${prefix}`;
-    yield* listWithin(doing, this.#clock, options.signal, (budget) => this.#walk(prefix, options.after ?? '', claim, doing, budget));
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
+    return listWithin(prefix, options, this.#clock, (after, budget) => this.#walk(prefix, after, budget));
   }
 
   /** One collection at a time is in memory. */
-  async *#walk(prefix: string, after: string, claim: WebdavClaim, doing: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+  async *#walk(prefix: string, after: string, budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const { doing } = budget;
+    const claim = await this.claim();
     const found: { readonly key: string; readonly sort: string; readonly size: number | undefined; readonly isFolder: boolean }[] = [];
-    const isThere = await this.#eachMember(prefix, doing, budget, ({ name, isCollection, size }) => {
+    const isThere = await this.#eachMember(prefix, budget, ({ name, isCollection, size }) => {
       const isObject = claim === 'put' ? !isCollection : isCollection && name.endsWith('_');
       const key = prefix + (isObject && claim === 'move' ? name.slice(0, -1) : name);
       // Foreign names are none of ours, whatever they are.
@@ -360,7 +341,7 @@ export class WebdavStore implements ObjectStore {
     found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
     for (const { key, size, isFolder } of found) {
       budget.signal.throwIfAborted();
-      if (isFolder) yield* this.#walk(`${key}/`, after, claim, doing, budget);
+      if (isFolder) yield* this.#walk(`${key}/`, after, budget);
       else yield { key, size };
     }
   }
@@ -380,8 +361,8 @@ export class WebdavStore implements ObjectStore {
     query = propfind,
   ): Promise<HttpAnswer> {
     const headers = { depth, 'content-type': 'application/xml; charset=utf-8' };
-    const answerMax = reader ? listAnswerMax : undefined;
-    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), reader, ...(answerMax ? { answerMax } : {}), signal, doing });
+    const answerMax = reader ? { answerMax: listAnswerMax } : {};
+    return this.#request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), reader, ...answerMax, signal, doing });
   }
 
   /** {@link WebdavStore.#eachMember} for collections that hold little; `undefined` when there is none. */
@@ -389,14 +370,15 @@ export class WebdavStore implements ObjectStore {
     const budget = new ListingBudget(doing, this.#clock);
     const members: Member[] = [];
     try {
-      return (await this.#eachMember(path, doing, budget, (member) => void members.push(member), query)) ? members : undefined;
+      return (await this.#eachMember(path, budget, (member) => void members.push(member), query)) ? members : undefined;
     } finally {
       budget.end();
     }
   }
 
   /** Gives what lies directly in a collection below the store (a path that ends in a slash, or empty) to `take`; false when there is none. */
-  async #eachMember(path: string, doing: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
+  async #eachMember(path: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
+    const { doing } = budget;
     const own = decodePath(this.#root + path) ?? '';
     const xml = new XmlReader('multistatus', 'response', doing, (response) => {
       const member = memberOf(response, own);
@@ -459,26 +441,12 @@ export class WebdavStore implements ObjectStore {
     return this.#send(request);
   }
 
-  #send(request: DavRequest): Promise<HttpAnswer> {
-    const { body } = request;
+  #send({ path, ...request }: DavRequest): Promise<HttpAnswer> {
     // Keys are plain and the root is encoded already.
-    const target = resolveTarget(this.#root, request.path ?? '');
+    const target = resolveTarget(this.#root, path);
     const authorization = this.#authentication?.header(request.method, target);
-    return this.#transport.request({
-      method: request.method,
-      target,
-      headers: { ...request.headers, ...(authorization === undefined ? {} : { authorization }) },
-      ...(body === undefined
-        ? {}
-        : {
-            body: body instanceof Uint8Array ? body : bodyPieces(this.#options.disk, body, uploadPieceSize),
-            bodySize: body instanceof Uint8Array ? body.byteLength : bodySize(body),
-          }),
-      reader: request.reader,
-      answerMax: request.answerMax ?? 64 * 1024,
-      signal: request.signal,
-      doing: request.doing,
-    });
+    const headers = { ...request.headers, ...(authorization === undefined ? {} : { authorization }) };
+    return this.#transport.request({ ...request, target, headers });
   }
 
   #error(answer: HttpAnswer, doing: string): StoreError {
@@ -487,27 +455,13 @@ export class WebdavStore implements ObjectStore {
     if (status === 401)
       return new StoreError('DENIED', `${doing}: the server wants other credentials (${details}); doc/stores.md says where they are looked for`);
     if (status === 403) return new StoreError('DENIED', `${doing}: these credentials do not permit it (${details})`);
-    if (status === 407) return new StoreError('DENIED', `${doing}: the proxy wants credentials`);
-    if (status === 507) return new StoreError('FULL', `${doing}: there is no room left (${details})`);
     if (status === 404) return new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`);
     if (status === 405) return new StoreError('NOT_A_STORE', `${doing}: there is no WebDAV at this address (${details})`);
     if (status >= 300 && status < 400) {
       return new StoreError('NOT_A_STORE', `${doing}: the server sends us elsewhere (${details}): write the address that it really has`);
     }
-    if (
-      status === 207 ||
-      status === 408 ||
-      status === 409 ||
-      status === 412 ||
-      status === 423 ||
-      status === 429 ||
-      (status >= 500 && status !== 501 && status !== 505)
-    ) {
-      return new StoreError('UNAVAILABLE', `${doing}: the server cannot answer now (${details})`, {
-        retryAfterMs: retryAfterMs(answer, this.#clock),
-      });
-    }
-    return new StoreError('PROTOCOL', `${doing}: the server answers with ${details}`);
+    if ([207, 409, 412, 423].includes(status)) return unavailableError(answer, doing, this.#clock);
+    return statusError(answer, doing, this.#clock);
   }
 }
 
@@ -554,11 +508,10 @@ const example = 'webdav+https://host/path';
 /** The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and {@link StoreError}. */
 export async function openWebdavStore(location: string, options: OpenRemoteOptions): Promise<WebdavStore> {
   // Those of other schemes are read by other rules.
-  const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, tlsParameterNames, { user: true });
+  const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, transportParameterNames, { user: true });
   const user = url.username === '' ? undefined : decodeURIComponent(url.username);
   const { env, home } = options;
   const origin = new URL(url.origin);
-  const proxyAuthorization = await loadProxyAuthorization(origin, { env, home });
   return new WebdavStore({
     origin,
     segments: pathSegments(url, example),
@@ -566,11 +519,6 @@ export async function openWebdavStore(location: string, options: OpenRemoteOptio
     disk: options.disk,
     random: options.random,
     ...(options.clock ? { clock: options.clock } : {}),
-    transport: {
-      env,
-      proxyAuthorization,
-      bandwidth: options.bandwidth,
-      ...(await readTlsParameters(parameters, origin, example)),
-    },
+    transport: await readTransportSettings(parameters, origin, options, example),
   });
 }

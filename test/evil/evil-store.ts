@@ -4,7 +4,7 @@
  */
 import type { Disk } from '../../src/disk/disk.js';
 import { readBody } from '../../src/store/file-body.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import type { SeededRandom } from '../suite/seeded-random.js';
 
@@ -88,7 +88,7 @@ export class EvilStore implements ObjectStore {
     return verdict.outcome;
   }
 
-  async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     const honest: ListedObject[] = [];
     for (const key of [...this.#objects.keys()].toSorted()) {
       if (key.startsWith(prefix) && key > (options.after ?? '')) honest.push({ key, size: this.#objects.get(key)?.byteLength });

@@ -5,6 +5,8 @@ import { RateLimit } from '../../src/base/rate-limit.js';
 import type { HttpTransportOptions } from '../../src/store/http-transport.js';
 import { HttpTransport } from '../../src/store/http-transport.js';
 import { ManualClock } from '../suite/manual-clock.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
+import { writeWhole } from '../suite/whole-file.js';
 import type { Script } from '../support/scripted-server.js';
 import { ScriptedServer } from '../support/scripted-server.js';
 
@@ -29,20 +31,19 @@ const request = { method: 'GET', target: '/', headers: {}, answerMax: 10_000_000
 t.test('bodies in both directions keep to the limits that all requests share', async (t) => {
   // Of the limits only: everything else takes its real time.
   const clock = new ManualClock();
+  const disk = new SimulatedDisk();
   const bandwidth = { upload: new RateLimit(clock, 100_000), download: new RateLimit(clock, 200_000) };
   const { server, transport } = await serve(
     t,
     ({ method }, answer) => void answer.writeHead(200).end(method === 'GET' ? Buffer.alloc(1_000_000) : undefined),
-    { bandwidth },
+    { bandwidth, disk },
   );
   let startMs = clock.monotonicMs();
   const bytes = Buffer.alloc(500_000, 'x');
-  const pieces = async function* (): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < bytes.length; at += 50_000) yield bytes.subarray(at, at + 50_000);
-  };
+  const path = await writeWhole(disk, '/body', bytes);
   await Promise.all([
     transport.request({ ...request, method: 'PUT', body: bytes }),
-    transport.request({ ...request, method: 'PUT', body: pieces(), bodySize: bytes.length }),
+    transport.request({ ...request, method: 'PUT', body: { path, size: bytes.length } }),
   ]);
   t.ok(
     server.requests.every(({ body }) => body.equals(bytes)),

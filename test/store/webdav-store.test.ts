@@ -233,13 +233,19 @@ async function run(): Promise<void> {
       const dropped = ['host', 'connection', 'content-length', 'transfer-encoding', 'if-none-match'];
       const rest = Object.entries(headers).filter(([name]) => !dropped.includes(name));
       const forwarded = Object.fromEntries(rest.map(([name, value]) => [name, String(value).replace(/^http:\/\/[^/]+/, apache.origin)]));
-      void fetch(apache.origin + target, { method, headers: forwarded, ...(body.length > 0 ? { body } : {}) }).then(async (got) => {
-        const bytes = Buffer.from(await got.arrayBuffer());
-        const passed = ['content-type', 'content-range'].flatMap((name) =>
-          got.headers.get(name) === null ? [] : [[name, got.headers.get(name) ?? '']],
-        );
-        answer.writeHead(got.status, { ...Object.fromEntries(passed), ...(method === 'HEAD' ? {} : { 'content-length': bytes.length }) }).end(bytes);
-      });
+      const forward = (): Promise<Response> => fetch(apache.origin + target, { method, headers: forwarded, ...(body.length > 0 ? { body } : {}) });
+      // Once more where the server closed the connection just then, as it may when nothing was sent for a while.
+      void forward()
+        .catch(forward)
+        .then(async (got) => {
+          const bytes = Buffer.from(await got.arrayBuffer());
+          const passed = ['content-type', 'content-range'].flatMap((name) =>
+            got.headers.get(name) === null ? [] : [[name, got.headers.get(name) ?? '']],
+          );
+          answer
+            .writeHead(got.status, { ...Object.fromEntries(passed), ...(method === 'HEAD' ? {} : { 'content-length': bytes.length }) })
+            .end(bytes);
+        });
     });
     t.teardown(() => careless.stop());
     const store = makeStore({ segments: ['careless'], origin: new URL(careless.origin) });

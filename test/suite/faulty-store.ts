@@ -3,7 +3,7 @@
  * answers out of order. And, on demand, a store that ignores the condition of a put, as some servers do.
  */
 
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import type { SeededRandom } from './seeded-random.js';
 
@@ -69,7 +69,7 @@ export class FaultyStore implements ObjectStore {
     return this.#request('delete', () => this.#inner.delete(keys));
   }
 
-  async *list(prefix: string, options?: { readonly after?: ObjectKey; readonly signal?: AbortSignal }): AsyncIterable<ListedObject> {
+  async *list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject> {
     for await (const object of this.#inner.list(prefix, options)) {
       await this.#request('list', () => Promise.resolve());
       yield object;

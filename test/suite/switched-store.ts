@@ -4,7 +4,7 @@
  */
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
-import type { GetOptions, ListedObject, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import type { Reachability } from '../../src/store/reachability-store.js';
 
@@ -69,7 +69,7 @@ export class SwitchedStore extends MemoryStore implements Reachability {
     return super.head(key);
   }
 
-  override async *list(prefix: string, options: { readonly after?: ObjectKey; readonly signal?: AbortSignal } = {}): AsyncIterable<ListedObject> {
+  override async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     await this.#pass(options.signal);
     yield* super.list(prefix, options);
   }
