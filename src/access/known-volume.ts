@@ -18,7 +18,7 @@ export async function openKnownStore(location: string, deadlineMs?: number): Pro
   try {
     return await openVolumeStore(location, undefined, deadlineMs);
   } catch (error) {
-    const known = pinnedVolume(location);
+    const known = await pinnedVolume(location);
     if (known === undefined || !(error instanceof StoreError && error.code === 'NOT_A_STORE')) throw error;
     const held = `it held volume ${known.slice(0, 16)} when it was last used here`;
     const folder = localFolderOf(location);
@@ -37,7 +37,7 @@ export async function openKnownStore(location: string, deadlineMs?: number): Pro
 
 /** As `listSlots`, and what it shows must be of the volume that is known to be there. Throws Failure `INTEGRITY`. */
 export async function listKnownSlots(store: ObjectStore, location: string, signal?: AbortSignal, expected?: SlotList): Promise<SlotList> {
-  const known = pinnedVolume(location);
+  const known = await pinnedVolume(location);
   let list: SlotList;
   try {
     list = await listSlots(store, signal, expected);
@@ -51,7 +51,7 @@ export async function listKnownSlots(store: ObjectStore, location: string, signa
     );
   }
   const [first] = list.slots;
-  if (first && list.slots.every(({ header }) => toHex(header.volumeId) !== known)) requirePinned(location, toHex(first.header.volumeId));
+  if (first && list.slots.every(({ header }) => toHex(header.volumeId) !== known)) await requirePinned(location, toHex(first.header.volumeId));
   return list;
 }
 
@@ -60,8 +60,8 @@ export async function listKnownSlots(store: ObjectStore, location: string, signa
  * `INTEGRITY`.
  */
 export async function requireNothingKnown(location: string): Promise<void> {
-  if (pinnedVolume(location) === undefined || (await hasKeyslots(location))) return;
-  requireUnpinned(location);
+  if ((await pinnedVolume(location)) === undefined || (await hasKeyslots(location))) return;
+  await requireUnpinned(location);
 }
 
 async function hasKeyslots(location: string): Promise<boolean> {

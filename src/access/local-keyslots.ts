@@ -8,8 +8,10 @@ import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { slotLengthMax } from '../crypto/keyslot.js';
-import { mkdirSync, readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from '../disk/files.js';
+import { diskErrorCode } from '../disk/disk.js';
+import { readdir } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectory, readWholeFile, replaceFile } from '../disk/whole-file.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { SlotList } from './keyslots.js';
@@ -19,20 +21,18 @@ const slotPattern = /^[0-9a-f]{16}$/;
 const folderOf = (stateDirectory: string): string => join(stateDirectory, 'slots');
 
 /** Makes the copies what the store shows now. The state directory exists. Throws Failure `LOCAL_DISK`. */
-export function keepSlots(stateDirectory: string, list: SlotList): void {
+export async function keepSlots(stateDirectory: string, list: SlotList): Promise<void> {
   const folder = folderOf(stateDirectory);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    await ensureDirectory(systemDisk, folder);
     const kept = new Set<string>();
     for (const { header, bytes } of list.slots) {
       kept.add(header.slotId);
       const path = join(folder, header.slotId);
-      const there = readIfThere(path);
-      if (there && equalBytes(there, bytes)) continue;
-      writeFileSync(`${path}.new`, bytes, { mode: 0o600 });
-      renameSync(`${path}.new`, path);
+      const there = await readWholeFile(systemDisk, path);
+      if (!there || !equalBytes(there, bytes)) await replaceFile(systemDisk, path, bytes);
     }
-    for (const name of readdirSync(folder)) if (!kept.has(name)) unlinkSync(join(folder, name));
+    for (const name of await readdir(folder)) if (!kept.has(name)) await systemDisk.unlink(join(folder, name));
   } catch (error) {
     throw new Failure('LOCAL_DISK', `the keyslots cannot be kept in ${printable(folder)}: ${describeError(error)}`, { cause: error });
   }
@@ -43,30 +43,21 @@ export async function readKeptSlots(stateDirectory: string): Promise<SlotList | 
   const folder = folderOf(stateDirectory);
   const store = new MemoryStore({ disk: systemDisk });
   let count = 0;
-  for (const name of namesIn(folder)) {
+  for (const name of await namesIn(folder)) {
     if (!slotPattern.test(name)) continue;
-    const bytes = readIfThere(join(folder, name));
+    const bytes = await readWholeFile(systemDisk, join(folder, name));
     if (!bytes || bytes.byteLength > slotLengthMax) continue;
-    await store.put(`keys/${name}`, bytes as Uint8Array as Sealed);
+    await store.put(`keys/${name}`, bytes as Sealed);
     count++;
   }
   return count === 0 ? undefined : listSlots(store);
 }
 
-function namesIn(folder: string): string[] {
+async function namesIn(folder: string): Promise<string[]> {
   try {
-    return readdirSync(folder);
+    return await readdir(folder);
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+    if (['ENOENT', 'ENOTDIR'].includes(diskErrorCode(error) ?? '')) return [];
     throw new Failure('LOCAL_DISK', `${printable(folder)} cannot be read`, { cause: error });
-  }
-}
-
-function readIfThere(path: string): Buffer | undefined {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
   }
 }

@@ -16,24 +16,24 @@ export interface NamedVolume {
 }
 
 /** The volume that `word` names, if it does. Throws Failure `USAGE` for a config file that is wrong, but only where a name could be meant. */
-export function findNamedVolume(word: string): NamedVolume | undefined {
+export async function findNamedVolume(word: string): Promise<NamedVolume | undefined> {
   if (!isVolumeName(word)) return undefined;
-  const volumes = readVolumes();
+  const volumes = await readVolumes();
   const settings = Object.hasOwn(volumes, word) ? volumes[word] : undefined;
   return settings && { name: word, settings };
 }
 
 /** The id (hex) of the volume that lies, as far as is known here, in the store of a named volume. */
-export const volumeIdOf = ({ settings }: NamedVolume): string | undefined => pinnedVolume(expandHome(settings.store));
+export const volumeIdOf = ({ settings }: NamedVolume): Promise<string | undefined> => pinnedVolume(expandHome(settings.store));
 
 /**
  * Where the argument `store` is a name, puts its store there, and each of its settings where the option of that name was not given;
  * `isGiven` tells. What a command has no option for does it no harm.
  */
-export function applyNamedVolume(args: Record<string, unknown>, isGiven: (option: string) => boolean): void {
+export async function applyNamedVolume(args: Record<string, unknown>, isGiven: (option: string) => boolean): Promise<void> {
   const word = args['store'];
   if (typeof word !== 'string') return;
-  const volume = findNamedVolume(word);
+  const volume = await findNamedVolume(word);
   if (!volume) return;
   if (existsSync(word))
     tell(`note: ${printable(word)} is the volume of that name; for what lies in the working directory write ./${printable(word)}`);

@@ -7,7 +7,9 @@ import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { encodeSystemText } from '../base/system-text.js';
 import { environment, knownHome } from '../disk/environment.js';
-import { mkdirSync, statSync } from '../disk/files.js';
+import { stat } from '../disk/file-promises.js';
+import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath } from '../disk/whole-file.js';
 import { Failure } from '../terminal/exit-code.js';
 
 /** The home directory. Throws Failure `USAGE`, with what to set, when there is none: a container may run as a user that nobody has heard of. */
@@ -35,10 +37,10 @@ export function stateDirectoryOf(volumeId: string, base: string | undefined): st
 }
 
 /** Makes `path`, with its parents, for this user alone. Throws Failure `LOCAL_DISK`. */
-export function ensurePrivateDirectory(path: string): void {
+export async function ensurePrivateDirectory(path: string): Promise<void> {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-    const { uid, mode } = statSync(path);
+    await ensureDirectoryPath(systemDisk, path);
+    const { uid, mode } = await stat(path);
     if (uid !== process.getuid?.()) throw new Failure('LOCAL_DISK', `${printable(path)} belongs to another user: choose another --state-dir`);
     if ((mode & 0o077) !== 0) throw new Failure('LOCAL_DISK', `${printable(path)} is open to other users: run "chmod 700 ${printable(path)}"`);
   } catch (error) {

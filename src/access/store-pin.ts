@@ -3,11 +3,10 @@
  * opens, is found out before anything is typed or written (doc/security.md, attack 7). Small files beside the registry of mounts; no secret is in them. What
  * is true of a volume's history is not here but in its trust state.
  */
-import { dirname, join } from 'node:path';
-import { printable } from '../base/printable.js';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from '../disk/files.js';
+import { join } from 'node:path';
 import { Failure } from '../terminal/exit-code.js';
 import { quoteForShell } from '../terminal/terminal.js';
+import { readNote, removeNote, writeNote } from './note-file.js';
 import { defaultStateBase } from './state-directory.js';
 import { placeNames } from './store-place.js';
 
@@ -18,17 +17,17 @@ const pinPaths = (location: string): string[] => placeNames(location).map((name)
 export const storeNotePath = (location: string, kind: string): string => join(pinFolder(), `${placeNames(location)[0]}.${kind}`);
 
 /** The volume (hex) that was in the store when this user last used it. */
-export function pinnedVolume(location: string): string | undefined {
+export async function pinnedVolume(location: string): Promise<string | undefined> {
   for (const path of pinPaths(location)) {
-    const volumeId = readNote(path)?.trim();
+    const volumeId = (await readNote(path))?.trim();
     if (volumeId !== undefined && /^[0-9a-f]{64}$/.test(volumeId)) return volumeId;
   }
   return undefined;
 }
 
 /** Throws Failure `INTEGRITY` when another volume than `volumeId` (hex) was there. */
-export function requirePinned(location: string, volumeId: string): void {
-  const known = pinnedVolume(location);
+export async function requirePinned(location: string, volumeId: string): Promise<void> {
+  const known = await pinnedVolume(location);
   if (known === undefined || known === volumeId) return;
   throw new Failure(
     'INTEGRITY',
@@ -38,8 +37,8 @@ export function requirePinned(location: string, volumeId: string): void {
 }
 
 /** Throws Failure `INTEGRITY` when a volume was there: a new one in its place would hide that it is gone. */
-export function requireUnpinned(location: string): void {
-  const known = pinnedVolume(location);
+export async function requireUnpinned(location: string): Promise<void> {
+  const known = await pinnedVolume(location);
   if (known === undefined) return;
   throw new Failure(
     'INTEGRITY',
@@ -51,35 +50,11 @@ export function requireUnpinned(location: string): void {
 /** The command that makes a place one that nothing is known of. */
 export const forgetting = (location: string): string => `sealdrive volume forget ${quoteForShell(location)}`;
 
-export function pinStore(location: string, volumeId: string): void {
-  for (const path of pinPaths(location)) {
-    if (readNote(path)?.trim() === volumeId) continue;
-    write(path, () => {
-      writeFileSync(`${path}.new`, `${volumeId}\n`, { mode: 0o600 });
-      renameSync(`${path}.new`, path);
-    });
-  }
+export async function pinStore(location: string, volumeId: string): Promise<void> {
+  for (const path of pinPaths(location)) if ((await readNote(path))?.trim() !== volumeId) await writeNote(path, `${volumeId}\n`);
 }
 
 /** Whatever was known of the place: which volume it held, and what the store can do. */
-export function forgetStore(location: string): void {
-  for (const path of [...pinPaths(location), storeNotePath(location, 'probe')]) write(path, () => rmSync(path, { force: true }));
-}
-
-function readNote(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be read`, { cause: error });
-  }
-}
-
-function write(path: string, change: (path: string) => void): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    change(path);
-  } catch (error) {
-    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
-  }
+export async function forgetStore(location: string): Promise<void> {
+  for (const path of [...pinPaths(location), storeNotePath(location, 'probe')]) await removeNote(path);
 }

@@ -3,19 +3,16 @@
  * nothing; `init`, `mount` and `doctor` do (doc/stores.md, "What each can do").
  */
 import { EventEmitter, once } from 'node:events';
-import { dirname } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import { type Logger } from '../base/logger.js';
-import { printable } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from '../disk/files.js';
 import type { FolderLack, ObjectStore } from '../store/object-store.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
 import { probeStore } from '../store/probe.js';
-import { Failure } from '../terminal/exit-code.js';
 import type { Finding } from './machine.js';
 import { mountOptions } from './mount-options.js';
+import { readNote, writeNote } from './note-file.js';
 import { storeNotePath } from './store-pin.js';
 
 /** One more than when its fields last changed their meaning. */
@@ -24,9 +21,9 @@ const formatVersion = 1;
 const probePath = (location: string): string => storeNotePath(location, 'probe');
 
 /** What was found when the store was last probed from here; `undefined`: never, or by another version. */
-export function rememberedProbe(location: string): ProbeReport | undefined {
+export async function rememberedProbe(location: string): Promise<ProbeReport | undefined> {
   try {
-    const value: unknown = JSON.parse(readFileSync(probePath(location), 'utf8'));
+    const value: unknown = JSON.parse((await readNote(probePath(location))) ?? '');
     if (typeof value !== 'object' || value === null || !('version' in value) || value.version !== formatVersion || !('report' in value))
       return undefined;
     const { report } = value;
@@ -37,18 +34,6 @@ export function rememberedProbe(location: string): ProbeReport | undefined {
   } catch {
     // Not there, or damaged: it is found out again.
     return undefined;
-  }
-}
-
-/** Throws Failure `LOCAL_DISK`. */
-function rememberProbe(location: string, report: ProbeReport): void {
-  const path = probePath(location);
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.new`, `${JSON.stringify({ version: formatVersion, report })}\n`, { mode: 0o600 });
-    renameSync(`${path}.new`, path);
-  } catch (error) {
-    throw new Failure('LOCAL_DISK', `${printable(path)} cannot be written`, { cause: error });
   }
 }
 
@@ -64,7 +49,7 @@ export async function examineStoreNow(
   options: Pick<ProbeOptions, 'signal' | 'onConditionalPut'> = {},
 ): Promise<ProbeReport> {
   const report = await probeStore(store, systemRandom, { ...options, clock: systemClock, ...(store.local ? localRace : remoteRace) });
-  rememberProbe(location, report);
+  await writeNote(probePath(location), `${JSON.stringify({ version: formatVersion, report })}\n`);
   return report;
 }
 

@@ -3,11 +3,13 @@
  * says where it is wrong, and replaces it as a whole. It holds no secrets, and refuses what looks like one. What a name then does is
  * `named-volume.ts`.
  */
-import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
-import { chmodSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, statSync } from '../disk/files.js';
+import { diskErrorCode } from '../disk/disk.js';
+import { realpath } from '../disk/file-promises.js';
+import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath, type NamedFile, readNamedFile, replaceFile } from '../disk/whole-file.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { OptionWord } from '../terminal/option-kind.js';
 import type { SettingOptionName } from './mount-options.js';
@@ -64,22 +66,19 @@ export const configPath = (): string => join(defaultConfigBase(), 'config.json')
 const fileSizeMax = 1024 * 1024;
 
 /** The volumes of the file; none when there is no file. Throws Failure `USAGE`. */
-export function readVolumes(): VolumeTable {
-  const file = configPath();
-  let text: string;
+export async function readVolumes(): Promise<VolumeTable> {
+  const path = configPath();
+  let file: NamedFile | undefined;
   try {
-    const { size: bytes, mode } = statSync(file);
-    // Whoever can change it can name another store and another key file.
-    if ((mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${printable(file)}: run "chmod 600 ${printable(file)}"`);
-    if (bytes > fileSizeMax) throw new Failure('USAGE', `${printable(file)} is too large to be a list of volumes`);
-    text = readFileSync(file, 'utf8');
+    file = await readNamedFile(path, fileSizeMax);
   } catch (error) {
-    if (error instanceof Failure) throw error;
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return {};
-    throw new Failure('USAGE', `${printable(file)} cannot be read: ${describeError(error)}`, { cause: error });
+    if (diskErrorCode(error) === 'EFBIG') throw new Failure('USAGE', `${printable(path)} is too large to be a list of volumes`, { cause: error });
+    throw new Failure('USAGE', `${printable(path)} cannot be read: ${describeError(error)}`, { cause: error });
   }
-  return parseVolumes(text, file);
+  if (!file) return {};
+  // Whoever can change it can name another store and another key file.
+  if ((file.mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${printable(path)}: run "chmod 600 ${printable(path)}"`);
+  return parseVolumes(file.bytes.toString('utf8'), path);
 }
 
 /** `file` begins the messages. Throws Failure `USAGE`. */
@@ -132,25 +131,15 @@ function flawOf(settings: unknown): string | undefined {
 }
 
 /** Replaces the file, as a whole and durably. Throws Failure `LOCAL_DISK`. */
-export function writeVolumes(volumes: VolumeTable): void {
+export async function writeVolumes(volumes: VolumeTable): Promise<void> {
   const named = configPath();
-  // Some keep their settings elsewhere, and a link here.
-  let file = named;
   try {
-    if (lstatSync(named, { throwIfNoEntry: false })?.isSymbolicLink()) file = realpathSync(named);
-    const fresh = `${file}.new`;
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    const fd = openSync(fresh, 'w', 0o600);
-    try {
-      chmodSync(fresh, 0o600);
-      writeSync(fd, `${JSON.stringify({ volumes }, undefined, 2)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(fresh, file);
+    await ensureDirectoryPath(systemDisk, dirname(named));
+    // Some keep their settings elsewhere, and a link here.
+    const file = await realpath(named).catch(() => named);
+    await replaceFile(systemDisk, file, Buffer.from(`${JSON.stringify({ volumes }, undefined, 2)}\n`, 'utf8'));
   } catch (error) {
-    throw new Failure('LOCAL_DISK', `${printable(file)} cannot be written: ${describeError(error)}`, { cause: error });
+    throw new Failure('LOCAL_DISK', `${printable(named)} cannot be written: ${describeError(error)}`, { cause: error });
   }
 }
 

@@ -6,7 +6,8 @@ import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
-import { mkdirSync } from '../disk/files.js';
+import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath } from '../disk/whole-file.js';
 import { findMounts, requireAnswers } from '../program/control-client.js';
 import { resolveMountPoint } from '../program/mount-point.js';
 import { Failure } from '../terminal/exit-code.js';
@@ -35,7 +36,7 @@ export const driveCommand = defineCommand<DriveArguments>({
     }),
   handler: async (args) => {
     const { directory = join(homeFolder(), 'Sealdrive'), store = join(defaultDataBase(), 'store'), passphraseFd, stateDir } = args;
-    makeFolder(directory);
+    await makeFolder(directory);
     const mountPoint = await resolveMountPoint(directory);
     const { answering, silent } = await findMounts();
     requireAnswers(silent.filter((one) => one.isHere && !one.isDead && one.mountPoint === mountPoint));
@@ -44,10 +45,10 @@ export const driveCommand = defineCommand<DriveArguments>({
       return;
     }
     const folder = localFolderOf(store);
-    if (folder !== undefined) makeFolder(dirname(folder));
+    if (folder !== undefined) await makeFolder(dirname(folder));
     let secret: SlotSecret | undefined;
     if (await isVacant(store)) {
-      requireUnpinned(store);
+      await requireUnpinned(store);
       tell(`Making a new drive; its encrypted objects will lie in ${printable(store)}`);
       const chosen = await readNewPassphrase(passphraseFd);
       secret = chosen;
@@ -61,9 +62,9 @@ export const driveCommand = defineCommand<DriveArguments>({
   },
 });
 
-function makeFolder(path: string): void {
+async function makeFolder(path: string): Promise<void> {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    await ensureDirectoryPath(systemDisk, path);
   } catch (error) {
     throw new Failure('MOUNT_POINT', `${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }

@@ -56,13 +56,13 @@ export const initCommand = defineCommand<InitArguments>({
       .example('$0 init ~/Cloud/drive', 'asks for a passphrase, prints the recovery words')
       .example('$0 init /mnt/nas/drive --key-file ~/.drive.key --no-recovery', 'a key file and nothing else'),
   handler: async (args) => {
-    if (args.name !== undefined) requireFreeName(args.name);
+    if (args.name !== undefined) await requireFreeName(args.name);
     const secret =
       args.keyFile === undefined
         ? () => readNewPassphrase(args.passphraseFd)
         : () => Promise.resolve(readOrMakeKeyFile(args.keyFile ?? '', systemRandom));
     const made = await initialize(args, secret);
-    if (args.name !== undefined) addVolume(args.name, args.store, { keyFile: args.keyFile });
+    if (args.name !== undefined) await addVolume(args.name, args.store, { keyFile: args.keyFile });
     if (args.json) {
       const { volumeId, slotId, probe, recoveryWords = null } = made;
       printJson({ volumeId, slotId, recoveryWords, singleWriter: isSingleWriter(probe), probe });
@@ -110,8 +110,8 @@ export async function initialize(
     }
     volume.rootSecret.fill(0);
     try {
-      pinStore(args.store, toHex(volume.volumeId));
-      noteUsedSlot(toHex(volume.volumeId), slotId);
+      await pinStore(args.store, toHex(volume.volumeId));
+      await noteUsedSlot(toHex(volume.volumeId), slotId);
     } catch (error) {
       // The volume is made all the same; the first mount remembers it too.
       tell(`warning: ${describeError(error)}`);

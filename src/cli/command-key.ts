@@ -83,13 +83,13 @@ const addCommand = defineCommand<AddArguments>({
     const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
-      pinStore(args.store, toHex(unlocked.volumeId));
+      await pinStore(args.store, toHex(unlocked.volumeId));
       let secret: SlotSecret;
       if (args.type === 'recovery-words') secret = { type: 'recovery-words', words: newRecoveryWords(systemRandom) };
       else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
       else secret = await readNewPassphrase(args.newPassphraseFd);
       const slotId = await addSlot(store, unlocked, secret, args.label, systemRandom);
-      noteUsedSlot(toHex(unlocked.volumeId), slotId);
+      await noteUsedSlot(toHex(unlocked.volumeId), slotId);
       unlocked.rootSecret.fill(0);
       const words = secret.type === 'recovery-words' ? secret.words : undefined;
       if (args.json) {
@@ -133,13 +133,13 @@ const removeCommand = defineCommand<RemoveArguments>({
         throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
       }
       const { unlocked } = await unlockVolume(store, args);
-      pinStore(args.store, toHex(unlocked.volumeId));
+      await pinStore(args.store, toHex(unlocked.volumeId));
       unlocked.rootSecret.fill(0);
       if (unlocked.slotId === matching[0]) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
       // First: a store that is asked to remove it may keep it.
-      noteRemovedSlot(toHex(unlocked.volumeId), matching[0]);
+      await noteRemovedSlot(toHex(unlocked.volumeId), matching[0]);
       await removeSlot(store, matching[0]);
       if (args.json) printJson({ removed: matching[0] });
       else print(`Removed keyslot ${matching[0]}. Copies of the store made earlier still hold it.`);

@@ -10,7 +10,7 @@ import { version } from '../program/version.js';
 import { exitCodeHelp, exitCodes, Failure } from '../terminal/exit-code.js';
 import { optionOf } from '../terminal/option-kind.js';
 import { printJson, tell, tellLines } from '../terminal/terminal.js';
-import { completeVolumes } from './completion.js';
+import { volumeCompletion } from './completion.js';
 import { refuseOtherBytes } from './exact-words.js';
 
 /** The files of the commands, in the order of the help. */
@@ -54,10 +54,10 @@ function helpFor(words: readonly string[]): string {
 }
 
 /** A name in the place of a store brings its settings; what was written on the command line stays, what yargs put there by default does not. */
-function insertNamedVolume(args: Record<string, unknown>, parser: Argv): void {
+async function insertNamedVolume(args: Record<string, unknown>, parser: Argv): Promise<void> {
   const { defaulted = {} } = (parser as unknown as { readonly parsed: { readonly defaulted?: Readonly<Record<string, boolean>> } }).parsed;
   // It lists options as they were declared.
-  applyNamedVolume(args, (name) => args[name] !== undefined && !defaulted[optionOf(name)]);
+  await applyNamedVolume(args, (name) => args[name] !== undefined && !defaulted[optionOf(name)]);
 }
 
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
@@ -68,7 +68,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .scriptName('sealdrive')
     .usage('$0 COMMAND: an end-to-end encrypted drive in any object store')
     .command([...commands])
-    .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc', completeVolumes)
+    .completion('completion', 'Print a completion script: add it to ~/.bashrc or ~/.zshrc', await volumeCompletion(words))
     .demandCommand(1, 'Say what to do')
     .recommendCommands()
     .strict()
@@ -88,9 +88,9 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
       if (message) throw new Failure('USAGE', `${message.replaceAll(/\s*\n\s*/g, ' ')}; see "${helpFor(words)}"`);
       throw error;
     });
-  parser.middleware((args) => {
+  parser.middleware(async (args) => {
     refuseOtherBytes(args);
-    insertNamedVolume(args, parser);
+    await insertNamedVolume(args, parser);
   });
   try {
     await parser.parseAsync();

@@ -123,7 +123,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     const mountPoint = await resolveMountPoint(directory);
     const mounts = await findMounts();
     if (claimed !== undefined) {
-      requirePinned(args.store, claimed);
+      await requirePinned(args.store, claimed);
       const stateDirectory = stateDirectoryOf(claimed, args.stateDir);
       const other = [...mounts.answering, ...mounts.silent].find(({ record }) => record?.stateDirectory === stateDirectory);
       if (other && 'reason' in other) throw silenceFailure(other);
@@ -146,12 +146,12 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     const { unlocked } = await unlockVolume(store, args, secret, slots);
     const volumeId = toHex(unlocked.volumeId);
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
-    ensurePrivateDirectory(stateBase);
-    ensurePrivateDirectory(stateDirectory);
+    await ensurePrivateDirectory(stateBase);
+    await ensurePrivateDirectory(stateDirectory);
     onStateDirectory?.(stateDirectory);
-    pinStore(args.store, volumeId);
-    if (!isOffline) keepSlots(stateDirectory, slots);
-    const probe = options.readOnly ? undefined : rememberedProbe(args.store);
+    await pinStore(args.store, volumeId);
+    if (!isOffline) await keepSlots(stateDirectory, slots);
+    const probe = options.readOnly ? undefined : await rememberedProbe(args.store);
     // Found out while the volume is being opened, where nothing is remembered.
     const isUnknown = !probe && !options.readOnly && !isOffline;
     const request: MountRequest = {
@@ -178,7 +178,7 @@ const hungAnswerMs = 10_000;
 
 /** The keyslots as this machine saw them last, if it has mounted what lies in the store before. */
 async function keptSlotsOf(args: MountArguments): Promise<{ readonly volumeId: string; readonly slots: SlotList } | undefined> {
-  const volumeId = pinnedVolume(args.store);
+  const volumeId = await pinnedVolume(args.store);
   const slots = volumeId === undefined ? undefined : await readKeptSlots(stateDirectoryOf(volumeId, args.stateDir));
   return volumeId === undefined || !slots ? undefined : { volumeId, slots };
 }

@@ -168,7 +168,7 @@ async function applyRepair(
   stateDirectory: string,
   options: Omit<Parameters<typeof repairVolume>[0], 'openLog'>,
 ): Promise<AppliedRepair> {
-  ensurePrivateDirectory(stateDirectory);
+  await ensurePrivateDirectory(stateDirectory);
   let release: (() => void) | undefined;
   const openLog = async (keys: VolumeKeys): Promise<CommitLog> => {
     const opened = await openDeviceLog(store, keys, stateDirectory);

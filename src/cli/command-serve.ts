@@ -3,7 +3,8 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { defaultConfigBase, defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { printable } from '../base/printable.js';
 import { environment } from '../disk/environment.js';
-import { mkdirSync } from '../disk/files.js';
+import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath } from '../disk/whole-file.js';
 import type { Address } from '../program/serve-objects.js';
 import { exitCodes, Failure } from '../terminal/exit-code.js';
 import { duration, readOption, readOptional, size } from '../terminal/option-kind.js';
@@ -91,7 +92,7 @@ export const serveCommand = defineCommand<ServeArguments>({
     const { serveObjects } = await import('../program/serve-objects.js');
     const isWhole = await serveObjects(
       {
-        base: args.base ?? ownBase(),
+        base: args.base ?? (await ownBase()),
         listen,
         certificate,
         isBehindProxy: args.behindProxy,
@@ -118,9 +119,9 @@ export const serveCommand = defineCommand<ServeArguments>({
   },
 });
 
-function ownBase(): string {
+async function ownBase(): Promise<string> {
   const path = join(defaultDataBase(), 'served');
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  await ensureDirectoryPath(systemDisk, dirname(path));
   return path;
 }
 

@@ -100,7 +100,7 @@ async function sort(paths: readonly string[], mounts: FoundMounts): Promise<{ wh
   const whole: RunningMount[] = [];
   const parts: DrivePath[] = [];
   for (const path of paths) {
-    if (mountsOfName(path, mounts.answering)) whole.push(await findMount(path, mounts));
+    if (await mountsOfName(path, mounts.answering)) whole.push(await findMount(path, mounts));
     else {
       // A drive is found without touching it: it may not answer.
       const mount = await findMount(path, mounts).catch((error: unknown) => {

@@ -7,8 +7,9 @@ import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import { printable, printableText } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
-import { mkdirSync, openSync, unlinkSync } from '../disk/files.js';
+import { openSync, unlinkSync } from '../disk/files.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath } from '../disk/whole-file.js';
 import type { TokenRight } from '../server/token.js';
 import { isVolumeName, makeToken, tokenRights } from '../server/token.js';
 import { changeTokenFile, readTokenFile } from '../server/token-file.js';
@@ -68,7 +69,7 @@ const addCommand = defineCommand<AddArguments>({
     const out = args.out === undefined ? undefined : resolve(args.out);
     if (out !== undefined) writeTokenFile(out, token.text);
     try {
-      makeFolder(dirname(path));
+      await makeFolder(dirname(path));
       const entry = { id: token.id, volume, right, hash: token.hash, label: args.label, created: systemClock.now().sec };
       await changeTokenFile(systemDisk, path, ({ tokens, quotas }) => ({
         tokens: [...tokens, entry],
@@ -179,9 +180,9 @@ export const tokenCommand: CommandModule = {
 
 const dateOf = (created: number): string => new Date(Math.min(created, 8.64e12) * 1000).toISOString();
 
-function makeFolder(path: string): void {
+async function makeFolder(path: string): Promise<void> {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    await ensureDirectoryPath(systemDisk, path);
   } catch (error) {
     throw new Failure('LOCAL_DISK', `the folder ${printable(path)} cannot be made: ${describeError(error)}`, { cause: error });
   }

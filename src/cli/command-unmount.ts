@@ -69,8 +69,8 @@ export const unmountCommand = defineCommand<UnmountArguments>({
 
 /** Where the drive is that is meant. Nothing that does not answer is touched. */
 async function placeOf(word: string, { answering, silent }: FoundMounts): Promise<string> {
-  const named = mountsOfName(word, answering);
-  if (named) return named[0]?.record.mountPoint ?? silentMountsOfName(word, silent)[0]?.mountPoint ?? usualPlace(word);
+  const named = await mountsOfName(word, answering);
+  if (named) return named[0]?.record.mountPoint ?? (await silentMountsOfName(word, silent))[0]?.mountPoint ?? usualPlace(word);
   const mute = await silentMountAround(word, silent);
   if (!mute) return resolveMountPoint(word);
   if (!mute.isWhole) throw silenceFailure(mute.mount);
@@ -91,8 +91,8 @@ async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never
 }
 
 /** Where the volume of that name is mounted by default: its daemon may have died. Throws Failure `MOUNT_POINT` when it has no such place. */
-function usualPlace(name: string): string {
-  const place = findNamedVolume(name)?.settings.mountPoint;
+async function usualPlace(name: string): Promise<string> {
+  const place = (await findNamedVolume(name))?.settings.mountPoint;
   if (place === undefined) throw new Failure('MOUNT_POINT', `the volume ${printable(name)} is not mounted`);
   return expandHome(place);
 }

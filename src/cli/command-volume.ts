@@ -53,9 +53,9 @@ const addCommand = defineCommand<AddArguments>({
         ...jsonOption,
       })
       .example('$0 volume add photos ~/Cloud/photos --mount-point ~/Photos', 'then: sealdrive mount photos'),
-  handler: (args) => {
-    addVolume(args.name, args.location, { ...args }, args.replace);
-    if (args.json) printJson({ name: args.name, ...readVolumes()[args.name] });
+  handler: async (args) => {
+    await addVolume(args.name, args.location, { ...args }, args.replace);
+    if (args.json) printJson({ name: args.name, ...(await readVolumes())[args.name] });
     else
       print(
         `Added ${printable(args.name)} to ${printable(configPath())}. Mount it with: sealdrive mount ${printable(args.name)}${args.mountPoint === undefined ? ' DIRECTORY' : ''}`,
@@ -64,9 +64,9 @@ const addCommand = defineCommand<AddArguments>({
 });
 
 /** Throws Failure `USAGE` when the name is taken or cannot be one, before anything is changed. */
-export function requireFreeName(name: string): void {
+export async function requireFreeName(name: string): Promise<void> {
   if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", at most 64, and begins with a letter or digit');
-  if (Object.hasOwn(readVolumes(), name)) {
+  if (Object.hasOwn(await readVolumes(), name)) {
     throw new Failure(
       'USAGE',
       `there is a volume called ${printable(name)} already, in ${printable(configPath())}: choose another name, or remove that one first`,
@@ -75,8 +75,13 @@ export function requireFreeName(name: string): void {
 }
 
 /** Adds a volume to the config file; relative paths in `settings` count from the working directory. Throws Failure and StoreLocationError. */
-export function addVolume(name: string, location: string, settings: Readonly<Record<string, OptionWord | undefined>>, replace = false): void {
-  if (!replace) requireFreeName(name);
+export async function addVolume(
+  name: string,
+  location: string,
+  settings: Readonly<Record<string, OptionWord | undefined>>,
+  replace = false,
+): Promise<void> {
+  if (!replace) await requireFreeName(name);
   else if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", and begins with a letter or digit');
   requireKnownKind(location);
   const added: Record<string, unknown> = { store: localFolderOf(location) ?? location };
@@ -85,11 +90,11 @@ export function addVolume(name: string, location: string, settings: Readonly<Rec
     if (setting !== 'store' && value !== undefined) added[setting] = isPath ? resolve(String(value)) : value;
   }
   requireSettings(added, (flaw) => new Failure('USAGE', `${flaw}; nothing was changed`));
-  const volumes = readVolumes();
+  const volumes = await readVolumes();
   const place = added.mountPoint;
   const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
   if (rival) throw new Failure('USAGE', `${printable(rival[0])} has the mount point ${printable(String(place))} already; nothing was changed`);
-  writeVolumes({ ...volumes, [name]: added });
+  await writeVolumes({ ...volumes, [name]: added });
 }
 
 const listCommand = defineCommand<{ readonly json: boolean }>({
@@ -97,20 +102,23 @@ const listCommand = defineCommand<{ readonly json: boolean }>({
   describe: 'Show the volumes that have names, and where they are mounted',
   builder: (yargs) => yargs.options(jsonOption),
   handler: async (args) => {
-    const volumes = Object.entries(readVolumes());
+    const volumes = Object.entries(await readVolumes());
     const mounts = await findMounts();
-    const mountedAt = (name: string, settings: VolumeSettings): string[] => {
-      const id = volumeIdOf({ name, settings });
+    const mountedAt = async (name: string, settings: VolumeSettings): Promise<string[]> => {
+      const id = await volumeIdOf({ name, settings });
       return [...mounts.answering, ...mounts.silent].flatMap(({ record }) => (record && record.volumeId === id ? [record.mountPoint] : []));
     };
     if (args.json) {
-      printJson({ path: configPath(), volumes: volumes.map(([name, settings]) => ({ name, ...settings, mountedAt: mountedAt(name, settings) })) });
+      printJson({
+        path: configPath(),
+        volumes: await Promise.all(volumes.map(async ([name, settings]) => ({ name, ...settings, mountedAt: await mountedAt(name, settings) }))),
+      });
       return;
     }
     if (volumes.length === 0) print(`No volume has a name; "sealdrive volume add NAME STORE" gives one (in ${printable(configPath())}).`);
     const width = Math.max(...volumes.map(([name]) => name.length));
     for (const [name, settings] of volumes) {
-      const places = mountedAt(name, settings);
+      const places = await mountedAt(name, settings);
       const usual = settings.mountPoint === undefined ? '' : ` (for ${printable(settings.mountPoint)})`;
       print(`${name.padEnd(width)}  ${printable(settings.store)}${places.length > 0 ? `, mounted at ${places.map(printable).join(', ')}` : usual}`);
     }
@@ -121,15 +129,15 @@ const removeCommand = defineCommand<{ readonly name: string; readonly json: bool
   command: 'remove <name>',
   describe: 'Forget a name; the volume stays as it is',
   builder: (yargs) => yargs.positional('name', { type: 'string', demandOption: true, describe: 'As "volume list" shows it' }).options(jsonOption),
-  handler: (args) => {
-    const volumes = readVolumes();
+  handler: async (args) => {
+    const volumes = await readVolumes();
     if (!Object.hasOwn(volumes, args.name)) {
       throw new Failure(
         'USAGE',
         `no volume is called ${printable(args.name)}${nearest(args.name, Object.keys(volumes))} (in ${printable(configPath())})`,
       );
     }
-    writeVolumes(Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name)));
+    await writeVolumes(Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name)));
     if (args.json) printJson({ removed: args.name });
     else print(`Forgot the name ${printable(args.name)}; the volume and its store are as they were.`);
   },
@@ -140,10 +148,10 @@ const forgetCommand = defineCommand<{ readonly store: string; readonly json: boo
   describe: 'Forget which volume a store held, after you have exchanged or removed it yourself',
   builder: (yargs) =>
     yargs.positional('store', { type: 'string', demandOption: true, describe: 'Where it lay: a path, URL or name' }).options(jsonOption),
-  handler: (args) => {
-    const known = pinnedVolume(args.store);
+  handler: async (args) => {
+    const known = await pinnedVolume(args.store);
     if (known === undefined) throw new Failure('NOT_A_VOLUME', 'nothing is known of that place: no volume was used there from here');
-    forgetStore(args.store);
+    await forgetStore(args.store);
     if (args.json) printJson({ forgotten: known });
     else print(`Forgot that volume ${known.slice(0, 16)} was there. The next volume that is found or made there is taken for the right one.`);
   },

@@ -270,10 +270,10 @@ export async function silentMountAround(
  * The mounts of a named volume, that at its usual place first; `undefined`: `word` names none. Several are possible with several state
  * directories.
  */
-export function mountsOfName(word: string, mounts: readonly RunningMount[]): RunningMount[] | undefined {
-  const volume = findNamedVolume(word);
+export async function mountsOfName(word: string, mounts: readonly RunningMount[]): Promise<RunningMount[] | undefined> {
+  const volume = await findNamedVolume(word);
   if (!volume) return undefined;
-  const id = volumeIdOf(volume);
+  const id = await volumeIdOf(volume);
   const usual = volume.settings.mountPoint === undefined ? undefined : expandHome(volume.settings.mountPoint);
   const found = mounts.filter(({ record, isHere }) => isHere && record.volumeId === id);
   return found.toSorted((a, b) => Number(b.record.mountPoint === usual) - Number(a.record.mountPoint === usual));
@@ -294,10 +294,10 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
     requireAnswers(silent);
     return answering[0];
   }
-  const named = mountsOfName(directory, answering);
+  const named = await mountsOfName(directory, answering);
   if (named?.[0]) return named[0];
   if (named) {
-    requireAnswers(silentMountsOfName(directory, silent));
+    requireAnswers(await silentMountsOfName(directory, silent));
     throw new Failure('MOUNT_POINT', `the volume ${printable(directory)} is not mounted; "sealdrive mount ${printable(directory)}" mounts it`);
   }
   const path = resolve(directory);
@@ -311,10 +311,10 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
 }
 
 /** Those of a named volume: by its id where there is a record, else by where it usually is. */
-export function silentMountsOfName(word: string, silent: readonly SilentMount[]): SilentMount[] {
-  const volume = findNamedVolume(word);
+export async function silentMountsOfName(word: string, silent: readonly SilentMount[]): Promise<SilentMount[]> {
+  const volume = await findNamedVolume(word);
   if (!volume) return [];
-  const id = volumeIdOf(volume);
+  const id = await volumeIdOf(volume);
   const usual = volume.settings.mountPoint === undefined ? undefined : expandHome(volume.settings.mountPoint);
   return silent.filter(({ record, mountPoint }) => (record ? record.volumeId === id : mountPoint === usual));
 }

@@ -36,7 +36,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   const { options } = request;
   process.umask(0o077);
   setFlagsFromString(heapFlags);
-  ensurePrivateDirectory(request.stateDirectory);
+  await ensurePrivateDirectory(request.stateDirectory);
   const logFile = openLogFile(options.logFile ?? join(request.stateDirectory, 'daemon.log'));
   const logger = createLogger((line) => logFile.write(line), options.debug || options.trace ? 'debug' : 'info');
   hardenProcess(logger);
@@ -46,7 +46,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   try {
     const { parts, storeDescription, isSingleWriter } = await composeMount(request, logger);
     const id = toHex(systemRandom.bytes(8));
-    ensurePrivateDirectory(request.registryFolder);
+    await ensurePrivateDirectory(request.registryFolder);
     const sockets = controlSocketPaths(request.stateDirectory, request.registryFolder, id);
     let daemon: Daemon;
     try {

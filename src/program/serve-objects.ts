@@ -13,8 +13,9 @@ import { printable, printableJson } from '../base/printable.js';
 import { systemRandom } from '../crypto/system-random.js';
 import { ConfinedFolder } from '../disk/confined-folder.js';
 import { environment } from '../disk/environment.js';
-import { mkdirSync, readFileSync } from '../disk/files.js';
+import { readFile } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { ensureDirectoryPath } from '../disk/whole-file.js';
 import { loadNative } from '../fuse/native.js';
 import { AccessLog } from '../server/access-log.js';
 import { MetricsServer } from '../server/metrics-server.js';
@@ -75,7 +76,7 @@ const remotePollMs = 1000;
 /** Serves until it is told to end; resolves with whether everything that was asked for was answered. Throws Failure, StoreError and ServerError before `onReady`. */
 export async function serveObjects(request: ServeRequest, onReady: (serving: Serving) => void): Promise<boolean> {
   const logger = createLogger((line) => write(2, line), request.isDebug ? 'debug' : 'info');
-  const certificate = request.certificate && readCertificate(request.certificate);
+  const certificate = request.certificate && (await readCertificate(request.certificate));
   const tokens = await TokenTable.open(request.tokensPath, { clock: systemClock, logger });
   const { base, uploads, isLocal } = await openBase(request, logger);
   const ends: (() => void | Promise<void>)[] = [() => base.close()];
@@ -107,7 +108,7 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
       notify(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
       await tokens.refresh();
       try {
-        if (request.certificate) server.setCertificate(readCertificate(request.certificate));
+        if (request.certificate) server.setCertificate(await readCertificate(request.certificate));
         accessLog?.reopen();
         logger.info('reloaded');
       } catch (error) {
@@ -151,7 +152,7 @@ async function openBase(
   if (store instanceof DirectoryStore) uploads = uploadFolder(store.temporaryFolder);
   else {
     try {
-      mkdirSync(request.spool, { recursive: true, mode: 0o700 });
+      await ensureDirectoryPath(systemDisk, request.spool);
     } catch (error) {
       await store.close();
       throw new Failure('LOCAL_DISK', `the folder for uploads ${printable(request.spool)} cannot be made: name another one with --spool`, {
@@ -186,9 +187,9 @@ async function refuseVolume(base: ObjectStore): Promise<void> {
   }
 }
 
-function readCertificate({ certPath, keyPath }: { readonly certPath: string; readonly keyPath: string }): Certificate {
+async function readCertificate({ certPath, keyPath }: { readonly certPath: string; readonly keyPath: string }): Promise<Certificate> {
   try {
-    return { cert: readFileSync(certPath, 'utf8'), key: readFileSync(keyPath, 'utf8') };
+    return { cert: await readFile(certPath, 'utf8'), key: await readFile(keyPath, 'utf8') };
   } catch (error) {
     throw new ServerError('TLS', `the certificate or its key cannot be read: ${describeError(error)}`, { cause: error });
   }

@@ -34,12 +34,12 @@ export async function unlockVolume(
   hardenProcess(silentLogger);
   const memoryKiBMax = memoryOf(options.keyslotMemory);
   const slots = list ?? (await listKnownSlots(store, options.store));
-  const ours = ofKnownVolume(slots, pinnedVolume(options.store));
+  const ours = ofKnownVolume(slots, await pinnedVolume(options.store));
   const volumeIds = [...new Set(ours.slots.map(({ header }) => toHex(header.volumeId)))];
   const trial = {
     random: systemRandom,
-    removed: new Set(volumeIds.flatMap((id) => [...removedSlots(id)])),
-    used: volumeIds.flatMap((id) => usedSlots(id)),
+    removed: new Set((await Promise.all(volumeIds.map(removedSlots))).flat()),
+    used: (await Promise.all(volumeIds.map(usedSlots))).flat(),
     chosen: options.keyslot,
     memoryKiBMax,
   };
@@ -48,8 +48,8 @@ export async function unlockVolume(
     const secret = known ?? (await readSecret(options));
     try {
       const unlocked = await unlock(ours, secret, trial);
-      requirePinned(options.store, toHex(unlocked.volumeId));
-      rememberUse(unlocked);
+      await requirePinned(options.store, toHex(unlocked.volumeId));
+      await rememberUse(unlocked);
       return { unlocked, slots, secret };
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== 'LOCKED' || !isAsked || attempt >= promptAttempts) throw error;
@@ -64,9 +64,9 @@ function ofKnownVolume(list: SlotList, known: string | undefined): SlotList {
 }
 
 /** Only a convenience: a disk that takes no writes keeps nobody from what is theirs. */
-function rememberUse({ volumeId, slotId }: Unlocked): void {
+async function rememberUse({ volumeId, slotId }: Unlocked): Promise<void> {
   try {
-    noteUsedSlot(toHex(volumeId), slotId);
+    await noteUsedSlot(toHex(volumeId), slotId);
   } catch (error) {
     tell(`warning: which keyslot opened the volume is not remembered: ${describeError(error)}`);
   }

@@ -151,7 +151,7 @@ t.test('shell completion knows the names where they can stand', async (t) => {
   t.ok((await complete('key', 'list', '')).includes('photos'));
   t.notOk((await complete('mount', 'x', '')).includes('photos'));
   t.notOk((await complete('mount', '--d')).includes('photos'));
-  t.same(volumeNamesFor(['volume', 'add', '']), []);
+  t.same(volumeNamesFor(['volume', 'add', ''], ['photos']), []);
 });
 
 t.test('a word in a hint is quoted where the shell would read it', async (t) => {

@@ -93,7 +93,7 @@ t.test('salvage of a whole volume ends with 0, at any commit, and only into an e
 /** A device of this volume with a history, whose state directory the command finds with `--state-dir`. */
 async function knowingDevice(volume: DamagedVolume, base: string): Promise<void> {
   const stateDirectory = stateDirectoryOf(toHex(volume.volume.volumeId), base);
-  ensurePrivateDirectory(stateDirectory);
+  await ensurePrivateDirectory(stateDirectory);
   await (await volume.device({ stateDirectory })).close();
   volume.newest = await volume.newestSequence();
 }
