@@ -13,7 +13,7 @@ import { systemDisk } from '../src/disk/system-disk.js';
 import { S_IFDIR, S_IFREG } from '../src/meta/inode.js';
 import { type Ino, rootIno } from '../src/meta/key.js';
 import { unlockVolume } from '../src/program/unlock-volume.js';
-import { OpenVolume } from '../src/volume/open-volume.js';
+import { openVolume } from '../src/volume/volume-opening.js';
 
 const [location = '', keyFile = '', stateDirectory = '', countText = '0', shape = 'tree'] = process.argv.slice(2);
 const count = Number(countText);
@@ -25,7 +25,7 @@ const content = Buffer.from('a few words, as many small files hold them');
 const store = await openVolumeStore(location);
 const { unlocked } = await unlockVolume(store, { store: location, keyFile, passphraseFd: undefined, recovery: undefined });
 mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
-const volume = await OpenVolume.open({
+const volume = await openVolume({
   store,
   disk: systemDisk,
   random: systemRandom,

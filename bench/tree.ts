@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PageFault } from '../src/base/page-fault.js';
+import { withPages } from '../src/base/page-fault.js';
 import type { SealKind } from '../src/crypto/seal-key.js';
 import { SealKey } from '../src/crypto/seal-key.js';
 import { systemRandom } from '../src/crypto/system-random.js';
@@ -72,22 +72,11 @@ try {
     `  ${writer.itemCount} pages, ${(writer.size / 2 ** 20).toFixed(1)} MiB sealed; event loop away for at most ${blockedMs.toFixed(1)} ms\n`,
   );
 
-  const settle = async <T>(read: () => T): Promise<T> => {
-    const held: unknown[] = [];
-    for (;;) {
-      try {
-        return read();
-      } catch (fault) {
-        if (!(fault instanceof PageFault)) throw fault;
-        held.push(await fault.load());
-      }
-    }
-  };
   const reader = new TreeReader(source, { cacheMax: 512 * 2 ** 20 });
   await timed('scan, pages from the pack', count, async () => {
     let from = '';
     for (;;) {
-      const part = await settle(() => {
+      const part = await withPages(() => {
         const found: string[] = [];
         for (const [found1] of reader.scan(root, from, '\u00ff')) {
           found.push(found1);
@@ -115,7 +104,7 @@ try {
   });
   const cold = new TreeReader(source, { cacheMax: 8 * 2 ** 20 });
   await timed('20,000 random look-ups, 8 MiB of page cache', 20_000, async () => {
-    for (let index = 0; index < 20_000; index++) await settle(() => cold.get(root, order[index]));
+    for (let index = 0; index < 20_000; index++) await withPages(() => cold.get(root, order[index]));
   });
   for (const changes of [1000, 50_000]) {
     const touched = new Set(Array.from({ length: changes }, (_, index) => Math.imul(index + 1, 0x9e3779b1) >>> 0).map((number) => number % count));

@@ -233,7 +233,7 @@ t.test('packages that are imported are dependencies', async (t) => {
 });
 
 t.test('only the layers that a command runs in import the implementations that are chosen', async (t) => {
-  const chosen = /\/(system-disk|system-random|native-driver|portable-driver|open-volume)\.js$/;
+  const chosen = /\/(system-disk|system-random|native-driver|portable-driver|volume-opening)\.js$/;
   const violations: string[] = [];
   for (const file of sources) {
     if (['access', 'program', 'cli'].includes(file.layer)) continue;

@@ -1,5 +1,5 @@
 /** Looks into the volume's newest state as an examination found it: single reads, where streams (`state-entries.ts`) would read everything. */
-import { PageFault } from '../base/page-fault.js';
+import { withPages } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
 import { LayeredView } from '../operation/layered-view.js';
 import { Overlay } from '../operation/overlay.js';
@@ -25,15 +25,6 @@ export class StateView {
 
   /** Runs `query`, a pure function, again after every page fault. Rejects with what the pages' source throws. */
   async read<T>(query: (view: ReadView) => T): Promise<T> {
-    // Held until the end: see PageFault.
-    const held: unknown[] = [];
-    for (;;) {
-      try {
-        return query(this.#view);
-      } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
-        held.push(await error.load());
-      }
-    }
+    return withPages(() => query(this.#view));
   }
 }

@@ -1,6 +1,6 @@
 /**
  * A sorted map of changes that are not in the tree yet: tree key to value, or to `null` where the key is deleted.
- * It is a plain data structure: it knows no layers (`layered-view.ts`) and no atomicity (`open-volume.ts`).
+ * It is a plain data structure: it knows no layers (`layered-view.ts`) and no atomicity (`volume/transactions.ts`).
  *
  * A hash map answers lookups; the order is kept beside it as a list of sorted blocks, so that an insertion moves at most one block.
  */

@@ -37,8 +37,8 @@ import { preloadStore } from '../store/open-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
+import { isStoreUnusable } from '../volume/remedy.js';
 import type { Volume } from '../volume/volume.js';
-import { isStoreTrouble, VolumeError } from '../volume/volume-error.js';
 import type { MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
 
@@ -116,7 +116,7 @@ export async function createVolumeWithSecret(
 
 const loadMount = () =>
   Promise.all([
-    import('../volume/open-volume.js'),
+    import('../volume/volume-opening.js'),
     import('../vfs/filesystem.js'),
     import('../daemon/fuse-filesystem.js'),
     import('../daemon/kernel-cache.js'),
@@ -134,7 +134,7 @@ export async function composeMount(
   request: MountRequest,
   logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
-  const [{ OpenVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
+  const [{ openVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const { options } = request;
   const addon = findAddon();
   const release = lockStateDirectory(request.stateDirectory, addon);
@@ -146,7 +146,7 @@ export async function composeMount(
     // Beside the opening, which has to know before this device enrols.
     if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
-    const opened = await OpenVolume.open({
+    const opened = await openVolume({
       store,
       disk,
       random: systemRandom,
@@ -243,7 +243,7 @@ async function startFilesystem(filesystem: Filesystem, logger: Logger): Promise<
   try {
     await filesystem.start();
   } catch (error) {
-    if (!(error instanceof VolumeError && isStoreTrouble(error))) throw error;
+    if (!isStoreUnusable(error)) throw error;
     logger.info('removed files that a crash left are freed at a later start', { reason: describeError(error) });
   }
 }

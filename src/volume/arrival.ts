@@ -3,7 +3,8 @@
  * "Kernel caches" and "Committing"). What the rules of a rebase are is `rebase-rules.ts`. One call of `takeIn` at a time: the commit lock sees to that.
  */
 import type { Logger } from '../base/logger.js';
-import { PageFault } from '../base/page-fault.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import { withPages } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
@@ -166,22 +167,15 @@ export class Arrival {
     journal.appendBatch([...entries, baseEntry(ownSerial, true)]);
   }
 
-  async #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): Promise<void> {
+  #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): MaybePromise<void> {
     const { counters } = this.#options;
-    const held: unknown[] = [];
-    for (;;) {
+    return withPages(() => {
       const transaction = run.transaction();
-      try {
-        const { effective, delta } = executeRebased(transaction, operation, context);
-        if (transaction.changes.count === 0) return;
-        const operations = effective.map((one) => ({ serial: ++counters.serial, operation: one }));
-        run.add(flies, operations, transaction.changes, delta);
-        return;
-      } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
-        held.push(await error.load());
-      }
-    }
+      const { effective, delta } = executeRebased(transaction, operation, context);
+      if (transaction.changes.count === 0) return;
+      const operations = effective.map((one) => ({ serial: ++counters.serial, operation: one }));
+      run.add(flies, operations, transaction.changes, delta);
+    });
   }
 }
 

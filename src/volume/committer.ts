@@ -21,10 +21,10 @@ import type { ContentWriter } from './content-writer.js';
 import { encodeBaseEntry } from './journal-entry.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { PendingOperation } from './pending-layers.js';
-import { remedyOf } from './remedy.js';
+import { isStoreUnusable } from './remedy.js';
 import type { Staging } from './staging.js';
 import type { RemoteChangeListener } from './volume.js';
-import { isStoreTrouble, VolumeError } from './volume-error.js';
+import { VolumeError } from './volume-error.js';
 import type { VolumeState } from './volume-state.js';
 
 /** The counters that must never go back, kept by the volume. */
@@ -58,7 +58,6 @@ export interface CommitterOptions {
   readonly isAway: () => boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
-  readonly listener: () => RemoteChangeListener | undefined;
   /** After each round of background work, however it ended. */
   readonly onRound: () => void;
 }
@@ -85,6 +84,8 @@ const retryDelayMaxMs = 30_000;
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
 export class Committer {
+  /** Hears what commits of others change. */
+  listener: RemoteChangeListener | undefined;
   readonly #options: CommitterOptions;
   readonly #lock = new Lock();
   readonly #stop = new AbortController();
@@ -109,7 +110,11 @@ export class Committer {
 
   constructor(options: CommitterOptions) {
     this.#options = options;
-    this.#arrival = new Arrival({ ...options, baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset) });
+    this.#arrival = new Arrival({
+      ...options,
+      listener: () => this.listener,
+      baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset),
+    });
     const { store, log, clock, logger, pace } = options;
     this.#polledMs = this.#checkedMs = clock.monotonicMs();
     // After a start the newest own commit counts, whoever was alive then.
@@ -137,8 +142,8 @@ export class Committer {
       try {
         await this.#arrival.takeIn();
       } catch (error) {
-        const remedy = remedyOf(this.#judge(error));
-        if (!(remedy instanceof VolumeError) || !isStoreTrouble(remedy)) throw remedy;
+        const judged = this.#judge(error);
+        if (!isStoreUnusable(judged)) throw judged;
         this.#options.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
       }
     });

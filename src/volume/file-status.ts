@@ -36,6 +36,9 @@ export interface SubtreeStatus {
   readonly states: Readonly<Record<FileState, number>>;
 }
 
+/** Also says whether the inode, or a folder above it, is pinned. */
+export type Pinned<Status> = Status & { readonly isPinned: boolean };
+
 interface Standing {
   isPending: boolean;
   isFlying: boolean;

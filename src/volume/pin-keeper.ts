@@ -18,8 +18,9 @@ import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
 import { type Pin, pinList } from './pin-file.js';
+import { isStoreUnusable } from './remedy.js';
 import { loadList, type StatePlace, saveList } from './sealed-state-file.js';
-import { isStoreTrouble, VolumeError } from './volume-error.js';
+import { VolumeError } from './volume-error.js';
 
 /**
  * - `complete`: all of it is here
@@ -142,7 +143,7 @@ export class PinKeeper {
         }
       } catch (error) {
         // Away: what it takes is found out later.
-        if (!(error instanceof VolumeError && isStoreTrouble(error))) {
+        if (!isStoreUnusable(error)) {
           this.#pins = before;
           throw error;
         }

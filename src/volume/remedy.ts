@@ -58,3 +58,9 @@ export function remedyOf(error: unknown): unknown {
   }
   return error;
 }
+
+/** What is asked for is in the store and cannot be had from there now: whoever can go on without it does. */
+export function isStoreUnusable(error: unknown): boolean {
+  const remedy = remedyOf(error);
+  return remedy instanceof VolumeError && (remedy.code === 'UNAVAILABLE' || remedy.code === 'REFUSED');
+}

@@ -3,7 +3,7 @@
  * still pending, and the packs that they need (doc/concurrency.md, "Replay").
  */
 import type { MaybePromise } from '../base/maybe-promise.js';
-import { PageFault } from '../base/page-fault.js';
+import { withPages } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import type { DataExtent } from '../meta/extent.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
@@ -127,18 +127,11 @@ export async function replayOperations(
     if (pending.operation.type === 'create' && deviceIndexOf(pending.operation.ino) === deviceIndex) {
       counters.nextIno = Math.max(counters.nextIno, counterOf(pending.operation.ino) + 1);
     }
-    const held: unknown[] = [];
-    for (;;) {
+    await withPages(() => {
       const transaction = state.transaction();
-      try {
-        const delta = execute(transaction, pending.operation, deviceIndex);
-        state.apply(pending, transaction.changes, delta);
-        break;
-      } catch (error) {
-        if (!(error instanceof PageFault)) throw error;
-        held.push(await error.load());
-      }
-    }
+      const delta = execute(transaction, pending.operation, deviceIndex);
+      state.apply(pending, transaction.changes, delta);
+    });
   }
   return operations.length;
 }

@@ -4,14 +4,14 @@
  * as it is for him. The disk cache gives way first, and a reserve is left on the disk: a journal that cannot be written ends all writing.
  */
 import type { Clock } from '../base/clock.js';
+import type { Stall } from './stall.js';
 import { VolumeError } from './volume-error.js';
 
 export interface UploadQueueOptions {
   /** What waits now, in bytes on the local disk, or on their way there. */
   readonly bytes: () => number;
   readonly bytesMax: number;
-  /** Since when nothing leaves, in milliseconds of the monotonic clock; `undefined`: something may. */
-  readonly stuckSinceMs: () => number | undefined;
+  readonly stall: Pick<Stall, 'sinceMs'>;
   readonly patienceMs: number;
   readonly clock: Clock;
   /** Free bytes on the disk, after the cache has given back what it can. */
@@ -86,7 +86,7 @@ export class UploadQueue {
   }
 
   #hasHope(): boolean {
-    const sinceMs = this.#options.stuckSinceMs();
+    const { sinceMs } = this.#options.stall;
     return sinceMs === undefined || this.#options.clock.monotonicMs() - sinceMs < this.#options.patienceMs;
   }
 

@@ -20,6 +20,3 @@ export type VolumeErrorCode =
   | 'NO_DESCRIPTORS'
   | 'NO_MEMORY';
 export class VolumeError extends CodedError<VolumeErrorCode> {}
-
-/** What is asked for is in the store, and cannot be had from there now: whoever can go on without it does. */
-export const isStoreTrouble = ({ code }: VolumeError): boolean => code === 'UNAVAILABLE' || code === 'REFUSED';

@@ -1,11 +1,12 @@
 /**
  * What an open volume is made of, put together in the state in which the last life left it: keys, log, journal, staging, layers. Reads, and writes nothing but what
- * opening needs (an enrolment, what power loss took). Running is `open-volume.ts`, what the journal says `replay.ts`.
+ * opening needs (an enrolment, what power loss took). What runs on it is `volume-opening.ts`, what the journal says `replay.ts`.
  */
 
 import { join } from 'node:path';
 import { fromHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
+import type { ClosingStack } from '../base/closing-stack.js';
 import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
@@ -106,10 +107,11 @@ export interface OpenedParts {
   readonly arrived: readonly Commit[];
 }
 
-/** Throws CommitError, StoreError, JournalError, PackError. */
-export async function openParts(options: OpenOptions): Promise<OpenedParts> {
+/** `opened` gets everything that must be closed, also when this throws: CommitError, StoreError, JournalError, PackError. */
+export async function openParts(options: OpenOptions, opened: ClosingStack): Promise<OpenedParts> {
   const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger } = options;
   const root = new RootKeys(options.rootSecret, random);
+  opened.push(() => root.wipe());
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
   keys.addEpoch(1, genesis.epochKey);
@@ -121,21 +123,24 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
     stateDirectory,
     random,
     clock,
-    logger: logger,
+    logger,
     deviceName: options.deviceName,
     readOnly,
     headCode: options.headCode,
     beforeEnrolment: options.beforeEnrolment,
   });
+  opened.push(() => log.close());
   const journal = await Journal.open({
     disk,
     directory: join(stateDirectory, 'journal'),
     sealKey: keys.journal,
     deviceId: fromHex(log.deviceId),
     random,
-    logger: logger,
+    logger,
   });
+  opened.push(() => journal.close());
   const cache = await openCache(options);
+  if (cache) opened.push(() => cache.close());
   const registry = new Map<PackId, PackWriter>();
   const stagingDirectory = join(stateDirectory, 'staging');
   await ensureDirectory(disk, stagingDirectory);
@@ -152,6 +157,7 @@ export async function openParts(options: OpenOptions): Promise<OpenedParts> {
     registry,
     adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
   });
+  opened.push(() => staging.close());
   const packs = new PackSource({
     store,
     keys: keys.current,

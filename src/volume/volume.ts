@@ -12,7 +12,7 @@ import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
 import type { AccessTimeStore } from './access-time-file.js';
-import type { FileStatus, SubtreeStatus } from './file-status.js';
+import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { PinKeeper } from './pin-keeper.js';
 
 /** What another device's commit changed, for the kernel's caches. */
@@ -58,6 +58,9 @@ export interface FlushProgress extends PendingWork {
   readonly uploadedBytes: number;
 }
 
+/** Reads, and says what to do; a pure function. */
+export type Plan<T> = (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T };
+
 export interface Volume {
   /** 32 bytes as hex. */
   readonly id: string;
@@ -73,7 +76,7 @@ export interface Volume {
    * Like `apply`, for an operation that depends on the state: `plan` is a pure function that reads and says what to do (or throws); it and
    * the operation run at one instant. Answers what `plan` made of it.
    */
-  transact<T>(plan: (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T }): MaybePromise<T>;
+  transact<T>(plan: Plan<T>): MaybePromise<T>;
 
   /** The inode as applications must see it: its size and mtime include dirty data that is not sealed yet. */
   inode(view: ReadView, ino: Ino): Inode | undefined;
@@ -115,9 +118,9 @@ export interface Volume {
   /** What stays on this machine. */
   readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'settled'>;
   /** Where one inode stands; `undefined` when there is no such inode. Rejects with VolumeError. */
-  fileStatus(ino: Ino): Promise<(FileStatus & { readonly isPinned: boolean }) | undefined>;
+  fileStatus(ino: Ino): Promise<Pinned<FileStatus> | undefined>;
   /** As {@link Volume.fileStatus}, for an inode with all that lies below it. */
-  subtreeStatus(ino: Ino, signal?: AbortSignal): Promise<(SubtreeStatus & { readonly isPinned: boolean }) | undefined>;
+  subtreeStatus(ino: Ino, signal?: AbortSignal): Promise<Pinned<SubtreeStatus> | undefined>;
   /** A path of the inode from the root, with a leading slash; `undefined` when it has none. `hint`: a name that it had. */
   pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined>;
   /** What can still be written before writers wait, in bytes; `undefined` while the store answers. */

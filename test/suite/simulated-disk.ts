@@ -178,6 +178,8 @@ export class SimulatedDisk implements Disk {
   #crashAt = Infinity;
   /** Everything that was asked, in order. */
   readonly operations: DiskOperation[] = [];
+  /** Files and directories that were opened and not closed yet. */
+  readonly openPaths = new Set<{ readonly path: string }>();
   /** Called before each operation: a returned error code is thrown instead of doing it. */
   fault: ((operation: DiskOperation) => string | undefined) | undefined;
   /** Called before each operation that changes something: a place to die, of which {@link clone} takes a picture. `tear` does a write by half. */
@@ -514,6 +516,8 @@ export class SimulatedDisk implements Disk {
 
   #handle(file: FileNode, path: string): DiskFile {
     let closed = false;
+    const opened = { path };
+    this.openPaths.add(opened);
     const enter = (kind: DiskOperationKind, partly?: () => void, tear?: (disk: SimulatedDisk) => void): void => {
       if (closed) throw systemError('EBADF', kind, path);
       this.#enter(kind, path, partly, tear);
@@ -569,6 +573,7 @@ export class SimulatedDisk implements Disk {
       close: async () => {
         if (closed) throw systemError('EBADF', 'close', path);
         closed = true;
+        this.openPaths.delete(opened);
       },
     };
   }
@@ -600,7 +605,9 @@ export class SimulatedDisk implements Disk {
   async openDirectory(path: string): Promise<DiskDirectory> {
     this.#enter('stat', path);
     if (this.#lookup(path, 'open').kind !== 'directory') throw systemError('ENOTDIR', 'open', path);
-    return { path, setAccess: async () => {}, close: () => {} };
+    const opened = { path };
+    this.openPaths.add(opened);
+    return { path, setAccess: async () => {}, close: () => this.openPaths.delete(opened) };
   }
 
   async readDirectory(path: string, isWanted: (name: string) => boolean = () => true): Promise<DiskEntry[]> {

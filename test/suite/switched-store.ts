@@ -2,6 +2,7 @@
  * A remote store in memory that a test sends away and brings back, or whose uploads it holds. It knows itself whether it is away, as a
  * ReachabilityStore would have found out, so that no time has to pass.
  */
+import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
@@ -17,8 +18,9 @@ export class SwitchedStore extends MemoryStore implements Reachability {
   #held: (() => void)[] | undefined;
   gets = 0;
 
-  constructor() {
-    super({ disk: systemDisk });
+  /** `disk`: where the bodies of puts lie. */
+  constructor(disk: Disk = systemDisk) {
+    super({ disk });
   }
 
   /** `hanging`: nothing is answered, and nobody knows it yet. */

@@ -14,7 +14,8 @@ import { type Ino, rootIno } from '../../src/meta/key.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
 import { createVolume } from '../../src/volume/create-volume.js';
-import { OpenVolume } from '../../src/volume/open-volume.js';
+import type { OpenVolume } from '../../src/volume/open-volume.js';
+import { openVolume } from '../../src/volume/volume-opening.js';
 import type { OpenOptions } from '../../src/volume/volume-parts.js';
 
 export interface TestVolume {
@@ -56,7 +57,7 @@ export class TestDevice {
   /** `commitDelayMs` is an hour unless given: tests say when to commit. */
   static async open(volume: TestVolume, options: DeviceOptions): Promise<TestDevice> {
     const hourMs = 3_600_000;
-    const opened = await OpenVolume.open({
+    const opened = await openVolume({
       random: systemRandom,
       clock: systemClock,
       logger: silentLogger,

@@ -7,7 +7,8 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
 import { createVolume } from '../../src/volume/create-volume.js';
-import { OpenVolume } from '../../src/volume/open-volume.js';
+import type { OpenVolume } from '../../src/volume/open-volume.js';
+import { openVolume } from '../../src/volume/volume-opening.js';
 import { scratchDirectory } from './scratch.js';
 
 interface Teardown {
@@ -35,7 +36,7 @@ export async function openTestVolume(
   realm: TestRealm,
   { stateDirectory, clock = systemClock }: { readonly stateDirectory?: string; readonly clock?: Clock } = {},
 ): Promise<OpenVolume> {
-  const volume = await OpenVolume.open({
+  const volume = await openVolume({
     ...realm,
     rootSecret: new Uint8Array(realm.rootSecret),
     disk: systemDisk,

@@ -1,6 +1,6 @@
 /** Writer, reader and diff against a sorted map, over random batches; the shape of the tree is checked after each. */
 import t from 'tap';
-import { PageFault } from '../../src/base/page-fault.js';
+import { PageFault, withPages } from '../../src/base/page-fault.js';
 import type { PageReference } from '../../src/pack/page-reference.js';
 import { splitSize } from '../../src/tree/level-builder.js';
 import { diffTrees } from '../../src/tree/tree-diff.js';
@@ -11,19 +11,6 @@ import type { TreeChange } from '../../src/tree/tree-writer.js';
 import { applyBatch } from '../../src/tree/tree-writer.js';
 import { PageStore } from '../suite/page-store.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-
-/** Runs a synchronous read, loading what it faults on. */
-async function settle<T>(read: () => T): Promise<T> {
-  const held: unknown[] = [];
-  for (;;) {
-    try {
-      return read();
-    } catch (fault) {
-      if (!(fault instanceof PageFault)) throw fault;
-      held.push(await fault.load());
-    }
-  }
-}
 
 interface Shape {
   pages: number;
@@ -165,15 +152,15 @@ for (const { name, batches, isCoarse = false, batch } of scenarios) {
       const keys = [...model.keys()].toSorted((a, b) => (a < b ? -1 : 1));
       for (let probe = 0; probe < 60; probe++) {
         const key = random.below(2) === 0 && keys.length > 0 ? keys[random.below(keys.length)] : randomKey(random, 40_000);
-        const found = await settle(() => reader.get(root, key));
+        const found = await withPages(() => reader.get(root, key));
         if (Buffer.compare(found ?? Buffer.from('none'), model.get(key) ?? Buffer.from('none')) !== 0) return t.fail(`wrong value (${where})`);
-        const floor = await settle(() => reader.floor(root, 'A', key));
+        const floor = await withPages(() => reader.floor(root, 'A', key));
         const wanted = keys.findLast((candidate) => candidate >= 'A' && candidate <= key);
         if (floor?.[0] !== wanted) return t.fail(`wrong floor (${where})`);
       }
       for (let probe = 0; probe < 4; probe++) {
         const [from, to] = [randomKey(random, 40_000), probe === 0 ? 'Z' : randomKey(random, 40_000)];
-        const found = await settle(() => [...reader.scan(root, from, to)]);
+        const found = await withPages(() => [...reader.scan(root, from, to)]);
         const wanted = keys.filter((key) => key >= from && key < to);
         if (
           found.length !== wanted.length ||
@@ -238,7 +225,7 @@ void t.test('a read that needs more pages than the cache holds ends all the same
   const root = await applyBatch(new TreeReader(store), undefined, entries, store);
   const reader = new TreeReader(store, { cacheMax: 1 });
   let runs = 0;
-  const found = await settle(() => {
+  const found = await withPages(() => {
     runs++;
     return [...reader.scan(root, '', '\u00ff')].length;
   });
@@ -277,7 +264,7 @@ void t.test('a failing sink fails the batch, and the old tree stays readable', a
   store.failure = new Error('full');
   const entries = Array.from({ length: 50_000 }, (_, number): TreeChange => [`J${String(number).padStart(8, '0')}`, Buffer.alloc(100)]);
   await t.rejects(applyBatch(reader, root, entries, store), { message: 'full' });
-  t.same(Buffer.from(await settle(() => reader.get(root, 'Ia') as Uint8Array)).toString(), '1');
+  t.same(Buffer.from(await withPages(() => reader.get(root, 'Ia') as Uint8Array)).toString(), '1');
 });
 
 void t.test('changes may come asynchronously', async (t) => {
@@ -290,6 +277,6 @@ void t.test('changes may come asynchronously', async (t) => {
     }
   }
   const root = await applyBatch(reader, undefined, changes(), store);
-  t.equal((await settle(() => [...reader.scan(root, '', '\u00ff')])).length, 5000);
+  t.equal((await withPages(() => [...reader.scan(root, '', '\u00ff')])).length, 5000);
   t.equal(reader.get(root, 'I00000001')?.[0], 1, 'what was just written is in memory');
 });

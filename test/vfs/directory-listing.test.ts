@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { MaybePromise } from '../../src/base/maybe-promise.js';
-import { PageFault } from '../../src/base/page-fault.js';
+import { PageFault, withPages } from '../../src/base/page-fault.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, makeIno } from '../../src/meta/key.js';
@@ -44,13 +44,13 @@ class Listing implements DirectorySource {
   }
 
   read<T>(query: (view: ReadView) => T): MaybePromise<T> {
-    try {
-      return query(this.#view);
-    } catch (error) {
-      if (!(error instanceof PageFault)) throw error;
-      this.faultCount++;
-      return error.load().then(() => this.read(query));
-    }
+    return withPages(
+      () => query(this.#view),
+      (fault) => {
+        this.faultCount++;
+        return fault.load();
+      },
+    );
   }
 
   inode(): undefined {

@@ -7,7 +7,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ListedObject, ObjectKey, ObjectStore } from '../../src/store/object-store.js';
 import { ManualClock } from '../suite/manual-clock.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { createTestVolume, TestDevice } from '../suite/test-device.js';
+import { createTestVolume, type DeviceOptions, TestDevice } from '../suite/test-device.js';
 
 const hourMs = 3_600_000;
 
@@ -76,7 +76,7 @@ async function openDevice(
   store: ObjectStore,
   volume: Parameters<typeof TestDevice.open>[0],
   clock: TestClock,
-  more: object,
+  more: Partial<DeviceOptions>,
 ) {
   const device = await TestDevice.open(
     { ...volume, store },

@@ -1,0 +1,154 @@
+/**
+ * Queries and operations of an open volume: each runs synchronously over the layers, at one instant, and runs again from its start when it met a page that
+ * is not in memory, or had to wait its turn (doc/concurrency.md, "One instant"). What is changed here is brought into the log by `committer.ts`.
+ */
+import type { MaybePromise } from '../base/maybe-promise.js';
+import { PageFault, withPages } from '../base/page-fault.js';
+import type { Journal } from '../journal/journal.js';
+import { type ContentStamp, S_IFMT, S_IFREG } from '../meta/inode.js';
+import { type Ino, makeIno } from '../meta/key.js';
+import type { Operation } from '../operation/operation.js';
+import { execute, recordBase } from '../operation/operation-execute.js';
+import type { ReadView } from '../operation/view.js';
+import type { Committer, Counters } from './committer.js';
+import type { ContentWriter } from './content-writer.js';
+import { encodeOperationEntry } from './journal-entry.js';
+import type { Patience } from './patience.js';
+import type { UploadQueue } from './upload-queue.js';
+import type { Plan } from './volume.js';
+import { VolumeError } from './volume-error.js';
+import type { VolumeState } from './volume-state.js';
+
+export interface TransactionsOptions {
+  readonly state: VolumeState;
+  readonly journal: Journal;
+  readonly counters: Counters;
+  readonly writer: ContentWriter;
+  readonly committer: Committer;
+  readonly queue: UploadQueue;
+  readonly patience: Patience;
+  readonly deviceIndex: number;
+  readonly readOnly: boolean;
+}
+
+/** A wait for something on this machine, not for the store: patience does not bound it. */
+class Turn extends PageFault {}
+
+export class Transactions {
+  readonly #options: TransactionsOptions;
+  #isClosed = false;
+
+  constructor(options: TransactionsOptions) {
+    this.#options = options;
+  }
+
+  /** As {@link Volume.read}; errors are those of the layers below. */
+  read<T>(query: (view: ReadView) => T): MaybePromise<T> {
+    const { committer, state } = this.#options;
+    committer.used();
+    return withPages(() => query(state.view), this.#load);
+  }
+
+  /** As {@link Volume.transact}; errors are those of the layers below. */
+  transact<T>(plan: Plan<T>): MaybePromise<T> {
+    return withPages(() => this.#attempt(plan, false), this.#load);
+  }
+
+  apply(operation: Operation): MaybePromise<void> {
+    return this.transact(() => ({ operation, result: undefined }));
+  }
+
+  /** Applies an operation that holds sealed content: it must not wait for itself. */
+  applySealed(operation: Operation): MaybePromise<void> {
+    return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true), this.#load);
+  }
+
+  allocateIno(): Ino {
+    const { deviceIndex, counters } = this.#options;
+    return makeIno(deviceIndex, counters.nextIno++);
+  }
+
+  nextStamp(): ContentStamp {
+    const { deviceIndex, counters } = this.#options;
+    return { deviceIndex, counter: ++counters.serial };
+  }
+
+  /** Throws VolumeError `READ_ONLY`, `FENCED` or `CLOSED` when nothing may be changed. */
+  requireWritable(): void {
+    this.#requireWritable(false);
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Nothing is changed from here on. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  // No await within: what the plan saw is what the operation changes.
+  #attempt<T>(plan: Plan<T>, sealing: boolean): T {
+    const { state, journal, counters, deviceIndex, writer, committer } = this.#options;
+    const { operation, result } = plan(state.view);
+    if (!operation) return result;
+    this.#requireWritable(sealing);
+    if (!sealing) this.#awaitTurn(operation);
+    const recorded = recordBase(state.view, operation);
+    const transaction = state.transaction();
+    const delta = execute(transaction, recorded, deviceIndex);
+    if (transaction.changes.count === 0) return result;
+    const serial = counters.serial + 1;
+    // With a journal that failed, what was accepted before can still be sealed and brought into the store.
+    if (!sealing || !journal.failure) journal.append(encodeOperationEntry(serial, recorded));
+    counters.serial = serial;
+    state.apply({ serial, operation: recorded }, transaction.changes, delta);
+    // The operation is done: `recorded` is what it did, `transaction.changes` are the keys that it changed.
+    writer.applied(recorded);
+    committer.changed();
+    return result;
+  }
+
+  /** Throws a PageFault whose load is what the operation must wait for. */
+  #awaitTurn(operation: Operation): void {
+    const { committer, queue, writer } = this.#options;
+    // What frees space or only lets go must never wait for space.
+    const room = operation.type === 'reclaim' ? undefined : committer.room();
+    // The kernel takes writes that we must refuse later, when nobody may look any more: what leads up to them is refused instead.
+    const isBeginning =
+      (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFREG) || (operation.type === 'setattr' && operation.size !== undefined);
+    if (isBeginning && queue.isHopeless) throw new VolumeError('FULL', 'too much waits for the store, and it takes nothing');
+    if (room) throw new Turn(() => queue.patiently(room));
+    switch (operation.type) {
+      case 'setattr': {
+        const busy = operation.size === undefined ? undefined : writer.settled(operation.ino);
+        if (busy) throw new Turn(() => busy);
+        break;
+      }
+      case 'fallocate':
+        this.#awaitSealed(operation.ino);
+        break;
+      case 'clone':
+        this.#awaitSealed(operation.from);
+        this.#awaitSealed(operation.to);
+        break;
+      default:
+    }
+  }
+
+  #awaitSealed(ino: Ino): void {
+    const { writer } = this.#options;
+    if (writer.get(ino)) throw new Turn(() => writer.seal(ino));
+  }
+
+  readonly #load = (fault: PageFault): Promise<unknown> => (fault instanceof Turn ? fault.load() : this.#options.patience.wait(fault.load()));
+
+  #requireWritable(sealing: boolean): void {
+    const { readOnly, committer, journal } = this.#options;
+    if (readOnly) throw new VolumeError('READ_ONLY', 'the volume is mounted read-only');
+    if (committer.failure) throw committer.failure;
+    const cause = journal.failure;
+    if (cause && !sealing) throw new VolumeError('READ_ONLY', 'the local disk failed: the volume is read-only until it is opened again', { cause });
+    if (this.#isClosed) throw new VolumeError('CLOSED', 'the volume is being unmounted');
+  }
+}

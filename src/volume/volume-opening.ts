@@ -1,0 +1,209 @@
+/**
+ * Opens a volume: puts together what runs in it, on the parts that `volume-parts.ts` finds, replays the journal, and starts the background work. An opening that
+ * fails closes what it has opened.
+ */
+import { ClosingStack } from '../base/closing-stack.js';
+import { describeError } from '../base/errors.js';
+import { readInode } from '../operation/inode-view.js';
+import { RebaseState } from '../operation/rebase-rules.js';
+import { accessTimeStore } from './access-time-file.js';
+import { Committer, defaultFoldBounds } from './committer.js';
+import { ContentReader } from './content-reader.js';
+import { ContentWriter, defaultContentLimits } from './content-writer.js';
+import { encodeDirtyEntry } from './journal-entry.js';
+import { localPace, remotePace } from './log-watch.js';
+import { OpenVolume } from './open-volume.js';
+import { Patience } from './patience.js';
+import { PinKeeper } from './pin-keeper.js';
+import { replayContent, replayOperations } from './replay.js';
+import { Staleness } from './staleness.js';
+import { Stall } from './stall.js';
+import { Transactions } from './transactions.js';
+import { TreeKeeper } from './tree-keeper.js';
+import { UploadQueue } from './upload-queue.js';
+import { type OpenedParts, type OpenOptions, openParts, type VolumeParts } from './volume-parts.js';
+import { VolumeStatus } from './volume-status.js';
+
+const defaultCommitDelayMs = 1000;
+const defaultHeartbeatMs = 8 * 3_600_000;
+/** The journal keeps a segment or two also when nothing waits. */
+const journalBytesFree = 32 * 1024 * 1024;
+/** Left on the disk for the journal when staging has taken the rest. */
+const diskReserveBytes = 64 * 1024 * 1024;
+/** The tree that is fetched ahead takes this share of the cache at most, and no more bytes than the second. */
+const treeShare = 0.25;
+const treeBytesMax = 512 * 1024 * 1024;
+const patienceDefaultMs = 30_000;
+/** How often the cache looks whether others need its space. */
+const relieveIntervalMs = 15_000;
+const readAheadLocal = 2 * 1024 * 1024;
+const readAheadRemote = 16 * 1024 * 1024;
+/** Closed files are sealed ahead only towards a store with a network in between. */
+const sealAheadBytes = 1024 * 1024;
+
+/**
+ * Opens the volume in the state that this device knows, with everything that its journal holds.
+ * Throws VolumeError, CommitError, StoreError, JournalError, PackError, disk errors.
+ */
+export async function openVolume(options: OpenOptions): Promise<OpenVolume> {
+  const opened = new ClosingStack();
+  try {
+    const found = await openParts(options, opened);
+    return await startVolume(found, opened);
+  } catch (error) {
+    await opened.close().catch((cause: unknown) => options.logger.warn('not everything could be closed', { reason: describeError(cause) }));
+    throw error;
+  }
+}
+
+async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: ClosingStack): Promise<OpenVolume> {
+  const { options, log, state, journal, counters, staging, cache, packs } = parts;
+  const { store, clock, logger, reachability, readOnly } = options;
+  const { deviceIndex } = log;
+  const isOffline = (): boolean => reachability?.offlineSinceMs !== undefined;
+  const patience = new Patience(clock, options.patienceMs);
+  const writer: ContentWriter = new ContentWriter(
+    {
+      inodeOf: (ino) => transactions.read((view) => readInode(view, ino)),
+      apply: (operation) => transactions.applySealed(operation),
+      nextStamp: () => transactions.nextStamp(),
+      appendRun: (chunks) => staging.appendRun(chunks),
+      runRoom: () => staging.runRoom(parts.chunkSize),
+      journalDirty: (ino, segment, mtime) => {
+        journal.append(encodeDirtyEntry({ ino, version: segment.version, offset: segment.offset, mtime, bytes: segment.bytes }));
+      },
+      sealedAhead: () => staging.goAhead(),
+      becameDirty: () => committer.changed(),
+    },
+    { ...defaultContentLimits, ...(store.local ? {} : { sealAheadBytes }), chunkSize: parts.chunkSize, ...options.contentLimits },
+    clock,
+  );
+  const staleness = new Staleness(log, clock, logger, options.maxStalenessMs);
+  const defaultPace = store.local ? localPace : remotePace;
+  const { heartbeatMs = defaultHeartbeatMs } = options;
+  const committer: Committer = new Committer({
+    state,
+    log,
+    journal,
+    staging,
+    writer,
+    tree: parts.tree,
+    counters,
+    clock,
+    logger,
+    readOnly,
+    commitDelayMs: options.commitDelayMs ?? defaultCommitDelayMs,
+    store,
+    pace: { ...defaultPace, busyMs: options.pollIntervalMs ?? defaultPace.busyMs },
+    heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
+    foldBounds: options.foldBounds ?? defaultFoldBounds,
+    isAway: isOffline,
+    rebaseContext: () => ({
+      deviceIndex,
+      deviceName: options.deviceName,
+      get oldView() {
+        return state.view;
+      },
+      allocateIno: () => transactions.allocateIno(),
+      state: new RebaseState(),
+      conflicts: [],
+    }),
+    onRound: () => staleness.check(),
+  });
+  opened.push(async () => {
+    await committer.stop();
+    if (!readOnly && !committer.failure) await saveForNextTime(parts, writer);
+  });
+  const queue = new UploadQueue({
+    bytes: () => writer.bytes + staging.bytes + staging.landedBytes + Math.max(0, journal.bytes - journalBytesFree),
+    bytesMax: parts.queueBytesMax,
+    stall: new Stall({ reachability, committer, staging, clock }),
+    patienceMs: options.patienceMs ?? patienceDefaultMs,
+    clock,
+    freeBytes: async () => {
+      await cache?.relieve();
+      return (await options.disk.space(options.stateDirectory)).free;
+    },
+    reserveBytes: diskReserveBytes,
+  });
+  const transactions = new Transactions({ state, journal, counters, writer, committer, queue, patience, deviceIndex, readOnly });
+  const place = { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device };
+  const pins: PinKeeper = new PinKeeper({
+    read: (query) => volume.read(query),
+    packs,
+    cache,
+    place,
+    version: () => log.head.sequence,
+    isAway: isOffline,
+    clock,
+    logger,
+  });
+  opened.push(() => pins.stop());
+  const keeper =
+    cache &&
+    new TreeKeeper({
+      packs,
+      root: () => state.root,
+      bytesMax: Math.min(treeBytesMax, cache.bytesMax * treeShare),
+      isAway: isOffline,
+      clock,
+      logger,
+    });
+  if (keeper) opened.push(() => keeper.stop());
+  if (cache) {
+    const timer = setInterval(() => void cache.relieve(), relieveIntervalMs).unref();
+    opened.push(() => clearInterval(timer));
+  }
+  const forget = reachability?.onChange((isOfflineNow) => {
+    if (!isOfflineNow) committer.retrySoon();
+  });
+  if (forget) opened.push(forget);
+  opened.push(() => transactions.close());
+  const volume = new OpenVolume({
+    parts,
+    transactions,
+    writer,
+    reader: new ContentReader((query) => transactions.read(query), writer, packs, store.local ? readAheadLocal : readAheadRemote),
+    committer,
+    queue,
+    patience,
+    status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
+    pins,
+    accessTimes: accessTimeStore(place),
+    close: () => opened.close(),
+  });
+
+  const replayed = await replayOperations(state, remembered.operations, deviceIndex, counters);
+  // What is journalled from here on stands on this state, even if the log has gone on by the next start.
+  if (!remembered.base && !readOnly) committer.journalBase();
+  // After the journal had failed, what was dirty was brought into the store without it: all of it, in commits that are newer than any entry.
+  const isOutdated = log.own.operationSerial > remembered.serialMax;
+  if (!isOutdated) {
+    await replayContent(journal, remembered.lost, {
+      restore: async (entry) => {
+        const inode = await transactions.read((view) => readInode(view, entry.ino));
+        if (inode) writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);
+      },
+      applied: (operation) => writer.applied(operation),
+    });
+  }
+  if (replayed > 0 || writer.fileCount > 0) {
+    logger.info('journal replayed', { operations: replayed, files: writer.fileCount });
+    committer.changed();
+  }
+  await committer.start(arrived);
+  keeper?.start();
+  await pins.start();
+  return volume;
+}
+
+/** What was written and is not sealed yet survives the process, and then a loss of power. */
+async function saveForNextTime({ staging, journal, options }: VolumeParts, writer: ContentWriter): Promise<void> {
+  try {
+    await writer.persistAll();
+    await staging.sync();
+    await journal.sync();
+  } catch (error) {
+    options.logger.error('closing: not everything could be saved', { reason: describeError(error) });
+  }
+}
