@@ -9,7 +9,7 @@ import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, Mounted, MountOptions } from '../fuse/operations.js';
-import type { FlushProgress, PendingWork, RemoteChangeListener, Volume } from '../volume/volume.js';
+import type { FlushProgress, PendingWork, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
 import type { DaemonStatus, UnmountResult } from './control-protocol.js';
 import { isPending, nothingPending } from './control-protocol.js';
@@ -33,7 +33,7 @@ export interface DaemonParts {
   readonly served: ServedVolume;
   readonly driver: Driver;
   readonly filesystem: FuseOperations;
-  readonly cache: RemoteChangeListener & Pick<KernelCache, 'attach'>;
+  readonly cache: Pick<KernelCache, 'attach'>;
   readonly errnoOf: ErrnoOf;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -120,7 +120,6 @@ export class Daemon implements MountLife {
     const daemon = new Daemon(parts, options);
     daemon.#mounted = await parts.driver(parts.filesystem, parts.errnoOf, options.mount);
     parts.cache.attach(daemon.#mounted.notifier);
-    parts.served.volume.onRemoteChange(parts.cache);
     try {
       const { served, bandwidth, identifyPeer, logger } = parts;
       const handler = new ControlRequests({ life: daemon, volume: served.volume, bandwidth, logger });

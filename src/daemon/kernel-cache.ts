@@ -1,6 +1,6 @@
 /**
  * The keeper of what the kernel caches of a mount: which inodes and names it knows, for how long it may keep them, and
- * what it must forget when another device changes the volume (doc/concurrency.md, "Kernel caches"). It also knows which
+ * what it must forget when the volume is changed elsewhere (doc/concurrency.md, "Kernel caches"). It also knows which
  * inode a node id stands for. What a request does is in `fuse-filesystem.ts`.
  */
 import { setTimeout as wait } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import type { Ino } from '../meta/key.js';
 import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { InodeAttributes } from '../vfs/attributes.js';
 import type { Filesystem } from '../vfs/filesystem.js';
-import type { RemoteChange, RemoteChangeListener } from '../volume/volume.js';
+import type { ChangeListener, VolumeChange } from '../volume/volume.js';
 import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
 import { NodeAliases } from './node-aliases.js';
@@ -40,18 +40,18 @@ const collectTimeoutMs = 10_000;
 /** Where the keeper looks up what the kernel should know. */
 type Source = Pick<Filesystem, 'getattr' | 'read'>;
 
-export class KernelCache implements RemoteChangeListener {
+export class KernelCache implements ChangeListener {
   readonly #source: Source;
   readonly #validity: CacheValidity;
   readonly #references = new InodeReferences();
   readonly #aliases = new NodeAliases((nodeId) => this.#references.has(nodeId));
-  /**
-   * Files of the change that is about to become visible which the kernel has written back and has not read again since.
-   */
-  readonly #collected = new Set<NodeId>();
+  /** For each change that is about to become visible: files that the kernel wrote back and has not read again since. */
+  readonly #collected = new Map<VolumeChange, Set<NodeId>>();
   readonly #stale = new StaleInodes((nodeIds) => this.#dropInodes(nodeIds));
   /** Writes to these files wait. */
-  #held: { readonly nodeIds: ReadonlySet<NodeId>; readonly ended: Promise<void>; readonly end: () => void } | undefined;
+  #held:
+    | { readonly change: VolumeChange; readonly nodeIds: ReadonlySet<NodeId>; readonly ended: Promise<void>; readonly end: () => void }
+    | undefined;
   /** Only where inodes cannot be dropped by number. */
   #names: InodeNames | undefined;
   /**
@@ -77,7 +77,7 @@ export class KernelCache implements RemoteChangeListener {
     if (!connection.prune) this.#names = new InodeNames((parent, name) => this.#notifier?.invalidateEntry(parent, name));
   }
 
-  /** The volume is mounted: from here on the kernel is told what others change. */
+  /** The volume is mounted: from here on the kernel is told what changes elsewhere. */
   attach(notifier: Notifier): void {
     this.#notifier = notifier;
   }
@@ -90,7 +90,8 @@ export class KernelCache implements RemoteChangeListener {
     this.#names?.clear();
     this.#aliases.clear();
     this.#blocksKnown.clear();
-    this.goOn();
+    this.#collected.clear();
+    this.#letGo();
   }
 
   // What the kernel knows.
@@ -148,7 +149,7 @@ export class KernelCache implements RemoteChangeListener {
 
   /** The kernel reads content, and may keep it. */
   reading(nodeId: NodeId): void {
-    if (this.#collected.size > 0) this.#collected.delete(nodeId);
+    if (this.#collected.size > 0) for (const nodeIds of this.#collected.values()) nodeIds.delete(nodeId);
   }
 
   /** A write to the file waits for this, and asks again afterwards: the node id can stand for another inode then. */
@@ -203,16 +204,21 @@ export class KernelCache implements RemoteChangeListener {
     return true;
   }
 
-  // What other devices change.
+  // What changes elsewhere.
 
-  async collect(change: RemoteChange): Promise<boolean> {
+  isUsed(ino: Ino): boolean {
+    return this.isKnown(this.nodeIdOf(ino));
+  }
+
+  async collect(change: VolumeChange): Promise<boolean> {
     const notifier = this.#notifier;
     if (notifier === undefined || !this.#isWritebackCached) return true;
-    this.#collected.clear();
+    const collected = new Set<NodeId>();
+    this.#collected.set(change, collected);
     for (const ino of change.contents) {
       const nodeId = this.nodeIdOf(ino);
       if (!this.isKnown(nodeId)) continue;
-      this.#collected.add(nodeId);
+      collected.add(nodeId);
       notifier.invalidateInode(nodeId, 0, 0);
     }
     const over = new AbortController();
@@ -222,32 +228,37 @@ export class KernelCache implements RemoteChangeListener {
     return isDone;
   }
 
-  isCollected(change: RemoteChange): boolean {
+  isCollected(change: VolumeChange): boolean {
     if (this.#notifier === undefined || !this.#isWritebackCached) return true;
+    const collected = this.#collected.get(change);
     for (const ino of change.contents) {
       const nodeId = this.nodeIdOf(ino);
-      if (this.isKnown(nodeId) && !this.#collected.has(nodeId)) return false;
+      if (this.isKnown(nodeId) && collected?.has(nodeId) !== true) return false;
     }
     return true;
   }
 
-  hold(change: RemoteChange): void {
+  hold(change: VolumeChange): void {
     const nodeIds = new Set<NodeId>();
     for (const ino of change.contents) nodeIds.add(this.nodeIdOf(ino));
     let end!: () => void;
     const ended = new Promise<void>((resolve) => {
       end = resolve;
     });
-    this.#held = { nodeIds, ended, end };
+    this.#held = { change, nodeIds, ended, end };
   }
 
-  goOn(): void {
+  done(change: VolumeChange): void {
+    this.#collected.delete(change);
+    if (this.#held?.change === change) this.#letGo();
+  }
+
+  #letGo(): void {
     this.#held?.end();
     this.#held = undefined;
   }
 
-  changed(change: RemoteChange): void {
-    this.#collected.clear();
+  changed(change: VolumeChange): void {
     const notifier = this.#notifier;
     if (notifier === undefined) return;
     for (const copy of change.copies) this.#follow(notifier, copy);
@@ -313,7 +324,9 @@ export class KernelCache implements RemoteChangeListener {
         if ((mode & S_IFMT) !== S_IFREG || size === 0) continue;
         const { signal } = new AbortController();
         const [last] = await this.#source.read({ uid: 0, gid: 0, umask: 0, signal }, this.inoOf(nodeId), size - 1, 1, true);
-        if (last?.byteLength === 1) notifier.storeContent(nodeId, size - 1, last);
+        // After a later change, which is told by itself, this byte may lie beyond the end.
+        if (last?.byteLength !== 1 || this.attributesAtHand(nodeId)?.size !== size) continue;
+        notifier.storeContent(nodeId, size - 1, last);
         told++;
       } catch {
         // The file is gone, or its content is out of reach: whoever reads it gets the errno that says why.

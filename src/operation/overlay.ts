@@ -48,6 +48,11 @@ export class Overlay {
     for (const [key, value] of newer.#values) this.set(key, value);
   }
 
+  /** The keys of all changes, in no particular order. */
+  keys(): IterableIterator<TreeKey> {
+    return this.#values.keys();
+  }
+
   /** All changes, ascending by key. */
   *entries(): IterableIterator<readonly [TreeKey, Uint8Array | null]> {
     for (const block of this.#blocks) for (const key of block) yield [key, this.#values.get(key) ?? null];

@@ -174,7 +174,8 @@ export async function composeMount(
       cipher: addon ? nativeCipher(addon) : undefined,
     });
     const folder = localFolderOf(request.store);
-    const filesystem = new Filesystem(opened, {
+    const mount = opened.frontEnd();
+    const filesystem = new Filesystem(mount, {
       logger,
       accessTimes: { policy: options.atime, keepsFolders: options.nodiratime },
       space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
@@ -182,6 +183,7 @@ export async function composeMount(
     await startFilesystem(filesystem, logger);
     const isSingleWriter = await finding;
     const cache = new KernelCache(filesystem, options.driver === 'native' ? lastingValidity : briefValidity);
+    mount.onChange(cache);
     const parts: DaemonParts = {
       served: {
         volume: opened,

@@ -1,6 +1,7 @@
 /**
- * Inodes without a name that someone may still use: an open file that was removed, an O_TMPFILE. Each is freed when the kernel has let go of
- * it, and after a crash at the next start, since then nobody can hold it (doc/semantics.md, "Removed files").
+ * Inodes without a name that somebody may still use: an open file that was removed, an O_TMPFILE. All front ends of a volume
+ * share them. Each is freed when the last front end has let go of it, and after a crash at the next start, since nobody can
+ * use it then (doc/semantics.md, "Removed files").
  */
 
 import { ByteReader } from '../base/bytes.js';
@@ -13,16 +14,13 @@ import type { Volume } from '../volume/volume.js';
 export class Orphans {
   readonly #volume: Volume;
   readonly #logger: Logger;
-  readonly #inos = new Set<Ino>();
+  readonly #inos: Set<Ino>;
   readonly #reclaiming = new Set<Promise<void>>();
 
   constructor(volume: Volume, logger: Logger) {
     this.#volume = volume;
+    this.#inos = volume.orphans;
     this.#logger = logger;
-  }
-
-  get count(): number {
-    return this.#inos.size;
   }
 
   add(ino: Ino): void {
@@ -38,9 +36,13 @@ export class Orphans {
     for (const ino of this.#inos) this.release(ino);
   }
 
-  /** Nobody refers to the inode any more: frees it if it is an orphan. Does not fail: what is not freed now is at the next start. */
+  /**
+   * This front end does not use the inode any more: frees it if it is an orphan and no other one uses it. Does not fail: what
+   * cannot be freed now is freed at the next start.
+   */
   release(ino: Ino): void {
-    if (!this.#inos.delete(ino)) return;
+    if (!this.#inos.has(ino) || this.#volume.isUsedElsewhere(ino)) return;
+    this.#inos.delete(ino);
     try {
       const applied = this.#volume.apply({ type: 'reclaim', ino });
       if (isPromise(applied)) this.#track(applied);
@@ -58,7 +60,7 @@ export class Orphans {
     this.#logger.warn('a removed file is freed only at the next start', { reason: describeError(error) });
   }
 
-  /** Frees what this device left behind. Before the first request of the kernel. */
+  /** Frees what this device left behind when it crashed. Before the first request of this front end. */
   async reclaimLeftovers(): Promise<number> {
     if (this.#volume.readOnly) return 0;
     const own = this.#volume.nextStamp().deviceIndex;
@@ -66,7 +68,7 @@ export class Orphans {
       const inos: Ino[] = [];
       for (const [key, value] of view.scan(orphanStart, orphanEnd)) {
         const decoded = decodeKey(key);
-        if (decoded.type === 'orphan' && new ByteReader(value).varint() === own) inos.push(decoded.ino);
+        if (decoded.type === 'orphan' && !this.#inos.has(decoded.ino) && new ByteReader(value).varint() === own) inos.push(decoded.ino);
       }
       return inos;
     });

@@ -11,11 +11,12 @@ import type { Journal } from '../journal/journal.js';
 import type { Operation } from '../operation/operation.js';
 import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
 import type { ContentWriter } from './content-writer.js';
+import { collectRoundsMax, type FrontEnds } from './front-ends.js';
 import { areIndependent } from './independence.js';
 import { encodeMovedEntry } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
-import { changesOf } from './remote-change.js';
-import type { RemoteChange, RemoteChangeListener } from './volume.js';
+import type { VolumeChange } from './volume.js';
+import { changesOf } from './volume-change.js';
 import type { RebaseRun, VolumeState } from './volume-state.js';
 
 export interface ArrivalOptions {
@@ -29,13 +30,11 @@ export interface ArrivalOptions {
   readonly readOnly: boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
-  readonly listener: () => RemoteChangeListener | undefined;
+  readonly frontEnds: FrontEnds;
   /** What the journal must know of the state as it is now. */
   readonly baseEntry: (committedSerial: number, reset: boolean) => Uint8Array;
 }
 
-/** Reads of a file that others changed may bring old pages back into the kernel while its turn comes: so often is collected anew. */
-const collectRoundsMax = 4;
 /** Who writes into such a file without a pause has to wait from this round of a rebase on. */
 const holdRound = 2;
 /** A record of the journal is bounded, and so is the memory that making it takes. */
@@ -66,7 +65,7 @@ export class Arrival {
 
   /** Takes verified commits in: at once when nothing that is pending depends on them, else by running what is pending again on top of them. */
   async #advance(commits: readonly Commit[]): Promise<void> {
-    const { state, journal, writer, log, counters, baseEntry } = this.#options;
+    const { log, counters } = this.#options;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
       // A crash may have lost what was counted last.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
@@ -74,6 +73,15 @@ export class Arrival {
     }
     const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
     const change = changesOf(foreign);
+    try {
+      await this.#advanceWith(commits, foreign, change);
+    } finally {
+      this.#options.frontEnds.done(change);
+    }
+  }
+
+  async #advanceWith(commits: readonly Commit[], foreign: readonly Commit[], change: VolumeChange & Changing): Promise<void> {
+    const { state, journal, writer, log, counters, frontEnds, baseEntry } = this.#options;
     for (let round = 1; ; round++) {
       await this.#collect(change);
       // An own one that came back from the log says that some of what is pending is in it.
@@ -85,41 +93,27 @@ export class Arrival {
       state.advance(commits);
       this.#commits.splice(0, commits.length);
       if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
-      this.#tell(change);
+      frontEnds.changed(change);
       return undefined;
     }
   }
 
   /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
-  async #collect(change: RemoteChange): Promise<void> {
-    if (change.contents.size === 0 || this.#options.readOnly) return;
-    const isDone = (await this.#options.listener()?.collect(change)) ?? true;
-    if (!isDone) this.#options.logger.warn('the kernel did not write back in time what another device changed too', { files: change.contents.size });
+  async #collect(change: VolumeChange): Promise<void> {
+    if (change.contents.size > 0 && !this.#options.readOnly) await this.#options.frontEnds.collect(change);
   }
 
-  #isCollected(change: RemoteChange): boolean {
-    return this.#options.readOnly || (this.#options.listener()?.isCollected(change) ?? true);
-  }
-
-  #tell(change: RemoteChange): void {
-    if (change.inodes.size > 0 || change.entries.length > 0) this.#options.listener()?.changed(change);
+  #isCollected(change: VolumeChange): boolean {
+    return this.#options.readOnly || this.#options.frontEnds.isCollected(change);
   }
 
   /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
-  async #rebase(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    try {
-      await this.#rebaseUntilDone(commits, change);
-    } finally {
-      this.#options.listener()?.goOn();
-    }
-  }
-
-  async #rebaseUntilDone(commits: readonly Commit[], change: RemoteChange & Changing): Promise<void> {
-    const { state, journal, writer, log, logger } = this.#options;
+  async #rebase(commits: readonly Commit[], change: VolumeChange & Changing): Promise<void> {
+    const { state, journal, writer, log, frontEnds, logger } = this.#options;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
-      if (round === holdRound) this.#options.listener()?.hold(change);
+      if (round === holdRound) frontEnds.hold(change);
       // Content that was based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
@@ -145,7 +139,7 @@ export class Arrival {
       if (!journal.failure) this.#journal(run.operations, ownSerial);
       state.finishRebase(run);
       this.#commits.splice(0, commits.length);
-      this.#tell(change);
+      frontEnds.changed(change);
       for (const { code, ino } of context.conflicts) logger.warn('another device changed the same thing; nothing was overwritten', { code, ino });
       return;
     }
@@ -182,7 +176,7 @@ export class Arrival {
 type Changing = ReturnType<typeof changesOf>;
 
 /** Whether content that is dirty here was changed there. */
-function touchesDirty(writer: ContentWriter, change: RemoteChange): boolean {
+function touchesDirty(writer: ContentWriter, change: VolumeChange): boolean {
   const dirty = writer.inos();
   for (const ino of dirty) if (change.inodes.has(ino)) return true;
   return false;

@@ -18,12 +18,12 @@ import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
 import { Arrival } from './arrival.js';
 import type { ContentWriter } from './content-writer.js';
+import type { FrontEnds } from './front-ends.js';
 import { encodeBaseEntry } from './journal-entry.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
 import type { Staging } from './staging.js';
-import type { RemoteChangeListener } from './volume.js';
 import { VolumeError } from './volume-error.js';
 import type { VolumeState } from './volume-state.js';
 
@@ -58,6 +58,7 @@ export interface CommitterOptions {
   readonly isAway: () => boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
+  readonly frontEnds: FrontEnds;
   /** After each round of background work, however it ended. */
   readonly onRound: () => void;
 }
@@ -84,8 +85,6 @@ const retryDelayMaxMs = 30_000;
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
 export class Committer {
-  /** Hears what commits of others change. */
-  listener: RemoteChangeListener | undefined;
   readonly #options: CommitterOptions;
   readonly #lock = new Lock();
   readonly #stop = new AbortController();
@@ -112,7 +111,6 @@ export class Committer {
     this.#options = options;
     this.#arrival = new Arrival({
       ...options,
-      listener: () => this.listener,
       baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset),
     });
     const { store, log, clock, logger, pace } = options;

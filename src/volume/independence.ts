@@ -7,7 +7,7 @@ import type { Commit } from '../commit/commit.js';
 import { decodeDirent } from '../meta/dirent.js';
 import { decodeInode, S_IFDIR } from '../meta/inode.js';
 import { decodeKey, type Ino, inodeKey, type TreeKey } from '../meta/key.js';
-import type { RemoteChange } from './volume.js';
+import type { VolumeChange } from './volume.js';
 import type { VolumeState } from './volume-state.js';
 
 /**
@@ -15,7 +15,7 @@ import type { VolumeState } from './volume-state.js';
  * source of a clone, the directory in which a file without a name is made, and the directories above a directory that moves, which other moves could close into a
  * circle. May say no where it could say yes.
  */
-export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<RemoteChange, 'inodes'>): boolean {
+export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<VolumeChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
   for (const ino of change.inodes) if (state.mentions(inodeKey(ino)) || state.readsOnly(ino)) return false;
   return !state.movesDirectories || !areAbove(state, placedDirectories(commits));

@@ -19,12 +19,14 @@ import type { Committer } from './committer.js';
 import type { ContentReader } from './content-reader.js';
 import type { ContentWriter } from './content-writer.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
+import type { FrontEnds } from './front-ends.js';
 import type { Patience } from './patience.js';
 import type { PinKeeper } from './pin-keeper.js';
 import { remedyOf } from './remedy.js';
 import type { Transactions } from './transactions.js';
 import type { UploadQueue } from './upload-queue.js';
-import type { FlushProgress, PendingWork, Plan, RemoteChangeListener, Volume } from './volume.js';
+import type { ChangeListener, FlushProgress, PendingWork, Plan, Volume } from './volume.js';
+import { changedAttributes, changedContent } from './volume-change.js';
 import type { VolumeFacts } from './volume-facts.js';
 import type { VolumeParts } from './volume-parts.js';
 import type { VolumeStatus } from './volume-status.js';
@@ -38,6 +40,7 @@ export interface VolumeWorks {
   readonly committer: Committer;
   readonly queue: UploadQueue;
   readonly patience: Patience;
+  readonly frontEnds: FrontEnds;
   readonly status: VolumeStatus;
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
@@ -73,11 +76,11 @@ export class OpenVolume implements Volume {
   }
 
   apply(operation: Operation): MaybePromise<void> {
-    return remedied(() => this.#works.transactions.apply(operation));
+    return remedied(() => this.#works.transactions.apply(operation, this));
   }
 
   transact<T>(plan: Plan<T>): MaybePromise<T> {
-    return remedied(() => this.#works.transactions.transact(plan));
+    return remedied(() => this.#works.transactions.transact(plan, this));
   }
 
   inode(view: ReadView, ino: Ino): Inode | undefined {
@@ -134,11 +137,20 @@ export class OpenVolume implements Volume {
   }
 
   #writeNow(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
-    const inode = this.#works.transactions.read((view) => readInode(view, ino));
+    const announcement = this.#works.frontEnds.announce(this);
+    const inode = this.#works.transactions.read((view) => {
+      announcement?.awaitCollected([ino]);
+      return readInode(view, ino);
+    });
+    const write = (found: Inode | undefined, bytes: Uint8Array): MaybePromise<void> => {
+      const written = this.#write(ino, found, offset, bytes, time);
+      announcement?.changed(changedContent([ino]));
+      return written;
+    };
     // The bytes are the caller's and may change while a page is loaded.
-    if (!(inode instanceof Promise)) return this.#write(ino, inode, offset, data, time);
+    if (!(inode instanceof Promise)) return write(inode, data);
     const copy = new Uint8Array(data);
-    return inode.then((loaded) => this.#write(ino, loaded, offset, copy, time));
+    return inode.then((loaded) => write(loaded, copy)).finally(() => announcement?.done());
   }
 
   #write(ino: Ino, inode: Inode | undefined, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
@@ -153,10 +165,12 @@ export class OpenVolume implements Volume {
   }
 
   noteWriteTime(ino: Ino, time: Timespec): boolean {
-    const { transactions, writer } = this.#works;
+    const { transactions, writer, frontEnds } = this.#works;
     return remedied(() => {
       transactions.requireWritable();
-      return writer.noteTime(ino, time);
+      const isNoted = writer.noteTime(ino, time);
+      if (isNoted) frontEnds.announce(this)?.changed(changedAttributes(ino));
+      return isNoted;
     });
   }
 
@@ -261,8 +275,22 @@ export class OpenVolume implements Volume {
     return this.#works.status.details();
   }
 
-  onRemoteChange(listener: RemoteChangeListener): void {
-    this.#works.committer.listener = listener;
+  // Front ends.
+
+  frontEnd(): OpenVolume {
+    return new OpenVolume(this.#works);
+  }
+
+  onChange(listener: ChangeListener): void {
+    this.#works.frontEnds.listen(this, listener);
+  }
+
+  get orphans(): Set<Ino> {
+    return this.#works.frontEnds.orphans;
+  }
+
+  isUsedElsewhere(ino: Ino): boolean {
+    return this.#works.frontEnds.isUsed(ino, this);
   }
 }
 

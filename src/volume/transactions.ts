@@ -3,7 +3,7 @@
  * is not in memory, or had to wait its turn (doc/concurrency.md, "One instant"). What is changed here is brought into the log by `committer.ts`.
  */
 import type { MaybePromise } from '../base/maybe-promise.js';
-import { PageFault, withPages } from '../base/page-fault.js';
+import { type PageFault, withPages } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import { type ContentStamp, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type Ino, makeIno } from '../meta/key.js';
@@ -12,10 +12,13 @@ import { execute, recordBase } from '../operation/operation-execute.js';
 import type { ReadView } from '../operation/view.js';
 import type { Committer, Counters } from './committer.js';
 import type { ContentWriter } from './content-writer.js';
+import type { Announcement, FrontEnd, FrontEnds } from './front-ends.js';
 import { encodeOperationEntry } from './journal-entry.js';
 import type { Patience } from './patience.js';
+import { Turn } from './turn.js';
 import type { UploadQueue } from './upload-queue.js';
 import type { Plan } from './volume.js';
+import { changesBy, rewrittenBy } from './volume-change.js';
 import { VolumeError } from './volume-error.js';
 import type { VolumeState } from './volume-state.js';
 
@@ -27,12 +30,10 @@ export interface TransactionsOptions {
   readonly committer: Committer;
   readonly queue: UploadQueue;
   readonly patience: Patience;
+  readonly frontEnds: FrontEnds;
   readonly deviceIndex: number;
   readonly readOnly: boolean;
 }
-
-/** A wait for something on this machine, not for the store: patience does not bound it. */
-class Turn extends PageFault {}
 
 export class Transactions {
   readonly #options: TransactionsOptions;
@@ -49,18 +50,21 @@ export class Transactions {
     return withPages(() => query(state.view), this.#load);
   }
 
-  /** As {@link Volume.transact}; errors are those of the layers below. */
-  transact<T>(plan: Plan<T>): MaybePromise<T> {
-    return withPages(() => this.#attempt(plan, false), this.#load);
+  /** As {@link Volume.transact}, through the front end `by`; errors are those of the layers below. */
+  transact<T>(plan: Plan<T>, by: FrontEnd): MaybePromise<T> {
+    const announcement = this.#options.frontEnds.announce(by);
+    const outcome = withPages(() => this.#attempt(plan, false, announcement), this.#load);
+    // Nothing was collected for what was done at once.
+    return announcement && outcome instanceof Promise ? outcome.finally(() => announcement.done()) : outcome;
   }
 
-  apply(operation: Operation): MaybePromise<void> {
-    return this.transact(() => ({ operation, result: undefined }));
+  apply(operation: Operation, by: FrontEnd): MaybePromise<void> {
+    return this.transact(() => ({ operation, result: undefined }), by);
   }
 
-  /** Applies an operation that holds sealed content: it must not wait for itself. */
+  /** Applies an operation that holds sealed content: it must not wait for itself, and changes nothing that can be seen. */
   applySealed(operation: Operation): MaybePromise<void> {
-    return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true), this.#load);
+    return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true, undefined), this.#load);
   }
 
   allocateIno(): Ino {
@@ -88,12 +92,13 @@ export class Transactions {
   }
 
   // No await within: what the plan saw is what the operation changes.
-  #attempt<T>(plan: Plan<T>, sealing: boolean): T {
+  #attempt<T>(plan: Plan<T>, sealing: boolean, announcement: Announcement | undefined): T {
     const { state, journal, counters, deviceIndex, writer, committer } = this.#options;
     const { operation, result } = plan(state.view);
     if (!operation) return result;
     this.#requireWritable(sealing);
     if (!sealing) this.#awaitTurn(operation);
+    announcement?.awaitCollected(rewrittenBy(operation));
     const recorded = recordBase(state.view, operation);
     const transaction = state.transaction();
     const delta = execute(transaction, recorded, deviceIndex);
@@ -103,8 +108,8 @@ export class Transactions {
     if (!sealing || !journal.failure) journal.append(encodeOperationEntry(serial, recorded));
     counters.serial = serial;
     state.apply({ serial, operation: recorded }, transaction.changes, delta);
-    // The operation is done: `recorded` is what it did, `transaction.changes` are the keys that it changed.
     writer.applied(recorded);
+    announcement?.changed(changesBy(recorded, transaction.changes.keys()));
     committer.changed();
     return result;
   }

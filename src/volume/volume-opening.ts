@@ -10,6 +10,7 @@ import { accessTimeStore } from './access-time-file.js';
 import { Committer, defaultFoldBounds } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { ContentWriter, defaultContentLimits } from './content-writer.js';
+import { FrontEnds } from './front-ends.js';
 import { encodeDirtyEntry } from './journal-entry.js';
 import { localPace, remotePace } from './log-watch.js';
 import { OpenVolume } from './open-volume.js';
@@ -62,6 +63,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
   const { deviceIndex } = log;
   const isOffline = (): boolean => reachability?.offlineSinceMs !== undefined;
   const patience = new Patience(clock, options.patienceMs);
+  const frontEnds = new FrontEnds(logger);
   const writer: ContentWriter = new ContentWriter(
     {
       inodeOf: (ino) => transactions.read((view) => readInode(view, ino)),
@@ -108,6 +110,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
       state: new RebaseState(),
       conflicts: [],
     }),
+    frontEnds,
     onRound: () => staleness.check(),
   });
   opened.push(async () => {
@@ -126,7 +129,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     },
     reserveBytes: diskReserveBytes,
   });
-  const transactions = new Transactions({ state, journal, counters, writer, committer, queue, patience, deviceIndex, readOnly });
+  const transactions = new Transactions({ state, journal, counters, writer, committer, queue, patience, frontEnds, deviceIndex, readOnly });
   const place = { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device };
   const pins: PinKeeper = new PinKeeper({
     read: (query) => volume.read(query),
@@ -167,6 +170,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     committer,
     queue,
     patience,
+    frontEnds,
     status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
     pins,
     accessTimes: accessTimeStore(place),

@@ -15,8 +15,8 @@ import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { PinKeeper } from './pin-keeper.js';
 
-/** What another device's commit changed, for the kernel's caches. */
-export interface RemoteChange {
+/** What changed in the volume, for those who keep copies of it. */
+export interface VolumeChange {
   readonly inodes: ReadonlySet<Ino>;
   /** Inodes whose content or size changed, a subset of `inodes`. */
   readonly contents: ReadonlySet<Ino>;
@@ -25,23 +25,29 @@ export interface RemoteChange {
   readonly copies: readonly ConflictCopy[];
 }
 
-/** Who keeps copies of what other devices change: the kernel's caches. The calls come in this order, for one change after the other. */
-export interface RemoteChangeListener {
+/**
+ * A front end that keeps copies of what the volume holds, such as the kernel's caches. It hears of every change that is not made
+ * through itself. The calls for one change come in this order, with the same object; several changes can be under way at a time.
+ */
+export interface ChangeListener {
   /**
-   * Before: has whatever applications wrote into these files, and was held back so far, written to the volume. Does not reject; false when that took
-   * too long and was given up.
+   * Before the change: has everything that applications wrote to these files, and that was held back so far, written to the volume.
+   * Does not reject; false when it took too long and was given up.
    */
-  collect(change: RemoteChange): Promise<boolean>;
-  /** Whether nothing can have been held back again, based on what was before. Asked right before the change becomes visible. */
-  isCollected(change: RemoteChange): boolean;
+  collect(change: VolumeChange): Promise<boolean>;
+  /** Whether nothing that is based on the old content can be held back again. Asked right before the change becomes visible. */
+  isCollected(change: VolumeChange): boolean;
   /**
-   * Writes into these files wait from here on, since somebody writes without a pause and the change would never become visible. Until `goOn`, which
-   * comes in any case, and after `changed`; there is no `collect` in between.
+   * Writes to these files wait from here on until `done`: somebody writes without a pause, and the change would never become
+   * visible. There is no `collect` afterwards. Only for changes of other devices.
    */
-  hold(change: RemoteChange): void;
-  goOn(): void;
+  hold(change: VolumeChange): void;
   /** The change is visible to `read` from here on. */
-  changed(change: RemoteChange): void;
+  changed(change: VolumeChange): void;
+  /** The change is visible, or was given up. Comes in any case if `collect` or `hold` did. */
+  done(change: VolumeChange): void;
+  /** Whether this front end uses the inode: it is not freed then, although it has no name any more. */
+  isUsed(ino: Ino): boolean;
 }
 
 export interface PendingWork {
@@ -125,6 +131,12 @@ export interface Volume {
   pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined>;
   /** What can still be written before writers wait, in bytes; `undefined` while the store answers. */
   offlineRoomBytes(): number | undefined;
-  /** At most one listener. */
-  onRemoteChange(listener: RemoteChangeListener): void;
+  /** A handle for one more front end of this volume. */
+  frontEnd(): Volume;
+  /** Tells `listener`, of which a front end has at most one, what others change: other devices, other front ends, the program. */
+  onChange(listener: ChangeListener): void;
+  /** Inodes without a name that some front end of this device uses. */
+  readonly orphans: Set<Ino>;
+  /** Whether another front end uses the inode. */
+  isUsedElsewhere(ino: Ino): boolean;
 }

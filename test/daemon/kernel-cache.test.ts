@@ -1,11 +1,11 @@
-/** What the kernel is told when another device changes something, and what it has to write back before. */
+/** What the kernel is told when the volume is changed elsewhere, and what it has to write back before. */
 import t from 'tap';
 import { KernelCache } from '../../src/daemon/kernel-cache.js';
 import type { ConnectionInfo, NodeId, Notifier } from '../../src/fuse/operations.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import type { InodeAttributes } from '../../src/vfs/attributes.js';
-import type { RemoteChange } from '../../src/volume/volume.js';
+import type { VolumeChange } from '../../src/volume/volume.js';
 
 const [fileA, fileB, copyOfA] = [makeIno(2, 1), makeIno(2, 2), makeIno(2, 3)];
 const node = (ino: Ino): NodeId => ino as number as NodeId;
@@ -73,7 +73,7 @@ function createWorld({ writebackCache = true, prune = true, text = 'content' } =
     cache.refer(nodeId, S_IFREG | 0o644, node(rootIno), name);
     return nodeId;
   };
-  const changeOf = (change: Partial<RemoteChange>): RemoteChange => ({
+  const changeOf = (change: Partial<VolumeChange>): VolumeChange => ({
     inodes: change.contents ?? new Set(),
     contents: new Set(),
     entries: [],
@@ -140,8 +140,11 @@ t.test('what the kernel holds back is collected, until it reads the file again',
   t.equal(cache.isCollected(change), false);
   t.equal(await cache.collect(change), true);
   t.equal(cache.isCollected(change), true, 'it can be collected again');
-  cache.changed(change);
-  cache.clear();
+  const other = changeOf({ contents: new Set([fileA]) });
+  t.equal(cache.isCollected(other), false, 'every change is collected by itself');
+  cache.reading(node(fileA));
+  t.equal(cache.isCollected(change), false);
+  cache.done(change);
 });
 
 t.test('a kernel without a writeback cache holds nothing back', async (t) => {
@@ -158,11 +161,14 @@ t.test('writes to a file that is held wait until it is let go', async (t) => {
   const { cache, refer, changeOf } = createWorld();
   refer(fileA, 'a');
   refer(fileB, 'b');
-  cache.hold(changeOf({ contents: new Set([fileA]) }));
+  const change = changeOf({ contents: new Set([fileA]) });
+  cache.hold(change);
   t.equal(cache.heldUntil(node(fileB)), undefined);
   const held = cache.heldUntil(node(fileA));
   t.ok(held);
-  cache.goOn();
+  cache.done(changeOf({ contents: new Set([fileA]) }));
+  t.equal(cache.heldUntil(node(fileA)), held, 'the end of another change does not end it');
+  cache.done(change);
   await held;
   t.equal(cache.heldUntil(node(fileA)), undefined);
 });

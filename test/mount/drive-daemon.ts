@@ -18,7 +18,8 @@ const [mountPoint, stateDirectory] = process.argv.slice(2);
 const logger = createLogger((line) => process.stderr.write(line), 'warn');
 const owner = { fail: (message: string) => process.stderr.write(`${message}\n`), teardown: () => {} };
 const volume = await openTestVolume(owner, await createTestRealm(), { stateDirectory, clock: kernelClock(systemClock, loadNative()) });
-const filesystem = new Filesystem(volume);
+const mount = volume.frontEnd();
+const filesystem = new Filesystem(mount);
 await filesystem.start();
 const cache = new KernelCache(filesystem);
 const root = process.getuid?.() === 0;
@@ -32,7 +33,7 @@ const mounted = await nativeDriver(new FuseFilesystem(filesystem, cache), create
   writebackCache: true,
 });
 cache.attach(mounted.notifier);
-volume.onRemoteChange(cache);
+mount.onChange(cache);
 process.stdin.resume().once('end', () => void mounted.unmount({ force: true }));
 process.stdout.write('ready\n');
 await mounted.ended;

@@ -49,7 +49,7 @@ export class TestDevice {
   readonly volume: OpenVolume;
   readonly filesystem: Filesystem;
 
-  private constructor(volume: OpenVolume) {
+  constructor(volume: OpenVolume) {
     this.volume = volume;
     this.filesystem = new Filesystem(volume, { accessTimes: { policy: 'noatime' } });
   }

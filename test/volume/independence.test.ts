@@ -9,7 +9,7 @@ import { execute, recordBase } from '../../src/operation/operation-execute.js';
 import { type Conflict, executeRebased, RebaseState } from '../../src/operation/rebase-rules.js';
 import type { TreeReader } from '../../src/tree/tree-reader.js';
 import { areIndependent } from '../../src/volume/independence.js';
-import { changesOf } from '../../src/volume/remote-change.js';
+import { changesOf } from '../../src/volume/volume-change.js';
 import { VolumeState } from '../../src/volume/volume-state.js';
 import { emptyVolume } from '../suite/memory-view.js';
 import { RandomApplications } from '../suite/random-operation.js';

@@ -158,11 +158,12 @@ t.test('what others do not change is not told to the kernel, also when it is not
   const a = await TestDevice.open(volume, await stateDirectory('a'));
   const b = await TestDevice.open(volume, await stateDirectory('b'));
   const told: string[] = [];
-  a.volume.onRemoteChange({
+  a.volume.onChange({
     collect: async () => true,
     isCollected: () => true,
     hold() {},
-    goOn() {},
+    done() {},
+    isUsed: () => false,
     changed: ({ entries }) => told.push(...entries.map(({ name }) => name)),
   });
   await a.mkdir('mine');

@@ -1,0 +1,102 @@
+/**
+ * The front ends of an open volume and the one path by which they hear of changes: what other devices commit is told to all
+ * of them, what is done through one to all others (doc/concurrency.md, "Front ends"). It knows no kernel and no operation.
+ */
+import type { Logger } from '../base/logger.js';
+import type { Ino } from '../meta/key.js';
+import { Turn } from './turn.js';
+import type { ChangeListener, VolumeChange } from './volume.js';
+import { changedContent } from './volume-change.js';
+
+/** Reads can bring old content back into a cache while a change waits. After this many rounds it waits no longer. */
+export const collectRoundsMax = 4;
+
+/** A front end is told apart by its handle of the volume. */
+export type FrontEnd = object;
+
+/** In the calls, `by` is the front end that makes the change; it is not told. Undefined: another device makes it. */
+export class FrontEnds {
+  readonly #listeners = new Map<FrontEnd, ChangeListener>();
+  readonly #logger: Logger;
+  /** Inodes without a name that some front end uses. */
+  readonly orphans = new Set<Ino>();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** At most one listener for each front end. */
+  listen(frontEnd: FrontEnd, listener: ChangeListener): void {
+    this.#listeners.set(frontEnd, listener);
+  }
+
+  /** For a change that is made through `by`. Undefined when nobody else listens. */
+  announce(by: FrontEnd): Announcement | undefined {
+    const own = this.#listeners.has(by) ? 1 : 0;
+    return this.#listeners.size > own ? new Announcement(this, by) : undefined;
+  }
+
+  /** Whether a front end other than `by` uses the inode. */
+  isUsed(ino: Ino, by: FrontEnd): boolean {
+    return this.#others(by).some((listener) => listener.isUsed(ino));
+  }
+
+  /** Has others write back what they hold of the changed files. Does not reject. */
+  async collect(change: VolumeChange, by?: FrontEnd): Promise<void> {
+    const inTime = await Promise.all(this.#others(by).map((listener) => listener.collect(change)));
+    if (inTime.includes(false))
+      this.#logger.warn('the kernel did not write back in time what was changed elsewhere too', { files: change.contents.size });
+  }
+
+  isCollected(change: VolumeChange, by?: FrontEnd): boolean {
+    return this.#others(by).every((listener) => listener.isCollected(change));
+  }
+
+  hold(change: VolumeChange): void {
+    for (const listener of this.#others(undefined)) listener.hold(change);
+  }
+
+  changed(change: VolumeChange, by?: FrontEnd): void {
+    if (change.inodes.size > 0 || change.entries.length > 0) for (const listener of this.#others(by)) listener.changed(change);
+  }
+
+  done(change: VolumeChange, by?: FrontEnd): void {
+    for (const listener of this.#others(by)) listener.done(change);
+  }
+
+  #others(by: FrontEnd | undefined): ChangeListener[] {
+    return Array.from(this.#listeners).flatMap(([frontEnd, listener]) => (frontEnd === by ? [] : [listener]));
+  }
+}
+
+/** One change that is made here, from its first attempt until it is visible or has failed. */
+export class Announcement {
+  readonly #frontEnds: FrontEnds;
+  readonly #by: FrontEnd;
+  #collected: VolumeChange | undefined;
+  #rounds = 0;
+
+  constructor(frontEnds: FrontEnds, by: FrontEnd) {
+    this.#frontEnds = frontEnds;
+    this.#by = by;
+  }
+
+  /** Called right before the content of `inos` changes: throws a Turn while other front ends may hold some of it back. */
+  awaitCollected(inos: readonly Ino[]): void {
+    if (inos.length === 0) return;
+    const change = (this.#collected ??= changedContent(inos));
+    if (this.#frontEnds.isCollected(change, this.#by) || this.#rounds >= collectRoundsMax) return;
+    this.#rounds++;
+    throw new Turn(() => this.#frontEnds.collect(change, this.#by));
+  }
+
+  /** The change is visible. */
+  changed(change: VolumeChange): void {
+    this.#frontEnds.changed(change, this.#by);
+  }
+
+  /** The change was made, or failed. */
+  done(): void {
+    if (this.#collected !== undefined) this.#frontEnds.done(this.#collected, this.#by);
+  }
+}

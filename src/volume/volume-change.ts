@@ -1,0 +1,80 @@
+/** What commits and operations change, as front ends are told: which inodes, whose content, which names. */
+import type { Commit } from '../commit/commit.js';
+import { decodeKey, type Ino, type TreeKey } from '../meta/key.js';
+import type { Operation } from '../operation/operation.js';
+import type { ConflictCopy } from '../operation/rebase-rules.js';
+import type { VolumeChange } from './volume.js';
+
+class Changes implements VolumeChange {
+  readonly inodes = new Set<Ino>();
+  readonly contents = new Set<Ino>();
+  readonly entries: { readonly parent: Ino; readonly name: string }[] = [];
+  readonly copies: ConflictCopy[] = [];
+
+  /** Notes that the value of a key changed, for whatever reason: then the content of its inode may be another one. */
+  add(key: TreeKey): void {
+    const ino = this.addKey(key);
+    // Small content lies in the inode itself, and a truncation shows nowhere else.
+    if (ino !== undefined) this.contents.add(ino);
+  }
+
+  /** Notes which inode and which name a key is about. Answers the inode if its value can hold content. */
+  addKey(key: TreeKey): Ino | undefined {
+    const decoded = decodeKey(key);
+    if (decoded.type === 'snapshot') return undefined;
+    this.inodes.add(decoded.ino);
+    if (decoded.type === 'dirent') this.entries.push({ parent: decoded.ino, name: decoded.name });
+    return decoded.type === 'inode' || decoded.type === 'extent' ? decoded.ino : undefined;
+  }
+
+  addContent(ino: Ino): void {
+    this.inodes.add(ino);
+    this.contents.add(ino);
+  }
+}
+
+export function changesOf(commits: readonly Commit[]): Changes {
+  const changes = new Changes();
+  for (const commit of commits) for (const [key] of commit.mutations) changes.add(key as TreeKey);
+  return changes;
+}
+
+/** The content of these files, and nothing else. */
+export function changedContent(inos: readonly Ino[]): VolumeChange {
+  const changes = new Changes();
+  for (const ino of inos) changes.addContent(ino);
+  return changes;
+}
+
+/** The attributes of a file, and nothing else. */
+export function changedAttributes(ino: Ino): VolumeChange {
+  const changes = new Changes();
+  changes.inodes.add(ino);
+  return changes;
+}
+
+/** What an operation that was made here changed: `keys` are those whose values it set. */
+export function changesBy(operation: Operation, keys: Iterable<TreeKey>): VolumeChange {
+  const changes = new Changes();
+  for (const key of keys) changes.addKey(key);
+  for (const ino of rewrittenBy(operation)) changes.addContent(ino);
+  // The content of a directory is its list of names.
+  for (const { parent } of changes.entries) changes.addContent(parent);
+  return changes;
+}
+
+/** The files whose content the operation changes. */
+export function rewrittenBy(operation: Operation): readonly Ino[] {
+  switch (operation.type) {
+    case 'setattr':
+      return operation.size === undefined ? [] : [operation.ino];
+    case 'write':
+    case 'inline':
+    case 'fallocate':
+      return [operation.ino];
+    case 'clone':
+      return [operation.to];
+    default:
+      return [];
+  }
+}
