@@ -1,7 +1,7 @@
 /**
- * The command behind `npm run coverage`: runs the tests that its words choose (test/run.ts), and prints which part of each layer they
- * reach. V8 counts in every process that the tests start, commands and daemons included, unless it is killed. `coverage/index.html`
- * shows every line. It judges nothing: a low figure is a hint where tests are missing.
+ * The command behind `npm run coverage`: runs the tests that its words choose (test/run.ts), and prints which part of
+ * each layer they reach. V8 counts in every process that the tests start, commands and daemons included, unless it is
+ * killed. `coverage/index.html` shows every line. It judges nothing: a low figure is a hint where tests are missing.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';

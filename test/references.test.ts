@@ -1,11 +1,11 @@
 /**
- * Comments and documents name sections, files, decisions and commands; this test looks up every one of them. It does not judge what
- * they say.
+ * Comments and documents name sections, files, decisions and commands; this test looks up every one of them. It does
+ * not judge what they say.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import t from 'tap';
-import ts from 'typescript';
+import { sourceComments } from './suite/source-comment.js';
 
 const root = resolve(import.meta.dirname, '..', '..');
 
@@ -44,18 +44,9 @@ const anchorOf = (heading: string): string =>
 
 /** The comments of a TypeScript file, each as one line of text. Consecutive `//` lines are one comment. */
 function commentsOf(path: string, text: string): string[] {
-  const file = ts.createSourceFile(path, text, ts.ScriptTarget.ES2023, false);
-  const ranges = new Map<number, number>();
-  const visit = (node: ts.Node): void => {
-    const before = ts.getLeadingCommentRanges(text, node.getFullStart()) ?? [];
-    const after = ts.getTrailingCommentRanges(text, node.getEnd()) ?? [];
-    for (const { pos, end } of [...before, ...after]) ranges.set(pos, end);
-    for (const child of node.getChildren(file)) visit(child);
-  };
-  visit(file);
   const joined: string[] = [];
   let lastEnd = -1;
-  for (const [start, end] of [...ranges].toSorted(([a], [b]) => a - b)) {
+  for (const { start, end } of sourceComments(path, text)) {
     const comment = text.slice(start, end);
     if (comment.startsWith('//') && lastEnd >= 0 && /^\n\s*$/.test(text.slice(lastEnd, start))) joined.push(`${joined.pop()}\n${comment}`);
     else joined.push(comment);
@@ -67,7 +58,10 @@ function commentsOf(path: string, text: string): string[] {
 /** Text whose sentences run on over the lines of a comment or paragraph, as one line. */
 const flatten = (text: string): string => text.replaceAll(/\s*\n[ \t]*(\*(?!\/)|\/\/|#(?=[ \n]))?[ \t]*/g, ' ');
 
-/** What `text`, which stands in the file `from`, names and is not there. `isComment`: source names in it are meant for files of ours. */
+/**
+ * What `text`, which stands in the file `from`, names and is not there. `isComment`: source names in it are meant for
+ * files of ours.
+ */
 function missing(from: string, text: string, isComment: boolean): string[] {
   const violations: string[] = [];
   const document = (name: string): string | undefined => {

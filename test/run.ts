@@ -1,7 +1,8 @@
 /**
- * The test command behind `npm test`: lint, types, formatting, and every compiled test under tap; prints what failed and, as its last
- * line, `N passed, N failed`. Each check counts as one, and so does each assertion of the tests. Words on the command line choose the
- * test files whose path contains one of them (`npm test -- test/cli`), and leave the checks out.
+ * The test command behind `npm test`: lint, types, formatting, and every compiled test under tap; prints what failed
+ * and, as its last line, `N passed, N failed`. Each check counts as one, and so does each assertion of the tests. Words
+ * on the command line choose the test files whose path contains one of them (`npm test -- test/cli`), and leave the
+ * checks out.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -62,7 +63,10 @@ function runCheck(name: string, command: string, parameters: readonly string[], 
   });
 }
 
-/** How a line begins by which Node.js warns: of something deprecated or experimental, of listeners that pile up, of a promise that nobody awaits. */
+/**
+ * How a line begins by which Node.js warns: of something deprecated or experimental, of listeners that pile up, of a
+ * promise that nobody awaits.
+ */
 const nodeWarning = /\(node:\d+\) .*/;
 
 /** Runs test files under tap, reading its TAP as it comes. A warning of Node.js in a test process is a failure. */

@@ -246,7 +246,8 @@ t.test('only the layers that a command runs in import the implementations that a
 });
 
 t.test('files are reached by paths that may be any bytes: through disk/files.ts and disk/file-promises.ts', async (t) => {
-  // Descriptors have no names. The layer `fuse` may not import `disk`, and converts what it is given; the others read files of their own.
+  // Descriptors have no names. The layer `fuse` may not import `disk`, and converts what it is given; the others read
+  // files of their own.
   const free = /^(disk\/|fuse\/|program\/version\.ts$|terminal\/terminal\.ts$)/;
   const ofDescriptors = /^(constants|close|closeSync|fdatasync|fstat|fstatSync|fsync|fsyncSync|ftruncate|read|readSync|write|writeSync)$/;
   const violations: string[] = [];

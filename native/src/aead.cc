@@ -1,5 +1,6 @@
-// Authenticated encryption in batches on the libuv thread pool, and decryption at once, with the OpenSSL that Node.js brings. It knows no format: keys,
-// additional data, inputs and places in the output come from JavaScript, which keeps all buffers of a batch alive and unchanged until its promise settles.
+// Authenticated encryption in batches on the libuv thread pool, and decryption at once, with the OpenSSL that Node.js
+// brings. It knows no format: keys, additional data, inputs and places in the output come from JavaScript, which keeps
+// all buffers of a batch alive and unchanged until its promise settles.
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -124,8 +125,9 @@ bool Decrypt(EVP_CIPHER_CTX* context, const EVP_CIPHER* cipher, const Bytes& key
          EVP_DecryptFinal_ex(context, target + length, &written) == 1;
 }
 
-// aeadDecrypt(suite, key, aad, sealed, target) -> whether it is authentic: the plaintext of `sealed` (ciphertext, then tag) to the beginning of `target`,
-// which may be `sealed` itself and is wiped when it is not. Loop thread.
+// aeadDecrypt(suite, key, aad, sealed, target) -> whether it is authentic: writes the plaintext of `sealed`
+// (ciphertext, then tag) to the beginning of `target`, which may be `sealed` itself and is wiped if it is not
+// authentic. Loop thread.
 napi_value AeadDecrypt(napi_env env, napi_callback_info info) {
   napi_value arguments[5];
   size_t count = 5;

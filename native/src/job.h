@@ -7,7 +7,8 @@
 
 namespace sealdrive {
 
-// A failed system call: `error` is an errno, `stage` a short stable word that tells which step failed, `detail` is for people.
+// A failed system call: `error` is an errno, `stage` a short stable word for the step that failed, `detail` is for
+// people.
 struct Failure {
   int error = 0;
   std::string stage;

@@ -1,4 +1,5 @@
-// Mounting and unmounting: mount(2) where allowed, else the setuid program fusermount3. Everything here runs on pool threads.
+// Mounting and unmounting: mount(2) where allowed, else the setuid program fusermount3. Everything here runs on pool
+// threads.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,7 +27,7 @@ namespace {
 
 constexpr const char* kDevice = "/dev/fuse";
 constexpr const char* kHelper = "fusermount3";
-// The helper only makes a system call; one that takes longer hangs on something that will not come back.
+// The helper only makes a system call; if it takes longer, it hangs on something that will not come back.
 constexpr int kHelperDeadlineMs = 20'000;
 constexpr size_t kHelperOutputMax = 4096;
 
@@ -140,7 +141,7 @@ bool RunHelper(const std::vector<std::string>& arguments, int comm, Failure* fai
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
   while (!said.empty() && (said.back() == '\n' || said.back() == ' ')) said.pop_back();
   int error = EIO;
-  // The helper has no exit codes of its own: the words of strerror(3) are what tells its failures apart.
+  // The helper has no exit codes of its own: only the words of strerror(3) distinguish its failures.
   if (said.find("busy") != std::string::npos) error = EBUSY;
   else if (said.find("ermission denied") != std::string::npos || said.find("not permitted") != std::string::npos) error = EPERM;
   else if (said.find("not found") != std::string::npos || said.find("No such") != std::string::npos) error = ENOENT;
@@ -223,7 +224,7 @@ int Mount(const MountRequest& request, Failure* failure) {
   if (mount(request.source.c_str(), request.mountPoint.c_str(), type.c_str(), flags, data.c_str()) == 0) return fd;
   const int error = errno;
   close(fd);
-  // Root without CAP_SYS_ADMIN (a container): the helper may be allowed where we are not.
+  // Root without CAP_SYS_ADMIN (a container): the helper may be allowed to do what this process is not.
   if (error == EPERM) return MountViaHelper(request, failure);
   *failure = {error, "mount", ""};
   return -1;
@@ -246,8 +247,8 @@ int Unmount(const std::string& mountPoint, bool lazy, bool abort, bool viaHelper
   return RunHelper(arguments, -1, failure) ? 0 : -1;
 }
 
-// mount({mountPoint, source, subtype, readOnly, allowOther, defaultPermissions, suid, dev, noatime, strictatime, nodiratime, viaHelper})
-// -> Promise<fd>.
+// mount({mountPoint, source, subtype, readOnly, allowOther, defaultPermissions, suid, dev, noatime, strictatime,
+// nodiratime, viaHelper}) -> Promise<fd>.
 // The caller owns the descriptor (non-blocking, close-on-exec).
 napi_value MountBinding(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -264,7 +265,8 @@ napi_value MountBinding(napi_env env, napi_callback_info info) {
   return RunAsPromise(env, "sealdrive.mount", [request](Failure* failure) { return Mount(request, failure); });
 }
 
-// unmount(mountPoint, {lazy, abort, viaHelper}) -> Promise<0>. Can wait as long as the kernel does: deadlines are the caller's.
+// unmount(mountPoint, {lazy, abort, viaHelper}) -> Promise<0>. It can wait as long as the kernel does: the caller sets
+// a deadline.
 napi_value UnmountBinding(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2];

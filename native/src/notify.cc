@@ -68,7 +68,8 @@ void NotifyQueue::Run() {
     }
     writing_ = true;
     lock.unlock();
-    // ENOENT: the kernel does not know the inode or name, so there was nothing to invalidate. ENODEV: unmounted. Both are fine.
+    // ENOENT: the kernel does not know the inode or name, so there was nothing to invalidate.
+    // ENODEV: unmounted. Both are fine.
     ssize_t written;
     do written = write(fd_, message.data(), message.size());
     while (written < 0 && errno == EINTR);

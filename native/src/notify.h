@@ -1,5 +1,5 @@
-// Messages to the kernel that no request asked for (FUSE_NOTIFY_*), written by a thread of their own: such a write can wait for a
-// page or directory lock whose holder waits for a reply of ours, so the event loop must never make it.
+// Messages to the kernel that no request asked for (FUSE_NOTIFY_*), written by a thread of their own: such a write can
+// wait for a page or directory lock whose holder waits for the daemon's reply, so the event loop must never make it.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -15,15 +15,15 @@ class NotifyQueue {
  public:
   static constexpr size_t kMessagesMax = 4096;
 
-  // Owns `fd`. `onRoom` is called on the notify thread after a push was refused and half of the queue is free again, and after
-  // `IsDrained` was false and all is written.
+  // Owns `fd`. `onRoom` is called on the notify thread after a push was refused and half of the queue is free again,
+  // and after `IsDrained` was false and everything has been written.
   NotifyQueue(int fd, std::function<void()> onRoom);
   ~NotifyQueue();
   NotifyQueue(const NotifyQueue&) = delete;
   NotifyQueue& operator=(const NotifyQueue&) = delete;
 
-  // Starts the thread, which keeps the queue alive until it ends. It is detached: a write that is stuck in the kernel
-  // must not hold up whoever closes the session.
+  // Starts the thread, which keeps the queue alive until it ends. It is detached: a write that hangs in the kernel
+  // must not delay the caller who closes the session.
   static void Start(const std::shared_ptr<NotifyQueue>& queue);
 
   // Loop thread. Copies the message; false when the queue is full.

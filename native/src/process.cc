@@ -32,7 +32,8 @@ napi_value FirstArgument(napi_env env, napi_callback_info info) {
   return argument;
 }
 
-// setDumpable(on): whether this process may leave a core dump or be traced by its own user. Off also sets RLIMIT_CORE to 0.
+// setDumpable(on): whether this process may leave a core dump or be traced by its own user. Off also sets RLIMIT_CORE
+// to 0.
 napi_value SetDumpable(napi_env env, napi_callback_info info) {
   bool on = false;
   napi_get_value_bool(env, FirstArgument(env, info), &on);
@@ -44,7 +45,8 @@ napi_value SetDumpable(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// setIoFlusher(): memory that this thread allocates is not freed by writing back to itself. False without CAP_SYS_RESOURCE.
+// setIoFlusher(): memory that this thread allocates is not freed by writing back to itself. False without
+// CAP_SYS_RESOURCE.
 napi_value SetIoFlusher(napi_env env, napi_callback_info) { return MakeBool(env, prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0); }
 
 // notifySystemd(message): one datagram to $NOTIFY_SOCKET (sd_notify(3)). False when there is none.
@@ -78,7 +80,8 @@ napi_value LockExclusive(napi_env env, napi_callback_info info) {
   return MakeBool(env, result == 0);
 }
 
-// isLocked(fd): whether another open file description holds flock(2) on the file exclusively. Takes nothing that would hinder others: two may ask at once.
+// isLocked(fd): whether another open file description holds flock(2) on the file exclusively. It takes no lock that
+// would hinder others: two may ask at once.
 napi_value IsLocked(napi_env env, napi_callback_info info) {
   const int fd = static_cast<int>(NumberOf(env, FirstArgument(env, info)));
   int result;
@@ -89,7 +92,7 @@ napi_value IsLocked(napi_env env, napi_callback_info info) {
   return MakeBool(env, result != 0);
 }
 
-// peerCredentials(fd): who connected to a Unix socket, as of its connect(2).
+// peerCredentials(fd): who connected to a Unix socket, at the time of connect(2).
 napi_value PeerCredentials(napi_env env, napi_callback_info info) {
   const int fd = static_cast<int>(NumberOf(env, FirstArgument(env, info)));
   struct ucred peer = {};
@@ -103,7 +106,8 @@ napi_value PeerCredentials(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// coarseTime(target): the kernel's clock for file times, as seconds since 1970 and nanoseconds in a Float64Array of two.
+// coarseTime(target): the kernel's clock for file times, as seconds since 1970 and nanoseconds in a Float64Array of
+// two.
 napi_value CoarseTime(napi_env env, napi_callback_info info) {
   napi_value target;
   size_t count = 1;
@@ -123,7 +127,8 @@ napi_value CoarseTime(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// readNow(fd, target, position) -> how many bytes were read, -1 when that would wait for the disk, failed, or the filesystem cannot tell.
+// readNow(fd, target, position) -> how many bytes were read, -1 when that would wait for the disk, when it
+// failed, or when the filesystem cannot say.
 napi_value ReadNow(napi_env env, napi_callback_info info) {
   napi_value arguments[3];
   size_t count = 3;

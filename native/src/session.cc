@@ -19,10 +19,10 @@ namespace {
 
 // After this many requests the loop gets its turn: timers, sockets and the promises of earlier requests.
 constexpr int kRequestsPerWakeup = 32;
-// The loop does not sleep for this long after a request: the next one of the same program comes within microseconds, and waking up a
-// processor that has gone to sleep, a virtual one above all, takes longer than answering.
+// The loop does not sleep for this long after a request: the next one of the same program comes within microseconds,
+// and waking up a processor that has gone to sleep, a virtual one above all, takes longer than answering.
 constexpr uint64_t kAwakeNs = 100'000;
-// Unless the last pause was longer than this: whoever asks now and then does not keep a core busy.
+// Unless the last pause was longer than this: a program that asks now and then does not keep a core busy.
 constexpr uint64_t kBurstPauseNs = 4 * kAwakeNs;
 constexpr size_t kPage = 4096;
 constexpr size_t kPiecesMax = IOV_MAX - 1;
@@ -79,7 +79,7 @@ Session* Find(napi_env env, napi_value id) {
   return found == sessions->open.end() || found->second->closing ? nullptr : found->second;
 }
 
-// Calls into JavaScript. What the function throws becomes an uncaught exception: it has no caller to go to.
+// Calls into JavaScript. An exception of the function becomes an uncaught one: it has no caller to go to.
 void Call(Session* session, napi_ref reference, double argument) {
   const napi_env env = session->env;
   napi_value function, receiver, number, result;
@@ -93,7 +93,8 @@ void Call(Session* session, napi_ref reference, double argument) {
   }
 }
 
-// Opens what a callback from the loop needs; closing it runs microtasks, so promises of a whole wake-up settle together.
+// Opens what a callback from the loop needs; closing it runs microtasks, so promises of a whole wake-up settle
+// together.
 class CallbackScope {
  public:
   explicit CallbackScope(Session* session) : env_(session->env) {
@@ -140,7 +141,8 @@ void OnHandleClosed(uv_handle_t* handle) {
   FinishTeardown(sessions);
 }
 
-// Stops reading and closes the descriptor. If the mount still exists and nobody else holds the descriptor, the kernel ends the connection.
+// Stops reading and closes the descriptor. If the mount still exists and nobody else holds the descriptor, the kernel
+// ends the connection.
 void Close(Session* session) {
   if (session->closing) return;
   session->closing = true;
@@ -169,7 +171,7 @@ void OnAwake(uv_idle_t* awake) {
   if (uv_hrtime() - session->lastServedNs > kAwakeNs) uv_idle_stop(awake);
 }
 
-// Reads and hands over what waits. Microtasks have run when it returns.
+// Reads waiting requests and hands them over. Microtasks have run when it returns.
 void Serve(Session* session) {
   // A poll error (the kernel aborted the connection) shows in read too, with a better errno.
   const CallbackScope scope(session);
@@ -183,7 +185,7 @@ void Serve(Session* session) {
       continue;
     }
     if (errno == EAGAIN) return;
-    // ENOENT: the request was interrupted before we could read it.
+    // ENOENT: the request was interrupted before it could be read.
     if (errno == EINTR || errno == ENOENT) continue;
     End(session, errno);
     return;
@@ -290,7 +292,8 @@ napi_value Reply(napi_env env, napi_callback_info info) {
   return WriteReply(env, session, &piece, 1);
 }
 
-// replyPieces(id, length, pieces) -> errno: the same, followed by the pieces (Uint8Arrays, only read, only during the call).
+// replyPieces(id, length, pieces) -> errno: the same, followed by the pieces (Uint8Arrays, only read, only during the
+// call).
 napi_value ReplyPieces(napi_env env, napi_callback_info info) {
   size_t count = 3;
   napi_value arguments[3];
