@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withPages } from '../src/base/page-fault.js';
-import type { SealKind } from '../src/crypto/seal-key.js';
+import type { SealKind } from '../src/crypto/seal-format.js';
 import { SealKey } from '../src/crypto/seal-key.js';
 import { systemRandom } from '../src/crypto/system-random.js';
 import { systemDisk } from '../src/disk/system-disk.js';

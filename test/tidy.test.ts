@@ -216,6 +216,38 @@ t.test('what one layer owns is imported by no other', async (t) => {
   t.equal(list(violations), '');
 });
 
+/** Of the layer `crypto`: these use Node.js's ciphers and randomness, and run on a thread of their own. */
+const nodeCrypto: Readonly<Record<string, readonly string[]>> = {
+  'crypto/node-aead.ts': ['node:crypto'],
+  'crypto/system-random.ts': ['node:crypto'],
+  'crypto/argon2.ts': ['node:worker_threads'],
+  'crypto/argon2-worker.ts': ['node:worker_threads'],
+};
+/** What they consist of, and what they import, runs in a browser as it does here. */
+const portableCrypto = ['seal-format', 'hash', 'sodium', 'signature', 'padme', 'recovery-words'].map((name) => `crypto/${name}.ts`);
+
+t.test("the formats of the crypto layer do not depend on what is Node.js's own", async (t) => {
+  const byPath = new Map(sources.map((file) => [file.path, file]));
+  const violations: string[] = [];
+  for (const { path, imports } of sources.filter((file) => file.layer === 'crypto')) {
+    const own = imports.filter((name) => name.startsWith('node:') && nodeCrypto[path]?.includes(name) !== true);
+    violations.push(...own.map((name) => `${path} imports ${name}`));
+  }
+  const reached = new Set<string>();
+  const visit = (path: string): void => {
+    const file = byPath.get(path);
+    if (!file || reached.has(path)) return;
+    reached.add(path);
+    for (const name of file.imports) {
+      if (name.startsWith('.')) visit(targetOf(file, name));
+      else if (name.startsWith('node:')) violations.push(`${path} imports ${name} and is used by ${portableCrypto.join(', ')}`);
+    }
+  };
+  for (const path of portableCrypto) visit(path);
+  for (const path of [...portableCrypto, ...Object.keys(nodeCrypto)]) t.ok(byPath.has(path), path);
+  t.equal(list(violations), '');
+});
+
 t.test('packages that are imported are dependencies', async (t) => {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     readonly dependencies: Readonly<Record<string, string>>;

@@ -20,8 +20,8 @@ import { ByteReader, ByteWriter, equalBytes, MalformedBytesError, toHex } from '
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
-import type { Suite } from '../crypto/seal-key.js';
-import { isSuite, keyLength } from '../crypto/seal-key.js';
+import type { Suite } from '../crypto/seal-format.js';
+import { isSuite, keyLength } from '../crypto/seal-format.js';
 import { isSignedBy, signatureLength } from '../crypto/signature.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import { VolumeKeys } from '../crypto/volume-keys.js';

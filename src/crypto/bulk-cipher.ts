@@ -1,8 +1,14 @@
 /**
- * Where the bulk of sealing and opening is done: by Node.js on this thread, or by the native addon: sealing in batches on the thread pool, opening at once. It sees keys that serve one message each, and
- * no format; what the messages are is `seal-key.ts`' matter.
+ * Where most bytes are encrypted and decrypted: by Node.js on this thread, or by the native addon, which seals in batches on the thread
+ * pool and opens at once. It sees keys that serve one message each, and no format (seal-format.ts).
  */
-import { type BulkMessage, type DecryptInto, decryptInto, encryptInto, tagLength } from './seal-key.js';
+import { type DecryptInto, decryptInto, encryptInto } from './node-aead.js';
+import { type Sealing, sealNonce, tagLength } from './seal-format.js';
+
+/** One message to encrypt: `parts` side by side. */
+export interface BulkMessage extends Sealing {
+  readonly parts: readonly Uint8Array[];
+}
 
 export interface BulkCipher {
   /** Borrows everything, and owns `target`, until it settles. */
@@ -10,7 +16,6 @@ export interface BulkCipher {
   readonly decryptInto: DecryptInto;
 }
 
-const zeroNonce = new Uint8Array(12);
 /** AES-256-GCM does about 1.5 GB/s: after this many bytes others get their turn on the event loop. */
 const sliceBytes = 512 * 1024;
 
@@ -23,7 +28,7 @@ export const inlineCipher: BulkCipher = {
         await new Promise((resolve) => setImmediate(resolve));
         slice = 0;
       }
-      slice += encryptInto(suite, key, zeroNonce, aad, parts, target, at) - at;
+      slice += encryptInto(suite, key, sealNonce, aad, parts, target, at) - at;
     }
   },
   decryptInto,

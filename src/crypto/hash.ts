@@ -15,5 +15,5 @@ export function keyedHash(key: Uint8Array, message: Uint8Array): Uint8Array {
 
 /** doc/format.md, "Key hierarchy". `purpose` is ASCII. */
 export function subkey(secret: Uint8Array, purpose: string): Uint8Array {
-  return keyedHash(secret, Buffer.from(`sealdrive v1 subkey ${purpose}`, 'latin1'));
+  return keyedHash(secret, new TextEncoder().encode(`sealdrive v1 subkey ${purpose}`));
 }

@@ -10,7 +10,8 @@ import { checkKdfCost, defaultKdfCost, deriveWithArgon2 } from './argon2.js';
 import { CryptoError } from './crypto-error.js';
 import { keyedHash } from './hash.js';
 import { recoveryWordsToBytes } from './recovery-words.js';
-import { framedOverhead, keyLength, SealKey } from './seal-key.js';
+import { framedOverhead, keyLength } from './seal-format.js';
+import { SealKey } from './seal-key.js';
 
 export type SlotType = 'passphrase' | 'recovery-words' | 'key-file';
 const slotTypes: readonly SlotType[] = ['passphrase', 'recovery-words', 'key-file'];

@@ -2,12 +2,13 @@
  * The cipher of one journal segment: many short records under one fresh key, which is cheaper than a seal for each
  * (doc/format.md, "Journal segment"). Nonces are numbers that the caller never uses twice; a segment is written by one process once.
  */
-import { timingSafeEqual } from 'node:crypto';
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import type { Random } from '../base/random.js';
+import { decrypt, encryptInto } from './node-aead.js';
+import { commitmentLength, keyLength, saltLength, tagLength } from './seal-format.js';
 import type { SealKey } from './seal-key.js';
-import { commitmentLength, decrypt, encryptInto, keyLength, saltLength, tagLength } from './seal-key.js';
+import { equalSecrets } from './sodium.js';
 
 /** What a record's encryption adds, in bytes. */
 export const recordOverhead = tagLength;
@@ -37,7 +38,7 @@ export class RecordCipher {
   static open(sealKey: SealKey, place: Uint8Array, header: Uint8Array): RecordCipher | undefined {
     assert(header.byteLength === recordCipherHeaderLength, 'a cipher header is a salt and a commitment');
     const okm = sealKey.derive(place, header.subarray(0, saltLength), 1);
-    if (!timingSafeEqual(okm.subarray(keyLength), header.subarray(saltLength))) return undefined;
+    if (!equalSecrets(okm.subarray(keyLength), header.subarray(saltLength))) return undefined;
     return new RecordCipher(new Uint8Array(okm.subarray(0, keyLength)));
   }
 

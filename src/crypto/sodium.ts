@@ -1,6 +1,6 @@
 /**
- * libsodium, ready to use, with only the functions that this layer calls. It is the one place that loads it; a change of
- * the library shows here. Everything but `pwhash` takes microseconds.
+ * libsodium, ready to use, with only the functions that this layer calls; it runs in a browser as well. Only this file loads it.
+ * Everything but Argon2id takes microseconds.
  */
 import sodium, { ready } from 'libsodium-wrappers-sumo';
 
@@ -9,6 +9,11 @@ await ready;
 /** Keyed or plain BLAKE2b of `length` bytes. */
 export function blake2b(length: number, message: Uint8Array, key?: Uint8Array): Uint8Array {
   return sodium.crypto_generichash(length, message, key ?? null);
+}
+
+/** Whether two byte strings of one length are equal, in a time that does not depend on where they differ. */
+export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
+  return sodium.memcmp(a, b);
 }
 
 /** Argon2id, one lane. Blocks for as long as it takes: call it on a thread of its own. */

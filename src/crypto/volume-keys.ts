@@ -6,8 +6,9 @@ import { assert } from '../base/assert.js';
 import { ByteWriter, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import { keyedHash, subkey } from './hash.js';
-import type { Suite } from './seal-key.js';
-import { keyLength, SealKey } from './seal-key.js';
+import type { Suite } from './seal-format.js';
+import { keyLength } from './seal-format.js';
+import { SealKey } from './seal-key.js';
 
 const noVolume = new Uint8Array(32);
 

@@ -9,7 +9,7 @@ import type { Plaintext, Sealed } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { padmeLength } from '../crypto/padme.js';
-import { bareOverhead } from '../crypto/seal-key.js';
+import { bareOverhead } from '../crypto/seal-format.js';
 import type { ItemKind, PackKeys } from './item.js';
 import { itemPlace } from './item.js';
 import { PackError } from './pack-error.js';

@@ -1,5 +1,5 @@
 /** Keys for tests of packs: real seals under fixed subkeys. */
-import type { SealKind } from '../../src/crypto/seal-key.js';
+import type { SealKind } from '../../src/crypto/seal-format.js';
 import { SealKey } from '../../src/crypto/seal-key.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { PackKeys } from '../../src/pack/item.js';
