@@ -3,6 +3,7 @@
  * it, and the process that serves the mount gets its value. doc/cli.md has the same table ("Options of mount"; a test compares them). Options that
  * serve the command alone (the secret, the state directory, the output) are not here.
  */
+import { memoryMin } from '../base/memory-budget.js';
 import type { OptionKind, OptionWord } from '../terminal/option-kind.js';
 import { choice, count, duration, flag, optionOf, path, rate, readOption, refusing, size, text } from '../terminal/option-kind.js';
 import { accessTimePolicies } from '../vfs/access-time-policy.js';
@@ -66,11 +67,17 @@ export const mountOptions = {
     describe: 'How much may wait on the local disk for the store before writers wait',
     ...setting,
   },
+  memory: {
+    kind: refusing(size, (bytes) => bytes < memoryMin, 'is at least 64M'),
+    usual: "a quarter of the machine's, from 64M to 384M",
+    describe: 'How much memory the drive may take for caches, unsaved data and transfers',
+    ...setting,
+  },
   inhibit: { kind: flag, default: true, describe: 'Keep the machine from sleeping while something is being uploaded (systemd)', ...setting },
   uploadLimit: { kind: rate, usual: 'off', describe: 'Bytes a second to the store, for instance 5M', ...setting, ...network },
   downloadLimit: { kind: rate, usual: 'off', describe: 'Bytes a second from the store', ...setting, ...network },
-  readsAtOnce: { kind: count, default: 24, describe: 'How many requests may read at once', ...setting, ...network },
-  writesAtOnce: { kind: count, default: 8, describe: 'How many requests may write at once', ...setting, ...network },
+  readsAtOnce: { kind: count, usual: '24; less with little memory', describe: 'How many requests may read at once', ...setting, ...network },
+  writesAtOnce: { kind: count, usual: '8; less with little memory', describe: 'How many requests may write at once', ...setting, ...network },
   pollInterval: {
     kind: refusing(duration, (ms) => ms < 100, 'is at least 100ms'),
     usual: '2s; a folder: 250ms',

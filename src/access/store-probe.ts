@@ -6,12 +6,12 @@ import { EventEmitter, once } from 'node:events';
 import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import { type Logger } from '../base/logger.js';
+import { writesUsual } from '../base/memory-budget.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { FolderLack, ObjectStore } from '../store/object-store.js';
 import type { ProbeOptions, ProbeReport } from '../store/probe.js';
 import { probeStore } from '../store/probe.js';
 import type { Finding } from './machine.js';
-import { mountOptions } from './mount-options.js';
 import { readNote, writeNote } from './note-file.js';
 import { storeNotePath } from './store-pin.js';
 
@@ -40,7 +40,7 @@ export async function rememberedProbe(location: string): Promise<ProbeReport | u
 /** A folder keeps writers apart by links: one short race shows a filesystem that does not. */
 const localRace = { writers: 4, rounds: 1 };
 /** More puts at once there are not (volume-store.ts): others would come when the race is over. */
-const remoteRace = { writers: mountOptions.writesAtOnce.default };
+const remoteRace = { writers: writesUsual };
 
 /** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
 export async function examineStoreNow(

@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import { silentLogger } from '../base/logger.js';
+import { type MemoryBudget, readsUsual, writesUsual } from '../base/memory-budget.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { RateLimit } from '../base/rate-limit.js';
@@ -30,7 +31,6 @@ import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { MountOptions } from './mount-options.js';
-import { mountOptions } from './mount-options.js';
 import { homeFolder } from './state-directory.js';
 
 /** The absolute path of a store that lies in a local folder; `undefined` for the other kinds. */
@@ -43,8 +43,8 @@ export function localFolderOf(location: string): string | undefined {
 /** How a store is used over a network. */
 type StoreTuning = Pick<MountOptions, 'uploadLimit' | 'downloadLimit' | 'readsAtOnce' | 'writesAtOnce'>;
 
-/** What commands use, which have no options for it: enough to fill a link with 30 ms of round trip, and few enough for a small server. */
-const usualLimits: LimitedStoreOptions = { readsMax: mountOptions.readsAtOnce.default, writesMax: mountOptions.writesAtOnce.default };
+/** What commands use, which have no options for it. */
+const usualLimits: LimitedStoreOptions = { readsMax: readsUsual, writesMax: writesUsual };
 /** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
 const remoteDeadlineMs = 30_000;
 
@@ -103,6 +103,7 @@ export async function openMountedStore(
   location: string,
   { logger, timeoutMs, isOffline, disk }: { readonly logger: Logger; readonly timeoutMs: number; readonly isOffline: boolean; readonly disk: Disk },
   tuning: StoreTuning,
+  memory: Pick<MemoryBudget, 'reads' | 'writes'>,
 ): Promise<MountedStore> {
   const bandwidth = {
     upload: new RateLimit(systemClock, tuning.uploadLimit ?? undefined),
@@ -110,13 +111,16 @@ export async function openMountedStore(
   };
   const store = await openStore(location, { disk, random: systemRandom, clock: systemClock, env: environment(), bandwidth });
   if (store.local) return { store, bandwidth, reachability: undefined, refused: undefined };
-  const watched = new ReachabilityStore(new LimitedStore(store, { readsMax: tuning.readsAtOnce, writesMax: tuning.writesAtOnce }), {
-    clock: systemClock,
-    logger,
-    timeoutMs,
-    probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
-    offline: isOffline,
-  });
+  const watched = new ReachabilityStore(
+    new LimitedStore(store, { readsMax: tuning.readsAtOnce ?? memory.reads, writesMax: tuning.writesAtOnce ?? memory.writes }),
+    {
+      clock: systemClock,
+      logger,
+      timeoutMs,
+      probe: (signal) => store.get(probeKey, { signal, sizeMax: 1 }),
+      offline: isOffline,
+    },
+  );
   const refused = new RefusedObjects(logger);
   const retrying = new RetryingStore(watched, { clock: waitingClock, random: systemRandom, disk, logger, deadlineMs: timeoutMs, refused });
   return { store: retrying, bandwidth, reachability: watched, refused };

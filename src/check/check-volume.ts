@@ -109,7 +109,7 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
   const survey = await surveyLog({ store, keys, creator: genesis.creator, findings, signal, anchor, onProgress: progress('log') });
   const usage = new PackUsage(data);
   const lost: LostRange[] = [];
-  const source = new PackSource({ store, keys: keys.current, staging: new Map(), memoryMax: 0 });
+  const source = new PackSource({ store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });
   const root = survey.checkpoint?.root;
   let pages = 0;
   let entries = 0;

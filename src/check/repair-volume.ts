@@ -164,7 +164,7 @@ async function examineAndPlan(
   const { report, survey, lost, totals } = examination;
   if (!survey?.isCurrentWhole || lost.length > 0 || report.worst === 'fatal')
     throw new RepairError('BEYOND_REPAIR', 'the newest state cannot be read as a whole: restore the objects from a copy of the store');
-  const source = new PackSource({ store: options.store, keys: keys.current, staging: new Map(), memoryMax: 0 });
+  const source = new PackSource({ store: options.store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });
   const facts = await gather(examination, survey, source);
   const plan = planRepair({
     ...facts,

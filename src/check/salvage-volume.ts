@@ -75,7 +75,7 @@ export async function salvageVolume(options: SalvageOptions): Promise<SalvageRep
     const log = new SurvivingLog({ store, keys, creator: genesis.creator, copies, trust, signal });
     const { proven, all, unproven, lost } = await log.survey(at, (done, total) => onProgress?.({ phase: 'log', done, total }));
     if (all.newest === 0) throw new SalvageError('NOTHING_LEFT', 'no commit of the volume can be opened');
-    const source = new PackSource({ store, keys: keys.current, staging: new Map(), memoryMax: 0 });
+    const source = new PackSource({ store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });
     const stateOf = (survivors: Survivors): SurvivingState => new SurvivingState(log, survivors, source, signal);
     const { target } = options;
     const state = stateOf(proven);

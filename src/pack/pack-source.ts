@@ -8,6 +8,7 @@ import { equalBytes } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { andThen, isPromise } from '../base/maybe-promise.js';
+import { type MemoryBudget, usualBudget } from '../base/memory-budget.js';
 import type { CacheKind, DiskCache } from '../cache/disk-cache.js';
 import { MemoryCache } from '../cache/memory-cache.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
@@ -25,6 +26,8 @@ import type { PackWriter, RunPlace } from './pack-writer.js';
 import type { PageReference } from './page-reference.js';
 import { ReadWindows, windowReadMax } from './read-window.js';
 
+export type PackMemory = Partial<Pick<MemoryBudget['shares'], 'chunks' | 'contentWindows' | 'pageWindows'> & Pick<MemoryBudget, 'largeRequests'>>;
+
 export interface PackSourceOptions {
   readonly store: ObjectStore;
   readonly keys: PackKeys;
@@ -34,8 +37,8 @@ export interface PackSourceOptions {
   readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict' | 'has'> & Partial<Pick<DiskCache, 'readNow'>>;
   /** Who decrypts what is opened at once; Node.js when not given. */
   readonly cipher?: BulkCipher | undefined;
-  /** Bytes of opened chunks kept in memory. */
-  readonly memoryMax?: number;
+  /** What may be kept in memory, and how many large requests may be under way; what is left out is as usual. */
+  readonly memory?: PackMemory;
 }
 
 /** One request brings at most this much: 4 MiB of content with its seals. */
@@ -45,9 +48,6 @@ const requestMax = 4 * 1024 * 1024 + 64 * 1024;
  * keeps the link busy until the reader has asked for more.
  */
 const aheadMax = 3;
-/** Sealed bytes that small reads brought along, kept in memory. */
-const contentWindowBytes = 24 * 1024 * 1024;
-const pageWindowBytes = 8 * 1024 * 1024;
 /** Opening 256 KiB takes 0.1 ms: after this many bytes others get their turn on the event loop. */
 const openSliceBytes = 1024 * 1024;
 
@@ -97,20 +97,25 @@ export class PackSource {
   readonly #windows: Readonly<Record<CacheKind, ReadWindows>>;
 
   constructor(options: PackSourceOptions) {
+    const { chunks, contentWindows, pageWindows, largeRequests } = {
+      ...usualBudget.shares,
+      largeRequests: usualBudget.largeRequests,
+      ...options.memory,
+    };
     this.#store = options.store;
     this.#keys = options.keys;
     this.#staging = options.staging;
     this.#cipher = options.cipher ?? inlineCipher;
-    this.#ahead = options.store.local ? undefined : new Limiter(aheadMax);
+    this.#ahead = options.store.local ? undefined : new Limiter(Math.min(aheadMax, largeRequests));
     this.#diskCache = options.store.local ? undefined : options.diskCache;
-    this.#windows = { content: this.#makeWindows('content', contentWindowBytes), pages: this.#makeWindows('pages', pageWindowBytes) };
-    this.#memoryMax = options.memoryMax ?? 64 * 1024 * 1024;
+    this.#windows = { content: this.#makeWindows('content', contentWindows), pages: this.#makeWindows('pages', pageWindows) };
+    this.#memoryMax = chunks;
     this.#memory = new MemoryCache({ bytesMax: this.#memoryMax, sizeOf: (plain) => plain.byteLength + 256 });
   }
 
-  /** Bytes of opened chunks in memory now. */
+  /** Bytes of opened chunks, and of what small reads brought along, in memory now. */
   get memoryBytes(): number {
-    return this.#memory.bytes;
+    return this.#memory.bytes + this.#windows.content.heldBytes + this.#windows.pages.heldBytes;
   }
 
   /** One chunk, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError and StoreError. */

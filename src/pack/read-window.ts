@@ -35,7 +35,7 @@ export const windowReadMax = 512 * 1024;
 /** A read this far from where the last one ended still follows it: other files' chunks lie between, and names have another order. */
 const nearMax = 512 * 1024;
 const windowFirst = 128 * 1024;
-/** Of a trail: at 100 Mbit/s a third of a second. */
+/** A trail's window grows up to this (at 100 Mbit/s a third of a second), and up to half of what may be held, so that the next one fits beside it. */
 const windowMax = 4 * 1024 * 1024;
 /** A trail whose windows have grown to this gets its next one when it comes to its last. */
 const aheadFrom = 1024 * 1024;
@@ -55,6 +55,7 @@ const packsMax = 1024;
 export class ReadWindows {
   readonly #read: ReadPack;
   readonly #heldMax: number;
+  readonly #windowMax: number;
   readonly #isNearby: (pack: PackId, offset: number, length: number) => boolean;
   readonly #local: boolean;
   /** Oldest first. */
@@ -70,6 +71,7 @@ export class ReadWindows {
   constructor(read: ReadPack, heldMax: number, isNearby: (pack: PackId, offset: number, length: number) => boolean = () => false, local = false) {
     this.#read = read;
     this.#heldMax = heldMax;
+    this.#windowMax = Math.min(windowMax, Math.floor(heldMax / 2));
     this.#isNearby = isNearby;
     this.#local = local;
   }
@@ -108,6 +110,11 @@ export class ReadWindows {
       this.#windows = this.#windows.filter((one) => !held.windows.includes(one));
       throw error;
     }
+  }
+
+  /** Bytes held in memory now, those under way included. */
+  get heldBytes(): number {
+    return this.#windows.reduce((sum, one) => sum + one.end - one.start, 0);
   }
 
   /** What is held of the pack is not to be used again: it did not verify. */
@@ -159,7 +166,7 @@ export class ReadWindows {
     if (offset >= fetchedTo && offset - fetchedTo <= nearMax) from = fetchedTo;
     else if (offset < fetchedTo) from = Math.max(0, end - size);
     const to = Math.max(end, from + size);
-    trail.size = Math.min(windowMax, size * 2);
+    trail.size = Math.min(this.#windowMax, size * 2);
     trail.fetchedTo = Math.max(fetchedTo, to);
     return [from, to];
   }
@@ -204,7 +211,7 @@ export class ReadWindows {
     const to = this.#lastMissing(pack, fetchedTo, Math.min(fetchedTo + size, packEnd));
     trail.fetchedTo = Math.max(to, fetchedTo + grain);
     if (to === fetchedTo) return;
-    trail.size = Math.min(windowMax, size * 2);
+    trail.size = Math.min(this.#windowMax, size * 2);
     this.#open(pack, fetchedTo, to);
   }
 
@@ -219,7 +226,7 @@ export class ReadWindows {
     bytes.catch(() => {
       this.#windows = this.#windows.filter((one) => one !== window);
     });
-    let held = this.#windows.reduce((sum, one) => sum + one.end - one.start, 0);
+    let held = this.heldBytes;
     while (held > this.#heldMax) {
       const oldest = this.#windows.shift() as Window;
       held -= oldest.end - oldest.start;

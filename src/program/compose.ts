@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { usualMemory } from '../access/machine-memory.js';
 import type { MountOptions } from '../access/mount-options.js';
 import type { RunningProbe } from '../access/store-probe.js';
 import { beginProbe } from '../access/store-probe.js';
@@ -15,6 +16,7 @@ import { systemClock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { silentLogger } from '../base/logger.js';
+import { budgetOf } from '../base/memory-budget.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { CommitLog } from '../commit/commit-log.js';
@@ -141,8 +143,9 @@ export async function composeMount(
   let probe: RunningProbe | undefined;
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
+    const memory = budgetOf(options.memory ?? usualMemory());
     const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
-    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options);
+    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
     // Beside the opening, which has to know before this device enrols.
     if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
@@ -163,6 +166,7 @@ export async function composeMount(
       cacheFreeMin: options.cacheFreeMin,
       bootId: await readBootId(),
       queueSize: options.queueSize,
+      memory,
       deviceName: options.deviceName ?? defaultDeviceName(),
       pollIntervalMs: options.pollIntervalMs,
       heartbeatMs: options.heartbeatMs,
@@ -187,7 +191,11 @@ export async function composeMount(
     const parts: DaemonParts = {
       served: {
         volume: opened,
-        details: () => ({ ...opened.details(), ...describeLink(isSingleWriter, bandwidth) }),
+        details: () => {
+          const facts = opened.details();
+          const memoryNow = { ...facts['memory'], residentBytes: process.memoryUsage.rss() };
+          return { ...facts, memory: memoryNow, ...describeLink(isSingleWriter, bandwidth) };
+        },
         async close() {
           await probe?.stop();
           await opened.close();

@@ -54,6 +54,8 @@ export interface CommitterOptions {
   /** A device that had nothing to commit for this long commits nothing, so that others see that it lives. Infinity: never. */
   readonly heartbeatMs: number;
   readonly foldBounds: FoldBounds;
+  /** Applications wait while operations of more than this many bytes are in no commit. */
+  readonly pendingBytesMax: number;
   /** Nobody needs to try: the store does not answer, and it will be told when it does. */
   readonly isAway: () => boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
@@ -71,7 +73,7 @@ export interface FoldBounds {
   readonly commits?: number;
 }
 
-export const defaultFoldBounds: FoldBounds = { entries: 60_000, bytes: 16 * 1024 * 1024 };
+export const foldEntriesMax = 60_000;
 const foldCommitsDefault = 500;
 const recentBytesFactor = 3;
 
@@ -79,7 +81,6 @@ const recentBytesFactor = 3;
 const pendingOperationsSoon = 20_000;
 /** Applications wait when more than this is pending: the store is slower than they are. */
 const pendingOperationsMax = 100_000;
-const pendingBytesMax = 128 * 1024 * 1024;
 const retryDelayMaxMs = 30_000;
 /** The background asks no more often than this, and no more often than every so many polls, whether the store still has what it had. */
 const checkIntervalMs = 60_000;
@@ -184,7 +185,7 @@ export class Committer {
   /** Undefined when there is room for one more operation; else resolves when there may be (rejects with FULL or UNAVAILABLE is the caller's matter). */
   room(): Promise<void> | undefined {
     const { state } = this.#options;
-    if (state.operationCount < pendingOperationsMax && state.pendingBytes < pendingBytesMax) return undefined;
+    if (state.operationCount < pendingOperationsMax && state.pendingBytes < this.#options.pendingBytesMax) return undefined;
     this.#soon = true;
     this.#wake?.();
     return new Promise((resolve) => this.#roomWaiters.push(resolve));

@@ -22,10 +22,16 @@ const streamsMax = 256;
 const readAheadFirst = 512 * 1024;
 /** What is fetched ahead is asked for in pieces of up to this: several are on their way, and as one ends the next begins. */
 const readAheadStep = 4 * 1024 * 1024;
-/** Fetched ahead for all readers together: it must still be in memory when they come to it. */
-const readAheadTotal = 40 * 1024 * 1024;
 /** Readers that were heard of within so many reads share it. */
 const recentReads = 64;
+
+/** Bytes that are fetched ahead. */
+export interface ReadAhead {
+  /** For one sequential reader. */
+  readonly max: number;
+  /** For all readers together: it must still be in memory when they come to it. */
+  readonly total: number;
+}
 
 interface Stream {
   next: number;
@@ -39,16 +45,15 @@ export class ContentReader {
   readonly #read: <T>(query: (view: ReadView) => T) => MaybePromise<T>;
   readonly #writer: ContentWriter;
   readonly #chunks: ChunkSource;
-  readonly #readAheadMax: number;
+  readonly #ahead: ReadAhead;
   readonly #streams = new Map<Ino, Stream>();
   #reads = 0;
 
-  /** `readAheadMax`: bytes fetched ahead of a sequential reader. */
-  constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: ContentWriter, chunks: ChunkSource, readAheadMax: number) {
+  constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: ContentWriter, chunks: ChunkSource, ahead: ReadAhead) {
     this.#read = read;
     this.#writer = writer;
     this.#chunks = chunks;
-    this.#readAheadMax = readAheadMax;
+    this.#ahead = ahead;
   }
 
   /** See Volume.readContent. Answers `undefined` when there is no such inode. */
@@ -108,10 +113,10 @@ export class ContentReader {
     }
     stream.next = Math.max(stream.next, offset + size);
     const wanted = Math.max(readAheadFirst, stream.window * 2);
-    stream.window = Math.min(wanted, this.#readAheadMax);
+    stream.window = Math.min(wanted, this.#ahead.max);
     const from = Math.max(stream.fetchedTo, stream.next);
     if (from >= stream.next + stream.window) return undefined;
-    const share = Math.max(readAheadFirst, Math.floor(readAheadTotal / this.#recentStreams(read)));
+    const share = Math.max(readAheadFirst, Math.floor(this.#ahead.total / this.#recentStreams(read)));
     const window = Math.min(stream.window, share);
     const step = Math.min(readAheadStep, window / 4);
     // One query and one request serve many reads; where pieces end is the same for all of them, as with the runs of chunks.

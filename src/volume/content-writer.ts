@@ -41,7 +41,6 @@ export interface ContentLimits {
 }
 
 export const defaultContentLimits = {
-  dirtyBytesMax: 64 * 1024 * 1024,
   sealBytes: 4 * 1024 * 1024,
   journalBytesMax: 256 * 1024,
   // Worth it only where an upload takes longer than sealing.

@@ -50,6 +50,8 @@ export interface PinKeeperOptions {
   readonly packs: Pick<PackSource, 'isHere' | 'bring'>;
   /** Undefined where everything lies on this machine anyway. */
   readonly cache: Pick<DiskCache, 'pin' | 'bytesAllowed' | 'checkpoint'> | undefined;
+  /** Requests at once, up to four. */
+  readonly largeRequests: number;
   readonly place: StatePlace;
   /** Changes whenever the volume may have. */
   readonly version: () => number;
@@ -307,7 +309,7 @@ export class PinKeeper {
   }
 
   async #fetch(kept: KeptPin): Promise<void> {
-    const requests = new Limiter(requestsMax);
+    const requests = new Limiter(Math.min(requestsMax, this.#options.largeRequests));
     let [isFull, isDamaged, gathered, gatheredBytes] = [false, false, 0, 0];
     let missing = new Map<PackId, Missing[]>();
     let failure: unknown;

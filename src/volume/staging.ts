@@ -31,6 +31,8 @@ export interface StagingOptions {
   readonly random: Random;
   /** The map that readers look into. */
   readonly registry: Map<PackId, PackWriter>;
+  /** Uploads at once, up to four. */
+  readonly largeRequests: number;
   /** Takes over the file of a pack that is in the store now (the disk cache), or answers false: then it is removed. */
   readonly adopt: (id: PackId, path: string, kind: CacheKind) => Promise<boolean>;
 }
@@ -65,7 +67,7 @@ const memoryDisk = {
 
 export class Staging {
   readonly #options: StagingOptions;
-  readonly #uploads = new Limiter(uploadsMax);
+  readonly #uploads: Limiter;
   /** Chunks and pages never share a pack: pages are read by everybody at once, chunks by the few who want that file. */
   #chunks: Filling | undefined;
   #pages: Filling | undefined;
@@ -82,6 +84,7 @@ export class Staging {
 
   constructor(options: StagingOptions) {
     this.#options = options;
+    this.#uploads = new Limiter(Math.min(uploadsMax, options.largeRequests));
   }
 
   /** Sealed bytes that the store does not have yet. */

@@ -2,6 +2,7 @@
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
+import type { MemoryBudget } from '../base/memory-budget.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { deviceLabel, isoTime } from '../commit/device-label.js';
@@ -29,10 +30,13 @@ export interface FactSources {
   readonly cache: DiskCache | undefined;
   readonly keeper: TreeKeeper | undefined;
   readonly journal: Journal;
+  readonly memory: MemoryBudget;
+  /** What is used of it. */
+  readonly memoryBytes: number;
 }
 
 export function volumeFacts(sources: FactSources): VolumeFacts {
-  const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal } = sources;
+  const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal, memory, memoryBytes } = sources;
   const trouble = committer.failure ?? committer.trouble;
   const lastMs = committer.lastCommitMs;
   const offlineMs = options.reachability?.offlineSinceMs;
@@ -65,6 +69,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
     },
     ...(options.refused?.facts ? { refused: { ...options.refused.facts } } : {}),
     queue: { bytes: queue.bytes, maxBytes: queue.bytesMax },
+    memory: { bytes: memoryBytes, maxBytes: memory.totalBytes },
     cache: {
       diskBytes: cache?.bytes ?? 0,
       ...(cache ? { allowedBytes: cache.bytesAllowed, pinnedBytes: cache.pinnedBytes, wholeTree: keeper?.isWhole ?? false } : {}),

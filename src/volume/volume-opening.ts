@@ -7,7 +7,7 @@ import { describeError } from '../base/errors.js';
 import { readInode } from '../operation/inode-view.js';
 import { RebaseState } from '../operation/rebase-rules.js';
 import { accessTimeStore } from './access-time-file.js';
-import { Committer, defaultFoldBounds } from './committer.js';
+import { Committer, foldEntriesMax } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { ContentWriter, defaultContentLimits } from './content-writer.js';
 import { FrontEnds } from './front-ends.js';
@@ -58,7 +58,7 @@ export async function openVolume(options: OpenOptions): Promise<OpenVolume> {
 }
 
 async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: ClosingStack): Promise<OpenVolume> {
-  const { options, log, state, journal, counters, staging, cache, packs } = parts;
+  const { options, log, state, journal, counters, staging, cache, packs, memory } = parts;
   const { store, clock, logger, reachability, readOnly } = options;
   const { deviceIndex } = log;
   const isOffline = (): boolean => reachability?.offlineSinceMs !== undefined;
@@ -77,7 +77,13 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
       sealedAhead: () => staging.goAhead(),
       becameDirty: () => committer.changed(),
     },
-    { ...defaultContentLimits, ...(store.local ? {} : { sealAheadBytes }), chunkSize: parts.chunkSize, ...options.contentLimits },
+    {
+      ...defaultContentLimits,
+      ...(store.local ? {} : { sealAheadBytes }),
+      chunkSize: parts.chunkSize,
+      dirtyBytesMax: memory.shares.dirty,
+      ...options.contentLimits,
+    },
     clock,
   );
   const staleness = new Staleness(log, clock, logger, options.maxStalenessMs);
@@ -98,7 +104,8 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     store,
     pace: { ...defaultPace, busyMs: options.pollIntervalMs ?? defaultPace.busyMs },
     heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
-    foldBounds: options.foldBounds ?? defaultFoldBounds,
+    foldBounds: options.foldBounds ?? { entries: foldEntriesMax, bytes: memory.shares.overlay },
+    pendingBytesMax: memory.shares.operations,
     isAway: isOffline,
     rebaseContext: () => ({
       deviceIndex,
@@ -135,6 +142,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     read: (query) => volume.read(query),
     packs,
     cache,
+    largeRequests: memory.largeRequests,
     place,
     version: () => log.head.sequence,
     isAway: isOffline,
@@ -166,7 +174,10 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     parts,
     transactions,
     writer,
-    reader: new ContentReader((query) => transactions.read(query), writer, packs, store.local ? readAheadLocal : readAheadRemote),
+    reader: new ContentReader((query) => transactions.read(query), writer, packs, {
+      max: store.local ? readAheadLocal : readAheadRemote,
+      total: memory.readAheadBytes,
+    }),
     committer,
     queue,
     patience,

@@ -8,6 +8,7 @@ import { fromHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { ClosingStack } from '../base/closing-stack.js';
 import type { Logger } from '../base/logger.js';
+import { type MemoryBudget, usualBudget } from '../base/memory-budget.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import type { Commit } from '../commit/commit.js';
@@ -75,8 +76,8 @@ export interface OpenOptions {
   readonly maxStalenessMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
   readonly foldBounds?: FoldBounds;
-  /** Decoded pages of the tree that are kept in memory, bytes. */
-  readonly pageCacheBytes?: number;
+  /** What may be kept in memory; undefined: as much as is usual. */
+  readonly memory?: MemoryBudget;
 }
 
 export interface VolumeParts {
@@ -91,12 +92,11 @@ export interface VolumeParts {
   readonly counters: Counters;
   readonly cache: DiskCache | undefined;
   readonly queueBytesMax: number;
+  readonly memory: MemoryBudget;
   /** Largest plaintext of a chunk, bytes. */
   readonly chunkSize: number;
 }
 
-const chunkCacheBytes = 64 * 1024 * 1024;
-const defaultPageCacheBytes = 48 * 1024 * 1024;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
 const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 
@@ -109,7 +109,7 @@ export interface OpenedParts {
 
 /** `opened` gets everything that must be closed, also when this throws: CommitError, StoreError, JournalError, PackError. */
 export async function openParts(options: OpenOptions, opened: ClosingStack): Promise<OpenedParts> {
-  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger } = options;
+  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger, memory = usualBudget } = options;
   const root = new RootKeys(options.rootSecret, random);
   opened.push(() => root.wipe());
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
@@ -155,6 +155,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
     store,
     random,
     registry,
+    largeRequests: memory.largeRequests,
     adopt: (id, path, kind) => (cache ? cache.adopt(id, path, kind) : Promise.resolve(false)),
   });
   opened.push(() => staging.close());
@@ -164,9 +165,9 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
     staging: registry,
     diskCache: cache,
     cipher: options.cipher,
-    memoryMax: chunkCacheBytes,
+    memory: { ...memory.shares, largeRequests: memory.largeRequests },
   });
-  const tree = new TreeReader(packs, { cacheMax: options.pageCacheBytes ?? defaultPageCacheBytes });
+  const tree = new TreeReader(packs, { cacheMax: memory.shares.treePages });
   let remembered = await readJournal(journal);
   // What is in the log needs nothing of this disk.
   const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
@@ -192,7 +193,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   if (!readOnly) await staging.removeStrangers();
   const { free } = await disk.space(stateDirectory);
   const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
-  const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax };
+  const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax, memory };
   return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, arrived };
 }
 

@@ -65,10 +65,11 @@ export class VolumeStatus {
 
   /** Facts for `status`. */
   details(): VolumeFacts {
-    const { parts, committer, staleness, queue, keeper } = this.#options;
-    const { options, log, cache, journal } = parts;
+    const { parts, writer, committer, staleness, queue, keeper } = this.#options;
+    const { options, log, cache, journal, memory } = parts;
     const id = toHex(options.volumeId);
-    return volumeFacts({ id, statistics: this.statistics(), log, options, committer, staleness, queue, cache, keeper, journal });
+    const memoryBytes = parts.packs.memoryBytes + parts.tree.cachedBytes + writer.bytes + parts.state.pendingBytes + parts.state.committed.bytes;
+    return volumeFacts({ id, memoryBytes, memory, statistics: this.statistics(), log, options, committer, staleness, queue, cache, keeper, journal });
   }
 
   #stateOf(ino: Ino): FileState {

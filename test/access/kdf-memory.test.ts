@@ -1,7 +1,9 @@
 /** How much memory is left is read from where the kernel tells it; without an answer nothing is refused. */
 import t from 'tap';
-import type { MemorySources } from '../../src/access/kdf-memory.js';
-import { availableBytes, fitsInMemory } from '../../src/access/kdf-memory.js';
+import { fitsInMemory } from '../../src/access/kdf-memory.js';
+import type { MemorySources } from '../../src/access/machine-memory.js';
+import { availableBytes, usualMemory } from '../../src/access/machine-memory.js';
+import { memoryMin, memoryUsualMax } from '../../src/base/memory-budget.js';
 import { defaultKdfCost } from '../../src/crypto/argon2.js';
 
 const mebibyte = 1024 * 1024;
@@ -17,6 +19,9 @@ t.test('the machine', (t) => {
   t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200) })), 200 * mebibyte);
   t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200, 300) })), 500 * mebibyte);
   t.equal(availableBytes(sourcesOf({})), Infinity);
+  t.equal(usualMemory(sourcesOf({ '/proc/meminfo': meminfo(200) })), memoryUsualMax);
+  t.equal(usualMemory(sourcesOf({ '/proc/meminfo': 'MemTotal: 1048576 kB\n' })), 256 * mebibyte, 'a quarter of a small machine');
+  t.equal(usualMemory(sourcesOf({})), memoryUsualMax);
   t.notOk(fitsInMemory(defaultKdfCost, sourcesOf({ '/proc/meminfo': meminfo(200) })));
   t.ok(fitsInMemory(defaultKdfCost, sourcesOf({ '/proc/meminfo': meminfo(300) })));
   t.ok(fitsInMemory(defaultKdfCost, sourcesOf({})));
@@ -36,6 +41,8 @@ t.test('control groups, each above the other', (t) => {
   t.equal(availableBytes(sourcesOf(files)), 150 * mebibyte, 'pages of files are given back');
   t.equal(availableBytes(sourcesOf({ ...files, '/proc/self/cgroup': '0::/\n' })), 10_000 * mebibyte);
   const contained = { '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/memory.max': `${90 * mebibyte}\n`, '/sys/fs/cgroup/memory.current': '0\n' };
+  t.equal(usualMemory(sourcesOf(contained)), memoryMin, 'a mount takes no less than it needs');
+  t.equal(usualMemory(sourcesOf(files)), 100 * mebibyte, 'a quarter of what the groups allow');
   t.equal(availableBytes(sourcesOf(contained)), 90 * mebibyte, 'in a container the root is its own');
   t.equal(availableBytes(sourcesOf(files, 200 * mebibyte)), 120 * mebibyte, 'what Node.js knows, less what it has');
   t.end();

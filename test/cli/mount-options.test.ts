@@ -71,7 +71,7 @@ const samples: readonly (readonly [RegExp, Sample])[] = [
   [/headCode/, { good: [[`17-${'ab'.repeat(8)}`, { sequence: 17, hashStart: 'ab'.repeat(8) }]], bad: ['17', `0-${'ab'.repeat(8)}`] }],
 ];
 /** Values that an option refuses although they are of its kind. */
-const refused: Readonly<Record<string, OptionWord>> = { timeout: '10ms', queueSize: '1M', pollInterval: '1ms', heartbeat: '1s' };
+const refused: Readonly<Record<string, OptionWord>> = { timeout: '10ms', queueSize: '1M', memory: '32M', pollInterval: '1ms', heartbeat: '1s' };
 
 function sampleOf({ kind }: MountOption): Sample {
   const found = samples.find(([takes]) => takes.test(kind.takes));

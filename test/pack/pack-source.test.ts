@@ -253,7 +253,7 @@ void t.test('what a store on this machine has in memory is opened without a prom
 
 void t.test('parts of chunks are the right bytes, and drive out only what is wanted less', async (t) => {
   const { run, chunks, present, open } = await presentFixture();
-  const source = open({ store: present, memoryMax: 1024 * 1024 });
+  const source = open({ store: present, memory: { chunks: 1024 * 1024 } });
   for (let count = 0; count < 200; count++) {
     const index = random.below(chunkCount);
     const from = random.below(262_144);
@@ -261,7 +261,7 @@ void t.test('parts of chunks are the right bytes, and drive out only what is wan
     t.equal(Buffer.compare(await source.readPart(run, index, from, to), chunks[index].subarray(from, to)), 0, `chunk ${index} from ${from} to ${to}`);
     t.ok(source.memoryBytes <= 1024 * 1024);
   }
-  const calm = open({ store: present, memoryMax: 1024 * 1024 });
+  const calm = open({ store: present, memory: { chunks: 1024 * 1024 } });
   for (const index of [0, 1, 2]) await calm.readRun(run, index, index);
   const before = present.readsNow;
   for (let index = 10; index < 20; index++) await calm.readPart(run, index, 0, 10);
@@ -276,7 +276,7 @@ void t.test('parts of chunks are the right bytes, and drive out only what is wan
 
 void t.test('a part is answered from memory of its own', async (t) => {
   const { run, chunks, present, open } = await presentFixture();
-  const source = open({ store: present, memoryMax: 0 });
+  const source = open({ store: present, memory: { chunks: 0 } });
   const parts = [1, 2, 4].map((index) => source.readPart(run, index, 5, 5000));
   t.notOk(parts.some(isPromise));
   t.ok(

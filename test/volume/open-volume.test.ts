@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { usualBudget } from '../../src/base/memory-budget.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
@@ -277,7 +278,8 @@ t.test('with a cache that holds no page at all everything still works, if slowly
   for (const path of ['/a', '/b']) await disk.makeDirectory(path);
   await disk.syncDirectory('/');
   const volume = await createTestVolume(new MemoryStore({ disk }));
-  const options = { disk, pageCacheBytes: 1, foldBounds: { entries: 10, bytes: 1 << 30 } };
+  const memory = { ...usualBudget, shares: { ...usualBudget.shares, treePages: 1 } };
+  const options = { disk, memory, foldBounds: { entries: 10, bytes: 1 << 30 } };
   const first = await TestDevice.open(volume, { ...options, stateDirectory: '/a' });
   for (const folder of ['one', 'two']) {
     await first.mkdir(folder);

@@ -40,7 +40,7 @@ async function begin(): Promise<Begun> {
   let lossCount = 0;
   const onLost = (): void => void lossCount++;
   const common = { keys: packKeys, cipher: undefined, random: systemRandom };
-  const staging = new Staging({ disk, directory, onLost, ...common, store, registry, adopt });
+  const staging = new Staging({ disk, directory, onLost, ...common, store, registry, largeRequests: 4, adopt });
   return { staging, store, registry, disk, losses: () => lossCount };
 }
 
