@@ -1,8 +1,8 @@
 /**
- * The test command behind `npm test`: lint, types, formatting, and every compiled test under tap; prints what failed
+ * The test command behind `npm test`: lint, types, formatting, and every compiled test under tap. It prints what failed
  * and, as its last line, `N passed, N failed`. Each check counts as one, and so does each assertion of the tests. Words
- * on the command line choose the test files whose path contains one of them (`npm test -- test/cli`), and leave the
- * checks out.
+ * on the command line choose the test files whose path contains one of them (`npm test -- test/cli`); the checks are
+ * then left out.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -14,13 +14,13 @@ interface Totals {
   passed: number;
   failed: number;
   skipped: number;
-  /** What failed, said again at the end, where the reader of a long log looks first. */
+  /** The names of failures, repeated at the end, where the reader of a long log looks first. */
   readonly failures: string[];
 }
 
 const root = resolve(import.meta.dirname, '..', '..');
 const testRoot = join(root, 'dist', 'test');
-/** These mount, crash or measure: beside others they would wait for each other. */
+/** These mount, crash or measure: run beside others they would wait for each other. */
 const serialFolders = ['mount', 'crash', 'fuse', 'cli'];
 /** Seconds; a hung test is a failure, a long one is not. */
 const fileTimeout = 1800;
@@ -36,7 +36,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const program = (name: string): string => join(root, 'node_modules', '.bin', name);
 
-/** Runs a tool that says nothing when all is well; what it says is shown when it fails. */
+/** Runs a tool, and shows its output only when it fails. */
 function runCheck(name: string, command: string, parameters: readonly string[], totals: Totals): Promise<void> {
   return new Promise((done) => {
     const child = spawn(program(command), parameters, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -63,10 +63,7 @@ function runCheck(name: string, command: string, parameters: readonly string[], 
   });
 }
 
-/**
- * How a line begins by which Node.js warns: of something deprecated or experimental, of listeners that pile up, of a
- * promise that nobody awaits.
- */
+/** A line with a warning of Node.js: of something deprecated or experimental, of too many listeners ... */
 const nodeWarning = /\(node:\d+\) .*/;
 
 /** Runs test files under tap, reading its TAP as it comes. A warning of Node.js in a test process is a failure. */
@@ -122,7 +119,7 @@ if (wanted.length === 0) {
   for (const [name, command, ...parameters] of checks) await runCheck(name, command, parameters, totals);
 }
 const files = readdirSync(testRoot, { recursive: true, encoding: 'utf8' })
-  // What the compiler left of a test that was removed is none.
+  // The output of a test that was removed may still be in `dist`.
   .filter((file) => file.endsWith('.test.js') && existsSync(join(root, 'test', file.replace(/\.js$/, '.ts'))))
   .filter((file) => wanted.length === 0 || wanted.some((word) => `test/${file}`.includes(word)))
   .map((file) => join('dist', 'test', file))

@@ -1,4 +1,4 @@
-/** The rules of doc/architecture.md that a program can check: layers, names, comments, and who may use what. */
+/** The rules of doc/architecture.md that a program can check: layers, names, comments, and which layer may use what. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
@@ -47,7 +47,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   cli: ['base', 'disk', 'crypto', 'store', 'fuse', 'commit', 'volume', 'check', 'server', 'daemon', 'terminal', 'access', 'program'],
 };
 
-/** Modules that only one layer may import: who wants what they do asks that layer. */
+/** Modules that only one layer may import; the other layers ask that one. */
 const onlyImporter: Readonly<Record<string, string>> = {
   'libsodium-wrappers-sumo': 'crypto',
   '@scure/bip39': 'crypto',
@@ -65,10 +65,10 @@ const onlyImporter: Readonly<Record<string, string>> = {
   picocolors: 'terminal',
 };
 
-/** What transport protocols want hashed is no business of the layer of keys and seals. */
+/** Hashes for transport protocols are no concern of the layer of keys and seals. */
 const exceptions: readonly string[] = ['store/request-digest.ts imports node:crypto'];
 
-/** Rooms without a subject: as a word of a name, and as a whole name. */
+/** Names that say nothing: as a word of a name, and as a whole name. */
 const forbiddenWords = ['util', 'utils', 'helper', 'helpers', 'common', 'misc', 'manager'];
 const forbiddenNames = ['types', 'constants', 'index'];
 
@@ -83,7 +83,7 @@ interface SourceFile {
   readonly imports: readonly string[];
 }
 
-/** What follows `from`, stands alone after `import`, or in a dynamic import. Comments hold no such lines. */
+/** The module after `from`, alone after `import`, or in a dynamic import. Comments hold no such lines. */
 const importPattern = /(?:^|\n)\s*(?:import|export)\s[^'";]*?from\s*'([^']+)'|(?:^|\n)\s*import\s*'([^']+)'|\bimport\(\s*'([^']+)'\s*\)/g;
 
 function filesBelow(folder: string): string[] {
@@ -99,7 +99,7 @@ const sources: SourceFile[] = filesBelow('src').map((path) => {
   return { path, layer: folderOf(path), text, imports };
 });
 
-/** The path below `src` that a relative import means. */
+/** The path below `src` that a relative import names. */
 const targetOf = (file: SourceFile, specifier: string): string => normalize(join(dirname(file.path), specifier)).replace(/\.js$/, '.ts');
 
 /** `@scope/name/file` and `name/file` as the package that they are in; `node:` modules as they are. */
@@ -192,7 +192,7 @@ t.test('file names are kebab-case nouns that say what is inside', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('a file does not hand on what others export', async (t) => {
+t.test('no file re-exports what another one exports', async (t) => {
   const violations = sources.filter((file) => /^export\s+(\*|(type\s+)?\{[^}]*\})\s*from/m.test(file.text)).map((file) => file.path);
   t.equal(list(violations), '');
 });
@@ -203,7 +203,7 @@ t.test('every file opens with what it is', async (t) => {
   t.equal(list(sources.filter((file) => !opens(file)).map((file) => file.path)), '');
 });
 
-t.test('what one layer owns is imported by no other', async (t) => {
+t.test('a module that one layer owns is imported by no other', async (t) => {
   const violations: string[] = [];
   for (const file of sources) {
     for (const specifier of file.imports.filter((name) => !name.startsWith('.'))) {
@@ -264,7 +264,7 @@ t.test('packages that are imported are dependencies', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('only the layers that a command runs in import the implementations that are chosen', async (t) => {
+t.test('only the layers of commands choose implementations', async (t) => {
   const chosen = /\/(system-disk|system-random|native-driver|portable-driver|volume-opening)\.js$/;
   const violations: string[] = [];
   for (const file of sources) {
