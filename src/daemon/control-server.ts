@@ -163,7 +163,8 @@ export class ControlServer {
   /** Ends the oldest connection of a process, one that has asked nothing yet if there is one: whoever has something to ask asks at once. */
   #drop(process: number): void {
     const own = this.#connectionsOf(process);
-    const victim = own.find(({ isIdle }) => isIdle) ?? own[0];
+    const victim = own.find(({ isIdle }) => isIdle) ?? own.at(0);
+    if (victim === undefined) return;
     this.#connections.delete(victim);
     victim.socket.destroy();
   }

@@ -28,7 +28,7 @@ export class InodeReferences {
   refer(nodeId: NodeId): void {
     const place = this.#placeOf(nodeId);
     if (this.#nodeIds[place] === nodeId) {
-      this.#counts[place]++;
+      this.#counts[place]! += 1;
       return;
     }
     this.#nodeIds[place] = nodeId;
@@ -41,8 +41,9 @@ export class InodeReferences {
   forget(nodeId: NodeId, count: number): boolean {
     const place = this.#placeOf(nodeId);
     if (this.#nodeIds[place] !== nodeId) return true;
-    if (this.#counts[place] > count) {
-      this.#counts[place] -= count;
+    const held = this.#counts[place]!;
+    if (held > count) {
+      this.#counts[place] = held - count;
       return false;
     }
     this.#remove(place);
@@ -78,10 +79,10 @@ export class InodeReferences {
     const mask = nodeIds.length - 1;
     let gap = place;
     for (let at = (gap + 1) & mask; nodeIds[at] !== 0; at = (at + 1) & mask) {
-      const home = this.#homeOf(nodeIds[at]);
+      const home = this.#homeOf(nodeIds[at]!);
       if (((at - home) & mask) < ((at - gap) & mask)) continue;
-      nodeIds[gap] = nodeIds[at];
-      this.#counts[gap] = this.#counts[at];
+      nodeIds[gap] = nodeIds[at]!;
+      this.#counts[gap] = this.#counts[at]!;
       gap = at;
     }
     nodeIds[gap] = 0;
@@ -92,11 +93,11 @@ export class InodeReferences {
     const [nodeIds, counts] = [this.#nodeIds, this.#counts];
     this.#nodeIds = new Float64Array(capacity);
     this.#counts = new Uint32Array(capacity);
-    for (let from = 0; from < nodeIds.length; from++) {
-      if (nodeIds[from] === 0) continue;
-      const place = this.#placeOf(nodeIds[from]);
-      this.#nodeIds[place] = nodeIds[from];
-      this.#counts[place] = counts[from];
+    for (const [from, nodeId] of nodeIds.entries()) {
+      if (nodeId === 0) continue;
+      const place = this.#placeOf(nodeId);
+      this.#nodeIds[place] = nodeId;
+      this.#counts[place] = counts[from]!;
     }
   }
 }

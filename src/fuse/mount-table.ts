@@ -1,4 +1,4 @@
-/** What is mounted where, out of /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists. */
+/** What is mounted where, from /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists. */
 import { readFile } from 'node:fs/promises';
 import { decodeSystemText } from '../base/system-text.js';
 
@@ -24,24 +24,21 @@ export function parseMountinfo(content: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of content.split('\n')) {
     const fields = line.split(' ');
+    const [, , device, , mountPoint] = fields;
     const separator = fields.indexOf('-', 6);
-    if (separator < 0) continue;
-    entries.push({
-      device: fields[2],
-      mountPoint: unescapeOctal(fields[4]),
-      type: fields[separator + 1],
-      source: unescapeOctal(fields[separator + 2] ?? ''),
-    });
+    const [type, source = ''] = fields.slice(separator + 1);
+    if (separator < 0 || device === undefined || mountPoint === undefined || type === undefined) continue;
+    entries.push({ device, mountPoint: unescapeOctal(mountPoint), type, source: unescapeOctal(source) });
   }
   return entries;
 }
 
-/** All that is mounted where this process sees it. */
+/** All mounts in the mount namespace of this process. */
 export async function listMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile('/proc/self/mountinfo', 'latin1'));
 }
 
-/** What is visible at exactly this path: the last one mounted there. `path` is absolute and without symbolic links. */
+/** The mount that is visible at exactly this path: the last one made there. `path` is absolute and without symbolic links. */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
   return (await listMounts()).findLast((entry) => entry.mountPoint === path);
 }

@@ -57,8 +57,8 @@ export class PathWalker {
   }
 
   #walk(context: RequestContext, from: Dentry, components: readonly ByteString[], index: number): MaybePromise<Dentry | undefined> {
-    if (index === components.length) return from;
     const name = components[index];
+    if (name === undefined) return from;
     const known = from.children.get(name);
     if (known !== undefined && known.expiresMs > this.#clock.monotonicMs()) return this.#walk(context, known, components, index + 1);
     return andThen(this.#operations.lookup(context, from.nodeId, name), (entry) => {
@@ -103,9 +103,10 @@ export class PathWalker {
   /** The name is gone or means something else now; what was below it goes too. */
   forget(components: readonly ByteString[]): void {
     const folder = this.#cached(components.slice(0, -1));
-    const name = components[components.length - 1];
-    const dentry = folder?.children.get(name);
-    if (folder !== undefined && dentry !== undefined) this.#drop(folder, name, dentry);
+    const name = components.at(-1);
+    if (folder === undefined || name === undefined) return;
+    const dentry = folder.children.get(name);
+    if (dentry !== undefined) this.#drop(folder, name, dentry);
   }
 
   /** Every place where a name in this folder is kept. */

@@ -30,6 +30,7 @@ import { componentsOf, PathWalker } from './path-walker.js';
 const run = promisify(execFile);
 
 const ENOENT = 2;
+const EBUSY = 16;
 const ENOTCONN = 107;
 /** create(2) of libfuse 2 has lost its flags: assume the widest. */
 const O_RDWR = 2;
@@ -123,7 +124,7 @@ class PathHandlers {
   /** Runs one handler. What `work` answers becomes the arguments of the callback: first 0, a count or a negative errno. */
   #answer(name: string, done: Done, work: () => Promise<readonly unknown[]>): void {
     this.#trace?.(`> ${name}`);
-    const settle = async (): Promise<void> => {
+    const reply = async (): Promise<void> => {
       let result: readonly unknown[];
       try {
         result = this.#closed ? [-ENOTCONN] : await work();
@@ -133,7 +134,7 @@ class PathHandlers {
       this.#trace?.(`< ${name} ${typeof result[0] === 'number' && result[0] < 0 ? `errno ${-result[0]}` : 'ok'}`);
       done(...(result as [number, ...unknown[]]));
     };
-    void settle();
+    void reply();
   }
 
   async #node(path: string): Promise<NodeId> {
@@ -149,7 +150,10 @@ class PathHandlers {
   async #place(path: string): Promise<{ components: ByteString[]; folder: ByteString[]; parent: NodeId; name: ByteString }> {
     const components = componentsOf(path);
     const folder = components.slice(0, -1);
-    return { components, folder, parent: await this.#find(folder), name: components[components.length - 1] };
+    const name = components.at(-1);
+    // The kernel changes no name of the root.
+    if (name === undefined) throw new PathError(EBUSY);
+    return { components, folder, parent: await this.#find(folder), name };
   }
 
   async #change(path: string, change: SetAttributes): Promise<readonly unknown[]> {
@@ -309,12 +313,11 @@ class PathHandlers {
 }
 
 async function detach(mountPoint: string, lazy: boolean): Promise<void> {
-  const command =
-    process.getuid?.() === 0 || process.platform === 'darwin'
-      ? ['umount', ...(lazy ? [process.platform === 'darwin' ? '-f' : '-l'] : [])]
-      : ['fusermount', lazy ? '-uz' : '-u'];
+  const isDarwin = process.platform === 'darwin';
+  const [command, plain, lazily] =
+    process.getuid?.() === 0 || isDarwin ? (['umount', [], [isDarwin ? '-f' : '-l']] as const) : (['fusermount', ['-u'], ['-uz']] as const);
   try {
-    await run(command[0], [...command.slice(1), mountPoint], { timeout: 60_000 });
+    await run(command, [...(lazy ? lazily : plain), mountPoint], { timeout: 60_000 });
   } catch (cause) {
     const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr) : '';
     if (/busy/i.test(said)) throw new FuseError('BUSY', 'cannot unmount: files are open', { cause });

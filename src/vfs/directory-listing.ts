@@ -156,7 +156,7 @@ export class DirectoryListings {
     this.#names++;
     this.#nextCookie++;
     while (this.#names > this.#namesMax && this.#exactFrom < this.#batches.length - 1) {
-      const old = this.#batches[this.#exactFrom++];
+      const old = this.#batches[this.#exactFrom++]!;
       this.#names -= old.count;
       old.names = undefined;
     }
@@ -175,7 +175,7 @@ export class DirectoryListings {
     let high = this.#batches.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#batches[middle].firstCookie <= cookie) low = middle + 1;
+      if (this.#batches[middle]!.firstCookie <= cookie) low = middle + 1;
       else high = middle;
     }
     const batch = this.#batches[low - 1];

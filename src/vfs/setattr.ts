@@ -110,7 +110,7 @@ export function setAttributes(
   const change = withinRange(asked);
   const time = volume.now();
   if (change.size !== undefined && change.size > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
-  const stamp = change.size === undefined ? undefined : volume.nextStamp();
+  const resize = change.size === undefined ? undefined : { size: change.size, stamp: volume.nextStamp() };
   if (change.atime !== undefined) accessTimes.forget(ino);
   const applied = volume.transact<Operation | undefined>((view) => {
     const inode = heldInode(volume, view, ino);
@@ -128,7 +128,7 @@ export function setAttributes(
     let plain = silent === 'chown';
     if (change.uid !== undefined) plain = ((operation.uid = change.uid), true);
     if (change.gid !== undefined) plain = ((operation.gid = change.gid), true);
-    if (stamp !== undefined) plain = ((operation.size = change.size), (operation.stamp = stamp), true);
+    if (resize !== undefined) plain = (Object.assign(operation, resize), true);
     if (change.atime !== undefined) plain = ((operation.atime = change.atime === 'now' ? time : change.atime), true);
     if (change.mtime !== undefined) plain = ((operation.mtime = change.mtime === 'now' ? time : change.mtime), true);
     if (change.ctime !== undefined) plain = ((operation.ctime = change.ctime), true);

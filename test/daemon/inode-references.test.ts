@@ -34,13 +34,13 @@ t.test('counts agree with a map of them, whatever comes and goes', async (t) => 
     } else if (nodeIds.length > 0) {
       const index = random.below(nodeIds.length);
       const id = nodeIds[index];
-      const held = model.get(id) ?? 0;
+      const held = model.get(id!) ?? 0;
       const count = 1 + random.below(held);
-      if (references.forget(id, count) !== (count === held)) t.fail(`forget answers wrongly, seed ${seed}`);
-      if (count < held) model.set(id, held - count);
+      if (references.forget(id!, count) !== (count === held)) t.fail(`forget answers wrongly, seed ${seed}`);
+      if (count < held) model.set(id!, held - count);
       else {
-        model.delete(id);
-        nodeIds[index] = nodeIds[nodeIds.length - 1];
+        model.delete(id!);
+        nodeIds[index] = nodeIds.at(-1)!;
         nodeIds.pop();
       }
     }

@@ -81,7 +81,7 @@ t.test('a record that was removed is written again, with the socket as it is now
 t.test('a process is told from a later one of the same number', async (t) => {
   const child = spawn('sleep', ['60']);
   await once(child, 'spawn');
-  const startTicks = readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ')[1].split(' ')[19];
+  const startTicks = readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ')[1]!.split(' ')[19]!;
   const identity = { ...identifyThisProcess(), pid: child.pid ?? 0, startTicks };
   t.equal(stateOfProcess(identifyThisProcess()), 'running');
   t.not(stateOfProcess(identity), 'gone');

@@ -51,19 +51,19 @@ t.test('whatever happens, no node id that the kernel holds changes its inode but
   const inos = Array.from({ length: 6 }, (_, index) => makeIno(3, index + 1));
   for (let step = 0; step < 20_000; step++) {
     const ino = inos[random.below(inos.length)];
-    const nodeId = aliases.nodeIdOf(ino);
+    const nodeId = aliases.nodeIdOf(ino!);
     switch (random.below(5)) {
       case 0:
       case 1: {
         const held = kernel.get(nodeId);
         if (held !== undefined && held !== ino) t.fail(`node ${nodeId} was given to two inodes (TEST_SEED=${seed})`);
-        kernel.set(nodeId, ino);
+        kernel.set(nodeId, ino!);
         break;
       }
       case 2: {
         if (!kernel.has(nodeId)) break;
         const copy = makeIno(3, 100 + step);
-        aliases.follow(ino, copy);
+        aliases.follow(ino!, copy);
         kernel.set(nodeId, copy);
         inos[random.below(inos.length)] = copy;
         break;
@@ -72,8 +72,8 @@ t.test('whatever happens, no node id that the kernel holds changes its inode but
         const known = [...kernel.keys()];
         if (known.length === 0) break;
         const forgotten = known[random.below(known.length)];
-        kernel.delete(forgotten);
-        aliases.forget(forgotten);
+        kernel.delete(forgotten!);
+        aliases.forget(forgotten!);
       }
     }
     for (const [held, wanted] of kernel) {

@@ -3,7 +3,7 @@ import { nativeDriver } from '../../src/fuse/native-driver.js';
 import { MemoryFilesystem, memoryErrnoOf } from './memory-filesystem.js';
 
 const mounted = await nativeDriver(new MemoryFilesystem(), memoryErrnoOf, {
-  mountPoint: process.argv[2],
+  mountPoint: process.argv[2]!,
   source: 'memory',
   subtype: 'sealdrive',
   readOnly: false,

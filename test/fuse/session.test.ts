@@ -70,7 +70,7 @@ const u64 = (value: number): Buffer => {
 void t.test('with a new kernel it agrees on 7.45, 1 MiB and only the flags that it wants', async (t) => {
   const { sent, inits, init, filesystem } = start();
   init();
-  const { payload, error } = sent[0];
+  const { payload, error } = sent[0]!;
   t.equal(error, 0);
   t.equal(payload.length, 64);
   t.same([payload.readUInt32LE(0), payload.readUInt32LE(4)], [7, 45]);
@@ -91,7 +91,7 @@ void t.test('with a new kernel it agrees on 7.45, 1 MiB and only the flags that 
 void t.test('with Linux 5.4 it agrees on 7.31 and asks for nothing newer', async (t) => {
   const { sent, init } = start({}, { defaultPermissions: false, writebackCache: true });
   init(31, 0x07ffffff, 0);
-  const { payload } = sent[0];
+  const { payload } = sent[0]!;
   t.equal(payload.readUInt32LE(4), 31);
   t.equal(payload.readUInt32LE(12) >>> 27, 0);
   t.equal(payload.readUInt32LE(12) & (1 << 6), 0, 'the kernel applies the umask');
@@ -102,11 +102,11 @@ void t.test('with Linux 5.4 it agrees on 7.31 and asks for nothing newer', async
 void t.test('an older kernel is refused, a newer major is answered with ours', async (t) => {
   const old = start();
   old.init(30);
-  t.equal(old.sent[0].error, -71);
+  t.equal(old.sent[0]!.error, -71);
   t.match(old.inits, [{ code: 'PROTOCOL' }]);
   const future = start();
   future.init(0, 0, 0, 8);
-  t.equal(future.sent[0].payload.readUInt32LE(0), 7);
+  t.equal(future.sent[0]!.payload.readUInt32LE(0), 7);
   t.equal(future.inits.length, 0, 'INIT comes again');
   future.init();
   t.equal(future.inits.length, 1);
@@ -139,7 +139,7 @@ void t.test('OPEN and CREATE without handles are ENOSYS, or a handle where the k
   const plain = start();
   plain.init(31, 0);
   plain.ask(opcode.OPEN, Buffer.alloc(8));
-  t.equal(plain.sent[1].error, 0);
+  t.equal(plain.sent[1]!.error, 0);
 });
 
 void t.test('the umask reaches the filesystem only where the kernel left it to us', async (t) => {
@@ -156,7 +156,7 @@ void t.test('the umask reaches the filesystem only where the kernel left it to u
   kernels.init();
   kernels.ask(opcode.MKDIR, payload);
   t.same(seen, [0o022, 0]);
-  t.equal(ours.sent[1].error, -17);
+  t.equal(ours.sent[1]!.error, -17);
 });
 
 void t.test('a lookup whose answer the kernel does not take is taken back', async (t) => {
@@ -274,7 +274,7 @@ void t.test('xattr values must fit, and size 0 asks how long they are', async (t
   const { sent, ask, init } = start({ getxattr: () => Buffer.from('value') });
   init();
   for (const size of [0, 4, 5]) ask(opcode.GETXATTR, Buffer.concat([u64(size), Buffer.from('user.a\0')]));
-  t.equal(sent[1].payload.readUInt32LE(0), 5);
-  t.equal(sent[2].error, -34);
-  t.equal(sent[3].payload.toString(), 'value');
+  t.equal(sent[1]!.payload.readUInt32LE(0), 5);
+  t.equal(sent[2]!.error, -34);
+  t.equal(sent[3]!.payload.toString(), 'value');
 });

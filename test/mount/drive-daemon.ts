@@ -14,7 +14,7 @@ import { nativeDriver } from '../../src/fuse/native-driver.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
 import { createTestRealm, openTestVolume } from '../suite/test-volume.js';
 
-const [mountPoint, stateDirectory] = process.argv.slice(2);
+const [mountPoint, stateDirectory] = process.argv.slice(2) as [string, string];
 const logger = createLogger((line) => process.stderr.write(line), 'warn');
 const owner = { fail: (message: string) => process.stderr.write(`${message}\n`), teardown: () => {} };
 const volume = await openTestVolume(owner, await createTestRealm(), { stateDirectory, clock: kernelClock(systemClock, loadNative()) });

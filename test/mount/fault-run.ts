@@ -204,7 +204,7 @@ class Copier implements Worker {
       const target = join(this.#directory, `copy-${this.#count++}`);
       await execute('cp', ['-a', this.#source, target], { cwd: '/' });
       this.#finished.push(target);
-      if (this.#finished.length > 4) await execute('rm', ['-rf', this.#finished[0]], { cwd: '/' }).then(() => this.#finished.shift());
+      if (this.#finished.length > 4) await execute('rm', ['-rf', this.#finished[0]!], { cwd: '/' }).then(() => this.#finished.shift());
       await wait(3000);
     }
   }

@@ -87,7 +87,7 @@ for (const { name, lose } of losses) {
     const status = await place.run(['status', '--json']);
     t.equal(status.code, exitCodes.LOCAL_DISK);
     const { mounts } = JSON.parse(status.stdout) as { mounts: { details: { device: { trouble: string } } }[] };
-    t.match(mounts[0].details.device.trouble, /state directory was removed, moved or replaced/);
+    t.match(mounts[0]!.details.device.trouble, /state directory was removed, moved or replaced/);
     t.match((await place.run(['status'])).stdout, /BROKEN/);
     await place.succeed(['unmount', mountPoint]);
     if (existsSync(state) && existsSync(place.path('aside'))) {

@@ -68,7 +68,7 @@ async function createWorld(t: { teardown(fn: () => unknown): void; setTimeout(ms
     async state() {
       const base = work.path('state', 'sealdrive');
       const [name] = (await readdir(base)).filter((one) => /^[0-9a-f]{16}$/.test(one));
-      return join(base, name);
+      return join(base, name!);
     },
   };
 }
@@ -116,7 +116,7 @@ else {
       t.ok(waiting.equals(await readFile(path('waiting'))));
       await writeFile(path('third'), 'written offline');
       const { details, pending } = await status();
-      t.equal(details['store']['reachable'], false);
+      t.equal(details['store']!['reachable'], false);
       t.ok(pending.operations > 0);
       const unmounted = await run('unmount', path());
       t.equal(unmounted.code, 9);
@@ -177,7 +177,7 @@ else {
       t.strictSame((await readdir(path())).toSorted(), ['one', 'two']);
       proxy.weather.isHanging = true;
       t.equal(await codeOf(readFile(path('one'))), 'ETIMEDOUT');
-      await until(async () => (await status()).details['store']['offlineSeconds'] !== undefined);
+      await until(async () => (await status()).details['store']!['offlineSeconds'] !== undefined);
       const startMs = performance.now();
       for (let count = 0; count < 10; count++) t.equal(await codeOf(readFile(path('two'))), 'ETIMEDOUT');
       t.ok(performance.now() - startMs < 18_000, 'ten times the timeout would be twenty seconds');

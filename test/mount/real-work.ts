@@ -313,7 +313,7 @@ export async function realWork(options: RealWorkOptions, report: (result: RealWo
 async function onDrive(storeKind: string | undefined, work: (directory: string) => Promise<RealWorkResult[]>): Promise<RealWorkResult[]> {
   const [kind] = storeKindsOf(storeKind);
   const scratch = await mkdtemp(join(tmpdir(), 'real-work-drive-'));
-  const server = await startStoreServer(kind, join(scratch, 'server'));
+  const server = await startStoreServer(kind!, join(scratch, 'server'));
   const drive = new Drive({ scratch, store: await server.location('work'), environment: server.environment, withKeyFile: true });
   try {
     await drive.init();

@@ -44,7 +44,7 @@ interface Drive {
 }
 
 /** Files that were read long ago, all of it in the store. */
-async function drive(t: Test, count: number, policy?: AccessTimePolicy): Promise<Drive> {
+async function drive(t: Test, count: number, policy: AccessTimePolicy = 'lazy'): Promise<Drive> {
   const realm = await createTestRealm();
   const clock = new LateClock();
   const stateDirectory = await scratchDirectory(t);
@@ -98,30 +98,30 @@ t.test('directories and symbolic links have one too', async (t) => {
 t.test('a second reading moves it on only after a change or a day', async (t) => {
   const { clock, fs, inos } = await drive(t, 1);
   const [ino] = inos;
-  await fs.read(user, ino, 0, 1);
-  const { atime: first } = await fs.getattr(ino);
+  await fs.read(user, ino!, 0, 1);
+  const { atime: first } = await fs.getattr(ino!);
   clock.pass(3600);
-  await fs.read(user, ino, 0, 1);
-  t.same((await fs.getattr(ino)).atime, first);
-  await fs.write(user, ino, 0, Buffer.from('x'), false);
+  await fs.read(user, ino!, 0, 1);
+  t.same((await fs.getattr(ino!)).atime, first);
+  await fs.write(user, ino!, 0, Buffer.from('x'), false);
   clock.pass(2);
-  await fs.read(user, ino, 0, 1);
-  const { atime: second } = await fs.getattr(ino);
+  await fs.read(user, ino!, 0, 1);
+  const { atime: second } = await fs.getattr(ino!);
   t.ok(second.sec >= first.sec + 3600);
   clock.pass(daySec + 10);
-  await fs.read(user, ino, 0, 1);
-  t.ok((await fs.getattr(ino)).atime.sec >= second.sec + daySec);
+  await fs.read(user, ino!, 0, 1);
+  t.ok((await fs.getattr(ino!)).atime.sec >= second.sec + daySec);
 });
 
 t.test('it goes along with the next change of the same inode, and with no other', async (t) => {
   const { realm, volume, fs, inos } = await drive(t, 2);
   for (const ino of inos) await fs.read(user, ino, 0, 1);
-  const { atime } = await fs.getattr(inos[0]);
-  await fs.setattr(inos[0], { mode: 0o600 });
+  const { atime } = await fs.getattr(inos[0]!);
+  await fs.setattr(inos[0]!, { mode: 0o600 });
   await volume.flush();
   const other = new Filesystem(await openTestVolume(t, realm));
-  t.same((await other.getattr(inos[0])).atime, atime);
-  t.same((await other.getattr(inos[1])).atime, old);
+  t.same((await other.getattr(inos[0]!)).atime, atime);
+  t.same((await other.getattr(inos[1]!)).atime, old);
 });
 
 /** What another device sees of the files. */
@@ -160,20 +160,20 @@ t.test('what was read is remembered on this machine, from one mount to the next'
   const again = new Filesystem(await openTestVolume(t, realm, { stateDirectory }));
   await again.start();
   t.same(await Promise.all(read.map(async (ino) => (await again.getattr(ino)).atime)), times);
-  t.same((await again.getattr(unread)).atime, old);
-  await again.setattr(read[0], { atime: old });
-  t.same((await again.getattr(read[0])).atime, old);
+  t.same((await again.getattr(unread!)).atime, old);
+  await again.setattr(read[0]!, { atime: old });
+  t.same((await again.getattr(read[0]!)).atime, old);
 });
 
 t.test('once an hour it is brought to the disk, for a daemon that is killed', async (t) => {
   const { clock, volume, fs, inos } = await drive(t, 2);
   const saved: Promise<void>[] = [];
   const { save } = volume.accessTimes;
-  volume.accessTimes.save = (noted) => (saved.push(save(noted)), saved[0]);
-  await fs.read(user, inos[0], 0, 1);
+  volume.accessTimes.save = (noted) => (saved.push(save(noted)), saved[0]!);
+  await fs.read(user, inos[0]!, 0, 1);
   t.same(saved, []);
   clock.pass(3601);
-  await fs.read(user, inos[1], 0, 1);
+  await fs.read(user, inos[1]!, 0, 1);
   await new Promise(setImmediate);
   t.equal(saved.length, 1);
   await saved[0];
@@ -185,9 +185,9 @@ t.test('a list that cannot be read or written is no trouble', async (t) => {
   volume.accessTimes.load = () => Promise.reject(new Error('no disk'));
   volume.accessTimes.save = () => Promise.reject(new Error('no disk'));
   await fs.start();
-  await fs.read(user, inos[0], 0, 1);
+  await fs.read(user, inos[0]!, 0, 1);
   await fs.stop();
-  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec);
+  t.ok((await fs.getattr(inos[0]!)).atime.sec > old.sec);
 });
 
 t.test('with relatime it goes to the store when the drive is unmounted', async (t) => {
@@ -204,7 +204,7 @@ t.test('with relatime everything is written a day after the last time, in one co
   for (const ino of inos.slice(1)) await fs.read(user, ino, 0, 1);
   clock.pass(daySec + 1);
   t.equal(volume.pending().operations, 0);
-  await fs.read(user, inos[0], 0, 1);
+  await fs.read(user, inos[0]!, 0, 1);
   await fs.stop();
   await volume.flush();
   t.ok((await seenElsewhere(t, realm, inos)).every((sec) => sec > old.sec));
@@ -216,11 +216,11 @@ t.test('with strictatime each reading moves it on', async (t) => {
   const times: number[] = [];
   for (let i = 0; i < 3; i++) {
     clock.pass(1);
-    t.equal(await fs.readMovesTime(inos[0]), true);
-    await fs.read(user, inos[0], 0, 1);
-    times.push((await fs.getattr(inos[0])).atime.sec);
+    t.equal(await fs.readMovesTime(inos[0]!), true);
+    await fs.read(user, inos[0]!, 0, 1);
+    times.push((await fs.getattr(inos[0]!)).atime.sec);
   }
-  t.ok(times[0] < times[1] && times[1] < times[2], String(times));
+  t.ok(times[0]! < times[1]! && times[1]! < times[2]!, String(times));
 });
 
 t.test('with nodiratime listing a folder leaves its time', async (t) => {
@@ -230,19 +230,19 @@ t.test('with nodiratime listing a folder leaves its time', async (t) => {
   await fs.setattr(ino, { atime: old });
   await fs.readdir(ino, 0, false, () => true);
   t.same((await fs.getattr(ino)).atime, old);
-  await fs.read(user, inos[0], 0, 1);
-  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec, 'reading a file moves its own');
+  await fs.read(user, inos[0]!, 0, 1);
+  t.ok((await fs.getattr(inos[0]!)).atime.sec > old.sec, 'reading a file moves its own');
 });
 
 t.test('a time that is set counts, not what was read before', async (t) => {
   const { realm, volume, fs, inos } = await drive(t, 1);
-  await fs.read(user, inos[0], 0, 1);
-  await fs.setattr(inos[0], { atime: old });
-  t.same((await fs.getattr(inos[0])).atime, old);
+  await fs.read(user, inos[0]!, 0, 1);
+  await fs.setattr(inos[0]!, { atime: old });
+  t.same((await fs.getattr(inos[0]!)).atime, old);
   await fs.stop();
   await volume.flush();
   const other = new Filesystem(await openTestVolume(t, realm));
-  t.same((await other.getattr(inos[0])).atime, old);
+  t.same((await other.getattr(inos[0]!)).atime, old);
 });
 
 t.test('no more is kept, and no more is written at a time, than the bounds say', async (t) => {
@@ -266,13 +266,13 @@ t.test('no more is kept, and no more is written at a time, than the bounds say',
 
 t.test('a removed file is no trouble, and with noatime nothing is noted', async (t) => {
   const { volume, fs, inos } = await drive(t, 2);
-  await fs.read(user, inos[0], 0, 1);
+  await fs.read(user, inos[0]!, 0, 1);
   await fs.unlink(rootIno, 'file-0');
-  fs.forget(inos[0]);
+  fs.forget(inos[0]!);
   await fs.stop();
   const quiet = new Filesystem(volume, { accessTimes: { policy: 'noatime' } });
-  await quiet.read(user, inos[1], 0, 1);
-  t.same((await quiet.getattr(inos[1])).atime, old);
+  await quiet.read(user, inos[1]!, 0, 1);
+  t.same((await quiet.getattr(inos[1]!)).atime, old);
 });
 
 t.test('while the store is away nothing is written, so that an unmount waits for nothing', async (t) => {
@@ -285,8 +285,8 @@ t.test('while the store is away nothing is written, so that an unmount waits for
     },
   });
   const fs = new Filesystem(away, { accessTimes: { policy: 'relatime' } });
-  await fs.read(user, inos[0], 0, 1);
-  t.ok((await fs.getattr(inos[0])).atime.sec > old.sec);
+  await fs.read(user, inos[0]!, 0, 1);
+  t.ok((await fs.getattr(inos[0]!)).atime.sec > old.sec);
   await fs.stop();
   t.equal(volume.pending().operations, 0);
 });

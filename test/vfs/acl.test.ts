@@ -40,9 +40,9 @@ t.test('malformed lists are refused with EINVAL', async (t) => {
     ['no owner', extended.slice(1)],
     ['no mask', extended.filter(({ tag }) => tag !== ACL_MASK)],
     ['out of order', extended.toReversed()],
-    ['two owners', [extended[0], ...extended]],
-    ['two masks', [...extended.slice(0, 5), extended[4], extended[5]]],
-    ['permission over 7', [{ ...extended[0], permission: 8 }, ...extended.slice(1)]],
+    ['two owners', [extended[0]!, ...extended]],
+    ['two masks', [...extended.slice(0, 5), extended[4]!, extended[5]!]],
+    ['permission over 7', [{ ...extended[0]!, permission: 8 }, ...extended.slice(1)]],
     ['unknown tag', [...extended, { tag: 0x40, permission: 0, id: none }]],
   ];
   for (const [what, acl] of refused) t.throws(() => decodeAcl(encodeAcl(acl)), { code: 'EINVAL' }, what);
@@ -61,16 +61,16 @@ t.test('the mode shows owner, mask and others', async (t) => {
 t.test('chmod moves the mask where there is one, else the group', async (t) => {
   const changed = aclAfterChmod(extended, 0o100770);
   t.equal(permissionBitsOf(changed), 0o770);
-  t.equal(changed[2].permission, 5, 'the owning group stays');
-  t.equal(changed[1].permission, 7, 'named users stay');
+  t.equal(changed[2]!.permission, 5, 'the owning group stays');
+  t.equal(changed[1]!.permission, 7, 'named users stay');
   t.equal(permissionBitsOf(aclAfterChmod(minimalAcl(0o644), 0o751)), 0o751);
 });
 
 t.test('a new inode gets the default list, masked by its mode', async (t) => {
   const { mode, access } = inheritAcl(extended, 0o100666);
   t.equal(mode, 0o100640);
-  t.equal(access[4].permission, 4);
-  t.equal(access[1].permission, 7, 'named entries are limited by the mask only');
+  t.equal(access[4]!.permission, 4);
+  t.equal(access[1]!.permission, 7, 'named entries are limited by the mask only');
   t.equal(inheritAcl(minimalAcl(0o775), 0o42777).mode, 0o42775, 'special bits stay');
 });
 

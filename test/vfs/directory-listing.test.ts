@@ -93,7 +93,7 @@ async function readAll(handle: Reader, room: number, from = 0): Promise<Told[]> 
     const told = await readdir(handle, cookie, room);
     if (told.length === 0) return all;
     all.push(...told);
-    cookie = told[told.length - 1].cookie;
+    cookie = told[told.length - 1]!.cookie;
   }
 }
 
@@ -122,11 +122,11 @@ t.test('reading goes on at any cookie of the last two requests, whatever was del
   const source = listing(2000);
   const handle = new Reader(source);
   const first = await readdir(handle, 0, 300);
-  const second = await readdir(handle, first[299].cookie, 300);
+  const second = await readdir(handle, first[299]!.cookie, 300);
   for (const { name } of first) source.remove(name);
   for (const { name } of second.slice(0, 100)) source.remove(name);
-  t.equal((await readdir(handle, second[99].cookie, 1))[0].name, nameOf(400));
-  t.equal((await readdir(new Reader(source), 0, 1))[0].name, nameOf(400));
+  t.equal((await readdir(handle, second[99]!.cookie, 1))[0]!.name, nameOf(400));
+  t.equal((await readdir(new Reader(source), 0, 1))[0]!.name, nameOf(400));
 });
 
 t.test('deleting everything that is told while reading misses nothing', async (t) => {
@@ -155,8 +155,8 @@ t.test('an old cookie leads back to its place in an unchanged directory', async 
   const random = new SeededRandom(seed);
   for (let round = 0; round < 50; round++) {
     const index = random.below(all.length - 1);
-    const [next] = await readdir(handle, all[index].cookie, 1);
-    t.equal(next.name, all[index + 1].name, `TEST_SEED=${seed}`);
+    const [next] = await readdir(handle, all[index]!.cookie, 1);
+    t.equal(next!.name, all[index + 1]!.name, `TEST_SEED=${seed}`);
   }
 });
 
@@ -164,9 +164,9 @@ t.test('a place is found again when only the beginnings of old batches are kept,
   const source = listing(3000);
   const reader = new Reader(source, { namesMax: 500, batchesMax: 20 });
   const all = await readAll(reader, 100);
-  t.equal((await readdir(reader, all[2000].cookie, 1))[0].name, all[2001].name, 'counted from the beginning of its batch');
-  await t.rejects(async () => readdir(reader, all[50].cookie, 1), { code: 'ESTALE' });
-  await t.rejects(async () => readdir(reader, all[2999].cookie + 1000, 1), { code: 'ESTALE' });
+  t.equal((await readdir(reader, all[2000]!.cookie, 1))[0]!.name, all[2001]!.name, 'counted from the beginning of its batch');
+  await t.rejects(async () => readdir(reader, all[50]!.cookie, 1), { code: 'ESTALE' });
+  await t.rejects(async () => readdir(reader, all[2999]!.cookie + 1000, 1), { code: 'ESTALE' });
 });
 
 t.test('readers share cookies without disturbing each other', async (t) => {
@@ -175,8 +175,8 @@ t.test('readers share cookies without disturbing each other', async (t) => {
   const first = await readdir(reader, 0, 100);
   const second = await readdir(reader, 0, 50);
   for (const { name } of second) source.remove(name);
-  t.equal((await readdir(reader, first[99].cookie, 1))[0].name, nameOf(100));
-  t.equal((await readdir(reader, second[9].cookie, 1))[0].name, nameOf(50));
+  t.equal((await readdir(reader, first[99]!.cookie, 1))[0]!.name, nameOf(100));
+  t.equal((await readdir(reader, second[9]!.cookie, 1))[0]!.name, nameOf(50));
 });
 
 t.test('rewinding shows what has come since', async (t) => {

@@ -190,7 +190,7 @@ t.test('a time that an inode cannot hold becomes the nearest that it can', async
     [2 ** 52, 2 ** 52 - 1],
     [2 ** 63, 2 ** 52 - 1],
     [-(2 ** 63), -(2 ** 52) + 1],
-  ]) {
+  ] as const) {
     const time = { sec: asked, nsec: 0 };
     t.match(await fs.setattr(ino, { atime: time, mtime: time, ctime: time }), { atime: { sec: kept }, mtime: { sec: kept }, ctime: { sec: kept } });
   }
