@@ -217,6 +217,13 @@ export class ByteWriter {
 
 const asBuffer = (bytes: Uint8Array): Buffer => (bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
 
+/** A copy in memory of its own: it pins no pool, and is not filled with zeros first. */
+export function copyOfBytes(bytes: Uint8Array): Uint8Array {
+  const copy = Buffer.allocUnsafeSlow(bytes.byteLength);
+  copy.set(bytes);
+  return copy;
+}
+
 /** Bytes `start` to `end` as a byte string (one char a byte). */
 export function latin1Slice(bytes: Uint8Array, start: number, end: number): string {
   return asBuffer(bytes).toString('latin1', start, end);

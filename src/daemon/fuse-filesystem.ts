@@ -9,6 +9,7 @@
  * reads from its cache.
  */
 import type { ByteString } from '../base/brand.js';
+import { copyOfBytes } from '../base/bytes.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { O_NOATIME } from '../fuse/abi.js';
 import type {
@@ -161,13 +162,15 @@ export class FuseFilesystem implements FuseOperations {
     return this.#filesystem.read(context, this.#inoOf(nodeId), offset, size, keepsAccessTime);
   }
 
+  /** `data` is the driver's buffer: it is copied here, once, and everything below owns the copy. */
   write(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
+    return this.#writeOwned(context, nodeId, offset, copyOfBytes(data), killSuidgid);
+  }
+
+  #writeOwned(context: RequestContext, nodeId: NodeId, offset: number, data: Uint8Array, killSuidgid: boolean): MaybePromise<void> {
     const turn = this.#cache.heldUntil(nodeId) ?? this.#filesystem.writeRoom();
-    if (turn !== undefined) {
-      // The bytes are the driver's, and which inode the node id stands for is known only afterwards.
-      const kept = new Uint8Array(data);
-      return turn.then(() => this.write(context, nodeId, offset, kept, killSuidgid));
-    }
+    // Which inode the node id stands for is known only after the wait.
+    if (turn !== undefined) return turn.then(() => this.#writeOwned(context, nodeId, offset, data, killSuidgid));
     this.#cache.writing(nodeId);
     const mayDropBits = killSuidgid && this.#mayHaveSetId(nodeId);
     const written = this.#filesystem.write(context, this.#inoOf(nodeId), offset, data, killSuidgid);

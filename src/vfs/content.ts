@@ -3,7 +3,7 @@
  * inode is all that an open file is (doc/semantics.md, "Content").
  */
 import type { Timespec } from '../base/clock.js';
-import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { fileSizeMax, OperationError } from '../operation/operation.js';
@@ -53,7 +53,7 @@ export function readFile(
   });
 }
 
-/** All of `data` or an error. `data` is copied before the first wait: it may change once this has returned. */
+/** Writes all of `data`, which it owns from here on, or throws. */
 export function writeFile(
   volume: Volume,
   caller: Caller,
@@ -64,10 +64,7 @@ export function writeFile(
   dropsSetId: boolean,
 ): MaybePromise<void> {
   if (offset + data.byteLength > fileSizeMax) throw new VfsError('EFBIG', 'files end at 2^53 - 1 bytes');
-  const inode = regularInode(volume, ino);
-  if (!isPromise(inode)) return writeInto(volume, caller, ino, inode, offset, data, time, dropsSetId);
-  const kept = new Uint8Array(data);
-  return inode.then((loaded) => writeInto(volume, caller, ino, loaded, offset, kept, time, dropsSetId));
+  return andThen(regularInode(volume, ino), (inode) => writeInto(volume, caller, ino, inode, offset, data, time, dropsSetId));
 }
 
 function writeInto(
@@ -81,19 +78,16 @@ function writeInto(
   dropsSetId: boolean,
 ): MaybePromise<void> {
   if ((inode.flags & FS_APPEND_FL) !== 0 && offset < inode.size) {
-    return appendInto(volume, caller, ino, inode, offset, new Uint8Array(data), time, dropsSetId);
+    return appendInto(volume, caller, ino, inode, offset, data, time, dropsSetId);
   }
   mayChange(inode);
-  if (!dropsSetId || withoutSetId(inode, caller) === inode.mode) return volume.writeContent(ino, offset, data, time, caller.signal);
-  const dropped = dropSetId(volume, caller, ino);
-  if (!isPromise(dropped)) return volume.writeContent(ino, offset, data, time, caller.signal);
-  const kept = new Uint8Array(data);
-  return dropped.then(() => volume.writeContent(ino, offset, kept, time, caller.signal));
+  if (!dropsSetId || withoutSetId(inode, caller) === inode.mode) return volume.writeContent(ino, offset, data, time);
+  return andThen(dropSetId(volume, caller, ino), () => volume.writeContent(ino, offset, data, time));
 }
 
 /**
  * Content of an append-only file that begins before its end: the kernel's writeback cache writes whole pages. What was there already must
- * be the same. EPERM. Owns `data`.
+ * be the same. EPERM.
  */
 async function appendInto(
   volume: Volume,
@@ -209,8 +203,9 @@ async function copyStepOf(
   { from, fromOffset, to, toOffset, length, time }: RangeCopy,
   signal: AbortSignal | undefined,
 ): Promise<number> {
-  // The pieces are borrowed from caches that the write may change: a copy of our own.
+  await volume.writeRoom();
+  // The pieces are borrowed from caches, and a write owns its bytes.
   const data = Buffer.concat(await volume.readContent(from, fromOffset, length, signal));
-  if (data.byteLength > 0) await volume.writeContent(to, toOffset, data, time, signal);
+  if (data.byteLength > 0) await volume.writeContent(to, toOffset, data, time);
   return data.byteLength;
 }

@@ -219,12 +219,12 @@ export class Filesystem {
     return this.#volume.read((view) => this.#accessTimes.wouldMove(ino, heldInode(this.#volume, view, ino)));
   }
 
-  /** Undefined when a write need not wait; whoever does not know yet which inode it will go to waits here. */
+  /** Undefined when a write need not wait. To be asked before each {@link write}; while it waits, the name of a file may come to mean another inode. */
   writeRoom(): Promise<void> | undefined {
     return this.#volume.writeRoom();
   }
 
-  /** All of `data`, which is copied before the first wait. */
+  /** Writes all of `data`, which it owns from here on. The caller has waited for {@link writeRoom}. */
   write(caller: Caller, ino: Ino, offset: number, data: Uint8Array, dropsSetId: boolean): MaybePromise<void> {
     return writeFile(this.#volume, caller, ino, offset, data, this.#contentTime(), dropsSetId);
   }

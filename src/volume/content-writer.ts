@@ -100,7 +100,7 @@ export class ContentWriter {
     };
   }
 
-  /** Keeps a copy of `data`. A promise when the writer must wait: until enough was sealed (rejects if that fails). */
+  /** Keeps `data` itself. A promise when the writer must wait: until enough was sealed (rejects if that fails). */
   write(ino: Ino, inode: Inode, offset: number, data: Uint8Array, mtime: Timespec | undefined): MaybePromise<void> {
     let file = this.#files.get(ino);
     if (!file) {
@@ -108,9 +108,7 @@ export class ContentWriter {
       file = new DirtyFile(ino, inode.stamp, this.#clock.monotonicMs());
       this.#files.set(ino, file);
     }
-    const copy = Buffer.allocUnsafeSlow(data.byteLength);
-    copy.set(data);
-    this.#change(file, () => file.write(offset, copy, ++this.#version, false));
+    this.#change(file, () => file.write(offset, data, ++this.#version, false));
     if (mtime) file.mtime = mtime;
     if (file.bytes >= this.#limits.sealBytes && !file.sealing) this.#sealInBackground(file, true);
     if (this.#bytes <= this.#limits.dirtyBytesMax) return undefined;

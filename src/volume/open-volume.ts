@@ -122,42 +122,22 @@ export class OpenVolume implements Volume {
   }
 
   writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
-    const { transactions, queue } = this.#works;
+    const { transactions, writer, frontEnds } = this.#works;
     return remedied(() => {
       transactions.requireWritable();
-      const room = queue.room();
-      if (!room) return this.#writeNow(ino, offset, data, time);
-      // The bytes are the caller's and change meanwhile.
-      const kept = new Uint8Array(data);
-      return room.then(() => {
-        transactions.requireWritable();
-        return this.#writeNow(ino, offset, kept, time);
+      const announcement = frontEnds.announce(this);
+      const inode = transactions.read((view) => {
+        announcement?.awaitCollected([ino]);
+        return readInode(view, ino);
       });
+      const written = andThen(inode, (found) => {
+        const room = writer.write(ino, requireRegular(found), offset, data, time);
+        announcement?.changed(changedContent([ino]));
+        return room;
+      });
+      // Nothing was collected for what was done at once.
+      return announcement && inode instanceof Promise ? Promise.resolve(written).finally(() => announcement.done()) : written;
     });
-  }
-
-  #writeNow(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
-    const announcement = this.#works.frontEnds.announce(this);
-    const inode = this.#works.transactions.read((view) => {
-      announcement?.awaitCollected([ino]);
-      return readInode(view, ino);
-    });
-    const write = (found: Inode | undefined, bytes: Uint8Array): MaybePromise<void> => {
-      const written = this.#write(ino, found, offset, bytes, time);
-      announcement?.changed(changedContent([ino]));
-      return written;
-    };
-    // The bytes are the caller's and may change while a page is loaded.
-    if (!(inode instanceof Promise)) return write(inode, data);
-    const copy = new Uint8Array(data);
-    return inode.then((loaded) => write(loaded, copy)).finally(() => announcement?.done());
-  }
-
-  #write(ino: Ino, inode: Inode | undefined, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void> {
-    if (!inode) throw new OperationError('ESTALE', 'the file is gone');
-    if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
-    if (!isRegular(inode)) throw new OperationError('EINVAL', 'only regular files have content');
-    return this.#works.writer.write(ino, inode, offset, data, time);
   }
 
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined> {
@@ -292,6 +272,14 @@ export class OpenVolume implements Volume {
   isUsedElsewhere(ino: Ino): boolean {
     return this.#works.frontEnds.isUsed(ino, this);
   }
+}
+
+/** Throws OperationError. */
+function requireRegular(inode: Inode | undefined): Inode {
+  if (!inode) throw new OperationError('ESTALE', 'the file is gone');
+  if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
+  if (!isRegular(inode)) throw new OperationError('EINVAL', 'only regular files have content');
+  return inode;
 }
 
 /** The outcome of `work`, thrown or rejected errors turned into VolumeErrors. */

@@ -99,13 +99,13 @@ export interface Volume {
    * daemon, without an operation. False: nothing was done. For the last step of a plan. Throws VolumeError.
    */
   noteWriteTime(ino: Ino, time: Timespec): boolean;
-  /** Undefined when a write would not have to wait for room in the queue; else resolves when that may be, rejects with VolumeError `FULL`. */
+  /** To be asked before each `writeContent`: undefined when the upload queue has room; else resolves when it has, or rejects with VolumeError `FULL`. */
   writeRoom(): Promise<void> | undefined;
   /**
-   * Takes a copy of `data`. Waits when too much is dirty (back-pressure). Grows the size; sets mtime and ctime to `time` (undefined: the writer
-   * sets them itself, as the kernel's writeback cache does).
+   * Owns `data` from the call on, and keeps it without a copy: the caller must not change it any more. Waits when too much is dirty (back-pressure). Grows
+   * the size; sets mtime and ctime to `time` (undefined: the writer sets them itself, as the kernel's writeback cache does).
    */
-  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined, signal?: AbortSignal): MaybePromise<void>;
+  writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void>;
   /** Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file counts as a hole. */
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
   /** Makes all dirty data of the file part of the journalled state, so that operations on extents (clone, punch) see it. */

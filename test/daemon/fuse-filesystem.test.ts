@@ -36,7 +36,9 @@ t.test('a write that waits for room goes where its file went meanwhile', async (
     makeRoom = resolve;
   });
   device.volume.writeRoom = () => room;
-  const written = daemon.write(context, nodeId as NodeId, 0, Buffer.from('MINE'), false);
+  const request = Buffer.from('MINE');
+  const written = daemon.write(context, nodeId as NodeId, 0, request, false);
+  request.fill('-');
   const [ino, copy] = [await device.ino('file'), await device.ino('copy')];
   const copies = [{ ino, copy, parent: rootIno, name: 'file', isLinked: false }];
   cache.changed({ inodes: new Set([ino]), contents: new Set([ino]), entries: [], copies });
@@ -45,4 +47,24 @@ t.test('a write that waits for room goes where its file went meanwhile', async (
   await written;
   t.equal(await device.text('file'), 'theirs', 'what the other device wrote is as it was');
   t.equal(await device.text('copy'), 'MINE..', 'and what is written goes on in the copy');
+});
+
+t.test('a write is copied once, so that the driver may use its buffer for the next request', async (t) => {
+  const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
+  const device = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t) });
+  t.teardown(() => device.close());
+  await device.write('file', '');
+  const ino = await device.ino('file');
+  const daemon = new FuseFilesystem(device.filesystem, new KernelCache(device.filesystem));
+  const context = { uid: 0, gid: 0, umask: 0, signal: new AbortController().signal } as RequestContext;
+  const { nodeId } = await daemon.lookup(context, rootNodeId, 'file');
+  const request = Buffer.from('what was written');
+  await daemon.write(context, nodeId as NodeId, 0, request, false);
+  request.fill('-');
+  t.equal(await device.text('file'), 'what was written');
+
+  const owned = Buffer.from('owned');
+  await device.volume.writeContent(ino, 0, owned, undefined);
+  const [piece] = await device.volume.readContent(ino, 0, owned.byteLength);
+  t.equal(piece?.buffer, owned.buffer, 'below the daemon it is not copied again');
 });

@@ -102,7 +102,8 @@ export class TestDevice {
     const [parent, name] = await this.#split(path);
     const found = await this.filesystem.lookup(parent, name);
     const { ino } = found ?? (await this.filesystem.mknod(caller, parent, name, S_IFREG | 0o644, 0));
-    await this.filesystem.write(caller, ino, offset, typeof content === 'string' ? Buffer.from(content) : content, false);
+    await this.filesystem.writeRoom();
+    await this.filesystem.write(caller, ino, offset, Buffer.from(content), false);
     await this.filesystem.persist(ino);
   }
 
