@@ -150,7 +150,7 @@ function examineSpace(probe: MachineProbe, stateBase: string): Finding {
 /** Keys live in memory; the daemon leaves no core dumps, but swap is the kernel's. */
 function examineSwap(probe: MachineProbe): Finding {
   const swaps = (probe.readText('/proc/swaps') ?? '').trim().split('\n').slice(1);
-  const plain = swaps.map((line) => line.split(/\s+/)[0]).filter((name) => name !== '' && !/^\/dev\/(dm-|mapper|zram)/.test(name));
+  const plain = swaps.map((line) => line.split(/\s+/, 1).join('')).filter((name) => name !== '' && !/^\/dev\/(dm-|mapper|zram)/.test(name));
   if (plain.length === 0) return { id: 'swap', state: 'ok', text: 'no plain swap' };
   return {
     id: 'swap',

@@ -154,20 +154,24 @@ const shown = (key: string): string => JSON.stringify(key.length > 40 ? `${key.s
 /** `: did you mean "x"?` for what is near enough to be a slip. */
 export function nearest(word: string, known: readonly string[]): string {
   const ranked = known.map((name) => ({ name, distance: editDistance(word.toLowerCase().replaceAll(/[-_]/g, ''), name.toLowerCase()) }));
-  const best = ranked.toSorted((a, b) => a.distance - b.distance)[0];
+  const [best] = ranked.toSorted((a, b) => a.distance - b.distance);
   if (best && best.distance <= Math.max(2, Math.floor(best.name.length / 3))) return `: did you mean "${best.name}"?`;
   return known.length > 20 ? '' : `; there are ${known.join(', ')}`;
 }
 
 /** Insertions, deletions and replacements of characters that lead from one word to the other. */
 function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= from.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= to.length; j++) next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (from[i - 1] === to[j - 1] ? 0 : 1)));
-    row = next;
+  let row = [0, ...Array.from(to, (_, index) => index + 1)];
+  for (const [index, character] of Array.from(from).entries()) {
+    let [diagonal = 0] = row;
+    let left = index + 1;
+    row = row.map((above, at) => {
+      if (at > 0) left = Math.min(above + 1, left + 1, diagonal + (character === to[at - 1] ? 0 : 1));
+      diagonal = above;
+      return left;
+    });
   }
-  return row[to.length];
+  return row.at(-1) ?? 0;
 }
 
 /** The parser's message with the line in place of the position. */

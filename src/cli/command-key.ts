@@ -18,6 +18,7 @@ import { print, printJson, tell } from '../terminal/terminal.js';
 import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
+import { idOf } from './short-id.js';
 
 interface ListArguments {
   readonly store: string;
@@ -123,26 +124,22 @@ const removeCommand = defineCommand<RemoveArguments>({
     try {
       const { slots, unreadable } = await listKnownSlots(store, args.store);
       const ids = [...slots.map(({ header }) => header.slotId), ...unreadable.map(({ key }) => key.slice('keys/'.length))];
-      const matching = ids.filter((id) => args.slot !== '' && id.startsWith(args.slot));
-      if (matching.length !== 1) {
-        const why = matching.length === 0 ? 'no keyslot has' : 'several keyslots have';
-        throw new Failure('USAGE', `${why} the id ${printable(args.slot)}: "sealdrive key list" shows them`);
-      }
+      const slotId = idOf(ids, args.slot, 'keyslot', 'key list');
       // Whoever removes a slot shows that another one opens: nobody locks themselves out by this.
-      if (slots.length === 1 && matching[0] === slots[0].header.slotId) {
+      if (slots.length === 1 && slots[0]?.header.slotId === slotId) {
         throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
       }
       const { unlocked } = await unlockVolume(store, args);
       await pinStore(args.store, toHex(unlocked.volumeId));
       unlocked.rootSecret.fill(0);
-      if (unlocked.slotId === matching[0]) {
+      if (unlocked.slotId === slotId) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
       // First: a store that is asked to remove it may keep it.
-      await noteRemovedSlot(toHex(unlocked.volumeId), matching[0]);
-      await removeSlot(store, matching[0]);
-      if (args.json) printJson({ removed: matching[0] });
-      else print(`Removed keyslot ${matching[0]}. Copies of the store made earlier still hold it.`);
+      await noteRemovedSlot(toHex(unlocked.volumeId), slotId);
+      await removeSlot(store, slotId);
+      if (args.json) printJson({ removed: slotId });
+      else print(`Removed keyslot ${slotId}. Copies of the store made earlier still hold it.`);
     } finally {
       await store.close();
     }

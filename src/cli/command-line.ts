@@ -14,34 +14,39 @@ import { volumeCompletion } from './completion.js';
 import { refuseOtherBytes } from './exact-words.js';
 
 /** The files of the commands, in the order of the help. */
-const loaders: Readonly<Record<string, () => Promise<readonly CommandModule[]>>> = {
-  init: async () => [(await import('./command-init.js')).initCommand],
-  mount: async () => [(await import('./command-mount.js')).mountCommand],
-  unmount: async () => [(await import('./command-unmount.js')).unmountCommand],
-  status: async () => [(await import('./command-status.js')).statusCommand],
-  flush: async () => [(await import('./command-flush.js')).flushCommand],
-  limit: async () => [(await import('./command-limit.js')).limitCommand],
-  pin: async () => {
-    const { pinCommand, unpinCommand } = await import('./command-pin.js');
-    return [pinCommand, unpinCommand];
-  },
-  volume: async () => [(await import('./command-volume.js')).volumeCommand],
-  key: async () => [(await import('./command-key.js')).keyCommand],
-  check: async () => [(await import('./command-check.js')).checkCommand],
-  repair: async () => [(await import('./command-repair.js')).repairCommand],
-  salvage: async () => [(await import('./command-salvage.js')).salvageCommand],
-  doctor: async () => [(await import('./command-doctor.js')).doctorCommand],
-  drive: async () => [(await import('./command-drive.js')).driveCommand],
-  serve: async () => [(await import('./command-serve.js')).serveCommand],
-  token: async () => [(await import('./command-token.js')).tokenCommand],
-};
+const loaders: ReadonlyMap<string, () => Promise<readonly CommandModule[]>> = new Map(
+  Object.entries({
+    init: async () => [(await import('./command-init.js')).initCommand],
+    mount: async () => [(await import('./command-mount.js')).mountCommand],
+    unmount: async () => [(await import('./command-unmount.js')).unmountCommand],
+    status: async () => [(await import('./command-status.js')).statusCommand],
+    flush: async () => [(await import('./command-flush.js')).flushCommand],
+    limit: async () => [(await import('./command-limit.js')).limitCommand],
+    pin: async () => {
+      const { pinCommand, unpinCommand } = await import('./command-pin.js');
+      return [pinCommand, unpinCommand];
+    },
+    volume: async () => [(await import('./command-volume.js')).volumeCommand],
+    key: async () => [(await import('./command-key.js')).keyCommand],
+    check: async () => [(await import('./command-check.js')).checkCommand],
+    repair: async () => [(await import('./command-repair.js')).repairCommand],
+    salvage: async () => [(await import('./command-salvage.js')).salvageCommand],
+    doctor: async () => [(await import('./command-doctor.js')).doctorCommand],
+    drive: async () => [(await import('./command-drive.js')).driveCommand],
+    serve: async () => [(await import('./command-serve.js')).serveCommand],
+    token: async () => [(await import('./command-token.js')).tokenCommand],
+  }),
+);
 /** Second names, and commands that share a file. */
-const sharing: Readonly<Record<string, string>> = { umount: 'unmount', unpin: 'pin' };
+const sharing: ReadonlyMap<string, string> = new Map([
+  ['umount', 'unmount'],
+  ['unpin', 'pin'],
+]);
 
 /** A command that is named is loaded alone; help, completion, and what is misspelt, want them all. */
 async function commandsFor(word = ''): Promise<readonly CommandModule[]> {
-  const name = Object.hasOwn(sharing, word) ? sharing[word] : word;
-  const wanted = Object.hasOwn(loaders, name) ? [loaders[name]] : Object.values(loaders);
+  const named = loaders.get(sharing.get(word) ?? word);
+  const wanted = named ? [named] : [...loaders.values()];
   return (await Promise.all(wanted.map((load) => load()))).flat();
 }
 

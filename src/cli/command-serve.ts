@@ -131,10 +131,12 @@ function defaultSpool(): string {
 }
 
 function addressOf(text: string, option: string): Address {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (!match || port > 65_535) throw new Failure('USAGE', `--${option} takes HOST:PORT, such as 127.0.0.1:8444 or [::]:8444, not ${text}`);
-  return { host: match[1] ?? match[2], port };
+  const [, address, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = address ?? name;
+  const port = Number(digits);
+  if (host === undefined || port > 65_535)
+    throw new Failure('USAGE', `--${option} takes HOST:PORT, such as 127.0.0.1:8444 or [::]:8444, not ${text}`);
+  return { host, port };
 }
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);

@@ -199,6 +199,7 @@ function describeFacts(facts: DaemonStatus['details'][string]): string {
     .join(', ');
 }
 
+const fileStates: readonly FileState[] = ['stored', 'uploading', 'pending', 'local'];
 const stateWords: Readonly<Record<FileState, string>> = {
   stored: 'in the store',
   uploading: 'being uploaded',
@@ -209,9 +210,9 @@ const stateWords: Readonly<Record<FileState, string>> = {
 function describeFile({ path, isDirectory }: DrivePath, { files, contentBytes, hereBytes, states, isPinned }: Subtree): string {
   const share = contentBytes === 0 ? 100 : Math.floor((hereBytes / contentBytes) * 100);
   const pinned = isPinned ? ', pinned' : '';
-  const present = (Object.keys(stateWords) as FileState[]).filter((state) => states[state] > 0);
-  const standing =
-    isDirectory && present.length > 1 ? present.map((state) => `${states[state]} ${stateWords[state]}`).join(', ') : stateWords[present[0]];
+  const present = fileStates.filter((state) => states[state] > 0);
+  const counts = isDirectory && present.length > 1;
+  const standing = present.map((state) => (counts ? `${states[state]} ${stateWords[state]}` : stateWords[state])).join(', ');
   const count = isDirectory ? `${plural(files, 'file')}, ` : '';
   return `${printable(path)}: ${standing}; ${count}${formatBytes(contentBytes)}, ${share} % on this machine${pinned}`;
 }

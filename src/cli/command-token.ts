@@ -19,6 +19,7 @@ import { formatBytes, print, printJson, tell } from '../terminal/terminal.js';
 import { jsonOption } from './command-options.js';
 import { tokensOption, tokensPathOf } from './command-serve.js';
 import { defineCommand } from './define-command.js';
+import { idOf } from './short-id.js';
 
 interface CommonArguments {
   readonly tokens: string | undefined;
@@ -126,13 +127,9 @@ const removeCommand = defineCommand<RemoveArguments>({
   handler: async (args) => {
     let removed = '';
     await changeTokenFile(systemDisk, tokensPathOf(args.tokens), ({ tokens, quotas }) => {
-      const matching = tokens.filter(({ id }) => args.id !== '' && id.startsWith(args.id));
-      if (matching.length !== 1) {
-        const why = matching.length === 0 ? 'no token has' : 'several tokens have';
-        throw new Failure('USAGE', `${why} the id ${printable(args.id.slice(0, 12))}: "sealdrive token list" shows them`);
-      }
-      removed = matching[0].id;
-      return { tokens: tokens.filter((entry) => entry !== matching[0]), quotas };
+      const ids = tokens.map(({ id }) => id);
+      removed = idOf(ids, args.id, 'token', 'token list');
+      return { tokens: tokens.filter(({ id }) => id !== removed), quotas };
     });
     if (args.json) printJson({ removed });
     else print(`Removed token ${removed}. What the volume holds is untouched.`);

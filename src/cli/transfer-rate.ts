@@ -12,7 +12,9 @@ export class TransferRate {
     // Less than before: what is counted has begun anew.
     if (bytes < (this.#samples.at(-1)?.bytes ?? 0)) this.#samples = [];
     this.#samples.push({ atMs, bytes });
-    while (this.#samples.length > 2 && this.#samples[1].atMs <= atMs - windowMs) this.#samples.shift();
+    // One that is older stays, so that there is always a whole window.
+    const newest = this.#samples.findLastIndex((sample) => sample.atMs <= atMs - windowMs);
+    this.#samples.splice(0, Math.min(newest, this.#samples.length - 2));
   }
 
   /** Bytes a second; `undefined`: not known yet. */

@@ -50,7 +50,7 @@ const failureCodes: Readonly<Record<ControlErrorCode, FailureCode>> = {
 export interface AskOptions {
   readonly onProgress?: (progress: FlushProgress) => void;
   readonly onFetched?: (progress: PinProgress) => void;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface Results {
@@ -227,7 +227,8 @@ export const silenceFailure = ({ mountPoint, reason }: SilentMount): Failure =>
 
 /** Throws Failure `NO_ANSWER` when there is a drive that does not answer. */
 export function requireAnswers(silent: readonly SilentMount[]): void {
-  if (silent.length > 0) throw silenceFailure(silent[0]);
+  const [first] = silent;
+  if (first) throw silenceFailure(first);
 }
 
 /** The process that holds a state directory, whether it answers or not. */
@@ -288,11 +289,13 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
   const answering = all.answering.filter(({ isHere }) => isHere);
   const silent = all.silent.filter(({ isHere }) => isHere);
   if (directory === undefined) {
-    const [one, ...others] = [...answering.map(({ record }) => record.mountPoint), ...silent.map(({ mountPoint }) => mountPoint)];
-    if (one === undefined) throw new Failure('MOUNT_POINT', 'nothing is mounted');
-    if (others.length > 0) throw new Failure('USAGE', `there are ${others.length + 1} mounts: say which, for instance ${printable(one)}`);
+    const [one] = [...answering.map(({ record }) => record.mountPoint), ...silent.map(({ mountPoint }) => mountPoint)];
+    const count = answering.length + silent.length;
+    if (one !== undefined && count > 1) throw new Failure('USAGE', `there are ${count} mounts: say which, for instance ${printable(one)}`);
     requireAnswers(silent);
-    return answering[0];
+    const [mount] = answering;
+    if (!mount) throw new Failure('MOUNT_POINT', 'nothing is mounted');
+    return mount;
   }
   const named = await mountsOfName(directory, answering);
   if (named?.[0]) return named[0];

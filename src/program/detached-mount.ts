@@ -45,7 +45,8 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
   const crashLog = join(stateDirectory, 'daemon.crash');
   const fd = openSync(crashLog, 'a', 0o600);
   const sizeBefore = statSync(crashLog).size;
-  const child = spawn(process.execPath, [...plainOptions(process.execArgv), process.argv[1], serveCommandName, storeKind], {
+  const [, program = ''] = process.argv;
+  const child = spawn(process.execPath, [...plainOptions(process.execArgv), program, serveCommandName, storeKind], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', 'ignore', fd, 'ipc'],

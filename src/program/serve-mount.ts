@@ -65,7 +65,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
           seesReadlinks: isExact(options.atime),
           defaultPermissions: true,
           writebackCache: !options.readOnly,
-          trace: options.trace ? (line) => logger.debug(line) : undefined,
+          ...(options.trace ? { trace: (line: string) => logger.debug(line) } : {}),
         },
         store: storeDescription,
         version,

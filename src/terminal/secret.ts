@@ -158,9 +158,9 @@ function readAll(fd: number): Uint8Array {
 }
 
 function firstLine(bytes: Uint8Array): string {
-  const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   try {
-    return text.decode(bytes).split(/\r?\n/, 1)[0];
+    return decoder.decode(bytes).replace(/\r?\n[^]*/, '');
   } catch (error) {
     throw new Failure('USAGE', 'the passphrase is not UTF-8 text', { cause: error });
   }

@@ -96,7 +96,7 @@ t.test('a damaged object: the message names the check', async (t) => {
     if (name === undefined) throw new Error(`there is no commit ${sequence}`);
     const path = join(damaged, 'log', name);
     const bytes = readFileSync(path);
-    bytes[bytes.length - 20] ^= 1;
+    bytes[bytes.length - 20]! ^= 1;
     writeFileSync(path, bytes);
     const words = ['mount', damaged, mountPoint, '--key-file', keyFile, '--state-dir', place.path(`damaged-state-${index}`)];
     await refuses(t, words, 'INTEGRITY', /commit|genesis|volume/, {}, damaged);

@@ -62,7 +62,7 @@ t.test('a storm is waited out without a word', async (t) => {
   let count = 0;
   bucket.weather = (_, answer) => {
     if (++count > 4) return false;
-    complain(answer, [503, 429, 500, 503][count - 1], ['SlowDown', 'TooManyRequests', 'InternalError', ''][count - 1]);
+    complain(answer, [503, 429, 500, 503][count - 1]!, ['SlowDown', 'TooManyRequests', 'InternalError', ''][count - 1]!);
     return true;
   };
   const made = await place.run(['init', urlOf(server), '--key-file', 'storm.key', '--no-recovery'], { env });

@@ -18,7 +18,7 @@ async function statusOf(mountPoint: string): Promise<DaemonStatus & { readonly s
   const { mounts } = JSON.parse(await place.succeed(['status', mountPoint, '--json'])) as {
     mounts: (DaemonStatus & { readonly stateDirectory: string })[];
   };
-  return mounts[0];
+  return mounts[0]!;
 }
 
 /** Resolves when the process is gone. */

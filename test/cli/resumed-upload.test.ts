@@ -46,7 +46,7 @@ t.test('after kill -9 in the middle of an upload the next mount sends the same p
   await writeFile(join(mountPoint, 'large'), content);
   const target = await arriving;
   const status = JSON.parse(await place.succeed(['status', 'slow', '--json'])) as { readonly mounts: readonly { readonly pid: number }[] };
-  process.kill(status.mounts[0].pid, 'SIGKILL');
+  process.kill(status.mounts[0]!.pid, 'SIGKILL');
   const staged = stagedPacks();
   const key = target.slice('/bucket/'.length);
   const inFlight = staged.get(key.split('/').at(-1) ?? '');

@@ -54,7 +54,7 @@ t.test('what lies in an archive is an error at once, said with what to do, and r
   const shown = await place.succeed(['status', drive]);
   t.match(shown, /refused .*moved to an archive: restore it/);
   const status = JSON.parse(await place.succeed(['status', drive, '--json'])) as { readonly mounts: readonly { readonly details: object }[] };
-  t.match(status.mounts[0].details, { refused: { objects: 1, reason: /InvalidObjectState/ }, store: { reachable: true } });
+  t.match(status.mounts[0]!.details, { refused: { objects: 1, reason: /InvalidObjectState/ }, store: { reachable: true } });
   const checked = await place.run(['check', 'archive', '--data'], { env });
   t.equal(checked.code, exitCodes.STORE);
   t.match(checked.stderr, /moved to an archive: restore it/);
@@ -87,7 +87,7 @@ t.test('after kill -9 in the middle of a large upload the next mount sends the p
   await arriving;
   server.onArrival = () => {};
   const status = JSON.parse(await place.succeed(['status', drive, '--json'])) as { readonly mounts: readonly { readonly pid: number }[] };
-  process.kill(status.mounts[0].pid, 'SIGKILL');
+  process.kill(status.mounts[0]!.pid, 'SIGKILL');
   proxy.weather.isHanging = false;
   proxy.cutAll();
   const kept = [...bucket.uploads.values()].map(({ parts }) => [...parts.keys()]);

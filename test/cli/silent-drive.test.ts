@@ -30,7 +30,7 @@ async function mountDrive(name: string): Promise<Drive> {
   const mountPoint = place.makeFolder(name);
   const { pid } = JSON.parse(await place.succeed(['mount', store, mountPoint, '--key-file', keyFile, '--json'])) as { pid: number };
   const [file] = readdirSync(registry).filter((one) => one.endsWith('.json'));
-  const record = JSON.parse(readFileSync(join(registry, file), 'utf8')) as Drive['record'];
+  const record = JSON.parse(readFileSync(join(registry, file!), 'utf8')) as Drive['record'];
   return { mountPoint, store, keyFile, pid, record };
 }
 

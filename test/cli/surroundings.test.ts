@@ -155,7 +155,7 @@ t.test('a user whom nobody has heard of is told what to set', { skip: isRoot ? f
     ['no HOME', '-u HOME'],
     ['an empty HOME', 'HOME='],
     ['a relative HOME', 'HOME=home'],
-  ]) {
+  ] as const) {
     const { code, stderr } = await runShell(`${shared}env -u XDG_STATE_HOME ${home} ${as}"$NODE" "$SEALDRIVE" status`);
     t.equal(code, exitCodes.USAGE, what);
     t.match(stderr, /^sealdrive: [^\n]*HOME[^\n]*\n$/, what);
