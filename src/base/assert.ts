@@ -1,4 +1,4 @@
-/** Programmer errors: a broken invariant of this program, never bad input. */
+/** A broken invariant of this program: a programmer's error, never bad input. */
 export class AssertionError extends Error {
   override readonly name = 'AssertionError';
 }

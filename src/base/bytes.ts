@@ -1,17 +1,20 @@
 /**
- * Little-endian binary writing and strict reading, and the few byte operations that several layers need.
- * It is not a schema language: every format spells its fields out beside its table in doc/format.md.
+ * Little-endian binary writing and strict reading, and the few byte operations that several layers need. It is not a
+ * schema language: every codec spells out its fields beneath a copy of its table in doc/format.md.
  */
 
 import { assert } from './assert.js';
 import { decodeSystemText, encodeSystemText } from './system-text.js';
 
-/** Thrown by {@link ByteReader} when the input is too short, too long or out of range. Decoders wrap it in their own error. */
+/** The input of a decoder is too short, too long or out of range. Layers wrap it in their own error. */
 export class MalformedBytesError extends Error {
   override readonly name = 'MalformedBytesError';
 }
 
-/** Reads fixed-width little-endian fields from `bytes`, which it borrows and never changes. Throws {@link MalformedBytesError}. */
+/**
+ * Reads fixed-width little-endian fields from `bytes`, which it borrows and never changes. Throws {@link
+ * MalformedBytesError}.
+ */
 export class ByteReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -38,7 +41,7 @@ export class ByteReader {
   }
 
   u8(): number {
-    return this.#bytes[this.#advance(1)];
+    return this.#view.getUint8(this.#advance(1));
   }
 
   u16(): number {
@@ -86,19 +89,19 @@ export class ByteReader {
     throw new MalformedBytesError('varint is too long');
   }
 
-  /** A view of the next `length` bytes: shares memory with the input. */
+  /** The next `length` bytes, sharing memory with the input. */
   bytes(length: number): Uint8Array {
     const at = this.#advance(length);
     return this.#bytes.subarray(at, at + length);
   }
 
-  /** The next `length` bytes as a byte string (one char a byte). */
+  /** The next `length` bytes as a byte string. */
   byteString(length: number): string {
     const at = this.#advance(length);
     return latin1Slice(this.#bytes, at, at + length);
   }
 
-  /** Asserts that everything was read: trailing bytes are malformed. */
+  /** Throws when bytes are left. */
   end(): void {
     if (this.remaining !== 0) throw new MalformedBytesError(`${this.remaining} bytes too many`);
   }
@@ -117,7 +120,7 @@ export class ByteWriter {
     return this.#length;
   }
 
-  /** May replace the buffer: to be called before `#buffer` is looked at, in a statement of its own. */
+  /** May replace the buffer, so it is called in a statement of its own, before `#buffer` is read. */
   #reserve(count: number): number {
     const at = this.#length;
     const needed = at + count;
@@ -169,7 +172,7 @@ export class ByteWriter {
     return this;
   }
 
-  /** What {@link ByteReader.varint} would refuse must never be written. */
+  /** Asserts what {@link ByteReader.varint} demands. */
   varint(value: number): this {
     assert(Number.isSafeInteger(value) && value >= 0, 'a varint is a whole number of 53 bits');
     let rest = value;
@@ -198,18 +201,18 @@ export class ByteWriter {
     return this;
   }
 
-  /** Forgets what was written, keeping the buffer. */
+  /** Discards the content and keeps the buffer. */
   reset(): this {
     this.#length = 0;
     return this;
   }
 
-  /** What was written, as bytes of the caller's own. */
+  /** A copy of the content, owned by the caller. */
   copy(): Uint8Array {
     return new Uint8Array(this.#buffer.subarray(0, this.#length));
   }
 
-  /** A view of what was written. It shares memory with the writer: do not write on after taking it. */
+  /** The content, sharing memory with the writer: do not continue to write after taking it. */
   finish(): Uint8Array {
     return this.#buffer.subarray(0, this.#length);
   }
@@ -217,14 +220,14 @@ export class ByteWriter {
 
 const asBuffer = (bytes: Uint8Array): Buffer => (bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
 
-/** A copy in memory of its own: it pins no pool, and is not filled with zeros first. */
+/** A copy in memory of its own, which keeps no pool alive and was not filled with zeros first. */
 export function copyOfBytes(bytes: Uint8Array): Uint8Array {
   const copy = Buffer.allocUnsafeSlow(bytes.byteLength);
   copy.set(bytes);
   return copy;
 }
 
-/** Bytes `start` to `end` as a byte string (one char a byte). */
+/** Bytes `start` to `end` as a byte string. */
 export function latin1Slice(bytes: Uint8Array, start: number, end: number): string {
   return asBuffer(bytes).toString('latin1', start, end);
 }
@@ -237,18 +240,18 @@ export function toHex(bytes: Uint8Array): string {
   return asBuffer(bytes).toString('hex');
 }
 
-/** Strict: lower-case hex of an even length, else {@link MalformedBytesError}. */
+/** Strict: throws {@link MalformedBytesError} unless it is lower-case hex of an even length. */
 export function fromHex(hex: string): Uint8Array {
   if (hex.length % 2 !== 0 || !/^[0-9a-f]*$/.test(hex)) throw new MalformedBytesError('not lower-case hex');
   return Buffer.from(hex, 'hex');
 }
 
-/** Text as a byte string: in UTF-8, and the bytes of system-text.ts as they were. */
+/** The bytes of a name or path (`system-text.ts`) as a byte string. */
 export function byteStringOf(text: string): string {
   return encodeSystemText(text).toString('latin1');
 }
 
-/** A byte string as text that loses nothing: see system-text.ts, and printable.ts for people. */
+/** The inverse of {@link byteStringOf}: text that loses nothing. For people, see `printable.ts`. */
 export function textOf(bytes: string): string {
   return decodeSystemText(Buffer.from(bytes, 'latin1'));
 }

@@ -1,25 +1,27 @@
-/** Time is injected, so that tests and the crash simulator own it. */
+/** Time, as an injected dependency: tests and the crash simulator control it. */
 
-/** A point of wall time as the kernel spells it: whole seconds since 1970 (may be negative) and 0..999,999,999 nanoseconds. */
+/**
+ * A wall time as the kernel represents it: whole seconds since 1970 (may be negative) and 0..999,999,999 nanoseconds.
+ */
 export interface Timespec {
   readonly sec: number;
   readonly nsec: number;
 }
 
 export interface Clock {
-  /** Wall time, for timestamps only: it may jump. */
+  /** Wall time, which may jump: for timestamps only. */
   now(): Timespec;
   /** Milliseconds that never go back, for deadlines and intervals. */
   monotonicMs(): number;
-  /** Resolves after `delayMs`; rejects with the signal's reason when aborted. An unreferenced timer: never keeps the process alive. */
+  /** Resolves after `delayMs`; rejects with the signal's reason when aborted. It does not keep the process alive. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
 export const systemClock: Clock = {
   now() {
-    // Read once: two readings may stand in two seconds.
+    // Read once: two readings may fall into different seconds.
     const ms = Date.now();
-    // The sub-millisecond part comes from the monotonic clock: it orders events, it does not claim accuracy.
+    // The part below a millisecond comes from the monotonic clock. It orders events; it is not accurate.
     return { sec: Math.floor(ms / 1000), nsec: (ms - Math.floor(ms / 1000) * 1000) * 1e6 + Math.floor((performance.now() % 1) * 1e6) };
   },
   monotonicMs: () => performance.now(),

@@ -1,5 +1,5 @@
 /**
- * The shape that every layer's operating error has: one class a layer, a union of stable codes, and always the cause.
+ * The base of every layer's operating error: one class per layer, a union of stable codes, and always the cause.
  * Messages never hold secrets or plaintext names.
  */
 export class CodedError<Code extends string> extends Error {
@@ -13,8 +13,8 @@ export class CodedError<Code extends string> extends Error {
 }
 
 /**
- * An error that is an everyday answer, such as "no such attribute": it is thrown on the ordinary path, so it takes no picture of the stack, which
- * would cost more than the operation.
+ * An error that is an ordinary answer, such as "no such attribute". It captures no stack, which would cost more than
+ * the operation.
  */
 export class AnswerError<Code extends string> extends CodedError<Code> {
   constructor(code: Code, message: string, options?: { cause?: unknown }) {

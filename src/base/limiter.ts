@@ -1,6 +1,6 @@
+/** A bound on concurrency: at most `max` tasks run at once, and the others wait in order. */
 import { assert } from './assert.js';
 
-/** At most `max` tasks under way at once; the others wait in order. */
 export class Limiter {
   readonly #max: number;
   #active = 0;
@@ -12,7 +12,7 @@ export class Limiter {
   }
 
   async run<T>(task: () => Promise<T>): Promise<T> {
-    // A slot is handed over to the next waiter, never freed in between: nobody can slip in.
+    // A slot is handed to the next waiter without being freed, so no newcomer can take it.
     if (this.#active >= this.#max) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#active++;
     try {

@@ -1,4 +1,4 @@
-/** A fair mutual exclusion for asynchronous sections; the name says what it guards, for the reader. */
+/** Fair mutual exclusion for asynchronous sections (doc/concurrency.md, "Committing"). */
 export class Lock {
   #tail: Promise<unknown> = Promise.resolve();
   #held = 0;
@@ -7,7 +7,7 @@ export class Lock {
     return this.#held > 0;
   }
 
-  /** Runs `section` when all earlier ones have ended, however they ended. */
+  /** Runs `section` when all earlier ones have ended, with or without an error. */
   run<T>(section: () => T | Promise<T>): Promise<T> {
     this.#held++;
     const result = this.#tail.then(section);

@@ -1,10 +1,8 @@
-/**
- * Structured log lines. Fields never hold secrets, plaintext names or content: callers log ids, counts, sizes and codes.
- */
+/** Structured log lines. Fields never hold secrets, plaintext names or content, only ids, counts, sizes and codes. */
 import { printableJson } from './printable.js';
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
@@ -15,7 +13,7 @@ export interface Logger {
 
 const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-/** One JSON object a line, of characters that steer no terminal, to `write`, from `lowest` upwards. */
+/** Gives `write` one JSON object per line, free of terminal control characters, for levels from `lowest` up. */
 export function createLogger(write: (line: string) => void, lowest: LogLevel = 'info'): Logger {
   const emit = (level: LogLevel) =>
     levels.indexOf(level) < levels.indexOf(lowest)

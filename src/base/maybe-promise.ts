@@ -1,6 +1,6 @@
 /**
- * A value that is there already, or a promise of it. The data path answers synchronously what is in memory and awaits only
- * page faults and I/O (doc/concurrency.md); these helpers keep that path free of needless promises.
+ * A value, or a promise of it. The data path returns synchronously what is in memory and awaits only page faults and
+ * I/O (doc/concurrency.md, "One instant").
  */
 export type MaybePromise<T> = T | Promise<T>;
 

@@ -1,15 +1,21 @@
 /**
- * The one way of printing what somebody else chose: names of files, volumes and devices, paths, labels, what a server or the system says. Such text must
- * not steer a terminal, hide a part of itself, or look like another line (doc/cli.md, "Names in messages"). It says how text looks, not where it
- * goes: `terminal.ts` and `logger.ts` are the borders that let nothing else pass.
+ * How text that somebody else chose is printed: names of files, volumes and devices, paths, labels, messages of a
+ * server or the system. Such text must not control a terminal, hide a part of itself, or look like another line
+ * (doc/cli.md, "Names in messages"). `terminal.ts` and `logger.ts` apply it to all output.
  */
 import { encodeSystemText, isUnicode } from './system-text.js';
 
-/** Controls (C0, DEL, C1), formats (bidirectional controls, zero width ...), separators of lines and paragraphs, lone surrogates, and what is never seen. */
+/**
+ * Control characters, format characters (bidirectional, zero width), line separators, lone surrogates, and invisible
+ * ones.
+ */
 const unprintable = String.raw`[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]`;
 const unprintableOnce = new RegExp(unprintable, 'u');
 
-/** Emoji are drawn as one picture: the invisible parts within hide nothing. Made when it is needed, since that takes a millisecond or more. */
+/**
+ * An emoji is drawn as one picture, so its invisible parts hide nothing. Compiled on first use, which takes a
+ * millisecond.
+ */
 let emojiOrUnprintable: RegExp | undefined;
 const patternOf = (): RegExp => (emojiOrUnprintable ??= new RegExp(String.raw`(\p{RGI_Emoji})|${unprintable}`, 'gv'));
 
@@ -20,35 +26,35 @@ function escapeCharacter(character: string): string {
   if (short !== undefined) return short;
   const code = character.codePointAt(0) ?? 0;
   if (code < 0x80) return String.raw`\x${code.toString(16).padStart(2, '0')}`;
-  // A byte that is no text: see system-text.ts.
+  // A byte that is not text (`system-text.ts`).
   if (code >= 0xdc80 && code <= 0xdcff) return String.raw`\x${(code - 0xdc00).toString(16)}`;
   return String.raw`\u{${code.toString(16)}}`;
 }
 
 /**
- * A name or path for people. What cannot be printed is written `\n`, `\r`, `\t`, `\xHH` (a byte: a control below 0x80, or one that is no UTF-8) or
- * `\u{HEX}` (a character), and a backslash as two, so that no two names look alike by it.
+ * A name or path for people. Unprintable characters become `\n`, `\r`, `\t`, `\xHH` (a control below 0x80, or a byte
+ * that is not UTF-8) or `\u{HEX}`, and a backslash becomes two, so that no two names look alike.
  */
 export const printable = (name: string): string => printableText(name.replaceAll('\\', '\\\\'));
 
-/** A whole line that may hold text of others: as {@link printable}, but backslashes stay as they are. What is printable is not changed. */
+/** A whole line that may hold such text: as {@link printable}, but backslashes stay as they are. */
 export function printableText(line: string): string {
   if (!unprintableOnce.test(line)) return line;
   return line.replaceAll(patternOf(), (character: string, emoji: string | undefined) => emoji ?? escapeCharacter(character));
 }
 
-/** {@link printableText} for text of several lines. */
+/** {@link printableText} for several lines. */
 export const printableLines = (text: string): string => text.split('\n').map(printableText).join('\n');
 
-/** Text in which every character that cannot be printed became `by`: for names that are made here and kept. */
+/** Replaces every unprintable character with `by`: for names that are made here and stored. */
 export function replaceUnprintable(text: string, by: string): string {
   if (!unprintableOnce.test(text)) return text;
   return text.replaceAll(patternOf(), (_, emoji: string | undefined) => emoji ?? by);
 }
 
-/** JSON in which what cannot be printed stands as \uXXXX: it means the same, and steers no terminal. */
+/** JSON with unprintable characters escaped as \uXXXX: it means the same, and cannot control a terminal. */
 export function printableJson(value: unknown, indent?: number): string {
-  // JSON.stringify has escaped what is below 0x20: such characters are its own line ends.
+  // JSON.stringify escapes characters below 0x20; those that are left are its own line ends.
   return (JSON.stringify(value, undefined, indent) ?? 'null').replaceAll(jsonUnprintable, (character) =>
     Array.from({ length: character.length }, (_, index) => String.raw`\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`).join(''),
   );
@@ -57,8 +63,9 @@ export function printableJson(value: unknown, indent?: number): string {
 const jsonUnprintable = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
 /**
- * A value for {@link printableJson} in which every string is Unicode, as JSON demands. Where one is not, it has U+FFFD in place of the bytes that are no
- * text, and beside it `NAMEBase64` has all bytes. A list of strings gets such a list beside it.
+ * A value for {@link printableJson} in which every string is Unicode, as JSON demands. In a field that is not, U+FFFD
+ * replaces the bytes that are not text, and a field `NAMEBase64` beside it has all bytes; likewise for a list of
+ * strings.
  */
 export function unicodeValue(value: unknown): unknown {
   if (typeof value === 'string') return isUnicode(value) ? value : withReplacements(value);

@@ -1,4 +1,7 @@
-/** Randomness is injected: production gives the crypto layer's system source, tests give a seeded one. */
+/**
+ * Randomness, as an injected dependency: the system's source is in `crypto/system-random.ts`, and tests use a seeded
+ * one.
+ */
 export interface Random {
   /** `count` fresh bytes, owned by the caller. */
   bytes(count: number): Uint8Array;

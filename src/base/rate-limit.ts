@@ -1,21 +1,22 @@
+/** Upload and download limits that can be changed while transfers are under way. */
 import type { Clock } from './clock.js';
 
-/** What may pass at once after a pause, as the time that it takes: longer bursts would be felt by whoever shares the link. */
+/** After a pause, as much as takes this long may pass at once. Longer bursts would disturb others on the link. */
 const burstMs = 250;
 
 /**
- * A token bucket that several transfers share: bytes pass in the order in which they ask, as fast as the rate allows. The rate can be
- * changed at any time, and those who wait then wait by the new one.
+ * A token bucket that several transfers share: requests are served in order, as fast as the rate allows. A change of
+ * the rate applies to those that wait already.
  */
 export class RateLimit {
   readonly #clock: Clock;
   /** `undefined`: no limit. */
   #bytesPerSecond: number | undefined;
-  /** Below zero: what was let through ahead of its time. */
+  /** Below zero: bytes that passed before their time. */
   #tokens = 0;
   #filledMs: number;
   #tail: Promise<void> = Promise.resolve();
-  /** Wakes the one who waits for tokens. */
+  /** Wakes the first waiter. */
   #wake: (() => void) | undefined;
 
   /** `bytesPerSecond`: at least 1; `undefined` for no limit. */
@@ -32,12 +33,15 @@ export class RateLimit {
   set bytesPerSecond(rate: number | undefined) {
     this.#fill();
     this.#bytesPerSecond = rate;
-    // What was lent at another rate is forgiven: paying it back at a slow one could take for ever.
+    // Debt from the old rate is dropped: repaying it at a slow rate could take for ever.
     this.#tokens = Math.max(this.#tokens, 0);
     this.#wake?.();
   }
 
-  /** Resolves when `bytes` more may pass. `undefined`: at once. Rejects with the reason of `signal`; the bytes then do not count. */
+  /**
+   * Resolves when `bytes` more may pass; `undefined` when they may at once. Rejects with the reason of `signal`, and
+   * then counts nothing.
+   */
   take(bytes: number, signal?: AbortSignal): Promise<void> | undefined {
     if (this.#bytesPerSecond === undefined || bytes === 0) return undefined;
     const turn = this.#tail.then(() => this.#wait(bytes, signal));
@@ -45,7 +49,7 @@ export class RateLimit {
     return turn;
   }
 
-  /** Counts bytes that do not wait: those that follow pay for them. */
+  /** Counts bytes that have passed without waiting; later ones wait longer for it. */
   charge(bytes: number): void {
     if (this.#bytesPerSecond === undefined) return;
     this.#fill();
@@ -59,18 +63,18 @@ export class RateLimit {
       const rate = this.#bytesPerSecond;
       if (rate === undefined) return;
       if (this.#tokens >= 0) {
-        // Any piece may start when nothing is owed, however large it is: the next ones wait for it.
+        // Without debt, a piece of any size may start; the next ones wait for it.
         this.#tokens -= bytes;
         return;
       }
-      const nap = new AbortController();
+      const sleep = new AbortController();
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
       const waitMs = Math.max(1, Math.ceil((-this.#tokens * 1000) / rate));
-      const end = (): void => nap.abort(new Error('no longer waiting'));
+      const end = (): void => sleep.abort(new Error('no longer waiting'));
       signal?.addEventListener('abort', end, { once: true });
-      await Promise.race([this.#clock.sleep(waitMs, nap.signal).catch(() => {}), woken]);
+      await Promise.race([this.#clock.sleep(waitMs, sleep.signal).catch(() => {}), woken]);
       signal?.removeEventListener('abort', end);
       this.#wake = undefined;
       end();
@@ -85,7 +89,7 @@ export class RateLimit {
   }
 }
 
-/** The limits of everything that goes over one link. */
+/** The limits of all transfers over one link. */
 export interface Bandwidth {
   readonly upload: RateLimit;
   readonly download: RateLimit;

@@ -1,11 +1,11 @@
-/** The directory entry: value of a `D` key (doc/format.md, "Tree keys"): ino varint, type u8 (mode >> 12). */
+/** The directory entry: the value of a `D` key (doc/format.md, "Tree keys"): ino varint, type u8 (mode >> 12). */
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Ino } from './key.js';
 
 export interface Dirent {
   readonly ino: Ino;
-  /** The S_IFMT bits of the inode's mode, for readdir's d_type. */
+  /** The S_IFMT bits of the inode's mode, for d_type in readdir(3). */
   readonly type: number;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The extent: value of an `E` key (doc/format.md, "Tree keys"). It maps `length` bytes of a file, from the offset in its key, to
- * a run of chunks that lie side by side in one pack, or to reserved zeros. What no extent covers is a hole.
+ * The extent: the value of an `E` key (doc/format.md, "Tree keys"). It maps `length` bytes of a file, from the offset
+ * in its key on, to a run of adjacent chunks of one pack, or to reserved zeros. A range without an extent is a hole.
  *
  * | field | encoding |
  * | --- | --- |
@@ -15,7 +15,7 @@ import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { PackId } from '../pack/pack-id.js';
 
-export interface RunChunk {
+interface RunChunk {
   readonly plainLength: number;
   readonly sealedLength: number;
 }
@@ -29,14 +29,14 @@ export interface DataExtent {
   readonly chunks: readonly RunChunk[];
 }
 
-export interface ReservedExtent {
+interface ReservedExtent {
   readonly kind: 'reserved';
   readonly length: number;
 }
 
 export type Extent = DataExtent | ReservedExtent;
 
-/** A run is at most this many chunks, so that a value stays small and a read decodes little. */
+/** A run has at most this many chunks, so that a value stays small and a read decodes little. */
 export const runChunksMax = 64;
 
 export function encodeExtent(extent: Extent): Plaintext {
@@ -75,18 +75,22 @@ export function decodeExtent(bytes: Uint8Array): Extent {
   return { kind: 'data', length, skip, pack, packOffset, chunks };
 }
 
-/** The part of an extent that covers file bytes `from` to `to`, relative to the extent's own start. Drops chunks that it no longer touches. */
+/**
+ * Bytes `from` to `to` of an extent, relative to its start, as an extent without the chunks that it no longer needs.
+ */
 export function sliceExtent(extent: Extent, from: number, to: number): Extent {
   if (extent.kind === 'reserved') return { kind: 'reserved', length: to - from };
   let { packOffset } = extent;
   let skip = extent.skip + from;
-  let first = 0;
-  while (skip >= extent.chunks[first].plainLength) {
-    skip -= extent.chunks[first].plainLength;
-    packOffset += extent.chunks[first].sealedLength;
-    first++;
+  const chunks: RunChunk[] = [];
+  let covered = -skip;
+  for (const chunk of extent.chunks) {
+    if (chunks.length === 0 && skip >= chunk.plainLength) {
+      skip -= chunk.plainLength;
+      packOffset += chunk.sealedLength;
+    } else chunks.push(chunk);
+    covered += chunk.plainLength;
+    if (covered >= to - from) break;
   }
-  let last = first;
-  for (let covered = extent.chunks[first].plainLength - skip; covered < to - from; covered += extent.chunks[last].plainLength) last++;
-  return { kind: 'data', length: to - from, skip, pack: extent.pack, packOffset, chunks: extent.chunks.slice(first, last + 1) };
+  return { kind: 'data', length: to - from, skip, pack: extent.pack, packOffset, chunks };
 }

@@ -1,5 +1,5 @@
 /**
- * The inode record: value of an `I` key (doc/format.md, "Tree keys"). Immutable once made: changes make a new object.
+ * The inode record: the value of an `I` key (doc/format.md, "Tree keys"). It is immutable: a change makes a new object.
  *
  * | field | encoding |
  * | --- | --- |
@@ -21,19 +21,21 @@ export const S_IFDIR = 0o040000;
 export const S_IFLNK = 0o120000;
 export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
-export const S_IFIFO = 0o010000;
 export const S_IFSOCK = 0o140000;
 
-/** Regular files of at most this many bytes keep their content in the inode; links always do (at most 4,095 bytes). */
+/** A regular file of at most this many bytes has its content in the inode. A link always has (at most 4,095 bytes). */
 export const inlineMax = 2048;
 const linkTargetMax = 4095;
 
-/** FS_IOC_GETFLAGS bits that are kept. */
+/** The FS_IOC_GETFLAGS bits that are stored. */
 export const FS_IMMUTABLE_FL = 0x10;
 export const FS_APPEND_FL = 0x20;
 export const FS_NOATIME_FL = 0x80;
 
-/** Who wrote the content last: two devices that changed one file have different stamps, and that is how a conflict is seen. */
+/**
+ * The last writer of the content. Two devices that changed one file gave it different stamps, which reveals the
+ * conflict.
+ */
 export interface ContentStamp {
   readonly deviceIndex: number;
   readonly counter: number;
@@ -48,12 +50,13 @@ export interface Inode {
   readonly flags: number;
   /** Bytes; a directory's is 0. */
   readonly size: number;
-  /** Bytes of content that take space: data and reserved extents, and inline content. Holes do not count. */
+  /** Bytes of content that take space: data and reserved extents, and inline content, but no holes. */
   readonly allocated: number;
   readonly generation: number;
   /**
-   * The directory that it was created in, linked or moved to last. For directories this is exact (the root's is itself; a removed one keeps
-   * its last); for everything else a hint, since that name may be gone while another lives. 0: never had a name.
+   * The directory that it was last created in, linked into or moved to. Exact for a directory (the root's is the root;
+   * a removed one keeps its last), and a hint for others, since that name may be gone while another one exists. 0: it
+   * never had a name.
    */
   readonly parent: Ino | 0;
   readonly atime: Timespec;
@@ -61,7 +64,7 @@ export interface Inode {
   readonly ctime: Timespec;
   readonly btime: Timespec;
   readonly stamp: ContentStamp;
-  /** A small file's whole content (then it has no extents, and bytes from here to `size` are a hole), or a link's target. */
+  /** A link's target, or the whole content of a small file: it has no extents, and the rest up to `size` is a hole. */
   readonly inline: Plaintext;
 }
 
@@ -69,16 +72,19 @@ export const isDirectory = (inode: Inode): boolean => (inode.mode & S_IFMT) === 
 export const isRegular = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFREG;
 export const isSymlink = (inode: Inode): boolean => (inode.mode & S_IFMT) === S_IFLNK;
 
-/** The latest second that a time may hold, and the earliest without its sign: 142 million years, what a zigzag varint can carry. */
-export const timeSecMax = 2 ** 52 - 1;
+/**
+ * The latest second of a time, and without its sign the earliest: 142 million years, which is what a zigzag varint can
+ * hold.
+ */
+const timeSecMax = 2 ** 52 - 1;
 
-/** The time, or where it is out of range the nearest one that is not, as the kernel does for local disks. */
+/** The nearest time in range, as the kernel does for local disks. */
 export function clampTime(time: Timespec): Timespec {
   if (Math.abs(time.sec) <= timeSecMax) return time;
   return { sec: time.sec > 0 ? timeSecMax : -timeSecMax, nsec: 0 };
 }
 
-/** Seconds as a zigzag varint, nanoseconds as u32: how times are written everywhere in the tree and the journal. */
+/** Seconds as a zigzag varint, nanoseconds as u32: the form of all times in the tree and the journal. */
 export function writeTime(writer: ByteWriter, time: Timespec): void {
   writer.varint(time.sec >= 0 ? time.sec * 2 : -time.sec * 2 - 1).u32(time.nsec);
 }

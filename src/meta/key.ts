@@ -1,6 +1,6 @@
 /**
- * The tree's key space (doc/format.md, "Tree keys"). A key is a byte string whose order as a JavaScript string is its byte
- * order, so one comparison serves maps, scans and pages.
+ * The tree's key space (doc/format.md, "Tree keys"). A key is a byte string, whose order as a JavaScript string is its
+ * byte order, so one comparison serves maps, scans and pages.
  */
 import type { Brand, ByteString } from '../base/brand.js';
 import { MalformedBytesError } from '../base/bytes.js';
@@ -53,7 +53,6 @@ export const direntKey = (parent: Ino, name: ByteString): TreeKey => `D${u64(par
 export const extentKey = (ino: Ino, offset: number): TreeKey => `E${u64(ino)}${u64(offset)}` as TreeKey;
 export const xattrKey = (ino: Ino, name: ByteString): TreeKey => `X${u64(ino)}${name}` as TreeKey;
 export const orphanKey = (ino: Ino): TreeKey => `O${u64(ino)}` as TreeKey;
-export const snapshotKey = (name: ByteString): TreeKey => `S${name}` as TreeKey;
 
 /** The exclusive upper bound of all keys that begin with the key's type and its inode number. */
 export const direntEnd = (parent: Ino): TreeKey => `D${u64(parent + 1)}` as TreeKey;
@@ -68,7 +67,7 @@ export type DecodedKey =
   | { readonly type: 'extent'; readonly ino: Ino; readonly offset: number }
   | { readonly type: 'snapshot'; readonly name: ByteString };
 
-/** Strict: throws {@link MalformedBytesError} on anything that the functions above do not make. */
+/** Strict: throws {@link MalformedBytesError} for any key that the format does not define. */
 export function decodeKey(key: TreeKey): DecodedKey {
   const exact = (length: number): void => {
     if (key.length !== length) throw new MalformedBytesError('tree key has a wrong length');
