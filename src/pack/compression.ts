@@ -1,47 +1,53 @@
 /**
- * Compression of items before they are sealed: Zstandard (RFC 8878), only where a cheap look says that it pays (doc/format.md, "Pack").
- * The work is done on the thread pool. Decompression is bounded before it begins: a device of the volume may be hostile too.
+ * Compression of items before they are sealed: Zstandard (RFC 8878), only where a cheap sample shows that it pays
+ * (doc/format.md, "Pack"). The work is done on the thread pool. Decompression is bounded before it begins, since a
+ * device of the volume may be hostile.
  */
 import { compress as zstdCompress, decompress as zstdDecompress } from '@mongodb-js/zstd';
 import { Limiter } from '../base/limiter.js';
 import { PackError } from './pack-error.js';
 
 const level = 1;
-/** Below this nothing is gained: the pack pads more than that. */
+/** Below this size nothing is gained, since the padding of the pack is larger. */
 const plainMin = 512;
-/** Compressed items keep at most this share of their size, else they stay raw. */
+/** An item stays raw unless compression reduces it to this share of its size. */
 const shareMax = 0.9;
 const sampleCount = 1024;
 const sampleSlice = 64;
-/** Bits a byte above which data is taken for compressed or encrypted already. A sample of 1,024 random bytes has about 7.8. */
+/**
+ * Above this entropy, in bits per byte, data counts as compressed or encrypted. A sample of 1,024 random bytes has
+ * about 7.8.
+ */
 const entropyMax = 7.3;
 
-/** The pool has four threads, and the local disk needs some of them. */
+/** The pool has four threads, and file I/O needs some of them. */
 const threads = new Limiter(3);
 
 const counts = new Uint16Array(256);
 
-/** Whether compressing is worth a try: the entropy of 1 KiB of samples from all over `bytes`. Takes about 2 microseconds. */
+/**
+ * Whether compression is worth trying, by the entropy of 1 KiB of samples from all over `bytes`. Takes about 2
+ * microseconds.
+ */
 export function looksCompressible(bytes: Uint8Array): boolean {
   const length = bytes.byteLength;
   if (length < plainMin) return false;
   counts.fill(0);
   let sampled = 0;
   if (length <= sampleCount) {
-    for (let at = 0; at < length; at++) counts[bytes[at]]++;
+    for (const byte of bytes) counts[byte]!++;
     sampled = length;
   } else {
     const slices = sampleCount / sampleSlice;
     const stride = Math.floor((length - sampleSlice) / (slices - 1));
     for (let slice = 0; slice < slices; slice++) {
       const from = slice * stride;
-      for (let at = from; at < from + sampleSlice; at++) counts[bytes[at]]++;
+      for (const byte of bytes.subarray(from, from + sampleSlice)) counts[byte]!++;
     }
     sampled = sampleCount;
   }
   let sum = 0;
-  for (let value = 0; value < 256; value++) {
-    const count = counts[value];
+  for (const count of counts) {
     if (count > 0) sum += count * Math.log2(count);
   }
   return Math.log2(sampled) - sum / sampled < entropyMax;
@@ -49,7 +55,7 @@ export function looksCompressible(bytes: Uint8Array): boolean {
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** One Zstandard frame, or `undefined` when it would not be smaller by a tenth. `bytes` is borrowed until then. */
+/** One Zstandard frame; `undefined` when it would not be smaller by a tenth. Borrows `bytes` until it resolves. */
 export async function compress(bytes: Uint8Array): Promise<Uint8Array | undefined> {
   const frame = await threads.run(() => zstdCompress(asBuffer(bytes), level));
   return frame.byteLength <= bytes.byteLength * shareMax ? frame : undefined;
@@ -62,22 +68,22 @@ const blockMax = 128 * 1024;
 const malformed = (what: string): PackError => new PackError('MALFORMED', `compressed item: ${what}`);
 
 /**
- * Bytes of the one frame that `bytes` begins with, having checked that it can hold `plainLength` bytes and not vastly more: walks the
- * block headers (RFC 8878, 3.1.1), decompresses nothing. Throws PackError MALFORMED.
+ * The length of the frame that `bytes` begins with, after checking that it can yield `plainLength` bytes and not vastly
+ * more. Reads only the headers of its blocks (RFC 8878, 3.1.1). Throws PackError MALFORMED.
  */
 export function frameLength(bytes: Uint8Array, plainLength: number): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const size = bytes.byteLength;
   if (size < 9 || view.getUint32(0, true) !== magic) throw malformed('no Zstandard frame');
-  const descriptor = bytes[4];
+  const descriptor = view.getUint8(4);
   const singleSegment = (descriptor & 0x20) !== 0;
   if ((descriptor & 0x08) !== 0 || (descriptor & 0x03) !== 0) throw malformed('reserved bit or dictionary');
   const checksum = (descriptor & 0x04) !== 0;
   let at = 5;
   if (!singleSegment) {
-    const exponent = bytes[at] >>> 3;
-    const base = 2 ** (10 + exponent);
-    if (base + (base / 8) * (bytes[at] & 7) > windowMax) throw malformed('window is too large');
+    const window = view.getUint8(at);
+    const base = 2 ** (10 + (window >>> 3));
+    if (base + (base / 8) * (window & 7) > windowMax) throw malformed('window is too large');
     at++;
   }
   const flag = descriptor >>> 6;
@@ -85,15 +91,16 @@ export function frameLength(bytes: Uint8Array, plainLength: number): number {
   if (at + sizeLength > size) throw malformed('cut off');
   if (sizeLength > 0) {
     let stated = sizeLength === 2 ? 256 : 0;
-    for (let index = 0; index < sizeLength; index++) stated += bytes[at + index] * 2 ** (8 * index);
+    for (let index = 0; index < sizeLength; index++) stated += view.getUint8(at + index) * 2 ** (8 * index);
     if (stated !== plainLength) throw malformed('another length than stated');
   }
   at += sizeLength;
-  // What the blocks can yield at most: encoders cut blocks shorter than the maximum, so it may exceed the plain length, within reason.
+  // The most that the blocks can yield. Encoders make blocks shorter than the maximum, so it may exceed the plain
+  // length, within reason.
   let yieldMax = 0;
   for (;;) {
     if (at + 3 > size) throw malformed('cut off');
-    const header = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16);
+    const header = view.getUint16(at, true) | (view.getUint8(at + 2) << 16);
     at += 3;
     const type = (header >>> 1) & 3;
     const blockSize = header >>> 3;
@@ -109,7 +116,10 @@ export function frameLength(bytes: Uint8Array, plainLength: number): number {
   return at;
 }
 
-/** Undoes {@link compress}: exactly `plainLength` bytes of the caller's own, else PackError MALFORMED. `frame` is borrowed until then. */
+/**
+ * Undoes {@link compress}: exactly `plainLength` bytes, owned by the caller. Borrows `frame` until it settles. Throws
+ * PackError MALFORMED.
+ */
 export async function decompress(frame: Uint8Array, plainLength: number): Promise<Uint8Array> {
   const length = frameLength(frame, plainLength);
   let plain: Uint8Array;

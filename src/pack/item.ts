@@ -1,5 +1,6 @@
 /**
- * What is sealed as one item of a pack (doc/format.md, "Pack"): a header, then the data, raw or compressed.
+ * The payload of one item of a pack (doc/format.md, "Pack"): a header, then the data, raw or compressed. Sealing is up
+ * to the caller.
  *
  * | field | encoding |
  * | --- | --- |
@@ -20,7 +21,7 @@ import type { PackId } from './pack-id.js';
 
 export type ItemKind = 'chunk' | 'page';
 
-/** The keys that packs are sealed with, of one epoch. */
+/** The keys of one epoch with which packs are sealed. */
 export type PackKeys = Pick<EpochKeys, ItemKind | 'packIndex' | 'packFooter'>;
 
 const headerLength = 8;
@@ -28,7 +29,7 @@ const codecRaw = 0;
 const codecZstd = 1;
 /** Chunks hold at most 4 MiB (a volume's chunk size is less), pages at most 2 MiB. */
 export const chunkPlainMax = 4 * 1024 * 1024;
-export const pagePlainMax = 2 * 1024 * 1024;
+const pagePlainMax = 2 * 1024 * 1024;
 
 /** The place that an item's seal is bound to; `0xffffffff` is the footer's. */
 export function itemPlace(id: PackId, offset: number): Uint8Array {
@@ -39,7 +40,7 @@ function header(codec: number, plainLength: number): Plaintext {
   return new ByteWriter(headerLength).u8(codec).zeros(3).u32(plainLength).finish() as Plaintext;
 }
 
-/** The payload in parts, for the seal. Borrows `plain` until it is sealed. At once when nothing is to be compressed. */
+/** The payload in parts, for the seal; at once when nothing is to be compressed. Borrows `plain` until it is sealed. */
 export function encodeItem(kind: ItemKind, plain: Plaintext, tryCompress: boolean): MaybePromise<Plaintext[]> {
   if (!tryCompress || !looksCompressible(plain)) return [header(codecRaw, plain.byteLength), plain];
   return compress(plain).then((frame) => {
@@ -52,7 +53,7 @@ export function encodeItem(kind: ItemKind, plain: Plaintext, tryCompress: boolea
   });
 }
 
-/** Whether {@link decodeItem} has no more to do than to look. */
+/** Whether the data of the payload is raw, so that {@link decodeItem} is synchronous. */
 export function isRaw(payload: Plaintext): boolean {
   return payload[0] === codecRaw;
 }

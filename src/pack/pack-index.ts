@@ -1,9 +1,10 @@
 /**
- * The end of a pack: what lies in it (doc/format.md, "Pack"). Only check, salvage and garbage collection read it; ordinary reads know
- * their places from the tree.
+ * The index of a pack, at its end (doc/format.md, "Pack"). Only check, salvage and resuming after a crash read it;
+ * ordinary reads know their places from the tree.
  *
- * Index payload: count varint, then per item kind u8 (0 gap, 1 chunk, 2 page) and sealed length varint, then zeros, so that the whole
- * pack has a PADME size. Footer payload: version u32 = 1, index offset u32, index sealed length u32, item count u32, 8 zeros.
+ * Index payload: count varint, then per item kind u8 (0 gap, 1 chunk, 2 page) and sealed length varint, then zeros, so
+ * that the whole pack has a PADME size. Footer payload: version u32 = 1, index offset u32, index sealed length u32,
+ * item count u32, 8 zeros.
  */
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
@@ -15,7 +16,7 @@ import { itemPlace } from './item.js';
 import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 
-/** `gap`: bytes that nothing refers to and whose bounds were lost in a crash. */
+/** A `gap` is bytes that nothing refers to, whose bounds were lost in a crash. */
 export interface PackItem {
   readonly kind: ItemKind | 'gap';
   readonly offset: number;
@@ -25,12 +26,12 @@ export interface PackItem {
 const kinds = ['gap', 'chunk', 'page'] as const;
 const version = 1;
 const footerPayload = 24;
-export const footerLength = footerPayload + bareOverhead;
+const footerLength = footerPayload + bareOverhead;
 const footerOffset = 0xffffffff;
-/** A pack's offsets are u32, and a file of it must be readable in one address space. */
+/** Offsets are u32, and a whole pack must fit in one buffer. */
 export const packSizeMax = 2 ** 31;
 
-/** Index and footer, sealed, for a pack whose items end at `end`: to be written there as they are. */
+/** Index and footer, sealed, which are to be written at `end`, where the items end. */
 export function sealPackEnd(keys: PackKeys, id: PackId, items: readonly PackItem[], end: number): readonly [index: Sealed, footer: Sealed] {
   const index = new ByteWriter(16 + items.length * 4).varint(items.length);
   for (const item of items) index.u8(kinds.indexOf(item.kind)).varint(item.sealedLength);
@@ -41,12 +42,12 @@ export function sealPackEnd(keys: PackKeys, id: PackId, items: readonly PackItem
   return [sealedIndex, keys.packFooter.seal(itemPlace(id, footerOffset), footer.finish() as Plaintext)];
 }
 
-/** Gives `length` bytes of a pack at `offset`, fewer when it ends before. */
-export type PackRangeReader = (offset: number, length: number) => Promise<Uint8Array>;
+/** Returns `length` bytes of a pack at `offset`, fewer when it ends before. */
+type PackRangeReader = (offset: number, length: number) => Promise<Uint8Array>;
 
 /**
- * What a finished pack of `size` bytes holds, in order of offsets. Throws PackError MISSING when it is cut off, NOT_AUTHENTIC, MALFORMED,
- * and what `read` throws.
+ * The items of a finished pack of `size` bytes, in order of offsets. Throws PackError MISSING when it is cut off,
+ * NOT_AUTHENTIC, MALFORMED, and the errors of `read`.
  */
 export async function readPackIndex(keys: PackKeys, id: PackId, size: number, read: PackRangeReader): Promise<readonly PackItem[]> {
   if (size < footerLength + bareOverhead || size > packSizeMax) throw new PackError('MALFORMED', `pack ${id}: impossible size ${size}`);
@@ -80,10 +81,10 @@ function decodeIndex(payload: Plaintext, itemCount: number, end: number): PackIt
   const items: PackItem[] = [];
   let offset = 0;
   for (let index = 0; index < itemCount; index++) {
-    const kind = reader.u8();
+    const kind = kinds[reader.u8()];
     const sealedLength = reader.varint();
-    if (kind >= kinds.length || sealedLength < 1 || sealedLength > end - offset) throw new MalformedBytesError('impossible item');
-    items.push({ kind: kinds[kind], offset, sealedLength });
+    if (!kind || sealedLength < 1 || sealedLength > end - offset) throw new MalformedBytesError('impossible item');
+    items.push({ kind, offset, sealedLength });
     offset += sealedLength;
   }
   if (offset !== end) throw new MalformedBytesError('items do not fill the pack');

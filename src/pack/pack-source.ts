@@ -1,62 +1,52 @@
 /**
- * Reads chunks and pages wherever they are: memory, a staging pack, the disk cache, the store. Nothing leaves it that was not
- * authenticated for its place; what does not verify is an error, never absence, and never retried but for the disk cache's copy
- * (doc/security.md).
+ * Reads chunks and pages wherever they are (doc/architecture.md, "A read"). It keeps opened chunks in memory, and
+ * fetches neighbours together. Every byte that leaves it was authenticated for its place. Bytes that do not verify are
+ * an error, never absence; only the disk cache's copy is replaced by the store's (doc/security.md, "Criterion U"). The
+ * sealed bytes come from `sealed-ranges.ts`.
  */
-import type { Plaintext, Sealed } from '../base/brand.js';
+import { assert } from '../base/assert.js';
+import type { Plaintext } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { andThen, isPromise } from '../base/maybe-promise.js';
 import { type MemoryBudget, usualBudget } from '../base/memory-budget.js';
-import type { CacheKind, DiskCache } from '../cache/disk-cache.js';
 import { MemoryCache } from '../cache/memory-cache.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
-import type { ObjectStore } from '../store/object-store.js';
 import type { ItemKind, PackKeys } from './item.js';
 import { decodeItem, isRaw, itemPlace } from './item.js';
 import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
-import { packKey } from './pack-id.js';
-import type { PackItem } from './pack-index.js';
-import { readPackIndex } from './pack-index.js';
-import type { PackWriter, RunPlace } from './pack-writer.js';
+import type { RunPlace } from './pack-writer.js';
 import type { PageReference } from './page-reference.js';
-import { ReadWindows, windowReadMax } from './read-window.js';
+import type { SealedRange, SealedRangesOptions } from './sealed-ranges.js';
+import { SealedRanges } from './sealed-ranges.js';
 
-export type PackMemory = Partial<Pick<MemoryBudget['shares'], 'chunks' | 'contentWindows' | 'pageWindows'> & Pick<MemoryBudget, 'largeRequests'>>;
+/** What may be kept in memory, and how many large requests may be under way. */
+type PackMemory = Pick<MemoryBudget['shares'], 'chunks' | 'contentWindows' | 'pageWindows'> & Pick<MemoryBudget, 'largeRequests'>;
 
-export interface PackSourceOptions {
-  readonly store: ObjectStore;
+export interface PackSourceOptions extends Omit<SealedRangesOptions, 'memory'> {
   readonly keys: PackKeys;
-  /** Packs that are on the local disk only, by id. Their owner adds and removes them; one is removed once the store or the disk cache has it. */
-  readonly staging: ReadonlyMap<PackId, Pick<PackWriter, 'read'> & Partial<Pick<PackWriter, 'readNow'>>>;
-  /** Sealed bytes that the store sent. Of no use in front of a local store. */
-  readonly diskCache?: Pick<DiskCache, 'read' | 'write' | 'evict' | 'has'> & Partial<Pick<DiskCache, 'readNow'>>;
-  /** Who decrypts what is opened at once; Node.js when not given. */
+  /** Decrypts; Node.js does when it is not given. */
   readonly cipher?: BulkCipher | undefined;
-  /** What may be kept in memory, and how many large requests may be under way; what is left out is as usual. */
-  readonly memory?: PackMemory;
+  /** The usual budget holds for what is left out. */
+  readonly memory?: Partial<PackMemory>;
 }
 
-/** One request brings at most this much: 4 MiB of content with its seals. */
+/** The most that one request fetches: 4 MiB of content with its seals. */
 const requestMax = 4 * 1024 * 1024 + 64 * 1024;
 /**
- * Requests for what is fetched ahead, at once. Fewer than a reader's window has: those that share the link end together, and then the next one is what
- * keeps the link busy until the reader has asked for more.
+ * Concurrent requests of read-ahead. Fewer than a reader's window has, since requests that share the link end together:
+ * the next one then keeps the link busy until the reader has asked for more.
  */
 const aheadMax = 3;
-/** Opening 256 KiB takes 0.1 ms: after this many bytes others get their turn on the event loop. */
+/** Opening 256 KiB takes 0.1 ms: after this many bytes the event loop gets a turn. */
 const openSliceBytes = 1024 * 1024;
-
-/** What is asked for at once and is in the page cache is read and opened at once, up to this: it takes 0.1 ms. */
+/** Up to this size, bytes in the page cache are read and opened at once: it takes 0.1 ms. */
 const nowBytesMax = 260 * 1024;
-/** Requests of a local store up to this are read into memory that is used again: 512 KiB are what is fetched ahead there at once. */
-const lentBytes = 1024 * 1024 + 64 * 1024;
-const sparesMax = 4;
-/** So many chunks that parts were read of are remembered by name. */
+/** How many of the chunks are remembered of which a part was read. */
 const seenMax = 1024;
 
 interface WantedChunk {
@@ -71,54 +61,41 @@ interface WaitingChunk extends WantedChunk {
   readonly reject: (error: unknown) => void;
 }
 
-interface Range {
-  readonly sealed: Uint8Array;
-  readonly from: 'staging' | 'disk' | 'store';
-}
-
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const chunkKey = (pack: PackId, offset: number): string => `${pack}${offset}`;
 
 export class PackSource {
-  readonly #store: ObjectStore;
   readonly #keys: PackKeys;
-  readonly #staging: PackSourceOptions['staging'];
-  readonly #diskCache: PackSourceOptions['diskCache'];
-  readonly #memory: MemoryCache<string, Plaintext>;
-  readonly #ahead: Limiter | undefined;
+  readonly #ranges: SealedRanges;
   readonly #cipher: BulkCipher;
+  /** Opened chunks. */
+  readonly #memory: MemoryCache<string, Plaintext>;
+  readonly #memoryMax: number;
+  /** Chunks that were not kept when a part of them was read, least recent first. */
+  readonly #seen = new Set<string>();
+  readonly #ahead: Limiter | undefined;
   /** Sealed bytes that are opened before anything else happens. */
   readonly #scratch = Buffer.allocUnsafeSlow(nowBytesMax);
-  readonly #spares: Buffer[] = [];
-  readonly #memoryMax: number;
-  /** Chunks that a part was read of and that were not kept, least recent first. */
-  readonly #seen = new Set<string>();
-  /** Chunks and pages never share a pack. */
-  readonly #windows: Readonly<Record<CacheKind, ReadWindows>>;
 
   constructor(options: PackSourceOptions) {
-    const { chunks, contentWindows, pageWindows, largeRequests } = {
-      ...usualBudget.shares,
-      largeRequests: usualBudget.largeRequests,
-      ...options.memory,
-    };
-    this.#store = options.store;
     this.#keys = options.keys;
-    this.#staging = options.staging;
+    const memory: PackMemory = { ...usualBudget.shares, largeRequests: usualBudget.largeRequests, ...options.memory };
+    this.#ranges = new SealedRanges({ ...options, memory });
     this.#cipher = options.cipher ?? inlineCipher;
-    this.#ahead = options.store.local ? undefined : new Limiter(Math.min(aheadMax, largeRequests));
-    this.#diskCache = options.store.local ? undefined : options.diskCache;
-    this.#windows = { content: this.#makeWindows('content', contentWindows), pages: this.#makeWindows('pages', pageWindows) };
-    this.#memoryMax = chunks;
+    this.#memoryMax = memory.chunks;
     this.#memory = new MemoryCache({ bytesMax: this.#memoryMax, sizeOf: (plain) => plain.byteLength + 256 });
+    this.#ahead = options.store.local ? undefined : new Limiter(Math.min(aheadMax, memory.largeRequests));
   }
 
-  /** Bytes of opened chunks, and of what small reads brought along, in memory now. */
+  /** Bytes in memory: opened chunks, and sealed bytes that small reads brought along. */
   get memoryBytes(): number {
-    return this.#memory.bytes + this.#windows.content.heldBytes + this.#windows.pages.heldBytes;
+    return this.#memory.bytes + this.#ranges.heldBytes;
   }
 
-  /** One chunk, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError and StoreError. */
+  /**
+   * One chunk, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError and
+   * StoreError.
+   */
   readChunk(pack: PackId, offset: number, plainLength: number, sealedLength: number): MaybePromise<Plaintext> {
     const known = this.#memory.get(chunkKey(pack, offset));
     if (known) return checkLength(known, plainLength);
@@ -129,33 +106,34 @@ export class PackSource {
   }
 
   /**
-   * Chunks `first` to `last` (inclusive) of a run, borrowed (do not change them): at once when all are in memory. Neighbours that are
-   * not come with one request of about 4 MiB. Rejects with PackError and StoreError.
+   * Chunks `first` to `last` (inclusive) of a run, borrowed (do not change them): at once when all are in memory. Other
+   * neighbours come with one request of about 4 MiB. Rejects with PackError and StoreError.
    */
   readRun(run: RunPlace, first: number, last: number): MaybePromise<readonly Plaintext[]> {
     const waiting: WaitingChunk[] = [];
-    let bytes = 0;
-    for (let index = first; index <= last; index++) bytes += run.chunks[index].sealedLength;
-    const chunks = this.#wantRun(run, first, last, waiting, bytes <= nowBytesMax);
+    const wanted = chunksOf(run, first, last);
+    const now = wanted.reduce((bytes, { sealedLength }) => bytes + sealedLength, 0) <= nowBytesMax;
+    const chunks = wanted.map((chunk) => this.#want(chunk, waiting, now));
     this.#fetchAll(waiting);
     return chunks.some(isPromise) ? Promise.all(chunks.map((chunk) => Promise.resolve(chunk))) : (chunks as Plaintext[]);
   }
 
   /**
-   * Bytes `from` to `to` of one chunk of a run, borrowed, for a reader that jumps about: once the memory is full a chunk has to be wanted twice to be kept,
-   * so that such a reader drives out nothing that others use. Rejects with PackError and StoreError.
+   * Bytes `from` to `to` of one chunk of a run, borrowed, for random access. Once the memory is full, a chunk is kept
+   * only when it is wanted twice, so that such a reader evicts nothing that others use. Rejects with PackError and
+   * StoreError.
    */
   readPart(run: RunPlace, index: number, from: number, to: number): MaybePromise<Uint8Array> {
-    const { plainLength, sealedLength } = run.chunks[index];
-    let offset = run.packOffset;
-    for (let before = 0; before < index; before++) offset += run.chunks[before].sealedLength;
-    const key = chunkKey(run.pack, offset);
+    const [wanted] = chunksOf(run, index, index);
+    assert(wanted, 'the chunk is in the run');
+    const { pack, offset, plainLength, sealedLength } = wanted;
+    const key = chunkKey(pack, offset);
     const isFull = this.#memory.bytes + plainLength + 4096 > this.#memoryMax;
     if (isFull && sealedLength <= nowBytesMax && !this.#memory.has(key) && !this.#wasSeen(key)) {
-      const part = this.#partNow({ pack: run.pack, offset, plainLength, sealedLength }, from, to);
+      const part = this.#partNow(wanted, from, to);
       if (part) return part;
     }
-    return andThen(this.readChunk(run.pack, offset, plainLength, sealedLength), (chunk) => chunk.subarray(from, to));
+    return andThen(this.readChunk(pack, offset, plainLength, sealedLength), (chunk) => chunk.subarray(from, to));
   }
 
   #partNow(wanted: WantedChunk, from: number, to: number): MaybePromise<Uint8Array> | undefined {
@@ -180,105 +158,75 @@ export class PackSource {
     return false;
   }
 
-  /** Begins to load what is not there yet of runs that will be read one after the other, neighbours together; errors are left for the reads that follow. */
+  /**
+   * Begins to load the missing chunks of runs that will be read one after the other, neighbours together. Errors are
+   * left for the reads that follow.
+   */
   prefetchRuns(runs: readonly RunPlace[]): void {
     const waiting: WaitingChunk[] = [];
-    for (const run of runs) {
-      for (const chunk of this.#wantRun(run, 0, run.chunks.length - 1, waiting, false)) if (isPromise(chunk)) chunk.catch(() => {});
+    for (const wanted of runs.flatMap((run) => chunksOf(run, 0, run.chunks.length - 1))) {
+      const chunk = this.#want(wanted, waiting, false);
+      if (isPromise(chunk)) chunk.catch(() => {});
     }
     this.#fetchAll(waiting, this.#ahead);
   }
 
-  #wantRun(run: RunPlace, first: number, last: number, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext>[] {
-    const chunks: MaybePromise<Plaintext>[] = [];
-    let offset = run.packOffset;
-    for (let index = 0; index <= last; index++) {
-      const { plainLength, sealedLength } = run.chunks[index];
-      if (index >= first) chunks.push(this.#want({ pack: run.pack, offset, plainLength, sealedLength }, waiting, now));
-      offset += sealedLength;
-    }
-    return chunks;
-  }
-
-  /** Keeps chunks that were just appended, since what was written is often read next. Takes `chunks` over: they must not change any more. */
-  remember(run: RunPlace, chunks: readonly Plaintext[]): void {
-    let offset = run.packOffset;
-    for (let index = 0; index < chunks.length; index++) {
-      this.#memory.set(chunkKey(run.pack, offset), chunks[index]);
-      offset += run.chunks[index].sealedLength;
-    }
-  }
-
-  /** A tree page, verified against the reference's hash and opened; owned by the caller. Rejects with PackError and StoreError. */
+  /**
+   * A tree page, verified against the reference's hash and opened; owned by the caller. Rejects with PackError and
+   * StoreError.
+   */
   async readPage(reference: PageReference): Promise<Plaintext> {
     const { pack, offset, length, hash } = reference;
-    const open = (sealed: Uint8Array): MaybePromise<Plaintext> => {
-      if (!equalBytes(hashBytes(sealed), hash)) {
-        this.#windows.pages.forget(pack);
+    const open = async (range: SealedRange): Promise<Plaintext> => {
+      if (!equalBytes(hashBytes(range.sealed), hash)) {
+        this.#ranges.forget('pages', pack);
         throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}: another hash than its reference has`);
       }
-      return this.#open('page', pack, offset, sealed);
+      const page = await this.#open('page', pack, offset, range.sealed);
+      void this.#ranges.keep('pages', pack, offset, range);
+      return page;
     };
-    const range = await this.#read('pages', pack, offset, length, true);
+    const range = await this.#ranges.read('pages', pack, offset, length, true);
     try {
-      const page = await open(range.sealed);
-      this.#keep(pack, offset, range, 'pages');
-      return page;
+      return await open(range);
     } catch (error) {
-      if (range.from !== 'disk') throw error;
-      await this.#diskCache?.evict(pack);
-      const again = await this.#read('pages', pack, offset, length, false);
-      const page = await open(again.sealed);
-      this.#keep(pack, offset, again, 'pages');
-      return page;
+      if (range.from !== 'disk cache') throw error;
+      await this.#ranges.evict(pack);
+      return open(await this.#ranges.read('pages', pack, offset, length, false));
     }
   }
 
-  /** What a finished pack of `size` bytes (as the commit that brought it says) holds. Rejects with PackError and StoreError. */
-  readIndex(pack: PackId, size: number): Promise<readonly PackItem[]> {
-    return readPackIndex(this.#keys, pack, size, async (offset, length) => (await this.#read('content', pack, offset, length, false)).sealed);
-  }
-
-  /** Reads a chunk or page from the store itself, past all caches, and says whether it verifies: for `check`. Rejects as the reads do. */
-  async verifyItem(kind: ItemKind, pack: PackId, offset: number, sealedLength: number): Promise<void> {
-    await this.#open(kind, pack, offset, await this.#readStore(pack, offset, sealedLength));
-  }
-
-  /** Whether these sealed bytes lie on a disk of this machine: staged, cached, or in a local store. */
+  /** Whether these sealed bytes are on a disk of this machine: staged, cached, or in a local store. */
   isHere(pack: PackId, offset: number, length: number): boolean {
-    return this.#store.local || this.#staging.has(pack) || (this.#diskCache?.has(pack, offset, length) ?? false);
+    return this.#ranges.isHere(pack, offset, length);
   }
 
   /**
-   * Brings chunks of a pack (ascending, from first to last at most 4 MiB) to the local disk, verified, past the memory. Answers how many sealed bytes
-   * the disk cache has of them now: it may have no room. Rejects with PackError and StoreError.
+   * Fetches chunks of a pack (ascending, from first to last at most 4 MiB) into the disk cache, verified, without
+   * keeping them in memory. Returns how many of the sealed bytes the disk cache has afterwards, since it may have no
+   * room. Rejects with PackError and StoreError.
    */
   async bring(pack: PackId, items: readonly { readonly offset: number; readonly sealedLength: number }[], signal?: AbortSignal): Promise<number> {
-    const start = items[0].offset;
-    const end = items[items.length - 1].offset + items[items.length - 1].sealedLength;
-    const sealed = await this.#store.get(packKey(pack), { range: { offset: start, length: end - start }, ...(signal ? { signal } : {}) });
-    if (!sealed) throw new PackError('MISSING', `pack ${pack} is not in the store`);
-    complete(pack, start, end - start, sealed);
+    const [start, end] = [items.at(0)?.offset ?? 0, endOf(items.at(-1))];
+    const sealed = await this.#ranges.readPastCaches(pack, start, end - start, signal);
     let brought = 0;
-    for (let from = 0; from < items.length; ) {
-      // What lies between two chunks was not asked for and is not verified: stretches without gaps are kept.
-      let to = from;
-      let stretchEnd = items[from].offset;
-      for (; to < items.length && items[to].offset === stretchEnd; to++) {
-        const { offset, sealedLength } = items[to];
+    // The bytes between two chunks are not verified, so only stretches without gaps are kept.
+    for (const stretch of stretchesOf(items)) {
+      for (const { offset, sealedLength } of stretch) {
         await this.#open('chunk', pack, offset, sealed.subarray(offset - start, offset - start + sealedLength));
-        stretchEnd += sealedLength;
         await nextTurn();
       }
-      const { offset } = items[from];
-      await this.#diskCache?.write(pack, offset, sealed.subarray(offset - start, stretchEnd - start) as Sealed);
-      if (this.isHere(pack, offset, stretchEnd - offset)) brought += stretchEnd - offset;
-      from = to;
+      const [from, to] = [stretch[0].offset, endOf(stretch.at(-1))];
+      await this.#ranges.keep('content', pack, from, { sealed: sealed.subarray(from - start, to - start), from: 'store' });
+      if (this.isHere(pack, from, to - from)) brought += to - from;
     }
     return brought;
   }
 
-  /** The chunk from memory, a load under way, or (`now`) without waiting from this machine; else a promise that joins `waiting`. */
+  /**
+   * The chunk from memory, from a load under way, or (`now`) from this machine without waiting; else a promise that
+   * joins `waiting`.
+   */
   #want(wanted: WantedChunk, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext> {
     const chunk = this.#memory.load(
       chunkKey(wanted.pack, wanted.offset),
@@ -296,80 +244,60 @@ export class PackSource {
     }
   }
 
-  /** The payload of a chunk of up to `nowBytesMax`, when there is nothing to wait for. `brief`: it is gone when anything else happens. Throws PackError. */
+  /**
+   * The payload of a chunk of up to `nowBytesMax`, if that needs no waiting. `brief`: it is valid only until anything
+   * else happens. Throws PackError.
+   */
   #payloadNow({ pack, offset, sealedLength }: WantedChunk, brief: boolean): Plaintext | undefined {
     const sealed = this.#scratch.subarray(0, sealedLength);
-    const { local } = this.#store;
-    const staged = this.#staging.get(pack);
-    let isHere: boolean | undefined;
-    if (staged) isHere = staged.readNow?.(sealed, offset);
-    else if (local) isHere = this.#store.readNow?.(packKey(pack), sealed, offset);
-    else isHere = this.#diskCache?.readNow?.(pack, sealed, offset);
-    if (!isHere) return undefined;
+    const from = this.#ranges.readNow(pack, sealed, offset);
+    if (!from) return undefined;
     try {
       return this.#unseal('chunk', pack, offset, sealed, brief);
     } catch (error) {
-      // The disk cache's copy may be replaced by the store's: that is for those who may wait.
-      if (staged || local) throw error;
+      // The store may replace the disk cache's copy, but that takes waiting.
+      if (from !== 'disk cache') throw error;
       return undefined;
     }
   }
 
   /** Fetches chunks (ascending within a pack), neighbours together. */
   #fetchAll(waiting: readonly WaitingChunk[], limiter?: Limiter): void {
-    for (let from = 0; from < waiting.length; ) {
-      const { pack, offset } = waiting[from];
-      let end = offset + waiting[from].sealedLength;
-      let to = from + 1;
-      for (; to < waiting.length && waiting[to].pack === pack && waiting[to].offset === end; to++) {
-        if (end + waiting[to].sealedLength - offset > requestMax) break;
-        end += waiting[to].sealedLength;
-      }
-      const wanted = waiting.slice(from, to);
-      const fetch = (): Promise<void> => this.#fetch(pack, offset, end, wanted);
+    for (const chunks of stretchesOf(waiting, requestMax)) {
+      const fetch = (): Promise<void> => this.#fetch(chunks);
       void (limiter ? limiter.run(fetch) : fetch());
-      from = to;
     }
   }
 
-  /** Settles all of `waiting`, which fill `offset` to `end` of a pack. Never rejects. */
-  async #fetch(pack: PackId, offset: number, end: number, waiting: readonly WaitingChunk[]): Promise<void> {
-    const lent = this.#lend(pack, end - offset);
+  /** Resolves or rejects all of `waiting`, which are adjacent. Never rejects. */
+  async #fetch(waiting: NonEmpty<WaitingChunk>): Promise<void> {
+    const [{ pack, offset }] = waiting;
+    const length = endOf(waiting.at(-1)) - offset;
+    const openAndKeep = async (range: SealedRange): Promise<{ readonly opened: readonly (Plaintext | PackError)[]; readonly isWhole: boolean }> => {
+      const opened = await this.#openAll(offset, range, waiting);
+      const isWhole = !opened.some((chunk) => chunk instanceof PackError);
+      if (isWhole) void this.#ranges.keep('content', pack, offset, range);
+      return { opened, isWhole };
+    };
     try {
-      let range = lent ? await this.#readInto(lent, pack, offset, end - offset) : await this.#read('content', pack, offset, end - offset, true);
-      let opened = await this.#openAll(offset, range, waiting);
-      if (range.from === 'disk' && opened.some((chunk) => chunk instanceof PackError)) {
-        await this.#diskCache?.evict(pack);
-        range = await this.#read('content', pack, offset, end - offset, false);
-        opened = await this.#openAll(offset, range, waiting);
-      }
-      if (!opened.some((chunk) => chunk instanceof PackError)) this.#keep(pack, offset, range);
-      opened.forEach((chunk, index) => {
-        if (chunk instanceof PackError) waiting[index].reject(chunk);
-        else waiting[index].resolve(chunk);
+      const opened = await this.#ranges.readBriefly(pack, offset, length, async (range) => {
+        const first = await openAndKeep(range);
+        if (range.from !== 'disk cache' || first.isWhole) return first.opened;
+        await this.#ranges.evict(pack);
+        return (await openAndKeep(await this.#ranges.read('content', pack, offset, length, false))).opened;
       });
+      for (const [index, { resolve, reject }] of waiting.entries()) {
+        const chunk = opened[index];
+        if (chunk === undefined || chunk instanceof PackError) reject(chunk);
+        else resolve(chunk);
+      }
     } catch (error) {
       for (const { reject } of waiting) reject(error);
-    } finally {
-      if (lent && this.#spares.length < sparesMax) this.#spares.push(lent);
     }
   }
 
-  /** Memory for sealed bytes of a local store that nobody keeps: fresh memory for each large request is what the garbage collector is busiest with. */
-  #lend(pack: PackId, length: number): Buffer | undefined {
-    const isLent =
-      length > windowReadMax && length <= lentBytes && this.#store.local && this.#store.readInto !== undefined && !this.#staging.has(pack);
-    return isLent ? (this.#spares.pop() ?? Buffer.allocUnsafeSlow(lentBytes)) : undefined;
-  }
-
-  async #readInto(lent: Buffer, pack: PackId, offset: number, length: number): Promise<Range> {
-    const target = lent.subarray(0, length);
-    const count = await this.#store.readInto?.(packKey(pack), target, offset);
-    if (count === undefined) throw new PackError('MISSING', `pack ${pack} is not in the store`);
-    return { sealed: complete(pack, offset, length, target.subarray(0, count)), from: 'store' };
-  }
-
-  async #openAll(start: number, range: Range, waiting: readonly WaitingChunk[]): Promise<(Plaintext | PackError)[]> {
+  /** One result for each of `waiting`. Rejects with what is not a PackError. */
+  async #openAll(start: number, range: SealedRange, waiting: readonly WaitingChunk[]): Promise<readonly (Plaintext | PackError)[]> {
     const opened: MaybePromise<Plaintext | PackError>[] = [];
     let slice = 0;
     for (const { pack, offset, sealedLength } of waiting) {
@@ -392,80 +320,56 @@ export class PackSource {
     return decodeItem(kind, this.#unseal(kind, pack, offset, sealed, false));
   }
 
-  /** `inPlace`: the payload takes the place of `sealed`. */
+  /** `inPlace`: the payload overwrites `sealed`. */
   #unseal(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array, inPlace: boolean): Plaintext {
     try {
       return this.#keys[kind].openBy(this.#cipher.decryptInto, itemPlace(pack, offset), sealed, inPlace);
     } catch (cause) {
       if (!(cause instanceof CryptoError)) throw cause;
-      this.#windows[kind === 'page' ? 'pages' : 'content'].forget(pack);
+      this.#ranges.forget(kind === 'page' ? 'pages' : 'content', pack);
       throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
     }
   }
+}
 
-  /** Exactly `length` sealed bytes, not verified. */
-  async #read(kind: CacheKind, pack: PackId, offset: number, length: number, cached: boolean): Promise<Range> {
-    const staged = this.#staging.get(pack);
-    if (staged) {
-      try {
-        return { sealed: await staged.read(offset, length), from: 'staging' };
-      } catch (error) {
-        // It may have been closed because the pack is in the store now.
-        if (this.#staging.get(pack) === staged) throw error;
-      }
-    }
-    let from: Range['from'] = 'store';
-    const readDisk = async (): Promise<Uint8Array | undefined> => {
-      const held = await this.#diskCache?.read(pack, offset, length);
-      if (held) from = 'disk';
-      return held;
-    };
-    const sealed = await this.#windows[kind].read(pack, offset, length, cached && this.#diskCache ? readDisk : undefined);
-    return { sealed: complete(pack, offset, length, sealed), from };
-  }
+type NonEmpty<T> = readonly [T, ...T[]];
 
-  #makeWindows(kind: CacheKind, heldMax: number): ReadWindows {
-    return new ReadWindows(
-      (...range) => this.#readWindow(kind, ...range),
-      heldMax,
-      (...range) => this.#diskCache?.has(...range) ?? false,
-      this.#store.local,
-    );
+/** Chunks `first` to `last` (inclusive) of a run, with their places. */
+function chunksOf(run: RunPlace, first: number, last: number): WantedChunk[] {
+  const wanted: WantedChunk[] = [];
+  let offset = run.packOffset;
+  let index = 0;
+  for (const { plainLength, sealedLength } of run.chunks) {
+    if (index > last) break;
+    if (index >= first) wanted.push({ pack: run.pack, offset, plainLength, sealedLength });
+    offset += sealedLength;
+    index++;
   }
+  return wanted;
+}
 
-  /**
-   * What a small read brings along is kept on the disk before anyone has verified it: whoever reads it from there does, and asks the store again when
-   * it is wrong.
-   */
-  async #readWindow(kind: CacheKind, pack: PackId, offset: number, length: number, isAround: boolean): Promise<Uint8Array> {
-    const sealed = await this.#readUpTo(pack, offset, length);
-    if (isAround) void this.#diskCache?.write(pack, offset, sealed as Sealed, kind);
-    return sealed;
-  }
+interface SealedPlace {
+  readonly pack?: PackId;
+  readonly offset: number;
+  readonly sealedLength: number;
+}
 
-  async #readStore(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
-    return complete(pack, offset, length, await this.#readUpTo(pack, offset, length));
-  }
+const endOf = (place: SealedPlace | undefined): number => (place ? place.offset + place.sealedLength : 0);
 
-  async #readUpTo(pack: PackId, offset: number, length: number): Promise<Uint8Array> {
-    const sealed = await this.#store.get(packKey(pack), { range: { offset, length } });
-    if (!sealed) throw new PackError('MISSING', `pack ${pack} is not in the store`);
-    return sealed;
+/** Consecutive items that lie side by side in one pack, each stretch of at most `bytesMax` (or one item). */
+function stretchesOf<T extends SealedPlace>(items: readonly T[], bytesMax = Number.POSITIVE_INFINITY): NonEmpty<T>[] {
+  const stretches: [T, ...T[]][] = [];
+  for (const item of items) {
+    const last = stretches.at(-1);
+    const isNext = last && last[0].pack === item.pack && endOf(last.at(-1)) === item.offset && endOf(item) - last[0].offset <= bytesMax;
+    if (isNext) last.push(item);
+    else stretches.push([item]);
   }
-
-  /** Puts verified bytes that the store sent into the disk cache, in the background. */
-  #keep(pack: PackId, offset: number, range: Range, kind: CacheKind = 'content'): void {
-    if (range.from === 'store') void this.#diskCache?.write(pack, offset, range.sealed as Sealed, kind);
-  }
+  return stretches;
 }
 
 function copyOf<T extends Uint8Array>(bytes: T): T {
   return Uint8Array.prototype.slice.call(bytes) as T;
-}
-
-function complete(pack: PackId, offset: number, length: number, sealed: Uint8Array): Uint8Array {
-  if (sealed.byteLength < length) throw new PackError('MISSING', `pack ${pack} has no ${length} bytes at ${offset}`);
-  return sealed.subarray(0, length);
 }
 
 function packErrorOf(error: unknown): PackError {

@@ -1,6 +1,6 @@
 /**
- * Where a sealed tree page lies and what its bytes hash to (doc/format.md, "Tree page"). The hash makes the tree a Merkle tree: nobody,
- * not even a device of the volume, can put another page in its place.
+ * The place of a sealed tree page and the hash of its bytes (doc/format.md, "Tree page"). The hash makes the tree a
+ * Merkle tree: nobody, not even a device of the volume, can put another page in its place.
  *
  * | field | encoding |
  * | --- | --- |
@@ -30,7 +30,7 @@ export function writePageReference(writer: ByteWriter, reference: PageReference)
   return writer.bytes(fromHex(reference.pack)).u32(reference.offset).u32(reference.length).bytes(reference.hash);
 }
 
-/** Reads the 56 bytes; the hash is the caller's own. Throws MalformedBytesError. */
+/** Reads 56 bytes; the caller owns the hash. Throws MalformedBytesError. */
 export function readPageReference(reader: ByteReader): PageReference {
   const pack = toHex(reader.bytes(16)) as PackId;
   const offset = reader.u32();

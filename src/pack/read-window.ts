@@ -1,54 +1,62 @@
 /**
- * Small reads of packs, answered from larger ones: files that were written together lie together, and a request costs far more than the bytes
- * around what it asks for. It keeps sealed bytes as the store sent them, for a short while; verifying them is the reader's matter
- * (doc/architecture.md, "A read").
+ * Answers small reads of packs from larger ones (doc/architecture.md, "A read"): files that were written together lie
+ * together, and a request costs far more than the bytes around the wanted ones. It keeps sealed bytes as the store sent
+ * them, for a short while, and verifies nothing.
  *
- * Reads that follow each other leave a trail. A trail's windows grow as they are used, and the next one is fetched while the last one is read.
- * Reads that are only scattered over a pack bring more and more of it along: what they have waited for pays for it, so that waiting is at most
- * about doubled, and no byte comes twice where there is a disk cache behind.
+ * Reads that follow each other form a trail. The windows of a trail grow as they are used, and the next one is fetched
+ * while the last one is read. Reads that are scattered over a pack also fetch their neighbourhoods, but only after some
+ * of them: so waiting is at most about doubled, and with a disk cache behind no byte is fetched twice.
  */
 import type { PackId } from './pack-id.js';
 
-/** Reads up to `length` bytes of a pack, fewer only at its end; `isAround`: more than somebody asked for. */
-export type ReadPack = (pack: PackId, offset: number, length: number, isAround: boolean) => Promise<Uint8Array>;
+/** Reads up to `length` bytes of a pack, fewer only at its end. `isAround`: nobody has asked for all of them. */
+type ReadPack = (pack: PackId, offset: number, length: number, isAround: boolean) => Promise<Uint8Array>;
 
 interface Window {
   readonly pack: PackId;
   readonly start: number;
-  /** What was asked for; the pack may end before. */
+  /** The end of the request; the pack may end before. */
   readonly end: number;
   readonly bytes: Promise<Uint8Array>;
 }
 
 interface Trail {
   readonly pack: PackId;
-  /** Where reads have come to. */
+  /** Where its last read ended. */
   at: number;
   /** Where its last window ends. */
   fetchedTo: number;
-  /** Of its next window; 0 before the first. */
+  /** The size of its next window; 0 before the first. */
   size: number;
 }
 
-/** Larger reads are asked for as they are. */
+/** A larger read is requested as it is. */
 export const windowReadMax = 512 * 1024;
-/** A read this far from where the last one ended still follows it: other files' chunks lie between, and names have another order. */
+/**
+ * A read this far from the end of the last one still follows it: chunks of other files may lie between, in another
+ * order.
+ */
 const nearMax = 512 * 1024;
 const windowFirst = 128 * 1024;
-/** A trail's window grows up to this (at 100 Mbit/s a third of a second), and up to half of what may be held, so that the next one fits beside it. */
+/**
+ * The largest window of a trail, which takes a third of a second at 100 Mbit/s; at most half of what may be held, so that the next one fits beside it.
+ */
 const windowMax = 4 * 1024 * 1024;
-/** A trail whose windows have grown to this gets its next one when it comes to its last. */
+/** From this window size on, the next window of a trail is fetched ahead. */
 const aheadFrom = 1024 * 1024;
 const trailsMax = 64;
 /**
- * Where a request costs next to nothing (a disk of this machine): only reads that all but touch are a trail, and scattered ones bring nothing along.
- * A trail saves trips to the thread pool there, and small reads of the disk.
+ * The same for a local store, whose requests cost next to nothing: only reads that almost touch form a trail, and
+ * scattered ones fetch nothing else. There a trail saves trips to the thread pool and small reads of the disk.
  */
 const nearMaxLocal = 64 * 1024;
-/** So many scattered reads of a pack are answered as they are; from then on each brings its neighbourhood along: what a link of 100 Mbit/s carries in 30 ms. */
+/**
+ * After this many scattered reads of a pack, each one fetches its neighbourhood too, which a link of 100 Mbit/s carries
+ * in 30 ms.
+ */
 const scatteredMax = 4;
 const neighbourhood = 384 * 1024;
-/** What is here already is left out in steps of this. */
+/** Bytes that are here already are left out of a request in steps of this size. */
 const grain = 64 * 1024;
 const packsMax = 1024;
 
@@ -64,10 +72,13 @@ export class ReadWindows {
   #trails: Trail[] = [];
   /** Scattered reads so far, by pack; least recent first. */
   readonly #scattered = new Map<PackId, number>();
-  /** Where packs end, as far as a read has met it. */
+  /** Where packs end, if a read has reached the end. */
   readonly #ends = new Map<PackId, number>();
 
-  /** `heldMax`: bytes kept in memory. What `read` answers must not change any more. `isNearby`: these bytes need not be brought along. `local`: requests cost next to nothing. */
+  /**
+   * `heldMax`: bytes kept in memory. Nobody may change the bytes that `read` returns. `isNearby`: whether bytes are on
+   * this machine, so that they need not be fetched along. `local`: requests cost next to nothing.
+   */
   constructor(read: ReadPack, heldMax: number, isNearby: (pack: PackId, offset: number, length: number) => boolean = () => false, local = false) {
     this.#read = read;
     this.#heldMax = heldMax;
@@ -77,8 +88,8 @@ export class ReadWindows {
   }
 
   /**
-   * `length` bytes at `offset`, or fewer where the pack ends. The bytes may be shared: do not change them. `nearby` is asked before the store: what it
-   * answers counts as read. Rejects as the read does.
+   * `length` bytes at `offset`, or fewer where the pack ends. The bytes may be shared: do not change them. `nearby` is
+   * tried before the store. Rejects as the read does.
    */
   async read(pack: PackId, offset: number, length: number, nearby?: () => Promise<Uint8Array | undefined>): Promise<Uint8Array> {
     if (length > windowReadMax) return (await nearby?.()) ?? this.#read(pack, offset, length, false);
@@ -88,7 +99,7 @@ export class ReadWindows {
     if (held.to < end && nearby) {
       const found = await nearby();
       if (found) return found;
-      // Someone else may have asked for it meanwhile.
+      // Another read may have requested it meanwhile.
       held = this.#cover(pack, offset, end);
     }
     if (held.to < end) {
@@ -104,7 +115,7 @@ export class ReadWindows {
     this.#goAhead(trail);
     try {
       const bytes = await join(held.windows, offset, end);
-      // It reached past the pack's end, or was cut off: the store itself says.
+      // The read goes past the end of the pack, or an answer was cut off: ask the store for exactly this.
       return bytes.byteLength === length ? bytes : await this.#read(pack, offset, length, false);
     } catch (error) {
       this.#windows = this.#windows.filter((one) => !held.windows.includes(one));
@@ -112,12 +123,12 @@ export class ReadWindows {
     }
   }
 
-  /** Bytes held in memory now, those under way included. */
+  /** Bytes held in memory, including requests under way. */
   get heldBytes(): number {
     return this.#windows.reduce((sum, one) => sum + one.end - one.start, 0);
   }
 
-  /** What is held of the pack is not to be used again: it did not verify. */
+  /** Drops what is held of the pack, since it did not verify. */
   forget(pack: PackId): void {
     this.#windows = this.#windows.filter((window) => window.pack !== pack);
     this.#trails = this.#trails.filter((trail) => trail.pack !== pack);
@@ -147,7 +158,7 @@ export class ReadWindows {
       trail.at = Math.max(trail.at, end);
     } else {
       trail = { pack, at: end, fetchedTo: end, size: 0 };
-      // One pack was read to its end, and then another from its beginning: the same files go on.
+      // One pack was read to its end, and this one from its beginning: the files continue here.
       const packEnd = last && this.#ends.get(last.pack);
       if (last && packEnd !== undefined && offset < nearMax && last.at > packEnd - nearMax) {
         trail.size = last.size;
@@ -159,7 +170,7 @@ export class ReadWindows {
     return trail;
   }
 
-  /** The next window of a trail, with the read in it. */
+  /** The next window of a trail, which contains the read. */
   #stretch(trail: Trail, offset: number, end: number): readonly [from: number, to: number] {
     const { fetchedTo, size } = trail;
     let from = offset;
@@ -171,7 +182,7 @@ export class ReadWindows {
     return [from, to];
   }
 
-  /** What a scattered read brings along. */
+  /** The neighbourhood that a scattered read fetches. */
   #surroundings(pack: PackId, offset: number, end: number): readonly [from: number, to: number] {
     if (this.#local) return [offset, end];
     const count = (this.#scattered.get(pack) ?? 0) + 1;
@@ -184,14 +195,14 @@ export class ReadWindows {
     return [from, Math.ceil(end / neighbourhood) * neighbourhood];
   }
 
-  /** From where on all bytes up to `offset` are not here. */
+  /** The lowest offset from `from` on such that no grain from there up to `offset` is here. */
   #firstMissing(pack: PackId, from: number, offset: number): number {
     let first = offset;
     while (first > from && !this.#isHere(pack, Math.max(from, first - grain), Math.min(grain, first - from))) first = Math.max(from, first - grain);
     return first;
   }
 
-  /** Up to where all bytes from `offset` on are not here. */
+  /** The highest offset up to `to` such that no grain from `offset` up to there is here. */
   #lastMissing(pack: PackId, offset: number, to: number): number {
     let last = offset;
     while (last < to && !this.#isHere(pack, last, Math.min(grain, to - last))) last = Math.min(to, last + grain);
@@ -222,7 +233,8 @@ export class ReadWindows {
     });
     const window: Window = { pack, start, end, bytes };
     this.#windows.push(window);
-    // Whoever waits for it hears of it, which may be nobody: one who reads it ahead, or has met the failure of another window first.
+    // The readers that wait for it get the error. There may be none: it was fetched ahead, or its reader met another
+    // error first.
     bytes.catch(() => {
       this.#windows = this.#windows.filter((one) => one !== window);
     });
@@ -252,5 +264,6 @@ async function join(windows: readonly Window[], from: number, to: number): Promi
     if (part.byteLength < end - at) break;
     at = end;
   }
-  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
+  const [only, ...more] = parts;
+  return only && more.length === 0 ? only : Buffer.concat(parts);
 }

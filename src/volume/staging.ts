@@ -344,7 +344,7 @@ export class Staging {
       if (this.#unnamed.has(id) || needed.has(id)) continue;
       this.#landed.delete(id);
       const path = this.#path(id);
-      writer.letGo();
+      writer.release();
       const isInPlace = await writer.isInPlace();
       const adopted = !isInPlace || (await adopt(id, path, this.#pagePacks.delete(id) ? 'pages' : 'content'));
       registry.delete(id);

@@ -40,7 +40,7 @@ void t.test('a damaged frame is an error or the same bytes, never others and nev
   const frame = Buffer.from((await compress(plain)) as Uint8Array);
   for (let round = 0; round < 300; round++) {
     const damaged = Buffer.from(frame.subarray(0, random.below(8) === 0 ? random.below(frame.length) : frame.length));
-    if (damaged.length > 0) damaged[random.below(damaged.length)] ^= 1 << random.below(8);
+    if (damaged.length > 0) damaged[random.below(damaged.length)]! ^= 1 << random.below(8);
     // The seal is what keeps bytes right: here only length and bounds are promised.
     const result = await decompress(damaged, plain.length).catch((error: { code: string }) => error.code);
     if (result !== 'MALFORMED' && (result as Uint8Array).byteLength !== plain.length) return t.fail(`seed ${seed}, round ${round}`);
@@ -57,7 +57,7 @@ void t.test('an item comes back, and nothing but what the encoder makes is accep
       await t.rejects(async () => decodeItem(kind, longer), { code: 'MALFORMED' }, 'trailing byte');
       for (const at of [0, 1, 2, 3, 4]) {
         const changed = Buffer.from(payload);
-        changed[at] ^= 0x10;
+        changed[at]! ^= 0x10;
         await t.rejects(async () => decodeItem(kind, changed as Uint8Array as Plaintext), { code: 'MALFORMED' }, `header byte ${at}`);
       }
     }

@@ -103,7 +103,7 @@ t.test('a read over two windows that both fail hears of the first, and nothing i
   );
   await windows.read(pack, 0, 100);
   const one = windows.read(pack, 100, 100);
-  const two = windows.read(pack, open[0].end - 50, 100);
+  const two = windows.read(pack, open[0]!.end - 50, 100);
   t.equal(open.length, 2);
   for (const { reject } of open) reject(new Error('away'));
   await t.rejects(one, /away/);
