@@ -1,5 +1,6 @@
 /**
- * The entries that wait to become pages of one level of a new tree. It knows how to cut pages, not what they hold or where they go.
+ * The entries that wait to become pages of one level of a new tree (doc/format.md, "Tree page"). It cuts pages; where
+ * they go is up to `tree-writer.ts`.
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -8,14 +9,17 @@ import { pageReferenceLength } from '../pack/page-reference.js';
 import type { TreePage } from './tree-page.js';
 import { entryHeaderLength, pageHeaderLength, pageMax } from './tree-page.js';
 
-/** No page is larger, but for one that holds a single entry. */
+/** No page is larger, except for one with a single entry. */
 export const splitSize = 64 * 1024;
-/** What a page gets when more follows; twice it waits before that, so that the last two pages are never small. */
+/**
+ * The size of a page when more follows. A page is cut when twice as much waits, so that the last two pages are never
+ * small.
+ */
 export const fillSize = 48 * 1024;
 /** A smaller page is merged with its right neighbour. */
 export const mergeSize = 16 * 1024;
 
-export interface CutPage {
+interface CutPage {
   readonly key: string;
   readonly bytes: Plaintext;
   readonly first: number;
@@ -28,26 +32,29 @@ export class LevelBuilder {
   #length = 0;
   /** Where each waiting entry begins in the body. */
   #starts: number[] = [];
-  /** Entries that became pages already. */
+  /** How many entries have become pages. */
   #cutCount = 0;
-  /** Whether the new tree has anything before what waits here: entries of this level, or a subtree that was taken over above it. */
+  /**
+   * Whether the new tree has anything before the waiting entries: entries of this level, or a subtree that was adopted
+   * at a level above.
+   */
   #isBegun = false;
 
   constructor(level: number) {
     this.level = level;
   }
 
-  /** Entries that wait. */
+  /** How many entries wait. */
   get count(): number {
     return this.#starts.length;
   }
 
-  /** Entries ever pushed. */
+  /** How many entries were ever pushed. */
   get total(): number {
     return this.#cutCount + this.#starts.length;
   }
 
-  /** The size of one page of all that waits. */
+  /** The size of a page with all waiting entries. */
   get size(): number {
     return pageHeaderLength + 4 * this.#starts.length + this.#length;
   }
@@ -63,12 +70,15 @@ export class LevelBuilder {
     return at;
   }
 
-  /** A level above took something over that lies before whatever comes here. */
+  /** A level above has adopted a subtree that lies before all entries that will come here. */
   begin(): void {
     this.#isBegun = true;
   }
 
-  /** Takes copies. On a branch the very first key of the tree becomes empty: it bounds everything from below. */
+  /**
+   * Copies key and value. On a branch the very first key of the tree becomes empty, since it bounds all keys from
+   * below.
+   */
   push(key: string, value: Uint8Array): void {
     const kept = this.level > 0 && !this.#isBegun ? '' : key;
     this.#isBegun = true;
@@ -91,40 +101,45 @@ export class LevelBuilder {
     }
     if (first >= to) return;
     this.#isBegun = true;
-    const start = page.offsets[first];
-    const end = page.offsets[to];
+    const [start, end] = [page.offsetAt(first), page.offsetAt(to)];
     const shift = this.#reserve(end - start) - start;
     this.#body.set(page.bytes.subarray(start, end), start + shift);
-    for (let index = first; index < to; index++) this.#starts.push(page.offsets[index] + shift);
+    for (let index = first; index < to; index++) this.#starts.push(page.offsetAt(index) + shift);
   }
 
-  /** How many entries from the first on make a page of at most `size` bytes; at least one. */
+  /** Where the first `count` waiting entries end in the body. */
+  #endOf(count: number): number {
+    return this.#starts[count] ?? this.#length;
+  }
+
+  /** How many of the first entries fit a page of at most `size` bytes; at least one. */
   fitting(size: number): number {
     let low = 1;
     let high = this.#starts.length;
     while (low < high) {
       const middle = (low + high + 1) >>> 1;
-      const end = middle < this.#starts.length ? this.#starts[middle] : this.#length;
-      if (pageHeaderLength + 4 * middle + end <= size) low = middle;
+      if (pageHeaderLength + 4 * middle + this.#endOf(middle) <= size) low = middle;
       else high = middle - 1;
     }
     return low;
   }
 
-  /** Makes a page of the first `count` entries, which wait no more. On a branch the references are filled in by `bind`, by ordinal of the entry. */
+  /**
+   * Makes a page of the first `count` entries and removes them. On a branch, `references` fills in the references, by
+   * ordinal of the entry.
+   */
   cut(count: number, references: (ordinal: number) => Uint8Array | undefined): CutPage {
-    const end = count < this.#starts.length ? this.#starts[count] : this.#length;
+    const end = this.#endOf(count);
     const entriesAt = pageHeaderLength + 4 * count;
     const bytes = Buffer.allocUnsafe(entriesAt + end);
     bytes.writeUInt32LE(this.level, 0);
     bytes.writeUInt32LE(count, 4);
-    for (let index = 0; index < count; index++) bytes.writeUInt32LE(entriesAt + this.#starts[index], pageHeaderLength + 4 * index);
+    for (const [index, start] of this.#starts.slice(0, count).entries()) bytes.writeUInt32LE(entriesAt + start, pageHeaderLength + 4 * index);
     this.#body.copy(bytes, entriesAt, 0, end);
     if (this.level > 0) {
       for (let index = 0; index < count; index++) {
         const reference = references(this.#cutCount + index);
-        const entryEnd = entriesAt + (index + 1 < this.#starts.length ? this.#starts[index + 1] : this.#length);
-        if (reference) bytes.set(reference, entryEnd - pageReferenceLength);
+        if (reference) bytes.set(reference, entriesAt + this.#endOf(index + 1) - pageReferenceLength);
       }
     }
     const key = latin1Slice(bytes, entriesAt + entryHeaderLength, entriesAt + entryHeaderLength + bytes.readUInt16LE(entriesAt));
@@ -136,7 +151,7 @@ export class LevelBuilder {
     return { key, bytes: bytes as Uint8Array as Plaintext, first, count };
   }
 
-  /** The only waiting entry's reference, as its bytes are so far: for a root that would have a single child. */
+  /** The reference in the only waiting entry, for a root that would have a single child. */
   soleValue(): Uint8Array {
     assert(this.#starts.length === 1 && this.level > 0, 'a branch with one entry');
     return new Uint8Array(this.#body.subarray(this.#length - pageReferenceLength, this.#length));

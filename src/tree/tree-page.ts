@@ -1,5 +1,5 @@
 /**
- * A page of the tree, searched as the bytes that it is (doc/format.md, "Tree page"): no object per entry.
+ * A page of the tree, searched in its encoded bytes without an object per entry (doc/format.md, "Tree page").
  *
  * | field | encoding |
  * | --- | --- |
@@ -9,8 +9,10 @@
  * | offsets | count x u32: where entry i begins, from the page's start |
  * | entries | key length u16, value length u32, key, value; ascending keys, no duplicates |
  *
- * A leaf's values are the tree's values, a branch's are page references, and a branch's key is a lower bound of its child's keys.
+ * A leaf's values are the tree's values, a branch's are page references, and a branch's key is a lower bound of its
+ * child's keys.
  */
+import { assert } from '../base/assert.js';
 import { latin1Slice } from '../base/bytes.js';
 import type { PageReference } from '../pack/page-reference.js';
 import { decodePageReference, pageReferenceLength } from '../pack/page-reference.js';
@@ -28,7 +30,7 @@ function compareBytes(bytes: Uint8Array, from: number, to: number, key: string):
   const length = to - from;
   const shared = Math.min(length, key.length);
   for (let index = 0; index < shared; index++) {
-    const difference = bytes[from + index] - key.charCodeAt(index);
+    const difference = bytes[from + index]! - key.charCodeAt(index);
     if (difference !== 0) return difference;
   }
   return length - key.length;
@@ -37,23 +39,26 @@ function compareBytes(bytes: Uint8Array, from: number, to: number, key: string):
 export class TreePage {
   readonly level: number;
   readonly count: number;
-  /** The whole page, borrowed by everything that is read from it: never changed. */
+  /** The whole page, which is never changed: values that are read from it borrow its memory. */
   readonly bytes: Uint8Array;
   /** Where each entry begins, and where the last one ends. */
-  readonly offsets: Uint32Array;
-  /** For branches: the children that are in memory, as the reader has found them. Entries may be stale: see `resident`. */
+  readonly #offsets: Uint32Array;
+  readonly #view: DataView;
+  /**
+   * Of a branch: the children that the reader has found in memory. A child that is no longer `resident` is not used.
+   */
   readonly children: (TreePage | undefined)[];
-  /** Whether the reader's cache holds this page; a page that it dropped is used by nobody new. */
+  /** Whether the reader's cache holds this page. */
   resident = false;
-  /** Set by every use, cleared by the cache's hand. */
+  /** Set by every use, cleared by the hand of the cache's clock. */
   used = false;
 
-  /** Checks everything that one page alone shows, and takes `bytes` over. Throws {@link TreeError}. */
+  /** Checks all rules that concern one page alone. Takes ownership of `bytes`. Throws {@link TreeError}. */
   constructor(bytes: Uint8Array) {
     const size = bytes.byteLength;
     if (size < pageHeaderLength || size > pageMax) throw malformed('impossible size');
     const view = new DataView(bytes.buffer, bytes.byteOffset, size);
-    const level = bytes[0];
+    const level = view.getUint8(0);
     const count = view.getUint32(4, true);
     if (level > levelMax) throw malformed('level is too high');
     if (bytes[1] !== 0 || bytes[2] !== 0 || bytes[3] !== 0) throw malformed('reserved bytes are set');
@@ -72,7 +77,7 @@ export class TreePage {
       const to = from + keyLength;
       at = to + valueLength;
       if (at > size) throw malformed('entry reaches past the end');
-      if (level > 0 && valueLength !== pageReferenceLength) throw malformed('a branch holds something else than a page reference');
+      if (level > 0 && valueLength !== pageReferenceLength) throw malformed('a value of a branch is not a page reference');
       if (index > 0 && !precedes(bytes, previousFrom, previousTo, from, to)) throw malformed('keys do not ascend');
       previousFrom = from;
       previousTo = to;
@@ -82,38 +87,45 @@ export class TreePage {
     this.bytes = bytes;
     this.level = level;
     this.count = count;
-    this.offsets = offsets;
+    this.#offsets = offsets;
+    this.#view = view;
     this.children = level > 0 ? Array.from<TreePage | undefined>({ length: count }) : [];
   }
 
-  /** What the page takes in memory, in bytes. */
+  /** Bytes of memory that the page takes. */
   get footprint(): number {
-    return this.bytes.byteLength + this.offsets.byteLength + this.children.length * 8 + 200;
+    return this.bytes.byteLength + this.#offsets.byteLength + this.children.length * 8 + 200;
+  }
+
+  /** Where entry `index` begins; at `count`, where the last one ends. */
+  offsetAt(index: number): number {
+    const offset = this.#offsets[index];
+    assert(offset !== undefined, 'an entry of the page');
+    return offset;
   }
 
   #keyLength(index: number): number {
-    const at = this.offsets[index];
-    return this.bytes[at] | (this.bytes[at + 1] << 8);
+    return this.#view.getUint16(this.offsetAt(index), true);
   }
 
   keyAt(index: number): string {
-    const from = this.offsets[index] + entryHeaderLength;
+    const from = this.offsetAt(index) + entryHeaderLength;
     return latin1Slice(this.bytes, from, from + this.#keyLength(index));
   }
 
   /** Borrowed. */
   valueAt(index: number): Uint8Array {
-    return this.bytes.subarray(this.offsets[index] + entryHeaderLength + this.#keyLength(index), this.offsets[index + 1]);
+    return this.bytes.subarray(this.offsetAt(index) + entryHeaderLength + this.#keyLength(index), this.offsetAt(index + 1));
   }
 
-  /** Where the child of a branch's entry lies. */
+  /** The reference in entry `index` of a branch. */
   referenceAt(index: number): PageReference {
     return decodePageReference(this.valueAt(index));
   }
 
   /** Negative, 0 or positive as key `index` sorts before, at or after `key`. */
   compareAt(index: number, key: string): number {
-    const from = this.offsets[index] + entryHeaderLength;
+    const from = this.offsetAt(index) + entryHeaderLength;
     return compareBytes(this.bytes, from, from + this.#keyLength(index), key);
   }
 
@@ -135,7 +147,7 @@ export class TreePage {
     return index < this.count && this.compareAt(index, key) === 0 ? index : -1;
   }
 
-  /** The child of a branch in whose range `key` lies. Below the first key it is the first: nothing else can hold it. */
+  /** The child of a branch whose range contains `key`; the first one for a key below all ranges. */
   childIndex(key: string): number {
     const index = this.lowerBound(key);
     if (index < this.count && this.compareAt(index, key) === 0) return index;
@@ -146,20 +158,23 @@ export class TreePage {
 function precedes(bytes: Uint8Array, aFrom: number, aTo: number, bFrom: number, bTo: number): boolean {
   const shared = Math.min(aTo - aFrom, bTo - bFrom);
   for (let index = 0; index < shared; index++) {
-    const difference = bytes[aFrom + index] - bytes[bFrom + index];
+    const difference = bytes[aFrom + index]! - bytes[bFrom + index]!;
     if (difference !== 0) return difference < 0;
   }
   return aTo - aFrom < bTo - bFrom;
 }
 
-/** That `child` may hang at entry `index` of `parent`: its level, and its keys within the entry's range, which ends before `upper`. Throws {@link TreeError}. */
+/**
+ * Checks that `child` belongs at entry `index` of `parent`: its level, and its keys within the entry's range, which
+ * ends before `upper`. Throws {@link TreeError}.
+ */
 export function checkChild(parent: TreePage, index: number, child: TreePage, upper: string | undefined): void {
   if (child.level !== parent.level - 1) throw malformed('levels do not descend');
   if (child.compareAt(0, parent.keyAt(index)) < 0) throw malformed('a key lies below its range');
   if (upper !== undefined && child.compareAt(child.count - 1, upper) >= 0) throw malformed('a key lies above its range');
 }
 
-/** That the leaf `next` begins after `leaf` ends. Throws {@link TreeError}. */
+/** Checks that the leaf `next` begins after `leaf` ends. Throws {@link TreeError}. */
 export function checkOrder(leaf: TreePage, next: TreePage): void {
   if (next.compareAt(0, leaf.keyAt(leaf.count - 1)) <= 0) throw malformed('leaves do not ascend');
 }

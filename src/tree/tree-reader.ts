@@ -1,8 +1,10 @@
 /**
- * Reads of a tree at any root: synchronous over the pages in memory, a PageFault for those that are not (doc/concurrency.md).
+ * Reads of a tree at any root: synchronous over pages in memory, with a PageFault for a missing page
+ * (doc/concurrency.md, "One instant").
  *
- * The cache of pages is the reader's own, not one of the cache layer's: branches point straight at their children in memory, so that a
- * descent costs no look-up by name, and a use costs one flag. It evicts by the clock rule (least recently used, nearly).
+ * It has a cache of pages of its own, instead of one of the cache layer's: branches point directly at their children in
+ * memory, so a descent needs no look-up by name, and a use costs one flag. It evicts by the clock algorithm, which
+ * approximates least recently used.
  */
 import type { Plaintext } from '../base/brand.js';
 import { latin1Slice } from '../base/bytes.js';
@@ -11,16 +13,16 @@ import type { PageReference } from '../pack/page-reference.js';
 import { checkChild, checkOrder, TreePage } from './tree-page.js';
 
 export interface PageSource {
-  /** The page's bytes, verified, owned by the caller. */
+  /** The bytes of the page, verified and owned by the caller. */
   readPage(reference: PageReference): Promise<Plaintext>;
 }
 
-export interface TreeReaderOptions {
+interface TreeReaderOptions {
   /** Bytes of pages kept in memory. */
   readonly cacheMax?: number;
 }
 
-/** A page is known by its hash: two references with one hash mean the same bytes. */
+/** A page is identified by its hash: two references with the same hash mean the same bytes. */
 const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
 
 const droppedMax = 16384;
@@ -29,13 +31,14 @@ const readaheadMax = 8;
 export class TreeReader {
   readonly #source: PageSource;
   readonly #cacheMax: number;
-  /** In the order of the clock's hand: the first is looked at next. */
+  /** In the order of the clock's hand, which points at the first. */
   readonly #pages = new Map<string, TreePage>();
   readonly #loading = new Map<string, Promise<TreePage>>();
   #bytes = 0;
   /**
-   * Pages that were dropped. One that somebody still holds is found again: a read that needs more pages at once than fit, and runs again
-   * from its start after each load, comes to its end if whoever runs it holds what the faults have loaded.
+   * Evicted pages, which are found again as long as somebody holds them. So a read that needs more pages than the cache
+   * holds, and runs again from its start after each load, ends if its caller holds the pages that its faults have
+   * loaded.
    */
   readonly #dropped = new Map<string, WeakRef<TreePage>>();
   #lastRoot: PageReference | undefined;
@@ -46,12 +49,12 @@ export class TreeReader {
     this.#cacheMax = options.cacheMax ?? 64 * 1024 * 1024;
   }
 
-  /** Bytes of pages in memory now. */
+  /** Bytes of pages in memory. */
   get cachedBytes(): number {
     return this.#bytes;
   }
 
-  /** The value, borrowed (do not change it); a root of `undefined` is the empty tree. Throws PageFault. */
+  /** The value, borrowed (do not change it). A root of `undefined` is the empty tree. Throws PageFault, TreeError. */
   get(root: PageReference | undefined, key: string): Uint8Array | undefined {
     if (!root) return undefined;
     let page = this.root(root);
@@ -73,17 +76,17 @@ export class TreeReader {
     return index < 0 ? undefined : page.valueAt(index);
   }
 
-  /** Entries with `from <= key < to`, ascending; values borrowed. A step that throws PageFault may be tried again. */
+  /** Entries with `from <= key < to`, ascending, with borrowed values. A step that throws PageFault may be repeated. */
   scan(root: PageReference | undefined, from: string, to: string): IterableIterator<readonly [key: string, value: Uint8Array]> {
     return new TreeScan(this, root, from, to);
   }
 
-  /** The greatest entry with `from <= key <= to`; its value borrowed. Throws PageFault. */
+  /** The greatest entry with `from <= key <= to`, with a borrowed value. Throws PageFault, TreeError. */
   floor(root: PageReference | undefined, from: string, to: string): readonly [key: string, value: Uint8Array] | undefined {
     if (!root || from > to) return undefined;
     let page = this.root(root);
     let upper: string | undefined;
-    /** The nearest branch on the way that has a child before the one taken. */
+    /** The lowest branch on the path that has a child before the one taken. */
     let left: TreePage | undefined;
     let leftIndex = 0;
     while (page.level > 0) {
@@ -98,7 +101,7 @@ export class TreeReader {
     let index = page.lowerBound(to);
     if (index === page.count || page.compareAt(index, to) !== 0) index--;
     if (index < 0) {
-      // All that this leaf holds lies above: the answer is the last entry before it.
+      // All entries of this leaf are greater: the result is the last entry before the leaf.
       if (!left) return undefined;
       upper = left.keyAt(leftIndex);
       page = this.child(left, leftIndex - 1, upper);
@@ -109,7 +112,7 @@ export class TreeReader {
     return key >= from && key <= to ? [key, page.valueAt(index)] : undefined;
   }
 
-  /** The page at a root. Throws PageFault. For this layer. */
+  /** The page at a root. Throws PageFault. Internal to this layer. */
   root(reference: PageReference): TreePage {
     if (reference === this.#lastRoot && this.#lastRootPage?.resident) {
       this.#lastRootPage.used = true;
@@ -123,8 +126,8 @@ export class TreeReader {
   }
 
   /**
-   * Child `index` of a branch, whose range ends before `upper`. Throws PageFault, whose load calls `also` first, and TreeError when the
-   * page does not belong there. For this layer.
+   * Child `index` of a branch, whose range ends before `upper`. Throws PageFault, whose load also calls `also`, and
+   * TreeError when the page does not belong there. Internal to this layer.
    */
   child(parent: TreePage, index: number, upper: string | undefined, also?: () => void): TreePage {
     const known = parent.children[index];
@@ -146,7 +149,7 @@ export class TreeReader {
     return child;
   }
 
-  /** As {@link TreeReader.child}, waiting for what is not in memory. */
+  /** As {@link TreeReader.child}, but loads a missing page instead of throwing. */
   async loadChild(parent: TreePage, index: number, upper: string | undefined): Promise<TreePage> {
     const known = parent.children[index];
     if (known?.resident) {
@@ -159,7 +162,7 @@ export class TreeReader {
     return child;
   }
 
-  /** The page, from memory or the source. Rejects with TreeError and with what the source throws. */
+  /** The page, from memory or the source. Rejects with TreeError and the errors of the source. */
   async load(reference: PageReference): Promise<TreePage> {
     const resident = this.#resident(reference);
     if (resident) return resident;
@@ -171,18 +174,18 @@ export class TreeReader {
     return loading;
   }
 
-  /** Keeps a page that was just written, since what was written is often read next. Takes `bytes` over. */
+  /** Caches a page that was just written, since it is often read next. Takes ownership of `bytes`. */
   adopt(reference: PageReference, bytes: Uint8Array): void {
     const id = idOf(reference);
     if (!this.#pages.has(id) && !this.#loading.has(id)) this.#admit(id, new TreePage(bytes));
   }
 
-  /** Begins to load what is not there yet; an error is left for the read that needs the page. */
+  /** Begins to load a missing page; an error is left for the read that needs it. */
   prefetch(reference: PageReference): void {
     this.load(reference).catch(() => {});
   }
 
-  /** Begins to load up to `count` children from `index` on whose ranges begin before `to`. */
+  /** Begins to load the missing ones of `count` children from `index` on whose ranges begin before `to`. */
   prefetchChildren(parent: TreePage, index: number, count: number, to: string): void {
     const end = Math.min(parent.count, index + count);
     for (let at = index; at < end && parent.compareAt(at, to) < 0; at++) {
@@ -216,7 +219,7 @@ export class TreeReader {
       this.#pages.delete(oldId);
       if (old.used) {
         old.used = false;
-        // Behind the hand: the iteration comes to it again only after all the others.
+        // Moves behind the hand: the iteration reaches it again only after all the others.
         this.#pages.set(oldId, old);
       } else this.#drop(oldId, old);
     }
@@ -229,7 +232,7 @@ export class TreeReader {
 
   #drop(id: string, page: TreePage): void {
     page.resident = false;
-    // What it points at stays in the cache, but this page no longer keeps it alive.
+    // Its children stay in the cache, but this page no longer keeps them alive.
     page.children.fill(undefined);
     this.#bytes -= page.footprint;
     this.#dropped.set(id, new WeakRef(page));
@@ -242,11 +245,11 @@ export class TreeReader {
   }
 }
 
-/** Where a scan stands: one branch of its path. */
+/** One branch of a scan's path. */
 interface Step {
   readonly page: TreePage;
   readonly index: number;
-  /** Where the page's range ends. */
+  /** The end of the page's range. */
   readonly upper: string | undefined;
 }
 
@@ -255,7 +258,9 @@ class TreeScan implements IterableIterator<readonly [string, Uint8Array]> {
   readonly #root: PageReference | undefined;
   readonly #from: string;
   readonly #to: string;
-  /** Branches from the root down. A step replaces it as a whole once it succeeded, so a fault leaves it as it was. */
+  /**
+   * Branches from the root down. A step replaces the whole path once it has succeeded, so a fault leaves it unchanged.
+   */
   #path: readonly Step[] = [];
   #leaf: TreePage | undefined;
   #index = 0;
@@ -311,13 +316,13 @@ class TreeScan implements IterableIterator<readonly [string, Uint8Array]> {
     this.#leaf = page;
   }
 
-  /** To the next leaf; false at the end of the tree or of the range. */
+  /** Moves to the next leaf. Returns false at the end of the tree or of the range. */
   #advance(): boolean {
-    let depth = this.#path.length - 1;
-    while (depth >= 0 && this.#path[depth].index + 1 === this.#path[depth].page.count) depth--;
-    if (depth < 0) return false;
+    const depth = this.#path.findLastIndex((step) => step.index + 1 < step.page.count);
+    const step = this.#path[depth];
+    if (!step) return false;
     const path = this.#path.slice(0, depth);
-    let { page, index, upper } = this.#path[depth];
+    let { page, index, upper } = step;
     index++;
     if (page.compareAt(index, this.#to) >= 0) return false;
     for (;;) {
@@ -327,7 +332,7 @@ class TreeScan implements IterableIterator<readonly [string, Uint8Array]> {
       if (page.level === 0) break;
       index = 0;
     }
-    // Pages are checked against the range under which they were first found; another root may give them a narrower one.
+    // A page was checked against the range under which it was first found; another root may give it a narrower one.
     checkOrder(this.#leaf as TreePage, page);
     this.#path = path;
     this.#leaf = page;

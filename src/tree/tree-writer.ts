@@ -1,10 +1,11 @@
 /**
- * Makes a new tree of an old one and sorted changes, from left to right and bottom up (doc/format.md, "Tree page"). Only pages whose
- * entries change are written, with the branches above them; all else is shared with the old tree. It holds the pages of one path and
- * a few that are being written, however large the trees are.
+ * Makes a new tree from an old one and sorted changes, from left to right and bottom up (doc/format.md, "Tree page").
+ * It writes only pages whose entries change, and the branches above them; the new tree shares all others with the old
+ * one. It holds the pages of one path and a few that are being written, however large the trees are.
  *
- * Each level collects entries until they are enough for pages. A subtree that no change touches is taken over as one entry, once the
- * levels below it have given away what waits there; if that would be a small page, the subtree's first page is merged with it instead.
+ * Each level collects entries until they are enough for pages. A subtree without changes is adopted as one entry, after
+ * the waiting entries of the levels below it have become pages. If one of these would be small, the entries are merged
+ * with the first page of the subtree instead.
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -16,26 +17,26 @@ import type { TreePage } from './tree-page.js';
 import { levelMax } from './tree-page.js';
 import type { TreeReader } from './tree-reader.js';
 
-/** Where new pages go: a pack writer, or what fills one pack after the other. */
+/** The destination of new pages: a pack writer, or something that fills one pack after the other. */
 export interface PageSink {
   /** Calls overlap; the page is borrowed until the promise settles. */
   appendPage(page: Plaintext): Promise<PageReference>;
 }
 
-/** `undefined` deletes. The value is copied when it is the change's turn. */
+/** `undefined` deletes. The value is copied when the change is applied. */
 export type TreeChange = readonly [key: string, value: Uint8Array | undefined];
 
-/** Pages on their way to the sink at once. */
+/** How many pages are being written at once. */
 const writingMax = 8;
-/** Pages of the old tree that are loaded ahead, and how many changes are looked at to find them. */
+/** How many pages of the old tree are loaded ahead, and how many changes are searched for them. */
 const aheadPages = 8;
 const aheadChanges = 64;
 const sliceMs = 4;
 
 /**
- * Applies `changes` (ascending keys, none twice) to the tree at `root` (`undefined`: empty). Answers the new root: the old one when
- * nothing changes, `undefined` when nothing is left. Rejects with TreeError for a malformed old tree, and with what reader and sink
- * throw; pages that were appended until then are garbage.
+ * Applies `changes` (ascending keys, none twice) to the tree at `root` (`undefined`: empty). Returns the new root: the
+ * old one when nothing changes, `undefined` when the new tree is empty. Rejects with TreeError for a malformed old
+ * tree, and with the errors of reader and sink; the pages that were appended until then are garbage.
  */
 export async function applyBatch(
   reader: TreeReader,
@@ -48,7 +49,7 @@ export async function applyBatch(
   return new BatchWriter(reader, cursor, sink).run(root);
 }
 
-/** The changes with a look ahead. */
+/** The changes, with look-ahead. */
 class ChangeCursor {
   readonly #iterator: Iterator<TreeChange> | undefined;
   readonly #asyncIterator: AsyncIterator<TreeChange> | undefined;
@@ -66,12 +67,12 @@ class ChangeCursor {
     return this.#window[this.#head];
   }
 
-  /** The current change, and some of those that follow. */
+  /** The current change and some of the following ones. */
   get window(): readonly TreeChange[] {
     return this.#head === 0 ? this.#window : this.#window.slice(this.#head);
   }
 
-  /** To the next change; a promise when it is not there yet. */
+  /** Moves to the next change; returns a promise when it must wait for it. */
   advance(): void | Promise<void> {
     this.#head++;
     if (this.#ended || this.#window.length - this.#head > aheadChanges / 2) return undefined;
@@ -103,13 +104,17 @@ class ChangeCursor {
 
 const noReference = new Uint8Array(pageReferenceLength);
 
+interface Level {
+  readonly builder: LevelBuilder;
+  /** References to pages that are being written, by ordinal of the entry that will hold them. */
+  readonly references: Map<number, Promise<PageReference>>;
+}
+
 class BatchWriter {
   readonly #reader: TreeReader;
   readonly #changes: ChangeCursor;
   readonly #sink: PageSink;
-  readonly #levels: LevelBuilder[] = [];
-  /** Per level: the references that are not known yet, by ordinal of the entry that they belong to. */
-  readonly #pending: Map<number, Promise<PageReference>>[] = [];
+  readonly #levels: Level[] = [];
   readonly #writing = new Set<Promise<unknown>>();
   #sliceStart = performance.now();
 
@@ -131,13 +136,18 @@ class BatchWriter {
     }
   }
 
-  #level(level: number): LevelBuilder {
+  #level(level: number): Level {
     assert(level <= levelMax, 'a tree has at most 12 levels');
-    while (this.#levels.length <= level) {
-      this.#levels.push(new LevelBuilder(this.#levels.length));
-      this.#pending.push(new Map());
-    }
-    return this.#levels[level];
+    const known = this.#levels[level];
+    if (known) return known;
+    if (level > 0) this.#level(level - 1);
+    const made = { builder: new LevelBuilder(level), references: new Map() };
+    this.#levels.push(made);
+    return made;
+  }
+
+  #builder(level: number): LevelBuilder {
+    return this.#level(level).builder;
   }
 
   async #breathe(): Promise<void> {
@@ -152,9 +162,9 @@ class BatchWriter {
     return change && (upper === undefined || change[0] < upper) ? change : undefined;
   }
 
-  /** Pushes the new values of all changes before `upper`, where the old tree has nothing. */
+  /** Pushes the new values of all changes before `upper`, where the old tree has no entries. */
   async #takeChanges(upper: string | undefined): Promise<void> {
-    const leaf = this.#level(0);
+    const leaf = this.#builder(0);
     for (let change = this.#changeBefore(upper); change; change = this.#changeBefore(upper)) {
       if (change[1]) leaf.push(change[0], change[1]);
       if (leaf.size > 2 * fillSize) await this.#spill(0);
@@ -164,8 +174,9 @@ class BatchWriter {
   }
 
   /**
-   * Applies the changes that lie in a page's range, which ends before `upper`. If they change anything, calls `begin` (which pushes all
-   * that comes before the page), pushes what the page becomes and answers true; else false, having pushed nothing.
+   * Applies the changes in a page's range, which ends before `upper`. If they change anything, calls `begin` (which
+   * pushes everything before the page), pushes the new content of the range and returns true. Otherwise returns false,
+   * having pushed nothing.
    */
   #process(page: TreePage, upper: string | undefined, begin: () => Promise<void>): Promise<boolean> {
     return page.level === 0 ? this.#processLeaf(page, upper, begin) : this.#processBranch(page, upper, begin);
@@ -181,7 +192,7 @@ class BatchWriter {
     }
     if (!change) return false;
     await begin();
-    const leaf = this.#level(0);
+    const leaf = this.#builder(0);
     let next = 0;
     while (change) {
       const [key, value]: TreeChange = change;
@@ -233,22 +244,22 @@ class BatchWriter {
     }
   }
 
-  /** Takes over children `from` to `to` (exclusive) of a branch as they are; the branch's range ends before `upper`. */
+  /** Adopts children `from` to `to` (exclusive) of a branch, whose range ends before `upper`. */
   async #pushUntouched(page: TreePage, from: number, to: number, upper: string | undefined): Promise<void> {
     for (let index = from; index < to; index++) {
       const waiting = this.#waitingBelow(page.level);
       if (waiting === 'nothing') {
-        this.#takeOver(page, index, to);
+        this.#adopt(page, index, to);
         break;
       }
       if (waiting === 'pages') {
         for (let level = 0; level < page.level; level++) await this.#flush(level);
-        this.#takeOver(page, index, index + 1);
+        this.#adopt(page, index, index + 1);
       } else {
         const childUpper = upperOf(page, index, upper);
         const child = await this.#reader.loadChild(page, index, childUpper);
         if (child.level === 0) {
-          this.#level(0).pushRange(child, 0, child.count);
+          this.#builder(0).pushRange(child, 0, child.count);
           await this.#spill(0);
         } else await this.#pushUntouched(child, 0, child.count, childUpper);
       }
@@ -256,17 +267,20 @@ class BatchWriter {
     await this.#spill(page.level);
   }
 
-  /** Children of a branch become entries of the new tree; nothing waits below. */
-  #takeOver(page: TreePage, from: number, to: number): void {
-    this.#level(page.level).pushRange(page, from, to);
-    for (let below = 0; below < page.level; below++) this.#level(below).begin();
+  /** Makes children of a branch entries of the new tree; nothing waits below. */
+  #adopt(page: TreePage, from: number, to: number): void {
+    this.#builder(page.level).pushRange(page, from, to);
+    for (let below = 0; below < page.level; below++) this.#builder(below).begin();
   }
 
-  /** What waits on the levels below `level`: nothing, enough for pages, or so little on some level that a page of it would be small. */
+  /**
+   * What waits on the levels below `level`: nothing, enough for pages, or so little on some level that its page would
+   * be small.
+   */
   #waitingBelow(level: number): 'nothing' | 'pages' | 'little' {
     let carried = 0;
     for (let below = 0; below < level; below++) {
-      const builder = this.#level(below);
+      const builder = this.#builder(below);
       if (builder.count + carried === 0) continue;
       if (builder.size + carried * 100 < mergeSize) return 'little';
       carried = 1;
@@ -274,45 +288,44 @@ class BatchWriter {
     return carried > 0 ? 'pages' : 'nothing';
   }
 
-  /** Writes pages while more waits on a level than two good ones. */
+  /** Writes pages while more than two full ones wait on a level. */
   async #spill(level: number): Promise<void> {
-    const builder = this.#level(level);
+    const builder = this.#builder(level);
     while (builder.size > 2 * fillSize && builder.count > 1) await this.#cut(builder, builder.fitting(fillSize));
   }
 
-  /** Writes all that waits on a level. */
+  /** Writes all waiting entries of a level. */
   async #flush(level: number): Promise<void> {
-    const builder = this.#level(level);
+    const builder = this.#builder(level);
     await this.#spill(level);
     while (builder.count > 0) {
       await this.#cut(builder, builder.size <= splitSize ? builder.count : builder.fitting(Math.min(fillSize, Math.ceil(builder.size / 2) + 256)));
     }
   }
 
-  /** Writes one page and gives its place to the level above. */
+  /** Writes one page and pushes its reference to the level above. */
   async #cut(builder: LevelBuilder, count: number): Promise<void> {
     const parent = this.#level(builder.level + 1);
     const { key, reference } = await this.#write(builder, count);
-    const ordinal = parent.total;
-    parent.push(key, noReference);
-    this.#pending[parent.level].set(ordinal, reference);
+    parent.references.set(parent.builder.total, reference);
+    parent.builder.push(key, noReference);
     await this.#breathe();
-    await this.#spill(parent.level);
+    await this.#spill(parent.builder.level);
   }
 
   async #write(builder: LevelBuilder, count: number): Promise<{ readonly key: string; readonly reference: Promise<PageReference> }> {
-    const pending = this.#pending[builder.level];
+    const { references } = this.#level(builder.level);
     const known = new Map<number, Uint8Array>();
     const first = builder.total - builder.count;
-    for (let ordinal = first; pending.size > 0 && ordinal < first + count; ordinal++) {
-      const reference = pending.get(ordinal);
+    for (let ordinal = first; references.size > 0 && ordinal < first + count; ordinal++) {
+      const reference = references.get(ordinal);
       if (!reference) continue;
       known.set(ordinal, encodePageReference(await reference));
-      pending.delete(ordinal);
+      references.delete(ordinal);
     }
     const { key, bytes } = builder.cut(count, (ordinal) => known.get(ordinal));
     const reference = this.#sink.appendPage(bytes);
-    // Whoever needs the reference meets the error; until then it must not count as unhandled.
+    // The level above will meet the error when it needs the reference; until then it must not count as unhandled.
     const ended: Promise<unknown> = reference.then(
       (place) => {
         this.#writing.delete(ended);
@@ -328,11 +341,12 @@ class BatchWriter {
   }
 
   async #finish(): Promise<PageReference | undefined> {
-    for (let level = 0; level < this.#levels.length; level++) {
-      const builder = this.#levels[level];
-      const top = this.#levels.every((above) => above.level <= level || above.count === 0);
+    // Flushing a level may add another one above it, which the loop then reaches.
+    for (const { builder } of this.#levels) {
+      const { level } = builder;
+      const isTop = this.#levels.every((above) => above.builder.level <= level || above.builder.count === 0);
       if (builder.count === 0) continue;
-      if (!top || (builder.size > splitSize && builder.count > 1)) {
+      if (!isTop || (builder.size > splitSize && builder.count > 1)) {
         await this.#flush(level);
         continue;
       }
@@ -342,10 +356,10 @@ class BatchWriter {
     return undefined;
   }
 
-  /** A branch with one child is no root: its child is, or what that leads to. */
+  /** The root below a branch with a single child: the first page with more than one entry, or a leaf. */
   async #collapse(builder: LevelBuilder): Promise<PageReference> {
-    const pending = this.#pending[builder.level].get(builder.total - 1);
-    let root = pending ? await pending : decodePageReference(builder.soleValue());
+    const written = this.#level(builder.level).references.get(builder.total - 1);
+    let root = written ? await written : decodePageReference(builder.soleValue());
     for (let level = builder.level - 1; level > 0; level--) {
       const page = await this.#reader.load(root);
       if (page.count > 1) break;

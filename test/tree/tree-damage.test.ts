@@ -40,9 +40,9 @@ function encodePage(level: number, entries: readonly Entry[]): Uint8Array {
   const values = entries.map(([, value]) => (value instanceof Uint8Array ? value : encodePageReference(value)));
   entries.forEach(([key], index) => {
     writer.u32(at);
-    at += 6 + key.length + values[index].byteLength;
+    at += 6 + key.length + values[index]!.byteLength;
   });
-  entries.forEach(([key], index) => writer.u16(key.length).u32(values[index].byteLength).byteString(key).bytes(values[index]));
+  entries.forEach(([key], index) => writer.u16(key.length).u32(values[index]!.byteLength).byteString(key).bytes(values[index]!));
   return writer.copy();
 }
 
@@ -66,14 +66,14 @@ void t.test('a flipped bit anywhere in a stored tree is an error or goes unnotic
   let refused = 0;
   for (let round = 0; round < 60; round++) {
     const damaged = Buffer.from(bytes);
-    damaged[random.below(damaged.length)] ^= 1 << random.below(8);
+    damaged[random.below(damaged.length)]! ^= 1 << random.below(8);
     const read = async (offset: number, length: number): Promise<never> =>
       Buffer.from(damaged.subarray(offset, offset + length)) as Uint8Array as never;
     const reader = new TreeReader(new PackSource({ store: new MemoryStore(), keys: packKeys, staging: new Map([[id, { read }]]) }));
     for (let number = 0; number < 6000; number += 150) {
       try {
         const found = await settle(() => reader.get(root, key(number)));
-        if (!found || Buffer.compare(found, entries[number][1] as Uint8Array) !== 0) return t.fail(`wrong data (seed ${seed}, round ${round})`);
+        if (!found || Buffer.compare(found, entries[number]![1] as Uint8Array) !== 0) return t.fail(`wrong data (seed ${seed}, round ${round})`);
       } catch (error) {
         if (!(error instanceof PackError) || error.code !== 'NOT_AUTHENTIC') throw error;
         refused++;
@@ -93,7 +93,7 @@ void t.test('a page whose bytes changed is refused or is a well-formed page', as
   let refused = 0;
   for (let round = 0; round < 3000; round++) {
     const damaged = Buffer.from(page.subarray(0, random.below(10) === 0 ? random.below(page.length) : page.length));
-    if (damaged.length > 0) damaged[random.below(damaged.length)] ^= 1 << random.below(8);
+    if (damaged.length > 0) damaged[random.below(damaged.length)]! ^= 1 << random.below(8);
     try {
       const decoded = new TreePage(damaged);
       let last: string | undefined;
