@@ -1,101 +1,50 @@
 /**
  * The local write-ahead log: entries in order, in segments of sealed records (doc/format.md, "Journal segment";
- * doc/concurrency.md). It knows nothing of what the entries mean.
+ * doc/concurrency.md, "Replay"). It does not know what the entries mean. Writing one segment is in `segment-file.ts`,
+ * the decision what counts after a crash in `journal-recovery.ts`.
  *
- * What survives: when `append` has returned, the death of the process; when `sync` has resolved, power loss. After a crash the
- * entries are a prefix of what was appended, with everything in it that was synced. Each record says how far the journal was
- * durable when it was written, so that a torn tail (a crash) is told from missing records (damage, `CORRUPT`).
+ * When `append` has returned, the record survives the death of the process; when `sync` has resolved, power loss. After
+ * a crash the entries are a prefix of those that were appended, with everything in it that was synced.
  */
-
 import { dirname, join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import { ByteWriter } from '../base/bytes.js';
 import { Lock } from '../base/lock.js';
 import type { Logger } from '../base/logger.js';
-import type { Random } from '../base/random.js';
-import type { RecordCipher } from '../crypto/record-cipher.js';
-import type { SealKey } from '../crypto/seal-key.js';
-import type { Disk, DiskFile } from '../disk/disk.js';
+import type { Disk } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { ensureDirectory, isDiskFull } from '../disk/whole-file.js';
 import { JournalError } from './journal-error.js';
-import type { SegmentKey } from './segment.js';
-import {
-  createSegment,
-  RecordAad,
-  recordFrameLength,
-  recordHeaderLength,
-  scanSegment,
-  segmentHeaderLength,
-  segmentName,
-  segmentNumberOf,
-} from './segment.js';
+import type { OldSegment, Recovery } from './journal-recovery.js';
+import { isEmpty, readSegment, recover } from './journal-recovery.js';
+import { scanSegment, segmentName } from './segment.js';
+import type { SegmentOptions } from './segment-file.js';
+import { SegmentFile } from './segment-file.js';
 
-export interface JournalOptions {
-  readonly disk: Disk;
-  /** Made when absent (its parent exists). One process at a time opens it. */
-  readonly directory: string;
-  /** Of kind journal. */
-  readonly sealKey: SealKey;
-  /** 16 bytes. */
-  readonly deviceId: Uint8Array;
-  readonly random: Random;
+export interface JournalOptions extends SegmentOptions {
   readonly logger: Logger;
-  /** Bytes after which a new segment begins. Default 16 MiB. */
+  /** The size in bytes from which on a new segment begins. Default 16 MiB. */
   readonly segmentSize?: number;
 }
 
 export interface JournalEntry {
   readonly entry: Plaintext;
-  /** Of the record that holds it; entries that were appended together share it. */
+  /** The position of the record; entries that were appended together share it. */
   readonly position: number;
 }
 
 /** An entry, whole or in parts that are written one after the other. */
-export type EntryBytes = Uint8Array | readonly Uint8Array[];
+type EntryBytes = Uint8Array | readonly Uint8Array[];
 
-/** One record holds at most this. */
-export const recordLengthMax = 64 * 1024 * 1024;
-/** A segment grows to this when no next one can be made, and no further. */
+/** The largest record, in bytes. */
+const recordLengthMax = 64 * 1024 * 1024;
+/** A segment grows to this size, and no further, when the next one cannot be made. */
 const segmentSizeMax = 256 * 1024 * 1024;
-/** A write buffer larger than this is not kept. */
+/** A larger write buffer is not kept. */
 const keptBufferMax = 2 * 1024 * 1024;
-/**
- * A segment that is synced gets this many zeros behind its records, to be overwritten by the next ones: fdatasync of a file that does not grow writes data
- * only, and not the filesystem's journal as well, which takes twice as long.
- */
-const spareMax = 256 * 1024;
-/** As many as there are records, so that a segment that is synced once or twice stays small. */
-const spareFirst = 8 * 1024;
-const zeros = new Uint8Array(spareMax);
-/** Parts up to this are gathered: one cipher call for many small entries. */
+/** Parts up to this size are gathered, so that many small entries take one call of the cipher. */
 const gatheredMax = 32 * 1024;
-
-/** A segment that takes no more records. */
-interface OldSegment {
-  readonly number: number;
-  readonly path: string;
-  readonly size: number;
-  /** Positions of its records: from `first`, before `end`. */
-  readonly first: number;
-  readonly end: number;
-}
-
-/** A segment that takes records, or will. */
-interface OpenSegment {
-  readonly number: number;
-  readonly path: string;
-  readonly file: DiskFile;
-  readonly cipher: RecordCipher;
-  readonly aad: RecordAad;
-  size: number;
-  /** Up to where the file has been written, zeros included. */
-  spareEnd: number;
-  /** The next record's number: never used twice, even when writing it failed. */
-  recordNext: number;
-  first: number;
-}
 
 const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
 
@@ -106,20 +55,19 @@ function journalError(error: unknown, doing: string): JournalError {
 
 export class Journal {
   readonly #options: JournalOptions;
-  readonly #key: SegmentKey;
   readonly #segmentSize: number;
-  /** Full segments that hold needed records, oldest first. */
+  /** Full segments with records that are needed, oldest first. */
   #old: OldSegment[];
-  /** Records from here on were not there at open. */
+  /** Records before this position were in the journal when it was opened. */
   readonly #replayEnd: number;
-  #current: OpenSegment;
-  /** Made ahead, so that appending never waits for a file to be made. */
-  #next: OpenSegment | undefined;
+  #current: SegmentFile;
+  /** Made ahead, so that appending never waits for a file to be created. */
+  #next: SegmentFile | undefined;
   #preparing: Promise<void> | undefined;
-  /** The size of the current segment from which on the next one is made. */
+  /** The next segment is made once the current one has this size. */
   #prepareFrom = 0;
-  /** Segments with records that may not be on stable storage, in order; the current one is the last when it has any. */
-  #retired: OpenSegment[] = [];
+  /** Full segments with records that may not be on stable storage, in order. */
+  #unsynced: SegmentFile[] = [];
   #end: number;
   #durable: number;
   #oldest: number;
@@ -131,28 +79,48 @@ export class Journal {
   #buffer = Buffer.allocUnsafe(64 * 1024);
   #gathered = new ByteWriter(gatheredMax);
 
-  private constructor(options: JournalOptions, found: { old: OldSegment[]; current: OpenSegment; end: number; oldest: number }) {
+  private constructor(options: JournalOptions, { kept, end, oldest }: Recovery, current: SegmentFile) {
     this.#options = options;
-    this.#key = { sealKey: options.sealKey, deviceId: options.deviceId };
     this.#segmentSize = options.segmentSize ?? 16 * 1024 * 1024;
-    this.#old = found.old;
-    this.#current = found.current;
-    this.#end = found.end;
-    this.#durable = found.end;
-    this.#replayEnd = found.end;
-    this.#oldest = found.oldest;
+    this.#old = kept;
+    this.#current = current;
+    this.#end = end;
+    this.#durable = end;
+    this.#replayEnd = end;
+    this.#oldest = oldest;
   }
 
   /**
-   * Reads what is there, settles what a crash left behind, and makes everything found durable.
-   * Throws {@link JournalError} `CORRUPT`, `IO` or `FULL`.
+   * Opens the journal in `directory`, which is made when it does not exist (its parent does): decides which records
+   * count and makes them durable. One process at a time. Throws {@link JournalError} `CORRUPT`, `IO` or `FULL`.
    */
   static async open(options: JournalOptions): Promise<Journal> {
     try {
-      return await openJournal(options, (found) => new Journal(options, found));
+      return await Journal.#open(options);
     } catch (error) {
       throw journalError(error, 'opening');
     }
+  }
+
+  static async #open(options: JournalOptions): Promise<Journal> {
+    const { disk, directory, logger } = options;
+    if (await ensureDirectory(disk, directory)) await disk.syncDirectory(dirname(directory));
+    const recovery = await recover(disk, directory, options, logger);
+    const { kept, dropped, lastNumber } = recovery;
+    for (const { path } of kept) await makeDurable(disk, path);
+    // Empty segments first: on a full disk they free the space that the new one takes.
+    for (const { path } of dropped.filter(isEmpty)) await disk.unlink(path);
+    const journal = new Journal(options, recovery, await SegmentFile.create(options, lastNumber + 1));
+    try {
+      // The decision is recorded before the segments that it drops are removed.
+      journal.appendBatch([]);
+      await journal.sync();
+      for (const segment of dropped) if (!isEmpty(segment)) await disk.unlink(segment.path);
+    } catch (error) {
+      await journal.close().catch(() => {});
+      throw error;
+    }
+    return journal;
   }
 
   /** The position that the next record will have. */
@@ -165,7 +133,9 @@ export class Journal {
     return this.#durable;
   }
 
-  /** Set for good once the disk has failed to make records durable: nothing can be appended any more. */
+  /**
+   * Set for good once the disk has failed to make records durable, or the journal was moved: it takes no more records.
+   */
   get failure(): JournalError | undefined {
     return this.#failed;
   }
@@ -176,14 +146,14 @@ export class Journal {
     return this.#old.reduce((sum, segment) => sum + segment.size, live);
   }
 
-  /** The entries that were there at open and are still needed, in order. Each is the caller's own. Not while trimming. */
+  /** The entries that were there at open and are still needed, in order. The caller owns each. Not while trimming. */
   async *entries(): AsyncGenerator<JournalEntry, void> {
     const from = this.#oldest;
     for (const segment of this.#old.filter(({ first }) => first < this.#replayEnd)) {
-      const file = await readWhole(this.#options.disk, segment.path).catch((error: unknown) => {
+      const file = await readSegment(this.#options.disk, segment.path).catch((error: unknown) => {
         throw journalError(error, 'reading');
       });
-      for (const { record, tail } of scanSegment(this.#key, segment.number, file)) {
+      for (const { record, tail } of scanSegment(this.#options, segment.number, file)) {
         if (tail || record.position >= segment.end) break;
         if (record.position < from) continue;
         for (const entry of record.entries) yield { entry, position: record.position };
@@ -197,9 +167,9 @@ export class Journal {
   }
 
   /**
-   * Appends one record that holds `entries`: after a crash all of them are there or none. Blocks for some microseconds; when it
-   * returns, the record survives the death of the process. Borrows the bytes. Returns the record's position.
-   * Throws {@link JournalError} `FULL` or `IO`: then nothing was appended; `CLOSED`.
+   * Appends one record with `entries`: after a crash all of them are there or none. Blocks for some microseconds; when
+   * it returns, the record survives the death of the process. Borrows the bytes. Returns the position of the record.
+   * Throws {@link JournalError} `FULL` or `IO`, having appended nothing; `CLOSED`.
    */
   appendBatch(entries: readonly EntryBytes[]): number {
     this.#check();
@@ -207,33 +177,22 @@ export class Journal {
     const segment = this.#current;
     const position = this.#end;
     const parts = this.#payload(position, entries);
-    let payloadLength = 0;
-    for (const part of parts) payloadLength += part.byteLength;
-    assert(payloadLength <= recordLengthMax, 'a journal record is bounded');
-    const total = payloadLength + recordFrameLength;
+    const total = SegmentFile.recordLength(parts);
+    assert(total <= recordLengthMax, 'a journal record is bounded');
     if (total > this.#buffer.length) this.#buffer = Buffer.allocUnsafe(total);
-    const buffer = this.#buffer;
-    const number = segment.recordNext++;
-    const length = total - recordHeaderLength;
-    buffer.writeUInt32LE(length, 0);
-    buffer.writeUInt32LE(number, 4);
-    segment.cipher.encrypt(number, segment.aad.for(length, number), parts, buffer, recordHeaderLength);
     try {
-      segment.file.writeSync(buffer.subarray(0, total), segment.size);
-      // A record in a file that nobody can find again is none.
-      if (segment.file.isUnlinked()) throw this.#lose();
+      segment.write(parts, total, this.#buffer);
+      // A record in a file that has lost its name would not be found again.
+      if (segment.isUnlinked()) throw this.#lose();
     } catch (error) {
-      // What was written of it lies where the next record goes; its number is not used again.
       throw journalError(error, 'appending');
     } finally {
-      if (buffer.length > keptBufferMax) {
+      if (this.#buffer.length > keptBufferMax) {
         this.#buffer = Buffer.allocUnsafe(64 * 1024);
         this.#gathered = new ByteWriter(gatheredMax);
       }
     }
-    if (segment.size === segmentHeaderLength) segment.first = position;
-    segment.size += total;
-    segment.spareEnd = Math.max(segment.spareEnd, segment.size);
+    segment.accept(total, position);
     this.#end = position + 1;
     return position;
   }
@@ -264,21 +223,27 @@ export class Journal {
     if (this.#failed) throw new JournalError(this.#failed.code, this.#failed.message, { cause: this.#failed });
   }
 
-  /** The journal is not where the next start looks for it. Nothing is taken any more, and what there is can still go into the store. */
+  /**
+   * The journal is not where the next start looks for it: it takes no more records. What was appended can still go into
+   * the store.
+   */
   #lose(): JournalError {
     if (!this.#failed) {
       this.#failed = new JournalError('IO', 'the state directory was removed, moved or replaced while it was in use');
-      this.#options.logger.error('the journal is not where it was; nothing is taken any more until the volume is opened again');
+      this.#options.logger.error('the journal is not where it was; it takes no more records until the volume is opened again');
     }
     return this.#failed;
   }
 
-  /** What belongs to it is not where it was, or it is not itself: then it takes nothing any more. Cheap, and never waits. */
-  loseIfGone(isOtherGone = false): void {
-    if (!this.#closed && (isOtherGone || this.#current.file.isUnlinked())) this.#lose();
+  /**
+   * Fails the journal for good if its file, or another one that it depends on, has lost its name. Cheap, and never
+   * waits.
+   */
+  failIfGone(isOtherGone = false): void {
+    if (!this.#closed && (isOtherGone || this.#current.isUnlinked())) this.#lose();
   }
 
-  /** Goes over to the next segment when it is time and one is there. */
+  /** Moves on to the next segment when the current one is full and the next one exists. */
   #rotate(): void {
     const size = this.#current.size;
     if (!this.#next && size >= this.#prepareFrom) void this.#prepare().catch(() => {});
@@ -293,30 +258,30 @@ export class Journal {
     const last = this.#current;
     this.#next = undefined;
     this.#current = next;
-    last.cipher.wipe();
-    this.#retired.push(last);
+    last.wipeKey();
+    this.#unsynced.push(last);
     this.#old.push({
       number: last.number,
       path: last.path,
       size: last.size,
-      first: last.size > segmentHeaderLength ? last.first : this.#end,
+      first: last.first ?? this.#end,
       end: this.#end,
     });
   }
 
-  /** Makes the next segment ready. Failing is not final: the current one goes on. */
+  /** Makes the next segment. A failure is not final, since the current one continues to grow. */
   #prepare(): Promise<void> {
     this.#preparing ??= (async () => {
       try {
         const number = this.#current.number + 1;
         const { disk, directory } = this.#options;
-        // What lies in a directory that took the place of ours may be somebody else's.
-        if (!(await this.#current.file.isAt(this.#current.path))) throw this.#lose();
-        // One that could not be finished earlier holds no record.
+        // The files in a directory that took the place of ours may belong to somebody else.
+        if (!(await this.#current.isInPlace())) throw this.#lose();
+        // A file of an earlier attempt that failed has no record.
         await disk.unlink(join(directory, segmentName(number))).catch((error: unknown) => {
           if (!isAbsent(error)) throw error;
         });
-        this.#next = await makeSegment(this.#options, number);
+        this.#next = await SegmentFile.create(this.#options, number);
         this.#prepareFrom = 0;
       } catch (error) {
         this.#prepareFrom = this.#current.size + this.#segmentSize / 8;
@@ -330,12 +295,13 @@ export class Journal {
   }
 
   /**
-   * Everything appended so far survives power loss when it resolves. Calls that come while the disk is busy share the next
-   * turn. Throws {@link JournalError} `IO`; after that the journal takes nothing more, since what the disk holds is unknown.
+   * When it resolves, everything that was appended before the call survives power loss. Calls that come while the disk
+   * is busy share the next sync. Throws {@link JournalError} `IO`, and then fails the journal for good, since the
+   * content of the disk is unknown.
    */
   async sync(): Promise<void> {
-    // Also when all is synced: the file that it was synced to may be gone.
-    this.loseIfGone();
+    // Even when nothing is left to sync: the file may have been removed since.
+    this.failIfGone();
     this.#check();
     const target = this.#end;
     while (this.#durable < target) {
@@ -346,25 +312,25 @@ export class Journal {
   }
 
   async #syncOnce(): Promise<void> {
-    // No await until both are taken: together they are all records before `target`.
+    // No await until #unsynced is taken: with the current segment it holds all records before `target`.
     const target = this.#end;
     const current = this.#current;
-    const retired = this.#retired;
-    this.#retired = [];
-    writeSpare(current, Math.min(spareMax, Math.floor(this.#segmentSize / 16), Math.max(spareFirst, current.size)));
+    const full = this.#unsynced;
+    this.#unsynced = [];
+    current.writeSpare(Math.floor(this.#segmentSize / 16));
     try {
-      for (const segment of retired) {
-        await segment.file.datasync();
-        if (!(await segment.file.isAt(segment.path))) throw this.#lose();
-        await segment.file.close();
+      for (const segment of full) {
+        await segment.datasync();
+        if (!(await segment.isInPlace())) throw this.#lose();
+        await segment.close();
       }
-      await current.file.datasync();
-      if (!(await current.file.isAt(current.path))) throw this.#lose();
+      await current.datasync();
+      if (!(await current.isInPlace())) throw this.#lose();
     } catch (error) {
-      this.#retired = [...retired, ...this.#retired];
+      this.#unsynced = [...full, ...this.#unsynced];
       if (this.#failed) throw this.#failed;
       this.#failed = new JournalError('IO', 'the disk failed to make the journal durable', { cause: error });
-      this.#options.logger.error('the disk failed to make the journal durable; nothing is taken any more until the volume is opened again', {
+      this.#options.logger.error('the disk failed to make the journal durable; it takes no more records until the volume is opened again', {
         code: diskErrorCode(error),
       });
       throw this.#failed;
@@ -373,15 +339,15 @@ export class Journal {
   }
 
   /**
-   * Says that records before `position` are not needed any more, and removes the segments that hold only such.
-   * Throws {@link JournalError}; what could not be removed goes next time.
+   * Declares that records before `position` are not needed any more, and removes the segments that hold only such
+   * records. Throws {@link JournalError}; the next call removes what could not be removed.
    */
   trim(position: number): Promise<void> {
     return this.#trimming.run(async () => {
       this.#check();
       assert(position <= this.#end, 'only what was appended can be trimmed');
       try {
-        // The current segment too, when all of it is done with and it is worth a file.
+        // The current segment too, if all of its records can go and it is large enough to be worth a new file.
         if (position === this.#end && this.#current.size > Math.min(this.#segmentSize / 2, 1024 * 1024)) {
           if (!this.#next) await this.#prepare().catch(() => {});
           if (this.#next) this.#switch();
@@ -389,7 +355,7 @@ export class Journal {
         const done = this.#old.filter((segment) => segment.end <= position);
         const last = done.at(-1);
         if (!last) return;
-        // Written down first: a gap in the segments that no record explains would be damage.
+        // Recorded first: a gap in the segments that no record explains would count as damage.
         if (last.end > this.#oldest) await this.#appendOldest(last.end);
         await this.sync();
         for (const segment of done) {
@@ -414,11 +380,11 @@ export class Journal {
       this.#oldest = before;
       const spare = this.#next;
       if (!spare || !(error instanceof JournalError) || error.code !== 'FULL') throw error;
-      // A full disk must not keep the journal from giving space back: the spare segment's block is enough for this record.
+      // A full disk must not keep the journal from freeing space: the block of the spare segment is enough for this
+      // record.
       this.#next = undefined;
       this.#prepareFrom = this.#current.size + this.#segmentSize / 8;
-      spare.cipher.wipe();
-      await spare.file.close();
+      await spare.close();
       await this.#options.disk.unlink(spare.path);
       await this.#appendOldest(oldest);
     }
@@ -429,166 +395,26 @@ export class Journal {
     if (this.#closed) return;
     try {
       await this.#preparing?.catch(() => {});
-      this.loseIfGone();
+      this.failIfGone();
       if (!this.#failed) await this.sync();
     } finally {
       this.#closed = true;
       await this.#trimming.run(() => {});
-      for (const segment of [...this.#retired, this.#current, ...(this.#next ? [this.#next] : [])]) {
-        segment.cipher.wipe();
-        await segment.file.close().catch(() => {});
-      }
+      for (const segment of [...this.#unsynced, this.#current, ...(this.#next ? [this.#next] : [])]) await segment.close().catch(() => {});
       this.#gathered.reset().zeros(gatheredMax);
     }
   }
 }
 
-async function readWhole(disk: Disk, path: string): Promise<Uint8Array> {
-  const file = await disk.open(path, 'read');
+/**
+ * The page cache may be the only place that has a file of an earlier process: records will say that its content is
+ * durable.
+ */
+async function makeDurable(disk: Disk, path: string): Promise<void> {
+  const file = await disk.open(path, 'write');
   try {
-    const bytes = Buffer.allocUnsafe((await file.stat()).size);
-    return bytes.subarray(0, await file.read(bytes, 0));
+    await file.datasync();
   } finally {
     await file.close();
   }
-}
-
-/** A new segment whose header is on stable storage before any record can follow it. */
-async function makeSegment({ disk, directory, sealKey, deviceId, random }: JournalOptions, number: number): Promise<OpenSegment> {
-  const path = join(directory, segmentName(number));
-  const { cipher, header } = createSegment({ sealKey, deviceId }, number, random);
-  const file = await disk.open(path, 'create-new');
-  try {
-    await file.write(header, 0);
-    await file.datasync();
-    await disk.syncDirectory(directory);
-  } catch (error) {
-    await file.close().catch(() => {});
-    throw error;
-  }
-  return {
-    number,
-    path,
-    file,
-    cipher,
-    aad: new RecordAad(number),
-    size: segmentHeaderLength,
-    spareEnd: segmentHeaderLength,
-    recordNext: 0,
-    first: 0,
-  };
-}
-
-/** Zeros behind the records, where they come to their end: a scan ends at them as it does at the end of the file. */
-function writeSpare(segment: OpenSegment, length: number): void {
-  if (segment.size === segmentHeaderLength || segment.spareEnd - segment.size >= length / 8) return;
-  try {
-    segment.file.writeSync(zeros.subarray(0, length), segment.spareEnd);
-    segment.spareEnd += length;
-  } catch {
-    // The disk is full: it is done without, from now on.
-    segment.spareEnd = Number.POSITIVE_INFINITY;
-  }
-}
-
-/** One segment as it was found. */
-interface FoundSegment {
-  readonly number: number;
-  readonly path: string;
-  readonly size: number;
-  /** Positions of the records before anything unreadable; both 0 without any. */
-  readonly first: number;
-  readonly end: number;
-  /** The most that any record claims, those behind something unreadable included. */
-  readonly durable: number;
-  readonly oldest: number;
-}
-
-async function inspect(disk: Disk, key: SegmentKey, path: string, number: number): Promise<FoundSegment> {
-  const file = await readWhole(disk, path);
-  let first = 0;
-  let end = 0;
-  let durable = 0;
-  let oldest = 0;
-  try {
-    for (const { record, tail } of scanSegment(key, number, file)) {
-      durable = Math.max(durable, record.durable);
-      oldest = Math.max(oldest, record.oldest);
-      if (tail) continue;
-      if (end === 0) first = record.position;
-      else if (record.position !== end) throw new MalformedBytesError('positions are not consecutive');
-      end = record.position + 1;
-    }
-  } catch (error) {
-    if (error instanceof MalformedBytesError) throw new JournalError('CORRUPT', `journal segment ${number} is damaged`, { cause: error });
-    throw error;
-  }
-  return { number, path, size: file.byteLength, first, end, durable, oldest };
-}
-
-async function openJournal(
-  options: JournalOptions,
-  make: (found: { old: OldSegment[]; current: OpenSegment; end: number; oldest: number }) => Journal,
-): Promise<Journal> {
-  const { disk, directory, logger } = options;
-  if (await ensureDirectory(disk, directory)) await disk.syncDirectory(dirname(directory));
-  const numbers: number[] = [];
-  for (const { name } of await disk.readDirectory(directory)) {
-    const number = segmentNumberOf(name);
-    if (number === undefined) logger.warn('a foreign file lies in the journal', {});
-    else numbers.push(number);
-  }
-  numbers.sort((a, b) => a - b);
-  const key: SegmentKey = { sealKey: options.sealKey, deviceId: options.deviceId };
-  const found: FoundSegment[] = [];
-  for (const number of numbers) found.push(await inspect(disk, key, join(directory, segmentName(number)), number));
-
-  const { kept, dropped, end, oldest } = settle(found);
-  for (const segment of kept) {
-    // They may lie in the page cache only: from now on records will say that they are durable.
-    const file = await disk.open(segment.path, 'write');
-    try {
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-  }
-  const lost = dropped.reduce((sum, segment) => sum + (segment.first >= end ? segment.end - segment.first : 0), 0);
-  if (lost > 0) logger.warn('the journal lost records that were never synced', { count: lost });
-  // Those without records first: on a full disk they give back the space that the new one takes.
-  const isEmpty = (segment: FoundSegment): boolean => segment.size <= segmentHeaderLength;
-  for (const segment of dropped.filter(isEmpty)) await disk.unlink(segment.path);
-  const current = await makeSegment(options, (numbers.at(-1) ?? 0) + 1);
-  const journal = make({ old: kept, current, end, oldest });
-  try {
-    // What was settled here is written down before any trace of it goes.
-    journal.appendBatch([]);
-    await journal.sync();
-    for (const segment of dropped) if (!isEmpty(segment)) await disk.unlink(segment.path);
-  } catch (error) {
-    await journal.close().catch(() => {});
-    throw error;
-  }
-  return journal;
-}
-
-/** Which segments count, and up to where. Throws {@link JournalError} `CORRUPT` when something is missing that was durable. */
-function settle(found: readonly FoundSegment[]): { kept: OldSegment[]; dropped: FoundSegment[]; end: number; oldest: number } {
-  const durable = found.reduce((most, segment) => Math.max(most, segment.durable), 0);
-  const oldest = found.reduce((most, segment) => Math.max(most, segment.oldest), 0);
-  const kept: OldSegment[] = [];
-  const dropped: FoundSegment[] = [];
-  let end = oldest;
-  for (const segment of found) {
-    const needed = segment.end > oldest && segment.end > segment.first;
-    // A gap: what comes after something that power loss took. Only what was never synced can be missing so.
-    if (!needed || segment.first > end) dropped.push(segment);
-    else if (kept.length > 0 && segment.first < end) throw new JournalError('CORRUPT', `journal segment ${segment.number} repeats records`);
-    else {
-      kept.push(segment);
-      end = segment.end;
-    }
-  }
-  if (end < durable) throw new JournalError('CORRUPT', `journal records from ${end} to ${durable - 1} are missing`);
-  return { kept, dropped, end, oldest };
 }

@@ -1,6 +1,6 @@
 /**
- * One file of the journal as bytes (doc/format.md, "Journal segment"): its header, the frame of a record, and the scan that
- * tells which records are whole. What the records mean together is `journal.ts`.
+ * One file of the journal as bytes (doc/format.md, "Journal segment"): its header, the frame of a record, and the scan
+ * that finds the whole records. What the records mean together is up to `journal-recovery.ts`.
  *
  * | header | size | | record | size |
  * | --- | --- | --- | --- | --- |
@@ -21,8 +21,9 @@ export const segmentHeaderLength = 8 + 8 + recordCipherHeaderLength;
 export const recordHeaderLength = 8;
 export const recordFrameLength = recordHeaderLength + recordOverhead;
 
-/** What binds a segment's key to its place. */
+/** The key that segments are sealed under, and the device whose journal they belong to. */
 export interface SegmentKey {
+  /** The key of kind `journal`. */
   readonly sealKey: SealKey;
   /** 16 bytes. */
   readonly deviceId: Uint8Array;
@@ -49,7 +50,7 @@ export function createSegment(key: SegmentKey, number: number, random: Random): 
   return { cipher, header: new ByteWriter(segmentHeaderLength).bytes(magic).u53(number).bytes(header).finish() };
 }
 
-/** The additional data of records: length, number, segment. One buffer a segment, filled in for each record. */
+/** The additional data of records: length, number, segment. One buffer for all records of a segment. */
 export class RecordAad {
   readonly #bytes: Buffer;
 
@@ -64,8 +65,8 @@ export class RecordAad {
   }
 }
 
-export interface JournalRecord {
-  /** The record's place in the whole journal: 0, 1, ... without gaps. */
+interface JournalRecord {
+  /** The record's number in the whole journal: 0, 1, ... without gaps. */
   readonly position: number;
   /** All records before this position were on stable storage when this one was written. */
   readonly durable: number;
@@ -81,14 +82,14 @@ function decodePayload(payload: Plaintext): JournalRecord {
   const oldest = reader.varint();
   const entries: Plaintext[] = [];
   while (reader.remaining > 0) entries.push(reader.bytes(reader.varint()) as Plaintext);
-  if (durable > position || oldest > position) throw new MalformedBytesError('a record that claims the future');
+  if (durable > position || oldest > position) throw new MalformedBytesError('a record that refers to later ones');
   return { position, durable, oldest, entries };
 }
 
 /**
- * The records of a whole segment file. `tail` is true for what follows something unreadable: proof of what there was, never to
- * be replayed. Returns without yielding when `file` holds no more than a header that was never finished.
- * Throws {@link MalformedBytesError} when the header of a segment with records is not authentic.
+ * The records of a whole segment file. `tail` marks records behind something unreadable: they prove what existed, and
+ * are never replayed. Yields nothing when the file is at most a header that was never finished. Throws {@link
+ * MalformedBytesError} when the header of a segment with records is not authentic.
  */
 export function* scanSegment(key: SegmentKey, number: number, file: Uint8Array): Generator<{ record: JournalRecord; tail: boolean }, void> {
   const cipher = openCipher(key, number, file);

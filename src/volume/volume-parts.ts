@@ -149,7 +149,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   const staging = new Staging({
     disk,
     directory: await HeldDirectory.hold(disk, stagingDirectory),
-    onLost: () => journal.loseIfGone(true),
+    onLost: () => journal.failIfGone(true),
     keys: keys.current,
     cipher: options.cipher,
     store,

@@ -179,7 +179,7 @@ async function damage(disk: SimulatedDisk, path: string, at: number): Promise<vo
   const file = await disk.open(path, 'write');
   const byte = Buffer.alloc(1);
   await file.read(byte, at);
-  await file.write(Buffer.from([byte[0] ^ 1]), at);
+  await file.write(Buffer.from([byte[0]! ^ 1]), at);
   await file.close();
 }
 
@@ -250,7 +250,7 @@ async function live(disk: SimulatedDisk, random: SeededRandom, history: History,
   const found = await replayed(journal);
   // Everything found is durable from now on, and what was not found is gone for good.
   const all = [...history.appended, ...history.inflight];
-  const first = all.indexOf(found[0]);
+  const first = all.indexOf(found[0]!);
   history.inflight = [];
   history.appended = all.slice(0, found.length === 0 ? history.trimmed : first + found.length);
   history.synced = history.appended.length;
