@@ -17,7 +17,8 @@ export class RangeSet {
     let high = this.#bounds.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (orEqual ? this.#bounds[middle] >= at : this.#bounds[middle] > at) high = middle;
+      const bound = this.#bounds[middle]!;
+      if (orEqual ? bound >= at : bound > at) high = middle;
       else low = middle + 1;
     }
     return low;
@@ -27,7 +28,8 @@ export class RangeSet {
   covers(start: number, end: number): boolean {
     if (start >= end) return true;
     const index = this.#find(start, false);
-    return index % 2 === 1 && end <= this.#bounds[index];
+    // An odd index is that of an end.
+    return index % 2 === 1 && end <= this.#bounds[index]!;
   }
 
   add(start: number, end: number): void {
@@ -54,6 +56,6 @@ export class RangeSet {
   }
 
   *[Symbol.iterator](): Generator<readonly [start: number, end: number]> {
-    for (let index = 0; index < this.#bounds.length; index += 2) yield [this.#bounds[index], this.#bounds[index + 1]];
+    for (let index = 0; index < this.#bounds.length; index += 2) yield [this.#bounds[index]!, this.#bounds[index + 1]!];
   }
 }

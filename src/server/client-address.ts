@@ -8,7 +8,7 @@ export function partyOf(address: string | undefined): string {
   if (mapped !== undefined && isIPv4(mapped)) return mapped;
   if (!isIPv6(address)) return isIPv4(address) ? address : 'unknown';
   // A zone (`%eth0`) belongs to our side.
-  const [front, back] = address.toLowerCase().split('%', 1)[0].split('::');
+  const [front = '', back] = address.toLowerCase().replace(/%.*/, '').split('::');
   const before = front === '' ? [] : front.split(':');
   const after = back === undefined || back === '' ? [] : back.split(':');
   const zeros = back === undefined ? 0 : Math.max(0, 8 - before.length - after.length);

@@ -457,9 +457,10 @@ const singleHeaders = new Set(['host', 'authorization', 'range', 'if-none-match'
 
 function hasHeaderTwice({ rawHeaders }: IncomingMessage): boolean {
   const seen = new Set<string>();
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at].toLowerCase();
-    if (!singleHeaders.has(name)) continue;
+  for (const [index, header] of rawHeaders.entries()) {
+    const name = header.toLowerCase();
+    // Names stand at even places, values at odd ones.
+    if (index % 2 === 1 || !singleHeaders.has(name)) continue;
     if (seen.has(name)) return true;
     seen.add(name);
   }

@@ -21,21 +21,22 @@ export function parseTarget(text: string): RequestTarget | undefined {
   if (text.length > targetSizeMax) return undefined;
   const match = /^\/([0-9a-z-]+)(?:\/([0-9a-z/-]*))?(?:\?([0-9a-z=&/-]+))?$/.exec(text);
   if (!match) return undefined;
-  const [, volume, rest, queryText] = match;
+  const [, volume = '', rest, queryText] = match;
   const key = rest === '' ? undefined : rest;
   if (!isVolumeName(volume) || (key !== undefined && (!isObjectKey(key) || !isObjectKey(`${volume}/${key}`)))) return undefined;
   const query = new Map<string, string>();
   for (const part of queryText === undefined ? [] : queryText.split('&')) {
     const pair = /^([a-z]+)(?:=([0-9a-z/-]*))?$/.exec(part);
-    if (!pair || query.has(pair[1])) return undefined;
-    query.set(pair[1], pair[2] ?? '');
+    const [, name = '', value = ''] = pair ?? [];
+    if (!pair || query.has(name)) return undefined;
+    query.set(name, value);
   }
   return { volume, key, query };
 }
 
 /** What part of a volume a key belongs to: all that a log may know of it. */
 export function keyClass(key: ObjectKey): string {
-  const first = key.split('/', 1)[0];
+  const [first = ''] = key.split('/', 1);
   return ['keys', 'log', 'packs', 'probe'].includes(first) ? first : 'other';
 }
 

@@ -34,6 +34,6 @@ export function makeToken(random: Random): NewToken {
 
 /** Id and hash of what an `authorization` header (RFC 6750) holds; `undefined` for what can be no token of ours. */
 export function readAuthorization(header: string | undefined): { readonly id: string; readonly hash: string } | undefined {
-  const match = /^[Bb]earer +(sealdrive_([0-9a-f]{12})_[0-9a-f]{64})$/.exec(header ?? '');
-  return match ? { id: match[2], hash: sha256Hex(match[1]) } : undefined;
+  const [, token, id] = /^[Bb]earer +(sealdrive_([0-9a-f]{12})_[0-9a-f]{64})$/.exec(header ?? '') ?? [];
+  return token === undefined || id === undefined ? undefined : { id, hash: sha256Hex(token) };
 }

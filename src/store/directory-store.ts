@@ -536,26 +536,30 @@ export class DirectoryStore implements ObjectStore {
       else if (key > after) found.push({ key, sort: key, directory: false });
     }
     found.sort((a, b) => (a.sort < b.sort ? -1 : 1));
-    for (let at = 0; at < found.length; ) {
-      const next = found[at];
-      if (next.directory) {
-        at++;
-        yield* this.#walk(`${next.key}/`, after, budget);
+    const batch: string[] = [];
+    for (const [index, { key, directory }] of found.entries()) {
+      if (directory) {
+        yield* this.#walk(`${key}/`, after, budget);
         continue;
       }
-      const batch: string[] = [];
-      for (; at < found.length && batch.length < statBatch && !found[at].directory; at++) batch.push(found[at].key);
-      const sizes = await this.#folder
-        .use(place, (path) => Promise.all(batch.map((key) => this.#sizeIn(path, placeOf(key)))))
-        .catch((error: unknown) => {
-          if (hasNoFolder(error)) return [];
-          throw error;
-        });
-      for (const [index, key] of batch.entries()) {
-        budget.signal.throwIfAborted();
-        const size = sizes[index];
-        if (size !== undefined) yield { key, size };
-      }
+      batch.push(key);
+      if (batch.length < statBatch && found[index + 1]?.directory === false) continue;
+      yield* this.#withSizes(place, batch.splice(0), budget);
+    }
+  }
+
+  /** Objects of one folder, whose sizes are asked for together; those that are gone are left out. */
+  async *#withSizes(place: string, keys: readonly string[], budget: ListingBudget): AsyncGenerator<ListedObject> {
+    const sizes = await this.#folder
+      .use(place, (path) => Promise.all(keys.map((key) => this.#sizeIn(path, placeOf(key)))))
+      .catch((error: unknown) => {
+        if (hasNoFolder(error)) return [];
+        throw error;
+      });
+    for (const [index, key] of keys.entries()) {
+      budget.signal.throwIfAborted();
+      const size = sizes[index];
+      if (size !== undefined) yield { key, size };
     }
   }
 

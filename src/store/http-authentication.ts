@@ -19,12 +19,12 @@ export function parseChallenges(header: string): Challenge[] {
   const challenges: { scheme: string; parameters: Record<string, string> }[] = [];
   const pattern = /[\s,]*([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|(?=\s|,|$))/gy;
   for (let match = pattern.exec(header); match; match = pattern.exec(header)) {
-    const [, name, quoted, token] = match;
-    if (quoted === undefined && token === undefined) challenges.push({ scheme: name.toLowerCase(), parameters: {} });
+    const [, written = '', quoted, token] = match;
+    const name = written.toLowerCase();
+    if (quoted === undefined && token === undefined) challenges.push({ scheme: name, parameters: {} });
     else {
       const parameters = challenges.at(-1)?.parameters;
-      if (parameters && !Object.hasOwn(parameters, name.toLowerCase()))
-        parameters[name.toLowerCase()] = quoted?.replaceAll(/\\(.)/g, '$1') ?? token ?? '';
+      if (parameters && !Object.hasOwn(parameters, name)) parameters[name] = quoted?.replaceAll(/\\(.)/g, '$1') ?? token ?? '';
     }
   }
   return challenges;

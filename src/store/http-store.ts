@@ -133,11 +133,12 @@ export class HttpStore implements ObjectStore {
   async delete(keys: readonly ObjectKey[]): Promise<void> {
     for (let at = 0; at < keys.length; at += deleteBatch) {
       const batch = keys.slice(at, at + deleteBatch);
-      const doing = batch.length === 1 ? `removing ${batch[0]}` : `removing ${batch.length} objects`;
+      const only = batch.length === 1 ? batch[0] : undefined;
+      const doing = only === undefined ? `removing ${batch.length} objects` : `removing ${only}`;
       for (const key of batch) assert(isObjectKey(key), 'an object key is made of plain segments');
       const answer = await this.#request(
-        batch.length === 1
-          ? { method: 'DELETE', path: pathOf(batch[0]), doing }
+        only !== undefined
+          ? { method: 'DELETE', path: pathOf(only), doing }
           : {
               method: 'POST',
               path: '?delete',

@@ -27,8 +27,8 @@ export function knownKeysOf(text: string, host: string, port: number): KnownKey[
 }
 
 function matches(names: string, name: string): boolean {
-  const hashed = /^\|1\|([A-Za-z0-9+/=]+)\|([A-Za-z0-9+/=]+)$/.exec(names);
-  if (hashed) return hmacSha1Base64(Buffer.from(hashed[1], 'base64'), name) === hashed[2];
+  const [, salt, hash] = /^\|1\|([A-Za-z0-9+/=]+)\|([A-Za-z0-9+/=]+)$/.exec(names) ?? [];
+  if (salt !== undefined) return hmacSha1Base64(Buffer.from(salt, 'base64'), name) === hash;
   let isMatch = false;
   for (const pattern of names.toLowerCase().split(',')) {
     const isNegated = pattern.startsWith('!');

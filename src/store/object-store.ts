@@ -69,7 +69,7 @@ export interface AwaitOptions {
 
 export interface ListOptions {
   /** Only greater keys. Default: all. */
-  readonly after?: ObjectKey;
+  readonly after?: ObjectKey | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

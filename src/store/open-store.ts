@@ -24,30 +24,36 @@ export interface OpenStoreOptions {
   readonly bandwidth?: Bandwidth | undefined;
 }
 
-type Opener = (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
+interface Kind {
+  readonly example: string;
+  readonly open: (location: string, options: OpenStoreOptions) => Promise<ObjectStore>;
+  readonly load?: () => Promise<unknown>;
+}
 
 /** By scheme: how it is written, and how it is opened. What only one kind needs is loaded with it, so that small commands start fast. */
-const kinds: Readonly<Record<string, { readonly example: string; readonly open: Opener; readonly load?: () => Promise<unknown> }>> = {
-  dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
-  file: {
-    example: 'file:///path',
-    open: (location, options) => openDirectory(filePathOf(location), options),
-  },
-  s3: {
-    example: 's3://bucket/prefix?endpoint=https://host',
-    open: async (location, options) => openRemote((await import('./s3-location.js')).openS3Store, location, options),
-    load: () => import('./s3-location.js'),
-  },
-  https: { example: 'https://host/VOLUME', open: openHttp, load: () => import('./http-store.js') },
-  http: { example: 'http://localhost:port/VOLUME', open: openHttp, load: () => import('./http-store.js') },
-  'webdav+https': { example: 'webdav+https://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
-  'webdav+http': { example: 'webdav+http://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
-  sftp: {
-    example: 'sftp://user@host/path',
-    open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
-    load: () => import('./sftp-store.js'),
-  },
-};
+const kinds: ReadonlyMap<string, Kind> = new Map<string, Kind>(
+  Object.entries({
+    dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
+    file: {
+      example: 'file:///path',
+      open: (location, options) => openDirectory(filePathOf(location), options),
+    },
+    s3: {
+      example: 's3://bucket/prefix?endpoint=https://host',
+      open: async (location, options) => openRemote((await import('./s3-location.js')).openS3Store, location, options),
+      load: () => import('./s3-location.js'),
+    },
+    https: { example: 'https://host/VOLUME', open: openHttp, load: () => import('./http-store.js') },
+    http: { example: 'http://localhost:port/VOLUME', open: openHttp, load: () => import('./http-store.js') },
+    'webdav+https': { example: 'webdav+https://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
+    'webdav+http': { example: 'webdav+http://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
+    sftp: {
+      example: 'sftp://user@host/path',
+      open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
+      load: () => import('./sftp-store.js'),
+    },
+  }),
+);
 
 async function openHttp(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
   return openRemote((await import('./http-store.js')).openHttpStore, location, options);
@@ -90,16 +96,14 @@ export const storeKindOf = (location: string): string => requireKnownKind(locati
 
 /** Loads what stores of a kind need, so that opening one takes less time. */
 export async function preloadStore(kind: string): Promise<void> {
-  if (Object.hasOwn(kinds, kind)) await kinds[kind].load?.();
+  await kinds.get(kind)?.load?.();
 }
 
 /** The scheme of a location; `undefined`: it is a path. Throws {@link StoreLocationError} for a kind of store that we do not know. */
 export function requireKnownKind(location: string): string | undefined {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(location)?.[1];
-  if (scheme === undefined || Object.hasOwn(kinds, scheme)) return scheme;
-  const examples = Object.values(kinds)
-    .map(({ example }) => example)
-    .join(', ');
+  if (scheme === undefined || kinds.has(scheme)) return scheme;
+  const examples = [...kinds.values()].map(({ example }) => example).join(', ');
   // The location itself stays out of the message: it may hold credentials.
   throw new StoreLocationError('UNKNOWN_SCHEME', `there is no kind of store called ${scheme}: (write ${examples}; a path with a colon as ./path)`);
 }
@@ -110,5 +114,6 @@ export function requireKnownKind(location: string): string | undefined {
  */
 export async function openStore(location: string, options: OpenStoreOptions): Promise<ObjectStore> {
   const scheme = requireKnownKind(location);
-  return scheme === undefined ? openDirectory(location, options) : kinds[scheme].open(location, options);
+  const kind = scheme === undefined ? undefined : kinds.get(scheme);
+  return kind ? kind.open(location, options) : openDirectory(location, options);
 }

@@ -108,9 +108,9 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       const outcomes = await settled(bodies.map((one) => put(key, one, { ifAbsent: true })));
       const late = await timed(puts, () => put(key, freshBody(), { ifAbsent: true }));
       const stored = await timed(gets, () => store.get(key, { sizeMax: bodySize, signal }));
-      const winners = bodies.filter((_, index) => outcomes[index] === 'created');
+      const [winner, ...others] = bodies.filter((_, index) => outcomes[index] === 'created');
       if (!stored) readAfterWrite = false;
-      if (winners.length !== 1 || late !== 'exists' || (stored && !equalBytes(stored, winners[0]))) exact = false;
+      if (!winner || others.length > 0 || late !== 'exists' || (stored && !equalBytes(stored, winner))) exact = false;
     };
     // A list has to be in order and to begin where it should: that takes two.
     const second = freshKey();
@@ -128,14 +128,15 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     options.onConditionalPut?.(conditionalPut);
 
     const there = deleting === 'works' ? keys.slice(1) : keys;
+    const [oldest = ''] = there;
     const [listed, later] = await settled([
       namesOf(store, run, undefined, signal),
-      namesOf(store, run, there[0], signal),
+      namesOf(store, run, oldest, signal),
       ...(deleting === 'works' ? [put(freshKey(), freshBody(), { inParts: true })] : []),
     ]);
     const listAfterWrite = there.every((made) => listed.includes(made));
-    const ascending = listed.every((made, index) => index === 0 || listed[index - 1] < made);
-    const listOrdered = ascending && later.every((made) => made > there[0]);
+    const ascending = listed.every((made, index) => made > (listed[index - 1] ?? ''));
+    const listOrdered = ascending && later.every((made) => made > oldest);
 
     if (deleting !== 'refused') {
       await store.delete(keys);
@@ -208,5 +209,5 @@ async function settled<T extends readonly unknown[] | []>(work: T): Promise<{ -r
 
 function median(times: readonly number[]): number {
   const sorted = times.toSorted((a, b) => a - b);
-  return Math.round(sorted[Math.floor(sorted.length / 2)] * 10) / 10;
+  return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 10) / 10;
 }

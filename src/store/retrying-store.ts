@@ -72,8 +72,7 @@ class Attempts {
     if (!isUnavailable(error) || this.#signal?.aborted) throw error;
     if (error.isProgress) this.reset();
     const { clock, random, logger, baseMs, waitMaxMs, deadlineMs } = this.#options;
-    const bytes = random.bytes(4);
-    const fraction = (bytes[0] + bytes[1] * 256 + bytes[2] * 65536 + bytes[3] * 16777216) / 0x100000000;
+    const fraction = Buffer.from(random.bytes(4)).readUInt32LE() / 0x100000000;
     const backoffMs = fraction * Math.min(waitMaxMs, baseMs * 2 ** Math.min(this.#failures, 30));
     // On top of what the store asks for: all who were told the same must not come back at once.
     const waitMs = (error.retryAfterMs ?? 0) + backoffMs;

@@ -85,15 +85,15 @@ export function parseProfiles(text: string): ReadonlyMap<string, Section> {
   let section: Record<string, string> | undefined;
   for (const line of text.split(/\r?\n/)) {
     if (/^\s*([#;]|$)/.test(line)) continue;
-    const header = /^\s*\[\s*([^\]]+?)\s*\]/.exec(line);
-    if (header) {
-      section = sections.get(header[1]) ?? {};
-      sections.set(header[1], section);
+    const name = /^\s*\[\s*([^\]]+?)\s*\]/.exec(line)?.[1];
+    if (name !== undefined) {
+      section = sections.get(name) ?? {};
+      sections.set(name, section);
       continue;
     }
     // An indented line belongs to a nested setting (`s3 =` and what follows).
-    const setting = /^([A-Za-z_][\w-]*)\s*=\s*(.*?)\s*$/.exec(line);
-    if (setting && section) section[setting[1].toLowerCase()] = setting[2];
+    const [, setting, value = ''] = /^([A-Za-z_][\w-]*)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (setting !== undefined && section) section[setting.toLowerCase()] = value;
   }
   return sections;
 }

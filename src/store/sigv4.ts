@@ -61,13 +61,13 @@ export function signRequest(request: SignableRequest, scope: SigningScope): Reco
   const date = amzDate(timeSec);
   const headers: Record<string, string> = { ...request.headers, 'x-amz-date': date };
   if (credentials.sessionToken !== undefined) headers['x-amz-security-token'] = credentials.sessionToken;
-  const names = Object.keys(headers).toSorted();
-  const signedHeaders = names.join(';');
+  const signed = Object.entries(headers).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const signedHeaders = signed.map(([name]) => name).join(';');
   const canonical = [
     request.method,
     request.path,
     encodeQuery(request.query),
-    ...names.map((name) => `${name}:${headers[name].trim().replaceAll(/ +/g, ' ')}`),
+    ...signed.map(([name, value]) => `${name}:${value.trim().replaceAll(/ +/g, ' ')}`),
     '',
     signedHeaders,
     request.payloadHash,

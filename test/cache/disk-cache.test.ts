@@ -198,7 +198,7 @@ t.test('a damaged index is an empty cache', async (t) => {
     await write(cache, 'bb', 50, 100);
     await cache.close();
     const index = Buffer.from(await readWhole(disk, '/cache/index'));
-    if (round % 2 === 0) index[random.below(index.length)] ^= 1 << random.below(8);
+    if (round % 2 === 0) index[random.below(index.length)]! ^= 1 << random.below(8);
     await writeWhole(disk, '/cache/index', round % 2 === 0 ? index : index.subarray(0, random.below(index.length)));
     const again = await open(disk);
     // A flipped bit may also name other ranges: who reads them finds bytes that do not verify, and evicts.
@@ -250,7 +250,7 @@ t.test('whatever is present after a crash at any point was written in full', asy
           };
           await verify();
           for (let step = 0; step < 16 && !disk.crashed; step++) {
-            const packId = 'abcd'[steps.below(4)];
+            const packId = 'abcd'.charAt(steps.below(4));
             const offset = steps.below(8) * 1024;
             const what = steps.below(7);
             if (what === 0 || what === 6) await Promise.all([cache.checkpoint(), write(cache, packId, offset, 1024)]);

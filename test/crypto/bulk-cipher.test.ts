@@ -19,11 +19,11 @@ for (const [where, cipher] of Object.entries(ciphers)) {
       const target = Buffer.alloc(5 + lengths.reduce((sum, length) => sum + length, 0) + 7, 0xee);
       const place = (index: number): Uint8Array => Buffer.from(`place ${index}`);
       await cipher.encrypt(
-        payloads.map((parts, index) => key.sealLater(place(index), parts, target, offsets[index])),
+        payloads.map((parts, index) => key.sealLater(place(index), parts, target, offsets[index]!)),
         target,
       );
       for (const [index, parts] of payloads.entries()) {
-        const sealed = target.subarray(offsets[index], offsets[index] + lengths[index]);
+        const sealed = target.subarray(offsets[index], offsets[index]! + lengths[index]!);
         t.ok(Buffer.concat(parts).equals(key.open(place(index), sealed)));
         t.throws(() => key.open(place(index + 1), sealed), { code: 'NOT_AUTHENTIC' });
       }
@@ -73,7 +73,7 @@ for (const [where, cipher] of Object.entries(ciphers)) {
         t.ok(Buffer.from(payload).equals(opened));
         t.ok(before.equals(sealed), 'the sealed bytes stay');
         const changed = Buffer.from(sealed);
-        changed[changed.byteLength - 1] ^= 1;
+        changed[changed.byteLength - 1]! ^= 1;
         t.throws(() => key.openBy(cipher.decryptInto, place, changed, true), { code: 'NOT_AUTHENTIC' });
         t.notOk(length > 64 && changed.includes(Buffer.from(payload.subarray(0, 64))), 'no plaintext is left');
         t.throws(() => key.openBy(cipher.decryptInto, Buffer.from('there'), Buffer.from(sealed), true), { code: 'NOT_AUTHENTIC' });

@@ -71,7 +71,7 @@ t.test('only old temporary files of ours are removed, and none through a link', 
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'root');
   const outside = join(scratch, 'outside');
-  const [old, recent, inDirectory] = Array.from({ length: 3 }, () => temporaryName(random));
+  const [old, recent, inDirectory] = [temporaryName(random), temporaryName(random), temporaryName(random)];
   const fill = async (place: string): Promise<void> => {
     await mkdir(join(place, `${inDirectory}d`), { recursive: true });
     for (const name of [old, recent, 'thesis', old.toUpperCase(), `${old}x`, `${inDirectory}d/_body`]) await writeFile(join(place, name), name);

@@ -140,7 +140,7 @@ t.test('an upload that is cut leaves nothing behind', async (t) => {
     [4 * 1024 * 1024, 1024 * 1024],
     [4 * 1024 * 1024, 0],
     [4 * 1024 * 1024, 4 * 1024 * 1024 - 1],
-  ]) {
+  ] as const) {
     const before = served.access.length;
     const client = await connect();
     client.send(`${head('PUT', '/photos/packs/ab/cut', `content-length: ${size}`)}\r\n`);

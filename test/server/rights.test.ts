@@ -140,7 +140,7 @@ for (const asker of Object.keys(askers) as Asker[]) {
 t.test('an append token cannot take anything away in any way', async (t) => {
   await base.delete([`photos/${existing}`]);
   await base.put(`photos/${existing}`, sealedText(original));
-  const tries: readonly (readonly [method: string, target: string, body?: string, headers?: Readonly<Record<string, string>>])[] = [
+  const tries: readonly (readonly [method: string, target: string, body?: string | undefined, headers?: Readonly<Record<string, string>>])[] = [
     ['DELETE', objectAt(existing)],
     ['DELETE', `${objectAt(existing)}?delete`],
     ['DELETE', '/photos'],
@@ -192,7 +192,7 @@ t.test('without a token every place looks the same, and with one every place out
     const rest = [...headers].filter(([name]) => name !== 'date');
     return JSON.stringify([status, text, rest]);
   };
-  const first = await answerOf('nobody', targets[0]);
+  const first = await answerOf('nobody', targets[0]!);
   t.match(first, /^\[401,/);
   for (const target of targets) {
     for (const asker of ['nobody', 'garbage', 'an unknown token', 'a password'] as const)

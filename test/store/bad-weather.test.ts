@@ -146,7 +146,7 @@ for (const [name, open] of kinds) {
         const end = received.indexOf('\r\n\r\n');
         if (end < 0) return;
         const head = received.subarray(0, end).toString('latin1');
-        const [method, target] = head.split(' ', 2);
+        const [method, target = ''] = head.split(' ', 2);
         const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
         if (method === 'PUT' && cuts < 3 && received.length > end + 4 + length / 2) {
           cuts++;
@@ -172,7 +172,7 @@ for (const [name, open] of kinds) {
     t.equal(outcome, 'created');
     t.equal(cuts, 3);
     t.equal(stored.size, 1);
-    t.ok([...stored.values()][0].equals(body));
+    t.ok([...stored.values()][0]!.equals(body));
   });
 
   t.test(`${name}: lengths that are lies are refused or tried again, never believed`, async (t) => {
@@ -234,7 +234,7 @@ for (const [name, open] of kinds) {
     const patient = new RetryingStore(store, { clock, random, disk: systemDisk, deadlineMs: 3_600_000 });
     t.equal(Buffer.from((await patient.get('keys/a')) ?? []).toString(), 'a');
     t.equal(clock.sleeps.length, storm.length);
-    t.ok(clock.sleeps[0] >= 3000 && clock.sleeps[1] >= 2000, 'not sooner than Retry-After says');
+    t.ok(clock.sleeps[0]! >= 3000 && clock.sleeps[1]! >= 2000, 'not sooner than Retry-After says');
     t.ok(
       clock.sleeps.every((ms) => ms <= 310_000),
       'and no hour long',

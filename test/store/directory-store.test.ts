@@ -79,7 +79,7 @@ t.test('who may use what is made in a store follows its folder, whatever the uma
     [0o770, 0o640, 0o770],
     [0o2770, 0o640, 0o2770],
     [0o3777, 0o644, 0o3777],
-  ]) {
+  ] as const) {
     for (const umask of [0o077, 0o000]) {
       const root = join(scratch, `${folder.toString(8)}-${umask.toString(8)}`);
       await mkdir(root);
@@ -241,7 +241,7 @@ t.test('a crash at any point leaves each object whole or absent, and those that 
         const disk = new SimulatedDisk({ seed: seed + point, links });
         const bodies = ['packs/aa/1', 'packs/ab/2', 'log/3', 'packs/aa/4'].map((key) => ({ key, bytes: random.bytes(2000) }));
         const created = await DirectoryStore.create('/store', { disk: overlappingDisk(disk, new SeededRandom(seed + point)), random });
-        const file = await writeWhole(disk, '/file', bodies[3].bytes);
+        const file = await writeWhole(disk, '/file', bodies[3]!.bytes);
         await disk.syncDirectory('/');
         disk.crashAt(disk.changeCount + point);
         const acknowledged = new Set<string>();

@@ -248,9 +248,9 @@ t.test('a document is read the same in whatever pieces it comes', (t) => {
   for (const pieceSize of [1, 2, 3, 7, 10_000]) {
     const { records, root } = read([text], pieceSize);
     t.equal(records.length, 2);
-    t.equal(childText(records[0], 'key'), 'a&b € ä');
-    t.equal(childText(records[0], 'size'), '12<3');
-    t.equal(childText(records[1], 'key'), undefined, 'there are two');
+    t.equal(childText(records[0]!, 'key'), 'a&b € ä');
+    t.equal(childText(records[0]!, 'size'), '12<3');
+    t.equal(childText(records[1]!, 'key'), undefined, 'there are two');
     t.equal(childText(root, 'more'), 'true');
     t.equal(childText(root, 'next'), '');
     t.equal(childText(root, 'constructor'), '7');

@@ -107,7 +107,7 @@ t.test('large objects that are moved at the same time do not get mixed up, also 
     const offset = random.below(2_000_000);
     const length = 1 + random.below(round % 2 === 0 ? 1_500_000 : 300_000);
     const got = round % 3 === 0 ? await store.get(key) : await store.get(key, { range: { offset, length } });
-    return got !== undefined && equalBytes(got, round % 3 === 0 ? bodies[index] : bodies[index].subarray(offset, offset + length));
+    return got !== undefined && equalBytes(got, round % 3 === 0 ? bodies[index]! : bodies[index]!.subarray(offset, offset + length));
   });
   t.same(new Set(await Promise.all(gets)), new Set([true]));
 });

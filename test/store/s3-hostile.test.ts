@@ -78,7 +78,7 @@ t.test('a storm of 429, 500 and 503 is waited out, for as long as the server ask
   const retrying = new RetryingStore(store, { clock, random, disk: systemDisk });
   t.equal(Buffer.from((await retrying.get('keys/a')) ?? []).toString(), 'a');
   t.equal(clock.sleeps.length, storm.length);
-  t.ok(clock.sleeps[0] >= 2000 && clock.sleeps[2] >= 1000, 'Retry-After is kept');
+  t.ok(clock.sleeps[0]! >= 2000 && clock.sleeps[2]! >= 1000, 'Retry-After is kept');
 });
 
 t.test('a body that did not arrive as it was sent is sent once more', async (t) => {

@@ -102,7 +102,7 @@ async function run(): Promise<void> {
       [0o700, 0o600, 0o700],
       [0o2770, 0o640, 0o2770],
       [0o755, 0o644, 0o755],
-    ]) {
+    ] as const) {
       const name = `rights-${folder.toString(8)}`;
       await mkdir(join(server.root, name));
       await chmod(join(server.root, name), folder);
@@ -171,7 +171,7 @@ async function run(): Promise<void> {
       message: /in between/,
       retryAfterMs: Infinity,
     });
-    t.match(await failure({ knownKeys: [...knownKeys, { ...knownKeys[0], isRevoked: true }] }), { code: 'UNAVAILABLE', message: /in between/ });
+    t.match(await failure({ knownKeys: [...knownKeys, { ...knownKeys[0]!, isRevoked: true }] }), { code: 'UNAVAILABLE', message: /in between/ });
     t.match(await failure({ privateKeys: [await readFile(server.strangerKeyPath)] }), { code: 'DENIED', message: /none of the keys/ });
     t.match(await failure({ privateKeys: [] }), { code: 'DENIED' });
     t.match(await failure({ port: await freePort() }), { code: 'UNAVAILABLE', message: /ECONNREFUSED/ });

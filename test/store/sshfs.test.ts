@@ -22,7 +22,7 @@ const skip = whyNoFuse() || (existsSync('/usr/bin/sshfs') && existsSync(server) 
 if (skip !== false) t.test('sshfs', { skip }, async () => {});
 else {
   const scratch = await scratchDirectory(t);
-  const [far, near, command] = ['far', 'near', 'command'].map((name) => join(scratch, name));
+  const [far, near, command] = [join(scratch, 'far'), join(scratch, 'near'), join(scratch, 'command')];
   for (const folder of [far, near]) await mkdir(folder);
   // No shell and no network in between: the server speaks with whoever starts it.
   await writeFile(command, `#!/bin/sh\nexec ${server}\n`);

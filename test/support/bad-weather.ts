@@ -108,14 +108,14 @@ export class BadWeather {
       await pass(this.#calmMs, signal);
       if (signal.aborted) return;
       if (this.#waiting.length === 0) this.#waiting = Object.keys(this.#troubles);
-      const [name] = this.#waiting.splice(random.below(this.#waiting.length), 1);
+      const [name = ''] = this.#waiting.splice(random.below(this.#waiting.length), 1);
       // Mostly short ones, so that work gets done in between.
       const lastsMs = random.chance(0.25) ? troubleMsMax : Math.min(troubleMsMax, 500 + random.below(Math.ceil(troubleMsMax / 4)));
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
       // The longer it is, the more there is to catch up with: one outage after the other without an end would only show how long the queue is.
       this.#calmMs = 500 + random.below(3000) + lastsMs / 5;
-      await this.#troubles[name](lastsMs, signal);
+      await this.#troubles[name]!(lastsMs, signal);
     }
   }
 }

@@ -127,11 +127,12 @@ export class FaultProxy {
     const late: { readonly dueMs: number; readonly piece: Buffer }[] = [];
     let [isCut, hasEnded] = [false, false];
     const deliver = (): void => {
-      for (let next = late[0]; next && next.dueMs <= performance.now(); next = late[0]) {
+      let next = late[0];
+      for (; next && next.dueMs <= performance.now(); next = late[0]) {
         late.shift();
         if (!to.destroyed) to.write(next.piece);
       }
-      if (late.length > 0) setTimeout(deliver, Math.max(1, late[0].dueMs - performance.now()));
+      if (next) setTimeout(deliver, Math.max(1, next.dueMs - performance.now()));
       else if (hasEnded) to.end();
       else from.resume();
     };

@@ -27,7 +27,7 @@ export function startPrefixGateway(options: PrefixGatewayOptions): Promise<Scrip
 
 function pass(request: ScriptedRequest, answer: ServerResponse, options: PrefixGatewayOptions): void {
   const { prefix, way, origin } = options;
-  const [path, search = ''] = request.target.split('?');
+  const [path = '', search = ''] = request.target.split('?');
   if (!path.startsWith(`${prefix}/`)) return complain(answer, 404, 'NotFound');
   if (way === 'signs' && !isSigned(request, path, search, options)) return complain(answer, 403, 'SignatureDoesNotMatch');
   const inner = path.slice(prefix.length);

@@ -81,7 +81,7 @@ export class Serve {
 
   /** As a person takes a token away. */
   removeToken(tokenPath: string): void {
-    const id = readFileSync(tokenPath, 'utf8').split('_')[1];
+    const [, id = ''] = readFileSync(tokenPath, 'utf8').split('_');
     runSealdrive(['token', 'remove', id, '--tokens', this.tokenFile], this.#env);
   }
 
@@ -138,9 +138,11 @@ function wordsOf(folder: string, base: string, tokenFile: string, port: number, 
 function launch(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Running> {
   const guard = findProgram('setpriv');
   // tap puts hooks of its own into every Node.js process that it sees started: this one is to be as users have it.
-  const command = ['env', '-u', 'NODE_OPTIONS', process.execPath, program, ...words];
-  const [first, ...rest] = guard === undefined ? command : [guard, '--pdeathsig', 'KILL', ...command];
-  const child = spawn(first, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const rest = ['-u', 'NODE_OPTIONS', process.execPath, program, ...words];
+  const child = spawn(guard ?? 'env', guard === undefined ? rest : ['--pdeathsig', 'KILL', 'env', ...rest], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
