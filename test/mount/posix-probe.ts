@@ -3,12 +3,13 @@
  * is one child process with its own working directory, ids, umask, descriptors and locks; several make several applications.
  * Calls are answered in order and may be sent without waiting. It judges nothing: the suites do.
  */
-import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, sep } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
 
 /** A path or name that is not UTF-8 text. */
@@ -126,16 +127,17 @@ async function compile(): Promise<string> {
   return output;
 }
 
+type ProbeProcess = ChildProcessByStdio<Writable, Readable, null>;
+
 export class Probe {
-  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #child: ProbeProcess;
   readonly #waiting: { readonly call: string; readonly resolve: (answer: ProbeAnswer) => void; readonly reject: (reason: Error) => void }[] = [];
   readonly #exited: Promise<void>;
   #gone = false;
 
-  private constructor(child: ChildProcessWithoutNullStreams) {
+  private constructor(child: ProbeProcess) {
     this.#child = child;
     child.stdin.on('error', () => {});
-    child.stderr.pipe(process.stderr);
     createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
       const next = this.#waiting.shift();
       next?.resolve(JSON.parse(line) as ProbeAnswer);
@@ -151,7 +153,7 @@ export class Probe {
 
   static async start(): Promise<Probe> {
     program ??= compile();
-    return new Probe(spawn(await program, { cwd: '/', stdio: ['pipe', 'pipe', 'pipe'] }));
+    return new Probe(spawn(await program, { cwd: '/', stdio: ['pipe', 'pipe', 'inherit'] }));
   }
 
   /** Makes one system call and gives its answer, whether it succeeded or not. */
