@@ -1,7 +1,7 @@
 /**
- * What the command line and a running daemon say to each other over the control socket: one JSON object a line. The client sends one
- * request; the daemon answers with any number of progress lines and one last line (doc/cli.md, "The control socket").
- * Nothing in it is secret: keys and passphrases never cross this socket.
+ * What the command line and a running daemon say to each other over the control socket: one JSON object a line. The
+ * client sends one request; the daemon answers with any number of progress lines and one last line (doc/cli.md, "The
+ * control socket"). Nothing in it is secret: keys and passphrases never cross this socket.
  */
 
 import type { VolumeStatistics } from '../operation/statistics.js';
@@ -13,13 +13,16 @@ import type { VolumeFacts } from '../volume/volume-facts.js';
 export type ControlRequest =
   | { readonly method: 'status' }
   | { readonly method: 'flush' }
-  /** Pins an inode that has this name in that directory (bytes as latin1). `wait`: answers when it is all here, or cannot be for now. */
+  /**
+   * Pins an inode that has this name in that directory (bytes as latin1). `wait`: answers when it is all here, or
+   * cannot be for now.
+   */
   | { readonly method: 'pin'; readonly ino: number; readonly parent: number; readonly name: string; readonly wait: boolean }
   | { readonly method: 'unpin'; readonly ino: number }
   | { readonly method: 'pins' }
-  /** Where inodes stand. `deep`: with all that lies below them. */
+  /** The state of inodes. `deep`: with everything below them. */
   | { readonly method: 'files'; readonly inos: readonly number[]; readonly deep: boolean }
-  /** Changes the limits of bandwidth that are named, in bytes a second; null: none. */
+  /** Changes those limits of bandwidth that are given, in bytes a second; null: no limit. */
   | { readonly method: 'limit'; readonly upload?: number | null; readonly download?: number | null }
   /** `force`: detach although files are open, and although work cannot be uploaded within `timeoutMs`. */
   | { readonly method: 'unmount'; readonly force: boolean; readonly timeoutMs: number | undefined };
@@ -27,9 +30,15 @@ export type ControlRequest =
 /**
  * Why a request failed, named for the remedy:
  * - `PENDING`: work could not be put into the store; it is safe on this machine and waits
- * - `BUSY`: files on the mount are open; - `STOPPING`: the daemon is going away; - `PROTOCOL`: not a request
- * - `INTEGRITY`: a check failed; - `FULL`: the disk or the cache has no room; - `UNAVAILABLE`: the store does not answer
- * - `DISK`: the local disk failed, or the state directory is not there any more; - `NOT_FOUND`: there is no such file; - `FAILED`: anything else
+ * - `BUSY`: files on the mount are open
+ * - `STOPPING`: the daemon is going away
+ * - `PROTOCOL`: not a request
+ * - `INTEGRITY`: a check failed
+ * - `FULL`: the disk or the cache has no room
+ * - `UNAVAILABLE`: the store does not answer
+ * - `DISK`: the local disk failed, or the state directory does not exist any more
+ * - `NOT_FOUND`: there is no such file
+ * - `FAILED`: anything else
  */
 export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FULL' | 'UNAVAILABLE' | 'DISK' | 'NOT_FOUND' | 'FAILED';
 
@@ -50,7 +59,7 @@ export interface DaemonStatus {
   readonly details: VolumeFacts;
 }
 
-/** What was not in the store when the daemon let go of the volume; all zero after a complete unmount. */
+/** Work that was not in the store when the daemon closed the volume; all zero after a complete unmount. */
 export interface UnmountResult {
   readonly left: PendingWork;
 }
@@ -92,7 +101,7 @@ export type ControlReply =
 /** A longer line is not a request. */
 export const controlRequestSizeMax = 4096;
 
-/** The request that a line spells, or `undefined`. */
+/** The request in a line, or `undefined` if it is none. */
 export function decodeControlRequest(line: string): ControlRequest | undefined {
   let value: unknown;
   try {

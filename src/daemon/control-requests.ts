@@ -1,6 +1,6 @@
 /**
- * The requests of the control socket, answered: where the drive stands, pins, limits, the state of files. What flushes and ends the
- * mount is `daemon.ts`; who may ask, and how, is `control-server.ts` (doc/cli.md, "The daemon").
+ * The requests of the control socket, answered: where the drive stands, pins, limits, the state of files. What flushes
+ * and ends the mount is `daemon.ts`; who may ask, and how, is `control-server.ts` (doc/cli.md, "The daemon").
  */
 import { textOf } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';

@@ -1,6 +1,7 @@
 /**
- * The daemon's side of the control socket. The socket is reachable by the owner alone (mode 0600 in a directory of mode 0700) and asks
- * the kernel who connected besides. It is not the FUSE session and knows no volume: see daemon.ts for what the requests do.
+ * The daemon's side of the control socket. Only the owner can reach it (mode 0600 in a directory of mode 0700), and the
+ * kernel is asked who connected as well. It is not the FUSE session and knows no volume; `control-requests.ts` answers
+ * the requests (doc/cli.md, "The control socket").
  */
 
 import type { Server, Socket } from 'node:net';
@@ -39,13 +40,13 @@ export interface ControlHandler {
   files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
 }
 
-/** Who is behind a connection. */
+/** The process at the other end of a connection. */
 export interface Peer {
-  /** Of the process; 0 when it is not known. */
+  /** The number of the process; 0 when it is not known. */
   readonly pid: number;
 }
 
-/** Whoever is behind the connection, if they may command this daemon. */
+/** The peer, if it may command this daemon. */
 export type PeerCheck = (socket: Socket) => Peer | undefined;
 
 export interface ControlServerOptions {
@@ -56,7 +57,9 @@ export interface ControlServerOptions {
   readonly patienceMs?: number;
 }
 
-/** Connections of all clients, and of one process: nobody who keeps connections open shuts out those who have something to ask. */
+/**
+ * Bounds for all clients together and for one process, so that nobody who keeps connections open shuts out the others.
+ */
 const connectionsMax = 256;
 const connectionsOfProcessMax = 16;
 const defaultPatienceMs = 10_000;
@@ -83,8 +86,8 @@ export class ControlServer {
   }
 
   /**
-   * Listens at `path` (at most 107 bytes), replacing a socket that a dead daemon left: the caller holds the lock of the state directory,
-   * so nobody else serves it.
+   * Listens at `path` (at most 107 bytes), replacing a socket that a dead daemon left: the caller holds the lock of the
+   * state directory, so nobody else serves it.
    */
   static async listen(path: string, options: ControlServerOptions): Promise<ControlServer> {
     const control = new ControlServer(options);
@@ -101,7 +104,7 @@ export class ControlServer {
     return placeOf(this.#path) === this.#place;
   }
 
-  /** Listens at the first of `paths` that can be had. Connections that there are stay. Throws the system error of the last one. */
+  /** Listens at the first of `paths` that works. Existing connections stay. Throws the system error of the last one. */
   async move(paths: readonly string[]): Promise<void> {
     // Closed first: closing removes the name, which must not be the new socket's.
     if (this.isInPlace()) removeSocket(this.#path);
@@ -160,7 +163,10 @@ export class ControlServer {
     return [...counts].reduce((most, one) => (one[1] > most[1] ? one : most), [0, 0])[0];
   }
 
-  /** Ends the oldest connection of a process, one that has asked nothing yet if there is one: whoever has something to ask asks at once. */
+  /**
+   * Ends the oldest connection of a process, preferably one that has asked nothing yet: a client asks as soon as it
+   * connects.
+   */
   #drop(process: number): void {
     const own = this.#connectionsOf(process);
     const victim = own.find(({ isIdle }) => isIdle) ?? own.at(0);
@@ -216,7 +222,7 @@ export class ControlServer {
   }
 }
 
-/** Empty when there is nothing that can be looked at. */
+/** Empty when the socket's file cannot be looked at. */
 function placeOf(path: string): string {
   try {
     const { dev, ino } = statSync(path);

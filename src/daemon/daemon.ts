@@ -1,7 +1,8 @@
 /**
- * The life of a mount, from the moment that the volume is open until it is closed: mounts, flushes, and unmounts on request,
- * on a signal, and when somebody else unmounts (doc/cli.md, "The daemon"). The parts are handed in (src/program/compose.ts).
- * The other requests of the control socket are answered in `control-requests.ts`, file operations in `fuse-filesystem.ts`.
+ * The life of a mount, from the moment that the volume is open until it is closed: mounts, flushes, and unmounts on
+ * request, on a signal, and when somebody else unmounts (doc/cli.md, "The daemon"). The parts are handed in
+ * (src/program/compose.ts). The other requests of the control socket are answered in `control-requests.ts`, file
+ * operations in `fuse-filesystem.ts`.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -20,7 +21,7 @@ import type { KernelCache } from './kernel-cache.js';
 import type { Inhibition } from './shutdown-inhibitor.js';
 import { ShutdownInhibitor } from './shutdown-inhibitor.js';
 
-/** The volume as the daemon holds it: it alone ends it. */
+/** The volume as the daemon holds it: only the daemon closes it. */
 export interface ServedVolume {
   readonly volume: Volume;
   /** Facts for `status`, in groups. */
@@ -38,15 +39,18 @@ export interface DaemonParts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly identifyPeer: PeerCheck;
-  /** Of the way to the store; left out where there is none. */
+  /** The limits of the connection to the store; not given where there is none. */
   readonly bandwidth?: Bandwidth | undefined;
   /** sd_notify(3), or nothing. */
   readonly notifyService: (message: string) => void;
-  /** Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those writes. */
+  /**
+   * Makes the kernel write its dirty pages of the mount to us. Must not block the event loop, which answers those
+   * writes.
+   */
   readonly syncKernel: (mountPoint: string) => Promise<void>;
-  /** Who keeps the mount busy, in words; undefined: that cannot be found out. */
+  /** Who keeps the mount busy, in words; undefined when that cannot be found out. */
   readonly findHolders: () => Promise<readonly string[] | undefined>;
-  /** Asks the system to stay awake; undefined: nobody wants that, or there is no way. */
+  /** Asks the system to stay awake; undefined when nobody wants that, or the system has no way. */
   readonly inhibitShutdown?: (() => Inhibition) | undefined;
 }
 
@@ -67,7 +71,7 @@ export interface DaemonEnd {
   readonly error: unknown;
 }
 
-/** For people: what is not in the store. */
+/** Describes for people what is not in the store. */
 function describeWork({ operations, files, dirtyBytes, uploadBytes }: PendingWork): string {
   const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
   const mebibytes = (dirtyBytes + uploadBytes) / 1048576;
@@ -78,7 +82,10 @@ function describeWork({ operations, files, dirtyBytes, uploadBytes }: PendingWor
 /** How long a lazily detached mount may take to end before we go and the kernel aborts it. */
 const detachTimeoutMs = 2000;
 
-/** How often and how long, at least, an unmount is tried again while something looks at the drive. The pauses are short, to meet a moment without anybody. */
+/**
+ * An unmount is tried at least this often and this long while something looks at the drive. The pauses are short, to
+ * catch a moment in which nobody does.
+ */
 const busyTries = 30;
 const busyMs = 1000;
 const busyPauseMs = 10;
@@ -113,8 +120,8 @@ export class Daemon implements MountLife {
   }
 
   /**
-   * Mounts and serves; resolves when the mount answers. Throws FuseError, or the system error of the socket; then nothing is mounted,
-   * and the volume is the caller's to close.
+   * Mounts and serves; resolves when the mount answers. Throws FuseError, or the system error of the socket; then
+   * nothing is mounted, and the volume is the caller's to close.
    */
   static async start(parts: DaemonParts, options: DaemonOptions): Promise<Daemon> {
     const daemon = new Daemon(parts, options);
@@ -140,7 +147,10 @@ export class Daemon implements MountLife {
     return daemon;
   }
 
-  /** Makes a control socket again when somebody removed the one there was, or its folder. Answers where it is. Throws the system error. */
+  /**
+   * Makes a new control socket if somebody removed the old one, or its folder. Answers where it is. Throws the system
+   * error.
+   */
   async keepReachable(): Promise<string> {
     const { sockets } = this.#options;
     const control = this.#control;
@@ -181,7 +191,7 @@ export class Daemon implements MountLife {
     const { served, syncKernel, logger } = this.#parts;
     if (served.volume.readOnly) return;
     await syncKernel(this.#options.mount.mountPoint).catch((error: unknown) => {
-      // Files that are open may keep pages in the kernel: what was closed is with us already.
+      // Pages of open files may stay in the kernel; files that were closed have been written back already.
       logger.warn('the kernel did not write back', { reason: describeError(error) });
     });
     try {
@@ -196,13 +206,13 @@ export class Daemon implements MountLife {
   }
 
   /**
-   * Flushes, unmounts, lets go of the volume. Without `force` it fails, and goes on serving, when work cannot be uploaded (`PENDING`) or
-   * files are open (`BUSY`). With it, it always ends, and answers what was left in the journal.
+   * Flushes, unmounts, and closes the volume. Without `force` it fails and the mount stays when work cannot be uploaded
+   * (`PENDING`) or files are open (`BUSY`). With `force` it always ends, and answers what was left in the journal.
    */
   unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult> {
     if (this.#finishing) return this.#finishing.then(({ left }) => ({ left }));
     if (this.#unmounting && request.force) {
-      // Someone waits already and this one is in a hurry.
+      // Somebody is waiting for an unmount already, and this request is in a hurry.
       this.#hurry.abort(new Error('a forced unmount was asked for'));
       return this.#unmounting.catch(() => this.#unmount(request, onProgress));
     }
@@ -232,15 +242,16 @@ export class Daemon implements MountLife {
       }
       throw error;
     }
-    // Detached by force while a file is open, or held by another mount namespace, the connection lives on: leaving ends it.
+    // A connection that was detached by force while a file is open, or that another mount namespace holds, lives on
+    // until this process ends.
     await Promise.race([this.#mounted.ended.catch(() => undefined), this.#parts.clock.sleep(detachTimeoutMs)]);
     const { left } = await this.#finish(undefined);
     return { left };
   }
 
   /**
-   * Whoever looks at the drive keeps it busy for as long as that takes, and so does the kernel for a moment after a file was closed: a refusal counts when it
-   * lasts. Throws FuseError.
+   * A program that looks at the drive keeps it busy for that long, and so does the kernel for a moment after a file was
+   * closed. A refusal only counts when it lasts. Throws FuseError.
    */
   async #detach(force: boolean): Promise<void> {
     const { clock } = this.#parts;
@@ -257,8 +268,9 @@ export class Daemon implements MountLife {
   }
 
   /**
-   * Nobody has a file open there and nobody stands there, but somebody looks at it again and again: then its name can go, and the mount ends with the look that
-   * is under way. Throws FuseError `BUSY`, or ControlError with those who hold it.
+   * If nobody has a file open or stands there, but somebody looks at the drive again and again, it is detached: its
+   * name goes, and the mount ends with the request that is under way. Throws FuseError `BUSY`, or ControlError with
+   * those who hold it.
    */
   async #detachUnheld(busy: FuseError): Promise<void> {
     const holders = await this.#parts.findHolders();
@@ -272,7 +284,7 @@ export class Daemon implements MountLife {
     await this.#mounted.unmount({ force: true });
   }
 
-  /** The way out, gone once: what can still be uploaded is, and the volume is closed in order. Never rejects. */
+  /** Ends the mount, once: uploads what can still be uploaded and closes the volume in order. Never rejects. */
   #finish(sessionError: unknown): Promise<DaemonEnd> {
     this.#finishing ??= this.#letGo(sessionError).then((end) => {
       void (this.#control?.close() ?? Promise.resolve()).then(
@@ -313,7 +325,10 @@ export class Daemon implements MountLife {
     return { left, error };
   }
 
-  /** SIGTERM and SIGINT: flush within a bound and go; a second one goes at once. SIGHUP (a closed terminal) changes nothing. */
+  /**
+   * SIGTERM and SIGINT flush within a time limit and end the daemon; a second signal ends it at once. SIGHUP (a closed
+   * terminal) changes nothing.
+   */
   handleSignals(): void {
     let count = 0;
     const onSignal = (signal: NodeJS.Signals): void => {

@@ -1,6 +1,6 @@
 /**
- * From what was thrown to the number that the kernel gets: the only place that makes one. Which error means what to an application is in
- * doc/semantics.md, "Errors". A failed check of integrity is EIO, never ENOENT.
+ * Translates every thrown error to the number that the kernel gets; nothing else makes such a number (doc/semantics.md,
+ * "Errors"). A failed check of integrity is EIO, never ENOENT.
  */
 import { constants } from 'node:os';
 import { AssertionError, unreachable } from '../base/assert.js';
@@ -76,7 +76,7 @@ function errnoOfVolume(code: VolumeErrorCode): number {
     case 'READ_ONLY':
       return errno.EROFS;
     case 'CLOSED':
-      // What the kernel itself says of a filesystem whose daemon is gone.
+      // The kernel itself says this of a filesystem whose daemon is gone.
       return errno.ENOTCONN;
     case 'INTERRUPTED':
       return errno.EINTR;
@@ -89,7 +89,10 @@ function errnoOfVolume(code: VolumeErrorCode): number {
   }
 }
 
-/** Total: what it does not know is EIO, and logged, once for each kind of error (a flood of requests meets the same one). */
+/**
+ * Knows an errno for everything: an unknown error is EIO, and logged once for each kind, since a flood of requests can
+ * meet the same one.
+ */
 export function createErrnoOf(logger: Logger): ErrnoOf {
   const logged = new Set<string>();
   const note = (kind: string, error: unknown): number => {
@@ -106,14 +109,14 @@ export function createErrnoOf(logger: Logger): ErrnoOf {
         const number = errnoOfVolume(error.code);
         return number === errno.EIO ? note(`VolumeError ${error.code}`, error) : number;
       }
-      // The reason of a request's signal: the caller gave up, and the operation passed that on.
+      // The reason of a request's signal: the caller gave up, and the operation passed the reason on.
       if (error instanceof FuseError && error.code === 'INTERRUPTED') return errno.EINTR;
       if (error instanceof Error && error.name === 'AbortError') return errno.EINTR;
       const exhausted = exhaustionOf(error);
       if (exhausted !== undefined) return errnoOfVolume(exhausted);
       return note(error instanceof Error ? error.name : typeof error, error);
     } catch (failure) {
-      // A code that the types exclude: an error that was made by a cast.
+      // The types exclude this code; a cast must have made the error.
       return note(failure instanceof AssertionError ? 'unknown code' : 'unknown', error);
     }
   };

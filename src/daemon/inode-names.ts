@@ -1,9 +1,10 @@
 /**
- * Under which names the kernel knows regular files: only for kernels before FUSE 7.45, which drop an inode by its names alone. (Under the
- * writeback cache the kernel takes a changed size only with a new inode, so a file that another device changed has to be dropped.)
+ * The names under which the kernel knows regular files, for kernels before FUSE 7.45, which drop an inode only by its
+ * names. (Under the writeback cache the kernel takes a changed size only with a new inode, so a file that was changed
+ * elsewhere has to be dropped.)
  *
- * Bounded: when more than `limit` files are known, the kernel is asked to drop those that it has known longest. References are counted
- * elsewhere, in inode-references.ts.
+ * When more than `limit` files are known, the kernel is asked to drop those that it has known longest. References are
+ * counted in `inode-references.ts`.
  */
 import type { ByteString } from '../base/brand.js';
 import type { NodeId } from '../fuse/operations.js';
@@ -25,7 +26,7 @@ export class InodeNames {
   readonly #limit: number;
   /** Called for a name that the kernel should drop. */
   readonly #drop: (parent: NodeId, name: ByteString) => void;
-  /** Where to look for the next one to drop; an iterator of a Map goes on past what was deleted. */
+  /** The next candidate. An iterator of a Map continues past deleted entries. */
   #oldest: IterableIterator<NodeId> | undefined;
 
   constructor(drop: (parent: NodeId, name: ByteString) => void, limit = namedInodesMax) {
@@ -61,7 +62,7 @@ export class InodeNames {
     if (known !== undefined) this.#removeName(known, parent, name);
   }
 
-  /** Asks the kernel to drop the inode: all names of it that it knows. */
+  /** Asks the kernel to drop the inode, by all names that it knows. */
   drop(nodeId: NodeId): void {
     const known = this.#inodes.get(nodeId);
     if (known === undefined) return;
@@ -83,7 +84,7 @@ export class InodeNames {
   #removeName(known: Names, parent: NodeId, name: ByteString): void {
     if (known.parent === parent && known.name === name) {
       const next = known.others?.pop();
-      // Without a name left it stays as it is: dropping a name that is gone does no harm.
+      // If no name is left it stays: dropping a name that is gone does no harm.
       if (next !== undefined) {
         known.parent = next.parent;
         known.name = next.name;

@@ -1,12 +1,13 @@
 /**
- * How many references the kernel holds to each inode (its nlookup), in a hash table of numbers: 12 bytes for each place, so that a
- * million known inodes cost 24 MB. A FORGET can arrive after the kernel has looked the inode up anew; only the count tells when a
- * removed file is really let go. It knows no names: inode-names.ts does, where the kernel needs them.
+ * Counts the references that the kernel holds to each inode (its nlookup), in a hash table of numbers with 12 bytes for
+ * each place, so that a million known inodes take 24 MB. A FORGET can arrive after the kernel has looked the inode up
+ * again, so only the count says when a removed file is no longer used. Names are in `inode-names.ts`, for kernels that
+ * need them.
  */
 import type { NodeId } from '../fuse/operations.js';
 
 const capacityMin = 1024;
-/** Full at 5/8, half empty at 5/64: between the two no size is changed back and forth. */
+/** The table grows when it is 5/8 full and shrinks at 5/64; between the two its size does not change back and forth. */
 const [fullNumerator, fullDenominator, sparseDenominator] = [5, 8, 8];
 
 export class InodeReferences {
@@ -37,7 +38,7 @@ export class InodeReferences {
     if (this.#size * fullDenominator > this.#nodeIds.length * fullNumerator) this.#resize(this.#nodeIds.length * 2);
   }
 
-  /** `count` references less. True: none is left. */
+  /** Takes `count` references away. True when none is left. */
   forget(nodeId: NodeId, count: number): boolean {
     const place = this.#placeOf(nodeId);
     if (this.#nodeIds[place] !== nodeId) return true;
@@ -59,12 +60,13 @@ export class InodeReferences {
   }
 
   #homeOf(nodeId: number): number {
-    // Numbers come in runs with the device in their upper part: both halves are spread over the upper bits, of which the table uses some.
+    // Numbers come in runs, with the device in their upper part. The table uses some of the upper bits, so both halves
+    // are mixed into those.
     const mixed = Math.imul(nodeId | 0, 0x9e3779b1) ^ Math.imul((nodeId / 0x100000000) | 0, 0x85ebca6b);
     return mixed >>> (Math.clz32(this.#nodeIds.length) + 1);
   }
 
-  /** Where the inode is, or the empty place where it belongs. */
+  /** The place of the inode, or the empty place where it belongs. */
   #placeOf(nodeId: number): number {
     const nodeIds = this.#nodeIds;
     const mask = nodeIds.length - 1;

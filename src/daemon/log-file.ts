@@ -1,6 +1,6 @@
 /**
- * Where a daemon's log lines go: a file of bounded size in the state directory, and one predecessor of it. Writing is synchronous, so
- * that the last line before a death is there. It never lies on the drive itself.
+ * The file for a daemon's log lines: of bounded size, in the state directory, with one predecessor. Writing is
+ * synchronous, so that the last line before a crash is there. It never lies on the drive itself.
  */
 import { closeSync, fstatSync, writeSync } from 'node:fs';
 import { openSync, renameSync } from '../disk/files.js';

@@ -1,6 +1,6 @@
 /**
- * Watches the event loop that everything of a mount runs on: whatever holds it for long, every application waits for. For `--debug`;
- * the native timer behind it wakes the process up, so it does not run otherwise (doc/concurrency.md).
+ * Watches the event loop on which a whole mount runs: every application waits for a turn that takes long. It runs only
+ * with `--debug`, since the native timer behind it wakes the process up (doc/concurrency.md).
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../base/logger.js';
@@ -10,7 +10,10 @@ const periodMs = 1000;
 /** A turn that is longer than this is worth a line. */
 const stallMs = 20;
 
-/** Logs, once a second, the longest turn of the event loop where it was long. Answers what ends it. Does not keep the process alive. */
+/**
+ * Logs once a second the longest turn of the event loop, if it was long. Answers a function that ends it. Does not keep
+ * the process alive.
+ */
 export function watchEventLoop(logger: Logger): () => void {
   const delays = monitorEventLoopDelay({ resolution: resolutionMs });
   delays.enable();

@@ -1,10 +1,11 @@
 /**
- * Which mounts this user has: one small file a running daemon, in one folder per user, so that `status`, `flush` and `unmount` find the
- * daemon of a mount point whatever state directory it was given. It holds no secret.
+ * The mounts of this user: one small file for each running daemon, in one folder per user, so that `status`, `flush`
+ * and `unmount` find the daemon of a mount point whatever its state directory is. It holds no secret.
  *
- * A record has a random name, and its daemon holds a lock (flock(2)) on it for as long as it lives. So containers and machines that share a
- * home do not overwrite each other's records, and whether a daemon lives can be told where its process cannot be seen. Where files cannot
- * be locked (without the addon), the identity of the process has to do.
+ * A record has a random name, and its daemon holds a lock (flock(2)) on it for as long as it lives. Containers and
+ * machines that share a home therefore do not overwrite each other's records, and the lock shows whether a daemon lives
+ * even where its process cannot be seen. Where files cannot be locked (without the addon), the identity of the process
+ * has to do.
  */
 import { closeSync, fstatSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,16 +22,18 @@ export interface MountRecord {
   readonly store: string;
 }
 
-/** Locks of files that end with the process, however it ends: the addon has them. */
+/** File locks that end with the process, however it ends. The addon has them. */
 export interface FileLocks {
   lockExclusive(fd: number): boolean;
   isLocked(fd: number): boolean;
 }
 
 /**
- * - `alive`: its process runs, here or in another container of this machine; - `dead`: it has ended
- * - `elsewhere`: it is of another machine that shares this home, or of a time before a restart; its mount is not one of this machine
- * - `unknown`: an older version wrote the record, and only asking tells
+ * - `alive`: its process runs, here or in another container of this machine
+ * - `dead`: it has ended
+ * - `elsewhere`: it belongs to another machine that shares this home, or to a time before a restart; its mount is not
+ *   on this machine
+ * - `unknown`: an older version wrote the record, and only asking helps
  */
 export type RecordLife = 'alive' | 'dead' | 'elsewhere' | 'unknown';
 
@@ -50,7 +53,7 @@ export class Registration {
   readonly #locks: FileLocks | undefined;
   readonly #process = identifyThisProcess();
   #record: MountRecord;
-  /** Open as long as the lock is to last. */
+  /** Stays open for as long as the lock should last. */
   #fd: number | undefined;
 
   private constructor(folder: string, id: string, record: MountRecord, locks: FileLocks | undefined) {
@@ -60,7 +63,10 @@ export class Registration {
     this.#locks = locks;
   }
 
-  /** `id` is random, in lower-case hex. Makes `folder` when it is absent, and clears away what daemons that have ended left there. */
+  /**
+   * `id` is random, in lower-case hex. Makes `folder` if it is absent, and removes the records of daemons that have
+   * ended.
+   */
   static add(folder: string, id: string, record: MountRecord, locks: FileLocks | undefined): Registration {
     const registration = new Registration(folder, id, record, locks);
     registration.#write();
@@ -68,7 +74,7 @@ export class Registration {
     return registration;
   }
 
-  /** The folder holds control sockets, too, where they have no place elsewhere. */
+  /** The folder also holds control sockets that have no place elsewhere. */
   makeFolder(): void {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
   }
@@ -76,7 +82,8 @@ export class Registration {
   #write(): void {
     this.makeFolder();
     const temporary = `${this.#path}.new`;
-    // Locked before it has its name, and renamed into place: a reader sees neither half a record nor one that nobody seems to hold.
+    // The file is locked before it gets its name by a rename: a reader sees neither half a record nor one that nobody
+    // seems to hold.
     rmSync(temporary, { force: true });
     const fd = openSync(temporary, 'wx', 0o600);
     try {
@@ -117,7 +124,7 @@ export class Registration {
   }
 }
 
-/** All records, those of daemons that have ended included, by mount point. Files that are not records are passed over. */
+/** All records by mount point, including those of daemons that have ended. Files that are not records are skipped. */
 export function readMountRecords(folder: string, locks: FileLocks | undefined): FoundRecord[] {
   const found: FoundRecord[] = [];
   for (const name of namesIn(folder)) {
@@ -127,7 +134,10 @@ export function readMountRecords(folder: string, locks: FileLocks | undefined): 
   return found.toSorted((a, b) => (a.record.mountPoint < b.record.mountPoint ? -1 : 1));
 }
 
-/** Only what is proved to be a dead daemon's: a record whose lock is free, or whose process would be seen here. And the socket beside it. */
+/**
+ * Removes only records that are proved dead (the lock is free, or the process would be seen here), and the socket
+ * beside each.
+ */
 function removeDeadRecords(folder: string, locks: FileLocks | undefined): void {
   for (const name of namesIn(folder)) {
     const path = join(folder, name);
@@ -151,7 +161,7 @@ function readRecord(path: string, locks: FileLocks | undefined): FoundRecord | u
   try {
     fd = openSync(path, 'r');
   } catch {
-    // Removed meanwhile, or not ours to read: either way there is nothing to ask.
+    // Removed meanwhile, or not ours to read: in both cases there is nothing to ask.
     return undefined;
   }
   try {

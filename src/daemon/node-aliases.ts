@@ -1,7 +1,8 @@
 /**
- * Which inode a node id of the kernel stands for, where that is not the inode of the same number (doc/decision/0011). After a conflict copy, the
- * kernel's inode, which applications have open and whose pages are theirs, goes on as the copy; the file gets a new node id, under which the kernel
- * meets it again by its name. Empty but for files that had a conflict and are still known to the kernel.
+ * The node ids of the kernel that do not stand for the inode of the same number (doc/decision/0011). After a conflict,
+ * the kernel's inode, which applications have open and whose pages are theirs, stands for the copy from then on; the
+ * file gets a new node id, under which the kernel finds it again by its name. Empty except for files that had a
+ * conflict and are still known to the kernel.
  */
 
 import type { NodeId } from '../fuse/operations.js';
@@ -22,7 +23,7 @@ export class NodeAliases {
     this.#isReferenced = isReferenced;
   }
 
-  /** Pairs that are not of the same number. */
+  /** The number of pairs whose two numbers differ. */
   get size(): number {
     return this.#inos.size;
   }
@@ -35,7 +36,10 @@ export class NodeAliases {
     return (this.#inos.size === 0 ? undefined : this.#nodeIds.get(ino)) ?? (ino as number as NodeId);
   }
 
-  /** What the kernel knows as `ino` is `copy` from now on, and `ino` gets another node id. `copy` is new: the kernel does not know it. */
+  /**
+   * The kernel's inode for `ino` stands for `copy` from now on, and `ino` gets another node id. `copy` is new to the
+   * kernel.
+   */
   follow(ino: Ino, copy: Ino): void {
     const nodeId = this.nodeIdOf(ino);
     this.#unpair(nodeId);
@@ -46,10 +50,10 @@ export class NodeAliases {
   /** The kernel does not refer to `nodeId` any more. */
   forget(nodeId: NodeId): void {
     if (this.#inos.size === 0) return;
-    // An inode gets its own number back once that stands for nothing else any more.
+    // An inode gets its own number back when that number no longer stands for another one.
     const ino = this.#inos.get(nodeId);
     if (ino !== undefined && this.#isFree(ino as number as NodeId)) this.#unpair(nodeId);
-    // Then another one may get back what is free now, and so on.
+    // Then another inode may get back the number that became free, and so on.
     for (let free = nodeId; this.#isFree(free); ) {
       const waiting = this.#nodeIds.get(free as number as Ino);
       if (waiting === undefined || this.#isReferenced(waiting)) return;

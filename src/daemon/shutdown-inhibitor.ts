@@ -1,13 +1,14 @@
 /**
- * Keeps the machine from shutting down or going to sleep while something is on its way to the store, where the system has a way to ask for that
- * (doc/cli.md, "The daemon"). It holds nothing while the store does not answer: then waiting would be of no use. How the system is asked is handed in.
+ * Keeps the machine from shutting down or going to sleep while something is being uploaded, where the system has a way
+ * to ask for that (doc/cli.md, "The daemon"). While the store does not answer it holds nothing back, since waiting
+ * would be of no use. How the system is asked is handed in.
  */
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 
-/** One wish that is being respected, or was refused. */
+/** One request to stay awake, granted or refused. */
 export interface Inhibition {
-  /** False: the system does not know such wishes, or not from us. */
+  /** False: the system has no such requests, or takes none from us. */
   readonly isGranted: () => boolean;
   end(): void;
 }
@@ -21,7 +22,7 @@ export interface ShutdownInhibitorOptions {
 }
 
 const lookMs = 1000;
-/** Uploads that are over sooner are nobody's business. */
+/** Shorter uploads do not keep the machine awake. */
 const busyLooks = 3;
 
 export class ShutdownInhibitor {
@@ -41,7 +42,7 @@ export class ShutdownInhibitor {
     this.#run().catch(() => {});
   }
 
-  /** Ends the wish, if there is one. */
+  /** Ends the request, if there is one. */
   stop(): void {
     this.#stop.abort();
     this.#end();

@@ -1,6 +1,7 @@
 /**
- * Inodes that the kernel could not drop when another device had changed their files, since somebody used them just then. The kernel believes in their old
- * sizes for as long as it has them (writeback cache), whoever opens them: so it is asked again, at growing intervals, until it lets go of them.
+ * Inodes that the kernel could not drop when their files were changed elsewhere, because somebody was using them. Under
+ * the writeback cache the kernel believes in their old sizes for as long as it has them, so it is asked again, at
+ * growing intervals, until it drops them.
  */
 import type { NodeId } from '../fuse/operations.js';
 
@@ -13,7 +14,7 @@ export class StaleInodes {
   #timer: NodeJS.Timeout | undefined;
   #rounds = 0;
 
-  /** `drop` asks the kernel to let go of what nobody uses. */
+  /** `drop` asks the kernel to drop those that nobody uses. */
   constructor(drop: (nodeIds: readonly NodeId[]) => void) {
     this.#drop = drop;
   }
@@ -25,7 +26,7 @@ export class StaleInodes {
     this.#schedule();
   }
 
-  /** The kernel has let go of it; under the same number it gets a new inode. */
+  /** The kernel dropped it; under the same number it gets a new inode. */
   forget(nodeId: NodeId): void {
     if (this.#nodeIds.size > 0) this.#nodeIds.delete(nodeId);
   }

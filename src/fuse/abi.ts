@@ -1,6 +1,6 @@
 /**
- * The kernel's side of the FUSE protocol as numbers: versions, flags, and where each field of each struct lies.
- * Names are those of <linux/fuse.h>, so that the two can be read side by side; so are the sizes. All fields are little-endian
+ * The kernel's side of the FUSE protocol as numbers: versions, flags, and where each field of each struct lies. Names
+ * are those of <linux/fuse.h>, so that the two can be read side by side; so are the sizes. All fields are little-endian
  * here (the protocol is native-endian, and the hosts that we build for are little-endian). Opcodes: opcode.ts.
  */
 
@@ -60,7 +60,9 @@ export const FUSE_NOTIFY_INC_EPOCH = 8;
 export const FUSE_NOTIFY_PRUNE = 9;
 export const FUSE_NOTIFY_PRUNE_SINCE = 45;
 
-/** A read of the device must offer this much beyond max_write: fuse_in_header and fuse_write_in, rounded up to a page. */
+/**
+ * A read of the device must offer this much beyond max_write: fuse_in_header and fuse_write_in, rounded up to a page.
+ */
 export const REQUEST_HEADROOM = 4096;
 export const PAGE_SIZE = 4096;
 
@@ -141,7 +143,10 @@ export const fuse_open_in = { flags: 0, open_flags: 4, SIZE: 8 } as const;
 export const fuse_create_in = { flags: 0, mode: 4, umask: 8, open_flags: 12, SIZE: 16 } as const;
 export const fuse_open_out = { fh: 0, open_flags: 8, SIZE: 16 } as const;
 export const fuse_release_in = { fh: 0, flags: 8, release_flags: 12, lock_owner: 16, SIZE: 24 } as const;
-/** open(2)'s flag as it stands in `fuse_read_in.flags`, the same on every architecture that has FUSE but Alpha, PA-RISC and SPARC. */
+/**
+ * open(2)'s flag as it stands in `fuse_read_in.flags`, the same on every architecture that has FUSE but Alpha, PA-RISC
+ * and SPARC.
+ */
 export const O_NOATIME = 0o1000000;
 export const fuse_read_in = { fh: 0, offset: 8, size: 16, read_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
 export const fuse_write_in = { fh: 0, offset: 8, size: 16, write_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
@@ -210,8 +215,8 @@ export const fuse_copy_file_range_out = { bytes_copied: 0, SIZE: 8 } as const;
 export const fuse_ioctl_in = { fh: 0, flags: 8, cmd: 12, arg: 16, in_size: 24, out_size: 28, SIZE: 32 } as const;
 export const fuse_ioctl_out = { result: 0, flags: 4, in_iovs: 8, out_iovs: 12, SIZE: 16 } as const;
 
-// <linux/fs.h>: the two ioctls that read and write an inode's flags, in their old form and in that of XFS. The kernel gives the old one a
-// number of 32 bits, although its command says long.
+// <linux/fs.h>: the two ioctls that read and write an inode's flags, in their old form and in that of XFS. The kernel
+// gives the old one a number of 32 bits, although its command says long.
 export const FS_IOC_GETFLAGS = 0x80086601;
 export const FS_IOC_SETFLAGS = 0x40086602;
 export const FS_IOC_FSGETXATTR = 0x801c581f;

@@ -1,4 +1,6 @@
-/** Directory entries as READDIR and READDIRPLUS want them: struct fuse_dirent or fuse_direntplus, each padded to 8 bytes. */
+/**
+ * Encodes directory entries for READDIR and READDIRPLUS: struct fuse_dirent or fuse_direntplus, each padded to 8 bytes.
+ */
 
 import type { ByteString } from '../base/brand.js';
 import { fuse_dirent, fuse_entry_out } from './abi.js';
@@ -50,7 +52,7 @@ export class DirentBuffer implements DirentSink {
     this.#view.setUint32(at + fuse_dirent.namelen, name.length, true);
     this.#view.setUint32(at + fuse_dirent.type, (mode >>> 12) & 0xf, true);
     this.#bytes.write(name, at + fuse_dirent.SIZE, 'latin1');
-    // Nothing of an earlier reply may show in the padding.
+    // The padding must not show bytes of an earlier reply.
     this.#bytes.fill(0, at + fuse_dirent.SIZE + name.length, start + recordSize);
     this.#length = start + recordSize;
     return true;

@@ -1,4 +1,7 @@
-/** What a driver carries through to the filesystem and what it cannot. Callers and tests ask this table, not the driver's name. */
+/**
+ * The capabilities of each driver: what it passes on to the filesystem and what it cannot. Callers and tests consult
+ * this table, not the driver's name.
+ */
 export interface DriverCapabilities {
   /** {@link Notifier} reaches the kernel's caches. */
   readonly invalidation: boolean;
@@ -18,7 +21,7 @@ export interface DriverCapabilities {
   readonly renameFlags: boolean;
   /** The birth time reaches statx(2). */
   readonly birthTime: boolean;
-  /** fallocate, SEEK_DATA/SEEK_HOLE and copy_file_range are asked of the filesystem. */
+  /** fallocate, SEEK_DATA/SEEK_HOLE and copy_file_range reach the filesystem. */
   readonly ranges: boolean;
   /** Requests carry up to this many bytes. */
   readonly payloadMax: number;
@@ -50,9 +53,9 @@ export const portableCapabilities: DriverCapabilities = {
   interrupt: false,
   byteNames: false,
   negativeTimes: false,
-  // Its addon hands atime on twice.
+  // Its addon passes atime twice.
   separateTimes: false,
-  // It does not pass the size that the caller offers, and so cannot answer ERANGE.
+  // It does not pass on the size of the caller's buffer, and so cannot answer ERANGE.
   xattr: false,
   inodes: false,
   renameFlags: false,

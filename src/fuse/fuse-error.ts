@@ -1,4 +1,7 @@
-/** Operating errors of the fuse layer: mounting, unmounting and the connection itself. Errors of single requests are errnos, not these. */
+/**
+ * Operating errors of the fuse layer: mounting, unmounting and the connection itself. Errors of single requests are
+ * errnos, not these.
+ */
 import { CodedError } from '../base/errors.js';
 
 export type FuseErrorCode =
@@ -19,11 +22,11 @@ export type FuseErrorCode =
   | 'TIMEOUT'
   /** The kernel speaks a version that we do not, or sent what we cannot read. */
   | 'PROTOCOL'
-  /** The connection ended before it was agreed on. */
+  /** The connection ended before the protocol was agreed on. */
   | 'CLOSED'
   /** The reason of {@link RequestContext.signal}: the caller got a signal. */
   | 'INTERRUPTED'
-  /** A system call or the helper failed otherwise; the message tells. */
+  /** A system call or the helper failed in another way; the message says how. */
   | 'SYSTEM';
 
 export class FuseError extends CodedError<FuseErrorCode> {}

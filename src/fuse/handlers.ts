@@ -1,6 +1,6 @@
 /**
- * Opcode by opcode: which fields of the request become which arguments of FuseOperations, and how the answer is encoded.
- * It holds no state; the session that calls it does.
+ * The handler of each opcode: which fields of the request become which arguments of FuseOperations, and how the answer
+ * is encoded. It holds no state; the session that calls it does (doc/architecture.md, "A read").
  */
 
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
@@ -61,13 +61,16 @@ import type { ReplyWriter } from './reply-writer.js';
 import type { KernelRequestContext } from './request-context.js';
 import type { RequestReader } from './request-reader.js';
 
-/** What a handler may do with the session that it is called by. */
+/** The session as its handlers see it. */
 export interface Exchange {
   readonly operations: FuseOperations;
   readonly negotiated: Negotiated;
-  /** Replies when the value is there: `encode` appends it to the reply. An error is what the value rejects with, or `encode` throws. */
+  /**
+   * Replies once the value is there: `encode` appends it to the reply. If the value rejects or `encode` throws, the
+   * reply is that error.
+   */
   answer<T>(context: KernelRequestContext, value: MaybePromise<T>, encode: (reply: ReplyWriter, value: T) => void): void;
-  /** The same for answers that count a lookup; it is taken back if the kernel does not take the answer. */
+  /** The same for answers that count a lookup, which is undone if the kernel does not take the answer. */
   answerEntry(context: KernelRequestContext, value: MaybePromise<Entry>): void;
   answerCreated(context: KernelRequestContext, value: MaybePromise<{ entry: Entry; open: OpenReply } | undefined>): void;
   answerListing(context: KernelRequestContext, listing: DirentBuffer, value: MaybePromise<void>): void;
@@ -99,7 +102,7 @@ const encodeOffset = (reply: ReplyWriter, value: number): void => reply.offset(v
 const encodeWritten = (reply: ReplyWriter, value: number): void => reply.written(value);
 const encodeCopied = (reply: ReplyWriter, value: number): void => reply.copied(value);
 
-/** READ and WRITE have no handle in this mode; an answer stands for a kernel that must have one. */
+/** In this mode READ and WRITE have no handle; this reply is for a kernel that must have one. */
 const openWithoutHandle: OpenReply = { handle: 0, keepCache: true };
 
 function decodeSetattr(request: RequestReader): SetAttributes {
@@ -118,7 +121,7 @@ function decodeSetattr(request: RequestReader): SetAttributes {
   };
 }
 
-/** Extended attributes: size 0 asks how long it is, otherwise it must fit. */
+/** For extended attributes: size 0 asks for the length, otherwise the value must fit. */
 function answerXattr(exchange: Exchange, context: KernelRequestContext, size: number, value: MaybePromise<Uint8Array>): void {
   exchange.answer(context, value, (reply, bytes) => {
     if (size === 0) reply.xattrSize(bytes.byteLength);
@@ -152,13 +155,13 @@ function copyFileRange(exchange: Exchange, request: RequestReader, context: Kern
 
 const dataOnly = (request: RequestReader): boolean => (request.u32(fuse_fsync_in.fsync_flags) & FUSE_FSYNC_FDATASYNC) !== 0;
 
-/** The mode field of an operation that makes an inode; the umask that goes with it is left in the context. */
+/** The mode field of an operation that makes an inode. Its umask is put into the context. */
 function modeOf(exchange: Exchange, request: RequestReader, context: KernelRequestContext, modeAt: number, umaskAt: number): number {
   if (exchange.negotiated.dontMask) context.umask = request.u32(umaskAt) & 0o777;
   return request.u32(modeAt);
 }
 
-/** Takes FS_XFLAG_* bits for FS_*_FL bits. What has no counterpart is refused rather than lost. */
+/** Translates FS_XFLAG_* bits to FS_*_FL bits. A bit without a counterpart is refused rather than lost. */
 function flagsOfXflags(xflags: number): number {
   let flags = 0;
   let rest = xflags;
@@ -176,7 +179,7 @@ function xflagsOfFlags(flags: number): number {
   return xflags;
 }
 
-/** chattr(1) and lsattr(1), the only ioctls that mean something here. */
+/** For chattr(1) and lsattr(1), the only ioctls that mean something here. */
 function inodeFlags(exchange: Exchange, request: RequestReader, context: KernelRequestContext, nodeId: NodeId): void {
   const { operations } = exchange;
   const command = request.u32(fuse_ioctl_in.cmd);
@@ -322,12 +325,12 @@ const table: { readonly [Name in OpcodeName]?: Handler } = {
   DESTROY: (exchange, _request, context) => exchange.answer(context, undefined, encodeNothing),
 };
 
-/** By number. What is not here is answered with ENOSYS, and the kernel does not ask again. */
+/** Indexed by opcode. Opcodes without a handler are answered with ENOSYS, and the kernel does not ask again. */
 export const handlers: readonly (Handler | undefined)[] = (() => {
   const byCode: Handler[] = [];
   for (const [name, handler] of Object.entries(table)) byCode[opcode[name as OpcodeName]] = handler;
   return byCode;
 })();
 
-/** Requests that have no reply at all. */
+/** Requests without any reply. */
 export const unanswered: ReadonlySet<number> = new Set([opcode.FORGET, opcode.BATCH_FORGET, opcode.INTERRUPT, opcode.NOTIFY_REPLY]);

@@ -1,16 +1,19 @@
 /**
- * Whether the caller of a request that the kernel calls interrupted means to give up. The kernel tells of every signal, also of those that programs
- * get all the time and handle (timers, children, the scheduler of Go): a stat(2) on a local disk never ends with EINTR for such a one, so neither must
- * ours. Linux only: it reads proc_pid_status(5).
+ * Decides whether the caller of an interrupted request wants to give up. The kernel reports every signal, also those
+ * that programs get and handle all the time (timers, children, the scheduler of Go). A stat(2) on a local disk never
+ * ends with EINTR because of such a signal, so ours must not either. Linux only: it reads proc_pid_status(5).
  */
 import { constants } from 'node:os';
 import { bitsOf, readProcessStatus } from './process-status.js';
 
 const { SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM } = constants.signals;
-/** What people and service managers end a program with. Any other signal that is fatal becomes SIGKILL. */
+/** The signals by which people and service managers end a program. Any other fatal signal becomes SIGKILL. */
 const ending = [SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM].reduce((mask, signal) => mask | (1n << BigInt(signal - 1)), 0n);
 
-/** `threadId` as in a request's header: 0 where it is not known here (another PID namespace), which counts as giving up. */
+/**
+ * `threadId` is that of the request's header: 0 where it is not known here (another PID namespace), which counts as
+ * giving up.
+ */
 export function givesUp(threadId: number): boolean {
   const status = readProcessStatus(threadId);
   if (status === undefined) return true;

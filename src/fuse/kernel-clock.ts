@@ -1,7 +1,7 @@
 /**
- * The clock by which the kernel stamps files. With the writeback cache it stamps written files itself, with a clock that moves
- * only once a tick (up to 10 ms late). The times that we give must come from the same clock, or a file would be changed before
- * it was born.
+ * The clock by which the kernel stamps files. With the writeback cache it stamps written files itself, with a clock
+ * that moves only once a tick (up to 10 ms late). The times that we give must come from the same clock, or a file would
+ * be changed before it was born.
  */
 import type { Clock } from '../base/clock.js';
 import type { NativeAddon } from './native.js';

@@ -1,13 +1,14 @@
 /**
- * Who keeps a mount busy, as far as this user may see: processes with an open or mapped file there, or that stand there, and mounts on top of it. It touches
- * no file on the mount. Whoever only looks at it for a moment is none.
+ * Finds what keeps a mount busy, as far as this user may see: processes that have a file open or mapped there or stand
+ * there, and mounts on top of it. It touches no file on the mount. A process that only looks at it for a moment does
+ * not count.
  */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { listMounts } from './mount-table.js';
 
 const nothing = (): undefined => undefined;
 
-/** What holds it, in words: `vim (pid 17)`. At most `countMax`. */
+/** The holders in words, such as `vim (pid 17)`. At most `countMax`. */
 export async function findHolders(mountPoint: string, countMax: number): Promise<string[]> {
   const isInside = (path: string | undefined): boolean => path === mountPoint || path?.startsWith(`${mountPoint}/`) === true;
   const found = (await listMounts())

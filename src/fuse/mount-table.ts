@@ -1,4 +1,6 @@
-/** What is mounted where, from /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists. */
+/**
+ * What is mounted where, from /proc/self/mountinfo (proc(5)). Reading it never touches the filesystems that it lists.
+ */
 import { readFile } from 'node:fs/promises';
 import { decodeSystemText } from '../base/system-text.js';
 
@@ -38,7 +40,10 @@ export async function listMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile('/proc/self/mountinfo', 'latin1'));
 }
 
-/** The mount that is visible at exactly this path: the last one made there. `path` is absolute and without symbolic links. */
+/**
+ * The mount that is visible at exactly this path: the last one made there. `path` is absolute and without symbolic
+ * links.
+ */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
   return (await listMounts()).findLast((entry) => entry.mountPoint === path);
 }

@@ -25,14 +25,14 @@ export interface NativeDriverSettings {
 
 const defaultSettings: NativeDriverSettings = { viaHelper: false, unmountDeadlineMs: 60_000 };
 const initDeadlineMs = 30_000;
-/** The kernel's default (128 KiB) would cut sequential reads into pieces far below what one request may carry. */
+/** The kernel's default (128 KiB) would cut sequential reads into pieces much smaller than a request can carry. */
 const readAheadKib = 4096;
 
 const ENODEV = 19;
 
 const isErrno = (error: unknown, ...codes: string[]): boolean => error instanceof Error && 'code' in error && codes.includes(String(error.code));
 
-/** Errors of the addon in the words of this layer. */
+/** Translates errors of the addon to those of this layer. */
 function toFuseError(error: unknown, doing: string): FuseError {
   if (error instanceof FuseError) return error;
   const { code = '', stage = '', message = '' } = error instanceof Error ? (error as Partial<NativeError>) : {};
@@ -49,8 +49,8 @@ function toFuseError(error: unknown, doing: string): FuseError {
 }
 
 /**
- * The mount point without symbolic links, once it is sure that nothing of ours is mounted there. A mount whose daemon died is
- * taken away first. Throws FuseError `MOUNT_POINT`, `BUSY`, `STALE`, `PERMISSION`.
+ * The mount point without symbolic links, after making sure that nothing of ours is mounted there. A mount whose daemon
+ * died is removed first. Throws FuseError `MOUNT_POINT`, `BUSY`, `STALE`, `PERMISSION`.
  */
 async function claimMountPoint(native: NativeAddon, options: MountOptions, settings: NativeDriverSettings): Promise<string> {
   const type = `fuse.${options.subtype}`;
@@ -78,7 +78,7 @@ async function claimMountPoint(native: NativeAddon, options: MountOptions, setti
   throw new FuseError('STALE', 'dead mounts at the mount point keep coming back');
 }
 
-/** Rejects with FuseError `TIMEOUT` after `deadlineMs`; the work itself goes on. */
+/** Rejects with FuseError `TIMEOUT` after `deadlineMs`; the work itself continues. */
 async function withDeadline<T>(work: Promise<T>, deadlineMs: number, doing: string): Promise<T> {
   const done = new AbortController();
   const late = systemClock.sleep(deadlineMs, done.signal).then(
@@ -111,7 +111,7 @@ class NativeMount implements Mounted {
   #resolveEnded!: () => void;
   #rejectEnded!: (error: FuseError) => void;
 
-  /** Takes the descriptor over. */
+  /** Takes ownership of the descriptor. */
   constructor(
     native: NativeAddon,
     settings: NativeDriverSettings,
@@ -129,9 +129,9 @@ class NativeMount implements Mounted {
       this.#resolveEnded = onResolve;
       this.#rejectEnded = onReject;
     });
-    // Whoever cares listens to it; for the others a broken session must not be an unhandled rejection.
+    // Those who need it listen to it; for the others a broken session must not be an unhandled rejection.
     this.ended.catch(() => {});
-    // Its callbacks come from the event loop: never before this constructor has returned.
+    // The session's callbacks come from the event loop, never before this constructor has returned.
     const { id, request, reply } = native.openSession(
       fd,
       payloadMax + REQUEST_HEADROOM,
@@ -169,7 +169,7 @@ class NativeMount implements Mounted {
       await this.#end(ENODEV);
       throw error;
     }
-    // Root only; without it reads are smaller, not wrong.
+    // For root only. Without it reads are smaller, not wrong.
     if (this.#entry !== undefined) await writeFile(`/sys/class/bdi/${this.#entry.device}/read_ahead_kb`, String(readAheadKib)).catch(() => {});
   }
 
@@ -188,7 +188,7 @@ class NativeMount implements Mounted {
     const detach = (lazy: boolean): Promise<unknown> =>
       withDeadline(this.#native.unmount(systemPath(this.#mountPoint), { lazy, abort: false, viaHelper }), unmountDeadlineMs, 'unmounting');
     try {
-      // What is mounted there now may be somebody else's.
+      // Something of somebody else may be mounted there now.
       if (!(await this.#stillMounted())) return await this.#lastUserGone();
       await detach(false);
     } catch (error) {
@@ -198,13 +198,16 @@ class NativeMount implements Mounted {
       await detach(true).catch((cause: unknown) => {
         throw toFuseError(cause, 'detach the mount');
       });
-      // Its last user ends the connection; that may be long from now.
+      // The last user of the mount ends the connection, possibly long from now.
       return undefined;
     }
     return this.#lastUserGone();
   }
 
-  /** Nothing is mounted by this name any more. The connection ends with its last user, which may be in another mount namespace. */
+  /**
+   * Nothing is mounted by this name any more. The connection ends with its last user, which may be in another mount
+   * namespace.
+   */
   async #lastUserGone(): Promise<void> {
     await Promise.race([this.ended.catch(() => {}), systemClock.sleep(2000)]);
   }
@@ -220,7 +223,7 @@ class NativeMount implements Mounted {
     this.#native.closeSession(this.#sessionId);
     this.#notifier.end();
     try {
-      // Aborted rather than unmounted: what is left at the mount point only answers ENOTCONN.
+      // The connection was aborted rather than unmounted: the mount point only answers ENOTCONN.
       if (this.#entry !== undefined && (await this.#stillMounted())) {
         await this.#native.unmount(systemPath(this.#mountPoint), { lazy: true, abort: false, viaHelper: this.#settings.viaHelper }).catch(() => {});
       }
@@ -250,7 +253,7 @@ export function makeNativeDriver(overrides: Partial<NativeDriverSettings> = {}):
     } catch (error) {
       throw toFuseError(error, 'mount');
     }
-    // No await between mount and the session: it is what guarantees that the mount is taken away if the start fails.
+    // No await between mount and the session: this guarantees that the mount is removed if the start fails.
     const mounted = new NativeMount(native, settings, fd, mountPoint, operations, errnoOf, options);
     native.setIoFlusher();
     await mounted.start();

@@ -1,5 +1,5 @@
 /**
- * Loads the native addon and gives its functions their types. What runs on which thread, and who owns which buffer, is told in
+ * Loads the native addon and gives its functions types. Which thread runs what, and who owns which buffer, is in
  * native/README.md. Nothing here knows an opcode.
  */
 import { existsSync } from 'node:fs';
@@ -60,7 +60,9 @@ export interface NativeAddon {
   /** The descriptor of the connection, owned by the caller until `openSession` takes it over. */
   mount(options: NativeMountOptions): Promise<number>;
   unmount(mountPoint: string | Buffer, options: NativeUnmountOptions): Promise<number>;
-  /** Callbacks come on the event loop, never from within a call. After `onEnd` (an errno) there is no further request. */
+  /**
+   * Callbacks come on the event loop, never from within a call. After `onEnd` (an errno) there is no further request.
+   */
   openSession(
     fd: number,
     requestSize: number,
@@ -73,9 +75,14 @@ export interface NativeAddon {
   reply(session: number, length: number): number;
   /** The same followed by at most 1,023 pieces, which are read before it returns. */
   replyPieces(session: number, length: number, pieces: readonly Uint8Array[]): number;
-  /** Queues a copy of a FUSE_NOTIFY_* message for the notify thread. False when full: `onNotifyRoom` tells when to try again. */
+  /**
+   * Queues a copy of a FUSE_NOTIFY_* message for the notify thread. False when full: `onNotifyRoom` tells when to try
+   * again.
+   */
   notify(session: number, message: Uint8Array): boolean;
-  /** Whether the kernel has taken all of them (or the session is closed). False: `onNotifyRoom` is called when it has. */
+  /**
+   * Whether the kernel has taken all of them (or the session is closed). False: `onNotifyRoom` is called when it has.
+   */
   notifyDrained(session: number): boolean;
   /** No callback comes after it. Late calls do nothing. */
   closeSession(session: number): void;
@@ -86,28 +93,40 @@ export interface NativeAddon {
   /** sd_notify(3). False when not started by systemd. */
   notifySystemd(message: string): boolean;
   /**
-   * Encrypts messages `[suite, at, key, aad, ...parts]` on the thread pool, each as one AEAD message with a zero nonce, and puts ciphertext and tag at
-   * `at` of `target`. All buffers must stay alive and unchanged until it settles.
+   * Encrypts messages `[suite, at, key, aad, ...parts]` on the thread pool, each as one AEAD message with a zero nonce,
+   * and puts ciphertext and tag at `at` of `target`. All buffers must stay alive and unchanged until it settles.
    */
   aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array)[])[]): Promise<number>;
   /**
-   * Whether `sealed` (ciphertext, then tag) is authentic, with a zero nonce: its plaintext is written to the beginning of `target`, which may be `sealed`
-   * itself, and is wiped when it is not.
+   * Whether `sealed` (ciphertext, then tag) is authentic, with a zero nonce. Its plaintext is written to the beginning
+   * of `target`, which may be `sealed` itself; if it is not authentic, `target` is wiped.
    */
   aeadDecrypt(suite: number, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array): boolean;
-  /** Reads from a file without waiting for its disk (RWF_NOWAIT): how many bytes of `target` were filled, -1 when it would have to wait or cannot tell. */
+  /**
+   * Reads from a file without waiting for its disk (RWF_NOWAIT). Answers how many bytes of `target` were filled, or -1
+   * when it would have to wait or cannot know.
+   */
   readNow(fd: number, target: Uint8Array, position: number): number;
-  /** The kernel's clock for file times (CLOCK_REALTIME_COARSE): puts seconds since 1970 and nanoseconds into an array of two. */
+  /**
+   * The kernel's clock for file times (CLOCK_REALTIME_COARSE): writes seconds since 1970 and nanoseconds into an array
+   * of two.
+   */
   coarseTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */
   lockExclusive(fd: number): boolean;
-  /** Whether another open file description holds that lock. Asking hinders nobody who asks, too. Not for a file that this process locks. */
+  /**
+   * Whether another open file description holds that lock. Asking does not disturb others who ask. Not for a file that
+   * this process locks.
+   */
   isLocked(fd: number): boolean;
   /** SO_PEERCRED of a connected Unix socket. */
   peerCredentials(fd: number): PeerCredentials;
 }
 
-/** Where the addon may lie, first match wins: a prebuild that ships with the package, else what `build:native` made. */
+/**
+ * The places of the addon; the first match wins: a prebuild that ships with the package, else the result of
+ * `build:native`.
+ */
 export function addonCandidates(packageRoot: string, platform: string, arch: string): string[] {
   return [
     join(packageRoot, 'native', 'prebuilds', `${platform}-${arch}`, 'sealdrive.node'),

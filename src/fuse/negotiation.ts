@@ -1,4 +1,4 @@
-/** INIT: what the kernel offers, what we take of it, and what the connection is from then on. doc/decision tells why each flag. */
+/** INIT: the kernel's offer, our choice from it, and the connection that results (doc/architecture.md, "A read"). */
 import {
   FUSE_ASYNC_READ,
   FUSE_BIG_WRITES,
@@ -34,9 +34,9 @@ import type { RequestReader } from './request-reader.js';
 export const payloadMax = 1 << 20;
 
 /**
- * Not taken: ATOMIC_O_TRUNC (there is no open to carry it), POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps locks local),
- * ASYNC_DIO (its readers wait where no signal reaches them), AUTO_INVAL_DATA (we invalidate explicitly),
- * SPLICE_* (JavaScript cannot use pipes), ABORT_ERROR (ENODEV says it).
+ * Not used: ATOMIC_O_TRUNC (there is no open to carry it), POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps locks local),
+ * ASYNC_DIO (its readers wait where no signal reaches them), AUTO_INVAL_DATA (we invalidate explicitly), SPLICE_*
+ * (JavaScript cannot use pipes), ABORT_ERROR (ENODEV says it).
  */
 const wantedAlways =
   FUSE_ASYNC_READ |
@@ -74,7 +74,9 @@ export interface Wishes {
   readonly seesReadlinks?: boolean;
 }
 
-/** The major version that the kernel offers. A newer one than ours is answered with ours, and INIT comes again. */
+/**
+ * The major version that the kernel offers. One that is newer than ours is answered with ours, and INIT comes again.
+ */
 export function majorOffered(request: RequestReader): number {
   return request.u32(fuse_init_in.major);
 }
@@ -93,7 +95,8 @@ export function negotiate(request: RequestReader, wishes: Wishes): Negotiated {
   if ((offered & FUSE_INIT_EXT) !== 0n && request.payloadLength >= fuse_init_in.SIZE) offered |= BigInt(request.u32(fuse_init_in.flags2)) << 32n;
   let wanted = wantedAlways;
   if (wishes.writebackCache) wanted |= FUSE_WRITEBACK_CACHE;
-  // ACLs are of use only where the kernel checks them, and a default ACL takes the umask's place: so it must reach us.
+  // ACLs are of use only where the kernel checks them. A default ACL takes the place of the umask, which must therefore
+  // reach us.
   if (wishes.defaultPermissions) wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
   if (wishes.seesReadlinks === true) wanted &= ~FUSE_CACHE_SYMLINKS;
   const flags = offered & wanted;

@@ -1,6 +1,7 @@
 /**
- * Tells the kernel what changed behind its back. Messages are queued for a native thread, which may wait for the kernel; when its
- * queue is full they wait here, each only once, since invalidating twice is invalidating once.
+ * Notifies the kernel of changes that it did not make (doc/concurrency.md, "Kernel caches"). Messages are queued for a
+ * native thread, which may wait for the kernel. When its queue is full they wait here, each only once, since
+ * invalidating twice is the same as once.
  */
 
 import type { ByteString } from '../base/brand.js';
@@ -22,7 +23,7 @@ import type { NodeId, Notifier } from './operations.js';
 
 const headerSize = fuse_out_header.SIZE;
 
-/** Node ids in one message: what the kernel takes in one go. */
+/** The most node ids in one message: the kernel takes no more at once. */
 const pruneBatchMax = 512;
 
 function setI64(buffer: Buffer, at: number, value: number): void {
@@ -49,8 +50,8 @@ export class KernelNotifier implements Notifier {
   #drainWaiters: (() => void)[] = [];
 
   /**
-   * `send` copies a message, or answers false when there is no room; `isDrained` says whether the kernel has taken all of them. After either
-   * was false, {@link resume} is to be called when it may be otherwise.
+   * `send` copies a message, or answers false when there is no room. `isDrained` says whether the kernel has taken all
+   * of them. After either was false, {@link resume} must be called when that may have changed.
    */
   constructor(send: (message: Uint8Array) => boolean, isDrained: () => boolean, trace?: (line: string) => void) {
     this.#send = send;
@@ -123,7 +124,7 @@ export class KernelNotifier implements Notifier {
     });
   }
 
-  /** There is room again, or all was taken. */
+  /** There is room again, or the kernel has taken everything. */
   resume(): void {
     for (const [key, message] of this.#waiting) {
       if (!this.#send(message)) return;
@@ -132,7 +133,7 @@ export class KernelNotifier implements Notifier {
     this.#resolveDrained();
   }
 
-  /** The session is closed: nobody will take anything any more. */
+  /** The session is closed: the kernel takes nothing any more. */
   end(): void {
     this.#waiting.clear();
     this.#resolveDrained();
@@ -146,7 +147,7 @@ export class KernelNotifier implements Notifier {
   }
 
   #push(message: Buffer): void {
-    // What waits goes first.
+    // Waiting messages go first.
     if (this.#waiting.size === 0 && this.#send(message)) return;
     this.#waiting.set(message.toString('latin1'), message);
   }

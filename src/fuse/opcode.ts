@@ -1,4 +1,7 @@
-/** The opcodes of <linux/fuse.h>: number, name, and the least payload (bytes after fuse_in_header) that a request of it has. */
+/**
+ * The opcodes of <linux/fuse.h>: number, name, and the least payload (bytes after fuse_in_header) that a request of it
+ * has.
+ */
 import {
   FUSE_COMPAT_SETXATTR_IN_SIZE,
   fuse_batch_forget_in,

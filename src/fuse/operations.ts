@@ -1,10 +1,11 @@
 /**
- * What a filesystem answers, in the kernel's words (linux/fuse.h), without the kernel's bytes. Both drivers (our own over
- * /dev/fuse, and fuse-native) call this interface; the filesystem behind it knows neither.
+ * What a filesystem answers, in the kernel's words (linux/fuse.h), without the kernel's bytes. Both drivers (our own
+ * over
+ *  /dev/fuse, and fuse-native) call this interface; the filesystem behind it knows neither.
  *
  * Every operation may answer at once or with a promise. It fails by throwing (rejecting) anything; the driver asks
- * `errnoOf` what number that is. Names are byte strings (one char a byte). Node ids are numbers below 2^53; the root is 1.
- * Buffers given to an operation are valid only until it returns its value or promise: copy what must outlive that.
+ * `errnoOf` what number that is. Names are byte strings (one char a byte). Node ids are numbers below 2^53; the root is
+ * 1. Buffers given to an operation are valid only until it returns its value or promise: copy what must outlive that.
  * Buffers that an operation answers with are borrowed by the driver until it has written them, which is at once.
  */
 import type { Brand, ByteString } from '../base/brand.js';
@@ -21,15 +22,20 @@ export interface RequestContext {
   readonly gid: number;
   readonly pid: number;
   /**
-   * For mknod, mkdir, create and tmpfile: the permission bits that are still to be taken from `mode`, unless the parent has a
-   * default ACL (umask(2)). 0 everywhere else, and where the kernel has applied it.
+   * For mknod, mkdir, create and tmpfile: the permission bits that are still to be taken from `mode`, unless the parent
+   * has a default ACL (umask(2)). 0 everywhere else, and where the kernel has applied it.
    */
   readonly umask: number;
-  /** Whether the caller has CAP_FSETID over everybody's files: it may change what has set-id bits, and they stay. Not there: not known. */
+  /**
+   * Whether the caller has CAP_FSETID over everybody's files: it may change what has set-id bits, and they stay. Not
+   * there: not known.
+   */
   readonly keepsSetId?: boolean;
   /** Whether the caller is in the group, supplementary ones included. Not there: not known. */
   isMemberOf?(gid: number): boolean;
-  /** Lazily made; aborts when the kernel interrupts the request. An operation that can wait long should heed it (EINTR). */
+  /**
+   * Lazily made; aborts when the kernel interrupts the request. An operation that can wait long should heed it (EINTR).
+   */
   readonly signal: AbortSignal;
 }
 
@@ -92,7 +98,9 @@ export interface OpenReply {
 
 /** Collects directory entries into the reply. */
 export interface DirentSink {
-  /** False: the entry did not fit and was not added; stop. `cookie` is where a later readdir goes on after this entry. */
+  /**
+   * False: the entry did not fit and was not added; stop. `cookie` is where a later readdir goes on after this entry.
+   */
   add(name: ByteString, ino: number, mode: number, cookie: number, entry?: Entry): boolean;
 }
 
@@ -131,7 +139,10 @@ export interface FuseOperations {
   setattr(context: RequestContext, nodeId: NodeId, change: SetAttributes): MaybePromise<AttributeReply>;
   readlink(context: RequestContext, nodeId: NodeId): MaybePromise<ByteString>;
   symlink(context: RequestContext, parent: NodeId, name: ByteString, target: ByteString): MaybePromise<Entry>;
-  /** Regular files too. `mode` is what the caller asked for: apply `context.umask` here and in the other operations that make an inode. */
+  /**
+   * Regular files too. `mode` is what the caller asked for: apply `context.umask` here and in the other operations that
+   * make an inode.
+   */
   mknod(context: RequestContext, parent: NodeId, name: ByteString, mode: number, rdev: number): MaybePromise<Entry>;
   mkdir(context: RequestContext, parent: NodeId, name: ByteString, mode: number): MaybePromise<Entry>;
   unlink(context: RequestContext, parent: NodeId, name: ByteString): MaybePromise<void>;
@@ -166,9 +177,15 @@ export interface FuseOperations {
   fsync(context: RequestContext, nodeId: NodeId, dataOnly: boolean): MaybePromise<void>;
   /** The last descriptor of a handle is gone. `handle` is what open, create or tmpfile answered. */
   release(context: RequestContext, nodeId: NodeId, handle: number): MaybePromise<void>;
-  /** As `open`: `undefined` says that cookies mean the same to every reader, so no handles are needed and the kernel may cache listings. */
+  /**
+   * As `open`: `undefined` says that cookies mean the same to every reader, so no handles are needed and the kernel may
+   * cache listings.
+   */
   opendir(context: RequestContext, nodeId: NodeId): MaybePromise<OpenReply | undefined>;
-  /** Entries after `cookie` (0: from the start, with `.` and `..`). `plus`: give each an Entry (a lookup is counted for it, except `.` and `..`). */
+  /**
+   * Entries after `cookie` (0: from the start, with `.` and `..`). `plus`: give each an Entry (a lookup is counted for
+   * it, except `.` and `..`).
+   */
   readdir(context: RequestContext, nodeId: NodeId, handle: number, cookie: number, sink: DirentSink, plus: boolean): MaybePromise<void>;
   releasedir(context: RequestContext, nodeId: NodeId, handle: number): MaybePromise<void>;
   fsyncdir(context: RequestContext, nodeId: NodeId, dataOnly: boolean): MaybePromise<void>;
@@ -206,16 +223,19 @@ export interface Notifier {
   /** Every name is looked up again before it is used. Only where {@link ConnectionInfo.prune} says so. */
   expireEntries(): void;
   /**
-   * Drops the inodes, by whatever names they are known, unless they are in use; the next lookup makes them anew. Only where
-   * {@link ConnectionInfo.prune} says so.
+   * Drops the inodes, by whatever names they are known, unless they are in use; the next lookup makes them anew. Only
+   * where {@link ConnectionInfo.prune} says so.
    */
   pruneInodes(nodeIds: readonly NodeId[]): void;
   /**
-   * Puts `data` (copied) into the cached content. Where it ends past what the kernel takes for the file's end, that end moves there: the
-   * only way to tell of growth to those who have the file open under a writeback cache.
+   * Puts `data` (copied) into the cached content. Where it ends past what the kernel takes for the file's end, that end
+   * moves there: the only way to tell of growth to those who have the file open under a writeback cache.
    */
   storeContent(nodeId: NodeId, offset: number, data: Uint8Array): void;
-  /** Resolves when the kernel has taken every notice given until now, and has written back the data that these made it write back. */
+  /**
+   * Resolves when the kernel has taken every notice given until now, and has written back the data that these made it
+   * write back.
+   */
   drained(): Promise<void>;
 }
 
@@ -249,11 +269,17 @@ export interface Mounted {
   readonly driver: 'native' | 'fuse-native';
   readonly connection: ConnectionInfo;
   readonly notifier: Notifier;
-  /** Resolves when the kernel has ended the connection (unmounted by anyone), after `destroy`; rejects if the session broke. */
+  /**
+   * Resolves when the kernel has ended the connection (unmounted by anyone), after `destroy`; rejects if the session
+   * broke.
+   */
   readonly ended: Promise<void>;
   /** Unmounts; `force` detaches lazily when it is busy. Throws FuseError `BUSY` without force. */
   unmount(options?: { readonly force?: boolean }): Promise<void>;
 }
 
-/** Mounts and serves `operations` until unmounted. Resolves once the kernel has agreed on the protocol (INIT done). Throws FuseError. */
+/**
+ * Mounts and serves `operations` until unmounted. Resolves once the kernel has agreed on the protocol (INIT done).
+ * Throws FuseError.
+ */
 export type Driver = (operations: FuseOperations, errnoOf: ErrnoOf, options: MountOptions) => Promise<Mounted>;

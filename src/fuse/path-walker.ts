@@ -1,6 +1,6 @@
 /**
- * Finds the node behind a path for drivers that are given paths: walks it by lookups and keeps what it found, with the lookup
- * counts that it owes the filesystem. It is a cache: dropping any of it at any time is safe.
+ * Finds the node of a path, for drivers that work with paths: walks it by lookups and keeps what it found, with the
+ * lookup counts that it owes the filesystem. It is a cache: any of it can be dropped at any time.
  */
 
 import type { ByteString } from '../base/brand.js';
@@ -19,7 +19,7 @@ interface Dentry {
   readonly children: Map<ByteString, Dentry>;
 }
 
-/** Above this many names everything is forgotten: simple, and rare. */
+/** When there are more names than this, everything is forgotten: simple, and rare. */
 const dentriesMax = 200_000;
 
 export interface PathParts {
@@ -46,7 +46,7 @@ export class PathWalker {
     this.#clock = clock;
   }
 
-  /** Names that are kept. */
+  /** The number of names that are kept. */
   get size(): number {
     return this.#count;
   }
@@ -100,7 +100,7 @@ export class PathWalker {
     return at;
   }
 
-  /** The name is gone or means something else now; what was below it goes too. */
+  /** The name is gone or means something else now. Everything below it is forgotten too. */
   forget(components: readonly ByteString[]): void {
     const folder = this.#cached(components.slice(0, -1));
     const name = components.at(-1);
@@ -109,7 +109,7 @@ export class PathWalker {
     if (dentry !== undefined) this.#drop(folder, name, dentry);
   }
 
-  /** Every place where a name in this folder is kept. */
+  /** Forgets the name in this folder, wherever it is kept. */
   forgetEntry(parent: NodeId, name: ByteString): void {
     const visit = (dentry: Dentry): void => {
       const child = dentry.nodeId === parent ? dentry.children.get(name) : undefined;

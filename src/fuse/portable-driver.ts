@@ -1,6 +1,7 @@
 /**
- * The second driver, over fuse-native (libfuse 2; macFUSE on macOS): for hosts where our addon is not. It is slower and carries
- * less (portableCapabilities in driver-capabilities.ts): it is given paths where we have inodes, no caller, and text for names.
+ * The second driver, over fuse-native (libfuse 2; macFUSE on macOS), for hosts without our addon. It is slower and
+ * carries less (portableCapabilities in `driver-capabilities.ts`): it gets paths instead of inodes, no caller, and text
+ * for names.
  */
 import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';
@@ -32,9 +33,9 @@ const run = promisify(execFile);
 const ENOENT = 2;
 const EBUSY = 16;
 const ENOTCONN = 107;
-/** create(2) of libfuse 2 has lost its flags: assume the widest. */
+/** libfuse 2 does not pass the flags of create(2): assume the widest. */
 const O_RDWR = 2;
-/** libfuse 2 cannot tell when somebody else unmounts: it is looked for this often. */
+/** libfuse 2 does not notice when somebody else unmounts, so the driver looks this often. */
 const watchIntervalMs = 500;
 
 type Done = (result: number, ...values: unknown[]) => void;
@@ -93,14 +94,14 @@ class Listing implements DirentSink {
   }
 }
 
-/** FuseOperations by node as fuse-native's handlers by path. */
+/** Offers FuseOperations, which work by node, as fuse-native's handlers, which work by path. */
 class PathHandlers {
   readonly #operations: FuseOperations;
   readonly #errnoOf: ErrnoOf;
   readonly #walker: PathWalker;
   readonly #trace: ((line: string) => void) | undefined;
   #closed = false;
-  // libfuse 2 knows the caller, fuse-native does not say it: everything is done as the user who mounted.
+  // libfuse 2 knows the caller, but fuse-native does not pass it on: everything is done as the user who mounted.
   readonly #context: RequestContext = {
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
@@ -116,12 +117,14 @@ class PathHandlers {
     this.#trace = trace;
   }
 
-  /** From now on every request fails: the mount is detached, and what is behind it goes away. */
+  /** From now on every request fails: the mount is detached, and the volume is being closed. */
   close(): void {
     this.#closed = true;
   }
 
-  /** Runs one handler. What `work` answers becomes the arguments of the callback: first 0, a count or a negative errno. */
+  /**
+   * Runs one handler. The result of `work` becomes the arguments of the callback: first 0, a count or a negative errno.
+   */
   #answer(name: string, done: Done, work: () => Promise<readonly unknown[]>): void {
     this.#trace?.(`> ${name}`);
     const reply = async (): Promise<void> => {
@@ -166,7 +169,7 @@ class PathHandlers {
     return [0, statOf(attributes)];
   }
 
-  /** The object that fuse-native is given. Which keys it has decides what libfuse is told that we can do. */
+  /** The object for fuse-native. Its keys determine what libfuse believes that we can do. */
   table(): object {
     const operations = this.#operations;
     const context = this.#context;
@@ -193,7 +196,7 @@ class PathHandlers {
         answer('readdir', done, async () => {
           const nodeId = await this.#node(path);
           const listing = new Listing();
-          // libfuse's own handle of this directory does not reach us here.
+          // libfuse's own handle of this directory is not passed to us here.
           const handle = (await operations.opendir(context, nodeId))?.handle ?? 0;
           try {
             do {
@@ -256,7 +259,7 @@ class PathHandlers {
       ftruncate: (path: string, _handle: number, size: number, done: Done) => answer('ftruncate', done, () => this.#change(path, { size })),
       utimens: (path: string, atimeMs: number, mtimeMs: number, done: Done) =>
         answer('utimens', done, () => this.#change(path, { atime: timespecOfMs(atimeMs), mtime: timespecOfMs(mtimeMs) })),
-      // libfuse hands on (uid_t)-1 for "leave it".
+      // libfuse passes (uid_t)-1 for "leave it".
       chown: (path: string, uid: number, gid: number, done: Done) =>
         answer('chown', done, () =>
           this.#change(path, { ...(uid < 0xffffffff && uid >= 0 && { uid }), ...(gid < 0xffffffff && gid >= 0 && { gid }) }),
@@ -367,7 +370,7 @@ class PortableMount implements Mounted {
       this.#rejectEnded = onReject;
     });
     this.ended.catch(() => {});
-    // The kernel is not told, it asks again after a second; what we keep ourselves goes at once.
+    // The kernel cannot be notified; it asks again after a second. Our own entries go at once.
     this.notifier = {
       invalidateInode: () => {},
       invalidateEntry: (parent, name) => walker.forgetEntry(parent, name),
@@ -392,7 +395,7 @@ class PortableMount implements Mounted {
       if (await isMounted(this.#mountPoint)) {
         if (!options.force) throw error;
         await detach(this.#mountPoint, true);
-        // Its last user cannot be noticed: it ends for everybody now.
+        // Its last user cannot be noticed, so it ends for everybody now.
         await this.#end(false);
         return;
       }
@@ -400,7 +403,10 @@ class PortableMount implements Mounted {
     await this.#end(true);
   }
 
-  /** `join`: libfuse's thread has ended, or will without our help; waiting for it then does not block the loop for long. */
+  /**
+   * `join`: libfuse's thread has ended, or will end without our help, so waiting for it does not block the event loop
+   * for long.
+   */
   async #end(join: boolean): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
@@ -426,7 +432,7 @@ export const portableDriver: Driver = async (operations: FuseOperations, errnoOf
   if (await isMounted(mountPoint)) throw new FuseError('BUSY', 'a volume is mounted at this mount point already');
   const walker = new PathWalker(operations, systemClock);
   const handlers = new PathHandlers(operations, errnoOf, walker, options.trace);
-  // fuse-native has no names for these options, but hands its texts on unquoted: so they travel behind the subtype.
+  // fuse-native has no names for these options, but passes its texts on unquoted, so they travel behind the subtype.
   const linuxOptions = [
     options.suid ? 'suid' : 'nosuid',
     options.dev ? 'dev' : 'nodev',

@@ -1,9 +1,9 @@
-/** What proc_pid_status(5) says of the thread that a request comes from. Linux only. */
+/** Reads proc_pid_status(5) of the thread that made a request. Linux only. */
 import { readFileSync } from 'node:fs';
 
 /**
- * The whole text. `threadId` as in a request's header: 0 where it is not known here (another PID namespace). Undefined: there is no such thread
- * any more, or it is not for our eyes.
+ * The whole text. `threadId` is that of the request's header: 0 where it is not known here (another PID namespace).
+ * Undefined if there is no such thread any more, or we may not see it.
  */
 export function readProcessStatus(threadId: number): string | undefined {
   if (threadId === 0) return undefined;

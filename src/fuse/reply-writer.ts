@@ -1,6 +1,6 @@
 /**
- * Encodes one reply into a buffer that is used again for the next one: fuse_out_header, then a struct by the offsets of abi.ts,
- * then, for data, pieces that are not copied. Whoever sends it does so before anything else is encoded.
+ * Encodes one reply into a buffer that is reused for the next one: fuse_out_header, then a struct by the offsets of
+ * `abi.ts`, then, for data, pieces that are not copied. It must be sent before anything else is encoded.
  */
 
 import type { ByteString } from '../base/brand.js';
@@ -114,12 +114,12 @@ export class ReplyWriter {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Bytes in the buffer, header included, pieces not. */
+  /** The number of bytes in the buffer, with the header and without the pieces. */
   get length(): number {
     return this.#length;
   }
 
-  /** What follows the buffer. */
+  /** The pieces that follow the buffer. */
   get pieces(): readonly Uint8Array[] | undefined {
     return this.#pieces;
   }
@@ -210,7 +210,7 @@ export class ReplyWriter {
     setU64(this.#view, this.#advance(fuse_lseek_out.SIZE) + fuse_lseek_out.offset, offset);
   }
 
-  /** An ioctl that succeeded, with the numbers of 32 bits that go to its caller, padded with zeros to `size` bytes. */
+  /** A successful ioctl, with the 32-bit numbers for its caller, padded with zeros to `size` bytes. */
   ioctl(values: readonly number[], size: number): void {
     const at = this.#advance(fuse_ioctl_out.SIZE + size);
     this.#bytes.fill(0, at, at + fuse_ioctl_out.SIZE + size);
@@ -255,7 +255,7 @@ export class ReplyWriter {
     this.#bytes.write(text, this.#advance(text.length), 'latin1');
   }
 
-  /** Data that is sent from where it lies. Borrowed until the reply is sent. */
+  /** Data that is sent from where it is. Borrowed until the reply is sent. */
   data(data: Uint8Array | readonly Uint8Array[]): void {
     if (data instanceof Uint8Array) this.#pieces = [data];
     else this.#pieces = data.length <= piecesMax ? data : [Buffer.concat(data)];

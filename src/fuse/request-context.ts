@@ -1,4 +1,4 @@
-/** One request's caller, and the way to tell an operation under way that the caller gave up. */
+/** The caller of one request, and the signal by which a running operation learns that the caller gave up. */
 import { FuseError } from './fuse-error.js';
 import type { RequestContext } from './operations.js';
 import { bitsOf, readProcessStatus } from './process-status.js';
@@ -45,7 +45,10 @@ export class KernelRequestContext implements RequestContext {
     return gid === this.gid || this.#readCredentials().groups.has(gid);
   }
 
-  /** Read once: the caller waits for the answer and cannot change them meanwhile. What cannot be read grants nothing. */
+  /**
+   * Read once, since the caller waits for the answer and cannot change them meanwhile. If they cannot be read, nothing
+   * is granted.
+   */
   #readCredentials(): Credentials {
     if (this.#credentials === undefined) {
       const status = readProcessStatus(this.pid) ?? '';

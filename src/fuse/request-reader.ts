@@ -1,6 +1,6 @@
 /**
- * Reads one request out of the buffer that the kernel filled: the header, then fields by the offsets of abi.ts. It copies
- * numbers and names, never content; `bytes` are views that die with the request.
+ * Reads one request from the buffer that the kernel filled: the header, then fields by the offsets of `abi.ts`. It
+ * copies numbers and names, never content; `bytes` are views that die with the request.
  */
 
 import type { ByteString } from '../base/brand.js';
@@ -16,13 +16,16 @@ export class RequestReader {
   readonly #view: DataView;
   #length = 0;
 
-  /** Borrows `bytes` for its whole life: {@link accept} says when new content has arrived. */
+  /** Borrows `bytes` for its whole life; {@link accept} announces new content. */
   constructor(bytes: Uint8Array) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** A new request of `length` bytes lies in the buffer. Throws {@link MalformedBytesError} if that is less than its opcode needs. */
+  /**
+   * A new request of `length` bytes lies in the buffer. Throws {@link MalformedBytesError} if that is less than its
+   * opcode needs.
+   */
   accept(length: number): void {
     if (length < headerSize || this.#view.getUint32(fuse_in_header.len, true) !== length) {
       throw new MalformedBytesError(`a request of ${length} bytes does not fit its header`);
@@ -35,7 +38,7 @@ export class RequestReader {
     return this.#view.getUint32(fuse_in_header.opcode, true);
   }
 
-  /** The kernel counts these up from 0 by 2: far below 2^53. */
+  /** The kernel counts these up from 0 in steps of 2, far below 2^53. */
   get unique(): number {
     return this.#u64(fuse_in_header.unique);
   }

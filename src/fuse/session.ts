@@ -1,7 +1,7 @@
 /**
- * One connection: takes requests from a channel, has them handled, and sends replies. It owns the table of requests that
- * are under way; everything that is answered at once leaves no trace here. doc/concurrency.md tells in what order things run:
- * requests start in the order in which they arrive, and end in any.
+ * One connection: takes requests from a channel, has them handled, and sends replies. It owns the table of the requests
+ * that are under way; those that are answered at once leave no trace here. Requests start in the order in which they
+ * arrive, and end in any order (doc/concurrency.md, "One instant").
  */
 
 import { assert } from '../base/assert.js';
@@ -19,7 +19,7 @@ import { ReplyWriter } from './reply-writer.js';
 import { KernelRequestContext } from './request-context.js';
 import { RequestReader } from './request-reader.js';
 
-/** Where requests come from and replies go to: the addon's session, or a test. */
+/** The source of requests and the target of replies: the addon's session, or a test. */
 export interface Channel {
   /** Holds the request while {@link FuseSession.accept} runs. */
   readonly request: Uint8Array;
@@ -30,11 +30,11 @@ export interface Channel {
 
 export interface SessionOptions extends Wishes {
   readonly trace?: (line: string) => void;
-  /** Whether an interrupted caller, by its thread id, means to give up; for tests. */
+  /** Whether an interrupted caller, identified by its thread id, wants to give up; for tests. */
   readonly givesUp?: (threadId: number) => boolean;
 }
 
-/** Requests that change nothing: a caller that gives up is answered at once, and what is found out later is dropped. */
+/** Requests that change nothing: a caller that gives up is answered at once, and a later result is dropped. */
 const harmless: ReadonlySet<number> = new Set([
   opcode.LOOKUP,
   opcode.GETATTR,
@@ -48,7 +48,10 @@ const harmless: ReadonlySet<number> = new Set([
   opcode.STATFS,
   opcode.LSEEK,
 ]);
-/** The kernel tells of one interruption once: as long as a caller has only got signals that end nothing, it is asked to tell again after this. */
+/**
+ * The kernel reports an interruption once. While a caller has only got signals that end nothing, it is asked to report
+ * again after this time.
+ */
 const askAgainMs = 100;
 
 /** Listing buffers that are kept for the next one; more may be under way. */
@@ -90,7 +93,7 @@ export class FuseSession implements Exchange {
     return this.#negotiated;
   }
 
-  /** Requests that wait for their answer. */
+  /** The number of requests that wait for their answer. */
   get pendingCount(): number {
     return this.#pending.size;
   }
@@ -103,7 +106,7 @@ export class FuseSession implements Exchange {
       request.accept(length);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
-      // Only a broken kernel sends this. The header may still tell whom to answer.
+      // Only a broken kernel sends this. The header may still say whom to answer.
       this.#refuseMalformed(length);
       return;
     }
@@ -127,7 +130,7 @@ export class FuseSession implements Exchange {
     }
   }
 
-  /** The connection is gone: whoever waits is told so. */
+  /** The connection is gone: waiting operations learn it by their signals. */
   end(): void {
     this.#ended = true;
     for (const context of this.#pending.values()) context.interrupt();
@@ -177,10 +180,10 @@ export class FuseSession implements Exchange {
     this.#onInit(this.#negotiated);
   }
 
-  // Exchange: what handlers answer through.
+  // Exchange, by which handlers answer.
 
   answer<T>(context: KernelRequestContext, value: MaybePromise<T>, encode: (reply: ReplyWriter, value: T) => void): void {
-    if (isPromise(value)) void this.#later(context, value, (settled) => this.#encodeAndSend(context, settled, encode));
+    if (isPromise(value)) void this.#later(context, value, (found) => this.#encodeAndSend(context, found, encode));
     else this.#encodeAndSend(context, value, encode);
   }
 
@@ -226,7 +229,7 @@ export class FuseSession implements Exchange {
 
   interrupt(context: KernelRequestContext, unique: number): void {
     const pending = this.#pending.get(unique);
-    // An unknown one was answered already: the kernel drops the interrupt by itself.
+    // An unknown request was answered already: the kernel drops the interrupt by itself.
     if (pending === undefined || pending.interrupted) return;
     if ((this.#options.givesUp ?? givesUp)(pending.pid)) {
       pending.interrupt();
@@ -244,8 +247,8 @@ export class FuseSession implements Exchange {
   }
 
   /**
-   * Keeps the request in the table until the promise settles, or it was answered because its caller gave up: what comes then goes to `discard`.
-   * A request that outlives the connection is dropped.
+   * Keeps the request in the table until the promise settles, or until it was answered because its caller gave up; a
+   * later value goes to `discard`. A request that outlives the connection is dropped.
    */
   async #later<T>(context: KernelRequestContext, promise: Promise<T>, finish: (value: T) => void, discard?: (value: T) => void): Promise<void> {
     this.#pending.set(context.unique, context);
@@ -309,7 +312,7 @@ export class FuseSession implements Exchange {
     if (this.#spareListings.length < spareListingsMax) this.#spareListings.push(listing);
   }
 
-  /** The kernel did not take the answer (the caller is gone): the lookup that was counted for it is undone. */
+  /** The kernel did not take the answer because the caller is gone, so the lookup that was counted for it is undone. */
   #takeBack(nodeId: NodeId | 0): void {
     if (nodeId !== 0 && !this.#ended) this.operations.forget(nodeId, 1);
   }

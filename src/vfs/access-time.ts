@@ -1,8 +1,9 @@
 /**
- * When reading changes the access time, and what becomes of it (doc/semantics.md, "Access times"; doc/decision/0022). The rule is that of mount(8):
- * relatime's by default. What was noted is shown at once. It becomes part of an operation when something else of the same inode changes; else it
- * stays on this machine, where the state directory keeps it from one mount to the next. Only who asks for `relatime` or `strictatime` has it
- * brought into the store for its own sake, once a day and at the unmount.
+ * When reading changes the access time, and where the time goes (doc/semantics.md, "Access times"; doc/decision/0022).
+ * The rule is that of mount(8), relatime's by default. A noted time is shown at once. It becomes part of an operation
+ * when something else of the same inode changes; otherwise it stays on this machine, where the state directory keeps it
+ * from one mount to the next. Only with `relatime` or `strictatime` is it brought into the store for its own sake, once
+ * a day and at the unmount.
  */
 import type { Timespec } from '../base/clock.js';
 import { compareTimespec } from '../base/clock.js';
@@ -13,7 +14,7 @@ import { type AccessTimePolicy, isExact } from './access-time-policy.js';
 
 export interface AccessTimeOptions {
   readonly policy?: AccessTimePolicy;
-  /** Reading leaves the times of folders (nodiratime). */
+  /** Reading does not change the times of folders (nodiratime). */
   readonly keepsFolders?: boolean;
   /** How many are written into the store at a time. */
   readonly writtenMax?: number;
@@ -22,17 +23,17 @@ export interface AccessTimeOptions {
 }
 
 const daySec = 86_400;
-/** How much of it the death of the daemon may cost. */
+/** The death of the daemon may lose the times of this period. */
 const savedEverySec = 3600;
-/** An inode brings its inline content along (up to 2 KiB): reading a large tree must not upload it again. */
+/** An inode is written with its inline content (up to 2 KiB): reading a large tree must not upload it again. */
 const writtenMaxDefault = 4096;
-/** Between two turns of the event loop while writing. */
+/** This many are written before other work gets a turn of the event loop. */
 const sliceCount = 256;
 
-/** By the time that is shown, which may be later than the inode's own. */
+/** `shown` is the time that stat(2) shows, which may be later than the inode's own. */
 export function accessTimeIsDue(inode: Inode, shown: Timespec, now: Timespec): boolean {
   if (now.sec - shown.sec >= daySec) return true;
-  // A second's grace: a program that writes and reads one file in turns must not note each turn.
+  // One second is forgiven: a program that alternately writes and reads a file must not note every turn.
   if (now.sec - shown.sec < 1) return false;
   return compareTimespec(inode.mtime, shown) >= 0 || compareTimespec(inode.ctime, shown) >= 0;
 }
@@ -43,7 +44,7 @@ export class AccessTimes {
   readonly #keepsFolders: boolean;
   readonly #keptMax: number;
   readonly #writtenMax: number;
-  /** Noted and in no operation yet, the first noted first: of more than may be kept, those are forgotten. */
+  /** Noted, and in no operation yet; oldest first. If there are too many, the oldest are forgotten. */
   readonly #noted = new Map<Ino, Timespec>();
   #isSaved = true;
   #savedAtSec: number;
@@ -60,12 +61,12 @@ export class AccessTimes {
     this.#writtenAtSec = this.#savedAtSec = volume.now().sec;
   }
 
-  /** Takes up what earlier mounts on this machine noted. Does not fail: an access time is worth no error. */
+  /** Loads what earlier mounts on this machine noted. Does not fail: an access time is not worth an error. */
   async load(): Promise<void> {
     try {
       for (const { ino, atime } of await this.#volume.accessTimes.load()) if (!this.#noted.has(ino)) this.#noted.set(ino, atime);
     } catch {
-      // The files show the times that the volume has of them.
+      // The files then show the times that the volume has.
     }
   }
 
@@ -73,7 +74,7 @@ export class AccessTimes {
     return isExact(this.#policy);
   }
 
-  /** What reading has noted since the inode's own access time, if anything. */
+  /** The noted time, if it is later than the inode's own access time. */
   noted(ino: Ino, inode: Inode): Timespec | undefined {
     const noted = this.#noted.get(ino);
     return noted === undefined || compareTimespec(noted, inode.atime) <= 0 ? undefined : noted;
@@ -99,7 +100,7 @@ export class AccessTimes {
   note(ino: Ino, inode: Inode): void {
     const now = this.#volume.now();
     if (!this.#due(ino, inode, now)) return;
-    // A removed file's is nobody's; moving it to the end keeps the order.
+    // Nobody can see the time of a removed file. Moving the entry to the end keeps the order.
     this.#noted.delete(ino);
     if (inode.nlink === 0) return;
     this.#noted.set(ino, now);
@@ -114,19 +115,19 @@ export class AccessTimes {
   }
 
   #keepFromTimeToTime(nowSec: number): void {
-    // The clock may be set back: then the hour and the day count from there.
+    // If the clock was set back, the hour and the day count from there.
     this.#savedAtSec = Math.min(this.#savedAtSec, nowSec);
     this.#writtenAtSec = Math.min(this.#writtenAtSec, nowSec);
     if (this.isExact && nowSec - this.#writtenAtSec >= daySec) void this.keep();
     else if (nowSec - this.#savedAtSec >= savedEverySec) void this.#afterOthers(() => this.#save());
   }
 
-  /** Somebody set the access time: what was noted is void. */
+  /** Somebody set the access time, so the noted one no longer counts. */
   forget(ino: Ino): void {
     if (this.#noted.delete(ino)) this.#isSaved = false;
   }
 
-  /** What is noted outlives this process, in the store where that was asked for. Does not fail. */
+  /** Keeps the noted times beyond this process, in the store if the policy asks for that. Does not fail. */
   keep(): Promise<void> {
     this.#writtenAtSec = this.#volume.now().sec;
     return this.#afterOthers(async () => {
@@ -149,9 +150,9 @@ export class AccessTimes {
     });
   }
 
-  /** Makes operations of the newest. */
+  /** Turns the newest ones into operations. */
   async #writeOut(): Promise<void> {
-    // Nobody shall have to wait for the store, or be told that something is left, because of them.
+    // Nobody should have to wait for the store because of them, or be told that work is left.
     if (this.#volume.isOffline) return;
     const chosen = [...this.#noted].slice(-this.#writtenMax);
     for (const [index, [ino, atime]] of chosen.entries()) {
@@ -163,7 +164,7 @@ export class AccessTimes {
           return { operation: isLater ? { type: 'setattr', ino, atime, time: undefined } : undefined, result: undefined };
         });
       } catch {
-        // Read-only by now, or out of reach: the others would meet the same.
+        // The volume is read-only by now, or out of reach: the others would fail in the same way.
         return;
       }
       if (this.#noted.get(ino) === atime) this.forget(ino);

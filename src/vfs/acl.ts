@@ -1,6 +1,7 @@
 /**
- * POSIX access control lists as the kernel passes them in xattrs, and how they and a file's mode keep each other true (acl(5)). The kernel
- * checks access; who stores the list has to keep it in step with the mode, and to let new inodes inherit. No I/O here.
+ * POSIX access control lists as the kernel passes them in xattrs, and how they and a file's mode keep each other true
+ * (acl(5)). The kernel checks access; who stores the list has to keep it in step with the mode, and to let new inodes
+ * inherit. No I/O here.
  *
  * Layout (linux/posix_acl_xattr.h, version 2):
  *
@@ -32,7 +33,10 @@ export interface AclEntry {
 }
 export type Acl = readonly AclEntry[];
 
-/** Strict: throws VfsError EINVAL on anything that the kernel's posix_acl_valid() would refuse, and EOPNOTSUPP on another version. */
+/**
+ * Throws VfsError EINVAL for anything that the kernel's posix_acl_valid() would refuse, and EOPNOTSUPP for another
+ * version.
+ */
 export function decodeAcl(bytes: Uint8Array): Acl {
   if (bytes.byteLength < 4 || (bytes.byteLength - 4) % 8 !== 0) throw new VfsError('EINVAL', 'access control list has an impossible length');
   const reader = new ByteReader(bytes);
@@ -74,7 +78,7 @@ export function encodeAcl(acl: Acl): Uint8Array {
   return writer.finish();
 }
 
-/** Says no more than nine permission bits do: such a list need not be stored. */
+/** Whether the list says no more than nine permission bits do: then it need not be stored. */
 export function isMinimalAcl(acl: Acl): boolean {
   return acl.every(({ tag }) => tag === ACL_USER_OBJ || tag === ACL_GROUP_OBJ || tag === ACL_OTHER);
 }
@@ -83,7 +87,7 @@ function permissionOf(acl: Acl, tag: number): number | undefined {
   return acl.find((entry) => entry.tag === tag)?.permission;
 }
 
-/** The nine permission bits that show this list: the group bits show the mask where there is one. */
+/** The nine permission bits that stat(2) shows for this list: the group bits show the mask where there is one. */
 export function permissionBitsOf(acl: Acl): number {
   const group = permissionOf(acl, ACL_MASK) ?? permissionOf(acl, ACL_GROUP_OBJ) ?? 0;
   return ((permissionOf(acl, ACL_USER_OBJ) ?? 0) << 6) | (group << 3) | (permissionOf(acl, ACL_OTHER) ?? 0);
@@ -100,7 +104,10 @@ export function aclAfterChmod(acl: Acl, mode: number): Acl {
   });
 }
 
-/** What a new inode gets from its directory's default list (acl(5), "OBJECT CREATION AND DEFAULT ACLs"); the umask plays no part. */
+/**
+ * What a new inode gets from its directory's default list (acl(5), "OBJECT CREATION AND DEFAULT ACLs"). The umask plays
+ * no part.
+ */
 export function inheritAcl(defaultAcl: Acl, mode: number): { readonly mode: number; readonly access: Acl } {
   const groupTag = defaultAcl.some(({ tag }) => tag === ACL_MASK) ? ACL_MASK : ACL_GROUP_OBJ;
   const access = defaultAcl.map((entry) => {

@@ -22,15 +22,16 @@ export interface InodeAttributes {
 }
 
 /**
- * What programs should read and write at a time: stdio, Python and cat allocate a buffer of this size for each open file, so it is not the
- * chunk's 256 KiB, which cp uses anyway (its own minimum). Small enough to be harmless, large enough that calls do not dominate.
+ * The size in which programs should read and write: stdio, Python and cat allocate a buffer of it for each open file,
+ * so it is not the chunk's 256 KiB, which cp uses anyway (its own minimum). It is small enough to be harmless, and
+ * large enough that calls do not dominate.
  */
 export const preferredBlockSize = 131072;
 
 /**
- * A regular file never shows 0 blocks: tar -S takes such a file for one hole without looking, while its data may still be in the kernel's
- * cache, which we know nothing of. (The inode itself takes space, so 1 is not untrue.)
- * What is allocated counts in blocks of 4 KiB, as on a disk.
+ * A regular file never shows 0 blocks: tar -S would take it for one hole without looking, while its data may still be
+ * in the kernel's cache, of which we know nothing. (The inode itself takes space, so 1 is not untrue.) Space is counted
+ * in blocks of 4 KiB, as on a disk.
  */
 function blocksOf(inode: Inode): number {
   const blocks = Math.ceil(inode.allocated / 4096) * 8;

@@ -1,6 +1,6 @@
 /**
- * What files hold: read, write, fallocate, lseek, copy_file_range. Offsets and lengths in bytes. No handles: the kernel's reference to the
- * inode is all that an open file is (doc/semantics.md, "Content").
+ * The content of files: read, write, fallocate, lseek, copy_file_range (doc/semantics.md, "Content"). Offsets and
+ * lengths are in bytes. There are no handles: an open file is nothing but the kernel's reference to the inode.
  */
 import type { Timespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
@@ -22,7 +22,7 @@ export const FALLOC_FL_INSERT_RANGE = 32;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
-/** How much one step of a copy that cannot share chunks moves, and how much one clone operation covers. */
+/** The size of one step of a copy that cannot share chunks, and of one clone operation. */
 const copyStep = 1 << 20;
 const cloneStep = 2 ** 30;
 
@@ -86,8 +86,8 @@ function writeInto(
 }
 
 /**
- * Content of an append-only file that begins before its end: the kernel's writeback cache writes whole pages. What was there already must
- * be the same. EPERM.
+ * Writes to an append-only file from before its end, since the kernel's writeback cache writes whole pages. Content
+ * that was there already must be the same. EPERM.
  */
 async function appendInto(
   volume: Volume,
@@ -129,7 +129,10 @@ export function allocate(volume: Volume, ino: Ino, offset: number, length: numbe
   });
 }
 
-/** Where data or a hole begins. ENXIO at or past the end, and before the beginning: the kernel passes a negative offset on as a huge one. */
+/**
+ * Where data or a hole begins. ENXIO at or past the end, and before the beginning: the kernel passes on a negative
+ * offset as a huge one.
+ */
 export function seekContent(volume: Volume, ino: Ino, offset: number, whence: number): MaybePromise<number> {
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new VfsError('EINVAL', 'only data and holes are sought here');
   if (offset < 0 || offset > fileSizeMax) throw new VfsError('ENXIO', 'outside of every file');
@@ -139,20 +142,20 @@ export function seekContent(volume: Volume, ino: Ino, offset: number, whence: nu
   });
 }
 
-/** Bytes of one file for another one, or for another place in the same. */
+/** A range of one file, to be copied to another file or to another place in the same one. */
 export interface RangeCopy {
   readonly from: Ino;
   readonly fromOffset: number;
   readonly to: Ino;
   readonly toOffset: number;
   readonly length: number;
-  /** When it is done; undefined: whoever asked sets the times itself. */
+  /** The time of the change. Undefined: the caller sets the times itself. */
   readonly time: Timespec | undefined;
 }
 
 /**
- * Copies by sharing chunks, else byte for byte. Answers how much: less than `length` at the end of the source, or when the caller gave up
- * after some was copied.
+ * Copies by sharing chunks, or byte for byte where that is not possible. Answers how much was copied: less than
+ * `length` at the end of the source, or when the caller gave up in between.
  */
 export async function copyRange(volume: Volume, copy: RangeCopy, signal: AbortSignal | undefined): Promise<number> {
   const { from, fromOffset, to, toOffset, length } = copy;
@@ -177,7 +180,7 @@ export async function copyRange(volume: Volume, copy: RangeCopy, signal: AbortSi
       if (moved === 0) break;
       copied += moved;
     } catch (error) {
-      // What was copied is told first; asking for the rest meets the same error again.
+      // The part that was copied is reported first; asking for the rest meets the same error again.
       if (copied > 0) break;
       throw error;
     }

@@ -1,6 +1,6 @@
 /**
- * Making inodes: mknod, mkdir, symlink, O_TMPFILE. What a new inode takes from its maker and from its directory: owner, group,
- * set-group-id, default ACL, umask (doc/semantics.md, "New files").
+ * Makes inodes: mknod, mkdir, symlink, O_TMPFILE. A new inode takes owner, group, set-group-id, default ACL and umask
+ * from its maker and its directory (doc/semantics.md, "New files").
  */
 import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -13,7 +13,7 @@ import type { Caller } from './caller.js';
 import { heldDirectory, inoNamed, mayAddName, S_ISGID } from './protection.js';
 import { VfsError } from './vfs-error.js';
 
-/** Bytes of a link's target (PATH_MAX without its NUL). */
+/** The most bytes that the target of a link may have (PATH_MAX without its NUL). */
 export const linkTargetMax = 4095;
 
 type Xattrs = readonly (readonly [name: ByteString, value: Uint8Array])[];

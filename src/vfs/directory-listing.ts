@@ -1,11 +1,12 @@
 /**
- * Listing directories: the order in which entries are told and the cookies by which a reader goes on. Entries come in name order straight from the
- * tree, so a listing of any length needs no memory of its own; what this keeps is which cookie meant which name.
+ * Lists directories: the order of the entries, and the cookies by which a reader continues. Entries come in name order
+ * straight from the tree, so a listing of any length needs no memory; only the meaning of cookies is kept here.
  *
- * Cookies are drawn from one count for all directories and never given twice (1 `.`, 2 `..` in each), since the kernel caches listings and hands
- * the cookies of one reader to another (no-opendir mode, doc/decision/0006). It resumes at any cookie, often after the entries
- * before it were deleted: so names are kept exactly for many batches, and going on means "after this name", never "after this many". Of
- * older batches only the beginning is kept, and the rest is counted from there.
+ * Cookies are drawn from one count for all directories and never given twice (1 `.`, 2 `..` in each), since the kernel
+ * caches listings and hands the cookies of one reader to another (no-opendir mode, doc/decision/0006). It resumes at
+ * any cookie, often after the entries before it were deleted. Exact names are therefore kept for many batches, and
+ * continuing means "after this name", never "after this many". Of older batches only the beginning is kept, and the
+ * rest is counted from there.
  */
 import { assert } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -30,13 +31,13 @@ export interface ListedEntry {
 /** Takes entries in turn. False: it did not fit, stop. */
 export type TakeEntry = (entry: ListedEntry, cookie: number) => boolean;
 
-/** What it needs of the volume. */
+/** The part of the volume that listings need. */
 export interface DirectorySource {
   read<T>(query: (view: ReadView) => T): MaybePromise<T>;
   inode(view: ReadView, ino: Ino): Inode | undefined;
 }
 
-/** What one request was given. */
+/** The entries that one request was given. */
 interface Batch {
   readonly directory: Ino;
   firstCookie: number;
@@ -49,7 +50,7 @@ interface Batch {
 
 interface Place {
   readonly after: ByteString | undefined;
-  /** Entries to pass over first. */
+  /** How many entries to skip first. */
   readonly skip: number;
 }
 
@@ -63,12 +64,12 @@ export class DirectoryListings {
   readonly #source: DirectorySource;
   readonly #namesMax: number;
   readonly #batchesMax: number;
-  /** Ascending by cookie; those before `#exactFrom` have lost their names. */
+  /** In the order of their cookies. Batches before `#exactFrom` have lost their names. */
   #batches: Batch[] = [];
   #exactFrom = 0;
   #names = 0;
   #nextCookie = firstEntryCookie;
-  /** How many entries the reader's buffer took last time: the guess for the next. */
+  /** How many entries fitted into the reader's buffer last time, as a guess for the next time. */
   #fits = 32;
 
   /** Bounds of what is remembered: names of recent batches, and batches. */
@@ -79,8 +80,9 @@ export class DirectoryListings {
   }
 
   /**
-   * Gives the entries after `cookie` (2 or less: from the first) to `take` until it refuses one or there are no more. `withInodes`: looks
-   * each one's inode up too. Throws VfsError ESTALE for a cookie that is forgotten or was never given.
+   * Gives the entries after `cookie` (2 or less: from the first) to `take` until it refuses one or there are no more.
+   * `withInodes`: looks each one's inode up too. Throws VfsError ESTALE for a cookie that is forgotten or was never
+   * given.
    */
   list(directory: Ino, cookie: number, withInodes: boolean, take: TakeEntry): MaybePromise<void> {
     const place = this.#placeAfter(directory, cookie);
@@ -93,11 +95,12 @@ export class DirectoryListings {
       const { after, skip } = place;
       const guess = this.#fits > batch.count ? this.#fits - batch.count + 1 : batch.count;
       const wanted = Math.min(batchMax, Math.max(batchMin, guess));
-      // What this query finds is handed on only after it has ended: it may run several times.
+      // The entries are handed on only after the query has ended, since it may run several times.
       const found = this.#source.read((view) => this.#collect(view, batch.directory, after, skip, wanted, withInodes));
       if (isPromise(found)) {
         if (batch.count === 0) return this.#listLoaded(batch, found, withInodes, take);
-        // What there is already is an answer; the page is on its way for the next request, which meets its failure, if it fails.
+        // The entries found so far are an answer. The missing page is being loaded for the next request, which also
+        // meets the failure if there is one.
         found.catch(() => {});
         return undefined;
       }
@@ -125,13 +128,13 @@ export class DirectoryListings {
         if (entries.length >= wanted) break;
       }
     } catch (error) {
-      // A part is better than waiting for all; the next query begins at the page that was missing.
+      // A part is better than waiting for everything; the next query begins at the missing page.
       if (!(error instanceof PageFault) || entries.length === 0) throw error;
     }
     return entries;
   }
 
-  /** Answers where to go on, or undefined when there is no more, or no more fits. */
+  /** Answers where to continue, or undefined when there are no more entries, or no more fit. */
   #deliver(batch: Batch, entries: readonly ListedEntry[], take: TakeEntry): Place | undefined {
     for (const entry of entries) {
       if (!take(entry, this.#nextCookie)) {
@@ -145,7 +148,8 @@ export class DirectoryListings {
 
   #remember(batch: Batch, name: ByteString): void {
     const last = this.#batches.at(-1);
-    // Another reader's batch may have come in between while a page was loaded: cookies of one batch are side by side.
+    // A batch of another reader may have come in between while a page was loaded; the cookies of one batch are
+    // consecutive.
     if (last !== batch) {
       assert(batch.count === 0, 'a batch is delivered at one instant');
       batch.firstCookie = this.#nextCookie;
@@ -168,7 +172,7 @@ export class DirectoryListings {
     }
   }
 
-  /** Where the entry after the one with `cookie` is. */
+  /** The place of the entry after the one with `cookie`. */
   #placeAfter(directory: Ino, cookie: number): Place {
     if (cookie < firstEntryCookie) return { after: undefined, skip: 0 };
     let low = 0;

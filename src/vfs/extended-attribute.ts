@@ -1,6 +1,6 @@
 /**
- * Extended attributes (xattr(7)) and, among them, access control lists. Who may read and write which namespace the kernel checks, but for
- * listing: there the filesystem has to hide what is not the caller's to see.
+ * Extended attributes (xattr(7)), access control lists among them. The kernel checks who may read and write which
+ * namespace, except for listing: there the filesystem has to hide what the caller may not see.
  */
 import type { ByteString } from '../base/brand.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
@@ -65,8 +65,8 @@ function setAcl(volume: Volume, ino: Ino, name: ByteString, value: Uint8Array, d
   const acl = decodeAcl(value);
   const time = volume.now();
   const stored = encodeAcl(acl);
-  // A list that says no more than the mode is not kept, as on a local disk: the mode is set, then what list there was removed. Between the
-  // two, list and mode agree.
+  // A list that says no more than the mode is not stored, as on a local disk: first the mode is set, then an existing
+  // list is removed. In between, list and mode agree.
   const applied = volume.transact<boolean>((view) => {
     const inode = heldInode(volume, view, ino);
     mayOverwrite(inode);

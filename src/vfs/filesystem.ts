@@ -1,7 +1,7 @@
 /**
- * The filesystem as POSIX has it, over a volume: what daemon and WebDAV call. It knows inode numbers and names as bytes, neither FUSE nor
- * the tree. Each family of calls has its file; what is kept between calls is here: open directories and removed files still in use. There
- * is no table of inodes or open files: the volume answers from its tree (doc/semantics.md).
+ * The filesystem as POSIX has it, over one front end's handle of a volume. It knows inode numbers and names as bytes,
+ * but neither FUSE nor the tree. Each family of calls has its file. There is no table of inodes or open files: the
+ * volume answers from its tree (doc/semantics.md).
  *
  * Fails with VfsError, OperationError or VolumeError. What is in memory is answered synchronously.
  */
@@ -30,7 +30,7 @@ import { heldDirectory, heldInode, inoNamed } from './protection.js';
 import { type AttributeChange, setAttributes } from './setattr.js';
 import { VfsError } from './vfs-error.js';
 
-/** Room at the place that takes the volume's data, in bytes; `undefined` where nobody can say. */
+/** The room where the volume's data goes, in bytes; `undefined` where that is not known. */
 export type SpaceProbe = () => Promise<{ readonly free: number; readonly total: number } | undefined>;
 
 export interface FilesystemOptions {
@@ -56,7 +56,7 @@ export interface DirectoryEntry {
   readonly attributes: InodeAttributes | undefined;
 }
 
-/** What df shows as free where nobody knows: 1 PiB, as other drives without a quota do. */
+/** df shows this much as free where the room is not known: 1 PiB, as other drives without a quota do. */
 const unknownFreeBytes = 2 ** 50;
 
 export class Filesystem {
@@ -76,8 +76,8 @@ export class Filesystem {
   }
 
   /**
-   * From now on whoever writes sets mtime and ctime itself, as the kernel's writeback cache does: times of our own would contradict what it has
-   * told applications already.
+   * From now on callers set mtime and ctime of their writes themselves, as the kernel's writeback cache does: times of
+   * our own would contradict those that it has shown to applications already.
    */
   leaveContentTimesToCaller(): void {
     this.#callerSetsTimes = true;
@@ -87,20 +87,29 @@ export class Filesystem {
     return this.#callerSetsTimes ? undefined : this.#volume.now();
   }
 
-  /** Frees what a crash left without a name, unless the volume is read-only. Once, before anything else is asked. Answers how many. */
+  /**
+   * Frees what a crash left without a name, unless the volume is read-only. To be called once, before anything else.
+   * Answers how many.
+   */
   async start(): Promise<number> {
     await this.#accessTimes.load();
     return this.#volume.readOnly ? 0 : this.#orphans.reclaimLeftovers();
   }
 
-  /** Nobody refers to anything any more: frees removed files that were still in use, and hands over what is kept back. Then the volume is flushed. */
+  /**
+   * This front end uses nothing any more: frees removed files and keeps noted access times. The volume is flushed
+   * afterwards.
+   */
   async stop(): Promise<void> {
     this.#orphans.releaseAll();
-    await this.#orphans.settled();
+    await this.#orphans.freed();
     await this.#accessTimes.keep();
   }
 
-  /** Undefined: there is no such name. `.` asks whether the inode itself is there, `..` for its directory: handles are resolved so. */
+  /**
+   * Undefined if there is no such name. `.` asks whether the inode itself exists, `..` for its directory; the kernel
+   * resolves file handles that way.
+   */
   lookup(parent: Ino, name: ByteString): MaybePromise<InodeAttributes | undefined> {
     return this.#volume.read((view) => {
       if (name === '.' || name === '..') return this.#related(view, parent, name);
@@ -116,7 +125,7 @@ export class Filesystem {
 
   #related(view: ReadView, ino: Ino, name: '.' | '..'): InodeAttributes | undefined {
     const own = this.#volume.inode(view, ino);
-    // What nothing names any more is not found again, though someone may still have it open.
+    // An inode without a name is not found again, though somebody may still have it open.
     if (own === undefined || own.nlink === 0) return undefined;
     if (name === '.') return this.#attributes(ino, own);
     const parent = ino === rootIno ? ino : own.parent;
@@ -131,7 +140,7 @@ export class Filesystem {
     return this.#volume.read((view) => this.#attributes(ino, heldInode(this.#volume, view, ino)));
   }
 
-  /** `caller` not given: the drive itself. */
+  /** Without `caller`, the drive itself makes the change. */
   setattr(ino: Ino, change: AttributeChange, caller?: Caller): MaybePromise<InodeAttributes> {
     return andThen(setAttributes(this.#volume, this.#accessTimes, caller, ino, change, this.#callerSetsTimes), () => this.getattr(ino));
   }
@@ -199,7 +208,7 @@ export class Filesystem {
     });
   }
 
-  /** Nobody refers to the inode any more: if it has no name, it is freed. */
+  /** This front end no longer refers to the inode, which is freed if it has no name. */
   forget(ino: Ino): void {
     this.#orphans.release(ino);
   }
@@ -209,7 +218,7 @@ export class Filesystem {
     return readFile(this.#volume, keepsAccessTime ? undefined : this.#accessTimes, ino, offset, size, caller.signal);
   }
 
-  /** Whoever keeps content of the drive in a cache of its own asks {@link readMovesTime} before it hands any out. */
+  /** A front end that keeps content in a cache of its own must ask {@link readMovesTime} before it hands any out. */
   get hasExactAccessTimes(): boolean {
     return this.#accessTimes.isExact;
   }
@@ -219,7 +228,10 @@ export class Filesystem {
     return this.#volume.read((view) => this.#accessTimes.wouldMove(ino, heldInode(this.#volume, view, ino)));
   }
 
-  /** Undefined when a write need not wait. To be asked before each {@link write}; while it waits, the name of a file may come to mean another inode. */
+  /**
+   * Undefined when a write need not wait. To be asked before each {@link write}; while the write waits, the kernel's node
+   * can come to stand for another inode.
+   */
   writeRoom(): Promise<void> | undefined {
     return this.#volume.writeRoom();
   }
@@ -234,12 +246,15 @@ export class Filesystem {
     return this.#volume.persistContent(ino);
   }
 
-  /** Every operation that was answered survives power loss, and what was written to `ino` (not given: to any file). */
+  /**
+   * From here on, every operation that was answered survives power loss, and so does what was written to `ino` (by
+   * default: to any file).
+   */
   sync(ino?: Ino): Promise<void> {
     return this.#volume.sync(ino);
   }
 
-  /** Reserves nothing, but promises no room that is not there: ENOSPC. */
+  /** Reserves nothing, but fails with ENOSPC when there is no such room. */
   async allocate(ino: Ino, offset: number, length: number, mode: number): Promise<void> {
     if ((mode & ~FALLOC_FL_KEEP_SIZE) === 0 && offset + length <= fileSizeMax) {
       // What the file has already needs no room.
@@ -258,8 +273,8 @@ export class Filesystem {
   }
 
   /**
-   * Gives the entries after `cookie` (0: from the start, with `.` and `..`) to `take` until it answers false, which says that the entry did
-   * not fit. `.` and `..` come without attributes.
+   * Gives the entries after `cookie` (0: from the start, with `.` and `..`) to `take` until it answers false because an
+   * entry did not fit. `.` and `..` come without attributes.
    */
   readdir(ino: Ino, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
     const takeListed = ({ dirent, inode }: ListedEntry, at: number): boolean =>
@@ -308,7 +323,7 @@ export class Filesystem {
   async statfs(): Promise<SpaceStatistics> {
     const { files, bytes } = this.#volume.statistics();
     const freeBytes = await this.#freeBytes();
-    // What others keep in the same place is neither ours nor free: the total is what this volume could come to.
+    // What others keep in the same place is neither ours nor free. The total is what this volume could grow to.
     return { totalBytes: Math.max(0, bytes) + freeBytes, freeBytes, files };
   }
 }

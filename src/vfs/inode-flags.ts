@@ -1,6 +1,6 @@
 /**
- * The flags of chattr(1): immutable, append-only, no atime. What they forbid is in protection.ts; who may set them the kernel has checked
- * (owner, and CAP_LINUX_IMMUTABLE for the first two).
+ * The flags of chattr(1): immutable, append-only, no atime (doc/semantics.md). What they forbid is in `protection.ts`.
+ * The kernel has checked who may set them (the owner, and CAP_LINUX_IMMUTABLE for the first two).
  */
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL } from '../meta/inode.js';
@@ -15,7 +15,7 @@ export function getInodeFlags(volume: Volume, ino: Ino): MaybePromise<number> {
   return volume.read((view) => heldInode(volume, view, ino).flags & keptFlags);
 }
 
-/** EOPNOTSUPP: a flag that would mean nothing here. */
+/** EOPNOTSUPP for a flag that would mean nothing here. */
 export function setInodeFlags(volume: Volume, ino: Ino, flags: number): MaybePromise<void> {
   if ((flags & ~keptFlags) !== 0) throw new VfsError('EOPNOTSUPP', 'a flag that is not kept');
   const time = volume.now();

@@ -1,6 +1,7 @@
 /**
- * Giving, taking and moving names: link, unlink, rmdir, rename. What the names stand for is read in the same instant in which the
- * operation runs, and said in the operation: after a rebase only that may be removed or replaced (doc/semantics.md, "Conflicts").
+ * Adds, removes and moves names: link, unlink, rmdir, rename. The inodes behind the names are read in the instant in
+ * which the operation runs and are part of it: after a rebase, only those may be removed or replaced (doc/semantics.md,
+ * "Conflicts").
  */
 import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -24,7 +25,7 @@ export interface Removed {
 
 export interface Renamed {
   readonly ino: Ino;
-  /** What stood under the new name: replaced, or (`RENAME_EXCHANGE`) under the old name now. */
+  /** The inode that had the new name: it was replaced or, with `RENAME_EXCHANGE`, has the old name now. */
   readonly other: Ino | undefined;
   /** `other` lost its last name. */
   readonly orphaned: boolean;
@@ -93,7 +94,7 @@ export function rename(volume: Volume, parent: Ino, name: ByteString, newParent:
       mayRemoveName(newDirectory, replaced);
       orphaned = !exchange && replacedIno !== ino && losesLastName(replaced);
     }
-    // Two names of one inode: rename(2) says that nothing happens, not even an error.
+    // For two names of one inode, rename(2) says that nothing happens, not even an error.
     const nothing = replacedIno === ino;
     return {
       operation: nothing ? undefined : { type: 'rename', parent, name, newParent, newName, flags, ino, replacedIno, whiteoutIno, time },

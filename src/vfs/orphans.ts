@@ -1,7 +1,7 @@
 /**
- * Inodes without a name that somebody may still use: an open file that was removed, an O_TMPFILE. All front ends of a volume
- * share them. Each is freed when the last front end has let go of it, and after a crash at the next start, since nobody can
- * use it then (doc/semantics.md, "Removed files").
+ * Inodes without a name that somebody may still use: an open file that was removed, an O_TMPFILE. All front ends of a
+ * volume share them. Each is freed when the last front end has let go of it, and after a crash at the next start, since
+ * nobody can use it then (doc/semantics.md, "Removed files").
  */
 
 import { ByteReader } from '../base/bytes.js';
@@ -37,8 +37,8 @@ export class Orphans {
   }
 
   /**
-   * This front end does not use the inode any more: frees it if it is an orphan and no other one uses it. Does not fail: what
-   * cannot be freed now is freed at the next start.
+   * This front end does not use the inode any more: frees it if it is an orphan and no other one uses it. Does not
+   * fail: what cannot be freed now is freed at the next start.
    */
   release(ino: Ino): void {
     if (!this.#inos.has(ino) || this.#volume.isUsedElsewhere(ino)) return;
@@ -76,8 +76,8 @@ export class Orphans {
     return left.length;
   }
 
-  /** When all that was released is freed. */
-  async settled(): Promise<void> {
+  /** Resolves when everything that was released is freed. */
+  async freed(): Promise<void> {
     await Promise.all(this.#reclaiming);
   }
 }

@@ -1,7 +1,8 @@
 /**
- * chmod, chown, truncate, utimensat, and what goes with them: set-id bits that are lost, an access ACL that must follow the mode. The
- * kernel has checked who may (default_permissions) and says when privileges are to be dropped (FUSE_HANDLE_KILLPRIV_V2), though of two calls
- * it tells by what it leaves out ({@link silentCall}).
+ * chmod, chown, truncate, utimensat, and their consequences: set-id bits that are lost, an access ACL that must follow
+ * the mode (doc/semantics.md, "Attributes"). The kernel has checked who may (default_permissions) and says when
+ * privileges must be dropped (FUSE_HANDLE_KILLPRIV_V2), although two calls can be told apart only by what they leave
+ * out ({@link silentCall}).
  */
 import { compareTimespec, type Timespec } from '../base/clock.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
@@ -33,20 +34,20 @@ type Writable<T> = { -readonly [K in keyof T]: T[K] };
 function mayApply(inode: Inode, change: AttributeChange): void {
   const { flags } = inode;
   if ((flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) === 0) return;
-  // Times of a write that came before the flag, which the kernel's writeback cache tells late: its own ctime says when.
+  // The writeback cache reports the times of a write late, here of one from before the flag was set: its ctime says so.
   const { ctime, mtime, atime } = change;
   const isLate = ctime !== undefined && mtime !== undefined && mtime !== 'now' && atime === undefined && compareTimespec(ctime, inode.ctime) <= 0;
-  // With its writeback cache the kernel tells "now" as the time that it gives the ctime too.
+  // With its writeback cache the kernel passes "now" as the same time that it gives as ctime.
   const isNow = mtime === undefined || mtime === 'now' || (ctime !== undefined && compareTimespec(mtime, ctime) === 0);
   const onlyNow = isNow && (atime === undefined || atime === 'now');
   const others = change.mode !== undefined || change.uid !== undefined || change.gid !== undefined || change.size !== undefined;
   if (isLate && !others) return;
-  // An append-only file may be touched, and get new times where it got new content (there ctime comes along, and no atime); nothing else.
+  // An append-only file may be touched, and gets new times with new content (then ctime comes along, and no atime).
   const isWritten = ctime !== undefined && atime === undefined;
   if ((flags & FS_IMMUTABLE_FL) !== 0 || others || !(onlyNow || isWritten)) throw new VfsError('EPERM', 'immutable or append-only');
 }
 
-/** The kernel's writeback cache tells when the content that it has written back was written: so, and in no other way. */
+/** The time of a write that the kernel's writeback cache has written back. The kernel reports it in this form only. */
 function timeOfWrite({ mode, uid, gid, size, atime, mtime, ctime, killSuidgid }: AttributeChange): Timespec | undefined {
   const others = mode !== undefined || uid !== undefined || gid !== undefined || size !== undefined || atime !== undefined || killSuidgid === true;
   if (others || mtime === undefined || mtime === 'now' || ctime === undefined) return undefined;
@@ -58,7 +59,7 @@ function changesCtimeOnly(inode: Inode, { mode, uid, gid, size, atime, mtime }: 
   return mtime === undefined || compareTimespec(mtime, inode.mtime) === 0;
 }
 
-/** Times that no inode can hold become the nearest that it can. */
+/** Moves times that no inode can hold to the nearest one that it can. */
 function withinRange(change: AttributeChange): AttributeChange {
   const bounded = (time: Timespec | 'now'): Timespec | 'now' => (time === 'now' ? time : clampTime(time));
   return {
@@ -70,9 +71,10 @@ function withinRange(change: AttributeChange): AttributeChange {
 }
 
 /**
- * What a request means that names nothing to be changed. The kernel makes such requests in two cases (fuse_do_setattr): for chown(2) with neither
- * owner nor group, of regular files with the time of change, of all others with nothing at all; and, with nothing at all and of regular files only,
- * before it changes content in a way that has no flag for it (fallocate, copy_file_range), where there are set-id bits or capabilities to drop.
+ * The meaning of a request that changes nothing. The kernel makes such requests in two cases (fuse_do_setattr): for
+ * chown(2) with neither owner nor group (for regular files with the time of change, for all others with nothing); and,
+ * with nothing and for regular files only, before it changes content in a way that has no flag for it (fallocate,
+ * copy_file_range), if there are set-id bits or capabilities to drop.
  */
 function silentCall(inode: Inode, change: AttributeChange): 'chown' | 'content' | undefined {
   const { mode, uid, gid, size, atime, mtime, ctime, killSuidgid } = change;
@@ -83,10 +85,10 @@ function silentCall(inode: Inode, change: AttributeChange): 'chown' | 'content' 
 /** Throws VfsError `EPERM`: chown(2) without an owner would take bits away from somebody else's file. */
 function newMode(inode: Inode, change: AttributeChange, silent: ReturnType<typeof silentCall>, caller: Caller | undefined): number | undefined {
   const chowned = (change.uid !== undefined || change.gid !== undefined || silent === 'chown') && !isDirectory(inode);
-  // Capabilities go whoever changes the content, so the kernel asks for who may keep the bits too.
+  // Capabilities are dropped whoever changes the content, so the kernel also asks for callers who may keep the bits.
   const overwritten = silent === 'content' && caller?.keepsSetId !== true;
   let mode = change.mode === undefined ? inode.mode : (inode.mode & S_IFMT) | (change.mode & 0o7777);
-  // A mode given together with an owner is what the caller wants after the change.
+  // A mode that is given together with an owner is the one that the caller wants after the change.
   if (change.killSuidgid === true || overwritten || (chowned && change.mode === undefined)) mode = withoutSetId({ mode, gid: inode.gid }, caller);
   if (mode === inode.mode && change.mode === undefined) return undefined;
   if (silent === 'chown' && caller !== undefined && caller.uid !== inode.uid && caller.uid !== 0) {
@@ -96,8 +98,8 @@ function newMode(inode: Inode, change: AttributeChange, silent: ReturnType<typeo
 }
 
 /**
- * Applies the change, and what reading has noted goes along. `caller` undefined: the drive itself. `keepsTimes`: a truncation that comes without
- * times changes none. ESTALE, EPERM, EISDIR, EINVAL, EFBIG.
+ * Applies the change, together with the noted access time. Without `caller`, the drive itself makes it. `keepsTimes`: a
+ * truncation without times changes none. ESTALE, EPERM, EISDIR, EINVAL, EFBIG.
  */
 export function setAttributes(
   volume: Volume,
@@ -137,7 +139,8 @@ export function setAttributes(
       operation.mtime = inode.mtime;
       if (mode === undefined) operation.ctime ??= inode.ctime;
     }
-    // A mode that an access ACL shows changes together with the ACL, in one operation of its own; the rest, rarely there, comes after it.
+    // A mode that an access ACL shows changes together with the ACL, in an operation of its own. The rest, which is
+    // rare, follows.
     const aclOperation = mode === undefined ? undefined : changedAcl(view, ino, mode, time);
     if (aclOperation !== undefined) return { operation: aclOperation, result: plain ? operation : undefined };
     if (mode !== undefined) operation.mode = mode;
@@ -154,7 +157,7 @@ function changedAcl(view: ReadView, ino: Ino, mode: number, time: Timespec): Ope
   return { type: 'setxattr', ino, name: accessAclName, value: encodeAcl(aclAfterChmod(decodeAcl(value), mode)), flags: 0, mode, time };
 }
 
-/** Drops the set-id bits, if there are any: the caller, who has no CAP_FSETID, changes content. */
+/** Drops the set-id bits, if there are any, since a caller without CAP_FSETID changes content. */
 export function dropSetId(volume: Volume, caller: Caller, ino: Ino): MaybePromise<void> {
   const time = volume.now();
   return volume.transact((view) => {

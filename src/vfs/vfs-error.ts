@@ -1,6 +1,7 @@
 /**
- * How POSIX behaviour fails: with the name of an errno, never with its number (that is `daemon/errno.ts`). Operations fail with
- * OperationError, which speaks the same language; the volume with VolumeError, whose codes name the remedy.
+ * The errors of POSIX behaviour: they carry the name of an errno, never its number (that is `daemon/errno.ts`).
+ * Operations fail with OperationError, which uses the same names; the volume fails with VolumeError, whose codes name
+ * the remedy.
  */
 import { AnswerError } from '../base/errors.js';
 

@@ -12,7 +12,10 @@ import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const context = { uid: 0, gid: 0, umask: 0, signal: new AbortController().signal } as RequestContext;
 
-/** Keeps what applications write until it is told to invalidate the file, and then takes a turn of the event loop to write it back. */
+/**
+ * Keeps what applications write until it is told to invalidate the file, and then takes a turn of the event loop to
+ * write it back.
+ */
 class FakeKernel implements Notifier {
   readonly told: string[] = [];
   readonly #dirty = new Map<NodeId, { offset: number; data: Buffer }[]>();

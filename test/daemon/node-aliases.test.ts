@@ -1,4 +1,6 @@
-/** Which inode a node id stands for: followed through conflicts and forgets, against a model of what the kernel knows. */
+/**
+ * Which inode a node id stands for: followed through conflicts and forgets, against a model of what the kernel knows.
+ */
 import t from 'tap';
 import { NodeAliases } from '../../src/daemon/node-aliases.js';
 import type { NodeId } from '../../src/fuse/operations.js';

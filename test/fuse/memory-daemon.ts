@@ -1,4 +1,7 @@
-/** Mounts the in-memory filesystem at its argument and serves until it is killed or unmounted. Says `ready` when mounted. */
+/**
+ * Mounts the in-memory filesystem at its argument and serves until it is killed or unmounted. Says `ready` when
+ * mounted.
+ */
 import { nativeDriver } from '../../src/fuse/native-driver.js';
 import { MemoryFilesystem, memoryErrnoOf } from './memory-filesystem.js';
 

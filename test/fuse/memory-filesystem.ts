@@ -1,6 +1,7 @@
 /**
- * A filesystem in memory, for testing drivers only: files, directories, symbolic links, hard links, extended attributes. It is
- * not a model of the real one. It answers synchronously, without handles, except where a test asks it to wait.
+ * A filesystem in memory, for testing drivers only: files, directories, symbolic links, hard links, extended
+ * attributes. It is not a model of the real one. It answers synchronously, without handles, except where a test asks it
+ * to wait.
  */
 import type { ByteString } from '../../src/base/brand.js';
 import { systemClock, type Timespec } from '../../src/base/clock.js';

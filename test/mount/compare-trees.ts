@@ -1,7 +1,8 @@
 /**
- * Compares two trees in everything that a copy must keep: names, kinds, content, modes, owners, modification times in nanoseconds,
- * link targets, hard-link groups, xattrs (with them ACLs) and device numbers. It holds one directory's names at a time and the
- * hard-linked inodes, not the trees. Times of access and change, sizes of directories and inode numbers may differ.
+ * Compares two trees in everything that a copy must keep: names, kinds, content, modes, owners, modification times in
+ * nanoseconds, link targets, hard-link groups, xattrs (with them ACLs) and device numbers. It holds one directory's
+ * names at a time and the hard-linked inodes, not the trees. Times of access and change, sizes of directories and inode
+ * numbers may differ.
  *
  *   node dist/test/mount/compare-trees.js A B [--max N] [--ignore mtime,owner,xattrs]
  */
@@ -58,7 +59,9 @@ const kinds: Readonly<Record<number, string>> = {
   0o060000: 'block device',
 };
 
-/** Compares two directories. Errors of either side are differences; only a tree that cannot be opened at all rejects. */
+/**
+ * Compares two directories. Errors of either side are differences; only a tree that cannot be opened at all rejects.
+ */
 export async function compareTrees(a: string, b: string, options: CompareOptions = {}): Promise<Comparison> {
   const { differenceMax = 50, ignore = [] } = options;
   const differences: string[] = [];

@@ -1,7 +1,8 @@
 /**
- * Kills the daemon (kill -9) at random moments under load, mounts again, and verifies that everything acknowledged is there: the
- * promise "close returned: survives kill -9 of the daemon" of doc/semantics.md, "Durability", and that no fsck is needed. Power loss is not
- * tried here. At a difference it keeps the scratch folder and the model's state, and tells the seed.
+ * Kills the daemon (kill -9) at random moments under load, mounts again, and verifies that everything acknowledged is
+ * there: the promise "close returned: survives kill -9 of the daemon" of doc/semantics.md, "Durability", and that no
+ * fsck is needed. Power loss is not tried here. At a difference it keeps the scratch folder and the model's state, and
+ * tells the seed.
  *
  *   node dist/test/mount/crash-loop.js [--rounds N] [--seed N] [--writers N] [--time MS] [--scratch DIRECTORY] [--store URL]
  *                                      [--without OPERATION,...]
@@ -42,8 +43,8 @@ export class CrashLoopError extends Error {
 }
 
 /**
- * The drive must be made and not mounted; it is left unmounted. Resolves with the number of operations that were acknowledged
- * and found again; rejects with {@link CrashLoopError} at the first loss.
+ * The drive must be made and not mounted; it is left unmounted. Resolves with the number of operations that were
+ * acknowledged and found again; rejects with {@link CrashLoopError} at the first loss.
  */
 export async function crashLoop(options: CrashLoopOptions): Promise<number> {
   const { drive, rounds, seed, writers = 2, roundMs = 3000, orderlyEvery = 5, without = [], report = () => {} } = options;

@@ -1,4 +1,7 @@
-/** One volume mounted twice on this machine, as two devices, with an application on each side: for tests and for measuring. */
+/**
+ * One volume mounted twice on this machine, as two devices, with an application on each side: for tests and for
+ * measuring.
+ */
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -31,7 +34,10 @@ export class DrivePair {
     this.right = right;
   }
 
-  /** Both mounted; the devices are called `left` and `right`. `onMade` gets each drive when there is something to take away. */
+  /**
+   * Both mounted; the devices are called `left` and `right`. `onMade` gets each drive when there is something to take
+   * away.
+   */
   static async start({ scratch, store, environment = {}, mountOptions = [] }: DrivePairOptions, onMade: (drive: Drive) => void): Promise<DrivePair> {
     const makeDrive = (name: string): Drive =>
       new Drive({ scratch: join(scratch, name), store, environment, withKeyFile: true, mountOptions: ['--device-name', name, ...mountOptions] });

@@ -1,7 +1,7 @@
 /**
- * A sealdrive daemon as its users meet it: through the command line, in processes of its own, with its state in a scratch
- * directory. The only place that spells commands and options out, for the benchmark, the crash loop and the tests of the mount.
- * It never touches the mounted directory itself: a caller that hangs on it must be another process.
+ * A sealdrive daemon as its users meet it: through the command line, in processes of its own, with its state in a
+ * scratch directory. The only place that spells commands and options out, for the benchmark, the crash loop and the
+ * tests of the mount. It never touches the mounted directory itself: a caller that hangs on it must be another process.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, readdir, readFile, readlink, rm } from 'node:fs/promises';
@@ -12,7 +12,10 @@ import { sourcePath } from './posix-probe.js';
 
 const run = promisify(execFile);
 
-/** How the command line is spoken; each list follows the program. SEALDRIVE_COMMAND (split at spaces) takes the program's place. */
+/**
+ * How the command line is spoken; each list follows the program. SEALDRIVE_COMMAND (split at spaces) takes the
+ * program's place.
+ */
 export const driveCommands = {
   program: process.env['SEALDRIVE_COMMAND']?.split(' ') ?? [sourcePath('bin', 'sealdrive')],
   init: (store: string, secret: readonly string[]): string[] => ['init', store, '--no-recovery', ...secret],
@@ -111,8 +114,8 @@ export class Drive {
   readonly #secret: readonly string[];
 
   /**
-   * `scratch` gets the folders `state`, `cache`, `mount` and (unless a store is named) `store`; the caller removes it. The
-   * passphrase is a test's, never a real one.
+   * `scratch` gets the folders `state`, `cache`, `mount` and (unless a store is named) `store`; the caller removes it.
+   * The passphrase is a test's, never a real one.
    */
   constructor(options: {
     readonly scratch: string;

@@ -1,4 +1,7 @@
-/** A short share of the fault runs (`npm run faults`): one kind of store after another as TEST_STORES names them, the own server when it does not. */
+/**
+ * A short share of the fault runs (`npm run faults`): one kind of store after another as TEST_STORES names them, the
+ * own server when it does not.
+ */
 import { join } from 'node:path';
 import t from 'tap';
 import { testSeed } from '../model/seeded-random.js';

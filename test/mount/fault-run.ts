@@ -1,7 +1,8 @@
 /**
- * Continuous file work on a mounted drive, with another device at work beside it, while the way to its store, and the store itself, fail again and again (test/support/bad-weather.ts) and the daemon is
- * killed now and then. Writes must go on, what is cached must stay readable, nothing may hang longer than `--timeout`; and at the end a device that knows
- * nothing, on a healthy path, must find exactly what was acknowledged, and `check --data` nothing to complain of.
+ * Continuous file work on a mounted drive, with another device at work beside it, while the way to its store, and the
+ * store itself, fail again and again (test/support/bad-weather.ts) and the daemon is killed now and then. Writes must
+ * go on, what is cached must stay readable, nothing may hang longer than `--timeout`; and at the end a device that
+ * knows nothing, on a healthy path, must find exactly what was acknowledged, and `check --data` nothing to complain of.
  *
  *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--trouble SECONDS] [--round SECONDS] [--scratch DIRECTORY]
  */
@@ -60,7 +61,10 @@ export class FaultRunError extends Error {
   override readonly name = 'FaultRunError';
 }
 
-/** A daemon with caches of 112 MiB, 64 MiB of dirty data and 128 MiB of operations in no commit, twice while they are run again, stays below this. */
+/**
+ * A daemon with caches of 112 MiB, 64 MiB of dirty data and 128 MiB of operations in no commit, twice while they are
+ * run again, stays below this.
+ */
 const residentBound = 640 * mib;
 /** What a loaded machine may add to `--timeout`. */
 const slackMs = 10_000;
@@ -234,7 +238,10 @@ async function ioOn(probe: Probe, directory: string, seed: number, signal: Abort
   }
 }
 
-/** So many operations, then a pause. At full speed two outages of a minute would fill the queue (100,000 operations), and writers be refused. */
+/**
+ * So many operations, then a pause. At full speed two outages of a minute would fill the queue (100,000 operations),
+ * and writers be refused.
+ */
 async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await tree.run({ ops, signal });
@@ -242,10 +249,16 @@ async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal
   }
 }
 
-/** What needs the store may be refused: then it did not happen, or not all of it, and what was acknowledged before is there as soon as the store is. */
+/**
+ * What needs the store may be refused: then it did not happen, or not all of it, and what was acknowledged before is
+ * there as soon as the store is.
+ */
 const isRefused = (error: unknown): boolean => error instanceof ProbeCallError && error.code === 'ETIMEDOUT';
 
-/** As {@link workAtPace} on a device that keeps hardly anything: to change a part of a page it needs what the store has of it. */
+/**
+ * As {@link workAtPace} on a device that keeps hardly anything: to change a part of a page it needs what the store has
+ * of it.
+ */
 async function workUnlessRefused(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {

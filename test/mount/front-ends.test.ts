@@ -1,6 +1,6 @@
 /**
- * A mount and a second front end on the same volume in one process (doc/concurrency.md, "Front ends"): through the kernel, the
- * mount shows what the other one does, and what applications wrote does not undo it.
+ * A mount and a second front end on the same volume in one process (doc/concurrency.md, "Front ends"): through the
+ * kernel, the mount shows what the other one does, and what applications wrote does not undo it.
  */
 import { mkdtemp, open, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

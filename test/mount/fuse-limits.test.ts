@@ -1,4 +1,7 @@
-/** What FUSE cannot carry (doc/semantics.md, the section of that name): each difference from a local disk is as it is written there. */
+/**
+ * What FUSE cannot carry (doc/semantics.md, the section of that name): each difference from a local disk is as it is
+ * written there.
+ */
 import { execFile } from 'node:child_process';
 import { readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -9,7 +9,9 @@ import { linuxSuite } from '../suite/linux-suite.js';
 import { posixSuite } from '../suite/posix-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 
-/** FUSE_STATX came with Linux 6.6; before it the birth time has no way to the application (doc/semantics.md, "Kernels"). */
+/**
+ * FUSE_STATX came with Linux 6.6; before it the birth time has no way to the application (doc/semantics.md, "Kernels").
+ */
 const [major = 0, minor = 0] = release().split('.').map(Number);
 const hasStatx = major > 6 || (major === 6 && minor >= 6);
 const why = whyNoFuse();

@@ -1,6 +1,7 @@
 /**
- * A drive whose network goes and comes, as its user meets it: the command line, a real mount, a server behind a proxy that makes the
- * weather: Sealdrive's own, or those that TEST_STORES names (`s3,sftp`). What the volume itself does is in test/volume/offline-volume.test.ts.
+ * A drive whose network goes and comes, as its user meets it: the command line, a real mount, a server behind a proxy
+ * that makes the weather: Sealdrive's own, or those that TEST_STORES names (`s3,sftp`). What the volume itself does is
+ * in test/volume/offline-volume.test.ts.
  */
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';

@@ -1,6 +1,7 @@
 /**
- * pjdfstest (github.com/pjd/pjdfstest) on the mounted drive, where it is present: PJDFSTEST names its folder, with the program built in it.
- * It needs root and prove(1), and takes minutes. What it asks is asked by suite/posix-suite.ts too, which needs neither.
+ * pjdfstest (github.com/pjd/pjdfstest) on the mounted drive, where it is present: PJDFSTEST names its folder, with the
+ * program built in it. It needs root and prove(1), and takes minutes. What it asks is asked by suite/posix-suite.ts
+ * too, which needs neither.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,7 +28,8 @@ else {
     await drive.mount();
     const directory = join(drive.directory, 'pjdfstest');
     await mkdir(directory);
-    // What only some filesystems promise (a ctime that a rename moves on) it asks of those whose name it knows, and we promise it.
+    // What only some filesystems promise (a ctime that a rename moves on) it asks of those whose name it knows, and we
+    // promise it.
     const tools = join(scratch, 'tools');
     await mkdir(tools);
     await writeFile(join(tools, 'df'), '#!/bin/sh\necho drive ext4\n', { mode: 0o755 });

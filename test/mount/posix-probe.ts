@@ -1,7 +1,7 @@
 /**
- * Drives the interpreter of system calls in posix-probe.c, which is compiled once per process into a scratch directory. One Probe
- * is one child process with its own working directory, ids, umask, descriptors and locks; several make several applications.
- * Calls are answered in order and may be sent without waiting. It judges nothing: the suites do.
+ * Drives the interpreter of system calls in posix-probe.c, which is compiled once per process into a scratch directory.
+ * One Probe is one child process with its own working directory, ids, umask, descriptors and locks; several make
+ * several applications. Calls are answered in order and may be sent without waiting. It judges nothing: the suites do.
  */
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';

@@ -1,7 +1,8 @@
 /**
- * Real work in a directory, each item verified by the program that knows best: copies of a large tree, git, a C project, SQLite,
- * rsync, and npm when asked. One item's failure does not keep the others from running. It knows nothing of what is mounted; with `--store` it makes
- * and mounts a drive on a real server of that kind for itself, and has `check --data` look at it afterwards.
+ * Real work in a directory, each item verified by the program that knows best: copies of a large tree, git, a C
+ * project, SQLite, rsync, and npm when asked. One item's failure does not keep the others from running. It knows
+ * nothing of what is mounted; with `--store` it makes and mounts a drive on a real server of that kind for itself, and
+ * has `check --data` look at it afterwards.
  *
  *   node dist/test/mount/real-work.js DIRECTORY|--store s3|webdav|sftp|http|directory [--only cp,tar,git,make,sqlite,rsync,npm] [--with-npm] [--json]
  *                                     [--tree DIRECTORY] [--entries N] [--transactions N]
@@ -309,7 +310,10 @@ export async function realWork(options: RealWorkOptions, report: (result: RealWo
   return results;
 }
 
-/** Has `work` done on a drive of its own, on a server of that kind; all of it is in the store, and was examined, when it resolves. */
+/**
+ * Has `work` done on a drive of its own, on a server of that kind; all of it is in the store, and was examined, when it
+ * resolves.
+ */
 async function onDrive(storeKind: string | undefined, work: (directory: string) => Promise<RealWorkResult[]>): Promise<RealWorkResult[]> {
   const [kind] = storeKindsOf(storeKind);
   const scratch = await mkdtemp(join(tmpdir(), 'real-work-drive-'));

@@ -1,4 +1,7 @@
-/** What stays over an unmount and a mount, on the same device and on one that knew nothing: all that stat(2) tells, and handles. */
+/**
+ * What stays over an unmount and a mount, on the same device and on one that knew nothing: all that stat(2) tells, and
+ * handles.
+ */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

@@ -1,4 +1,7 @@
-/** Two users of a group who share a store in a folder of the group, each with a mount of their own (doc/stores.md, "A folder for several users"). */
+/**
+ * Two users of a group who share a store in a folder of the group, each with a mount of their own (doc/stores.md, "A
+ * folder for several users").
+ */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * What the store grows by when a little is changed in a large file: the promise that only changed bytes are uploaded, through the
- * command line and the kernel, on any store that tells how much it holds.
+ * What the store grows by when a little is changed in a large file: the promise that only changed bytes are uploaded,
+ * through the command line and the kernel, on any store that tells how much it holds.
  *
  *   node dist/test/mount/small-change.js [--size MIB] [--scratch DIRECTORY]
  */
@@ -36,8 +36,9 @@ async function shell(script: string, ...argument: string[]): Promise<string> {
 }
 
 /**
- * Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount that remembers nothing. Leaves the drive mounted.
- * `stored` tells how many bytes the store holds; for a store in a folder it need not be given.
+ * Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount that remembers nothing.
+ * Leaves the drive mounted. `stored` tells how many bytes the store holds; for a store in a folder it need not be
+ * given.
  */
 export async function measureSmallChange(
   drive: Drive,

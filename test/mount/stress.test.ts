@@ -1,4 +1,7 @@
-/** A short share of stress.ts: several processes at random on one drive, then everything again on a device that knew nothing. */
+/**
+ * A short share of stress.ts: several processes at random on one drive, then everything again on a device that knew
+ * nothing.
+ */
 import t from 'tap';
 import { testSeed } from '../model/seeded-random.js';
 import { whyNoFuse } from '../suite/driver-suite.js';

@@ -1,6 +1,7 @@
 /**
- * Real programs at work in a directory until they are stopped, however that happens: each notes what was acknowledged to it, and says afterwards
- * whether all of that is there. For crash and fault runs; what has a model of its own is in test/model.
+ * Real programs at work in a directory until they are stopped, however that happens: each notes what was acknowledged
+ * to it, and says afterwards whether all of that is there. For crash and fault runs; what has a model of its own is in
+ * test/model.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,7 +14,9 @@ import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
 
-/** Programs other than the random trees: each notes what was acknowledged, and says after a mount whether it is there. */
+/**
+ * Programs other than the random trees: each notes what was acknowledged, and says after a mount whether it is there.
+ */
 export interface Worker {
   readonly name: string;
   begin(): void;

@@ -1,4 +1,6 @@
-/** Access times: the rules of mount(8), that reading alone brings nothing to the store, and what outlives the daemon. */
+/**
+ * Access times: the rules of mount(8), that reading alone brings nothing to the store, and what outlives the daemon.
+ */
 import t, { type Test } from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
