@@ -65,7 +65,7 @@ async function measure({ left, right }: DrivePair): Promise<{ close: Latencies; 
   );
   const times = { close: [] as number[], commit: [] as number[] };
   for (let round = 0; round < 2 * count; round++) {
-    const [change, look, wanted] = kinds[round % kinds.length](round);
+    const [change, look, wanted] = kinds[round % kinds.length]!(round);
     await look();
     // Changes come at any time between two polls.
     await wait(Math.random() * 700);

@@ -135,7 +135,7 @@ function run(direction: Direction): void {
     direction.freeMs = pipe.send(Math.max(direction.freeMs, nowMs - 2));
   }
   let done = 0;
-  while (done < direction.flying.length && direction.flying[done].atMs <= nowMs) {
+  while (done < direction.flying.length && direction.flying[done]!.atMs <= nowMs) {
     const { pipe, bytes } = direction.flying[done++];
     pipe.deliver(bytes);
   }

@@ -239,7 +239,7 @@ interface Figure {
 
 function figureOf(row: string, title: string, target: string, samples: readonly Sample[], bytes: number | undefined, bytesPerMs: number): Figure {
   const by = (value: (sample: Sample) => number): number => median(samples.map(value));
-  const stored = samples[0].storedMs === undefined ? undefined : by((sample) => sample.storedMs ?? 0);
+  const stored = samples[0]!.storedMs === undefined ? undefined : by((sample) => sample.storedMs ?? 0);
   const ms = by((sample) => sample.ms);
   return {
     row,
@@ -248,7 +248,7 @@ function figureOf(row: string, title: string, target: string, samples: readonly 
     ms,
     storedMs: stored,
     requests: by(({ use }) => requestsOf(use)),
-    requestsByMethod: samples[0].use.requests,
+    requestsByMethod: samples[0]!.use.requests,
     connections: by(({ use }) => use.connections),
     bytesUp: by(({ use }) => use.bytesUp),
     bytesDown: by(({ use }) => use.bytesDown),

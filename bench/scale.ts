@@ -58,7 +58,7 @@ async function timed<T>(work: () => Promise<T>): Promise<{ readonly ms: number; 
 async function daemons(): Promise<number[]> {
   const pids = await drive.processes();
   const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
-  return pids.filter((_, index) => names[index].includes('serve-mount'));
+  return pids.filter((_, index) => names[index]!.includes('serve-mount'));
 }
 
 /** Does the work while the daemon is watched; says how long it took and what the daemon used. */

@@ -129,7 +129,7 @@ async function examine(subject: Subject, run: number): Promise<Row[]> {
       'MiB',
       (smallCount * range.length) / 1024 / 1024,
       8,
-      small.map((_, index) => () => store.get(large[index % largeCount], { range })),
+      small.map((_, index) => () => store.get(large[index % largeCount]!, { range })),
     ),
   ];
 }

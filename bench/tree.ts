@@ -95,7 +95,7 @@ try {
     return bytes;
   });
   const lookups = 1_000_000;
-  const order = Array.from({ length: lookups }, (_, index) => entries[(Math.imul(index, 0x9e3779b1) >>> 0) % count][0]);
+  const order = Array.from({ length: lookups }, (_, index) => entries[(Math.imul(index, 0x9e3779b1) >>> 0) % count]![0]);
   await timed('random look-ups, pages in memory', lookups, () => {
     for (const wanted of order) if (!reader.get(root, wanted)) throw new Error('a key is not there');
   });
@@ -104,11 +104,11 @@ try {
   });
   const cold = new TreeReader(source, { cacheMax: 8 * 2 ** 20 });
   await timed('20,000 random look-ups, 8 MiB of page cache', 20_000, async () => {
-    for (let index = 0; index < 20_000; index++) await withPages(() => cold.get(root, order[index]));
+    for (let index = 0; index < 20_000; index++) await withPages(() => cold.get(root, order[index]!));
   });
   for (const changes of [1000, 50_000]) {
     const touched = new Set(Array.from({ length: changes }, (_, index) => Math.imul(index + 1, 0x9e3779b1) >>> 0).map((number) => number % count));
-    const batch = [...touched].toSorted((a, b) => a - b).map((number): TreeChange => [entries[number][0], Buffer.from(`changed ${number}`)]);
+    const batch = [...touched].toSorted((a, b) => a - b).map((number): TreeChange => [entries[number]![0], Buffer.from(`changed ${number}`)]);
     const before = writer.size;
     const pages = writer.itemCount;
     await timed(`${changes} scattered changes`, changes, () => applyBatch(reader, root, batch, writer));

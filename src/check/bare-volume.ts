@@ -1,6 +1,7 @@
 /**
- * A volume as the store alone shows it: the keys from its genesis, and nothing else. It has no state directory, enrols nobody and writes nothing;
- * `check` and `salvage` begin here.
+ * A volume opened from the store alone: the keys from its genesis, and nothing else (doc/cli.md, "check, repair,
+ * salvage"). It needs no state directory, enrols no device and writes nothing. `check`, `repair` and `salvage` begin
+ * here.
  */
 import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
@@ -12,14 +13,14 @@ import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Findings } from './finding.js';
 
-export interface BareVolumeOptions {
+interface BareVolumeOptions {
   readonly store: ObjectStore;
   /** 32 bytes, borrowed. */
   readonly rootSecret: Uint8Array;
   readonly volumeId: Uint8Array;
   readonly random: Random;
   readonly findings: Findings;
-  /** A copy of the genesis that some device has kept: its hash is the volume id, so it is as good as the store's. */
+  /** A device's copy of the genesis. Its hash is checked, so it is as good as the store's. */
   readonly genesisCopy?: Uint8Array | undefined;
 }
 
@@ -28,7 +29,7 @@ export interface BareVolume {
   readonly genesis: Omit<Genesis, 'epochKey'>;
 }
 
-/** `undefined` when there is no genesis that opens: without it there are no keys. The caller wipes `keys.root`. Throws StoreError. */
+/** `undefined` when no genesis opens: without it there are no keys. The caller wipes `keys.root`. Throws StoreError. */
 export async function openBareVolume(options: BareVolumeOptions): Promise<BareVolume | undefined> {
   const { store, rootSecret, volumeId, random, findings, genesisCopy } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);

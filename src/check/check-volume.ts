@@ -1,7 +1,8 @@
 /**
- * Examines a whole volume as its store shows it, while devices may go on using it (doc/cli.md, "check, repair, salvage"): keyslots, genesis, log, tree, metadata,
- * packs and, when asked, content. It reads the newest state there was when it began to look; what is committed meanwhile is not examined.
- * Everything that it finds goes into a report; it throws only when the store cannot be asked, or it is aborted.
+ * Examines a whole volume as its store shows it, while devices may continue to use it (doc/cli.md, "check, repair,
+ * salvage"): keyslots, genesis, log, tree, metadata, packs and, on request, content. It reads the newest state at the
+ * time of its start and ignores later commits. Everything that it finds goes into a report; it throws only when the
+ * store is unavailable, or when it is aborted.
  */
 import { toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
@@ -24,13 +25,13 @@ import { mergedEntries, newestMutations } from './state-entries.js';
 import type { LostRange } from './tree-walk.js';
 import { isKindLost, isLost, walkLeaves } from './tree-walk.js';
 
-export type CheckPhase = 'log' | 'tree' | 'packs' | 'content' | 'names';
+type CheckPhase = 'log' | 'tree' | 'packs' | 'content' | 'names';
 
 export interface CheckProgress {
   readonly phase: CheckPhase;
   /** Commits, pages, packs or bytes. */
   readonly done: number;
-  /** Undefined: not known. */
+  /** `undefined` when it is not known. */
   readonly total: number | undefined;
 }
 
@@ -40,28 +41,28 @@ export interface CheckOptions {
   readonly rootSecret: Uint8Array;
   readonly volumeId: Uint8Array;
   readonly random: Random;
-  /** Open every chunk that a file refers to, and every pack's index. */
+  /** Whether to open every chunk that a file refers to, and the index of every pack. */
   readonly data: boolean;
-  /** Add paths to findings about files. */
+  /** Whether to add paths to findings about files. */
   readonly names: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: CheckProgress) => void) | undefined;
   /** The newest commit that this device has seen, if it has a history. */
   readonly anchor?: LogPosition | undefined;
-  /** Findings of one code that are kept. */
+  /** How many findings of each code are kept. */
   readonly keptMax?: number;
 }
 
 export interface CheckReport {
   readonly volumeId: string;
-  /** `undefined`: nothing at all was found. */
+  /** `undefined` when there are no findings. */
   readonly worst: Severity | undefined;
   readonly findings: readonly Finding[];
   readonly counts: Readonly<Partial<Record<FindingCode, number>>>;
   readonly examined: {
     readonly keyslots: number;
     readonly commits: number;
-    /** The newest commit, whose state was examined; and the beginning of its hash. */
+    /** The newest commit, whose state was examined, and the beginning of its hash. */
     readonly sequence: number;
     readonly head: string;
     readonly pages: number;
@@ -75,7 +76,7 @@ export interface CheckReport {
   };
 }
 
-/** What the report rests on, for those who mend. */
+/** The report, and what repair needs besides. */
 export interface Examination {
   readonly report: CheckReport;
   readonly survey: LogSurvey | undefined;
@@ -137,7 +138,7 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
     for (const [key, value] of batch) metadata.add(key, value);
     entries += batch.length;
   }
-  // Totals are only known where every commit since the checkpoint is.
+  // The totals are known only if every commit since the checkpoint is.
   metadata.finish(survey.isCurrentWhole ? totalsOf(survey) : undefined);
   const packOptions = { store, keys: keys.current, usage, known: survey.packs, isLogWhole: survey.commitCount === survey.newest, findings, signal };
   const present = await checkPresence(packOptions);
@@ -169,12 +170,12 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
 function reportLost(findings: Findings, { reference, error }: LostRange, isRoot: boolean): void {
   const { pack, offset } = reference;
   const code = error.code === 'MISSING' ? 'PAGE_MISSING' : 'PAGE_DAMAGED';
-  const what = isRoot ? 'the root of the tree' : 'a page of the tree, and all that hangs below it,';
+  const what = isRoot ? 'the root of the tree' : 'a page of the tree, with everything below it,';
   findings.add(code, `${what} cannot be read: ${error.message}`, { pack, offset }, isRoot ? 'fatal' : 'error');
 }
 
-/** What the checkpoint and the commits after it add up to. */
-function totalsOf({ checkpoint, recent }: LogSurvey): MetadataTotals {
+/** The totals according to the checkpoint and the commits after it. */
+export function totalsOf({ checkpoint, recent }: LogSurvey): MetadataTotals {
   let files = checkpoint?.files ?? 0;
   let bytes = checkpoint?.bytes ?? 0;
   for (const { filesDelta, bytesDelta } of recent) {

@@ -1,20 +1,23 @@
-/** Sealed commits that a device has kept in its state directory: where the store has lost some, they are as good, since their hashes and seals tell. */
+/**
+ * The copies of sealed commits in a device's state directory (doc/format.md, "Local files"). Where the store has lost
+ * commits they are as good, since hashes and seals prove them.
+ */
 import { join } from 'node:path';
 import { LocalLog } from '../commit/local-log.js';
 import type { Disk } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 
 export interface CommitCopies {
-  /** Unchecked bytes. */
+  /** The bytes of a copy, unchecked. */
   read(sequence: number): Promise<Uint8Array | undefined>;
-  /** The smallest number but for the genesis, and the greatest number there is a copy of; 0 without any. */
+  /** The smallest number (except for the genesis) and the greatest number with a copy; 0 without any. */
   readonly oldest: number;
   readonly newest: number;
 }
 
 export const noCopies: CommitCopies = { read: () => Promise.resolve(undefined), oldest: 0, newest: 0 };
 
-/** Reads only. A directory that is not there has no copies. Throws disk errors. */
+/** Only reads. A directory that does not exist has no copies. Throws disk errors. */
 export async function openCommitCopies(disk: Disk, stateDirectory: string): Promise<CommitCopies> {
   const log = new LocalLog(disk, stateDirectory);
   let oldest = 0;

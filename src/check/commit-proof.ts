@@ -1,10 +1,12 @@
 /**
- * Tells which of the commits that still open were written by a device of the volume (doc/security.md, "Salvage"). Whoever holds the volume's keys can seal
- * a commit; only a device can sign one. Pure: no I/O.
+ * Decides which of the commits that still open were written by a device of the volume (doc/security.md, "Salvage"). Any
+ * holder of the volume's keys can seal a commit, but only a device can sign one. No I/O.
  *
- * - Without a gap the rules of the chain decide (`src/commit/chain.ts`): what breaks them no device follows.
- * - Behind a gap a commit is proven when a device that is known has signed it. A proven checkpoint names the devices that enrolled in the gap.
- * - A proven commit vouches for those before it, back to a gap: its device had verified them.
+ * - Without a gap the rules of the chain decide (`src/commit/chain.ts`), since no device follows a commit that breaks
+ *   them.
+ * - Behind a gap a commit is proven if a known device has signed it. A proven checkpoint names the devices that
+ *   enrolled in the gap.
+ * - A proven commit vouches for those before it, back to a gap, since its device had verified them.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { ChainState, LogPosition } from '../commit/chain.js';
@@ -14,7 +16,7 @@ import type { DecodedCommit } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
 import { isSignedBy } from '../crypto/signature.js';
 
-/** What this device has verified before. */
+/** The history that this device has verified. */
 export interface VerifiedHistory {
   readonly head: LogPosition;
   /** The devices that were enrolled up to then. */
@@ -27,11 +29,11 @@ export interface OpenedCommit {
   readonly hash: Uint8Array;
 }
 
-/** What is known before the log is read; a later reading knows what the one before has learnt. */
+/** What is known before the log is read. Each further reading begins with what the one before has learnt. */
 export interface KnownDevices {
-  /** In the order in which they were enrolled, as far as that is known. */
+  /** In the order of enrolment, as far as it is known. */
   readonly enrolments: readonly Enrolment[];
-  /** Those that an older device does not know: they wrote another history. */
+  /** Devices that an older device does not know: they wrote another history. */
   readonly excluded: ReadonlySet<DeviceId>;
   /** Hashes, as hex, of commits that a proven one follows. */
   readonly vouched: ReadonlySet<string>;
@@ -43,11 +45,11 @@ export class CommitProof {
   readonly #trust: VerifiedHistory | undefined;
   readonly #devices: Map<DeviceId, Enrolment>;
   readonly #excluded: Set<DeviceId>;
-  /** In this reading, by a commit of their own; in that order. */
+  /** Devices that enrolled in this reading, in that order. */
   readonly #joined = new Set<DeviceId>();
   readonly #unknown = new Set<DeviceId>();
   readonly #vouched: Set<string>;
-  /** Hashes of the commits that open and are not proven, each with the hash of the one before it, as hex. */
+  /** The commits that open and are not proven: the hash of each with the hash of the one before it, as hex. */
   readonly #unproven = new Map<string, string>();
   /** `undefined` behind a gap. */
   #chain: ChainState | undefined;
@@ -61,7 +63,9 @@ export class CommitProof {
     this.#vouched = new Set(known.vouched);
   }
 
-  /** Judges the commits that open at one number, and answers the proven one, if there is one. Numbers ascend; none is left out. */
+  /**
+   * Judges the commits that open at one number, and returns the proven one, if any. Called for every number, ascending.
+   */
   judge(candidates: readonly OpenedCommit[]): OpenedCommit | undefined {
     const chain = this.#chain;
     const proven = candidates.find((candidate) => this.#isProven(candidate, chain));
@@ -78,7 +82,10 @@ export class CommitProof {
     return new Set(this.#unproven.keys());
   }
 
-  /** Whether something that was learnt late changes what was judged before: then the log is read once more with `devices`. */
+  /**
+   * Whether something that was learnt late may change earlier judgements: then the log is read once more with
+   * `devices`.
+   */
   get isStale(): boolean {
     return this.#isStale;
   }
@@ -105,7 +112,7 @@ export class CommitProof {
       this.#chain = extended(chainOf(decoded), decoded, hash);
       this.#exclude(decoded);
     }
-    // Nobody has verified that a device may enrol behind a gap, unless the commit is vouched for.
+    // An enrolment behind a gap was verified by nobody, unless the commit is vouched for.
     if (!this.#chain && !commit.checkpoint && !this.#vouched.has(toHex(hash))) return;
     for (const enrolment of commit.enrolments) {
       const { deviceId } = enrolment;
@@ -116,7 +123,7 @@ export class CommitProof {
     }
   }
 
-  /** Its device had verified what it follows. */
+  /** Marks a commit and those before it as vouched for, back to a gap. */
   #vouch(hash: string): void {
     for (let at: string | undefined = hash; at !== undefined; at = this.#unproven.get(at)) {
       if (!this.#unproven.has(at) || this.#vouched.has(at)) continue;
@@ -126,8 +133,8 @@ export class CommitProof {
   }
 
   /**
-   * Devices that seemed to have enrolled before this checkpoint, and that its device, which is older, does not know: they wrote another history than it,
-   * and the older one counts.
+   * Excludes devices that seemed to have enrolled before this checkpoint but are unknown to its device, which is older:
+   * they wrote another history, and the older one counts.
    */
   #exclude({ commit }: DecodedCommit): void {
     const roster = new Set(commit.enrolments.map(({ deviceId }) => deviceId));
@@ -140,7 +147,7 @@ export class CommitProof {
   }
 }
 
-/** Whether this device has verified something else in its place. */
+/** Whether this device has verified another commit in its place. */
 function isContradicted({ head, enrolments }: VerifiedHistory, { commit }: DecodedCommit, hash: Uint8Array): boolean {
   if (commit.sequence > head.sequence) return false;
   if (commit.sequence === head.sequence && !equalBytes(hash, head.hash)) return true;

@@ -1,6 +1,6 @@
 /**
- * What a volume's state says of each file, one after the other in the order of inode numbers: its inode and its extents, joined from the two streams that
- * hold them. What does not decode is as good as lost.
+ * The records of each file in a volume's state, in the order of inode numbers: inode and extents, joined from the two
+ * streams that hold them (doc/format.md, "Tree keys"). A record that does not decode counts as lost.
  */
 import { equalBytes, MalformedBytesError } from '../base/bytes.js';
 import type { Extent } from '../meta/extent.js';
@@ -11,7 +11,7 @@ import type { DecodedKey, Ino, TreeKey } from '../meta/key.js';
 import { decodeKey } from '../meta/key.js';
 import type { Entry } from './state-entries.js';
 
-/** The key space, as far as there is one. */
+/** The surviving part of the key space. */
 export interface EntrySource {
   /** Entries with `from <= key < to`, ascending; values borrowed. */
   entries(from: string, to: string): AsyncIterable<readonly Entry[]>;
@@ -24,10 +24,10 @@ export interface PlacedExtent {
 
 export interface FileRecord {
   readonly ino: Ino;
-  /** `undefined`: it is lost, and the extents tell as much as there is to tell. */
+  /** `undefined` when it is lost: then only the extents are known. */
   readonly inode: Inode | undefined;
   readonly extents: readonly PlacedExtent[];
-  /** Inode and extents as they are stored, to be compared. */
+  /** Inode and extents as they are stored, for comparison. */
   readonly raw: readonly Uint8Array[];
 }
 
@@ -58,20 +58,20 @@ export async function* fileRecords(source: EntrySource): AsyncGenerator<FileReco
   }
 }
 
-/** Whether two records of one file say the same. */
+/** Whether two records of one file are equal. */
 export function isSameRecord(a: FileRecord, b: FileRecord): boolean {
   if (a.raw.length !== b.raw.length || a.extents.length !== b.extents.length) return false;
-  return a.raw.every((bytes, index) => equalBytes(bytes, b.raw[index])) && a.extents.every(({ offset }, index) => offset === b.extents[index].offset);
+  const areEqual = (bytes: Uint8Array, other: Uint8Array | undefined): boolean => other !== undefined && equalBytes(bytes, other);
+  return a.raw.every((bytes, index) => areEqual(bytes, b.raw[index])) && a.extents.every(({ offset }, index) => offset === b.extents[index]?.offset);
 }
 
 type KeyOf<T extends 'inode' | 'extent'> = Extract<DecodedKey, { readonly type: T extends 'inode' ? 'inode' | 'orphan' : T }>;
 
-/** A stream of entries, one at a time; keys of another type are passed over. */
+/** A stream of entries, one at a time, without keys of other types. */
 class Cursor<T extends 'inode' | 'extent'> {
   readonly #batches: AsyncIterator<readonly Entry[]>;
   readonly #type: T;
-  #batch: readonly Entry[] = [];
-  #at = 0;
+  #batch: IterableIterator<Entry> = [].values();
   #next: { readonly key: KeyOf<T>; readonly value: Uint8Array } | undefined;
 
   constructor(batches: AsyncIterable<readonly Entry[]>, type: T) {
@@ -81,13 +81,14 @@ class Cursor<T extends 'inode' | 'extent'> {
 
   async peek(): Promise<{ readonly key: KeyOf<T>; readonly value: Uint8Array } | undefined> {
     while (!this.#next) {
-      while (this.#at >= this.#batch.length) {
+      const entry = this.#batch.next();
+      if (entry.done) {
         const batch = await this.#batches.next();
         if (batch.done) return undefined;
-        this.#batch = batch.value;
-        this.#at = 0;
+        this.#batch = batch.value.values();
+        continue;
       }
-      const [text, value] = this.#batch[this.#at++];
+      const [text, value] = entry.value;
       const key = decodedKey(text);
       if (key?.type === this.#type) this.#next = { key: key as KeyOf<T>, value };
     }
@@ -103,7 +104,7 @@ export function decodedKey(key: string): DecodedKey | undefined {
   return decodedValue(() => decodeKey(key as TreeKey));
 }
 
-/** `undefined` for what does not decode. */
+/** `undefined` when `decode` fails with MalformedBytesError. */
 export function decodedValue<T>(decode: () => T): T | undefined {
   try {
     return decode();

@@ -1,12 +1,14 @@
 /**
- * What an examination finds: stable codes, how bad each is, and the list that keeps them within bounds (doc/cli.md, "check, repair, salvage").
- * Messages name objects, inode numbers and counts, never files: paths are added by whoever was asked to show them.
+ * The findings of an examination: stable codes, their severities, and a bounded list of them (doc/cli.md, "check,
+ * repair, salvage"). Messages name objects, inode numbers and counts, never files; paths are added only on request.
  */
 import type { Ino } from '../meta/key.js';
 
 /**
- * - `note`: nothing is wrong; - `warning`: wrong, nothing is lost, `repair` mends it (or nobody needs it)
- * - `error`: something is lost or contradicts itself; - `fatal`: as it is, the volume cannot be mounted by a new device
+ * - `note`: nothing is wrong
+ * - `warning`: something is wrong, but nothing is lost, and `repair` fixes it (or nobody needs it)
+ * - `error`: something is lost or contradictory
+ * - `fatal`: a new device cannot mount the volume in this state
  */
 export type Severity = 'note' | 'warning' | 'error' | 'fatal';
 const severities: readonly Severity[] = ['note', 'warning', 'error', 'fatal'];
@@ -21,9 +23,12 @@ const ordinary = {
   // The log.
   COMMIT_MISSING: 'error',
   COMMIT_DAMAGED: 'error',
-  /** Whole, but it cannot be opened, because its key comes from the commit before it. */
+  /**
+   * It may be intact, but cannot be opened, because its key comes from the commit before it, which is missing or
+   * damaged.
+   */
   COMMIT_CUT_OFF: 'error',
-  /** Opens, but breaks a rule of the chain: signature, counters, acknowledgements. */
+  /** It opens, but breaks a rule of the chain: signature, counters, acknowledgements. */
   COMMIT_REFUSED: 'error',
   LOG_ROLLED_BACK: 'fatal',
   LOG_FORKED: 'fatal',
@@ -66,13 +71,13 @@ const ordinary = {
 export type FindingCode = keyof typeof ordinary;
 
 /** What a finding is about, as far as it applies. */
-export interface FindingFacts {
+interface FindingFacts {
   readonly ino?: Ino;
   /** The directory that holds the entry in question. */
   readonly parent?: Ino;
   readonly sequence?: number;
   readonly pack?: string;
-  /** Bytes into the file or the pack. */
+  /** Bytes from the start of the file or the pack. */
   readonly offset?: number;
   /** A key of the store. */
   readonly object?: string;
@@ -88,7 +93,7 @@ export interface Finding extends FindingFacts {
   readonly path?: string;
 }
 
-export function isWorse(a: Severity, b: Severity): boolean {
+function isWorse(a: Severity, b: Severity): boolean {
   return severities.indexOf(a) > severities.indexOf(b);
 }
 
@@ -99,7 +104,7 @@ export class Findings {
   readonly #counts = new Map<FindingCode, number>();
   #worst: Severity | undefined;
 
-  /** `keptMax`: findings of one code that are kept. */
+  /** `keptMax`: how many findings of each code are kept. */
   constructor(keptMax: number) {
     this.#keptMax = keptMax;
   }
@@ -116,12 +121,12 @@ export class Findings {
     return this.#kept;
   }
 
-  /** How many there are of each code, those that were not kept included. */
+  /** How many there are of each code, including those that were not kept. */
   get counts(): Readonly<Partial<Record<FindingCode, number>>> {
     return Object.fromEntries(this.#counts);
   }
 
-  /** `undefined`: nothing was found. */
+  /** `undefined` when there are no findings. */
   get worst(): Severity | undefined {
     return this.#worst;
   }

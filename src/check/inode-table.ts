@@ -1,6 +1,7 @@
 /**
- * What is known of every inode while the metadata is examined: a hash table of typed arrays, since a million inodes must fit beside everything
- * else. A slot costs 55 bytes and the table is at most 60 % full: 90 to 180 MB for a million inodes, and nothing for the garbage collector to trace.
+ * What is known about every inode while the metadata is examined (doc/cli.md, "check, repair, salvage"): a hash table
+ * of typed arrays, since a million inodes must fit beside everything else. A slot takes 55 bytes and the table is at
+ * most 60 % full: 90 to 180 MB for a million inodes, and nothing for the garbage collector to trace.
  */
 import type { Ino } from '../meta/key.js';
 
@@ -15,47 +16,98 @@ export const hasXattrs = 32;
 /** Its record in the tree cannot be read. */
 export const isUnreadable = 64;
 
-/** Columns by slot. A slot is found with `slotOf`; it stays valid until the next call that adds one. */
+type Cells = Float64Array | Uint32Array | Int32Array | Uint8Array;
+
+/** One number for each slot; 0 at first. */
+class Column {
+  readonly #make: (length: number) => Cells;
+  #cells: Cells;
+
+  constructor(make: (length: number) => Cells, slots: number) {
+    this.#make = make;
+    this.#cells = make(slots);
+  }
+
+  at(slot: number): number {
+    return this.#cells[slot] ?? 0;
+  }
+
+  set(slot: number, value: number): void {
+    this.#cells[slot] = value;
+  }
+
+  add(slot: number, delta: number): void {
+    this.#cells[slot] = this.at(slot) + delta;
+  }
+
+  /** Sets the bits of `mask`. */
+  mark(slot: number, mask: number): void {
+    this.#cells[slot] = this.at(slot) | mask;
+  }
+
+  /** Whether all bits of `mask` are set. */
+  has(slot: number, mask: number): boolean {
+    return (this.at(slot) & mask) === mask;
+  }
+
+  /**
+   * Becomes a column of `slots`, with each cell at the slot that `moves` has for its old one; -1: the slot was free.
+   */
+  rearrange(slots: number, moves: Int32Array): void {
+    const old = this.#cells;
+    this.#cells = this.#make(slots);
+    for (const [from, to] of moves.entries()) if (to >= 0) this.#cells[to] = old[from] ?? 0;
+  }
+}
+
+const bytes = (length: number): Cells => new Uint8Array(length);
+const counts = (length: number): Cells => new Uint32Array(length);
+const numbers = (length: number): Cells => new Float64Array(length);
+
+/** A slot is found with `slotOf` and stays valid until the next call that adds one. */
 export class InodeTable {
-  #mask: number;
+  #slots: number;
   #count = 0;
+  readonly #columns: Column[] = [];
   /** 0: the slot is free. */
-  #inos: Float64Array;
-  flags: Uint8Array;
-  /** S_IFMT >>> 12 as an entry tells it; 0: no entry. */
-  entryType: Uint8Array;
-  /** The same, from the inode. */
-  type: Uint8Array;
-  /** Entries that point to it. */
-  names: Uint32Array;
-  /** The directory of the last of them. */
-  namedIn: Float64Array;
-  /** As the inode tells. */
-  nlink: Uint32Array;
-  parent: Float64Array;
-  /** Entries of directories in it. */
-  subdirectories: Int32Array;
-  /** Bytes that its extents cover, and where the last of data ends. */
-  covered: Float64Array;
-  dataEnd: Float64Array;
+  readonly #inos: Column;
+  readonly flags: Column;
+  /** S_IFMT >>> 12 according to an entry; 0: no entry. */
+  readonly entryType: Column;
+  /** How many entries point to it. */
+  readonly names: Column;
+  /** The directory of the last of these entries. */
+  readonly namedIn: Column;
+  /** According to the inode. */
+  readonly nlink: Column;
+  readonly parent: Column;
+  /** How many entries in it are directories. */
+  readonly subdirectories: Column;
+  /** How many bytes its extents cover, and where the last data extent ends. */
+  readonly covered: Column;
+  readonly dataEnd: Column;
   /** For walks: 0 not seen. */
-  mark: Uint8Array;
+  readonly walked: Column;
 
   constructor(capacity = 1024) {
-    const slots = 2 ** Math.ceil(Math.log2(Math.max(16, capacity)));
-    this.#mask = slots - 1;
-    this.#inos = new Float64Array(slots);
-    this.flags = new Uint8Array(slots);
-    this.entryType = new Uint8Array(slots);
-    this.type = new Uint8Array(slots);
-    this.names = new Uint32Array(slots);
-    this.namedIn = new Float64Array(slots);
-    this.nlink = new Uint32Array(slots);
-    this.parent = new Float64Array(slots);
-    this.subdirectories = new Int32Array(slots);
-    this.covered = new Float64Array(slots);
-    this.dataEnd = new Float64Array(slots);
-    this.mark = new Uint8Array(slots);
+    this.#slots = 2 ** Math.ceil(Math.log2(Math.max(16, capacity)));
+    this.#inos = this.#column(numbers);
+    this.flags = this.#column(bytes);
+    this.entryType = this.#column(bytes);
+    this.names = this.#column(counts);
+    this.namedIn = this.#column(numbers);
+    this.nlink = this.#column(counts);
+    this.parent = this.#column(numbers);
+    this.subdirectories = this.#column((length) => new Int32Array(length));
+    this.covered = this.#column(numbers);
+    this.dataEnd = this.#column(numbers);
+    this.walked = this.#column(bytes);
+  }
+
+  #column(make: (length: number) => Cells): Column {
+    const column = new Column(make, this.#slots);
+    this.#columns.push(column);
+    return column;
   }
 
   get count(): number {
@@ -64,72 +116,61 @@ export class InodeTable {
 
   /** The slot of `ino`, or -1. */
   find(ino: number): number {
-    let slot = hashOf(ino) & this.#mask;
-    while (this.#inos[slot] !== 0) {
-      if (this.#inos[slot] === ino) return slot;
-      slot = (slot + 1) & this.#mask;
-    }
-    return -1;
+    const slot = this.#probe(ino);
+    return this.#inos.at(slot) === ino ? slot : -1;
   }
 
-  /** The slot of `ino`, made when there is none. */
+  /** The slot of `ino`, added when there is none. */
   slotOf(ino: number): number {
-    const found = this.find(ino);
-    if (found >= 0) return found;
-    if (this.#count + 1 > this.#inos.length * 0.6) this.#grow();
-    let slot = hashOf(ino) & this.#mask;
-    while (this.#inos[slot] !== 0) slot = (slot + 1) & this.#mask;
-    this.#inos[slot] = ino;
+    const known = this.find(ino);
+    if (known >= 0) return known;
+    if (this.#count + 1 > this.#slots * 0.6) this.#grow();
+    const slot = this.#probe(ino);
+    this.#inos.set(slot, ino);
     this.#count++;
     return slot;
   }
 
+  /** The slot of `ino`, or the free slot where it belongs. */
+  #probe(ino: number): number {
+    const mask = this.#slots - 1;
+    let slot = hashOf(ino) & mask;
+    while (this.#inos.at(slot) !== 0 && this.#inos.at(slot) !== ino) slot = (slot + 1) & mask;
+    return slot;
+  }
+
   inoAt(slot: number): Ino {
-    return this.#inos[slot] as Ino;
+    return this.#inos.at(slot) as Ino;
   }
 
   /** All slots in use, by ascending inode number. */
   slots(): Uint32Array {
     const slots = new Uint32Array(this.#count);
     let at = 0;
-    for (let slot = 0; slot < this.#inos.length; slot++) if (this.#inos[slot] !== 0) slots[at++] = slot;
-    return slots.toSorted((a, b) => this.#inos[a] - this.#inos[b]);
+    for (let slot = 0; slot < this.#slots; slot++) if (this.#inos.at(slot) !== 0) slots[at++] = slot;
+    return slots.toSorted((a, b) => this.#inos.at(a) - this.#inos.at(b));
   }
 
   #grow(): void {
-    const old = { ...this.#columns() };
-    const oldInos = this.#inos;
-    const larger = new InodeTable(oldInos.length * 2);
-    for (let slot = 0; slot < oldInos.length; slot++) {
-      if (oldInos[slot] === 0) continue;
-      const to = larger.slotOf(oldInos[slot]);
-      larger.flags[to] = old.flags[slot];
-      larger.entryType[to] = old.entryType[slot];
-      larger.type[to] = old.type[slot];
-      larger.names[to] = old.names[slot];
-      larger.namedIn[to] = old.namedIn[slot];
-      larger.nlink[to] = old.nlink[slot];
-      larger.parent[to] = old.parent[slot];
-      larger.subdirectories[to] = old.subdirectories[slot];
-      larger.covered[to] = old.covered[slot];
-      larger.dataEnd[to] = old.dataEnd[slot];
-      larger.mark[to] = old.mark[slot];
+    const larger = this.#slots * 2;
+    const taken = new Uint8Array(larger);
+    const moves = new Int32Array(this.#slots).fill(-1);
+    for (let from = 0; from < this.#slots; from++) {
+      const ino = this.#inos.at(from);
+      if (ino === 0) continue;
+      let to = hashOf(ino) & (larger - 1);
+      while (taken[to] !== 0) to = (to + 1) & (larger - 1);
+      taken[to] = 1;
+      moves[from] = to;
     }
-    Object.assign(this, larger.#columns());
-    this.#inos = larger.#inos;
-    this.#mask = larger.#mask;
-  }
-
-  #columns(): Pick<
-    InodeTable,
-    'flags' | 'entryType' | 'type' | 'names' | 'namedIn' | 'nlink' | 'parent' | 'subdirectories' | 'covered' | 'dataEnd' | 'mark'
-  > {
-    const { flags, entryType, type, names, namedIn, nlink, parent, subdirectories, covered, dataEnd, mark } = this;
-    return { flags, entryType, type, names, namedIn, nlink, parent, subdirectories, covered, dataEnd, mark };
+    for (const column of this.#columns) column.rearrange(larger, moves);
+    this.#slots = larger;
   }
 }
 
-/** Mixes both halves: numbers of one device are consecutive, those of others differ in the high half only. */
+/**
+ * Mixes both halves: the numbers of one device are consecutive, and those of another one differ in the high half only.
+ */
 function hashOf(ino: number): number {
   const high = Math.floor(ino / 0x100000000);
   let mixed = Math.imul((ino >>> 0) ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b);

@@ -1,4 +1,7 @@
-/** What this device has seen of a volume, read from its state directory without touching it: a store that went back is seen only by who knows better. */
+/**
+ * The history that this device has verified, read from its state directory without changing it (doc/format.md, "Local
+ * files"). Only with it can a rollback of the store be noticed.
+ */
 import type { Random } from '../base/random.js';
 import type { ChainState } from '../commit/chain.js';
 import { loadDevice } from '../commit/device.js';
@@ -6,7 +9,7 @@ import { loadTrust } from '../commit/trust-state.js';
 import { RootKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 
-export interface LocalAnchorOptions {
+interface LocalAnchorOptions {
   readonly disk: Disk;
   readonly stateDirectory: string;
   /** 32 bytes, borrowed. */
@@ -20,7 +23,7 @@ export async function readLocalTrust(options: LocalAnchorOptions): Promise<Chain
   const { disk, stateDirectory, volumeId, random } = options;
   const root = new RootKeys(new Uint8Array(options.rootSecret), random);
   try {
-    // Whatever suite they were sealed with, their headers say it.
+    // Any suite will do for opening: the headers of the files name the one that they were sealed with.
     const device = await loadDevice(disk, stateDirectory, root.local('device', 1, volumeId));
     if (!device) return undefined;
     device.signer.wipe();

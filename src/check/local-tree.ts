@@ -1,7 +1,8 @@
 /**
- * A plain directory that a salvaged volume is written into. Names are bytes, and nothing that is there is ever followed or overwritten: what cannot have
- * its own name gets another one. Depth is not limited: every operation names one component below an open directory, so that no path is ever longer than
- * the system allows. It knows nothing of volumes.
+ * A plain directory into which a salvaged volume is written (doc/cli.md, "check, repair, salvage"). It knows nothing of
+ * volumes. Names are bytes. Links are not followed and files not overwritten: a file that cannot have its own name gets
+ * another one. The depth is not limited, since every operation names one component below an open directory, so that no
+ * path is longer than the system allows.
  *
  * One call at a time, except for those of an open file.
  */
@@ -15,7 +16,7 @@ import { copyFile, link, mkdir, open, readdir, rename, symlink } from '../disk/f
 import { existsSync } from '../disk/files.js';
 import { formsOf, spareNames } from './spare-name.js';
 
-/** A directory below the root of the tree, which alone has no parent. */
+/** A directory of the tree; only the root has no parent. */
 export interface TreeFolder {
   readonly parent: TreeFolder | undefined;
   readonly name: ByteString;
@@ -24,14 +25,14 @@ export interface TreeFolder {
 }
 
 export interface TreeAttributes {
-  /** Permissions; set-id bits are left out, since the owner is another one. */
+  /** Permissions, without set-id bits, since the owner is not the original one. */
   readonly mode: number;
   readonly atime: Timespec;
   readonly mtime: Timespec;
 }
 
 export interface TreeFile {
-  /** The name that it got. */
+  /** The name that it was given. */
   readonly name: ByteString;
   write(bytes: Uint8Array, offset: number): Promise<void>;
   resize(size: number): Promise<void>;
@@ -39,7 +40,7 @@ export interface TreeFile {
   close(): Promise<void>;
 }
 
-/** Another name than its own is made around names that are reserved. */
+/** Whether a name is left for another file when a substitute is chosen. */
 export type IsReserved = (name: ByteString) => boolean;
 
 interface OpenFolder {
@@ -47,19 +48,19 @@ interface OpenFolder {
   holds: number;
 }
 
-/** The destination can take nothing any more: another name does not help. */
+/** Errors for which another name does not help, since the destination takes nothing any more. */
 export const hopelessCodes: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
-/** How link(2) fails where a file can have one name only. */
+/** The errors of link(2) where a file can have only one name. */
 const noLinkCodes: ReadonlySet<string | undefined> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EACCES']);
 const openFoldersMax = 32;
-/** Linux: a directory that is open, as the beginning of a path. */
+/** On Linux, where an open directory can be the beginning of a path. */
 const descriptorFolder = '/proc/self/fd';
 
 export class LocalTree {
   readonly root: TreeFolder = { parent: undefined, name: '', depth: 0 };
   readonly #path: string;
   readonly #hasDescriptors = existsSync(descriptorFolder);
-  /** The root, and those that were used last; the oldest first. */
+  /** The root, and the directories that were used last, the oldest first. */
   readonly #open = new Map<TreeFolder, OpenFolder>();
 
   private constructor(path: string, handle: FileHandle) {
@@ -67,14 +68,17 @@ export class LocalTree {
     this.#open.set(this.root, { handle, holds: 1 });
   }
 
-  /** Makes the directory, or takes an empty one. The caller closes it. Throws system errors; ENOTEMPTY when something is in it. */
+  /**
+   * Makes the directory, or uses an empty one. The caller closes it. Throws system errors; ENOTEMPTY when it is not
+   * empty.
+   */
   static async prepare(path: string): Promise<LocalTree> {
     await mkdir(path, { recursive: true, mode: 0o700 });
     if ((await readdir(path)).length > 0) throw Object.assign(new Error(`${path} is not empty`), { code: 'ENOTEMPTY', syscall: 'mkdir' });
     return new LocalTree(resolve(path), await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
   }
 
-  /** Runs `work` with a tree that is closed when it ends. Throws what `prepare` and `work` throw. */
+  /** Runs `work` with a tree that is closed when it ends. Throws the errors of `prepare` and `work`. */
   static async use<T>(path: string, work: (tree: LocalTree) => Promise<T>): Promise<T> {
     const tree = await LocalTree.prepare(path);
     try {
@@ -90,7 +94,7 @@ export class LocalTree {
     for (const { handle } of handles) await handle.close();
   }
 
-  /** Always a new one, called `name` where that is free and possible. */
+  /** Makes a new directory, called `name` if that is free and possible. */
   async makeFolder(parent: TreeFolder, name: ByteString, isReserved?: IsReserved): Promise<TreeFolder> {
     const made = await this.#place(parent, name, (path) => mkdir(path, { mode: 0o700 }), { isReserved });
     return { parent, name: made.name, depth: parent.depth + 1 };
@@ -102,13 +106,16 @@ export class LocalTree {
     return fileOf(made.name, made.value);
   }
 
-  /** The name that the symbolic link got. */
+  /** Returns the name that the symbolic link was given. */
   async makeLink(target: ByteString, folder: TreeFolder, name: ByteString, isReserved?: IsReserved): Promise<ByteString> {
     const bytes = Buffer.from(target, 'latin1');
     return (await this.#place(folder, name, (path) => symlink(bytes, path), { isReserved })).name;
   }
 
-  /** Another name for a file; a copy, where the destination has no hard links. The name that it got. */
+  /**
+   * Makes another name for a file, or a copy where the destination has no hard links. Returns the name that it was
+   * given.
+   */
   async linkFile(
     existing: { readonly folder: TreeFolder; readonly name: ByteString },
     folder: TreeFolder,
@@ -129,7 +136,10 @@ export class LocalTree {
     });
   }
 
-  /** Gives a file of ours a name with `suffix` behind it. The name is made first, and only then replaced: nobody else's file can be. */
+  /**
+   * Renames a file of ours to `wanted` with the suffix. The new name is created first and then replaced, so that no
+   * other file can be overwritten.
+   */
   async renameFile(folder: TreeFolder, name: ByteString, wanted: ByteString, options: SpareOptions): Promise<ByteString> {
     const reserve = async (path: Buffer): Promise<void> =>
       (await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)).close();
@@ -162,7 +172,8 @@ export class LocalTree {
             const code = diskErrorCode(error);
             if (code === undefined || hopelessCodes.has(code)) throw error;
             failure ??= error;
-            // Whatever else it is may be the name's fault: a plainer one is tried, and if that fails the first error tells most.
+            // Any other error may be due to the name: try a plainer one. If that fails as well, the first error says
+            // most.
             if (code !== 'EEXIST') break;
           }
         }
@@ -171,7 +182,7 @@ export class LocalTree {
     });
   }
 
-  /** Runs `work` with the beginning of a path to what is in `folder`, which stays open meanwhile. */
+  /** Runs `work` with the beginning of a path into `folder`, which stays open meanwhile. */
   async #within<T>(folder: TreeFolder, work: (at: Buffer) => Promise<T>): Promise<T> {
     if (!this.#hasDescriptors) return work(this.#longPath(folder));
     const opened = await this.#enter(folder);
@@ -183,7 +194,7 @@ export class LocalTree {
     }
   }
 
-  /** Opens a folder from the nearest one above it that is open, one component at a time. */
+  /** Opens a folder from the nearest open one above it, one component at a time. */
   async #enter(folder: TreeFolder): Promise<OpenFolder> {
     const chain: TreeFolder[] = [];
     for (let at = folder; !this.#open.has(at) && at.parent; at = at.parent) chain.push(at);
@@ -216,7 +227,7 @@ export class LocalTree {
 }
 
 export interface SpareOptions {
-  /** Stands behind the name, which is cut where the two are too long together. */
+  /** Is appended to the name, which is shortened if the two are too long together. */
   readonly suffix?: string;
   readonly isReserved?: IsReserved | undefined;
 }

@@ -1,9 +1,10 @@
 /**
- * What a device can put back into a log that has lost something: commits, and the genesis, of which it has copies whose hashes prove that they are the ones
- * (doc/cli.md, "check, repair, salvage"). Nothing is overwritten, and nothing is put where the store has gone on without this device.
+ * Puts lost commits and the genesis back into the log, from copies of this device whose hashes prove that they are the
+ * right ones (doc/cli.md, "check, repair, salvage"). Nothing is overwritten, and nothing is put where another device
+ * has continued the log.
  *
- * The proof goes from the newest commit back: the device's trust holds the hash of that one, and each commit opens only on top of the right one before it. The
- * volume id is the hash of the genesis.
+ * The proof goes from the newest commit back: the device's trust holds the hash of that one, and each commit opens only
+ * on top of the right one before it. The volume id is the hash of the genesis.
  */
 
 import type { Sealed } from '../base/brand.js';
@@ -27,43 +28,46 @@ import { Findings } from './finding.js';
 import { readLocalTrust } from './local-anchor.js';
 import { RepairError } from './repair-error.js';
 
-export interface RestorationOptions {
+interface RestorationOptions {
   readonly store: ObjectStore;
   /** 32 bytes, borrowed. */
   readonly rootSecret: Uint8Array;
   readonly volumeId: Uint8Array;
   readonly random: Random;
   readonly disk: Disk;
-  /** Of this device; no process has it mounted. */
+  /** The state directory of this device, which no process has mounted. */
   readonly stateDirectory: string;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** An object of the log: the genesis is 0. */
+/** An object of the log; the genesis has number 0. */
 export interface LogObject {
   readonly sequence: number;
   readonly object: ObjectKey;
 }
 
-export interface RestorableObject extends LogObject {
-  /** Of the copy, which is read again when it is put. */
+interface RestorableObject extends LogObject {
+  /** The hash of the copy, which is read again when it is put. */
   readonly hash: Uint8Array;
 }
 
 export interface LogRestoration {
-  /** The newest commit that this device has verified; 0: it has no history with the volume. */
+  /** The newest commit that this device has verified; 0 when it has no history with the volume. */
   readonly seen: number;
   /** The newest commit that the store shows. */
   readonly newest: number;
-  /** Not in the store, and here with proof; ascending. */
+  /** Missing from the store, with a proven copy here; ascending. */
   readonly restorable: readonly RestorableObject[];
-  /** Not in the store, and not here either; ascending. */
+  /** Missing from the store, without a copy here; ascending. */
   readonly lost: readonly LogObject[];
-  /** In the store with other bytes than were put there, which nothing overwrites; ascending. `hasCopy`: the right ones are here. */
+  /** In the store with wrong bytes, which are never overwritten; ascending. `hasCopy`: the right ones are here. */
   readonly damaged: readonly (LogObject & { readonly hasCopy: boolean })[];
 }
 
-/** Looks, and changes nothing. Throws RepairError `FORKED`, `BEYOND_REPAIR` (no genesis anywhere), CommitError `BAD_STATE`, StoreError, disk errors. */
+/**
+ * Changes nothing. Throws RepairError `FORKED`, `BEYOND_REPAIR` (no genesis anywhere), CommitError `BAD_STATE`,
+ * StoreError, disk errors.
+ */
 export async function planLogRestoration(options: RestorationOptions): Promise<LogRestoration> {
   const { store, disk, stateDirectory, volumeId } = options;
   const copies = await openCommitCopies(disk, stateDirectory);
@@ -83,13 +87,17 @@ export async function planLogRestoration(options: RestorationOptions): Promise<L
   }
 }
 
-/** Puts back what the plan found, the oldest first. Answers how many objects it put. Throws RepairError `FORKED`, StoreError, disk errors. */
+/**
+ * Puts back the restorable objects of the plan, the oldest first. Returns how many it put. Throws RepairError,
+ * StoreError, disk errors.
+ */
 export async function restoreLog({ store, disk, stateDirectory, signal }: RestorationOptions, plan: LogRestoration): Promise<number> {
   const copies = await openCommitCopies(disk, stateDirectory);
   let count = 0;
   for (const { sequence, object, hash } of plan.restorable) {
     const bytes = (await copies.read(sequence)) as Sealed | undefined;
-    if (!bytes || !equalBytes(hashBytes(bytes), hash)) throw new RepairError('RACING', `the copy of commit ${sequence} has changed: run it again`);
+    if (!bytes || !equalBytes(hashBytes(bytes), hash))
+      throw new RepairError('RACING', `the copy of commit ${sequence} has changed: run the command again`);
     const outcome = await store.put(object, bytes, { ifAbsent: true, ...(signal ? { signal } : {}) });
     if (outcome === 'exists') {
       const found = await store.get(object, { sizeMax: commitObjectMax });
@@ -149,7 +157,7 @@ class RestorationSearch {
     const listed = await this.#list();
     const seen = this.#trust?.head.sequence ?? 0;
     const provable = this.#copies.oldest > 0 ? Math.min(this.#copies.oldest, seen + 1) : seen + 1;
-    // What this device has no copies of can only be missed.
+    // Without a copy, a missing commit can only be reported as lost.
     for (let at = 1; at <= Math.max(seen, this.#newest); at++) {
       if ((at < provable || at > seen) && !listed.has(at) && !(await this.#stored(at))) this.#lost.push(this.#objectAt(at));
     }
@@ -173,7 +181,7 @@ class RestorationSearch {
     let stored = from >= to ? await this.#stored(from) : undefined;
     for (let at = from; at >= to && at > 0; at--) {
       this.#signal?.throwIfAborted();
-      // Where the chain is broken the newest checkpoint is the other one that is known for sure.
+      // Where the chain of hashes is broken, the hash of the newest checkpoint is known as well.
       if (!expected && at === checkpoint?.sequence) expected = checkpoint.hash;
       const copy = await this.#copies.read(at);
       const before = at > 1 ? await this.#stored(at - 1) : undefined;
@@ -184,7 +192,7 @@ class RestorationSearch {
       if (!stored && isHere && expected) this.#restorable.push({ ...this.#objectAt(at), hash: expected });
       else if (!stored) this.#lost.push(this.#objectAt(at));
       else if (!isThere) {
-        // What opens was put by somebody who holds the keys: another history, and no damage.
+        // If it opens, a holder of the keys has put it: it belongs to another history and is not damaged.
         if (await this.#openOn(stored, at, candidates)) throw forkedAt(at, 'in the store');
         this.#damaged.push({ ...this.#objectAt(at), hasCopy: isHere });
       }
@@ -193,7 +201,7 @@ class RestorationSearch {
     }
   }
 
-  /** What the hash of the commit before `at` may be. */
+  /** Possible hashes of the commit before `at`. */
   async #hashesBefore(at: number, stored: Uint8Array | undefined, checkpoint: ChainState['checkpoint']): Promise<Uint8Array[]> {
     if (at === 1) return [this.#keys.volumeId];
     const copy = await this.#copies.read(at - 1);

@@ -1,6 +1,7 @@
 /**
- * Reads the whole log as the store shows it: opens and verifies every commit, goes on behind damage, and tells what the volume's newest state
- * is made of (doc/format.md, "Commit"). Unlike the commit layer's log it belongs to no device, trusts nothing and writes nothing.
+ * Reads the whole log as the store shows it: opens and verifies every commit, continues behind damage, and collects
+ * what makes up the volume's newest state (doc/format.md, "Commit"). Unlike the log of the commit layer it belongs to
+ * no device, trusts nothing and writes nothing.
  */
 import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
@@ -19,14 +20,14 @@ import type { PackId } from '../pack/pack-id.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { FindingCode, Findings } from './finding.js';
 
-export interface LogSurveyOptions {
+interface LogSurveyOptions {
   readonly store: ObjectStore;
   readonly keys: VolumeKeys;
   readonly creator: Enrolment;
   readonly findings: Findings;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (done: number, total: number) => void;
-  /** What a device has seen, to be compared with what the store shows. */
+  /** A commit that a device has verified, to be compared with the store's. */
   readonly anchor?: LogPosition | undefined;
 }
 
@@ -38,23 +39,23 @@ export interface RecentCommit {
 }
 
 export interface LogSurvey {
-  /** The newest commit that opens; `undefined`: none. */
+  /** The newest commit that opens, if any. */
   readonly head: LogPosition | undefined;
   readonly headWallTimeMs: number | undefined;
-  /** Number of the newest commit that the store shows, readable or not. */
+  /** The number of the newest commit that the store shows, readable or not. */
   readonly newest: number;
   readonly members: readonly Member[];
   readonly checkpoint: (Checkpoint & { readonly sequence: Sequence }) | undefined;
-  /** The readable commits after what the checkpoint covers, ascending. */
+  /** The readable commits after those that the checkpoint covers, ascending. */
   readonly recent: readonly RecentCommit[];
   readonly packs: ReadonlyMap<PackId, number>;
-  /** Commits that could be opened. */
+  /** How many commits could be opened. */
   readonly commitCount: number;
-  /** Whether the checkpoint and every commit after it were verified: then the state is the one that every device sees. */
+  /** Whether the checkpoint and every commit after it were verified: then every device sees this state. */
   readonly isCurrentWhole: boolean;
 }
 
-/** Commits fetched ahead of the one that is looked at. */
+/** How many commits are fetched ahead of the current one. */
 const fetchWindow = 8;
 
 interface Lost {
@@ -71,7 +72,7 @@ class LogSurveyor {
   readonly #options: LogSurveyOptions;
   readonly #lost: Lost[] = [];
   readonly #packs = new Map<PackId, number>();
-  /** `undefined` behind damage, until a checkpoint tells the roster again. */
+  /** `undefined` behind damage, up to the next checkpoint, which has the roster. */
   #state: ChainState | undefined;
   #members: readonly Member[];
   #head: LogPosition | undefined;
@@ -91,7 +92,7 @@ class LogSurveyor {
     const listed = await this.#listNewest();
     let newest = 0;
     let anchorHash: Uint8Array | undefined = anchor?.sequence === 0 ? keys.volumeId : undefined;
-    /** Of the bytes before, whatever they are; `undefined` when they are gone. */
+    /** The hash of the object before, readable or not; `undefined` when it is missing. */
     let previousHash: Uint8Array | undefined = keys.volumeId;
     let isPreviousReadable = true;
     for await (const { sequence, sealed } of this.#fetchAll(listed)) {
@@ -124,7 +125,7 @@ class LogSurveyor {
     };
   }
 
-  /** The greatest number that the store lists. A hint: what follows it is asked for as well. */
+  /** The greatest number that the store lists. It is a hint: later numbers are asked for as well. */
   async #listNewest(): Promise<number> {
     const { store, keys, findings, signal } = this.#options;
     let newest = 0;
@@ -136,7 +137,7 @@ class LogSurveyor {
     return newest;
   }
 
-  /** Every number up to the newest listed, and what follows without a gap. */
+  /** Every number up to the newest listed one, and those that follow it without a gap. */
   async *#fetchAll(listed: number): AsyncGenerator<{ readonly sequence: number; readonly sealed: Uint8Array | undefined }> {
     const { store, keys, signal } = this.#options;
     const fetching: Promise<Uint8Array | undefined>[] = [];
@@ -157,7 +158,7 @@ class LogSurveyor {
     }
   }
 
-  /** Whether it could be opened. */
+  /** Opens and checks one commit. Returns whether it could be opened. */
   async #take(
     sequence: number,
     sealed: Uint8Array,
@@ -184,7 +185,7 @@ class LogSurveyor {
     return true;
   }
 
-  /** Checks it against the chain; where that is broken, as much as can be checked without it. */
+  /** Checks a commit against the chain, or only its signature where the chain is broken. */
   #follow(decoded: DecodedCommit, hash: Uint8Array): void {
     const { commit } = decoded;
     try {
@@ -211,7 +212,7 @@ class LogSurveyor {
     for (const { id, size } of commit.packs) this.#packs.set(id, size);
     const { sequence, mutations, filesDelta, bytesDelta, checkpoint } = commit;
     this.#recent.push({ sequence, mutations, filesDelta, bytesDelta });
-    // Two devices may fold at once: the later checkpoint can cover less, and both lead to the same state.
+    // Two devices may fold at the same time: the later checkpoint can then cover less, but both lead to the same state.
     if (!checkpoint || checkpoint.covers < (this.#checkpoint?.covers ?? 0)) return;
     this.#checkpoint = { ...checkpoint, sequence };
     this.#recent = this.#recent.filter((one) => one.sequence > checkpoint.covers);
@@ -227,24 +228,24 @@ class LogSurveyor {
     const { findings } = this.#options;
     const { sequence } = anchor;
     if (newest < sequence)
-      findings.add('LOG_ROLLED_BACK', `this device has seen commit ${sequence}, the store ends at ${newest}: it went back`, { sequence });
+      findings.add('LOG_ROLLED_BACK', `this device has seen commit ${sequence}, but the store ends at ${newest}: it went back`, { sequence });
     else if (found && !equalBytes(found, anchor.hash))
       findings.add('LOG_FORKED', `the store shows another commit ${sequence} than this device has seen`, { sequence });
   }
 
-  /** Whether nothing is lost that the newest state needs. */
+  /** Reports the losses. Returns whether the newest state needs none of them. */
   #report(): boolean {
     const { findings } = this.#options;
     const covers = this.#checkpoint?.covers ?? 0;
     let isWhole = this.#head !== undefined;
     for (const { sequence, code, message } of this.#lost) {
-      // A device that begins at the checkpoint needs the commit before it, too, since that is part of its key.
+      // A device that begins at the checkpoint also needs the commit before it, whose hash is part of the key.
       const isNeeded = sequence > covers || sequence + 1 === this.#checkpoint?.sequence;
       if (isNeeded) isWhole = false;
-      const role = isNeeded ? 'the newest state needs it' : 'only history is concerned';
+      const role = isNeeded ? 'the newest state needs it' : 'only older history needs it';
       findings.add(code, `${message}; ${role}`, { sequence }, isNeeded ? 'fatal' : 'error');
     }
-    if (!this.#head && this.#lost.length === 0) findings.add('COMMIT_MISSING', 'the log holds nothing but the genesis', { sequence: 1 }, 'fatal');
+    if (!this.#head && this.#lost.length === 0) findings.add('COMMIT_MISSING', 'the log contains only the genesis', { sequence: 1 }, 'fatal');
     return isWhole;
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Whether the metadata as a whole makes sense: a pure fold over all entries of the key space in their order, and a verdict at the end
- * (doc/format.md, "Tree keys"). One pass suffices because entries come before extents, extents before inodes, inodes before orphans and
- * xattrs: `D` `E` `I` `O` `S` `X`. It reads nothing and mends nothing.
+ * Checks whether the metadata as a whole is consistent: a fold over all entries of the key space in their order, and a
+ * verdict at the end (doc/format.md, "Tree keys"). One pass suffices because entries come before extents, extents
+ * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `O` `S` `X`. It does no I/O and repairs nothing.
  */
 import { ByteReader, MalformedBytesError } from '../base/bytes.js';
 import { type Dirent, decodeDirent } from '../meta/dirent.js';
@@ -13,24 +13,24 @@ import { hasExtents, hasInode, hasXattrs, InodeTable, isDir, isOrphan, isUnreada
 
 const directoryType = S_IFDIR >>> 12;
 
-/** Keys that could not be read: what they would have said must not be taken for absent. */
-export interface LostKeys {
+/** Keys that could not be read, and must not be taken for absent. */
+interface LostKeys {
   isLost(key: string): boolean;
-  /** Whether some key of this letter is. */
+  /** Whether some key that begins with this letter is lost. */
   isKindLost(letter: string): boolean;
 }
 
-export interface MetadataCheckOptions {
+interface MetadataCheckOptions {
   readonly findings: Findings;
   readonly lost: LostKeys;
-  /** Told of every extent that decodes. */
+  /** Called for every extent that decodes. */
   readonly onExtent?: (ino: Ino, offset: number, extent: Extent) => void;
 }
 
 export interface MetadataTotals {
-  /** Inodes. */
+  /** How many inodes there are. */
   readonly files: number;
-  /** The sum of what they say is allocated. */
+  /** The sum of their allocated bytes. */
   readonly bytes: number;
 }
 
@@ -93,22 +93,22 @@ export class MetadataCheck {
 
   #setFlag(ino: Ino, flag: number): void {
     const slot = this.#table.slotOf(ino);
-    this.#table.flags[slot] |= flag;
+    this.#table.flags.mark(slot, flag);
   }
 
   #addEntry(parent: Ino, { ino, type }: Dirent): void {
     const table = this.#table;
     const slot = table.slotOf(ino);
     const kind = type >>> 12;
-    if (table.entryType[slot] !== 0 && table.entryType[slot] !== kind)
+    if (table.entryType.at(slot) !== 0 && table.entryType.at(slot) !== kind)
       this.#findings.add('ENTRY_TYPE', 'two entries disagree on what kind of file this is', { ino, parent });
-    table.entryType[slot] = kind;
-    table.names[slot]++;
-    table.namedIn[slot] = parent;
+    table.entryType.set(slot, kind);
+    table.names.add(slot, 1);
+    table.namedIn.set(slot, parent);
     const above = table.slotOf(parent);
-    if (kind === directoryType) table.subdirectories[above]++;
-    // Whether the directory is there turns out when the inodes come.
-    table.mark[above] = 1;
+    if (kind === directoryType) table.subdirectories.add(above, 1);
+    // Whether the directory exists is known only when the inodes come.
+    table.walked.set(above, 1);
   }
 
   #addExtent(ino: Ino, offset: number, extent: Extent): void {
@@ -119,9 +119,9 @@ export class MetadataCheck {
       this.#findings.add('EXTENT_OVERLAP', 'an extent ends past the largest size of a file', { ino, offset });
     this.#extentEnd = Math.max(this.#extentIno === ino ? this.#extentEnd : 0, offset + extent.length);
     this.#extentIno = ino;
-    this.#table.flags[slot] |= hasExtents;
-    this.#table.covered[slot] += extent.length;
-    if (extent.kind === 'data') this.#table.dataEnd[slot] = Math.max(this.#table.dataEnd[slot], offset + extent.length);
+    this.#table.flags.mark(slot, hasExtents);
+    this.#table.covered.add(slot, extent.length);
+    if (extent.kind === 'data') this.#table.dataEnd.set(slot, Math.max(this.#table.dataEnd.at(slot), offset + extent.length));
     this.#onExtent?.(ino, offset, extent);
   }
 
@@ -130,38 +130,41 @@ export class MetadataCheck {
     const slot = table.slotOf(ino);
     const format = inode.mode & S_IFMT;
     const kind = format >>> 12;
-    table.flags[slot] |= format === S_IFDIR ? hasInode | isDir : hasInode;
-    table.type[slot] = kind;
-    table.nlink[slot] = Math.min(inode.nlink, 0xffffffff);
-    table.parent[slot] = inode.parent;
+    table.flags.mark(slot, format === S_IFDIR ? hasInode | isDir : hasInode);
+    table.nlink.set(slot, Math.min(inode.nlink, 0xffffffff));
+    table.parent.set(slot, inode.parent);
     this.#files++;
     this.#bytes += inode.allocated;
     this.#checkContent(ino, slot, inode, format);
-    const entryKind = table.entryType[slot];
+    const entryKind = table.entryType.at(slot);
     if (entryKind !== 0 && entryKind !== kind) {
-      this.#findings.add('ENTRY_TYPE', 'the entry says another kind of file than the inode is', { ino, parent: table.namedIn[slot] as Ino });
-      const above = table.slotOf(table.namedIn[slot]);
-      // The count of subdirectories follows the inodes.
-      if (kind === directoryType) table.subdirectories[above]++;
-      else if (entryKind === directoryType) table.subdirectories[above]--;
+      this.#findings.add('ENTRY_TYPE', 'the entry names another kind of file than the inode', { ino, parent: table.namedIn.at(slot) as Ino });
+      const above = table.slotOf(table.namedIn.at(slot));
+      // Subdirectories are counted by the kind of their inodes.
+      if (kind === directoryType) table.subdirectories.add(above, 1);
+      else if (entryKind === directoryType) table.subdirectories.add(above, -1);
     }
-    if (table.names[table.find(ino)] === 0 && ino !== rootIno) this.#setFlag(ino, wantsOrphan);
+    if (table.names.at(table.find(ino)) === 0 && ino !== rootIno) this.#setFlag(ino, wantsOrphan);
   }
 
   #checkContent(ino: Ino, slot: number, inode: Inode, format: number): void {
     const findings = this.#findings;
-    const covered = this.#table.covered[slot];
+    const covered = this.#table.covered.at(slot);
     const inline = inode.inline.byteLength;
     if (inline > 0 && covered > 0) findings.add('CONTENT_TWICE', 'a file has inline content and extents', { ino });
-    if (format !== S_IFREG && covered > 0) findings.add('CONTENT_KIND', 'extents belong to something that is no regular file', { ino });
+    if (format !== S_IFREG && covered > 0) findings.add('CONTENT_KIND', 'something other than a regular file has extents', { ino });
     if (format !== S_IFREG && format !== S_IFLNK && inline > 0)
-      findings.add('CONTENT_KIND', 'something that is neither a file nor a link has content', { ino });
+      findings.add('CONTENT_KIND', 'something other than a file or a link has content', { ino });
     if (inode.size < inline || (format === S_IFLNK && inode.size !== inline))
       findings.add('SIZE', 'the size does not fit the inline content', { ino, expected: inline, found: inode.size });
-    if (this.#table.dataEnd[slot] > inode.size)
-      findings.add('DATA_PAST_END', 'data lies past the end of the file', { ino, expected: inode.size, found: this.#table.dataEnd[slot] });
+    if (this.#table.dataEnd.at(slot) > inode.size)
+      findings.add('DATA_PAST_END', 'data lies past the end of the file', { ino, expected: inode.size, found: this.#table.dataEnd.at(slot) });
     if (inode.allocated !== covered + inline && !this.#lost.isKindLost('E'))
-      findings.add('ALLOCATED', 'the space that the inode claims is not what it has', { ino, expected: covered + inline, found: inode.allocated });
+      findings.add('ALLOCATED', 'the inode claims another amount of space than its content takes', {
+        ino,
+        expected: covered + inline,
+        found: inode.allocated,
+      });
   }
 
   #addOrphan(ino: Ino, value: Uint8Array): void {
@@ -169,19 +172,19 @@ export class MetadataCheck {
     reader.varint();
     reader.end();
     const slot = this.#table.slotOf(ino);
-    this.#table.flags[slot] |= isOrphan;
+    this.#table.flags.mark(slot, isOrphan);
   }
 
-  /** The verdict on what only all entries together show. `totals`: what the commits add up to. */
+  /** Reports everything that only all entries together show. `totals`: those according to the commits. */
   finish(totals: MetadataTotals | undefined): void {
     const table = this.#table;
     const slots = table.slots();
     const namesWhole = !this.#lost.isKindLost('D');
     const root = table.find(rootIno);
-    const hasRoot = root >= 0 && (table.flags[root] & (hasInode | isDir)) === (hasInode | isDir);
-    if (!hasRoot && !this.#lost.isLost(inodeKey(rootIno))) this.#findings.add('ROOT_MISSING', 'the root directory is not there', { ino: rootIno });
+    const hasRoot = root >= 0 && table.flags.has(root, hasInode | isDir);
+    if (!hasRoot && !this.#lost.isLost(inodeKey(rootIno))) this.#findings.add('ROOT_MISSING', 'the root directory is missing', { ino: rootIno });
     for (const slot of slots) {
-      if ((table.flags[slot] & hasInode) === 0) this.#judgeMissing(slot);
+      if (!table.flags.has(slot, hasInode)) this.#judgeMissing(slot);
       else this.#judgeInode(slot, namesWhole);
     }
     this.#findCycles(slots);
@@ -193,76 +196,76 @@ export class MetadataCheck {
     }
   }
 
-  /** Something refers to an inode that is not there. */
+  /** Reports references to an inode that does not exist. */
   #judgeMissing(slot: number): void {
     const table = this.#table;
     const ino = table.inoAt(slot);
-    // Whatever is wrong with the inode's own record was reported.
-    if (this.#lost.isLost(inodeKey(ino)) || (table.flags[slot] & isUnreadable) !== 0) return;
-    const names = table.names[slot];
+    // The record of the inode itself has been reported already.
+    if (this.#lost.isLost(inodeKey(ino)) || table.flags.has(slot, isUnreadable)) return;
+    const names = table.names.at(slot);
     if (names > 0)
-      this.#findings.add('ENTRY_DANGLES', 'an entry points to an inode that is not there', { ino, parent: table.namedIn[slot] as Ino, found: names });
-    if (table.mark[slot] === 1) this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries lie in a directory that is not there', { parent: ino });
-    if ((table.flags[slot] & hasExtents) !== 0) this.#findings.add('EXTENT_STRAY', 'extents belong to an inode that is not there', { ino });
-    if ((table.flags[slot] & hasXattrs) !== 0) this.#findings.add('XATTR_STRAY', 'attributes belong to an inode that is not there', { ino });
-    if ((table.flags[slot] & isOrphan) !== 0) this.#findings.add('ORPHAN_STRAY', 'an inode that is not there is recorded as removed', { ino });
+      this.#findings.add('ENTRY_DANGLES', 'an entry points to a missing inode', { ino, parent: table.namedIn.at(slot) as Ino, found: names });
+    if (table.walked.at(slot) === 1) this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries belong to a missing directory', { parent: ino });
+    if (table.flags.has(slot, hasExtents)) this.#findings.add('EXTENT_STRAY', 'extents belong to a missing inode', { ino });
+    if (table.flags.has(slot, hasXattrs)) this.#findings.add('XATTR_STRAY', 'attributes belong to a missing inode', { ino });
+    if (table.flags.has(slot, isOrphan)) this.#findings.add('ORPHAN_STRAY', 'a missing inode is recorded as removed', { ino });
   }
 
   #judgeInode(slot: number, namesWhole: boolean): void {
     const table = this.#table;
     const ino = table.inoAt(slot);
-    const flags = table.flags[slot];
+    const flags = table.flags.at(slot);
     const isDirectory = (flags & isDir) !== 0;
     const isRoot = ino === rootIno;
-    const names = table.names[slot];
+    const names = table.names.at(slot);
     const orphan = (flags & isOrphan) !== 0;
-    if (table.mark[slot] === 1 && !isDirectory)
-      this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries lie in something that is no directory', { parent: ino });
+    if (table.walked.at(slot) === 1 && !isDirectory)
+      this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries belong to something that is not a directory', { parent: ino });
     if (!namesWhole) return;
     if ((flags & wantsOrphan) !== 0 && !orphan && !this.#lost.isLost(orphanKey(ino)))
-      this.#findings.add('INODE_UNREACHABLE', 'an inode has no name, and is not recorded as removed', { ino });
-    if (names > 0 && orphan) this.#findings.add('ORPHAN_STRAY', 'an inode that has a name is recorded as removed', { ino });
+      this.#findings.add('INODE_UNREACHABLE', 'an inode has no name but is not recorded as removed', { ino });
+    if (names > 0 && orphan) this.#findings.add('ORPHAN_STRAY', 'an inode with a name is recorded as removed', { ino });
     if (isDirectory && (names > 1 || (isRoot && names > 0)))
       this.#findings.add('DIRECTORY_NAMES', 'a directory has more than one name', { ino, found: names });
-    if (isDirectory && orphan && names === 0 && table.mark[slot] === 1)
-      this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries lie in a directory that was removed', { parent: ino });
+    if (isDirectory && orphan && names === 0 && table.walked.at(slot) === 1)
+      this.#findings.add('ENTRY_WITHOUT_DIRECTORY', 'entries belong to a removed directory', { parent: ino });
     const isNamed = names > 0 || isRoot;
-    const expected = isDirectory ? (isNamed ? 2 + table.subdirectories[slot] : 0) : names;
-    // What lies about without a name is one finding, not two.
-    if (table.nlink[slot] !== expected && (isNamed || orphan))
-      this.#findings.add('LINK_COUNT', 'the link count is wrong', { ino, expected, found: table.nlink[slot] });
-    const parent = isRoot ? rootIno : table.namedIn[slot];
-    if (isDirectory && (isRoot || names === 1) && table.parent[slot] !== parent)
-      this.#findings.add('PARENT', 'the directory names another parent than the one that holds it', {
+    const expected = isDirectory ? (isNamed ? 2 + table.subdirectories.at(slot) : 0) : names;
+    // An unreachable inode is one finding, not two.
+    if (table.nlink.at(slot) !== expected && (isNamed || orphan))
+      this.#findings.add('LINK_COUNT', 'the link count is wrong', { ino, expected, found: table.nlink.at(slot) });
+    const parent = isRoot ? rootIno : table.namedIn.at(slot);
+    if (isDirectory && (isRoot || names === 1) && table.parent.at(slot) !== parent)
+      this.#findings.add('PARENT', 'the directory names another parent than the one that contains it', {
         ino,
         expected: parent,
-        found: table.parent[slot],
+        found: table.parent.at(slot),
       });
   }
 
-  /** Directories that contain themselves: nobody can get there from the root. */
+  /** Reports directories that contain themselves, and so cannot be reached from the root. */
   #findCycles(slots: Uint32Array): void {
     const table = this.#table;
     const seen = 2;
     const done = 3;
     for (const start of slots) {
-      if ((table.flags[start] & isDir) === 0 || table.mark[start] >= seen) continue;
+      if (!table.flags.has(start, isDir) || table.walked.at(start) >= seen) continue;
       const path: number[] = [];
       let slot = start;
-      while (slot >= 0 && table.mark[slot] < seen) {
-        table.mark[slot] = seen;
+      while (slot >= 0 && table.walked.at(slot) < seen) {
+        table.walked.set(slot, seen);
         path.push(slot);
-        slot = table.inoAt(slot) === rootIno || table.names[slot] === 0 ? -1 : table.find(table.namedIn[slot]);
+        slot = table.inoAt(slot) === rootIno || table.names.at(slot) === 0 ? -1 : table.find(table.namedIn.at(slot));
       }
-      if (slot >= 0 && table.mark[slot] === seen) {
+      if (slot >= 0 && table.walked.at(slot) === seen) {
         const cycle = path.slice(path.indexOf(slot)).map((one) => table.inoAt(one));
         const ino = cycle.reduce((least, one) => (one < least ? one : least));
         this.#findings.add('DIRECTORY_CYCLE', `${cycle.length} directories contain each other and cannot be reached`, {
           ino,
-          parent: table.namedIn[table.find(ino)] as Ino,
+          parent: table.namedIn.at(table.find(ino)) as Ino,
         });
       }
-      for (const one of path) table.mark[one] = done;
+      for (const one of path) table.walked.set(one, done);
     }
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The packs that the volume refers to: whether they are there, and (asked for) whether every chunk opens and every index is right. Reads from the
- * store alone, neighbouring chunks with one request, and nothing twice.
+ * Checks the packs that the volume refers to (doc/cli.md, "check, repair, salvage"): whether they exist and, on
+ * request, whether every chunk opens and every index is right. It reads from the store alone, neighbouring chunks with
+ * one request, and nothing twice.
  */
 
 import { describeError } from '../base/errors.js';
@@ -17,13 +18,13 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { Findings } from './finding.js';
 import type { PackUsage, UsedChunk } from './pack-usage.js';
 
-export interface PackCheckOptions {
+interface PackCheckOptions {
   readonly store: ObjectStore;
   readonly keys: PackKeys;
   readonly usage: PackUsage;
-  /** Sizes by the commits that brought them. */
+  /** Sizes of packs according to the commits that brought them. */
   readonly known: ReadonlyMap<PackId, number>;
-  /** Whether `known` is all that the log has brought: a part of the log may be unreadable. */
+  /** Whether `known` is complete; a part of the log may be unreadable. */
   readonly isLogWhole: boolean;
   readonly findings: Findings;
   readonly signal?: AbortSignal | undefined;
@@ -34,22 +35,22 @@ const requestMax = 4 * 1024 * 1024;
 const concurrency = 4;
 const packPattern = /^packs\/([0-9a-f]{2})\/([0-9a-f]{32})$/;
 
-/** Whether every pack that something refers to is there. Answers those that are. */
+/** Reports missing packs, wrong sizes and foreign objects. Returns the packs that are present. */
 export async function checkPresence(options: PackCheckOptions): Promise<ReadonlySet<PackId>> {
   const { store, usage, known, findings, signal, isLogWhole } = options;
   const listed = new Map<PackId, number | undefined>();
   let unused = 0;
   for await (const { key, size } of store.list('packs/', signal ? { signal } : {})) {
-    const match = packPattern.exec(key);
-    if (!match || !match[2].startsWith(match[1])) {
-      findings.add('OBJECT_FOREIGN', 'an object among the packs that is none', { object: key });
+    const [, folder, name] = packPattern.exec(key) ?? [];
+    if (folder === undefined || !name?.startsWith(folder)) {
+      findings.add('OBJECT_FOREIGN', 'an object among the packs that is not a pack', { object: key });
       continue;
     }
-    const id = match[2] as PackId;
+    const id = name as PackId;
     if (usage.packs.has(id)) listed.set(id, size);
     else unused++;
   }
-  if (unused > 0) findings.add('PACK_UNUSED', `${unused} packs hold nothing that the newest state refers to`, { found: unused });
+  if (unused > 0) findings.add('PACK_UNUSED', `${unused} packs contain nothing that the newest state refers to`, { found: unused });
   const present = new Set<PackId>();
   for (const [pack, end] of usage.packs) {
     signal?.throwIfAborted();
@@ -57,7 +58,7 @@ export async function checkPresence(options: PackCheckOptions): Promise<Readonly
     const facts = { pack, ...(ino === undefined ? {} : { ino }) };
     const size = known.get(pack);
     if (size === undefined && isLogWhole) findings.add('PACK_UNKNOWN', 'no commit brought this pack', facts);
-    // A list is a hint: it may lag behind.
+    // The list is only a hint, since it may lag behind.
     const found = listed.has(pack) ? listed.get(pack) : await store.head(packKey(pack));
     if (found === undefined && !listed.has(pack)) {
       findings.add('PACK_MISSING', `pack ${pack} is not in the store`, facts);
@@ -72,7 +73,7 @@ export async function checkPresence(options: PackCheckOptions): Promise<Readonly
   return present;
 }
 
-/** Opens every chunk that is referred to, and the index of every pack that is used. Answers how many bytes were opened. */
+/** Opens every chunk that is referred to, and the index of every pack in use. Returns how much was opened. */
 export async function checkContent(
   options: PackCheckOptions,
   present: ReadonlySet<PackId>,
@@ -104,13 +105,13 @@ export async function checkContent(
   return { chunks, bytes };
 }
 
-/** All must have ended before the first error is thrown on: they share what the caller will close. */
+/** Waits for all tasks before it throws the first error, since they share what the caller will close. */
 async function everyOne(tasks: readonly Promise<void>[]): Promise<void> {
   const failed = (await Promise.allSettled(tasks)).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
 }
 
-/** The index tells the same places as the extents do. Ordinary reads do not need it: damage there loses nothing. */
+/** Checks that the index agrees with the extents. Ordinary reads do not need it, so damage there loses nothing. */
 async function checkIndex({ store, keys, known, findings, signal }: PackCheckOptions, pack: PackId, used: readonly UsedChunk[]): Promise<void> {
   const size = known.get(pack);
   if (size === undefined) return;
@@ -122,34 +123,34 @@ async function checkIndex({ store, keys, known, findings, signal }: PackCheckOpt
     const lengths = new Map(items.filter(({ kind }) => kind === 'chunk').map((item) => [item.offset, item.sealedLength]));
     const stray = used.find(({ offset, sealedLength }) => lengths.get(offset) !== sealedLength);
     if (stray)
-      findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} does not hold a chunk that a file refers to`, { pack, offset: stray.offset });
+      findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} does not have a chunk that a file refers to`, { pack, offset: stray.offset });
   } catch (error) {
     if (!(error instanceof PackError)) throw error;
     findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} cannot be read: ${describeError(error)}`, { pack });
   }
 }
 
-/** Chunks that lie side by side, as far as one request reaches. */
-function* runsOf(chunks: readonly UsedChunk[]): IterableIterator<readonly UsedChunk[]> {
-  let run: UsedChunk[] = [];
-  let start = 0;
-  let end = 0;
+type Run = readonly [UsedChunk, ...UsedChunk[]];
+
+const endOf = ({ offset, sealedLength }: UsedChunk): number => offset + sealedLength;
+
+/** Adjacent chunks, as many as one request may fetch. */
+function* runsOf(chunks: readonly UsedChunk[]): IterableIterator<Run> {
+  let run: [UsedChunk, ...UsedChunk[]] | undefined;
   for (const chunk of chunks) {
-    if (run.length > 0 && (chunk.offset !== end || end + chunk.sealedLength - start > requestMax)) {
-      yield run;
-      run = [];
+    const isNext = run && chunk.offset === endOf(run.at(-1) ?? run[0]) && endOf(chunk) - run[0].offset <= requestMax;
+    if (run && isNext) run.push(chunk);
+    else {
+      if (run) yield run;
+      run = [chunk];
     }
-    if (run.length === 0) start = chunk.offset;
-    run.push(chunk);
-    end = chunk.offset + chunk.sealedLength;
   }
-  if (run.length > 0) yield run;
+  if (run) yield run;
 }
 
-async function checkRun({ store, keys, findings, signal }: PackCheckOptions, pack: PackId, run: readonly UsedChunk[]): Promise<void> {
-  const offset = run[0].offset;
-  const last = run[run.length - 1];
-  const length = last.offset + last.sealedLength - offset;
+async function checkRun({ store, keys, findings, signal }: PackCheckOptions, pack: PackId, run: Run): Promise<void> {
+  const [{ offset }] = run;
+  const length = endOf(run.at(-1) ?? run[0]) - offset;
   const sealed = (await store.get(packKey(pack), { range: { offset, length }, ...(signal ? { signal } : {}) })) ?? new Uint8Array(0);
   for (const chunk of run) {
     try {
@@ -165,9 +166,9 @@ function reportChunk(findings: Findings, pack: PackId, { offset }: UsedChunk, in
   findings.add('CHUNK_DAMAGED', `a chunk does not open: ${describeError(error)}`, { ino, pack, offset });
 }
 
-/** Throws PackError unless `sealed` is the chunk that was written there. */
+/** Throws PackError unless `sealed` is the right chunk. */
 async function openChunk(keys: PackKeys, pack: PackId, chunk: UsedChunk, sealed: Uint8Array): Promise<void> {
-  if (sealed.byteLength < chunk.sealedLength) throw new PackError('MISSING', `pack ${pack} ends before it`);
+  if (sealed.byteLength < chunk.sealedLength) throw new PackError('MISSING', `pack ${pack} ends before the chunk`);
   let plainLength: number;
   try {
     const plain = await decodeItem('chunk', keys.chunk.open(itemPlace(pack, chunk.offset), sealed));
@@ -177,5 +178,5 @@ async function openChunk(keys: PackKeys, pack: PackId, chunk: UsedChunk, sealed:
     if (error instanceof CryptoError) throw new PackError('NOT_AUTHENTIC', `chunk at ${chunk.offset} of pack ${pack}`, { cause: error });
     throw error;
   }
-  if (plainLength !== chunk.plainLength) throw new PackError('MALFORMED', `it has ${plainLength} bytes, not ${chunk.plainLength}`);
+  if (plainLength !== chunk.plainLength) throw new PackError('MALFORMED', `the chunk has ${plainLength} bytes, not ${chunk.plainLength}`);
 }

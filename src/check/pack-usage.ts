@@ -1,6 +1,7 @@
 /**
- * Which chunks of which packs the volume's files refer to: collected while the metadata is read, verified afterwards pack by pack, each chunk
- * once however many files share it. Typed arrays: 24 bytes a chunk.
+ * The chunks of packs that the volume's files refer to: collected while the metadata is read, and verified afterwards
+ * pack by pack (`pack-check.ts`), each chunk once however many files share it. Typed arrays keep a reference in 20
+ * bytes.
  */
 import type { DataExtent } from '../meta/extent.js';
 import type { Ino } from '../meta/key.js';
@@ -10,7 +11,7 @@ export interface UsedChunk {
   readonly offset: number;
   readonly sealedLength: number;
   readonly plainLength: number;
-  /** Files that refer to it, at least one. */
+  /** The files that refer to it, at least one. */
   readonly inos: readonly Ino[];
 }
 
@@ -37,12 +38,12 @@ class References {
 
   /** By offset, each place once. */
   sorted(): UsedChunk[] {
-    const places = this.#places;
+    const field = (index: number, at: number): number => this.#places[index * 3 + at] ?? 0;
     const order = Uint32Array.from({ length: this.count }, (_, index) => index);
-    order.sort((a, b) => places[a * 3] - places[b * 3] || places[a * 3 + 1] - places[b * 3 + 1] || places[a * 3 + 2] - places[b * 3 + 2]);
+    order.sort((a, b) => field(a, 0) - field(b, 0) || field(a, 1) - field(b, 1) || field(a, 2) - field(b, 2));
     const chunks: (UsedChunk & { inos: Ino[] })[] = [];
     for (const index of order) {
-      const [offset, sealedLength, plainLength] = places.subarray(index * 3, index * 3 + 3);
+      const [offset, sealedLength, plainLength] = [field(index, 0), field(index, 1), field(index, 2)];
       const ino = this.#inos[index] as Ino;
       const last = chunks.at(-1);
       if (last?.offset === offset && last.sealedLength === sealedLength && last.plainLength === plainLength) {
@@ -54,7 +55,7 @@ class References {
 }
 
 export class PackUsage {
-  /** Whether the chunks themselves are wanted, or only which packs are used and how far. */
+  /** Whether to collect chunks, or only which packs are used and how far. */
   readonly #withChunks: boolean;
   readonly #chunks = new Map<PackId, References>();
   readonly #ends = new Map<PackId, number>();
@@ -88,23 +89,17 @@ export class PackUsage {
     if (ino !== undefined && !this.#firstIno.has(pack)) this.#firstIno.set(pack, ino);
   }
 
-  /** The packs that something refers to, with the end of the last thing referred to. */
+  /** The packs that something refers to, and how far they are referred to. */
   get packs(): ReadonlyMap<PackId, number> {
     return this.#ends;
   }
 
-  /** Some file that needs the pack. */
+  /** One of the files that need the pack. */
   fileOf(pack: PackId): Ino | undefined {
     return this.#firstIno.get(pack);
   }
 
-  get chunkCount(): number {
-    let count = 0;
-    for (const references of this.#chunks.values()) count += references.count;
-    return count;
-  }
-
-  /** By offset, each once. Forgets them. */
+  /** The chunks of a pack by offset, each once, and forgets them. */
   takeChunks(pack: PackId): readonly UsedChunk[] {
     const references = this.#chunks.get(pack);
     this.#chunks.delete(pack);

@@ -1,6 +1,7 @@
 /**
- * Names for inode numbers: one more pass over the directory entries, which keeps only what was asked for. Paths for findings (where they are
- * to be shown), and all names of some inodes for repair.
+ * Finds names for inode numbers in one more pass over the directory entries, which keeps only those that are wanted:
+ * paths for findings, if they are to be shown, and all names of some inodes for repair (doc/cli.md, "check, repair,
+ * salvage").
  */
 import { textOf } from '../base/bytes.js';
 import { decodeDirent } from '../meta/dirent.js';
@@ -17,7 +18,7 @@ interface Name {
 
 const depthMax = 4096;
 
-/** The findings, with `path` where they are about something that has one. `entries` are those of directories. */
+/** The findings, with `path` for those about something with a path. `entries` are those of directories. */
 export async function addPaths(findings: readonly Finding[], entries: () => AsyncIterable<readonly Entry[]>): Promise<readonly Finding[]> {
   const wanted = new Set<Ino>();
   for (const { ino, parent } of findings) {
@@ -61,12 +62,12 @@ function readEntry(key: string, value: Uint8Array): (KnownEntry & { readonly ino
     const { ino, type } = decodeDirent(value);
     return { ino, parent: decoded.ino, name: decoded.name, type, isDirectory: type === S_IFDIR };
   } catch {
-    // It has been reported as malformed; it names nothing.
+    // A malformed entry names nothing, and has been reported already.
     return undefined;
   }
 }
 
-/** From the root, or from the last directory that has a place (`...`). */
+/** The path from the root, or behind `...` from the last directory that has no name. */
 function pathOf(names: ReadonlyMap<Ino, Name>, ino: Ino | undefined): string | undefined {
   if (ino === undefined) return undefined;
   if (ino === rootIno) return '/';

@@ -1,7 +1,7 @@
 /**
- * What can be mended without guessing, as mutations of the key space: pure, from what an examination found and what was read for it
- * (doc/cli.md, "check, repair, salvage"). It deletes no content: what has lost its name gets another, what points nowhere is written down. What it leaves alone
- * it says.
+ * Plans what can be repaired without guessing, as mutations of the key space, from the findings of an examination and
+ * the records that they name (doc/cli.md, "check, repair, salvage"). No I/O. It deletes no content: a nameless inode
+ * gets a name, and an entry that points nowhere is recorded in a note. It lists the findings that it leaves alone.
  */
 import type { ByteString, Plaintext } from '../base/brand.js';
 import { byteStringOf } from '../base/bytes.js';
@@ -20,16 +20,16 @@ export interface KnownEntry {
   readonly type: number;
 }
 
-/** What is in the tree about the inodes that the findings name. */
-export interface RepairFacts {
+/** The records of the inodes that the findings name. */
+interface RepairFacts {
   readonly findings: readonly Finding[];
-  /** Those that are there and decode. */
+  /** Inodes that exist and decode. */
   readonly inodes: ReadonlyMap<Ino, Inode>;
-  /** All entries that point to them. */
+  /** All entries that point to these inodes. */
   readonly entries: ReadonlyMap<Ino, readonly KnownEntry[]>;
-  /** For those without a record or a name: entries of directories in it, of anything in it, bytes that its extents cover, and where they end. */
+  /** What belongs to the inodes without a record or a name. */
   readonly contents: ReadonlyMap<Ino, InodeContents>;
-  /** What stands under the names that may become the place for lost things. */
+  /** The inodes that have the names in `placeNames`. */
   readonly places: ReadonlyMap<ByteString, Ino | undefined>;
   readonly counted: MetadataTotals;
   readonly claimed: MetadataTotals;
@@ -38,13 +38,15 @@ export interface RepairFacts {
 }
 
 export interface InodeContents {
+  /** Entries in it, and those of them that are directories. */
   readonly entries: number;
   readonly subdirectories: number;
+  /** Bytes that its extents cover, and where the last data extent ends. */
   readonly covered: number;
   readonly dataEnd: number;
 }
 
-export interface RepairStep {
+interface RepairStep {
   readonly code: FindingCode;
   readonly ino: Ino | undefined;
   readonly description: string;
@@ -59,14 +61,16 @@ export interface RepairPlan {
   readonly bytesDelta: number;
 }
 
-/** Names for the directory of lost things; a later one only where an earlier one is no directory. */
+/**
+ * Names for lost+found; a later one is used only if the earlier ones are taken by something that is not a directory.
+ */
 export const placeNames: readonly ByteString[] = ['lost+found', 'lost+found (sealdrive)', 'lost+found (sealdrive 2)'];
 
 const noBytes = new Uint8Array(0) as Plaintext;
 const noContents: InodeContents = { entries: 0, subdirectories: 0, covered: 0, dataEnd: 0 };
 
-/** Codes that are mended; whatever else is found is left. */
-const mended: ReadonlySet<FindingCode> = new Set([
+/** The findings that can be repaired; others are left alone. */
+const repairable: ReadonlySet<FindingCode> = new Set([
   'LINK_COUNT',
   'PARENT',
   'ALLOCATED',
@@ -82,7 +86,7 @@ const mended: ReadonlySet<FindingCode> = new Set([
   'INODE_UNREACHABLE',
 ]);
 
-/** With these the sum of a file's extents says nothing. */
+/** Findings after which the sum of a file's extents means nothing. */
 const contentDoubts: ReadonlySet<FindingCode> = new Set(['VALUE_MALFORMED', 'EXTENT_OVERLAP', 'CONTENT_TWICE', 'CONTENT_KIND']);
 
 export function planRepair(facts: RepairFacts): RepairPlan {
@@ -110,10 +114,10 @@ class Planner {
   run(): RepairPlan {
     const { findings } = this.#facts;
     const isWhole = findings.every(({ code }) => code !== 'ROOT_MISSING') && this.#inodes.has(rootIno);
-    // Numbers first, since what moves afterwards counts on from them.
-    for (const finding of findings) if (isWhole && !this.#mendNumber(finding)) this.#left.push(finding);
+    // Numbers first, since moving things changes them further.
+    for (const finding of findings) if (isWhole && !this.#repairNumber(finding)) this.#left.push(finding);
     const rest = this.#left.splice(0);
-    for (const finding of rest) if (!this.#mendName(finding)) this.#left.push(finding);
+    for (const finding of rest) if (!this.#repairName(finding)) this.#left.push(finding);
     if (!isWhole) this.#left.push(...findings);
     return this.#finish();
   }
@@ -149,15 +153,16 @@ class Planner {
     this.#touched.add(ino);
   }
 
-  /** Whether it is mended with a number or a record of its own. */
-  #mendNumber({ code, ino, expected, found }: Finding): boolean {
+  /** Repairs a finding that concerns one number or record. Returns whether it was one. */
+  #repairNumber({ code, ino, expected, found }: Finding): boolean {
     const instead = `${expected} instead of ${found}`;
     const has = ino !== undefined && this.#inodes.has(ino);
     switch (code) {
       case 'TOTALS':
-        return this.#step(code, undefined, `the totals become what the inodes add up to: ${instead}`);
+        return this.#step(code, undefined, `the totals become the sums over all inodes: ${instead}`);
       case 'LINK_COUNT':
-        // Zero would make what has no name, and was not removed, fit for removal: it gets a name instead.
+        // An inode without a name that was not removed gets a name instead: with a link count of zero it would be
+        // deleted.
         if (!has || !expected) return false;
         this.#change(ino, () => ({ nlink: expected }));
         return this.#step(code, ino, `the link count becomes ${instead}`);
@@ -172,26 +177,26 @@ class Planner {
       case 'ORPHAN_STRAY':
         if (ino === undefined) return false;
         this.#changed.set(orphanKey(ino), null);
-        return this.#step(code, ino, 'the record that it was removed goes away');
+        return this.#step(code, ino, 'the record that it was removed is deleted');
       case 'ENTRY_TYPE': {
         if (!has) return false;
         const type = (this.#inodes.get(ino)?.mode ?? 0) & S_IFMT;
-        // The examination has counted subdirectories by what the inodes are.
+        // The examination has counted subdirectories by the kind of their inodes, so no count changes.
         for (const entry of this.#facts.entries.get(ino) ?? []) this.#putEntry(entry.parent, entry.name, ino, type);
-        return this.#step(code, ino, 'its entries say what kind of file it is');
+        return this.#step(code, ino, 'its entries get the kind of file that it is');
       }
       default:
         return false;
     }
   }
 
-  /** Whether it is mended by giving something a name, or taking one away. */
-  #mendName(finding: Finding): boolean {
+  /** Repairs a finding by adding or removing names. Returns whether it could. */
+  #repairName(finding: Finding): boolean {
     const { code } = finding;
-    if (!mended.has(code)) return false;
+    if (!repairable.has(code)) return false;
     const ino = finding.ino ?? finding.parent;
     if (ino === undefined) return false;
-    if (!this.#facts.inodes.has(ino)) return this.#mendMissing(code, ino);
+    if (!this.#facts.inodes.has(ino)) return this.#repairMissing(code, ino);
     switch (code) {
       case 'INODE_UNREACHABLE':
         this.#nameLost(ino);
@@ -201,24 +206,24 @@ class Planner {
         this.#nameLost(ino);
         return this.#step(code, ino, 'it was half removed: it gets a name in lost+found');
       case 'ENTRY_WITHOUT_DIRECTORY':
-        // Only a directory that was removed can hold them again.
+        // Only a directory can contain them; this one was removed.
         if (!isDirectory(this.#inodes.get(ino) as Inode)) return false;
         this.#changed.set(orphanKey(ino), null);
         this.#nameLost(ino);
         return this.#step(code, ino, 'the removed directory, which is not empty, gets a name in lost+found');
       case 'DIRECTORY_NAMES':
-        return this.#mendDirectoryNames(ino);
+        return this.#repairDirectoryNames(ino);
       case 'DIRECTORY_CYCLE': {
         for (const entry of this.#facts.entries.get(ino) ?? []) this.#dropEntry(entry);
         this.#nameLost(ino);
-        return this.#step(code, ino, 'it moves to lost+found, with what is in it');
+        return this.#step(code, ino, 'it moves to lost+found, with its content');
       }
       default:
         return false;
     }
   }
 
-  #mendDirectoryNames(ino: Ino): boolean {
+  #repairDirectoryNames(ino: Ino): boolean {
     const entries = this.#facts.entries.get(ino) ?? [];
     const { parent } = this.#inodes.get(ino) as Inode;
     const kept = ino === rootIno ? undefined : (entries.find((entry) => entry.parent === parent) ?? entries[0]);
@@ -228,11 +233,11 @@ class Planner {
       this.#noteDown(entry, ino);
     }
     if (kept) this.#change(ino, () => ({ parent: kept.parent }));
-    return this.#step('DIRECTORY_NAMES', ino, 'one name stays, the others are written down in lost+found');
+    return this.#step('DIRECTORY_NAMES', ino, 'one name stays, the others are recorded in lost+found');
   }
 
-  /** Its record is gone: what it was shows from what is left of it. */
-  #mendMissing(code: FindingCode, ino: Ino): boolean {
+  /** Makes a lost inode again from what still refers to it. */
+  #repairMissing(code: FindingCode, ino: Ino): boolean {
     if (this.#remade.has(ino)) return true;
     this.#remade.add(ino);
     const entries = this.#facts.entries.get(ino) ?? [];
@@ -245,7 +250,7 @@ class Planner {
       }
       return this.#step(code, ino, 'the entry, which points nowhere, becomes a note in lost+found that holds its name');
     }
-    // Entries in it make it a directory, whatever else there is.
+    // If entries belong to it, it was a directory.
     const mode = held > 0 ? S_IFDIR | 0o700 : S_IFREG | 0o600;
     this.#create(ino, { mode, nlink: held > 0 ? 2 + subdirectories : entries.length, size: held > 0 ? 0 : dataEnd, allocated: covered });
     const type = mode & S_IFMT;
@@ -257,9 +262,10 @@ class Planner {
         this.#noteDown(entry, ino);
       }
     }
-    if (kept.length === 0) this.#nameLost(ino);
-    else this.#change(ino, () => ({ parent: kept[0].parent }));
-    const where = kept.length === 0 ? 'in lost+found' : 'under its name';
+    const [first] = kept;
+    if (first) this.#change(ino, () => ({ parent: first.parent }));
+    else this.#nameLost(ino);
+    const where = first ? 'under its name' : 'in lost+found';
     return this.#step(code, ino, `it is made again ${where}, as a ${held > 0 ? 'directory' : 'file'} of what is left; modes and times are lost`);
   }
 
@@ -293,7 +299,7 @@ class Planner {
     this.#created++;
   }
 
-  /** The directory of lost things: the one there is, or a new one. */
+  /** lost+found: the existing one, or a new one. */
   #lostDirectory(): Ino {
     if (this.#place !== undefined) return this.#place;
     const { places, inodes, allocateIno } = this.#facts;
@@ -312,7 +318,7 @@ class Planner {
         return there;
       }
     }
-    throw new Error('every name for lost+found is taken by something that is no directory');
+    throw new Error('every name for lost+found is taken by something that is not a directory');
   }
 
   #attach(parent: Ino, name: ByteString, ino: Ino): void {
@@ -322,20 +328,20 @@ class Planner {
     this.#change(parent, (directory) => ({ nlink: directory.nlink + (type === S_IFDIR ? 1 : 0), mtime: this.#facts.time }));
   }
 
-  /** Gives an inode without a place one. */
+  /** Gives an inode a name in lost+found. */
   #nameLost(ino: Ino): void {
     const place = this.#lostDirectory();
     const { subdirectories } = this.#facts.contents.get(ino) ?? noContents;
     this.#change(ino, (inode) => ({ nlink: isDirectory(inode) ? 2 + subdirectories : 1 }));
-    // Inode numbers are unique, and the time keeps names of several repairs apart.
+    // Inode numbers are unique, and the time distinguishes the names of several repairs.
     this.#attach(place, `inode-${ino.toString(16)}-${this.#facts.time.sec.toString(16)}`, ino);
   }
 
-  /** A small file that says which entry was taken away. */
+  /** Makes a small file that records the name of a removed entry. */
   #noteDown(entry: KnownEntry, to: Ino): void {
     const place = this.#lostDirectory();
     const ino = this.#facts.allocateIno();
-    const head = byteStringOf(`An entry of directory inode ${entry.parent} was taken away by repair. It pointed to inode ${to}. Its name was:\n`);
+    const head = byteStringOf(`An entry of directory inode ${entry.parent} was removed by repair. It pointed to inode ${to}. Its name was:\n`);
     const inline = Buffer.from(`${head}${entry.name}\n`.slice(0, inlineMax), 'latin1') as Uint8Array as Plaintext;
     this.#create(ino, { mode: S_IFREG | 0o600, nlink: 1, size: inline.byteLength, allocated: inline.byteLength, inline });
     this.#attach(place, `entry-${ino.toString(16)}`, ino);

@@ -1,6 +1,7 @@
 /**
- * Mends a volume: examines it, plans (`repair-plan.ts`), and commits the plan as an ordinary device. Where another device commits in
- * between, it examines again. What it replaces stays in the log.
+ * Repairs a volume: examines it, plans (`repair-plan.ts`), and commits the plan as an ordinary device (doc/cli.md,
+ * "check, repair, salvage"). If another device commits in between, it examines again. Everything that it replaces stays
+ * in the log.
  */
 
 import { equalBytes, MalformedBytesError } from '../base/bytes.js';
@@ -19,7 +20,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { BareVolume } from './bare-volume.js';
 import { openBareVolume } from './bare-volume.js';
 import type { CheckProgress, CheckReport, Examination } from './check-volume.js';
-import { checkVolume } from './check-volume.js';
+import { checkVolume, totalsOf } from './check-volume.js';
 import { Findings } from './finding.js';
 import type { LogSurvey } from './log-survey.js';
 import { namesOf } from './path-names.js';
@@ -30,7 +31,7 @@ import { mergedEntries, newestMutations } from './state-entries.js';
 import { StateView } from './state-view.js';
 import { walkLeaves } from './tree-walk.js';
 
-export interface RepairOptions {
+interface RepairOptions {
   readonly store: ObjectStore;
   /** 32 bytes, borrowed. */
   readonly rootSecret: Uint8Array;
@@ -44,29 +45,29 @@ export interface RepairOptions {
 export interface PlannedRepair {
   readonly report: CheckReport;
   readonly plan: RepairPlan;
-  /** The newest commit that was examined: what `salvage --at` brings back. */
+  /** The newest commit that was examined, whose state `salvage --at` can bring back. */
   readonly sequence: number;
 }
 
 export interface AppliedRepair extends PlannedRepair {
-  /** Numbers of the commits that were made; none when there was nothing to mend. */
+  /** The numbers of the commits; none when there was nothing to repair. */
   readonly commits: readonly number[];
 }
 
-export interface ApplyOptions extends RepairOptions {
-  /** Opens the log as the device that commits; closed here. */
+interface ApplyOptions extends RepairOptions {
+  /** Opens the log as the device that commits; the log is closed here. */
   readonly openLog: (keys: VolumeKeys) => Promise<CommitLog>;
 }
 
 const attemptsMax = 5;
 const commitBytesMax = 24 * 1024 * 1024;
 /**
- * A journal may hold inode numbers that are in no commit yet, far fewer than these: numbers for what repair makes are taken behind them.
- * A device has 2^40.
+ * The journal may contain inode numbers that are in no commit yet, far fewer than this. The numbers that repair
+ * allocates begin behind them. A device has 2^40.
  */
 const inoGap = 2 ** 20;
 
-/** What would be done. Throws RepairError `BEYOND_REPAIR`, StoreError. */
+/** Plans a repair and changes nothing. Throws RepairError `BEYOND_REPAIR`, StoreError. */
 export async function planVolumeRepair(options: RepairOptions): Promise<PlannedRepair> {
   const bare = await openWhole(options);
   try {
@@ -78,11 +79,12 @@ export async function planVolumeRepair(options: RepairOptions): Promise<PlannedR
   }
 }
 
-/** Does it. Throws RepairError, CommitError, StoreError. */
+/** Plans and commits a repair. Throws RepairError, CommitError, StoreError. */
 export async function repairVolume(options: ApplyOptions): Promise<AppliedRepair> {
   const bare = await openWhole(options);
   try {
-    // Before the examination: the log's own checks against what this device has seen come first, and a new device enrols with a commit.
+    // Before the examination, since opening checks the log against what this device has seen, and enrols a new device
+    // with a commit.
     const log = await options.openLog(bare.keys);
     try {
       return await commitRepair(options, bare, log);
@@ -131,7 +133,7 @@ async function put(options: ApplyOptions, log: CommitLog, plan: RepairPlan, next
     });
     if (commit === 'lost') {
       if (isFirst) return undefined;
-      // Half of it is in: the next run finds what is left, and nothing is worse than before.
+      // A part of it is committed: nothing is worse than before, and the next run finds the rest.
       throw new RepairError('RACING', 'another device committed in the middle of the repair: run it again');
     }
     numbers.push(commit.sequence);
@@ -139,17 +141,19 @@ async function put(options: ApplyOptions, log: CommitLog, plan: RepairPlan, next
   return numbers;
 }
 
-/** As many commits as their size limit asks for: one, but for huge repairs. */
+/** As many commits as the size limit requires: one, except for huge repairs. */
 function split(mutations: readonly Mutation[]): Mutation[][] {
-  const parts: Mutation[][] = [[]];
+  let part: Mutation[] = [];
+  const parts = [part];
   let bytes = 0;
   for (const mutation of mutations) {
     const size = mutation[0].length + (mutation[1]?.byteLength ?? 0) + 16;
     if (bytes + size > commitBytesMax) {
-      parts.push([]);
+      part = [];
+      parts.push(part);
       bytes = 0;
     }
-    parts[parts.length - 1].push(mutation);
+    part.push(mutation);
     bytes += size;
   }
   return parts;
@@ -170,23 +174,14 @@ async function examineAndPlan(
     ...facts,
     findings: report.findings,
     counted: totals,
-    claimed: claimedTotals(survey),
+    claimed: totalsOf(survey),
     time: options.clock.now(),
     allocateIno,
   });
   return { planned: { report, plan, sequence: survey.head?.sequence ?? 0 }, survey };
 }
 
-function claimedTotals({ checkpoint, recent }: LogSurvey): { readonly files: number; readonly bytes: number } {
-  const sum = { files: checkpoint?.files ?? 0, bytes: checkpoint?.bytes ?? 0 };
-  for (const { filesDelta, bytesDelta } of recent) {
-    sum.files += filesDelta;
-    sum.bytes += bytesDelta;
-  }
-  return sum;
-}
-
-/** Everything that the plan needs to know of the inodes that the findings name. */
+/** Everything that the plan needs to know about the inodes that the findings name. */
 async function gather({ report }: Examination, survey: LogSurvey, source: PackSource) {
   const state = new StateView(source, survey);
   const wanted = new Set<Ino>([rootIno]);
@@ -197,7 +192,7 @@ async function gather({ report }: Examination, survey: LogSurvey, source: PackSo
   const root = survey.checkpoint?.root;
   const leaves = walkLeaves({ source, root, to: 'E', onLost: () => {} });
   const entries = await namesOf(wanted, mergedEntries(leaves, newestMutations(survey.recent, '', 'E'), '', 'E'));
-  // Whoever holds one of the entries may lose a subdirectory.
+  // A directory that contains one of the entries may lose a subdirectory.
   for (const known of entries.values()) for (const { parent } of known) wanted.add(parent);
   const places = new Map<string, Ino | undefined>();
   for (const name of placeNames) {
@@ -217,7 +212,7 @@ async function gather({ report }: Examination, survey: LogSurvey, source: PackSo
   return { entries, places, inodes, contents };
 }
 
-/** Where what is inside decides what becomes of it. */
+/** Findings whose repair depends on the content of the inode. */
 const contentCodes: ReadonlySet<string> = new Set([
   'ENTRY_DANGLES',
   'EXTENT_STRAY',
@@ -244,7 +239,7 @@ function contentsOf(view: ReadView, ino: Ino): InodeContents {
   return { entries, subdirectories, covered, dataEnd };
 }
 
-/** What does not decode has been found already, and is left alone. */
+/** `undefined` for a record that does not decode, which has been reported and is left alone. */
 function decodable<T>(read: () => T): T | undefined {
   try {
     return read();

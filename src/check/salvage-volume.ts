@@ -1,7 +1,8 @@
 /**
- * Copies everything of a volume that can still be read into a plain directory, however much is damaged (doc/cli.md, "check, repair, salvage"). It says what is missing,
- * and writes nothing into the store. What a device of the volume has written comes first and stands alone; what only opens, since somebody had the keys,
- * is copied into a folder of its own, as far as it is not the same.
+ * Copies everything of a volume that can still be read into a plain directory, however much is damaged, and reports
+ * what is missing (doc/cli.md, "check, repair, salvage"; doc/security.md, "Salvage"). It writes nothing to the store.
+ * What a device of the volume has written comes first and stands alone. What merely opens, so that any holder of the
+ * keys may have written it, is copied into a folder of its own, as far as it differs.
  */
 import { toHex } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
@@ -28,11 +29,11 @@ export interface SalvageOptions {
   readonly volumeId: Uint8Array;
   readonly random: Random;
   readonly target: LocalTree;
-  /** Commits and genesis that this device has kept. */
+  /** This device's copies of commits and genesis. */
   readonly copies: CommitCopies;
-  /** What this device has verified, if it has seen the volume before. */
+  /** The history that this device has verified, if any. */
   readonly trust?: VerifiedHistory | undefined;
-  /** The state after this commit; later ones are not looked at. */
+  /** Copies the state after this commit, without later ones. */
   readonly at?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?:
@@ -40,31 +41,31 @@ export interface SalvageOptions {
     | undefined;
 }
 
-/** Where what no device of the volume is known to have written is copied to. */
+/** The folder for what no device of the volume is known to have written. */
 const unprovenFolder = 'unproven';
 
 export interface SalvageReport extends SalvagedTree {
   readonly volumeId: string;
-  /** The state is that of this commit, and rests on this checkpoint (0: on commits alone). */
+  /** The commit whose state was copied, and the checkpoint that it is based on (0: none). */
   readonly sequence: number;
   readonly checkpoint: number;
   readonly lostCommits: readonly number[];
-  /** Commits that open, but that no device of the volume is known to have written. */
+  /** Commits that open, but which no device of the volume is known to have written. */
   readonly unprovenCommits: readonly number[];
   readonly lostPages: number;
-  /** Whether something may be older than it was, or not be there without being named below. */
+  /** Whether files may have older content, or may be missing without being listed. */
   readonly mayBeStale: boolean;
-  /** What only unproven commits give: it is below `unproven/`. */
+  /** What only unproven commits contain: it is below `unproven/`. */
   readonly unproven: (SalvagedTree & { readonly stopped: string | null }) | null;
 }
 
-/** Whether all that was there is there, and nothing else. */
+/** Whether everything was copied, and nothing unproven. */
 export function isComplete(report: SalvageReport): boolean {
   const { damaged, missing, failed, unprovenCommits } = report;
   return damaged.length + missing.length + failed.length + unprovenCommits.length === 0 && !report.mayBeStale;
 }
 
-/** Throws SalvageError, system errors of the target that end everything (no space), and the signal's reason. */
+/** Throws SalvageError, system errors that concern the whole target (no space), and the signal's reason. */
 export async function salvageVolume(options: SalvageOptions): Promise<SalvageReport> {
   const { store, volumeId, copies, trust, signal, at = Number.MAX_SAFE_INTEGER, onProgress } = options;
   const genesisCopy = await copies.read(0).catch(() => undefined);
@@ -98,7 +99,7 @@ export async function salvageVolume(options: SalvageOptions): Promise<SalvageRep
   }
 }
 
-/** What was copied before stays whatever becomes of this: a destination that is full ends it, and nothing else. */
+/** A system error, such as a full destination, ends only this part: what was copied before stays. */
 async function copyUnproven(
   { target, signal, onProgress }: SalvageOptions,
   parts: Pick<ConstructorParameters<typeof Salvager>[0], 'state' | 'source' | 'copied'>,

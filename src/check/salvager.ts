@@ -1,8 +1,10 @@
 /**
- * Copies one state of a volume, as far as it can be read, into folders of a plain directory, and goes on after every error. Where the state comes from is
- * `surviving-state.ts`, what becomes of names that cannot be had `local-tree.ts`.
+ * Copies one state of a volume, as far as it can be read, into folders of a plain directory, and continues after every
+ * error (doc/cli.md, "check, repair, salvage"). The state comes from `surviving-state.ts`; `local-tree.ts` chooses
+ * other names where the right ones are taken or impossible.
  *
- * The key space is read as three streams: names first, kept in memory; then inodes and extents, joined by inode number (`file-records.ts`).
+ * The key space is read as three streams: names first, which are kept in memory, and then inodes and extents, joined by
+ * inode number (`file-records.ts`).
  */
 import type { ByteString } from '../base/brand.js';
 import { latin1Slice, textOf } from '../base/bytes.js';
@@ -22,42 +24,42 @@ import { componentsOf, hopelessCodes } from './local-tree.js';
 import { looksSpare } from './spare-name.js';
 import type { Entry } from './state-entries.js';
 
-export interface MissingRange {
+interface MissingRange {
   readonly offset: number;
   readonly length: number;
   readonly reason: string;
 }
 
-export interface DamagedFile {
-  /** Where it is now, and where it was. */
+interface DamagedFile {
+  /** Its path now, and its path in the volume. */
   readonly path: string;
   readonly original: string;
   readonly ino: Ino;
-  /** Bytes of the file that are zeros now. Empty: only its record was lost. */
+  /** Bytes of the file that are zeros now; empty when only its record was lost. */
   readonly missing: readonly MissingRange[];
 }
 
-/** What was copied, and what was not. Paths begin at the directory that everything was copied into. */
+/** What was copied, and what was not. Paths are relative to the target directory. */
 export interface SalvagedTree {
   readonly directories: number;
   readonly files: number;
   readonly links: number;
   readonly bytes: number;
   readonly damaged: readonly DamagedFile[];
-  /** What could not have its name, because it was taken or impossible there; damaged files apart. */
+  /** What got another name, because its own was taken or impossible; without damaged files. */
   readonly renamed: readonly { readonly path: string; readonly original: string }[];
-  /** Names of which nothing else is left. */
+  /** Names of files of which nothing else is left. */
   readonly missing: readonly string[];
   /** Devices, sockets and FIFOs. */
   readonly skipped: readonly string[];
   readonly failed: readonly { readonly path: string; readonly reason: string }[];
-  /** The symbolic links among what failed, with what they point to. */
+  /** The symbolic links that failed, with their targets. */
   readonly lostLinks: readonly { readonly path: string; readonly target: string }[];
-  /** How many files and directories have other permissions or times, since the destination did not take theirs. */
+  /** How many files and directories lack their permissions or times, since the destination refused them. */
   readonly plainAttributes: number;
 }
 
-export interface SalvagerOptions {
+interface SalvagerOptions {
   readonly state: EntrySource;
   readonly source: PackSource;
   readonly target: LocalTree;
@@ -65,7 +67,7 @@ export interface SalvagerOptions {
   readonly folder: TreeFolder;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { readonly phase: 'names' | 'files'; readonly done: number }) => void) | undefined;
-  /** A state that was copied already, by `salvager`: only what it does not have is copied now. */
+  /** A state that `salvager` has copied already: only what differs from it is copied now. */
   readonly copied?: { readonly state: EntrySource; readonly salvager: Salvager } | undefined;
 }
 
@@ -74,25 +76,25 @@ interface Name {
   readonly name: ByteString;
 }
 
-/** A name in a folder that is there. */
+/** A name in an existing folder. */
 interface Place {
   readonly folder: TreeFolder;
   readonly name: ByteString;
 }
 
 const damagedSuffix = '.damaged';
-/** Chunks that are in memory at once. */
+/** How many chunks are in memory at once. */
 const chunksAtOnce = 16;
 
 export class Salvager {
   readonly #options: SalvagerOptions;
-  /** Names that have not found their inode yet. */
+  /** Names whose inodes have not come yet. */
   readonly #names = new Map<Ino, Name[]>();
-  /** Names that could be made for other files, with their directories: they are left to those whose names they are. */
+  /** Names that look like substitutes, with their directories: they are left to the files that really have them. */
   readonly #reserved = new Set<string>();
   readonly #directories = new Set<Ino>([rootIno]);
   readonly #folders = new Map<Ino, TreeFolder>();
-  /** Files that are in lost+found, since no name of theirs is left. */
+  /** Files in lost+found, since none of their names is left. */
   readonly #nameless = new Set<Ino>();
   readonly #attributes: { readonly folder: TreeFolder; readonly inode: Inode }[] = [];
   readonly #symlinks: { readonly target: ByteString; readonly place: Place; readonly parent: Ino | undefined }[] = [];
@@ -112,7 +114,7 @@ export class Salvager {
     this.#options = options;
   }
 
-  /** Throws system errors of the target that end everything (no space), and the signal's reason. */
+  /** Throws system errors that concern the whole target (no space), and the signal's reason. */
   async run(): Promise<void> {
     await this.#readNames();
     if (!this.#options.copied) for (const ino of this.#directories) await this.#folder(ino);
@@ -131,7 +133,7 @@ export class Salvager {
       await this.#setAttributes(() => this.#options.target.setFolderAttributes(folder, attributesOf(inode, 0o700)));
   }
 
-  /** What was done, also when `run` has failed. */
+  /** What was copied so far, even if `run` has failed. */
   get result(): SalvagedTree {
     return {
       directories: this.#folders.size,
@@ -176,7 +178,7 @@ export class Salvager {
     return (name) => parent !== undefined && this.#reserved.has(reservation(parent, name));
   }
 
-  /** Makes the directory, and those above it first. What leads to itself or to nothing begins in lost+found. */
+  /** Makes the directory, after those above it. A chain that leads to itself or to nothing begins in lost+found. */
   async #folder(ino: Ino): Promise<TreeFolder> {
     const chain: Ino[] = [];
     const seen = new Set<Ino>();
@@ -215,10 +217,10 @@ export class Salvager {
     return this.#lostFolder;
   }
 
-  /** What is left when every inode was there. */
+  /** Reports the names that are left after all inodes have come. */
   async #noteMissing(): Promise<void> {
     for (const [ino, names] of this.#names) {
-      // The directories are there, whether or not their records are.
+      // Directories were made whether or not their records exist.
       if (this.#folders.has(ino)) continue;
       for (const { parent, name } of names) this.#missing.push(textOfPlace({ folder: await this.#folder(parent), name }));
     }
@@ -241,12 +243,12 @@ export class Salvager {
     }
   }
 
-  /** Whether a file that has no name among what was copied before has one now. */
+  /** Whether a file that was copied before without a name has one now. */
   #hasNewName(ino: Ino): boolean {
     return this.#names.has(ino) && this.#options.copied !== undefined && this.#options.copied.salvager.#nameless.has(ino);
   }
 
-  /** Those of directories stay: what is copied below them needs them. */
+  /** Names of directories stay, since files that are copied into them need them. */
   #forgetName(ino: Ino): void {
     if (!this.#directories.has(ino)) this.#names.delete(ino);
   }
@@ -259,7 +261,7 @@ export class Salvager {
       return;
     }
     if (this.#folders.has(ino)) return;
-    // Removed while it was open: nobody wants it back.
+    // It was removed while it was open, so it is not missed.
     if (inode?.nlink === 0 && !this.#names.has(ino)) return;
     const [first, ...others] = await this.#takePlaces(ino);
     if (inode && isSymlink(inode)) {
@@ -280,7 +282,7 @@ export class Salvager {
     return [{ place: { folder: await this.#lost(), name: lostName(ino) }, parent: undefined }];
   }
 
-  /** Writes the file under its first name and links the others; all of its names tell when something of it is missing. */
+  /** Writes the file under its first name and links the others. If something is missing, all of its names say so. */
   async #copyFile(record: FileRecord, first: NamedPlace, others: readonly NamedPlace[]): Promise<void> {
     const missing: MissingRange[] = [];
     const written = await this.#writeFile(record, first, missing);
@@ -306,7 +308,7 @@ export class Salvager {
     }
   }
 
-  /** `undefined`: nothing could be made. What could not be written to its end stays, as far as it goes. */
+  /** `undefined` when the file could not be made. A file that could not be written to its end stays as it is. */
   async #writeFile(
     record: FileRecord,
     { place, parent }: NamedPlace,
@@ -339,7 +341,7 @@ export class Salvager {
   }
 
   async #copyExtent(file: TreeFile, offset: number, extent: DataExtent, missing: MissingRange[]): Promise<void> {
-    // Where the run's first byte would stand in the file.
+    // The offset in the file of the run's first byte.
     let at = offset - extent.skip;
     let { packOffset } = extent;
     const end = offset + extent.length;
@@ -375,13 +377,13 @@ export class Salvager {
     try {
       return await this.#options.source.readChunk(pack, packOffset, plainLength, sealedLength);
     } catch (error) {
-      // A store that cannot read one object may well read the next.
+      // A store that fails for one object may still return others.
       if (error instanceof PackError || error instanceof StoreError) return { reason: describeError(error) };
       throw error;
     }
   }
 
-  /** Not every file system has permissions and times; nothing of a file is lost with them. */
+  /** Not every file system has permissions and times; without them no content is lost. */
   async #setAttributes(set: () => Promise<void>): Promise<void> {
     try {
       await set();
@@ -396,7 +398,7 @@ export class Salvager {
     if (name !== place.name) this.#renamed.push({ path: textOfPlace({ ...place, name }), original: textOfPlace(place) });
   }
 
-  /** Goes on after whatever fails for one name; false then. */
+  /** Records an error that concerns only one name, and returns false for it. */
   async #attempt(place: Place, work: () => Promise<unknown>): Promise<boolean> {
     try {
       await work();
@@ -410,7 +412,7 @@ export class Salvager {
   }
 }
 
-/** A place, with the directory whose entry it is; `undefined`: it is nobody's name. */
+/** A place, and the directory inode whose entry it is; `undefined` when it is not an entry of the volume. */
 interface NamedPlace {
   readonly place: Place;
   readonly parent: Ino | undefined;
@@ -420,7 +422,7 @@ const lostName = (ino: Ino): ByteString => `inode-${ino.toString(16)}`;
 const reservation = (parent: Ino, name: ByteString): string => `${parent}/${name}`;
 const textOfPlace = ({ folder, name }: Place): string => textOf([...componentsOf(folder), name].join('/'));
 
-/** `least`: permissions that whoever salvages needs. */
+/** `least`: permissions that the user who salvages needs. */
 const attributesOf = ({ mode, atime, mtime }: Inode, least: number): TreeAttributes => ({ mode: mode | least, atime, mtime });
 
 async function nextOf(records: AsyncIterator<FileRecord, void> | undefined): Promise<FileRecord | undefined> {

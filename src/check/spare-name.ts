@@ -1,6 +1,6 @@
 /**
- * Names for files that cannot have their own: it is taken, too long with a suffix, or impossible on the destination's file system. Pure; what is
- * taken is found out by whoever makes the file (`local-tree.ts`).
+ * Substitute names for files that cannot have their own, because it is taken, too long with a suffix, or impossible on
+ * the destination's file system. No I/O: `local-tree.ts` tries the names.
  */
 import type { ByteString } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
@@ -8,22 +8,22 @@ import { hashBytes } from '../crypto/hash.js';
 
 const nameMax = 255;
 const shortNameMax = 40;
-/** How many files may want one name. Each of them is tried after the ones before it. */
+/** How many files may compete for one name. */
 const namesakesMax = 10_000;
 
 /**
- * Whether `spareNames` could make this name for another file. A file whose own name looks like this keeps it, so that the names of others are chosen
- * around it.
+ * Whether `spareNames` could make this name for another file. A file whose own name looks like this keeps it, and other
+ * files get other substitutes.
  */
 export const looksSpare = (name: ByteString): boolean => /(\.damaged|~[0-9]+|~[0-9a-f]{8})$/.test(name);
 
-/** The forms of a name, from the name itself to one that every file system takes. */
+/** The forms of a name, from the name itself to one that every file system accepts. */
 export function formsOf(name: ByteString): readonly ByteString[] {
   const plain = plainName(name);
   return [...new Set([name, plain, `${cut(plain, shortNameMax)}~${toHex(hashBytes(Buffer.from(name, 'latin1'))).slice(0, 8)}`])];
 }
 
-/** `form` with `suffix`, then with a number behind it as well; each has at most 255 bytes. */
+/** `form` with `suffix`, then also with a number; each has at most 255 bytes. */
 export function* spareNames(form: ByteString, suffix: string): Generator<ByteString, void> {
   for (let number = 1; number <= namesakesMax; number++) {
     const tail = number === 1 ? suffix : `${suffix}~${number}`;
@@ -31,7 +31,10 @@ export function* spareNames(form: ByteString, suffix: string): Generator<ByteStr
   }
 }
 
-/** Only what vfat, exFAT and NTFS allow; every other byte as `%` and two hexadecimal digits. A name does not end with a dot or a space there. */
+/**
+ * Only bytes that vfat, exFAT and NTFS allow; others become `%` and two hexadecimal digits, as does a dot or space at
+ * the end.
+ */
 function plainName(name: ByteString): ByteString {
   return name
     .replaceAll(/[^A-Za-z0-9 ._,+=@()~-]/g, percent)
@@ -41,7 +44,7 @@ function plainName(name: ByteString): ByteString {
 
 const percent = (byte: string): string => `%${byte.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()}`;
 
-/** At most `length` bytes, and no half of a character of UTF-8. */
+/** At most `length` bytes, without cutting a UTF-8 character. */
 function cut(name: ByteString, length: number): ByteString {
   if (name.length <= length) return name;
   let end = length;

@@ -1,13 +1,14 @@
 /**
- * The volume's key space at one commit, as a stream: a tree's readable leaves with the mutations of later commits over them. Batches, since
- * a promise for every entry would cost more than the entry.
+ * The volume's key space at one commit, as a stream: the readable leaves of a tree with the mutations of later commits
+ * over them (doc/architecture.md, "A volume's state: one key space in layers"). It comes in batches, since a promise
+ * for every entry would cost more than the entry.
  */
 import type { Mutation } from '../commit/commit.js';
 import type { TreePage } from '../tree/tree-page.js';
 
 export type Entry = readonly [key: string, value: Uint8Array];
 
-/** The newest mention of every key with `from <= key < to`, ascending. */
+/** The newest mutation of every key with `from <= key < to`, ascending. */
 export function newestMutations(commits: Iterable<{ readonly mutations: readonly Mutation[] }>, from = '', to?: string): Mutation[] {
   const newest = new Map<string, Uint8Array | null>();
   for (const { mutations } of commits) {
@@ -16,7 +17,7 @@ export function newestMutations(commits: Iterable<{ readonly mutations: readonly
   return [...newest].toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** Entries with `from <= key < to`, ascending; values borrowed. `changes` ascend and lie in the range. */
+/** Entries with `from <= key < to`, ascending, with borrowed values. `changes` ascend and lie in the range. */
 export async function* mergedEntries(
   leaves: AsyncIterable<TreePage>,
   changes: readonly Mutation[],
@@ -30,7 +31,7 @@ export async function* mergedEntries(
       const key = leaf.keyAt(index);
       if (key < from || (to !== undefined && key >= to)) continue;
       at = takeBefore(changes, at, key, batch);
-      if (at < changes.length && changes[at][0] === key) continue;
+      if (changes[at]?.[0] === key) continue;
       batch.push([key, leaf.valueAt(index)]);
     }
     yield batch;
@@ -40,12 +41,14 @@ export async function* mergedEntries(
   yield rest;
 }
 
-/** Moves changes whose key lies before `key` (all, without one) into `batch`; answers where the others begin. */
-function takeBefore(changes: readonly Mutation[], from: number, key: string | undefined, batch: Entry[]): number {
+/**
+ * Adds the changes from index `from` on whose keys lie before `key` (or all) to `batch`. Returns the index of the
+ * others.
+ */
+export function takeBefore(changes: readonly Mutation[], from: number, key: string | undefined, batch: Entry[]): number {
   let at = from;
-  for (; at < changes.length; at++) {
-    const [changed, value] = changes[at];
-    if (key !== undefined && changed >= key) break;
+  for (let change = changes[at]; change && (key === undefined || change[0] < key); change = changes[++at]) {
+    const [changed, value] = change;
     if (value !== null) batch.push([changed, value]);
   }
   return at;

@@ -1,4 +1,7 @@
-/** Looks into the volume's newest state as an examination found it: single reads, where streams (`state-entries.ts`) would read everything. */
+/**
+ * Single reads of the volume's newest state as an examination found it (doc/architecture.md, "Page faults"). For
+ * reading everything, see `state-entries.ts`.
+ */
 import { withPages } from '../base/page-fault.js';
 import type { TreeKey } from '../meta/key.js';
 import { LayeredView } from '../operation/layered-view.js';

@@ -1,7 +1,8 @@
 /**
- * The commits that can still be opened, wherever they are: in the store, or among a device's own copies. A commit opens only on top of the
- * one before it (its key comes from that one's hash), so that each loss costs the one behind it, too. What opens was sealed by somebody who held the keys
- * of the volume; what a device of the volume has written is told apart from the rest (`commit-proof.ts`).
+ * The commits that can still be opened, in the store or among a device's copies (doc/security.md, "Salvage"). A commit
+ * opens only on top of the one before it, whose hash is part of its key, so each loss also costs the one behind it. A
+ * commit that opens was sealed by a holder of the volume's keys; `commit-proof.ts` decides which ones a device of the
+ * volume has written.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Checkpoint, Enrolment, Sequence } from '../commit/commit.js';
@@ -18,56 +19,56 @@ import type { CommitCopies } from './commit-copies.js';
 import type { KnownDevices, OpenedCommit, VerifiedHistory } from './commit-proof.js';
 import { CommitProof, nothingKnown } from './commit-proof.js';
 
-export interface SurvivingCheckpoint extends Checkpoint {
+interface SurvivingCheckpoint extends Checkpoint {
   readonly sequence: Sequence;
 }
 
-/** `proven`: what a device of the volume has written; `unproven`: what opens apart from that; `all`: both. */
+/** `proven`: written by a device of the volume; `unproven`: other commits that open; `all`: both. */
 export type Standing = 'proven' | 'unproven' | 'all';
 
-/** The commits of a standing. */
+/** A summary of the commits of one standing. */
 export interface Survivors {
   readonly standing: 'proven' | 'all';
-  /** The newest one, 0 without any. */
+  /** The newest one; 0 without any. */
   readonly newest: number;
-  /** Newest first: by what they cover. */
+  /** Newest first, by the commits that they cover. */
   readonly checkpoints: readonly SurvivingCheckpoint[];
-  /** Numbers without one, ascending. */
+  /** Numbers without such a commit, ascending. */
   readonly lost: readonly number[];
 }
 
-export interface Survey {
+interface Survey {
   readonly proven: Survivors;
   readonly all: Survivors;
-  /** Numbers at which something opens that is not proven, ascending. */
+  /** Numbers with an unproven commit, ascending. */
   readonly unproven: readonly number[];
-  /** Numbers at which nothing opens, ascending. */
+  /** Numbers with no commit that opens, ascending. */
   readonly lost: readonly number[];
 }
 
-export interface SurvivingLogOptions {
+interface SurvivingLogOptions {
   readonly store: ObjectStore;
   readonly keys: VolumeKeys;
   readonly creator: Enrolment;
   readonly copies: CommitCopies;
-  /** What this device has verified before, if it has. */
+  /** The history that this device has verified, if any. */
   readonly trust?: VerifiedHistory | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Each reading of the log may learn of devices that change what the one before has judged. */
+/** Each reading of the log may learn of devices that change the judgements of the one before. */
 const readingsMax = 4;
 
 export class SurvivingLog {
   readonly #options: SurvivingLogOptions;
-  /** Hashes, as hex. */
+  /** Hashes of unproven commits, as hex. */
   #unproven: ReadonlySet<string> = new Set();
 
   constructor(options: SurvivingLogOptions) {
     this.#options = options;
   }
 
-  /** What there is up to number `at`. */
+  /** Reads the log up to number `at`. */
   async survey(at: number, onProgress?: (done: number, total: number) => void): Promise<Survey> {
     const end = Math.min(at, await this.#newestKnown());
     let devices: KnownDevices = nothingKnown;
@@ -96,7 +97,7 @@ export class SurvivingLog {
     return { proven: proven.finish(), all: all.finish(), unproven, lost };
   }
 
-  /** The commits of a standing with `after < sequence <= end`, ascending. Of several at one number the proven one comes last. */
+  /** Commits with `after < sequence <= end`, ascending. Of several at one number the proven one comes last. */
   async *read(standing: Standing, after: number, end: number): AsyncGenerator<CommitFields, void> {
     for await (const { opened } of this.#openAll(after, end)) {
       const isUnproven = ({ hash }: OpenedCommit): boolean => this.#unproven.has(toHex(hash));
@@ -105,7 +106,10 @@ export class SurvivingLog {
     }
   }
 
-  /** What opens at each number: nothing, or one commit, or several that contradict each other; this device's copy comes first. */
+  /**
+   * The commits that open at each number: none, one, or several that contradict each other; this device's copy comes
+   * first.
+   */
   async *#openAll(after: number, end: number): AsyncGenerator<{ readonly sequence: number; readonly opened: readonly OpenedCommit[] }, void> {
     let before = after === 0 ? [this.#options.keys.volumeId] : (await this.#candidates(after)).map(hashBytes);
     for (let sequence = after + 1; sequence <= end; sequence++) {
@@ -142,13 +146,13 @@ export class SurvivingLog {
       const stored = await store.get(logKey(keys.root, sequence), { sizeMax: commitObjectMax });
       if (stored && !(copy && equalBytes(copy, stored))) candidates.push(stored);
     } catch (error) {
-      // A disk that fails in one place has others.
+      // A store that fails for one object may still return others.
       if (!(error instanceof StoreError)) throw error;
     }
     return candidates;
   }
 
-  /** The greatest number that there is, or was. */
+  /** The greatest number that is listed, copied or trusted. */
   async #newestKnown(): Promise<number> {
     const { store, keys, copies, trust } = this.#options;
     let newest = Math.max(copies.newest, trust?.head.sequence ?? 0);

@@ -1,14 +1,15 @@
 /**
- * The key space as far as it survives: the newest checkpoint's tree with the later mutations over it, and where a page of it is lost, the same
- * range from the checkpoint before, with all mutations since then; down to the first commit. So an old page and the commits after it stand in
- * for a lost one. Which commits count is the standing of the survivors (`surviving-log.ts`).
+ * The surviving part of the key space (doc/security.md, "Salvage"): the tree of the newest checkpoint with the later
+ * mutations over it. Where a page is lost, its range is read from the checkpoint before, with all mutations since then,
+ * and so on down to the first commit: an old page and the commits after it replace a lost one. Which commits count is
+ * the standing of the survivors (`surviving-log.ts`).
  */
 import type { Mutation } from '../commit/commit.js';
 import { PackError } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
 import type { PageSource } from '../tree/tree-reader.js';
 import type { Entry } from './state-entries.js';
-import { newestMutations } from './state-entries.js';
+import { newestMutations, takeBefore } from './state-entries.js';
 import type { SurvivingLog, Survivors } from './surviving-log.js';
 import type { LostRange } from './tree-walk.js';
 import { walkLeaves } from './tree-walk.js';
@@ -18,7 +19,7 @@ export class SurvivingState {
   readonly #survivors: Survivors;
   readonly #source: PageSource;
   readonly #signal: AbortSignal | undefined;
-  /** Mutations since the newest checkpoint: every range asks for them. */
+  /** Mutations since the newest checkpoint, which every range needs. */
   #recent: readonly Mutation[] | undefined;
   #lostPages = 0;
   #staleRanges = 0;
@@ -39,17 +40,17 @@ export class SurvivingState {
     };
   }
 
-  /** Pages that could not be read, of any checkpoint that was tried. */
+  /** How many pages could not be read, of all checkpoints that were tried. */
   get lostPages(): number {
     return this.#lostPages;
   }
 
-  /** Ranges of keys for which no checkpoint and not every commit is left: what they hold may be older, or gone. */
+  /** How many ranges of keys lack a commit since their checkpoint: their entries may be older, or missing. */
   get staleRanges(): number {
     return this.#staleRanges;
   }
 
-  /** Entries with `from <= key < to`, ascending; values borrowed. */
+  /** Entries with `from <= key < to`, ascending, with borrowed values. */
   async *entries(from: string, to: string): AsyncGenerator<readonly Entry[], void> {
     yield* this.#level(0, from, to);
   }
@@ -73,25 +74,28 @@ export class SurvivingState {
     });
     let at = 0;
     for await (const leaf of leaves) {
-      // What was lost before this leaf comes first.
+      // Lost ranges before this leaf come first.
       for (const one of lost.splice(0)) at = yield* this.#fill(level, one, changes, at, from, to);
       const batch: Entry[] = [];
       for (let index = 0; index < leaf.count; index++) {
         const key = leaf.keyAt(index);
         if (key < from || (to !== undefined && key >= to)) continue;
-        for (; at < changes.length && changes[at][0] < key; at++) push(batch, changes[at]);
-        if (at < changes.length && changes[at][0] === key) continue;
+        at = takeBefore(changes, at, key, batch);
+        if (changes[at]?.[0] === key) continue;
         batch.push([key, leaf.valueAt(index)]);
       }
       yield batch;
     }
     for (const one of lost) at = yield* this.#fill(level, one, changes, at, from, to);
     const rest: Entry[] = [];
-    for (; at < changes.length; at++) push(rest, changes[at]);
+    takeBefore(changes, at, undefined, rest);
     yield rest;
   }
 
-  /** Answers where the changes behind the range begin: those within it are part of what the older checkpoint gives. */
+  /**
+   * Entries up to the end of a lost range. Returns the index of the changes behind it: those within it are part of the
+   * older state.
+   */
   async *#fill(
     level: number,
     lost: LostRange,
@@ -102,9 +106,8 @@ export class SurvivingState {
   ): AsyncGenerator<readonly Entry[], number> {
     const low = lost.from > from ? lost.from : from;
     const high = lost.to === undefined || (to !== undefined && to < lost.to) ? to : lost.to;
-    let at = start;
     const before: Entry[] = [];
-    for (; at < changes.length && changes[at][0] < low; at++) push(before, changes[at]);
+    const at = takeBefore(changes, start, low, before);
     yield before;
     yield* this.#level(level + 1, low, high);
     const behind = high === undefined ? -1 : changes.findIndex(([key], index) => index >= at && key >= high);
@@ -122,15 +125,11 @@ export class SurvivingState {
     const take = ({ mutations }: { readonly mutations: readonly Mutation[] }): void => {
       if (mutations.length > 0) newest = newestMutations([{ mutations: newest }, { mutations }], from, to);
     };
-    // The tree of a device does not hold what is not proven, however old it is.
+    // No tree of a device contains unproven commits, however old they are.
     if (standing === 'all') for await (const commit of this.#log.read('unproven', 0, covers)) take(commit);
     for await (const commit of this.#log.read(standing, covers, end)) take(commit);
     return newest;
   }
-}
-
-function push(batch: Entry[], [key, value]: Mutation): void {
-  if (value !== null) batch.push([key, value]);
 }
 
 function within(changes: readonly Mutation[], from: string, to: string | undefined): readonly Mutation[] {

@@ -1,6 +1,7 @@
 /**
- * Goes through a tree page by page, in the order of its keys, and past what is damaged: a page that cannot be read is reported with the range
- * of keys that is lost with it. Every page is verified: hash, seal, format, level, order, range. Nothing is kept.
+ * Walks through a tree page by page, in the order of its keys, and past damage: a page that cannot be read is reported
+ * with the range of keys that is lost with it (doc/format.md, "Tree page"). Every page is verified: hash, seal, format,
+ * level, order, range. No page is kept.
  */
 
 import { PackError } from '../pack/pack-error.js';
@@ -18,7 +19,7 @@ export interface LostRange {
   readonly error: PackError | TreeError;
 }
 
-export interface TreeWalkOptions {
+interface TreeWalkOptions {
   readonly source: PageSource;
   readonly root: PageReference | undefined;
   /** Only leaves that may hold keys of this range are read. */
@@ -29,12 +30,12 @@ export interface TreeWalkOptions {
   readonly onLost: (lost: LostRange) => void;
 }
 
-/** Pages fetched ahead of the one that is looked at. */
+/** How many pages are fetched ahead of the current one. */
 const window = 8;
 
 type Loaded = { readonly page: TreePage } | { readonly error: unknown };
 
-/** The readable leaves, ascending. Rejects with StoreError when the store cannot be asked, and with the signal's reason. */
+/** The readable leaves, ascending. Rejects with StoreError when the store fails, and with the signal's reason. */
 export async function* walkLeaves(options: TreeWalkOptions): AsyncGenerator<TreePage, void> {
   const { root, signal } = options;
   if (!root) return;
@@ -86,10 +87,10 @@ function lose(options: TreeWalkOptions, lost: LostRange): void {
   options.onLost(lost);
 }
 
-/** What is wrong with the page; whatever else went wrong is thrown on. */
+/** The error as damage of the page; any other error is thrown. */
 function damageOf(error: unknown): PackError | TreeError {
   if (error instanceof PackError || error instanceof TreeError) return error;
-  // What the store gives under a name it should not have is damage as well, not a store that is away.
+  // An object that the store should not have under this name is damage as well, and no failure of the store.
   if (error instanceof StoreError && error.code === 'PROTOCOL') return new PackError('MALFORMED', error.message, { cause: error });
   throw error;
 }

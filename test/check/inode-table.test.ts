@@ -12,14 +12,14 @@ t.test('what was written is found again after growing, and nothing else', async 
   for (let round = 0; round < 20_000; round++) {
     const ino = makeIno(2 + random.below(5) * 1600, 1 + random.below(8000));
     const slot = table.slotOf(ino);
-    table.names[slot]++;
-    table.parent[slot] = round;
+    table.names.add(slot, 1);
+    table.parent.set(slot, round);
     model.set(ino, { names: (model.get(ino)?.names ?? 0) + 1, parent: round });
   }
   t.equal(table.count, model.size);
   const wrong = [...model].filter(([ino, { names, parent }]) => {
     const slot = table.find(ino);
-    return slot < 0 || table.inoAt(slot) !== ino || table.names[slot] !== names || table.parent[slot] !== parent;
+    return slot < 0 || table.inoAt(slot) !== ino || table.names.at(slot) !== names || table.parent.at(slot) !== parent;
   });
   t.strictSame(wrong, [], `TEST_SEED=${seed}`);
   t.equal(table.find(makeIno(1, 1)), -1);

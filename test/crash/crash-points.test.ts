@@ -20,12 +20,12 @@ async function baseOf(setting: CrashSetting): Promise<CrashBase> {
   return base;
 }
 
-const any = <T>(list: readonly T[]): T => list[random.below(list.length)];
+const any = <T>(list: readonly T[]): T => list[random.below(list.length)]!;
 const counts = ({ points, outcomes, recoveries }: CrashTally): string => `${points} points, ${outcomes} outcomes, ${recoveries} recoveries`;
 
 t.test(`one action, cut off at every point (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
-  const base = await baseOf(crashSettings[0]);
+  const base = await baseOf(crashSettings[0]!);
   for (const action of actions) {
     const tally = await tryAllPoints(base, [action], { seed, settleEvery: 4 });
     t.strictSame(tally.wrong.slice(0, 3), [], `${action.name}: ${counts(tally)}`);

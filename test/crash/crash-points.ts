@@ -38,7 +38,7 @@ const bases = new Map<number, CrashBase>();
 
 /** A prefix and then any action: the points of the prefix alone are those of the shorter sequence. */
 async function run({ setting, prefix, seed, lossesMax, settleEvery }: JobRequest): Promise<CrashTally> {
-  const base = bases.get(setting) ?? (await CrashBase.make(crashSettings[setting]));
+  const base = bases.get(setting) ?? (await CrashBase.make(crashSettings[setting]!));
   bases.set(setting, base);
   const tally = emptyTally();
   // As the last action, a flush that the next one overlaps is a flush.
@@ -71,11 +71,11 @@ function runAll(jobs: readonly Job[], request: Omit<JobRequest, keyof Job>, work
       };
       child.on('message', (tally: CrashTally) => {
         if (!job) return;
-        addTally(tallies[job.setting], tally);
+        addTally(tallies[job.setting]!, tally);
         done++;
         say(
-          `${done}/${jobs.length} after ${Math.round((performance.now() - began) / 1000)} s: ${settingName(crashSettings[job.setting])}; ` +
-            `${[...job.prefix.map((index) => actions[index].name), 'any'].join(', ')}: ` +
+          `${done}/${jobs.length} after ${Math.round((performance.now() - began) / 1000)} s: ${settingName(crashSettings[job.setting]!)}; ` +
+            `${[...job.prefix.map((index) => actions[index]!.name), 'any'].join(', ')}: ` +
             `${tally.points} points, ${tally.outcomes} outcomes, ${tally.recoveries} recoveries, ${tally.wrong.length} failures`,
         );
         for (const text of tally.wrong.slice(0, 3)) say(`  FAIL ${text}`);
@@ -126,7 +126,7 @@ async function main(): Promise<void> {
     if (tally.points === 0 && tally.wrong.length === 0) continue;
     addTally(total, tally);
     say(
-      `${settingName(crashSettings[index])}: ${tally.points} points (${tally.sampled} with more losses than are all tried), ${tally.outcomes} outcomes, ` +
+      `${settingName(crashSettings[index]!)}: ${tally.points} points (${tally.sampled} with more losses than are all tried), ${tally.outcomes} outcomes, ` +
         `${tally.recoveries} recoveries, ${tally.wrong.length} failures`,
     );
   }

@@ -50,7 +50,7 @@ const env = { ...process.env, PATH: searchPath.join(':') };
 
 /** Why this machine cannot cut a file system; false when it can. */
 export function whyNoCuts(name: string): string | false {
-  const missing = ['losetup', 'mount', filesystems[name].make[0], filesystems[name].check?.[0] ?? 'mount'].filter((tool) => !hasProgram(tool));
+  const missing = ['losetup', 'mount', filesystems[name]!.make[0], filesystems[name]!.check?.[0] ?? 'mount'].filter((tool) => !hasProgram(tool!));
   if (missing.length > 0) return `needs ${missing.join(', ')}`;
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control') || !existsSync('/dev/fuse')) return 'needs root, loop devices and /dev/fuse';
   const known = readFileSync('/proc/filesystems', 'utf8').split(/\s+/);
@@ -108,8 +108,8 @@ export async function trace(name: string, scratch: string, random: SeededRandom)
   let firstByte = 0;
   try {
     const image = join(disk, 'image');
-    await run('truncate', '--size', String(filesystems[name].size), image);
-    const [make, ...options] = filesystems[name].make;
+    await run('truncate', '--size', String(filesystems[name]!.size), image);
+    const [make, ...options] = filesystems[name]!.make;
     await run(make, ...options, image);
     await withMounted(name, image, mounted, async () => {
       await run('sync', '--file-system', mounted);
@@ -169,7 +169,7 @@ export async function cutPower(name: string, cuts: number, seed: number, progres
   let [acknowledged, mended] = [0, 0];
   try {
     const { record, puts, firstByte } = await trace(name, scratch, random);
-    const image = Buffer.alloc(filesystems[name].size);
+    const image = Buffer.alloc(filesystems[name]!.size);
     const write = (to: Buffer, { offset, bytes }: RecordedWrite): void => to.set(bytes, offset);
     const first = record.ends.findIndex((end) => end > firstByte);
     const moments = Array.from({ length: cuts }, () => first + random.below(record.entries.length - first + 1)).toSorted((a, b) => a - b);
@@ -186,9 +186,9 @@ export async function cutPower(name: string, cuts: number, seed: number, progres
       const path = join(scratch, 'cut');
       writeFileSync(path, disk);
       const position = moment === 0 ? 0 : record.ends[moment - 1];
-      const expected = puts.filter((put) => put.acknowledged <= position);
+      const expected = puts.filter((put) => put.acknowledged <= position!);
       acknowledged += expected.length;
-      const isChecked = filesystems[name].check !== undefined && random.below(2) === 0;
+      const isChecked = filesystems[name]!.check !== undefined && random.below(2) === 0;
       const where = `${name}, seed ${seed}, cut ${index} at entry ${moment}, way ${way}, ${isChecked ? 'checked' : 'as it is'}`;
       try {
         if (isChecked && (await check(name, path))) mended++;
@@ -209,9 +209,9 @@ export async function cutPower(name: string, cuts: number, seed: number, progres
 
 /** Runs the tool of the file system. True: it mended something. */
 async function check(name: string, path: string): Promise<boolean> {
-  const { check: words = [], mended = [] } = filesystems[name];
+  const { check: words = [], mended = [] } = filesystems[name]!;
   try {
-    await run(words[0], ...words.slice(1), path);
+    await run(words[0]!, ...words.slice(1), path);
     return false;
   } catch (error) {
     const { code } = error as { code?: number };

@@ -153,7 +153,7 @@ export async function soak(
       if (!killing) await drive.unmount();
       await drive.mount();
       await judge(killing ? 'after kill -9' : 'after a flush and an orderly unmount');
-      const use = uses[uses.length - 1];
+      const use = uses[uses.length - 1]!;
       const operations = trees.reduce((sum, tree) => sum + tree.count, 0);
       report(
         `round ${rounds + 1}, ${Math.round((performance.now() - began) / 1000)} s: ${killing ? 'killed' : 'unmounted'}, all there; ` +

@@ -49,7 +49,7 @@ async function firstExtent(volume: DamagedVolume, path: string): Promise<{ ino: 
   }
 }
 
-const slotOf = async (volume: DamagedVolume): Promise<string> => (await volume.keysBelow('keys/'))[0];
+const slotOf = async (volume: DamagedVolume): Promise<string> => (await volume.keysBelow('keys/'))[0]!;
 
 // Keyslots and genesis.
 

@@ -25,12 +25,12 @@ async function exported(volume: DamagedVolume, name: string): Promise<string[]> 
 t.test('a healthy volume ends with 0, and nothing is written', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const words = await exported(volume, 'healthy');
-  const before = fingerprint(words[0]);
+  const before = fingerprint(words[0]!);
   t.match(await place.succeed(['check', ...words, '--data']), /Nothing is wrong\./);
   const report = JSON.parse(await place.succeed(['check', ...words, '--json'])) as { readonly examined: { readonly sequence: number } };
   t.equal(report.examined.sequence, volume.newest);
   t.match(await place.succeed(['repair', ...words]), /nothing to mend/);
-  t.equal(fingerprint(words[0]), before);
+  t.equal(fingerprint(words[0]!), before);
 });
 
 t.test('flaws end with 13, a plan is shown, and repair --yes mends them', async (t) => {
@@ -42,11 +42,11 @@ t.test('flaws end with 13, a plan is shown, and repair --yes mends them', async 
   t.match(checked.stdout, /LINK_COUNT.*5 instead of 1/);
   t.notMatch(checked.stdout, /medium/);
   t.match((await place.run(['check', ...words, '--names'])).stdout, /\/deep\/deeper\/medium/);
-  const before = fingerprint(words[0]);
+  const before = fingerprint(words[0]!);
   const shown = await place.run(['repair', ...words]);
   t.equal(shown.code, exitCodes.FLAWED);
   t.match(shown.stdout, /Nothing was changed/);
-  t.equal(fingerprint(words[0]), before);
+  t.equal(fingerprint(words[0]!), before);
   const done = await place.succeed(['repair', ...words, '--yes']);
   t.match(done, new RegExp(`salvage STORE DIRECTORY --at \\d+`));
   await place.succeed(['check', ...words]);
@@ -71,7 +71,7 @@ t.test('a broken head ends with 14, repair refuses, salvage saves', async (t) =>
   t.equal(repair.code, exitCodes.UNREADABLE);
   t.match(repair.stderr, /salvage/);
   const saved = place.path('saved');
-  const salvage = await place.run(['salvage', words[0], saved, '--key-file', key]);
+  const salvage = await place.run(['salvage', words[0]!, saved, '--key-file', key]);
   t.equal(salvage.code, exitCodes.INTEGRITY);
   t.ok(readFileSync(join(saved, 'tree/deep/large')).equals(content(2, 3 * 1024 * 1024)));
   const report = JSON.parse(readFileSync(join(saved, 'report.json'), 'utf8')) as { readonly lostCommits: number[] };
@@ -82,11 +82,11 @@ t.test('salvage of a whole volume ends with 0, at any commit, and only into an e
   const volume = await DamagedVolume.make(t, { files: 12 });
   const words = await exported(volume, 'whole');
   const folder = place.path('whole-saved');
-  await place.succeed(['salvage', words[0], folder, '--key-file', key, '--at', String(volume.newest - 1)]);
+  await place.succeed(['salvage', words[0]!, folder, '--key-file', key, '--at', String(volume.newest - 1)]);
   t.ok(existsSync(join(folder, 'tree/late')));
-  const again = await place.run(['salvage', words[0], folder, '--key-file', key]);
+  const again = await place.run(['salvage', words[0]!, folder, '--key-file', key]);
   t.equal(again.code, exitCodes.USAGE);
-  const inside = await place.run(['salvage', words[0], join(words[0], 'inside'), '--key-file', key]);
+  const inside = await place.run(['salvage', words[0]!, join(words[0]!, 'inside'), '--key-file', key]);
   t.equal(inside.code, exitCodes.USAGE);
 });
 
@@ -103,10 +103,10 @@ t.test('a store that went back ends with 8, says so, and repair --yes puts back 
   const base = place.path('knowing');
   await knowingDevice(volume, base);
   const words = [...(await exported(volume, 'rolled-back')), '--state-dir', base];
-  const whole = fingerprint(words[0]);
+  const whole = fingerprint(words[0]!);
   const { newest } = volume;
-  for (const sequence of [newest - 1, newest]) rmSync(join(words[0], volume.commitKey(sequence)));
-  const before = fingerprint(words[0]);
+  for (const sequence of [newest - 1, newest]) rmSync(join(words[0]!, volume.commitKey(sequence)));
+  const before = fingerprint(words[0]!);
   t.match((await place.run(['check', ...words])).stdout, /LOG_ROLLED_BACK/);
   const shown = await place.run(['repair', ...words]);
   t.equal(shown.code, exitCodes.INTEGRITY);
@@ -114,11 +114,11 @@ t.test('a store that went back ends with 8, says so, and repair --yes puts back 
   t.match(shown.stdout, /Nothing was changed\. To put them back: sealdrive repair --yes/);
   const { log } = JSON.parse((await place.run(['repair', ...words, '--json'])).stdout) as { readonly log: object };
   t.match(log, { seen: newest, newest: newest - 2, restorable: [newest - 1, newest], lost: [], damaged: [], restored: 0 });
-  t.equal(fingerprint(words[0]), before);
+  t.equal(fingerprint(words[0]!), before);
   const done = await place.run(['repair', ...words, '--yes']);
   t.equal(done.code, 0, done.stderr);
   t.match(done.stdout, /Put 2 objects back into the log\.\n.*nothing to mend/s);
-  t.equal(fingerprint(words[0]), whole);
+  t.equal(fingerprint(words[0]!), whole);
   await place.succeed(['check', ...words]);
 });
 
@@ -127,24 +127,24 @@ t.test('a hole ends a mount with 8 before anything is put, and a device that kno
   const base = place.path('filling');
   await knowingDevice(volume, base);
   const words = await exported(volume, 'hole');
-  const whole = fingerprint(join(words[0], 'log'));
+  const whole = fingerprint(join(words[0]!, 'log'));
   const mountPoint = place.makeFolder('hole-mnt');
   for (const missing of [1, 2, volume.newest - 2, volume.newest - 1]) {
-    const object = join(words[0], volume.commitKey(missing));
+    const object = join(words[0]!, volume.commitKey(missing));
     const bytes = readFileSync(object);
     rmSync(object);
-    const before = fingerprint(join(words[0], 'log'));
+    const before = fingerprint(join(words[0]!, 'log'));
     for (const [device, options] of [
       ['a new one', ['--state-dir', place.path(`new-${missing}`)]],
       ['one that knows it', ['--state-dir', base]],
     ] as const) {
       for (const mode of [[], ['--read-only']]) {
-        const mount = await place.run(['mount', words[0], mountPoint, ...words.slice(1), ...options, ...mode]);
+        const mount = await place.run(['mount', words[0]!, mountPoint, ...words.slice(1), ...options, ...mode]);
         t.equal(mount.code, exitCodes.INTEGRITY, `${device}, without ${missing} ${mode.join('')}: ${mount.stderr}`);
         t.match(mount.stderr, new RegExp(`commit ${missing} is missing .*sealdrive repair`));
       }
     }
-    t.equal(fingerprint(join(words[0], 'log')), before, 'nothing was put');
+    t.equal(fingerprint(join(words[0]!, 'log')), before, 'nothing was put');
     t.match((await place.run(['check', ...words])).stdout, new RegExp(`COMMIT_MISSING: commit ${missing} `));
     const repair = await place.run(['repair', ...words, '--state-dir', base, '--yes']);
     if (repair.code === 0) t.match(repair.stdout, /Put 1 object back/);
@@ -153,7 +153,7 @@ t.test('a hole ends a mount with 8 before anything is put, and a device that kno
       t.match(repair.stdout, /this device has no copy/);
       writeFileSync(object, bytes, { mode: 0o600 });
     }
-    t.equal(fingerprint(join(words[0], 'log')), whole);
+    t.equal(fingerprint(join(words[0]!, 'log')), whole);
   }
 });
 
@@ -164,9 +164,9 @@ t.test('where another device went on from the old state, repair ends with 8 and 
   await volume.remove(volume.commitKey(volume.newest));
   await volume.commit([], {});
   const words = [...(await exported(volume, 'forked')), '--state-dir', base];
-  const before = fingerprint(words[0]);
+  const before = fingerprint(words[0]!);
   const repair = await place.run(['repair', ...words, '--yes']);
   t.equal(repair.code, exitCodes.INTEGRITY);
   t.match(repair.stderr, /another device has put a commit .*nothing is put back/);
-  t.equal(fingerprint(words[0]), before);
+  t.equal(fingerprint(words[0]!), before);
 });

@@ -127,7 +127,7 @@ export class DamagedVolume {
   /** Flips one bit, counted from the end when negative. */
   flip(key: ObjectKey, at: number): Promise<void> {
     return this.change(key, (bytes) => {
-      bytes[at < 0 ? bytes.byteLength + at : at] ^= 1;
+      bytes[at < 0 ? bytes.byteLength + at : at]! ^= 1;
       return bytes;
     });
   }

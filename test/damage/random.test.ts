@@ -28,7 +28,7 @@ t.test('after any mixture of changes by two devices the volume is in order', asy
     devices.push(await TestDevice.open(volume, { disk: systemDisk, stateDirectory, deviceName, foldBounds }));
   }
   for (let round = 0; round < rounds; round++) {
-    const device = devices[random.below(2)];
+    const device = devices[random.below(2)]!;
     for (let count = random.below(operationsPerRound); count >= 0; count--) await change(device, random);
     await device.volume.flush();
     const { report } = await checkVolume({ ...volume, random: systemRandom, data: round % 10 === 9, names: false });
@@ -45,9 +45,9 @@ t.test('after any mixture of changes by two devices the volume is in order', asy
 
 /** One change; those that the tree does not allow are part of the game. */
 async function change(device: TestDevice, random: SeededRandom): Promise<void> {
-  const directory = (): string => ['', 'd0/', 'd1/', 'd0/d2/', 'd1/d3/'][random.below(5)];
+  const directory = (): string => ['', 'd0/', 'd1/', 'd0/d2/', 'd1/d3/'][random.below(5)]!;
   const path = (): string => `${directory()}${['d0', 'd1', 'd2', 'd3', 'f0', 'f1', 'f2', 'f3'][random.below(8)]}`;
-  const bytes = (): Uint8Array => random.bytes([10, 3000, 40_000][random.below(3)]);
+  const bytes = (): Uint8Array => random.bytes([10, 3000, 40_000][random.below(3)]!);
   const one = path();
   const work = [
     () => device.mkdir(one),
@@ -62,7 +62,7 @@ async function change(device: TestDevice, random: SeededRandom): Promise<void> {
       const { ino } = await device.filesystem.rmdir(await device.ino(directory().replace(/\/$/, '')), `d${random.below(4)}`);
       device.filesystem.forget(ino);
     },
-  ][random.below(9)];
+  ][random.below(9)]!;
   await work().catch((error: unknown) => {
     const isExpected = error instanceof Error && (/no such path/.test(error.message) || 'code' in error);
     if (!isExpected) throw error;

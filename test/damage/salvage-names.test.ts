@@ -213,8 +213,8 @@ t.test('a destination without case, links, and most punctuation', { skip: noExfa
   t.ok(readFileSync(whereIs('tree/report')).equals(zeros));
   t.ok(isContent(whereIs('tree/second'), 44), 'a copy stands in for a link');
   const folders = ['tree/Folder', 'tree/FOLDER'].map(whereIs);
-  t.ok(isContent(join(folders[0], 'x'), 49));
-  t.ok(isContent(join(folders[1], 'X'), 50));
+  t.ok(isContent(join(folders[0]!, 'x'), 49));
+  t.ok(isContent(join(folders[1]!, 'X'), 50));
   t.strictSame(report.lostLinks, [{ path: 'tree/pointer', target: 'report' }]);
   t.strictSame(
     report.failed.map(({ path }) => path),

@@ -99,12 +99,12 @@ t.test('a damaged chunk makes a hole, and the file is called so', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const [extent] = await extentsOf(volume, 'deep/large');
   const whole = await wholePicture(volume);
-  await volume.flip(packKey(extent.pack), extent.packOffset + extent.chunks[0].sealedLength + 100);
+  await volume.flip(packKey(extent.pack), extent.packOffset + extent.chunks[0]!.sealedLength + 100);
   const { report, picture } = await salvage(volume);
   const [damaged] = report.damaged;
   t.equal(report.damaged.length, 1);
   t.equal(damaged.path, 'tree/deep/large.damaged');
-  const missing = { offset: extent.chunks[0].plainLength, length: extent.chunks[1].plainLength };
+  const missing = { offset: extent.chunks[0]!.plainLength, length: extent.chunks[1]!.plainLength };
   t.match(damaged.missing, [missing]);
   const expected = Buffer.from(content(2, 3 * 1024 * 1024)).fill(0, missing.offset, missing.offset + missing.length);
   t.ok(picture['tree/deep/large.damaged'] === expected.toString('latin1'));

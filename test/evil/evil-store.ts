@@ -110,11 +110,11 @@ export class EvilStore implements ObjectStore {
 /** A copy with one bit turned over. */
 export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
   const flipped = new Uint8Array(bytes);
-  flipped[bit >>> 3] ^= 1 << (bit & 7);
+  flipped[bit >>> 3]! ^= 1 << (bit & 7);
   return flipped;
 }
 
-const pick = <T>(random: SeededRandom, from: readonly T[]): T => from[random.below(from.length)];
+const pick = <T>(random: SeededRandom, from: readonly T[]): T => from[random.below(from.length)]!;
 
 /** Which objects a persona goes for: all, or those below one of the prefixes, of which it takes `percent` of 100, always the same ones. */
 function chooser(random: SeededRandom, objects: Objects, percent: number): ReadonlySet<ObjectKey> {

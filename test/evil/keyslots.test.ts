@@ -74,7 +74,7 @@ t.test('those that cost what ours cost come before cheap and expensive ones, in 
       .join(' ');
   t.not(orderOf(), orderOf());
   t.equal(trialOrder([dear, ...cheap, ...alike], [], systemRandom).at(-1), dear);
-  const [first, second] = trialOrder([dear, ...cheap, genuine], [dear.header.slotId, cheap[7].header.slotId], systemRandom);
+  const [first, second] = trialOrder([dear, ...cheap, genuine], [dear.header.slotId, cheap[7]!.header.slotId], systemRandom);
   t.strictSame([first, second], [dear, cheap[7]], 'but not before those that were used here');
 });
 

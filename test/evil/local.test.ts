@@ -77,7 +77,7 @@ t.test('6: a keyslot that was removed does not come back on this machine', { ski
   const elsewhere = { XDG_STATE_HOME: place.path('six-elsewhere') };
   await place.succeed(['mount', store, place.path('six-mnt'), '--key-file', keyFile], { env: elsewhere });
   const { mounts } = JSON.parse(await place.succeed(['status', '--json'], { env: elsewhere })) as { mounts: Status[] };
-  t.equal(mounts[0].details['freshness']?.['history'], 'unproven');
+  t.equal(mounts[0]!.details['freshness']?.['history'], 'unproven');
   await place.succeed(['unmount', place.path('six-mnt')], { env: elsewhere });
 });
 

@@ -21,7 +21,7 @@ if (!skip) {
   writeFileSync(join(mountPoint, 'file'), Buffer.alloc(1_000_000, 'content'));
   await place.succeed(['unmount', mountPoint]);
 }
-const firstIn = (folder: string): string => join(folder, readdirSync(join(store, folder)).toSorted()[0]);
+const firstIn = (folder: string): string => join(folder, readdirSync(join(store, folder)).toSorted()[0]!);
 
 /** An old file of the user's, under a name such as Sealdrive's temporary files have. */
 const oldName = 'ab'.repeat(16);
@@ -68,7 +68,7 @@ const readers = ['doctor --no-probe', 'key list', 'check', 'salvage', 'mount --r
 async function attack(trap: { readonly store: string; readonly outside: string }, command: string): Promise<Outcome> {
   const state = place.makeFolder(`state-${++count}`);
   const options = { env: { XDG_STATE_HOME: state } };
-  const outcome = await place.run(commands[command](trap.store, state), options);
+  const outcome = await place.run(commands[command]!(trap.store, state), options);
   if (await findMount(mountPoint)) {
     try {
       execFileSync('cat', [join(mountPoint, 'file')], { stdio: 'ignore' });

@@ -148,26 +148,26 @@ function changed(scene: Scene, from: string): string[] {
 
 const flip = (path: string): void => {
   const bytes = readFileSync(path);
-  bytes[Math.floor(bytes.byteLength / 2)] ^= 1;
+  bytes[Math.floor(bytes.byteLength / 2)]! ^= 1;
   writeFileSync(path, bytes);
 };
 
 /** Each is tried on `count` objects of the store, one at a time; undefined: there is nothing to try it on. */
 const manipulations: readonly (readonly [name: string, apply: (scene: Scene, index: number) => boolean])[] = [
-  ['one bit of an object is flipped', (scene, index) => (flip(join(scene.store, scene.objects[index])), true)],
-  ['an object loses its second half', ({ store, objects }, index) => (halve(join(store, objects[index])), true)],
-  ['an object is emptied', ({ store, objects }, index) => (truncateSync(join(store, objects[index]), 0), true)],
+  ['one bit of an object is flipped', (scene, index) => (flip(join(scene.store, scene.objects[index]!)), true)],
+  ['an object loses its second half', ({ store, objects }, index) => (halve(join(store, objects[index]!)), true)],
+  ['an object is emptied', ({ store, objects }, index) => (truncateSync(join(store, objects[index]!), 0), true)],
   [
     'bytes are appended to an object',
-    ({ store, objects }, index) => (writeFileSync(join(store, objects[index]), Buffer.alloc(4096 + 32, 7), { flag: 'a' }), true),
+    ({ store, objects }, index) => (writeFileSync(join(store, objects[index]!), Buffer.alloc(4096 + 32, 7), { flag: 'a' }), true),
   ],
   [
     'a whole block inside an object is zeroed',
     ({ store, objects }, index) => {
-      const bytes = readFileSync(join(store, objects[index]));
+      const bytes = readFileSync(join(store, objects[index]!));
       if (bytes.byteLength < 3 * 4128) return false;
       bytes.fill(0, 18 + 4128, 18 + 2 * 4128);
-      writeFileSync(join(store, objects[index]), bytes);
+      writeFileSync(join(store, objects[index]!), bytes);
       return true;
     },
   ],
@@ -176,7 +176,7 @@ const manipulations: readonly (readonly [name: string, apply: (scene: Scene, ind
     ({ store, objects }, index) => {
       const other = siblingOf(objects, index);
       if (other === undefined) return false;
-      const [a, b] = [join(store, objects[index]), join(store, other)];
+      const [a, b] = [join(store, objects[index]!), join(store, other)];
       renameSync(a, `${a}.tmp`);
       renameSync(b, a);
       renameSync(`${a}.tmp`, b);
@@ -188,29 +188,29 @@ const manipulations: readonly (readonly [name: string, apply: (scene: Scene, ind
     ({ store, objects }, index) => {
       const other = siblingOf(objects, index);
       if (other === undefined) return false;
-      cpSync(join(store, objects[index]), join(store, other));
+      cpSync(join(store, objects[index]!), join(store, other));
       return true;
     },
   ],
   [
     'an object is duplicated under a new name',
     ({ store, objects }, index) => {
-      const { path, name } = split(objects[index]);
-      cpSync(join(store, objects[index]), join(store, path, newName(name)));
+      const { path, name } = split(objects[index]!);
+      cpSync(join(store, objects[index]!), join(store, path, newName(name)));
       return true;
     },
   ],
   [
     'an object is moved to another folder or name',
     ({ store, objects }, index) => {
-      const { path, name } = split(objects[index]);
+      const { path, name } = split(objects[index]!);
       const elsewhere = objects.map((one) => split(one).path).find((one) => one !== path) ?? path;
       const target = elsewhere === path ? newName(name) : name;
-      renameSync(join(store, objects[index]), join(store, elsewhere, target));
+      renameSync(join(store, objects[index]!), join(store, elsewhere, target));
       return true;
     },
   ],
-  ['an object is deleted', ({ store, objects }, index) => (rmSync(join(store, objects[index])), true)],
+  ['an object is deleted', ({ store, objects }, index) => (rmSync(join(store, objects[index]!)), true)],
   [
     'an object is replaced by an older version of it, or made absent as it was',
     (scene, index) => {
@@ -218,7 +218,7 @@ const manipulations: readonly (readonly [name: string, apply: (scene: Scene, ind
       const since = scene.objects.filter((path) => !existsSync(join(scene.old, path)));
       const path = paths[index];
       if (path !== undefined) cpSync(join(scene.old, path), join(scene.store, path));
-      else if (since[index - paths.length] !== undefined) rmSync(join(scene.store, since[index - paths.length]));
+      else if (since[index - paths.length] !== undefined) rmSync(join(scene.store, since[index - paths.length]!));
       else return false;
       return true;
     },
@@ -236,9 +236,9 @@ const manipulations: readonly (readonly [name: string, apply: (scene: Scene, ind
     'an object of another volume with the same secret takes the place of one',
     ({ store, objects, foreign }, index) => {
       const all = filesOf(foreign);
-      const like = all.find((path) => split(path).path.split('/')[0] === split(objects[index]).path.split('/')[0]) ?? all[index];
+      const like = all.find((path) => split(path).path.split('/')[0] === split(objects[index]!).path.split('/')[0]) ?? all[index];
       if (like === undefined) return false;
-      cpSync(join(foreign, like), join(store, objects[index]));
+      cpSync(join(foreign, like), join(store, objects[index]!));
       return true;
     },
   ],
@@ -254,7 +254,7 @@ const split = (path: string): { path: string; name: string } => ({ path: dirname
 const newName = (name: string): string => name.replace(/[0-9a-zA-Z](?=[^0-9a-zA-Z]*$)/, (last) => (last === '0' ? '1' : '0'));
 
 const siblingOf = (objects: readonly string[], index: number): string | undefined => {
-  const kind = objects[index].split('/')[0];
+  const kind = objects[index]!.split('/')[0];
   const likely = objects.filter((path, at) => at !== index && path.split('/')[0] === kind && !path.endsWith('gocryptfs.diriv'));
   return likely[0] ?? objects.find((_, at) => at !== index);
 };

@@ -412,7 +412,7 @@ async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promis
   for (const action of sequence) {
     for (const atom of action.atoms) {
       // A flush changes nothing that can be seen.
-      if (action.durable) trees.push(trees[trees.length - 1]);
+      if (action.durable) trees.push(trees[trees.length - 1]!);
       else {
         await attempt(atom, device);
         trees.push(ownFacts((await factsOf(device)).facts));
@@ -520,7 +520,7 @@ async function record(base: CrashBase, sequence: readonly Action[], options: Cra
     }
     if (!whole && index === from) watch();
     if (action.overlaps) {
-      overlapping = persistently(action.atoms[0], device).then(() => {
+      overlapping = persistently(action.atoms[0]!, device).then(() => {
         promised.durable = Math.max(promised.durable, before);
       });
       promised.done++;
@@ -618,7 +618,7 @@ export async function tryAllPoints(base: CrashBase, sequence: readonly Action[],
       `${title} ${how} death before ${point.what}, in "${reference.names[done + 1] ?? 'closing'}", with ${done} atoms done and ${durable} durable: ` +
         (elsewhere >= 0
           ? `the tree is the one after ${elsewhere} atoms`
-          : `the tree never was: ${differenceOf(reference.trees[allowed[allowed.length - 1]] ?? '', verdict.tree)}`),
+          : `the tree never was: ${differenceOf(reference.trees[allowed[allowed.length - 1]!] ?? '', verdict.tree)}`),
     );
   };
   const attemptAll = async (point: CrashPoint, isInner: boolean): Promise<void> => {
@@ -637,7 +637,7 @@ export async function tryAllPoints(base: CrashBase, sequence: readonly Action[],
     for (const disk of disks) await judge(point, { disk, objects: world.objects }, 'power', undefined);
     for (const next of inner ?? []) await attemptAll(next, true);
   };
-  for (let index = stride === 1 ? 0 : random.below(stride); index < points.length; index += stride) await attemptAll(points[index], false);
+  for (let index = stride === 1 ? 0 : random.below(stride); index < points.length; index += stride) await attemptAll(points[index]!, false);
   return tally;
 }
 

@@ -23,9 +23,9 @@ export function fakeExtent(random: SeededRandom, length: number, chunksMax = 4):
   // A slice drops chunks that it does not touch, and so may an extent as it is made.
   let packOffset = random.below(1000);
   let firstSkip = skip;
-  while (firstSkip >= chunks[0].plainLength) {
-    firstSkip -= chunks[0].plainLength;
-    packOffset += chunks[0].sealedLength;
+  while (firstSkip >= chunks[0]!.plainLength) {
+    firstSkip -= chunks[0]!.plainLength;
+    packOffset += chunks[0]!.sealedLength;
     chunks.shift();
   }
   const pack = (++packs).toString(16).padStart(32, '0') as PackId;

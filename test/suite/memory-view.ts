@@ -41,9 +41,9 @@ export class MemoryView implements Transaction {
   *scan(from: TreeKey, to: TreeKey): IterableIterator<readonly [TreeKey, Uint8Array]> {
     this.#mayFault();
     const keys = this.#sorted();
-    for (let index = lowerBound(keys, from); index < keys.length && keys[index] < to; index++) {
-      const value = this.#values.get(keys[index]);
-      if (value) yield [keys[index], value];
+    for (let index = lowerBound(keys, from); index < keys.length && keys[index]! < to; index++) {
+      const value = this.#values.get(keys[index]!);
+      if (value) yield [keys[index]!, value];
     }
   }
 
@@ -80,7 +80,7 @@ function lowerBound(keys: readonly TreeKey[], key: TreeKey): number {
   let high = keys.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (keys[middle] < key) low = middle + 1;
+    if (keys[middle]! < key) low = middle + 1;
     else high = middle;
   }
   return low;

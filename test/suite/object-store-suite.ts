@@ -88,7 +88,7 @@ export function objectStoreSuite(t: Test, name: string, make: () => Promise<Stor
       const outcomes = await Promise.all(bodies.map((body) => store.put(`log/race-${round}`, asSealed(body), { ifAbsent: true })));
       t.equal(outcomes.filter((outcome) => outcome === 'created').length, 1);
       const stored = await store.get(`log/race-${round}`);
-      t.ok(stored && equalBytes(stored, bodies[outcomes.indexOf('created')]));
+      t.ok(stored && equalBytes(stored, bodies[outcomes.indexOf('created')]!));
       t.equal(await store.put(`log/race-${round}`, asSealed(random.bytes(300)), { ifAbsent: true }), 'exists');
       const after = await store.get(`log/race-${round}`);
       t.ok(after && stored && equalBytes(after, stored));

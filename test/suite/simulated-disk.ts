@@ -367,7 +367,7 @@ export class SimulatedDisk implements Disk {
     const kept = new Set<NameChange>();
     for (let index = pending.length - 1; index >= 0; index--) {
       const wanted = choice === 0 ? false : choice === 1 ? true : choice === 2 ? index < prefix : this.#random.below(2) === 0;
-      if (wanted) kept.add(pending[index]);
+      if (wanted) kept.add(pending[index]!);
     }
     this.#commitNames((change) => kept.has(change));
     this.#names = [];
