@@ -1,7 +1,7 @@
 /**
- * Sealed packs, or parts of them, on the local disk (doc/format.md, "Local files"). It holds what the store sent, sealed as it
- * came: it knows no keys, and whoever reads it verifies. It is a cache and never fails its callers: what cannot be read is not
- * there, what cannot be written is not kept.
+ * Sealed packs, or parts of them, on the local disk (doc/format.md, "Local files"). It holds what the store sent,
+ * sealed as it came: it knows no keys, and whoever reads it verifies. It is a cache and never fails its callers: what
+ * cannot be read is not there, what cannot be written is not kept.
  *
  * `packs/<pack id>.<12 hex>` is a sparse file; `index` says which of its bytes are there, in order of use:
  *
@@ -13,13 +13,14 @@
  * | count | varint |
  * | per pack, least recently used first | name: length varint and bytes; flags varint (1 pages, 2 pinned); range count varint; per range: gap since the last end varint, length varint |
  *
- * The index is replaced as a whole, after everything that it speaks of has been synced: after a power loss it may know less than the
- * disk holds, never more. `recent` is the same without the sync, some seconds old at most, and believed only under the boot in which it was written:
- * when the process is killed nothing that was written is lost, and a drive that opens offline then needs what it had. A pack that is evicted and fetched again gets a new file name, so that an old index cannot speak of
- * the new file. Files that the index does not know are removed at open.
+ * The index is replaced as a whole, after everything that it speaks of has been synced: after a power loss it may know
+ * less than the disk holds, never more. `recent` is the same without the sync, some seconds old at most, and believed
+ * only under the boot in which it was written: when the process is killed nothing that was written is lost, and a drive
+ * that opens offline then needs what it had. A pack that is evicted and fetched again gets a new file name, so that an
+ * old index cannot speak of the new file. Files that the index does not know are removed at open.
  *
- * What goes first when room is needed: content that was not used for long, then tree pages, which make the drive listable while the store is away;
- * they have half of the cache at most. Pinned packs stay.
+ * What goes first when room is needed: content that was not used for long, then tree pages, which make the drive
+ * listable while the store is offline; they have half of the cache at most. Pinned packs stay.
  */
 
 import { join } from 'node:path';
@@ -42,7 +43,10 @@ export interface DiskCacheOptions {
   readonly directory: string;
   /** Bytes on the disk. 0: nothing is kept, and what was there is removed. */
   readonly bytesMax: number;
-  /** The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB, or a twentieth of the filesystem if that is less. */
+  /**
+   * The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB, or a twentieth of the
+   * filesystem if that is less.
+   */
   readonly freeMin?: number | undefined;
   /** What names the running system until it is started anew; without it only the synced index is kept. */
   readonly bootId?: string | undefined;
@@ -168,8 +172,9 @@ export class DiskCache {
   }
 
   /**
-   * `length` bytes of the pack at `offset`, owned by the caller, or `undefined` when not all of them are there. They are what was
-   * written, unless the disk lies: the caller verifies them, and calls {@link DiskCache.evict} when they are wrong.
+   * `length` bytes of the pack at `offset`, owned by the caller, or `undefined` when not all of them are there. They
+   * are what was written, unless the disk lies: the caller verifies them, and calls {@link DiskCache.evict} when they
+   * are wrong.
    */
   async read(packId: string, offset: number, length: number): Promise<Uint8Array | undefined> {
     const pack = this.#packs.get(packId);
@@ -349,11 +354,11 @@ export class DiskCache {
     await this.#countForSpaceCheck(count);
     await this.#shrink(this.#allowed);
     this.#writtenSinceCheckpoint += count;
-    // In the background: whoever writes to a cache does not wait for the disk to sync it.
+    // In the background: a write to a cache does not wait for a sync.
     if (this.#writtenSinceCheckpoint >= checkpointBytes) void this.checkpoint();
   }
 
-  /** Also counts what was turned away for want of space: there may be some again. */
+  /** Also counts writes that were refused for lack of space: there may be space again. */
   async #countForSpaceCheck(count: number): Promise<void> {
     this.#writtenSinceSpaceCheck += count;
     if (this.#writtenSinceSpaceCheck >= spaceCheckBytes) await this.#checkSpace();

@@ -1,6 +1,7 @@
 /**
- * A cache in memory that is bounded in bytes, least recently used first out, and loads a missing value once however many ask
- * for it. What is there is answered at once, without a promise (doc/concurrency.md). The only importer of lru-cache.
+ * A cache in memory that is bounded in bytes and evicts the least recently used value. A missing value is loaded once,
+ * however many callers ask for it; a present one is answered without a promise (doc/concurrency.md). Only this file
+ * imports lru-cache.
  */
 import { LRUCache } from 'lru-cache';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -60,7 +61,10 @@ export class MemoryCache<K extends string | number | bigint | symbol | object, V
     this.#lru?.clear();
   }
 
-  /** The value, loaded by `load` when it is not there: once for all who ask meanwhile. A failed load is theirs to see and not kept. */
+  /**
+   * The value, loaded by `load` when it is not there: once for all who ask meanwhile. A failed load is theirs to see
+   * and not kept.
+   */
   load(key: K, load: (key: K) => MaybePromise<V>): MaybePromise<V> {
     const known = this.#lru?.get(key);
     if (known !== undefined) return known;

@@ -1,4 +1,4 @@
-/** Which bytes of a file are there: disjoint half-open ranges in order, neighbours joined. */
+/** The byte ranges of a file that are present: disjoint half-open ranges in order, with neighbours joined. */
 
 /** What a range costs on a disk is counted in blocks of this size. */
 const blockSize = 4096;

@@ -1,4 +1,7 @@
-/** Argon2id on a thread of its own: it takes about a second and must not hold up the event loop. Bounds are checked before any work. */
+/**
+ * Argon2id on a thread of its own: it takes about a second and must not hold up the event loop. Bounds are checked
+ * before any work.
+ */
 import { Worker } from 'node:worker_threads';
 import { CryptoError } from './crypto-error.js';
 
@@ -12,12 +15,15 @@ export interface KdfCost {
 export const defaultKdfCost: KdfCost = { memoryKiB: 256 * 1024, passes: 3, lanes: 1 };
 export const kdfFloor: KdfCost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
 /**
- * What the format allows. Whoever serves the slot names the cost, before anything of it is authenticated: what one may take on this machine is decided by who
- * opens it, and is less (`src/access/keyslots.ts`).
+ * What the format allows. Whoever serves the slot names the cost, before anything of it is authenticated: what one may
+ * take on this machine is decided by who opens it, and is less (`src/access/keyslots.ts`).
  */
 const kdfCeiling: KdfCost = { memoryKiB: 1024 * 1024, passes: 16, lanes: 1 };
 
-/** Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` for a cost that is unsafe or absurd: whoever serves a keyslot is not trusted. */
+/**
+ * Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` for a cost that is unsafe or absurd: whoever serves a keyslot is not
+ * trusted.
+ */
 export function checkKdfCost(cost: KdfCost): void {
   const within = (name: keyof KdfCost): boolean => cost[name] >= kdfFloor[name] && cost[name] <= kdfCeiling[name];
   if (!within('memoryKiB') || !within('passes') || !within('lanes')) {
@@ -33,8 +39,9 @@ export interface Argon2Task {
 }
 
 /**
- * 32 bytes of key. Its memory is free again when this resolves: the thread has ended by then, so that two derivations after each other never take twice as
- * much. Borrows `password`. Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` or `KDF_FAILED`.
+ * 32 bytes of key. Its memory is free again when this resolves: the thread has ended by then, so that two derivations
+ * after each other never take twice as much. Borrows `password`. Throws {@link CryptoError} `KDF_OUT_OF_BOUNDS` or
+ * `KDF_FAILED`.
  */
 export function deriveWithArgon2(password: Uint8Array, salt: Uint8Array, cost: KdfCost): Promise<Uint8Array> {
   checkKdfCost(cost);

@@ -1,6 +1,7 @@
 /**
- * Where most bytes are encrypted and decrypted: by Node.js on this thread, or by the native addon, which seals in batches on the thread
- * pool and opens at once. It sees keys that serve one message each, and no format (seal-format.ts).
+ * Where most bytes are encrypted and decrypted: by Node.js on this thread, or by the native addon, which seals in
+ * batches on the thread pool and opens at once. It sees keys that serve one message each, and no format
+ * (seal-format.ts).
  */
 import { type DecryptInto, decryptInto, encryptInto } from './node-aead.js';
 import { type Sealing, sealNonce, tagLength } from './seal-format.js';

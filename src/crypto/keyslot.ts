@@ -1,6 +1,6 @@
 /**
- * Keyslots: the root secret sealed under a passphrase, recovery words or a key file (doc/format.md, "Keyslot").
- * Where slots lie, in the store and in the state directory, is their callers' business.
+ * Keyslots: the root secret sealed under a passphrase, recovery words or a key file (doc/format.md, "Keyslot"). The
+ * callers decide where slots lie, in the store and in the state directory.
  */
 import type { Plaintext, Sealed } from '../base/brand.js';
 import { ByteReader, ByteWriter, equalBytes, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
@@ -125,7 +125,10 @@ export interface NewSlot extends SlotContent {
   readonly cost?: KdfCost;
 }
 
-/** A new keyslot: its id (16 hex digits) and bytes. Throws {@link CryptoError} `WEAK_SECRET`, `KDF_OUT_OF_BOUNDS`, `KDF_FAILED`. */
+/**
+ * A new keyslot: its id (16 hex digits) and bytes. Throws {@link CryptoError} `WEAK_SECRET`, `KDF_OUT_OF_BOUNDS`,
+ * `KDF_FAILED`.
+ */
 export async function createSlot(slot: NewSlot, random: Random): Promise<{ slotId: string; bytes: Sealed }> {
   const { secret } = slot;
   if (secret.type === 'passphrase' && secret.passphrase === '') throw new CryptoError('WEAK_SECRET', 'an empty passphrase');
@@ -148,8 +151,8 @@ export async function createSlot(slot: NewSlot, random: Random): Promise<{ slotI
 }
 
 /**
- * Opens a slot. Throws {@link CryptoError}: `WRONG_SECRET` when the secret is of another type, or does not fit (or the slot was
- * changed: nobody can tell those apart); `KDF_OUT_OF_BOUNDS` and the others before any work.
+ * Opens a slot. Throws {@link CryptoError}: `WRONG_SECRET` when the secret is of another type, or does not fit (or the
+ * slot was changed: nobody can tell those apart); `KDF_OUT_OF_BOUNDS` and the others before any work.
  */
 export async function openSlot(slot: Uint8Array, secret: SlotSecret, random: Random): Promise<SlotContent & { readonly header: SlotHeader }> {
   const { header, place, sealed } = split(slot);

@@ -1,6 +1,6 @@
 /**
- * The ciphers of the seal by Node.js, at once and on this thread. Only this file and system-random.ts use `node:crypto`; what
- * the bytes mean is in seal-format.ts.
+ * The ciphers of the seal by Node.js, at once and on this thread. Only this file and system-random.ts use
+ * `node:crypto`; what the bytes mean is in seal-format.ts.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { Plaintext } from '../base/brand.js';
@@ -10,7 +10,9 @@ import { sealNonce, tagLength } from './seal-format.js';
 // `authTagLength` is given: without it Node.js accepts tags of 4 bytes when decrypting.
 const aeadOptions = { authTagLength: tagLength } as const;
 
-/** AES-256-GCM or ChaCha20-Poly1305 over `parts` as one message, into `target` at `at`, tag behind it. Returns the end. */
+/**
+ * AES-256-GCM or ChaCha20-Poly1305 over `parts` as one message, into `target` at `at`, tag behind it. Returns the end.
+ */
 export function encryptInto(
   suite: Suite,
   key: Uint8Array,
@@ -34,8 +36,8 @@ export function encryptInto(
 }
 
 /**
- * The verified plaintext of `sealed` (ciphertext, then tag), or `undefined` when it is not authentic. Nothing is given out before the
- * tag was checked.
+ * The verified plaintext of `sealed` (ciphertext, then tag), or `undefined` when it is not authentic. Nothing is given
+ * out before the tag was checked.
  */
 export function decrypt(suite: Suite, key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Plaintext | undefined {
   const plainLength = sealed.byteLength - tagLength;
@@ -55,8 +57,8 @@ export function decrypt(suite: Suite, key: Uint8Array, nonce: Uint8Array, aad: U
 }
 
 /**
- * Puts the plaintext of `sealed` (ciphertext, then tag; the nonce is zero) at the beginning of `target`, which may be `sealed` itself.
- * False when it is not authentic: then nothing of the plaintext is there.
+ * Puts the plaintext of `sealed` (ciphertext, then tag; the nonce is zero) at the beginning of `target`, which may be
+ * `sealed` itself. False when it is not authentic: then nothing of the plaintext is there.
  */
 export type DecryptInto = (suite: Suite, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array) => boolean;
 

@@ -1,6 +1,7 @@
 /**
  * The cipher of one journal segment: many short records under one fresh key, which is cheaper than a seal for each
- * (doc/format.md, "Journal segment"). Nonces are numbers that the caller never uses twice; a segment is written by one process once.
+ * (doc/format.md, "Journal segment"). Nonces are numbers that the caller never uses twice; a segment is written by one
+ * process once.
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -47,7 +48,10 @@ export class RecordCipher {
     return this.#nonce;
   }
 
-  /** Encrypts `parts` as the one payload of record `number` into `target` at `at`, tag behind it; returns the end. Numbers only rise. */
+  /**
+   * Encrypts `parts` as the one payload of record `number` into `target` at `at`, tag behind it; returns the end.
+   * Numbers only rise.
+   */
   encrypt(number: number, aad: Uint8Array, parts: readonly Uint8Array[], target: Uint8Array, at: number): number {
     assert(number >= this.#numberNext && number <= numberMax, 'a record number is never used twice');
     this.#numberNext = number + 1;

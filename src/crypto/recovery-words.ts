@@ -11,7 +11,10 @@ export function newRecoveryWords(random: Random): string {
   return entropyToMnemonic(random.bytes(entropyLength), wordlist);
 }
 
-/** The 32 bytes behind `words`; case and spacing do not matter. Throws {@link CryptoError} `WRONG_SECRET` for misspelt words. */
+/**
+ * The 32 bytes behind `words`; case and spacing do not matter. Throws {@link CryptoError} `WRONG_SECRET` for misspelt
+ * words.
+ */
 export function recoveryWordsToBytes(words: string): Uint8Array {
   const canonical = words.normalize('NFKD').trim().toLowerCase().split(/\s+/).join(' ');
   try {

@@ -1,7 +1,8 @@
 /**
- * The committing seal as bytes: kinds, header, key derivation, commitment and associated data (doc/format.md, "The seal"). It calls no
- * cipher and nothing of Node.js, so that the same source serves drivers that encrypt synchronously (seal-key.ts), on a thread pool
- * (bulk-cipher.ts), or asynchronously, as WebCrypto does. It knows no format above it: places and payloads are bytes.
+ * The committing seal as bytes: kinds, header, key derivation, commitment and associated data (doc/format.md, "The
+ * seal"). It calls no cipher and nothing of Node.js, so that the same source serves drivers that encrypt synchronously
+ * (seal-key.ts), on a thread pool (bulk-cipher.ts), or asynchronously, as WebCrypto does. It knows no format above it:
+ * places and payloads are bytes.
  */
 import { assert } from '../base/assert.js';
 import { CryptoError } from './crypto-error.js';
@@ -49,7 +50,7 @@ const magic = new TextEncoder().encode('SEAL');
 /** What a cipher needs for one message under {@link sealNonce}. */
 export interface SealCall {
   readonly suite: Suite;
-  /** 32 bytes; whoever gets it wipes it. */
+  /** 32 bytes; the receiver wipes it. */
   readonly key: Uint8Array;
   readonly aad: Uint8Array;
 }
@@ -154,7 +155,10 @@ export class SealFormat {
     return suite;
   }
 
-  /** `header | salt | commitment`: the header as {@link SealFormat.derive} last left it, the rest from `start` of a sealed object. */
+  /**
+   * `header | salt | commitment`: the header as {@link SealFormat.derive} last left it, the rest from `start` of a
+   * sealed object.
+   */
   #aad(sealed: Uint8Array, start: number): Uint8Array {
     const length = saltLength + commitmentLength;
     // A framed object begins with them.
@@ -165,7 +169,10 @@ export class SealFormat {
     return aad;
   }
 
-  /** okm: 32 bytes of key, then 32 bytes of commitment. For the seal and for journal segments; whoever calls it wipes it. */
+  /**
+   * okm: 32 bytes of key, then 32 bytes of commitment. For the seal and for journal segments; whoever calls it wipes
+   * it.
+   */
   derive(place: Uint8Array, salt: Uint8Array, suite: Suite = this.#suite): Uint8Array {
     const end = this.#placeAt + place.byteLength + saltLength;
     if (end > this.#message.length) {

@@ -1,7 +1,7 @@
 /**
- * Sealing and opening at once: the one way in which anything is encrypted and authenticated, except journal records, which take their
- * key from here (doc/format.md, "The seal"). Every object gets a fresh key, bound to kind, place, volume and epoch. The bytes are
- * those of seal-format.ts, the ciphers those of Node.js or of a `BulkCipher`.
+ * Sealing and opening at once: the one way in which anything is encrypted and authenticated, except journal records,
+ * which take their key from here (doc/format.md, "The seal"). Every object gets a fresh key, bound to kind, place,
+ * volume and epoch. The bytes are those of seal-format.ts, the ciphers those of Node.js or of a `BulkCipher`.
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
@@ -50,8 +50,8 @@ export class SealKey {
   }
 
   /**
-   * The first half of sealing into a larger buffer: writes everything but ciphertext and tag to `at` of `target` (bare kinds only), and
-   * answers what is to be encrypted, for a `BulkCipher`. The parts are borrowed until that is done.
+   * The first half of sealing into a larger buffer: writes everything but ciphertext and tag to `at` of `target` (bare
+   * kinds only), and answers what is to be encrypted, for a `BulkCipher`. The parts are borrowed until that is done.
    */
   sealLater(place: Uint8Array, parts: readonly Plaintext[], target: Uint8Array, at: number): BulkMessage {
     assert(!this.#format.isFramed, 'only items inside packs are sealed in batches');
@@ -67,8 +67,8 @@ export class SealKey {
   }
 
   /**
-   * {@link SealKey.open} with another cipher. `inPlace`: the payload takes the place of `sealed`, whose bytes are lost, also when they do
-   * not verify.
+   * {@link SealKey.open} with another cipher. `inPlace`: the payload takes the place of `sealed`, whose bytes are lost,
+   * also when they do not verify.
    */
   openBy(decryptBy: DecryptInto, place: Uint8Array, sealed: Uint8Array, inPlace: boolean): Plaintext {
     return this.#open(place, sealed, ({ suite, key, aad, encrypted }) => {

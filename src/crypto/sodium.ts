@@ -1,6 +1,6 @@
 /**
- * libsodium, ready to use, with only the functions that this layer calls; it runs in a browser as well. Only this file loads it.
- * Everything but Argon2id takes microseconds.
+ * libsodium, ready to use, with only the functions that this layer calls; it runs in a browser as well. Only this file
+ * loads it. Everything but Argon2id takes microseconds.
  */
 import sodium, { ready } from 'libsodium-wrappers-sumo';
 

@@ -1,4 +1,7 @@
-/** The operating system's randomness, drawn in larger pieces: a call for every salt would cost more than sealing a small object. */
+/**
+ * The operating system's randomness, drawn in larger pieces: a call for every salt would cost more than sealing a small
+ * object.
+ */
 import { randomFillSync } from 'node:crypto';
 import type { Random } from '../base/random.js';
 

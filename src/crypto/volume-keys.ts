@@ -1,6 +1,6 @@
 /**
- * The keys of one volume: from the root secret to a {@link SealKey} for each kind of object (doc/format.md, "Key hierarchy").
- * Keyslots, which lead to the root secret, are `keyslot.ts`.
+ * The keys of one volume: from the root secret to a {@link SealKey} for each kind of object (doc/format.md, "Key
+ * hierarchy"). Keyslots, which lead to the root secret, are `keyslot.ts`.
  */
 import { assert } from '../base/assert.js';
 import { ByteWriter, toHex } from '../base/bytes.js';

@@ -1,7 +1,8 @@
 /**
- * A folder that others may write into, and below which no symbolic link is followed: whoever can write there could otherwise lead us to
- * any file of this user (doc/security.md). Each folder on the way is opened without following a link and stays open for as long as it is
- * used, so that a link that is swapped in meanwhile leads nowhere either. The folder itself is what the user named, and may be a link.
+ * A folder that others may write into, and below which no symbolic link is followed: a link there could otherwise lead
+ * us to any file of this user (doc/security.md). Each folder on the way is opened without following a link and stays
+ * open while it is used, so that a link that is swapped in meanwhile leads nowhere either. The folder itself was named
+ * by the user and may be a link.
  */
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
@@ -19,9 +20,10 @@ export class ConfinedFolder {
   }
 
   /**
-   * Runs `work` with a path to the folder `place` (names joined by slashes; empty: the root itself) that stays good until `work` has settled.
-   * It is for the calls of {@link Disk}, with one more name joined to it. In messages of errors it is written as a path below the root.
-   * Throws ELOOP for a link (or FIFO, socket or device) on the way, and else what opening a folder throws: ENOENT, ENOTDIR ...
+   * Runs `work` with a path to the folder `place` (names joined by slashes; empty: the root itself) that stays good
+   * until `work` has settled. It is for the calls of {@link Disk}, with one more name joined to it. In messages of
+   * errors it is written as a path below the root. Throws ELOOP for a link (or FIFO, socket or device) on the way, and
+   * else what opening a folder throws: ENOENT, ENOTDIR ...
    */
   async use<T>(place: string, work: (folder: string) => Promise<T>): Promise<T> {
     if (place === '') return work(this.root);

@@ -1,12 +1,15 @@
 /**
- * The local disk as the layers above see it: the few POSIX operations whose order decides what survives a crash. Everything
- * that Sealdrive writes on this machine goes through it, so that the crash simulator can stop at each one (doc/concurrency.md).
- * It is not a filesystem abstraction: paths are absolute, errors are Node.js system errors and carry their `code`.
+ * The local disk as the layers above see it: the few POSIX operations whose order decides what survives a crash.
+ * Everything that Sealdrive writes on this machine goes through it, so that the crash simulator can stop at each one
+ * (doc/concurrency.md). It is not a filesystem abstraction: paths are absolute, errors are Node.js system errors and
+ * carry their `code`.
  */
 
 /**
- * - `read`: an existing file, reading only; - `write`: an existing file, reading and writing
- * - `create`: reading and writing, made when absent; - `create-new`: as `create`, but EEXIST when there is one already (O_EXCL)
+ * - `read`: an existing file, reading only
+ * - `write`: an existing file, reading and writing
+ * - `create`: reading and writing, made when absent
+ * - `create-new`: as `create`, but EEXIST when there is one already (O_EXCL)
  *
  * A symbolic link in the last place is refused (ELOOP), and opening a FIFO or device does not block.
  */
@@ -27,7 +30,7 @@ export interface DiskStat {
   readonly mode: number;
   /** The id of the group that it belongs to. */
   readonly group: number;
-  /** Milliseconds since 1970, by the clock of whoever serves the disk. */
+  /** Milliseconds since 1970, by the clock of the machine that serves the disk. */
   readonly mtimeMs: number;
 }
 
@@ -42,13 +45,15 @@ export interface DiskAccess {
   readonly group: number;
 }
 
-/** An open file. Calls may overlap; `close` waits for none of them, so whoever closes must know that all have ended. */
+/** An open file. Calls may overlap; `close` waits for none of them, so the caller must know that all have ended. */
 export interface DiskFile {
-  /** Fills `target` from `position` on; returns how many bytes there were: fewer than asked only at the end of the file. */
+  /**
+   * Fills `target` from `position` on; returns how many bytes there were: fewer than asked only at the end of the file.
+   */
   read(target: Uint8Array, position: number): Promise<number>;
   /**
-   * {@link DiskFile.read} that does not wait: how many bytes there were when they are in memory anyway, else `undefined` (then `target` may hold anything).
-   * Left out where nobody can tell.
+   * {@link DiskFile.read} that does not wait: how many bytes there were when they are in memory anyway, else
+   * `undefined` (then `target` may hold anything). Left out where nobody can tell.
    */
   readNow?(target: Uint8Array, position: number): number | undefined;
   /** Writes all of `bytes` at `position`; they must not change before the promise settles. */
@@ -60,12 +65,21 @@ export interface DiskFile {
   /** {@link DiskFile.datasync}, and times and modes as well. */
   sync(): Promise<void>;
   truncate(size: number): Promise<void>;
-  /** Makes the file at least `size` bytes long with space reserved for them: ENOSPC comes now, not in the middle of a record. */
+  /**
+   * Makes the file at least `size` bytes long with space reserved for them: ENOSPC comes now, not in the middle of a
+   * record.
+   */
   allocate(size: number): Promise<void>;
-  /** Whatever the umask is; the owner stays. What cannot be set for want of rights throws, and what can be is set before. */
+  /**
+   * Whatever the umask is; the owner stays. What cannot be set for want of rights throws, and what can be is set
+   * before.
+   */
   setAccess(access: DiskAccess): Promise<void>;
   stat(): Promise<DiskStat>;
-  /** Whether the last of its names was removed: what is in it ends with this open file. Takes some microseconds, and never waits. */
+  /**
+   * Whether the last of its names was removed: what is in it ends with this open file. Takes some microseconds, and
+   * never waits.
+   */
   isUnlinked(): boolean;
   /** Whether `path` leads to this very file: somebody may have removed, moved or replaced it, or a folder above it. */
   isAt(path: string): Promise<boolean>;
@@ -74,7 +88,9 @@ export interface DiskFile {
 
 /** A directory that is held open: it is the same one for as long as that, whatever its name comes to mean. */
 export interface DiskDirectory {
-  /** Leads into this directory. For calls of {@link Disk} with a name joined to it, and for those that take a directory. */
+  /**
+   * Leads into this directory. For calls of {@link Disk} with a name joined to it, and for those that take a directory.
+   */
   readonly path: string;
   /** As {@link DiskFile.setAccess}. */
   setAccess(access: DiskAccess): Promise<void>;
@@ -91,8 +107,8 @@ export interface Disk {
   /** Opens a directory; ENOTDIR when something else is there, or a symbolic link to one. */
   openDirectory(path: string): Promise<DiskDirectory>;
   /**
-   * In no order. With `isWanted` only names for which it says so are kept, so that the others take no memory, however many there are; what it throws ends
-   * the reading.
+   * In no order. With `isWanted` only names for which it says so are kept, so that the others take no memory, however
+   * many there are; what it throws ends the reading.
    */
   readDirectory(path: string, isWanted?: (name: string) => boolean): Promise<DiskEntry[]>;
   /** One directory of mode 0700; EEXIST when it is there, ENOENT without its parent. */
@@ -103,7 +119,10 @@ export interface Disk {
   /** A second name for a file; EEXIST when `to` is taken. */
   link(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
-  /** Names made, moved and removed in this directory are on stable storage when it resolves; false where the file system has no way to do that. */
+  /**
+   * Names made, moved and removed in this directory are on stable storage when it resolves; false where the file system
+   * has no way to do that.
+   */
   syncDirectory(path: string): Promise<boolean>;
   /** Bytes that this user may still write, and bytes in all, on the filesystem that holds `path`. */
   space(path: string): Promise<{ readonly free: number; readonly total: number }>;

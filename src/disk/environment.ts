@@ -1,6 +1,7 @@
 /**
- * What the system gave this process besides descriptors: arguments, environment and working directory, as text that loses no byte (base/system-text.ts).
- * Node.js decodes them as UTF-8 and puts U+FFFD in place of what is none, which would name other files; the kernel still has the bytes (proc(5)).
+ * The arguments, environment and working directory of this process, as text that loses no byte (base/system-text.ts).
+ * Node.js decodes them as UTF-8 and puts U+FFFD in place of other bytes, which would name other files; the kernel still
+ * has the bytes (proc(5)).
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { userInfo } from 'node:os';
@@ -32,7 +33,8 @@ function readStrings(path: string): Buffer[] {
 }
 
 /**
- * `words`, which end the command line of this process, as they were typed. `undefined`: they hold what may have been other bytes, and nobody can tell which.
+ * `words`, which end the command line of this process, as they were typed. `undefined`: they hold what may have been
+ * other bytes, and nobody can tell which.
  */
 export function exactArguments(words: readonly string[]): readonly string[] | undefined {
   if (!words.some(isDoubtful)) return words;
@@ -81,7 +83,10 @@ export function environmentToHandOn(): NodeJS.ProcessEnv {
   return exact.length === 0 ? process.env : { ...process.env, [handedOn]: JSON.stringify(Object.fromEntries(exact)) };
 }
 
-/** The home directory of this user: an absolute path, or `undefined` when HOME is something else, or is not set and nobody has heard of the user. */
+/**
+ * The home directory of this user: an absolute path, or `undefined` when HOME is something else, or is not set and
+ * nobody has heard of the user.
+ */
 export function knownHome(): string | undefined {
   const set = environment()['HOME'] ?? '';
   let home: string;
@@ -94,8 +99,8 @@ export function knownHome(): string | undefined {
 }
 
 /**
- * Makes process.cwd(), and with it resolve() of node:path, tell the working directory exactly. Only where it is not UTF-8: otherwise Node.js does that
- * already.
+ * Makes process.cwd(), and with it resolve() of node:path, tell the working directory exactly. Only where it is not
+ * UTF-8: otherwise Node.js does that already.
  */
 export function keepWorkingDirectoryExact(): void {
   let known: string;
@@ -105,7 +110,7 @@ export function keepWorkingDirectoryExact(): void {
     if (!isDoubtful(known)) return;
     bytes = readlinkSync('/proc/self/cwd', { encoding: 'buffer' });
   } catch {
-    // It is gone, or there is no /proc: whoever needs it finds out.
+    // It is gone, or there is no /proc: a caller that needs it will fail by itself.
     return;
   }
   if (asDecodedByNode(bytes) !== known) return;

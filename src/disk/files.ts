@@ -1,7 +1,7 @@
 /**
- * Functions of node:fs that take a path, for paths that need not be UTF-8: strings of base/system-text.ts, which Node.js alone would take for the name of
- * another file. They are otherwise what they are there, and what is returned as a path is such a string, too. Those with promises are in file-promises.ts;
- * functions of descriptors are used as Node.js has them.
+ * Functions of node:fs that take a path, for paths that need not be UTF-8: strings of base/system-text.ts, which
+ * Node.js alone would take for the name of another file. Returned paths are such strings too; otherwise the functions
+ * are those of Node.js. The ones with promises are in file-promises.ts.
  */
 import * as fs from 'node:fs';
 import { decodeSystemText, systemPath } from '../base/system-text.js';

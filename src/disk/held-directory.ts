@@ -1,6 +1,7 @@
 /**
- * A directory that somebody else may remove, move away or replace while we use it: whether its path still means the one that it meant. What is written
- * to a directory that took its place would be lost to the next start, and could belong to somebody else.
+ * A directory that another process may remove, move or replace while we use it, and a check that its path still leads
+ * to it. Anything written to a directory that took its place would be lost at the next start, and could belong to
+ * another user.
  */
 
 import type { Disk } from './disk.js';

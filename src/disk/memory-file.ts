@@ -1,4 +1,4 @@
-/** An open file that lies in memory, for what has lost its place on the disk. Nothing of it survives this process. */
+/** An open file in memory, for data whose file was removed from the disk. Nothing of it survives this process. */
 import type { DiskFile, DiskStat } from './disk.js';
 
 export class MemoryFile implements DiskFile {

@@ -1,6 +1,6 @@
 /**
- * A bounded table of open files: opening one costs about as much as reading from it. A file that falls out of the table, or is
- * dropped because its name is about to mean something else, is closed when its last user is done.
+ * A bounded table of open files: opening one costs about as much as reading from it. A file that falls out of the
+ * table, or is dropped because its name is about to mean something else, is closed when its last user is done.
  */
 import type { DiskFile } from './disk.js';
 
@@ -22,7 +22,10 @@ export class OpenFiles<F extends { readonly file: DiskFile }> {
     this.#max = max;
   }
 
-  /** Runs `work` on the file called `name`, which `open` opens when the table does not hold it; `undefined` when `open` finds none. */
+  /**
+   * Runs `work` on the file called `name`, which `open` opens when the table does not hold it; `undefined` when `open`
+   * finds none.
+   */
   async use<T>(name: string, open: () => Promise<F | undefined>, work: (opened: F) => Promise<T>): Promise<T | undefined> {
     const entry = this.#known(name) ?? (await this.#open(name, open));
     if (!entry) return undefined;
@@ -34,7 +37,9 @@ export class OpenFiles<F extends { readonly file: DiskFile }> {
     }
   }
 
-  /** The file called `name` when the table holds it, for a use that ends before the caller returns to the event loop. */
+  /**
+   * The file called `name` when the table holds it, for a use that ends before the caller returns to the event loop.
+   */
   peek(name: string): F | undefined {
     return this.#touch(name)?.opened;
   }

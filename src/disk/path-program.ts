@@ -1,4 +1,7 @@
-/** Programs of the system that take a path as their last argument: Node.js hands arguments on as UTF-8, and a shell can make the others. */
+/**
+ * Starts system programs that take a path as their last argument: Node.js passes arguments as UTF-8, and a shell can
+ * make any bytes.
+ */
 import { encodeSystemText, isUnicode } from '../base/system-text.js';
 
 /** Octal escapes become bytes; the x keeps line ends at the end of the path. */

@@ -1,4 +1,7 @@
-/** Where a Unix socket of a path is bound and reached. Node.js takes text only: one in a folder that is not UTF-8 is reached through a descriptor. */
+/**
+ * Binds and reaches Unix sockets at any path. Node.js takes UTF-8 only: a socket in another folder is reached through a
+ * descriptor.
+ */
 import { closeSync, constants } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { isUnicode } from '../base/system-text.js';

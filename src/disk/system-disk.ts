@@ -1,6 +1,6 @@
 /**
- * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no finalizer
- * that closes a descriptor behind our back.
+ * The real disk, on node:fs. Plain descriptors and callbacks, not FileHandle: half the overhead a call, and no
+ * finalizer that closes a descriptor behind our back.
  */
 
 import type { Dir, Dirent, Stats, StatsFs } from 'node:fs';
@@ -62,7 +62,8 @@ function statOf(stats: Stats): DiskStat {
 
 async function setAccessOf(fd: number, { mode, group }: DiskAccess): Promise<void> {
   const stats = await settle<Stats>((done) => fstat(fd, done));
-  // The group first: giving a file away takes bits from it. Without the right to give it away the mode is of use all the same.
+  // The group first: giving a file away takes bits from it. Without the right to give it away the mode is of use all
+  // the same.
   const failure = await (stats.gid === group ? undefined : settleVoid((done) => fchown(fd, -1, group, done)).catch((error: unknown) => ({ error })));
   if ((stats.mode & 0o7777) !== mode) await settleVoid((done) => fchmod(fd, mode, done));
   if (failure) throw failure.error;
@@ -74,7 +75,9 @@ async function entriesOf(path: string, isMany: boolean): Promise<Iterable<Dirent
   return settle<Dirent[]>((done) => readdir(path, { withFileTypes: true }, done));
 }
 
-/** Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem. */
+/**
+ * Pieces of zeros to reserve space with: Node.js has no fallocate(2), and written zeros reserve on every filesystem.
+ */
 const zeros = new Uint8Array(256 * 1024);
 
 /** The addon's part in it: reads without waiting for the disk, -1 when that cannot be. */
@@ -176,14 +179,20 @@ class PresentFile extends SystemFile {
   }
 }
 
-/** {@link systemDisk} whose files can tell what is in the page cache: reading that takes microseconds, a trip to the thread pool many times that. */
+/**
+ * {@link systemDisk} whose files can tell what is in the page cache: reading that takes microseconds, a trip to the
+ * thread pool many times that.
+ */
 export function presentDisk(native: NativeReads): Disk {
   return { ...systemDisk, open: async (path, mode) => new PresentFile(await openFile(path, mode), native) };
 }
 
 const openFile = (path: string, mode: OpenMode): Promise<number> => settle<number>((done) => open(path, openFlags[mode], 0o600, done));
 
-/** Linux leads from here into what a descriptor has open, without its name. Elsewhere the name has to do, and holding it open proves nothing. */
+/**
+ * Linux leads from here into what a descriptor has open, without its name. Elsewhere the name has to do, and holding it
+ * open proves nothing.
+ */
 const descriptors = '/proc/self/fd';
 const hasDescriptors = existsSync(descriptors);
 
@@ -232,7 +241,8 @@ export const systemDisk: Disk = {
       await settleVoid((done) => fsync(fd, done));
       return true;
     } catch (error) {
-      // Filesystems that cannot sync a directory (some network and FUSE mounts) say so with EINVAL or ENOTSUP: nothing more can be done.
+      // Filesystems that cannot sync a directory (some network and FUSE mounts) say so with EINVAL or ENOTSUP: nothing
+      // more can be done.
       if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(diskErrorCode(error) ?? '')) throw error;
       return false;
     } finally {

@@ -1,6 +1,7 @@
 /**
- * Files that are finished under a temporary name and then put in their place: how they are named, and how those are removed that a crash
- * left behind. Others may write into the folder, so that nothing is removed but what has a name, a kind and a place of ours.
+ * Names of files that are completed under a temporary name and then moved into place, and the removal of those that a
+ * crash left behind. Others may write into the folder, so only entries with our kind of name, type and place are
+ * removed.
  */
 import { join } from 'node:path';
 import { toHex } from '../base/bytes.js';
@@ -14,7 +15,9 @@ const staleMs = 24 * 60 * 60 * 1000;
 const filePattern = /^[0-9a-f]{32}$/;
 const directoryPattern = /^[0-9a-f]{32}d$/;
 
-/** The name of a file that nobody else makes. With a `d` behind it, it is the name of a directory that holds one file. */
+/**
+ * The name of a file that nobody else makes. With a `d` behind it, it is the name of a directory that holds one file.
+ */
 export function temporaryName(random: Random): string {
   return toHex(random.bytes(16));
 }
@@ -23,8 +26,9 @@ export function temporaryName(random: Random): string {
 export const isTemporaryName = (name: string): boolean => filePattern.test(name);
 
 /**
- * Removes the temporary files in `place` of `folder` that are older than a day, and the directories of ours that hold nothing but one called
- * `contentName`. Only for those who write there anyway. Never rejects: what cannot be removed stays.
+ * Removes the temporary files in `place` of `folder` that are older than a day, and the directories of ours that hold
+ * nothing but one called `contentName`. Only for those who write there anyway. Never rejects: what cannot be removed
+ * stays.
  */
 export async function removeStaleFiles(disk: Disk, folder: ConfinedFolder, place: string, clock: Clock, contentName?: string): Promise<void> {
   const nowMs = clock.now().sec * 1000;

@@ -1,6 +1,6 @@
 /**
- * Small files that are read and replaced as a whole, and the directories that they lie in. After a crash a replaced file holds the
- * old bytes or the new ones. The state directory has several of them (doc/format.md, "Local files").
+ * Small files that are read and replaced as a whole, and the directories that they lie in. After a crash a replaced
+ * file holds the old bytes or the new ones. The state directory has several of them (doc/format.md, "Local files").
  */
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -17,8 +17,8 @@ const tooLarge = (path: string, sizeMax: number): Error =>
   Object.assign(new Error(`${path} is larger than the ${sizeMax} bytes that such a file may have`), { code: 'EFBIG' });
 
 /**
- * A file that this program wrote; `undefined` when there is none. The bytes belong to the caller. Rejects with the error of the
- * disk, and with EFBIG for a file that is too large to be ours.
+ * A file that this program wrote; `undefined` when there is none. The bytes belong to the caller. Rejects with the
+ * error of the disk, and with EFBIG for a file that is too large to be ours.
  */
 export async function readWholeFile(disk: Disk, path: string): Promise<Uint8Array | undefined> {
   let file: DiskFile;
@@ -45,8 +45,8 @@ export interface NamedFile {
 }
 
 /**
- * A file that the user named or wrote: links are followed, and it may be a pipe. `undefined` when there is none. Rejects with the
- * error of the system, and with EFBIG for more than `sizeMax` bytes.
+ * A file that the user named or wrote: links are followed, and it may be a pipe. `undefined` when there is none.
+ * Rejects with the error of the system, and with EFBIG for more than `sizeMax` bytes.
  */
 export async function readNamedFile(path: string, sizeMax = namedSizeMax): Promise<NamedFile | undefined> {
   let file: FileHandle;
@@ -72,7 +72,9 @@ export async function readNamedFile(path: string, sizeMax = namedSizeMax): Promi
 }
 
 export interface ReplaceOptions {
-  /** The file's path until it is complete. Default: the path with `.new` behind it, where what a crash left is removed. */
+  /**
+   * The file's path until it is complete. Default: the path with `.new` behind it, where what a crash left is removed.
+   */
   readonly temporary?: string;
   /** A temporary file that is there is somebody else's: EEXIST. */
   readonly isExclusive?: boolean;
@@ -83,9 +85,9 @@ export interface ReplaceOptions {
 }
 
 /**
- * Replaces the file at `path`, or makes it, with mode 0600: on stable storage when it resolves. One call at a time for a path, unless
- * the temporary file is exclusive. A function is asked for the bytes once the temporary file exists. Rejects with the error of the
- * disk, and with what the function throws.
+ * Replaces the file at `path`, or makes it, with mode 0600: on stable storage when it resolves. One call at a time for
+ * a path, unless the temporary file is exclusive. A function is asked for the bytes once the temporary file exists.
+ * Rejects with the error of the disk, and with what the function throws.
  */
 export async function replaceFile(
   disk: Disk,
@@ -117,8 +119,8 @@ export async function replaceFile(
 }
 
 /**
- * Makes a directory of mode 0700 whose parent exists, unless it is there; answers whether it was made. A link to a directory is one.
- * Rejects with the error of the disk: ENOENT without the parent.
+ * Makes a directory of mode 0700 whose parent exists, unless it is there; answers whether it was made. A link to a
+ * directory is one. Rejects with the error of the disk: ENOENT without the parent.
  */
 export async function ensureDirectory(disk: Disk, path: string): Promise<boolean> {
   try {

@@ -1,4 +1,4 @@
-/** A file of lines that grows, written in batches beside the work, and opened anew when something has moved it away. */
+/** A log file that is written in batches in the background, and reopened after it was rotated. */
 import { closeSync, writeSync } from 'node:fs';
 import { openSync } from '../disk/files.js';
 
@@ -27,7 +27,9 @@ export class AccessLog {
     this.#timer.unref();
   }
 
-  /** What comes from now on goes to what is at the path then. Throws what the file system does; the old file stays open. */
+  /**
+   * What comes from now on goes to what is at the path then. Throws what the file system does; the old file stays open.
+   */
   reopen(): void {
     this.#flush();
     const fd = openSync(this.#path, 'a', 0o600);

@@ -1,4 +1,7 @@
-/** The address of a client as a party that can be held to a share: whoever has one address of an IPv6 network has all 2^64 of it. */
+/**
+ * The address of a client as a party with a share of the server: the owner of one IPv6 address has all 2^64 of its
+ * network.
+ */
 import { isIPv4, isIPv6 } from 'node:net';
 
 /** An IPv4 address (also one written as IPv6), the first 64 bits of an IPv6 address, or `unknown`. */

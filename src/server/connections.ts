@@ -1,7 +1,8 @@
 /**
- * The connections of a server, and who has to leave when there are too many (doc/server.md, "Connections"). A connection belongs to a stranger until a request on it
- * has shown a valid token, and to that token afterwards. Strangers have places of their own and little time, so that however many they are, a
- * connection with a token is never turned away because of them.
+ * The connections of a server, and which of them is closed when there are too many (doc/server.md, "Connections"). A
+ * connection belongs to a stranger until a request on it has shown a valid token, and to that token afterwards.
+ * Strangers have their own places and little time, so that they never displace a connection with a token, however many
+ * they are.
  */
 import type { Socket } from 'node:net';
 import { partyOf } from './client-address.js';
@@ -132,7 +133,10 @@ export class Connections {
     return largest;
   }
 
-  /** The one of `connections` that did nothing for the longest time; where all do something there is none to spare: requests have bounds of their own. */
+  /**
+   * The one of `connections` that did nothing for the longest time; where all do something there is none to spare:
+   * requests have bounds of their own.
+   */
   #dropIdle(connections: ReadonlySet<Connection>, except: Connection): void {
     let oldest: Connection | undefined;
     for (const one of connections) {
@@ -145,7 +149,7 @@ export class Connections {
   #drop(connection: Connection | undefined): void {
     if (!connection) return;
     this.#onDrop(connection.tokenId === undefined ? 'stranger' : 'known');
-    // At once: its socket tells of its end only later.
+    // At once: its socket reports its end only later.
     this.#remove(connection);
     connection.destroy();
   }

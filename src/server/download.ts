@@ -1,4 +1,7 @@
-/** Sending an object, or a range of it, piece by piece: while one is on its way the next is read, and no more is in memory. */
+/**
+ * Sends an object, or a range of it, piece by piece: the next piece is read while one is sent, and no more than these
+ * are in memory.
+ */
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import type { Exchange } from './exchange.js';
 import type { PieceBuffers } from './piece-buffers.js';
@@ -26,7 +29,10 @@ export class Downloads {
     this.#buffers = buffers;
   }
 
-  /** False when there is no such object, and nothing was answered. Throws {@link Refusal} and StoreError, also in the middle of the answer. */
+  /**
+   * False when there is no such object, and nothing was answered. Throws {@link Refusal} and StoreError, also in the
+   * middle of the answer.
+   */
   async send(exchange: Exchange, key: ObjectKey, range: RangeRequest | undefined): Promise<boolean> {
     if (range?.offset !== undefined && range.length !== undefined && range.length <= pieceSize) {
       // The usual case: one look is enough, and the size of the whole need not be known.

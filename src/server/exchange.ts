@@ -1,9 +1,12 @@
-/** One request and its answer: what was moved, how it is answered, and when it has taken too long (doc/server.md, "Protocol" and "Limits"). */
+/**
+ * One request and its answer: the bytes moved, the response, and the time limits (doc/server.md, "Protocol" and
+ * "Limits").
+ */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import type { Refusal } from './refusal.js';
 
-/** What whoever asks gets as a rest of time when it is sent away with a body that it is still sending. */
+/** How long a refused client may go on sending its body. */
 export const lingerMs = 5000;
 
 export class Exchange {
@@ -35,7 +38,7 @@ export class Exchange {
     this.#movedBefore = this.#movedByConnection();
     this.#movedLast = this.#movedBefore;
     this.#movedLastMs = startMs;
-    // Writing to a client that went away is no error of ours; who writes finds out by `isGone`.
+    // Writing to a client that disconnected is no error of ours; the writer checks `isGone`.
     response.on('error', () => {});
     request.on('error', () => {});
   }
@@ -60,7 +63,10 @@ export class Exchange {
     return socket.bytesRead + socket.bytesWritten;
   }
 
-  /** The client's address, for the log; behind a proxy the last one that the proxy was told, which is the one that it saw itself. */
+  /**
+   * The client's address, for the log; behind a proxy the last one that the proxy was told, which is the one that it
+   * saw itself.
+   */
   remote(isBehindProxy: boolean): { readonly remote: string } | undefined {
     const { headers } = this.request;
     const forwarded = isBehindProxy ? headers['x-forwarded-for'] : undefined;
@@ -109,7 +115,8 @@ export class Exchange {
       this.response.end(sent);
       return;
     }
-    // Closing at once would reset the connection, and the client might never see why. The answer is whole without the end of the response.
+    // Closing at once would reset the connection, and the client might never see why. The answer is whole without the
+    // end of the response.
     if (sent) this.response.write(sent);
     else this.response.flushHeaders();
     const end = (): void => {
@@ -123,7 +130,7 @@ export class Exchange {
 
   refuse(refusal: Refusal, headers: OutgoingHttpHeaders = {}): void {
     if (this.response.headersSent) {
-      // In the middle of a body only the end of the connection tells that it is not whole.
+      // In the middle of a body only closing the connection shows that it is incomplete.
       this.request.destroy();
       return;
     }
@@ -138,7 +145,10 @@ export class Exchange {
     this.response.writeHead(status, { 'content-type': 'application/octet-stream', 'content-length': size, 'accept-ranges': 'bytes', ...headers });
   }
 
-  /** Resolves when there is room for more; false when there is nobody any more. `onSent` is called when the bytes are not needed any more, if that comes. */
+  /**
+   * Resolves when there is room for more; false when there is nobody any more. `onSent` is called when the bytes are
+   * not needed any more, if that comes.
+   */
   write(piece: Uint8Array, onSent: () => void): Promise<boolean> | boolean {
     const { response } = this;
     if (this.isGone) return false;

@@ -1,4 +1,6 @@
-/** How many log lines may be written about things that whoever is outside can make happen: without a bound, requests that are refused would fill the disk. */
+/**
+ * Bounds the number of log lines about events that outsiders can cause: refused requests would otherwise fill the disk.
+ */
 import type { Clock } from '../base/clock.js';
 
 const burst = 100;

@@ -6,7 +6,7 @@ import { describeError } from '../base/errors.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { ServerError } from './server-error.js';
 
-/** Nobody puts anything there: asking for it tells whether the base answers. */
+/** No object has this key: asking for it shows whether the base answers. */
 const healthKey = 'probe/health';
 
 export class MetricsServer {

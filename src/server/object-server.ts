@@ -1,6 +1,6 @@
 /**
- * The server: connections, tokens, limits and the end of it all (doc/server.md). It is hostile to clients that it does not know, and patient with those that it does only
- * within bounds. What a request does is in volume-operations.ts; node:http parses, strictly.
+ * The server: connections, tokens, limits and shutdown (doc/server.md). Unknown clients get little, and known ones are
+ * limited too. The operations are in volume-operations.ts; node:http parses, strictly.
  */
 
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
@@ -45,7 +45,9 @@ export interface ServerLimits {
   readonly strangersPerAddressMax?: number;
   /** Requests that a client may send before it has the answer to the first of them. Default: 16. */
   readonly pipelinedMax?: number;
-  /** Bytes of uploads under way, by what they announce. Default: 16 objects of the largest size, and 4 for one token. */
+  /**
+   * Bytes of uploads under way, by what they announce. Default: 16 objects of the largest size, and 4 for one token.
+   */
   readonly uploadingMax?: number;
   readonly uploadingPerTokenMax?: number;
   /** For the head of a request. Default: 10 seconds. */
@@ -220,7 +222,10 @@ export class ObjectServer {
     return metrics;
   }
 
-  /** Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after `timeoutMs`; true: none was cut. */
+  /**
+   * Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after
+   * `timeoutMs`; true: none was cut.
+   */
   async stop(timeoutMs: number): Promise<boolean> {
     this.#isStopping = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
@@ -244,7 +249,10 @@ export class ObjectServer {
     this.#connections.destroyAll();
   }
 
-  /** Requests of a connection are done one after the other. While one waits for its turn nothing more is read, and those that have come have a bound. */
+  /**
+   * Requests of a connection are done one after the other. While one waits for its turn nothing more is read, and those
+   * that have come have a bound.
+   */
   #accept(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
     const { socket } = request;
     const connection = this.#connections.of(socket);
@@ -299,7 +307,7 @@ export class ObjectServer {
       if (!grant) throw new Refusal('NO_TOKEN', 'no valid token');
       return grant;
     };
-    // Before anything else is looked at: whoever has no token learns nothing.
+    // Before anything else is looked at: a client without a token learns nothing.
     const grant = await authorize();
     const name = grant.tokenId;
     exchange.tokenId = name;
@@ -359,7 +367,7 @@ export class ObjectServer {
       if (this.#lines.take('base'))
         this.#options.logger.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
     }
-    // Whoever shows no token is not listened to any longer.
+    // A client without a token is not read from any longer.
     const isLast = ['NO_TOKEN', 'STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD', 'EXPECTATION'].includes(refusal.code);
     const headers = {
       ...(refusal.code === 'NO_TOKEN' ? { 'www-authenticate': 'Bearer realm="sealdrive"' } : {}),
@@ -437,7 +445,9 @@ export class ObjectServer {
   }
 }
 
-/** Reads nothing more from the connection until one request at most is left on it, whoever else wants it read meanwhile. */
+/**
+ * Reads nothing more from the connection until one request at most is left on it, whoever else wants it read meanwhile.
+ */
 function hold(socket: Socket, connection: Connection): void {
   if (connection.isHeld) return;
   connection.isHeld = true;

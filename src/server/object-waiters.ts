@@ -1,6 +1,7 @@
 /**
- * Those who wait for an object that is not there yet (doc/server.md, "Protocol"). A put through this server wakes them; for what comes into the base
- * otherwise the base is asked now and then, once a key and only while somebody waits.
+ * Requests that wait for an object that is not there yet (doc/server.md, "Protocol"). A put through this server wakes
+ * them; for objects that reach the base in other ways the base is asked now and then, once for each key and only while
+ * a request waits.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -37,7 +38,7 @@ export class ObjectWaiters {
     this.#options = options;
   }
 
-  /** From now on: whoever looks whether the object is there does so afterwards. */
+  /** Begins to wait now; the caller looks for the object afterwards. */
   wait(key: ObjectKey, timeoutMs: number): Wait {
     if (this.#stop.signal.aborted) return { outcome: Promise.resolve('stopped'), end: () => {} };
     let wake: (outcome: WaitOutcome) => void = () => {};
@@ -63,7 +64,7 @@ export class ObjectWaiters {
     for (const wake of this.#waiting.get(key) ?? []) wake('there');
   }
 
-  /** Sends everybody away, also those who come later. */
+  /** Ends all waits, later ones included. */
   stop(): void {
     this.#stop.abort(new Error('the server stops'));
     for (const waiters of this.#waiting.values()) for (const wake of waiters) wake('stopped');

@@ -1,6 +1,7 @@
 /**
- * Memory for pieces of large objects on their way, used again and again: taking it anew for each would keep the garbage collector busier than the disk. Whoever takes a
- * buffer may keep it for ever, as one does whose client went away: then it is lost to the others, and no more than that.
+ * Reusable memory for pieces of large objects: allocating it for each piece would keep the garbage collector busier
+ * than the disk. A user may keep a buffer for ever, as one does whose client disconnected: it is then lost to the
+ * others, and nothing else happens.
  */
 
 export const pieceSize = 512 * 1024;

@@ -1,4 +1,4 @@
-/** A bounded amount of something, in all and for each of those who share it: what is beyond is refused, never queued. */
+/** A bounded number of places, in all and for each party: a request beyond the bound is refused, never queued. */
 import { Refusal } from './refusal.js';
 
 export class Places {

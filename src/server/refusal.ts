@@ -1,4 +1,4 @@
-/** What the server answers instead of what was asked for, as an error that is thrown to whoever writes the answer (doc/server.md, "Protocol"). */
+/** A refusal of the server as an error, thrown to the code that writes the answer (doc/server.md, "Protocol"). */
 import { AnswerError } from '../base/errors.js';
 import type { StoreErrorCode } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
@@ -45,7 +45,7 @@ export class Refusal extends AnswerError<RefusalCode> {
 
 const ofStore: Readonly<Record<StoreErrorCode, RefusalCode>> = {
   UNAVAILABLE: 'UNAVAILABLE',
-  // Our own rights in the base are no business of whoever asks: to them it does not work now.
+  // Clients learn nothing about our own rights in the base: for them it does not work now.
   DENIED: 'UNAVAILABLE',
   NOT_A_STORE: 'UNAVAILABLE',
   REFUSED: 'BASE_ANSWER',

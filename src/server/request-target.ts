@@ -1,6 +1,6 @@
 /**
- * What a request's target names (doc/server.md, "Protocol"): `/VOLUME/KEY?query`, without escapes, dots or anything else that could be read in two ways. What is
- * not written so is not understood.
+ * Parses the target of a request (doc/server.md, "Protocol"): `/VOLUME/KEY?query`, without escapes, dots or anything
+ * else that could be read in two ways. Any other spelling is refused.
  */
 
 import type { ObjectKey } from '../store/object-store.js';
@@ -47,7 +47,9 @@ export interface RangeRequest {
   readonly length: number | undefined;
 }
 
-/** One range of bytes (RFC 9110, 14.1.2); `undefined` for headers that are none, or more than one, which may be ignored. */
+/**
+ * One range of bytes (RFC 9110, 14.1.2); `undefined` for headers that are none, or more than one, which may be ignored.
+ */
 export function parseRange(header: string | undefined): RangeRequest | undefined {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '');
   if (!match) return undefined;

@@ -1,4 +1,7 @@
-/** What the server counts, as Prometheus reads it (its text format, version 0.0.4). No tokens, keys or volumes are in it. */
+/**
+ * The counters of the server in the format of Prometheus (text format, version 0.0.4). They name no tokens, keys or
+ * volumes.
+ */
 
 interface Definition {
   readonly kind: 'counter' | 'gauge';

@@ -1,6 +1,7 @@
 /**
- * The file of tokens: who may do what in which volume, and the volumes' quotas (doc/server.md, "Tokens and rights"). It holds hashes, never tokens. It is
- * changed by replacing it as a whole; {@link TokenTable} is what a running server knows of it.
+ * The file of tokens: which token may do what in which volume, and the volumes' quotas (doc/server.md, "Tokens and
+ * rights"). It holds hashes, never tokens. It is changed by replacing it as a whole; {@link TokenTable} is a running
+ * server's view of it.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -96,8 +97,8 @@ export async function readTokenFile(path: string): Promise<TokenFile> {
 }
 
 /**
- * Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError} `TOKENS`, and what
- * `change` throws.
+ * Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError}
+ * `TOKENS`, and what `change` throws.
  */
 export async function changeTokenFile(disk: Disk, path: string, change: (file: TokenFile) => TokenFile): Promise<void> {
   const temporary = `${path}.new`;
@@ -167,7 +168,7 @@ export class TokenTable {
     if (this.#options.clock.monotonicMs() - this.#checkedMs >= this.#recheckMs) await this.refresh();
     const given = readAuthorization(header);
     if (!given) return undefined;
-    // It may have been added since: who has just been given a token must not be turned away.
+    // It may have been added since: a client with a new token must not be refused.
     if (!this.#entries.has(given.id)) await this.refresh();
     const entry = this.#entries.get(given.id);
     const isKnown = equalSecrets(given.hash, entry?.hash ?? nobody);

@@ -1,6 +1,6 @@
 /**
- * Bearer tokens of the server: `sealdrive_ID_SECRET`, for one volume and with one right (doc/server.md, "Tokens and rights"). The secret is random, so a plain
- * hash of it can be kept: there is nothing to guess.
+ * Bearer tokens of the server: `sealdrive_ID_SECRET`, for one volume and with one right (doc/server.md, "Tokens and
+ * rights"). The secret is random, so a plain hash of it can be kept: there is nothing to guess.
  */
 import { toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';

@@ -1,6 +1,6 @@
 /**
- * Receiving the body of a put: small ones in memory, others in a file beside the base, from where the base takes them. Whatever goes wrong, nothing of it stays behind
- * (doc/server.md, "Limits").
+ * Receives the body of a put: small ones in memory, others in a file beside the base, which takes them from there.
+ * After any failure nothing of it stays behind (doc/server.md, "Limits").
  */
 
 import type { IncomingMessage } from 'node:http';
@@ -28,19 +28,24 @@ const memoryMax = 64 * 1024;
 /** Pieces that are being written while more come in. */
 const writesAtOnce = 3;
 
-/** The client went away, or was sent away, before its body was whole: there is nobody to answer. */
+/** The connection ended before the body was complete: there is nobody to answer. */
 export class CutUpload extends Error {
   override readonly name = 'CutUpload';
 }
 
-/** The folder where uploads become files. Several servers may share one. Others may write around it: no link is followed there, and nothing is removed that is not an upload. */
+/**
+ * The folder where uploads become files. Several servers may share one. Others may write around it: no link is followed
+ * there, and nothing is removed that is not an upload.
+ */
 export class UploadFolder {
   readonly #folder: ConfinedFolder;
   readonly #place: string;
   readonly #disk: Disk;
   readonly #random: Random;
 
-  /** `place` in `folder`: on the file system of a directory store an upload is linked from it; made when there is none. */
+  /**
+   * `place` in `folder`: on the file system of a directory store an upload is linked from it; made when there is none.
+   */
   constructor(folder: ConfinedFolder, place: string, disk: Disk, random: Random) {
     this.#folder = folder;
     this.#place = place;
@@ -149,7 +154,7 @@ async function receiveFile(request: IncomingMessage, size: number, file: DiskFil
   }
 }
 
-/** Settles when all have: the file is closed then, and no write may be under way. */
+/** Settles when all promises have: the file is closed then, and no write may be under way. */
 async function allOf(writes: readonly Promise<void>[]): Promise<void> {
   const failed = (await Promise.allSettled(writes)).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
@@ -160,7 +165,10 @@ export async function receiveText(request: IncomingMessage, size: number): Promi
   return Buffer.from(await receiveSmall(request, size)).toString('latin1');
 }
 
-/** Gives each piece of the body with its place to `take`, in order, and settles when all are taken or none is any more; what `take` promises may overlap. */
+/**
+ * Gives each piece of the body with its place to `take`, in order, and settles when all are taken or none is any more;
+ * what `take` promises may overlap.
+ */
 function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer, at: number) => Promise<unknown> | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     let position = 0;
@@ -175,7 +183,7 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
     };
     const fail = (error: unknown): void => {
       failure ??= { error };
-      // The rest is read by whoever answers, to no purpose.
+      // The rest is read and dropped when the answer is sent.
       request.pause();
       settle();
     };
@@ -207,7 +215,7 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
       settle();
     };
     const onCut = (): void => {
-      if (!isWhole) fail(new CutUpload('the client went away'));
+      if (!isWhole) fail(new CutUpload('the client disconnected'));
     };
     request.on('data', onData).on('end', onEnd).on('close', onCut);
     // It may have been cut before anybody listened.

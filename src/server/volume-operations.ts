@@ -1,6 +1,6 @@
 /**
- * What a token may have done in its volume: the operations of doc/server.md, "Protocol", on the base store. Who asks, and whether there is room for one more who does, was
- * settled before; what is done here is checked here: the target, the right, the body, the quota.
+ * The operations of doc/server.md, "Protocol", on the base store, within one volume. The client was identified and
+ * admitted before; this file checks the target, the right, the body and the quota.
  */
 
 import type { ListedObject, ObjectKey, ObjectStore } from '../store/object-store.js';
@@ -93,8 +93,9 @@ export class VolumeOperations {
   }
 
   /**
-   * Answers. `rest` is called while a request does no more than wait, and its promise settles when it goes on; it throws when there is no place for it to wait in.
-   * `confirm` throws when the grant is not valid any more: it is asked after whatever may have taken long. Throws {@link Refusal}, StoreError and CutUpload.
+   * Answers. `rest` is called while a request does no more than wait, and its promise settles when it goes on; it
+   * throws when there is no place for it to wait in. `confirm` throws when the grant is not valid any more: it is asked
+   * after whatever may have taken long. Throws {@link Refusal}, StoreError and CutUpload.
    */
   async run(
     operation: Operation,

@@ -1,6 +1,7 @@
 /**
- * How much each volume holds, as far as one server knows (doc/server.md, "Limits"). Nothing is written down: a volume is listed when it is first asked about, what
- * this server puts is added, and it is listed again now and then, which also finds what other servers put and what was deleted.
+ * The size of each volume, as far as one server knows (doc/server.md, "Limits"). Nothing is written down: a volume is
+ * listed when its size is first needed, puts through this server are added, and it is listed again now and then, which
+ * also finds the puts of other servers and deleted objects.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -13,7 +14,7 @@ export interface VolumeUsageOptions {
   readonly logger: Logger;
   /** A count this old is made again, beside the work. Default: 10 minutes. */
   readonly recountMs?: number;
-  /** Whoever needs a count waits for it this long. Default: 15 seconds. */
+  /** The longest wait for a count. Default: 15 seconds. */
   readonly patienceMs?: number;
 }
 
@@ -70,7 +71,10 @@ export class VolumeUsage {
     return (state.counted ?? 0) + state.reserved;
   }
 
-  /** Room for an object of `size` bytes in a volume that may hold `quota`. Throws {@link Refusal} `NO_ROOM`, and StoreError. */
+  /**
+   * Room for an object of `size` bytes in a volume that may hold `quota`. Throws {@link Refusal} `NO_ROOM`, and
+   * StoreError.
+   */
   async reserve(volume: string, size: number, quota: number): Promise<Reservation> {
     const state = this.#volumeOf(volume);
     const charge = chargedSize(size);

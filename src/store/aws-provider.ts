@@ -1,7 +1,8 @@
 /**
- * S3 credentials that somebody else hands out and that end: roles of instances and containers, web identity, roles that are assumed, SSO, `credential_process`. Amazon's own
- * package gets them, and knows when to get new ones; it is no part of Sealdrive and is loaded only where it is needed (doc/stores.md, "S3"). It reads
- * `process.env` and the AWS files by itself, and speaks to the addresses that these name.
+ * S3 credentials that a service hands out and that expire: roles of instances and containers, web identity, assumed
+ * roles, SSO, `credential_process`. Amazon's own package fetches and renews them; it is not part of Sealdrive and is
+ * loaded only where it is needed (doc/stores.md, "S3"). The package reads `process.env` and the AWS files itself, and
+ * connects to the addresses that these name.
  */
 
 import type { Clock } from '../base/clock.js';
@@ -21,7 +22,10 @@ interface HandedOut {
   readonly expiration?: Date;
 }
 
-/** What is used of the package. A call is cheap: it remembers what it got, and renews it in the background some minutes before it ends. */
+/**
+ * What is used of the package. A call is cheap: it remembers what it got, and renews it in the background some minutes
+ * before it ends.
+ */
 interface ProviderPackage {
   readonly defaultProvider: (init: {
     readonly profile?: string;
@@ -42,7 +46,7 @@ export interface AwsProviderOptions {
 /** Makes no request. Throws {@link StoreError} `DENIED` when the package is not installed. */
 export async function openAwsProvider(options: AwsProviderOptions): Promise<LoadCredentials> {
   const { profile, region, clock = systemClock, load = () => import('@aws-sdk/credential-provider-node') } = options;
-  // The package announces which Node.js its later versions will need. Whoever mounts a drive can do nothing about that.
+  // The package announces which Node.js its later versions will need. A user who mounts a drive cannot change that.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   const { defaultProvider } = await load().catch((error: unknown) => {
     throw explainAbsence(error);
@@ -83,7 +87,10 @@ async function inTime(work: Promise<HandedOut>, profile: string | undefined, clo
 
 const passingCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE']);
 
-/** What the package throws, as the store layer says it. Its words are cut: an answer may say anything, and the failure of a program repeats its command. */
+/**
+ * What the package throws, as the store layer says it. Its words are cut: an answer may say anything, and the failure
+ * of a program repeats its command.
+ */
 function explainRefusal(error: unknown, profile: string | undefined): StoreError {
   let isPassing = false;
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {

@@ -1,6 +1,7 @@
 /**
- * One spelling for each place of a remote store, so that what is remembered of it does not hang on how its URL was written: case and default port of the
- * host, slashes, percent-encoding, order of parameters, and parameters that change how a place is reached and not which one it is. It makes no request.
+ * One spelling for each place of a remote store, so that what is remembered about it does not depend on how its URL was
+ * written: case and default port of the host, slashes, percent-encoding, order of parameters, and parameters that
+ * change how a place is reached but not which one it is. It makes no request.
  */
 
 const defaultPorts: Readonly<Record<string, string>> = {

@@ -1,6 +1,6 @@
 /**
- * How what lies under a key compares with what we put, or meant to put, there: the answer to every put whose outcome is unknown
- * (doc/architecture.md, "The store"). Bodies are unique, so equal bytes are our own.
+ * Compares the object under a key with the body that we put, or meant to put, there: this decides every put whose
+ * outcome is unknown (doc/architecture.md, "The store"). Bodies are unique, so equal bytes are our own.
  */
 import { equalBytes } from '../base/bytes.js';
 import type { Disk } from '../disk/disk.js';

@@ -1,14 +1,16 @@
 /**
- * An object store in a directory: one file an object, at the path that its key spells. It may lie on any filesystem, be shared
- * over a network, and be written by several devices at once (doc/format.md, "Keys"; doc/architecture.md, "The store").
+ * An object store in a directory: one file an object, at the path that its key spells. It may lie on any filesystem, be
+ * shared over a network, and be written by several devices at once (doc/format.md, "Keys"; doc/architecture.md, "The
+ * store").
  *
- * An object appears whole or not at all: its bytes are synced under a temporary name in `_tmp/` and linked to their key, which
- * link(2) refuses when it is taken. Filesystems without hard links (vfat, some network mounts) get the object as a directory
- * that holds one file, `_body`: renaming a directory onto one that is not empty fails, atomically, everywhere. Both kinds may
- * stand side by side. `_` is in no key, so none of these names can be one.
+ * An object appears whole or not at all: its bytes are synced under a temporary name in `_tmp/` and linked to their
+ * key, which link(2) refuses when it is taken. Filesystems without hard links (vfat, some network mounts) get the
+ * object as a directory that holds one file, `_body`: renaming a directory onto one that is not empty fails,
+ * atomically, everywhere. Both kinds may stand side by side. `_` is in no key, so none of these names can be one.
  *
- * Others may write into the directory, and they may be hostile: no symbolic link below the root is followed, and nothing is removed there
- * but objects that are to be deleted and temporary files of ours (doc/security.md). What is made there is for those whom the root is for.
+ * Others may write into the directory, and they may be hostile: no symbolic link below the root is followed, and
+ * nothing is removed there but objects that are to be deleted and temporary files of ours (doc/security.md). What is
+ * made there is for those whom the root is for.
  */
 
 import { isAbsolute, join } from 'node:path';
@@ -52,11 +54,17 @@ export interface DirectoryStoreOptions {
 
 const temporaryPlace = '_tmp';
 const bodyName = '_body';
-/** Holds random bytes made with the store: an empty mount point where the store's disk should be is told apart by its absence. */
+/**
+ * Holds random bytes made with the store: an empty mount point where the store's disk should be is told apart by its
+ * absence.
+ */
 const markerName = '_sealdrive';
 const markerSize = 32;
 const newMarkerPattern = /^_sealdrive-[0-9a-f]{8}$/;
-/** Whether a folder that holds no more than such names is empty for a store: a file system makes them, or a creation that was cut off left them. */
+/**
+ * Whether a folder that holds no more than such names is empty for a store: a file system makes them, or a creation
+ * that was cut off left them.
+ */
 export const isLeftover = (name: string): boolean => name === 'lost+found' || name === temporaryPlace || newMarkerPattern.test(name);
 const defaultSizeMax = 64 * 1024 * 1024;
 const statBatch = 32;
@@ -93,7 +101,10 @@ const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
 /** Nothing is in a folder that is not there, or is a file. */
 const hasNoFolder = (error: unknown): boolean => isAbsent(error) || diskErrorCode(error) === 'ENOTDIR';
 const isTaken = (error: unknown): boolean => diskErrorCode(error) === 'EEXIST';
-/** Filesystems have many words for "no hard links here" (EPERM, ENOTSUP, ENOSYS, EXDEV, EIO ...): anything that says nothing else. */
+/**
+ * Filesystems have many words for "no hard links here" (EPERM, ENOTSUP, ENOSYS, EXDEV, EIO ...): anything that says
+ * nothing else.
+ */
 const otherThanLinks: ReadonlySet<string | undefined> = new Set([
   undefined,
   'ENOENT',
@@ -136,7 +147,10 @@ export class DirectoryStore implements ObjectStore {
   readonly #clock: Clock;
   readonly #folder: ConfinedFolder;
   readonly #syncs: SharedSync;
-  /** What the root was when last seen, to notice that its disk is gone; replaced when the same store comes back under other numbers. */
+  /**
+   * What the root was when last seen, to notice that its disk is gone; replaced when the same store comes back under
+   * other numbers.
+   */
   #identity: { readonly device: number; readonly ino: number };
   readonly #marker: Uint8Array | undefined;
   /** For whom the root is. */
@@ -167,7 +181,10 @@ export class DirectoryStore implements ObjectStore {
     this.description = `directory ${root}`;
   }
 
-  /** Opens the store at `path` (absolute), and changes nothing in it. Throws {@link StoreError}: `NOT_A_STORE` when there is none. */
+  /**
+   * Opens the store at `path` (absolute), and changes nothing in it. Throws {@link StoreError}: `NOT_A_STORE` when
+   * there is none.
+   */
   static async open(path: string, options: DirectoryStoreOptions): Promise<DirectoryStore> {
     assert(isAbsolute(path), 'the path of a store is absolute');
     const { disk } = options;
@@ -193,7 +210,10 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  /** Makes the directory (not its parents) where there is none, and a store in it; opens the store that is there already. */
+  /**
+   * Makes the directory (not its parents) where there is none, and a store in it; opens the store that is there
+   * already.
+   */
   static async create(path: string, options: DirectoryStoreOptions): Promise<DirectoryStore> {
     assert(isAbsolute(path), 'the path of a store is absolute');
     const { disk } = options;
@@ -218,7 +238,10 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  /** A folder (made when it is needed) where a file can be finished that is then put: it is on the file system of the store, and what stays in it is removed one day. */
+  /**
+   * A folder (made when it is needed) where a file can be finished that is then put: it is on the file system of the
+   * store, and what stays in it is removed one day.
+   */
   get temporaryFolder(): string {
     return join(this.#root, temporaryPlace);
   }
@@ -282,7 +305,7 @@ export class DirectoryStore implements ObjectStore {
         this.#folders.clear();
         return this.#place(place, body);
       });
-      // Also when it exists: whoever put it may have died before this, and the caller will rely on it.
+      // Also when it exists: its writer may have died before this, and the caller will rely on it.
       if (outcome === 'exists') await this.#syncPlaced(place);
       await this.#syncs.sync(place.folder);
       return outcome;
@@ -304,7 +327,8 @@ export class DirectoryStore implements ObjectStore {
     await this.#ensureFolder(place.folder);
     return this.#folder.use(place.folder, async (parent) => {
       const target = join(parent, place.name);
-      // Where a group (or an access list, which shows as the group's rights) decides who may read, a file from elsewhere would not have its rights.
+      // Where a group (or an access list, which shows as the group's rights) decides who may read, a file from
+      // elsewhere would not have its rights.
       const canLink = this.#hasLinks && !this.#access.isByGroup;
       const linked = canLink && !(body instanceof Uint8Array) ? await this.#linkBody(body.path, target) : undefined;
       return linked ?? this.#placeCopy(place, target, body);
@@ -363,7 +387,7 @@ export class DirectoryStore implements ObjectStore {
 
   /** For filesystems without hard links: see the top of this file. */
   async #placeAsDirectory(place: ObjectPlace, target: string, folder: string, body: ObjectBody): Promise<PutOutcome> {
-    // Where renaming replaces what is there after all (the probe tells), a single writer is to be safe.
+    // A single writer stays safe even where renaming replaces what is there (the probe finds that out).
     if ((await this.#size(place)) !== undefined) return 'exists';
     const name = `${temporaryName(this.#random)}d`;
     const wrapper = join(folder, name);
@@ -387,7 +411,8 @@ export class DirectoryStore implements ObjectStore {
         await this.#disk.removeDirectory(wrapper).catch(() => {});
       }
     }
-    // FAT keeps the place of a directory on the disk beside its name, and writes it there only when the directory itself is synced.
+    // FAT keeps the place of a directory on the disk beside its name, and writes it there only when the directory
+    // itself is synced.
     await this.#syncPlaced(place);
     await this.#syncs.sync(temporaryPlace);
     return 'created';
@@ -440,11 +465,11 @@ export class DirectoryStore implements ObjectStore {
         await this.#disk.makeDirectory(path).catch((error: unknown) => {
           if (!isTaken(error)) throw error;
         });
-        // Also when it was there: whoever made it may have died before this, or had an older version.
+        // Also when it was there: its maker may have died before this, or had an older version.
         await this.#shareFolder(path);
       });
     }
-    // Also when it was there: whoever made it may not have synced it yet.
+    // Also when it was there: its maker may not have synced it yet.
     await this.#syncs.sync(folder);
     this.#folders.add(place);
   }
@@ -657,7 +682,10 @@ export class DirectoryStore implements ObjectStore {
     await this.#open.close();
   }
 
-  /** Throws `UNAVAILABLE` when the root is gone or is something else now (its disk was unplugged): "absent" would be a lie. */
+  /**
+   * Throws `UNAVAILABLE` when the root is gone or is something else now (its disk was unplugged): "absent" would be a
+   * lie.
+   */
   async #checkRoot(): Promise<void> {
     const stat = await this.#disk.stat(this.#root).catch((error: unknown) => {
       if (!isAbsent(error) && diskErrorCode(error) !== 'ENOTDIR') throw error;
@@ -693,7 +721,10 @@ export class DirectoryStore implements ObjectStore {
   }
 }
 
-/** The plain file at `path`, which is called `shown`; `undefined` when nothing is there. Nothing else than a file or directory is touched. */
+/**
+ * The plain file at `path`, which is called `shown`; `undefined` when nothing is there. Nothing else than a file or
+ * directory is touched.
+ */
 async function openPlain(disk: Disk, path: string, shown: string): Promise<OpenObject | 'directory' | undefined> {
   let file: DiskFile;
   try {

@@ -1,4 +1,7 @@
-/** Reading bodies, which are bytes or finished local files, piece by piece: what stores upload and what a read-back compares with. */
+/**
+ * Reads bodies, which are bytes or finished local files, piece by piece: for uploads, and for comparing with what was
+ * read back.
+ */
 import { assert } from '../base/assert.js';
 import { describeError } from '../base/errors.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
@@ -27,7 +30,10 @@ export async function readBody(disk: Disk | undefined, body: FileBody): Promise<
   return new Uint8Array(0);
 }
 
-/** `length` bytes of the body from `offset` on; borrowed where the body lies in memory. Throws {@link StoreError} `PROTOCOL` when they are not there. */
+/**
+ * `length` bytes of the body from `offset` on; borrowed where the body lies in memory. Throws {@link StoreError}
+ * `PROTOCOL` when they are not there.
+ */
 export async function readBodyPart(disk: Disk, body: ObjectBody, offset: number, length: number): Promise<Uint8Array> {
   if (body instanceof Uint8Array) return body.subarray(offset, offset + length);
   const part = Buffer.allocUnsafeSlow(length);
@@ -40,7 +46,9 @@ export async function readBodyPart(disk: Disk, body: ObjectBody, offset: number,
   }
 }
 
-/** The body in pieces of `pieceSize` bytes (the last may be shorter), owned by the caller where they come from a file. */
+/**
+ * The body in pieces of `pieceSize` bytes (the last may be shorter), owned by the caller where they come from a file.
+ */
 export async function* bodyPieces(disk: Disk | undefined, body: Uint8Array | FileBody, pieceSize: number): AsyncGenerator<Uint8Array> {
   if (body instanceof Uint8Array) {
     for (let at = 0; at < body.byteLength; at += pieceSize) yield body.subarray(at, at + pieceSize);

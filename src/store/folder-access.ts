@@ -1,13 +1,16 @@
 /**
- * For whom the things in a store's folder are: for those whom the folder itself is for. Several users of a group share a store by its rights,
- * its group and its set-group-id bit, whatever their umasks are (doc/stores.md, "A folder for several users").
+ * The rights of new files and folders in a store: they follow the rights of the store's folder. Several users of a
+ * group share a store through its mode, its group and its set-group-id bit, whatever their umasks are (doc/stores.md,
+ * "A folder for several users").
  */
 
 import type { DiskAccess, DiskStat } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 
 export interface FolderAccess {
-  /** Objects are never changed: whoever may read them has all that is needed. Removing one takes rights of its folder. */
+  /**
+   * Objects are never changed: whoever may read them has all that is needed. Removing one takes rights of its folder.
+   */
   readonly file: DiskAccess;
   readonly folder: DiskAccess;
   /** Others than the owner have rights there. */
@@ -25,7 +28,10 @@ export function accessIn({ mode, group }: Pick<DiskStat, 'mode' | 'group'>): Fol
   };
 }
 
-/** What file systems without users, and those of another machine, say to it: their own rules hold then, which `doctor` tells. */
+/**
+ * What file systems without users, and those of another machine, say to it: their own rules hold then, which `doctor`
+ * tells.
+ */
 const refusals: ReadonlySet<string> = new Set(['EPERM', 'EACCES', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']);
 
 /** An open file or directory. */

@@ -1,6 +1,6 @@
 /**
- * Who we are, to an HTTP server that asks: basic (RFC 7617), digest (RFC 7616) and bearer (RFC 6750). Nothing is sent before the server
- * has said how it wants to be told, and a password goes over an unprotected connection to this machine only.
+ * Authentication to an HTTP server: basic (RFC 7617), digest (RFC 7616) and bearer (RFC 6750). Nothing is sent before
+ * the server has asked for it, and a password crosses an unprotected connection to this machine only.
  */
 import { toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';

@@ -1,7 +1,7 @@
 /**
- * Objects as all servers have them alike: reading one, whole or in part, asking for its size, and what statuses say that mean the same
- * everywhere. How a request finds its way and is signed, and every other status, is the business of each store (doc/stores.md,
- * "Over the network").
+ * Objects as all HTTP servers have them alike: reading one, whole or in part, asking for its size, and the statuses
+ * that mean the same everywhere. Each store adds the target, authenticates its requests, and interprets every other
+ * status (doc/stores.md, "Over the network").
  */
 import type { Clock } from '../base/clock.js';
 import type { HttpAnswer, HttpRequest } from './http-transport.js';
@@ -61,7 +61,9 @@ export class HttpObjects {
   }
 }
 
-/** The bytes of `range` from the answer to a request for it, with everything that the answer says about itself checked. */
+/**
+ * The bytes of `range` from the answer to a request for it, with everything that the answer says about itself checked.
+ */
 function rangeOfAnswer(answer: HttpAnswer, range: ByteRange, doing: string): Uint8Array {
   const { status, headers, body } = answer;
   if (status === 416) return new Uint8Array(0);
@@ -92,7 +94,10 @@ export function unavailableError(answer: HttpAnswer, doing: string, clock: Clock
   return new StoreError('UNAVAILABLE', `${doing}: the server cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
 }
 
-/** The delay in a `Retry-After` header (RFC 9110, 10.2.3), at most five minutes; `undefined` when there is none that makes sense. */
+/**
+ * The delay in a `Retry-After` header (RFC 9110, 10.2.3), at most five minutes; `undefined` when there is none that
+ * makes sense.
+ */
 function retryAfterMs(answer: HttpAnswer, clock: Clock): number | undefined {
   const text = answer.headers['retry-after'];
   if (text === undefined) return undefined;

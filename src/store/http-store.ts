@@ -1,6 +1,7 @@
 /**
- * An object store behind `sealdrive serve`: one volume of it, spoken to in the protocol of doc/server.md. Puts are exact, and whoever waits for an object hears of
- * it at once. Nothing that the server says is repeated to people: it may be anyone.
+ * An object store behind `sealdrive serve`: one volume, over the protocol of doc/server.md. Puts are exclusive, and a
+ * client that waits for an object is answered as soon as it appears. Nothing that the server says is shown to people,
+ * since it may be anyone.
  */
 import { isAbsolute, join } from 'node:path';
 import { assert } from '../base/assert.js';
@@ -172,14 +173,20 @@ export class HttpStore implements ObjectStore {
     await Promise.all([this.#transport.close(), this.#waitTransport.close()]);
   }
 
-  /** Looks whether the server is one and lets us in: a volume is there as soon as a token names it. Throws {@link StoreError}. */
+  /**
+   * Looks whether the server is one and lets us in: a volume is there as soon as a token names it. Throws {@link
+   * StoreError}.
+   */
   async create(): Promise<void> {
     const doing = 'making the store';
     const answer = await this.#request({ method: 'GET', path: '?info', doing });
     if (answer.status !== 200) throw this.#error(answer, doing);
   }
 
-  /** One request, sent a second time when there is another token meanwhile. Answers come from a server of ours: see {@link HttpStore.#require}. */
+  /**
+   * One request, sent a second time when there is another token meanwhile. Answers come from a server of ours: see
+   * {@link HttpStore.#require}.
+   */
   async #request(request: ServeRequest): Promise<HttpAnswer> {
     request.signal?.throwIfAborted();
     const token = await this.#currentToken();
@@ -191,7 +198,10 @@ export class HttpStore implements ObjectStore {
     return this.#require(await this.#send(request, renewed), request.doing);
   }
 
-  /** An answer of somebody else, such as a proxy that knows no such path, says nothing about objects: "absent" would be a lie. */
+  /**
+   * An answer of somebody else, such as a proxy that knows no such path, says nothing about objects: "absent" would be
+   * a lie.
+   */
   #require(answer: HttpAnswer, doing: string): HttpAnswer {
     if (answer.headers['sealdrive'] === '1' || answer.status >= 500 || [401, 403, 407, 408, 429].includes(answer.status)) return answer;
     const { status } = answer;
@@ -273,8 +283,8 @@ const example = 'https://host[:port]/VOLUME?token-file=/path';
 const credentialName = 'sealdrive-token';
 
 /**
- * The volume of a server that an `https:` URL names (`http:` on this machine only: a token is as good as a password); no request is made.
- * Throws {@link StoreLocationError} and {@link StoreError}.
+ * The volume of a server that an `https:` URL names (`http:` on this machine only: a token is as good as a password);
+ * no request is made. Throws {@link StoreLocationError} and {@link StoreError}.
  */
 export async function openHttpStore(location: string, options: OpenRemoteOptions): Promise<HttpStore> {
   const { url, parameters } = parseLocation(location, example, [...transportParameterNames, 'token-file']);
@@ -298,7 +308,9 @@ export async function openHttpStore(location: string, options: OpenRemoteOptions
   });
 }
 
-/** From the file that the URL names, else the systemd credential, else a netrc file. Throws {@link StoreError} `DENIED`. */
+/**
+ * From the file that the URL names, else the systemd credential, else a netrc file. Throws {@link StoreError} `DENIED`.
+ */
 async function loadToken(host: string, path: string | undefined, { env, home }: OpenRemoteOptions): Promise<string | undefined> {
   if (path !== undefined) {
     const text = await readSecretFile(path, true);

@@ -1,7 +1,7 @@
 /**
- * HTTP as the remote stores use it: one origin, bounded in time, memory and connections, and never following a redirect, so that
- * credentials go to nobody but the server that they are for. It repeats nothing (retrying-store.ts does) and gives statuses no meaning
- * (each store does); what it throws is a {@link StoreError} (doc/stores.md, "Over the network").
+ * HTTP as the remote stores use it: one origin, with bounds on time, memory and connections. It never follows a
+ * redirect, so that credentials reach only the server that they are for. It does not retry (retrying-store.ts does) and
+ * does not interpret statuses (each store does); it throws {@link StoreError} (doc/stores.md, "Over the network").
  */
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
@@ -22,14 +22,20 @@ export interface HttpTransportOptions {
   readonly proxyAuthorization?: string | undefined;
   /** Certificates (PEM) of authorities to trust instead of the system's. */
   readonly authorities?: string;
-  /** The certificate of the server is not looked at: anybody in between can be it. Default: it is verified, whatever the environment says. */
+  /**
+   * The certificate of the server is not looked at: anybody in between can be it. Default: it is verified, whatever the
+   * environment says.
+   */
   readonly isUnverified?: boolean;
   readonly clock?: Clock;
   /** Reads bodies that are files. */
   readonly disk?: Disk;
   /** Until a connection stands. Default: 10 seconds. */
   readonly connectMs?: number;
-  /** From the end of the request to the answer's headers, and between two pieces of a body in either direction. Default: 30 seconds. */
+  /**
+   * From the end of the request to the answer's headers, and between two pieces of a body in either direction. Default:
+   * 30 seconds.
+   */
   readonly idleMs?: number;
   /** Connections at once. Default: 64. */
   readonly connectionsMax?: number;
@@ -44,9 +50,15 @@ export interface HttpRequest {
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | FileBody | undefined;
-  /** Takes the bodies of answers with this status piece by piece, as they arrive; the answer then has an empty one. What it throws ends the request. */
+  /**
+   * Takes the bodies of answers with this status piece by piece, as they arrive; the answer then has an empty one. What
+   * it throws ends the request.
+   */
   readonly reader?: { readonly status: number; write(piece: Uint8Array): void } | undefined;
-  /** A longer body of a successful answer is refused as `PROTOCOL`. Default: 64 KiB, where bodies of other answers are cut. */
+  /**
+   * A longer body of a successful answer is refused as `PROTOCOL`. Default: 64 KiB, where bodies of other answers are
+   * cut.
+   */
   readonly answerMax?: number;
   readonly signal?: AbortSignal | undefined;
   /** What is being done, for the message of an error: `reading keys/x`. */
@@ -62,14 +74,19 @@ export interface HttpAnswer {
 }
 
 const answerMaxDefault = 64 * 1024;
-/** Nobody sends slower than this for good: an attempt may last a minute, and longer by what its bytes take at this rate. */
+/**
+ * Nobody sends slower than this for good: an attempt may last a minute, and longer by what its bytes take at this rate.
+ */
 const bytesPerMsMin = 8;
 const attemptMs = 60_000;
 /** Larger bodies are sent in pieces of this size, so that a slow link is told from one that hangs. */
 const pieceSize = 256 * 1024;
 /** The same where there is a limit. */
 const limitedPieceSize = 64 * 1024;
-/** Bodies up to this size are counted and never held back: whether the store answers at all must not depend on what is being moved. */
+/**
+ * Bodies up to this size are counted and never held back: whether the store answers at all must not depend on what is
+ * being moved.
+ */
 const smallBodyMax = 16 * 1024;
 
 /** How long one request was held back by limits, the wait that is under way included. */
@@ -187,7 +204,9 @@ export class HttpTransport {
     }
   }
 
-  /** The body as undici takes it: small ones whole, others in pieces that wait for their turn where there is a limit. */
+  /**
+   * The body as undici takes it: small ones whole, others in pieces that wait for their turn where there is a limit.
+   */
   #outgoing(body: Uint8Array | FileBody, held: Holding, signal: AbortSignal): Uint8Array | Readable {
     const size = bodySize(body);
     const upload = this.#bandwidth?.upload;

@@ -1,6 +1,6 @@
 /**
- * Whose host keys we take: OpenSSH's files of known hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), enforced strictly: a host that is in none
- * of them is not spoken to. Certificates of host authorities are not supported; their lines are left out.
+ * Host keys from OpenSSH's files of known hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), checked strictly: a host that
+ * is in none of them is refused. Certificates of host authorities are not supported; their lines are ignored.
  */
 import { hmacSha1Base64 } from './request-digest.js';
 

@@ -1,6 +1,6 @@
 /**
- * Bounds how many requests are under way, reads and writes apart: a queue of uploads must not keep an application that reads
- * waiting. Lists are not counted, since their consumer may pause for as long as it likes.
+ * Bounds the number of requests under way, with separate limits for reads and writes: a queue of uploads must not delay
+ * an application that reads. Lists are not counted, since their consumer may pause for any length of time.
  */
 import { Limiter } from '../base/limiter.js';
 import type {

@@ -1,6 +1,7 @@
 /**
- * What one listing may cost (doc/stores.md, "Lists"): a store that is not trusted can go on with it for ever, with pages that are empty, folders that hold each other,
- * names that are none of ours, or answers that trickle. Each object that is found pays for more of everything, so that a large store can be listed.
+ * Bounds the cost of one listing (doc/stores.md, "Lists"). An untrusted store can continue for ever, with empty pages,
+ * folders that contain each other, foreign names, or answers that trickle. Each object that is found raises every
+ * bound, so that a large store can still be listed.
  */
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
@@ -40,7 +41,10 @@ export class ListingBudget {
     void this.#watch();
   }
 
-  /** A request, or another step that takes time, is about to begin. Throws {@link StoreError}, or the reason of the signal. */
+  /**
+   * A request, or another step that takes time, is about to begin. Throws {@link StoreError}, or the reason of the
+   * signal.
+   */
   request(): void {
     this.signal.throwIfAborted();
     if (++this.#requestCount > barrenRequestsMax + this.#objectCount) throw this.#endless();
@@ -82,8 +86,8 @@ export class ListingBudget {
 }
 
 /**
- * {@link ObjectStore.list} within a budget of its own. `prefix` is the caller's; `list` gets the key after which it begins, empty for
- * all.
+ * {@link ObjectStore.list} within a budget of its own. `prefix` is the caller's; `list` gets the key after which it
+ * begins, empty for all.
  */
 export async function* listWithin(
   prefix: string,

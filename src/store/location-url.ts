@@ -1,4 +1,6 @@
-/** Reading the URLs that name remote stores: strictly, and without ever repeating one in a message, since it may hold a secret after all. */
+/**
+ * Parses the URLs that name remote stores, strictly. A URL is never repeated in a message, since it may hold a secret.
+ */
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.js';
 import { CodedError } from '../base/errors.js';
@@ -29,7 +31,10 @@ export interface OpenRemoteOptions {
   readonly bandwidth?: Bandwidth | undefined;
 }
 
-/** `example` shows how it is written. Passwords in URLs are refused: they end up in histories, process lists and logs. Throws {@link StoreLocationError}. */
+/**
+ * `example` shows how it is written. Passwords in URLs are refused: they end up in histories, process lists and logs.
+ * Throws {@link StoreLocationError}.
+ */
 export function parseLocation(location: string, example: string, allowed: readonly string[], options: { readonly user?: boolean } = {}): LocationUrl {
   const wrong = (what: string): StoreLocationError => new StoreLocationError('MALFORMED', `${what} (write ${example})`);
   let url: URL;

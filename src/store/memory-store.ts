@@ -1,4 +1,4 @@
-/** An object store in memory, for tests and for trying things out. It behaves as the strictest real store does. */
+/** An object store in memory, for tests and experiments. It behaves like the strictest real store. */
 import { assert } from '../base/assert.js';
 import type { Disk } from '../disk/disk.js';
 import { readBody } from './file-body.js';

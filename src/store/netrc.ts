@@ -1,6 +1,7 @@
 /**
- * Credentials of HTTP stores from files in the form of netrc (the GNU inetutils manual, "The .netrc file"), which curl and others read,
- * with one word more for tokens: `machine HOST[:PORT] login NAME password SECRET` or `machine HOST[:PORT] bearer TOKEN`. Never from a URL.
+ * Credentials of HTTP stores from files in the form of netrc (the GNU inetutils manual, "The .netrc file"), which curl
+ * and others read, with one more word for tokens: `machine HOST[:PORT] login NAME password SECRET` or `machine
+ * HOST[:PORT] bearer TOKEN`. They never come from a URL.
  */
 import { isAbsolute, join } from 'node:path';
 import { describeError } from '../base/errors.js';
@@ -51,8 +52,9 @@ export function parseNetrc(text: string): Entry[] {
 }
 
 /**
- * Those for `host` (a URL's host, with the port where it is not the usual one); `user` chooses among several. `undefined`: there are none.
- * Throws {@link StoreError} `DENIED` for a file that others can read or that cannot be read.
+ * Those for `host` (a URL's host, with the port where it is not the usual one); `user` chooses among several.
+ * `undefined`: there are none. Throws {@link StoreError} `DENIED` for a file that others can read or that cannot be
+ * read.
  */
 export async function loadHttpCredentials(host: string, user: string | undefined, sources: NetrcSources): Promise<HttpCredentials | undefined> {
   const { env, home } = sources;
@@ -76,7 +78,10 @@ export async function loadHttpCredentials(host: string, user: string | undefined
   return undefined;
 }
 
-/** `undefined` when there is no such file. With `isPrivate` one that others can read is refused. Throws {@link StoreError} `DENIED`. */
+/**
+ * `undefined` when there is no such file. With `isPrivate` one that others can read is refused. Throws {@link
+ * StoreError} `DENIED`.
+ */
 export async function readSecretFile(path: string, isPrivate: boolean): Promise<string | undefined> {
   const file = await readNamedFile(path).catch((error: unknown) => {
     throw new StoreError('DENIED', `the credentials in ${path} cannot be read: ${describeError(error)}`, { cause: error });

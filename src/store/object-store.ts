@@ -1,6 +1,6 @@
 /**
  * The object store: immutable, opaque objects under keys that carry no meaning (doc/format.md, "Keys").
- * Whoever runs the store is not trusted: nothing that it says is believed without a check above this layer.
+ * The store is not trusted: the layers above check everything that it says.
  */
 
 import type { Sealed } from '../base/brand.js';
@@ -12,15 +12,24 @@ export type ObjectKey = string;
 /**
  * What went wrong, named for what the caller can do:
  * - `UNAVAILABLE`: may work later (network, 5xx, hung); the outcome of a put is unknown
- * - `DENIED`: credentials or permissions; - `FULL`: no space or quota; - `READ_ONLY`: the store takes no writes
- * - `REFUSED`: the store has the object and does not give it until somebody sees to that (archived, its encryption key disabled)
- * - `NOT_A_STORE`: the place does not exist or is something else; - `PROTOCOL`: an answer outside the protocol
+ * - `DENIED`: credentials or permissions
+ * - `FULL`: no space or quota
+ * - `READ_ONLY`: the store takes no writes
+ * - `REFUSED`: the store has the object and does not give it until its operator acts (archived, a disabled key)
+ * - `NOT_A_STORE`: the place does not exist or is something else
+ * - `PROTOCOL`: an answer outside the protocol
  */
 export type StoreErrorCode = 'UNAVAILABLE' | 'DENIED' | 'REFUSED' | 'FULL' | 'READ_ONLY' | 'NOT_A_STORE' | 'PROTOCOL';
 export class StoreError extends CodedError<StoreErrorCode> {
-  /** With `UNAVAILABLE`: the store wants to be left alone this long. Infinity: trying again at once is of no use (a certificate, a wrong name). */
+  /**
+   * With `UNAVAILABLE`: the store wants to be left alone this long. Infinity: trying again at once is of no use (a
+   * certificate, a wrong name).
+   */
   readonly retryAfterMs: number | undefined;
-  /** With `UNAVAILABLE`: a part of what was sent has arrived and need not be sent again. It is worth going on for as long as this is so. */
+  /**
+   * With `UNAVAILABLE`: a part of what was sent has arrived and need not be sent again. It is worth going on for as
+   * long as this is so.
+   */
   readonly isProgress: boolean;
 
   constructor(
@@ -39,7 +48,10 @@ export interface ByteRange {
   readonly length: number;
 }
 
-/** A body that lies in a local file (a finished staging pack): immutable from now on, `size` bytes, already synced to disk. */
+/**
+ * A body that lies in a local file (a finished staging pack): immutable from now on, `size` bytes, already synced to
+ * disk.
+ */
 export interface FileBody {
   readonly path: string;
   readonly size: number;
@@ -91,7 +103,10 @@ export type FolderLack = 'hard-links' | 'folder-sync' | 'rights';
 
 /** What a kind of store knows of itself, and nobody can find out from outside. */
 export interface StoreTraits {
-  /** Writers of one key are kept apart by a claim of its own (doc/stores.md, "WebDAV"), since the server's conditions are not to be relied on. */
+  /**
+   * Writers of one key are kept apart by a claim of its own (doc/stores.md, "WebDAV"), since the server's conditions
+   * are not to be relied on.
+   */
   readonly claims?: boolean;
   /** Many objects go in one request; as far as was seen until now. */
   readonly batchDelete?: boolean;
@@ -101,7 +116,10 @@ export interface StoreTraits {
   readonly resumablePuts?: boolean | undefined;
   /** What is removed stays in the store as an old version. */
   readonly keepsVersions?: boolean;
-  /** What is put now cannot be removed for so many hours, not even its old versions (Object Lock); as far as was seen until now. */
+  /**
+   * What is put now cannot be removed for so many hours, not even its old versions (Object Lock); as far as was seen
+   * until now.
+   */
   readonly retentionHours?: number | undefined;
 }
 
@@ -110,35 +128,41 @@ export interface ObjectStore {
   readonly description: string;
   /** True where the objects lie on a disk of this machine: a disk cache in front would only copy them. */
   readonly local: boolean;
-  /** True where every list reads a whole folder over the network, wherever it begins: long ones are not to be listed often. */
+  /**
+   * True where every list reads a whole folder over the network, wherever it begins: long ones are not to be listed
+   * often.
+   */
   readonly listsWhole?: boolean | undefined;
 
   /**
-   * The object's bytes (or the part of `range` that exists), owned by the caller; `undefined` when there is no such object.
-   * The bytes are NOT yet trusted. Throws {@link StoreError}.
+   * The object's bytes (or the part of `range` that exists), owned by the caller; `undefined` when there is no such
+   * object. The bytes are NOT yet trusted. Throws {@link StoreError}.
    */
   get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined>;
 
   /**
-   * Stores an object durably; objects are never overwritten. `exists`: another body may be under that key already (compare it).
-   * With `ifAbsent` of several concurrent puts exactly one gets `created`, provided the store passes the conformance probe.
-   * Throws {@link StoreError}; after `UNAVAILABLE` the outcome is unknown and must be read back.
+   * Stores an object durably; objects are never overwritten. `exists`: another body may be under that key already
+   * (compare it). With `ifAbsent` of several concurrent puts exactly one gets `created`, provided the store passes the
+   * conformance probe. Throws {@link StoreError}; after `UNAVAILABLE` the outcome is unknown and must be read back.
    */
   put(key: ObjectKey, body: ObjectBody, options?: PutOptions): Promise<PutOutcome>;
 
-  /** Keys under `prefix` (a whole path segment ending in `/`, or empty) greater than `after`, ascending. A hint: may lag, lie or omit. */
+  /**
+   * Keys under `prefix` (a whole path segment ending in `/`, or empty) greater than `after`, ascending. A hint: may
+   * lag, lie or omit.
+   */
   list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject>;
 
   /** Removes objects; those that are gone already count as removed. */
   delete(keys: readonly ObjectKey[]): Promise<void>;
 
-  /** The object's size in bytes as the store tells it (a hint), or `undefined` when there is none. */
+  /** The object's size in bytes as the store reports it (a hint), or `undefined` when there is none. */
   head(key: ObjectKey): Promise<number | undefined>;
 
   /**
-   * Waits for an object without asking again and again: true once it may be there (look), false when `timeoutMs` is over. It may take as long as it
-   * says, holds no place that requests wait for, and is not retried: throws {@link StoreError}, or the reason of `signal`.
-   * Only stores that can tell have it; the others are polled.
+   * Waits for an object without asking again and again: true once it may be there (look), false when `timeoutMs` is
+   * over. It may take as long as it says, holds no place that requests wait for, and is not retried: throws {@link
+   * StoreError}, or the reason of `signal`. Only stores that can tell have it; the others are polled.
    */
   awaitObject?(key: ObjectKey, options: AwaitOptions): Promise<boolean>;
 
@@ -146,14 +170,15 @@ export interface ObjectStore {
   traits?(): Promise<StoreTraits>;
 
   /**
-   * Fills `target` with the object's bytes from `offset` on; how many there were, or `undefined` when there is no such object. As untrusted as those of `get`, for whoever
-   * moves large objects and keeps the memory for it. Only stores that need no memory of their own have it. Throws {@link StoreError}.
+   * Fills `target` with the object's bytes from `offset` on; how many there were, or `undefined` when there is no such
+   * object. As untrusted as those of `get`, for whoever moves large objects and keeps the memory for it. Only stores
+   * that need no memory of their own have it. Throws {@link StoreError}.
    */
   readInto?(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined>;
 
   /**
-   * Fills all of `target` with the object's bytes from `offset` on, as untrusted as those of `get`, when that needs no waiting: only stores on a disk of
-   * this machine have it. False says nothing about the object: ask `get`.
+   * Fills all of `target` with the object's bytes from `offset` on, as untrusted as those of `get`, when that needs no
+   * waiting: only stores on a disk of this machine have it. False says nothing about the object: ask `get`.
    */
   readNow?(key: ObjectKey, target: Uint8Array, offset: number): boolean;
 

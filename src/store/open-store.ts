@@ -1,6 +1,6 @@
 /**
- * From what a person writes (`/path`, `dir:/path`, a URL) to an object store. Every kind of store is named here and nowhere
- * else; retries and limits are put around it by the caller.
+ * Opens the object store that a person names (`/path`, `dir:/path`, a URL). This is the only list of the kinds of
+ * stores; the caller adds retries and limits.
  */
 import { resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
@@ -30,7 +30,10 @@ interface Kind {
   readonly load?: () => Promise<unknown>;
 }
 
-/** By scheme: how it is written, and how it is opened. What only one kind needs is loaded with it, so that small commands start fast. */
+/**
+ * By scheme: how it is written, and how it is opened. What only one kind needs is loaded with it, so that small
+ * commands start fast.
+ */
 const kinds: ReadonlyMap<string, Kind> = new Map<string, Kind>(
   Object.entries({
     dir: { example: '/path or dir:/path', open: (location, options) => openDirectory(location.slice('dir:'.length), options) },
@@ -99,7 +102,10 @@ export async function preloadStore(kind: string): Promise<void> {
   await kinds.get(kind)?.load?.();
 }
 
-/** The scheme of a location; `undefined`: it is a path. Throws {@link StoreLocationError} for a kind of store that we do not know. */
+/**
+ * The scheme of a location; `undefined`: it is a path. Throws {@link StoreLocationError} for a kind of store that we do
+ * not know.
+ */
 export function requireKnownKind(location: string): string | undefined {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(location)?.[1];
   if (scheme === undefined || kinds.has(scheme)) return scheme;

@@ -1,4 +1,7 @@
-/** A store inside a store: every key gets a prefix, and nothing outside it is seen. Closing it closes the outer one. */
+/**
+ * A store inside a store: every key gets a prefix, and nothing outside it is visible. Closing it closes the outer
+ * store.
+ */
 import { assert } from '../base/assert.js';
 import type { AwaitOptions, GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { isObjectKey } from './object-store.js';

@@ -1,10 +1,12 @@
 /**
- * The conformance probe: what a store really does, found by doing it. Some servers ignore a conditional put silently, and two
- * devices would then overwrite each other's commits; such a store is for one writer only (doc/stores.md, "What each can do").
- * An honest store is measured here, not a hostile one: a store that lies to the probe is caught by the commit log.
+ * The conformance probe: what a store really does, found by doing it. Some servers ignore a conditional put silently,
+ * and two devices would then overwrite each other's commits; such a store is for one writer only (doc/stores.md, "What
+ * each can do"). An honest store is measured here, not a hostile one: a store that lies to the probe is caught by the
+ * commit log.
  *
- * It works under `probe/` with names of its own that nobody else uses, so it touches no other object, and takes away what it made. Where
- * deleting is not permitted it makes as little as it can, and leaves it: a few objects of 512 random bytes, which nothing ever reads.
+ * It works under `probe/` with names of its own that nobody else uses, so it touches no other object, and takes away
+ * what it made. Where deleting is not permitted it makes as little as it can, and leaves it: a few objects of 512
+ * random bytes, which nothing ever reads.
  */
 
 import type { Sealed } from '../base/brand.js';
@@ -17,8 +19,8 @@ import { StoreError } from './object-store.js';
 
 export interface ProbeReport {
   /**
-   * Of concurrent conditional puts exactly one won, and its bytes stayed: by the server's own doing (`exact`), or by ours (`by-claim`).
-   * `none`: the condition cannot be relied on.
+   * Of concurrent conditional puts exactly one won, and its bytes stayed: by the server's own doing (`exact`), or by
+   * ours (`by-claim`). `none`: the condition cannot be relied on.
    */
   readonly conditionalPut: 'exact' | 'by-claim' | 'none';
   /** A ranged get gives that range and nothing else. */
@@ -35,7 +37,10 @@ export interface ProbeReport {
   readonly batchDelete: boolean | undefined;
   /** What the file system of a folder has not. */
   readonly lacks?: readonly FolderLack[];
-  /** Large objects are sent in parts, and a link that is cut loses a part only; `undefined`: not of this kind of store, or not tried. */
+  /**
+   * Large objects are sent in parts, and a link that is cut loses a part only; `undefined`: not of this kind of store,
+   * or not tried.
+   */
   readonly resumablePuts?: boolean | undefined;
   /** What is removed stays as an old version: of this probe so many, of 512 bytes each. */
   readonly versionsLeft?: number | undefined;

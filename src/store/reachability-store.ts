@@ -1,8 +1,9 @@
 /**
- * Knows whether the store answers at all, and spares everybody the wait while it does not: requests that have been without any answer for
- * `timeoutMs` are given up together, new ones fail at once, and a small question in the background finds out when the store is back
- * (doc/concurrency.md, "A store that is offline"). It stands inside the retries, so that it sees every attempt: an outage that is shorter than
- * the timeout is ridden out by them, and nobody but the log hears of it.
+ * Knows whether the store answers at all, and spares everybody the wait while it does not: requests that have been
+ * without any answer for `timeoutMs` are given up together, new ones fail at once, and a small question in the
+ * background finds out when the store is back (doc/concurrency.md, "A store that is offline"). It stands inside the
+ * retries, so that it sees every attempt: an outage that is shorter than the timeout is ridden out by them, and nobody
+ * but the log hears of it.
  *
  * An answer is anything that the store says, refusals included. One answer to anybody ends an outage.
  */
@@ -15,9 +16,15 @@ import { StoreError } from './object-store.js';
 
 /** What the upper layers see of it. */
 export interface Reachability {
-  /** Since when the store has not answered, in milliseconds of the monotonic clock; `undefined`: it answers, as far as is known. */
+  /**
+   * Since when the store has not answered, in milliseconds of the monotonic clock; `undefined`: it answers, as far as
+   * is known.
+   */
   readonly offlineSinceMs: number | undefined;
-  /** Called with true when requests begin to fail at once, with false when the store answers again. Ends with the function that it returns. */
+  /**
+   * Called with true when requests begin to fail at once, with false when the store answers again. Ends with the
+   * function that it returns.
+   */
   onChange(listener: (isOffline: boolean) => void): () => void;
 }
 
@@ -26,7 +33,10 @@ export interface ReachabilityStoreOptions {
   readonly logger?: Logger;
   /** The longest that anybody waits for a store that says nothing. */
   readonly timeoutMs: number;
-  /** A question that costs little, past all limits of requests. Rejects with StoreError `UNAVAILABLE` when there is no answer. */
+  /**
+   * A question that costs little, past all limits of requests. Rejects with StoreError `UNAVAILABLE` when there is no
+   * answer.
+   */
   readonly probe: (signal: AbortSignal) => Promise<unknown>;
   /** Begins as if the store had not answered; the first answer to the probe ends that. */
   readonly offline?: boolean;

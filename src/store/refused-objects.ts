@@ -1,6 +1,7 @@
 /**
- * Objects that the store answers for and does not give: archived, encrypted with a key that is disabled, forbidden. Waiting does not help, so nobody is kept waiting; whoever
- * looks after the drive is told in the log and by `status` until the object can be read (doc/semantics.md, "Errors").
+ * Objects that the store has and refuses to give: archived, encrypted with a disabled key, forbidden. Waiting does not
+ * help, so no request waits; the log and `status` name the reason until the object can be read (doc/semantics.md,
+ * "Errors").
  */
 import type { Logger } from '../base/logger.js';
 import type { ObjectKey } from './object-store.js';
@@ -25,7 +26,10 @@ export class RefusedObjects {
     this.#logger = logger;
   }
 
-  /** How an attempt to read `key` ended; `error` is `undefined` when the store gave it, or said that there is no such object. */
+  /**
+   * How an attempt to read `key` ended; `error` is `undefined` when the store gave it, or said that there is no such
+   * object.
+   */
   ended(key: ObjectKey, error: unknown): void {
     if (error === undefined) {
       if (this.#keys.size > 0 && this.#keys.delete(key) && this.#keys.size === 0) this.#told.clear();

@@ -1,6 +1,7 @@
 /**
- * The hashes that transport protocols ask for (request signatures, digest authentication, checksums of bodies). They protect requests, not
- * data: what Sealdrive seals is the crypto layer's alone, and this is the only file outside it that imports node:crypto.
+ * The hashes that transport protocols require (request signatures, digest authentication, checksums of bodies). They
+ * protect requests, not data, which only the crypto layer seals; this is the one file outside that layer that imports
+ * node:crypto.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
@@ -40,7 +41,10 @@ export function md5Hex(data: Uint8Array): string | undefined {
 /** As headers spell digests. */
 export const base64OfHex = (hex: string): string => Buffer.from(hex, 'hex').toString('base64');
 
-/** Lower-case hex of an algorithm of HTTP digest authentication (RFC 7616); `undefined` where this build of Node.js refuses it. */
+/**
+ * Lower-case hex of an algorithm of HTTP digest authentication (RFC 7616); `undefined` where this build of Node.js
+ * refuses it.
+ */
 export function authenticationHash(algorithm: 'md5' | 'sha256' | 'sha512-256', text: string): string | undefined {
   try {
     return createHash(algorithm).update(text, 'utf8').digest('hex');

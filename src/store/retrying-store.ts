@@ -1,8 +1,9 @@
 /**
- * Retries what may work later (`UNAVAILABLE`), with exponential backoff and full jitter, until a deadline, which begins anew when
- * a part of a large body has arrived. A put whose answer
- * was lost is never repeated blindly: the key is read back and the bytes compared, so that our own object, stored by an attempt
- * that seemed to fail, is not taken for somebody else's. `created` may therefore also mean that the same bytes were there before (doc/architecture.md, "The store").
+ * Retries requests that failed with `UNAVAILABLE`, with exponential backoff and full jitter, until a deadline, which
+ * starts again when a part of a large body has arrived. A put whose answer was lost is never repeated blindly: the key
+ * is read back and the bytes are compared, so that our own object, stored by an attempt that seemed to fail, is not
+ * taken for another device's. `created` may therefore also mean that the same bytes were there before
+ * (doc/architecture.md, "The store").
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';

@@ -1,6 +1,7 @@
 /**
- * One bucket, spoken to in signed requests: where it lies (path-style or virtual-hosted, below an endpoint that may have a path of its own), which credentials sign, and
- * the checksum that every body carries. It gives answers no meaning but those that tell it to sign anew (doc/stores.md, "S3").
+ * One bucket and its signed requests: its address (path-style or virtual-hosted, below an endpoint that may have a
+ * path), the credentials that sign, and the checksum that every body carries. It interprets only the answers after
+ * which a request is signed again (doc/stores.md, "S3").
  */
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
@@ -52,9 +53,11 @@ export class S3Bucket {
   readonly #basePath: string;
   /** Below {@link #basePath}; encoded, ends in a slash. */
   readonly #bucketPath: string;
-  /** What the store's clock is ahead of ours by, when it told us off for the difference. */
+  /** How far the store's clock is ahead of ours; known once it refused a request because of the difference. */
   #skewMs = 0;
-  /** False below a proxy that takes the endpoint's path away: the server behind it checks the signature of what it gets. */
+  /**
+   * False below a proxy that takes the endpoint's path away: the server behind it checks the signature of what it gets.
+   */
   #signsBasePath = true;
 
   /** Makes no request. */
@@ -74,7 +77,10 @@ export class S3Bucket {
     await this.#transport.close();
   }
 
-  /** One request, sent a second time when new credentials, the store's own time or a signature over another path are likely to help. Throws {@link StoreError}. */
+  /**
+   * One request, sent a second time when new credentials, the store's own time or a signature over another path are
+   * likely to help. Throws {@link StoreError}.
+   */
   async request(request: S3Request): Promise<HttpAnswer> {
     request.signal?.throwIfAborted();
     const credentials = await this.#credentials.current();
@@ -132,9 +138,10 @@ export class S3Bucket {
   }
 
   /**
-   * What is signed of the body, and the header by which the server finds that it did not arrive as it was sent. Buckets with a default retention (Object Lock) take no
-   * body without such a header. All servers know `Content-MD5`, and many no other: SHA-256 is for builds of Node.js that refuse MD5. Over TLS the signature leaves large
-   * bodies out, but not their checksum.
+   * What is signed of the body, and the header by which the server finds that it did not arrive as it was sent. Buckets
+   * with a default retention (Object Lock) take no body without such a header. All servers know `Content-MD5`, and many
+   * no other: SHA-256 is for builds of Node.js that refuse MD5. Over TLS the signature leaves large bodies out, but not
+   * their checksum.
    */
   async #digests(body: Uint8Array | FileBody): Promise<{ readonly payloadHash: string; readonly checksum: Readonly<Record<string, string>> }> {
     const md5 = startMd5();
@@ -160,7 +167,10 @@ export function checksumHeader(md5: string | undefined, sha256: string | undefin
   return sha256 === undefined ? {} : { 'x-amz-checksum-sha256': base64OfHex(sha256) };
 }
 
-/** The path of an endpoint as it is sent and signed: each segment percent-encoded once, without a slash at its end. Throws URIError for what is no encoding. */
+/**
+ * The path of an endpoint as it is sent and signed: each segment percent-encoded once, without a slash at its end.
+ * Throws URIError for what is no encoding.
+ */
 export function endpointPath(endpoint: URL): string {
   const segments = endpoint.pathname.replace(/^\/+|\/+$/g, '').split('/');
   return segments.map((segment) => (segment === '' ? '' : `/${encodeUnreserved(decodeURIComponent(segment))}`)).join('');

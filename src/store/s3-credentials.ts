@@ -1,7 +1,7 @@
 /**
- * Where S3 credentials come from: the variables and files that every AWS tool reads (AWS CLI User Guide, "Configuration and credential file
- * settings"), or a file of systemd's credentials. Never a URL. Keys that stand there are read here; what a service or a program hands out is
- * left to aws-provider.ts (doc/stores.md, "S3").
+ * S3 credentials from the variables and files that every AWS tool reads (AWS CLI User Guide, "Configuration and
+ * credential file settings"), or from a systemd credential; never from a URL. Keys in these places are read here; those
+ * that a service or a program hands out are left to aws-provider.ts (doc/stores.md, "S3").
  */
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
@@ -24,7 +24,10 @@ export interface AwsSettings {
   readonly endpoint: string | undefined;
 }
 
-/** Gets credentials that requests are signed with. `isRefused`: the store does not take those that were got before. Rejects with {@link StoreError}. */
+/**
+ * Gets credentials that requests are signed with. `isRefused`: the store does not take those that were got before.
+ * Rejects with {@link StoreError}.
+ */
 export type LoadCredentials = (isRefused: boolean) => Promise<{ readonly credentials: AwsCredentials }>;
 
 /** Credentials that end sooner are got anew before the store says so. */
@@ -49,13 +52,16 @@ export class CredentialSource {
     try {
       return await this.#loadAnew(false);
     } catch (error) {
-      // Whoever hands them out has some minutes more to answer.
+      // The provider then has some minutes more to answer.
       if (leftMs > 0) return credentials;
       throw error;
     }
   }
 
-  /** Other credentials than the ones that were refused; `undefined` when there are none. Rejects with {@link StoreError}. */
+  /**
+   * Other credentials than the ones that were refused; `undefined` when there are none. Rejects with {@link
+   * StoreError}.
+   */
   async replacementOf(refused: AwsCredentials): Promise<AwsCredentials | undefined> {
     const isNew = ({ accessKeyId, sessionToken }: AwsCredentials): boolean =>
       accessKeyId !== refused.accessKeyId || sessionToken !== refused.sessionToken;
@@ -117,8 +123,8 @@ const assumesRole = (section: Section): boolean => Boolean(section['role_arn'] &
 const handedOutVariables = ['AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', 'AWS_CONTAINER_CREDENTIALS_FULL_URI'];
 
 /**
- * Reads them anew each time, since tools replace temporary credentials. `asked.isHandedOut`: keys are not looked for, whatever stands there. Throws {@link StoreError} `DENIED` when there
- * are none, and no way to get some.
+ * Reads them anew each time, since tools replace temporary credentials. `asked.isHandedOut`: keys are not looked for,
+ * whatever stands there. Throws {@link StoreError} `DENIED` when there are none, and no way to get some.
  */
 export async function loadAwsSettings(sources: AwsSources, asked: { readonly isHandedOut?: boolean } = {}): Promise<AwsSettings> {
   const { env, home } = sources;

@@ -1,4 +1,6 @@
-/** What S3's errors mean for us: the one table from its codes and statuses to {@link StoreError} (Amazon S3 API Reference, "Error responses"). */
+/**
+ * The one table from S3's error codes and statuses to {@link StoreError} (Amazon S3 API Reference, "Error responses").
+ */
 import type { Clock } from '../base/clock.js';
 import { unavailableError } from './http-objects.js';
 import type { HttpAnswer } from './http-transport.js';
@@ -50,7 +52,10 @@ const passing = new Set([
   'KMS.DependencyTimeoutException',
 ]);
 
-/** The store says that it did not get what was sent: the way there has damaged or shortened it, and the next attempt may fare better. */
+/**
+ * The store says that it did not get what was sent: the way there has damaged or shortened it, and the next attempt may
+ * fare better.
+ */
 const damaged = new Set(['XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch', 'BadDigest', 'IncompleteBody']);
 
 const noKey = 'these credentials do not permit it';

@@ -1,6 +1,6 @@
 /**
- * `s3:` URLs: from what a person writes to an {@link S3Store}, with what the AWS variables and files say beside it (doc/stores.md, "S3"). No request is made: a drive
- * mounts without a network.
+ * Opens the {@link S3Store} that an `s3:` URL names, together with the AWS variables and files (doc/stores.md, "S3").
+ * No request is made: a drive mounts without a network.
  */
 import type { Clock } from '../base/clock.js';
 import { openAwsProvider } from './aws-provider.js';
@@ -19,7 +19,10 @@ interface OpenedSettings {
   readonly loadOf: (region: string) => Promise<LoadCredentials>;
 }
 
-/** What the variables and files say, and where credentials come from: from there, or with `credentials=aws` from wherever AWS hands some out. */
+/**
+ * What the variables and files say, and where credentials come from: from there, or with `credentials=aws` from
+ * wherever AWS hands some out.
+ */
 async function openSettings(sources: AwsSources, isHandedOut: boolean, clock: Clock | undefined): Promise<OpenedSettings> {
   const { profile } = sources;
   const { credentials, region, endpoint } = await loadAwsSettings(sources, { isHandedOut });
@@ -34,7 +37,10 @@ async function openSettings(sources: AwsSources, isHandedOut: boolean, clock: Cl
   return { region, endpoint, loadOf };
 }
 
-/** The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link StoreLocationError} and {@link StoreError}. */
+/**
+ * The store that an `s3:` URL names; no request is made: a drive mounts without a network. Throws {@link
+ * StoreLocationError} and {@link StoreError}.
+ */
 export async function openS3Store(location: string, options: OpenRemoteOptions): Promise<S3Store> {
   const { env, home } = options;
   const { url, parameters } = parseLocation(location, s3Example, [

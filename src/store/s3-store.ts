@@ -1,7 +1,8 @@
 /**
- * An object store in an S3 bucket, of Amazon or of anyone who speaks the protocol: own requests, own signatures, no SDK. Conditional
- * puts decide between devices (`If-None-Match: *`); where a server refuses them, a look before the put stands in, which the probe then
- * calls what it is (doc/stores.md, "S3"). Small bodies are single requests; large ones go in parts (s3-upload.ts).
+ * An object store in an S3 bucket, at Amazon or any server that speaks the protocol: own requests, own signatures, no
+ * SDK. Conditional puts (`If-None-Match: *`) decide between devices; where a server refuses them, a look before the put
+ * takes their place, and the probe reports that (doc/stores.md, "S3"). Small bodies are single requests; large ones go
+ * in parts (s3-upload.ts).
  */
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
@@ -44,7 +45,10 @@ const pageEntriesMax = 10_000;
 /** What the protocol allows in one request. */
 const deleteBatch = 1000;
 const deletesAtOnce = 8;
-/** Classes of storage whose objects have to be restored before they are read; other classes with "GLACIER" in their names are read at once. */
+/**
+ * Classes of storage whose objects have to be restored before they are read; other classes with "GLACIER" in their
+ * names are read at once.
+ */
 const archives: ReadonlySet<string> = new Set(['GLACIER', 'DEEP_ARCHIVE']);
 
 export class S3Store implements ObjectStore {
@@ -274,7 +278,7 @@ export class S3Store implements ObjectStore {
     });
   }
 
-  /** How long what was just put is kept, which a store tells to those who may know it. */
+  /** How long a new object is retained; only clients with the right to know see the header. */
   #noteRetention({ headers }: HttpAnswer): void {
     const keptMs = Date.parse(headers['x-amz-object-lock-retain-until-date'] ?? '') - Date.parse(headers['last-modified'] ?? '');
     if (keptMs > 0) this.#retentionHours = Math.max(1, Math.round(keptMs / 3_600_000));

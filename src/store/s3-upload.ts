@@ -1,10 +1,13 @@
 /**
- * Large bodies in parts (S3's multipart uploads), so that a link that is cut, or a machine that dies, loses a part and not the whole. The store keeps what has arrived: nothing
- * is written down here, and whoever puts the same body under the same key later (a pack after a restart) asks for it and sends the rest. A part counts as arrived
- * when the store names the MD5 of its bytes. Only bodies whose key nobody else writes go this way; entries of the log never do (doc/stores.md, "Large objects").
+ * Large bodies in parts (S3's multipart uploads), so that a link that is cut, or a machine that dies, loses a part and
+ * not the whole. The store keeps what has arrived: nothing is written down here, and whoever puts the same body under
+ * the same key later (a pack after a restart) asks for it and sends the rest. A part counts as arrived when the store
+ * names the MD5 of its bytes. Only bodies whose key nobody else writes go this way; entries of the log never do
+ * (doc/stores.md, "Large objects").
  *
- * Parts go one after the other: on a link that is cut every few seconds one that is whole is worth more than four that are not. An attempt that fails says whether anything
- * arrived, and whoever repeats it (retrying-store.ts) has patience for as long as something does.
+ * Parts go one after the other: on a link that is cut every few seconds one that is whole is worth more than four that
+ * are not. An attempt that fails says whether anything arrived, and whoever repeats it (retrying-store.ts) has patience
+ * for as long as something does.
  */
 import type { Clock } from '../base/clock.js';
 import type { Disk } from '../disk/disk.js';
@@ -27,7 +30,7 @@ const partedPrefix = 'packs/';
 const listAnswerMax = 4 * 1024 * 1024;
 /** Of uploads that others left behind in one bucket; what lies beyond is found another day. */
 const listPagesMax = 20;
-/** An upload this old, by the store's own clock, is nobody's any more: whoever began it begins it anew. */
+/** An upload this old, by the store's own clock, is abandoned: its device would begin a new one. */
 const staleMs = 24 * 60 * 60 * 1000;
 
 export interface S3UploadsOptions {
@@ -78,8 +81,9 @@ export class S3Uploads {
   }
 
   /**
-   * Sends what the store does not have of `body` yet, and puts it together under `key`. `gone`: the store knows no such upload (any more), and the object may be there.
-   * Throws {@link StoreError}; with `UNAVAILABLE` what arrived is used by the next call.
+   * Sends what the store does not have of `body` yet, and puts it together under `key`. `gone`: the store knows no such
+   * upload (any more), and the object may be there. Throws {@link StoreError}; with `UNAVAILABLE` what arrived is used
+   * by the next call.
    */
   async put(key: ObjectKey, body: ObjectBody, headers: Readonly<Record<string, string>>, signal: AbortSignal | undefined): Promise<UploadOutcome> {
     const { disk } = this.#options;
@@ -141,7 +145,8 @@ export class S3Uploads {
       signal,
       doing,
     });
-    // It takes its time, and may find out after it has begun to answer that it fails: then there is an error in an answer that says "200".
+    // It takes its time, and may find out after it has begun to answer that it fails: then there is an error in an
+    // answer that says "200".
     const { code } = complaintOf(answer);
     if (answer.status === 200 && code === '' && tryParseXml(answer.body)?.['Error'] === undefined) {
       this.#begun.delete(key);
@@ -154,7 +159,7 @@ export class S3Uploads {
       return 'exists';
     }
     if (answer.status === 409) {
-      // Whoever loses a race has to begin anew.
+      // The loser of a race has to begin again.
       await this.#abort(key, id);
       throw new StoreError('UNAVAILABLE', `${doing}: somebody else writes it (${code}, status 409)`);
     }
@@ -163,7 +168,8 @@ export class S3Uploads {
     }
     const error = this.#error(answer.status === 200 ? { ...answer, status: 500 } : answer, doing);
     if (error.code !== 'PROTOCOL') throw error;
-    // Its parts are too small for it, of no use, or something else is wrong with the way: the whole is put in one piece.
+    // Its parts are too small for it, of no use, or something else is wrong with the way: the whole is put in one
+    // piece.
     await this.#abort(key, id);
     this.#works = false;
     return 'unsupported';
@@ -202,13 +208,16 @@ export class S3Uploads {
     }
     this.#uncertain.delete(key);
     const error = this.#error(answer, doing);
-    // A policy may permit plain puts only. Whatever else is wrong the put of the whole tells.
+    // A policy may permit plain puts only. The put of the whole body reports anything else that is wrong.
     if (error.code !== 'PROTOCOL' && complaintOf(answer).code !== 'AccessDenied' && !isGone(answer)) throw error;
     this.#works = false;
     return undefined;
   }
 
-  /** Once for a store that is written to: which uploads an earlier run left, and an end for those that nobody finishes. A store that cannot list them is used without. */
+  /**
+   * Once for a store that is written to: which uploads an earlier run left, and an end for those that nobody finishes.
+   * A store that cannot list them is used without.
+   */
   #survey(signal: AbortSignal | undefined): Promise<void> {
     const surveyed = (this.#surveyed ??= this.#listAll(signal));
     surveyed.catch(() => {
@@ -275,7 +284,10 @@ export class S3Uploads {
     return found.toSorted((a, b) => b.ageMs - a.ageMs);
   }
 
-  /** MD5s of the parts that have arrived, as the store names them: a store that encrypts them otherwise names something else, and gets them again. */
+  /**
+   * MD5s of the parts that have arrived, as the store names them: a store that encrypts them otherwise names something
+   * else, and gets them again.
+   */
   async #partsOf(key: ObjectKey, id: string, signal: AbortSignal | undefined): Promise<Map<number, Part>> {
     const doing = `writing ${key}, asking what has arrived`;
     const query: [string, string][] = [['uploadId', id]];
@@ -294,7 +306,10 @@ export class S3Uploads {
     return parts;
   }
 
-  /** Nobody needs it: what has arrived takes room in the store. One that stays behind all the same is found when it is old. */
+  /**
+   * Nobody needs it: what has arrived takes room in the store. One that stays behind all the same is found when it is
+   * old.
+   */
   async #abort(key: ObjectKey, id: string): Promise<void> {
     if (this.#begun.get(key)?.id === id) this.#begun.delete(key);
     const doing = `giving up the upload of ${key}`;

@@ -1,6 +1,7 @@
 /**
- * One SSH connection with one SFTP channel (draft-ietf-secsh-filexfer-02, and OpenSSH's extensions of it), as the SFTP store uses it: promises,
- * a watch over answers that do not come, and errors as statuses. It knows no objects, and is not used again once it has ended.
+ * One SSH connection with one SFTP channel (draft-ietf-secsh-filexfer-02, with OpenSSH's extensions), for the SFTP
+ * store: promises, a timeout for answers that do not come, and errors as statuses. It knows nothing of objects, and is
+ * not used again once it has ended.
  */
 
 import type { Attributes, AuthenticationType, ConnectConfig, FileEntryWithStats, ServerHostKeyAlgorithm, SFTPWrapper, Stats } from 'ssh2';
@@ -11,7 +12,7 @@ import type { DiskAccess } from '../disk/disk.js';
 import type { KnownKey } from './known-hosts.js';
 import { StoreError } from './object-store.js';
 
-/** A name in a directory, and what the server tells of it. */
+/** A name in a directory, with the attributes that the server reports. */
 export type SftpEntry = FileEntryWithStats;
 
 export interface SftpTarget {

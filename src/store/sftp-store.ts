@@ -1,7 +1,8 @@
 /**
- * An object store in a directory of an SSH server: the layout of the directory store, so that the same directory can also be used where it
- * lies. An object is written under a temporary name, synced, and linked to its key, which a hard link refuses when it is taken; servers without
- * links rename instead, which version 3 of the protocol refuses, too (doc/stores.md, "SFTP").
+ * An object store in a directory of an SSH server, with the layout of the directory store, so that the same directory
+ * can also be used locally. An object is written under a temporary name, synced, and hard-linked to its key, which
+ * fails when the key is taken; on servers without links it is renamed, which version 3 of the protocol also refuses for
+ * a taken name (doc/stores.md, "SFTP").
  */
 import { join } from 'node:path';
 import { assert } from '../base/assert.js';
@@ -76,13 +77,16 @@ export class SftpStore implements ObjectStore {
     this.description = `directory ${options.path} of ${options.where}`;
   }
 
-  /** Makes the directory (not its parents) where there is none, and a store in it; opens the store that is there. Throws {@link StoreError}. */
+  /**
+   * Makes the directory (not its parents) where there is none, and a store in it; opens the store that is there. Throws
+   * {@link StoreError}.
+   */
   create(): Promise<void> {
     const { path, random } = this.#options;
     return this.#run('making the store', undefined, async (connection) => {
       await connection.makeDirectory(path).catch((error: unknown) => {
         if (sftpStatus(error) === 'NO_SUCH_FILE') throw new StoreError('NOT_A_STORE', `there is no directory to make ${path} in`, { cause: error });
-        // It may be there: reading it tells.
+        // It may exist: reading it will show.
         if (sftpStatus(error) !== 'FAILURE') throw error;
       });
       const names = (await this.#allEntries(connection, path, 'making the store'))
@@ -256,13 +260,16 @@ export class SftpStore implements ObjectStore {
       await connection.makeDirectory(path);
       await this.#share(connection, path, 'folder');
     } catch (error) {
-      // Servers say no more than that it failed; what is put there next tells.
+      // Servers say only that it failed; the next put there shows whether it exists.
       if (sftpStatus(error) !== 'FAILURE') throw error;
     }
     this.#directories.add(path);
   }
 
-  /** Gives what was made the rights of the root, where others share it. A server that does not take them has rules of its own. */
+  /**
+   * Gives what was made the rights of the root, where others share it. A server that does not take them has rules of
+   * its own.
+   */
   async #share(connection: SftpConnection, made: SftpHandle | string, kind: 'file' | 'folder'): Promise<void> {
     if (!this.#access) {
       const { mode, gid } = await connection.stat(this.#options.path);
@@ -350,7 +357,10 @@ export class SftpStore implements ObjectStore {
     return `${this.#options.path}/${key}`;
   }
 
-  /** Throws `NOT_A_STORE` when the directory is gone, or holds no store (its disk is not mounted there): "absent" would be a lie. */
+  /**
+   * Throws `NOT_A_STORE` when the directory is gone, or holds no store (its disk is not mounted there): "absent" would
+   * be a lie.
+   */
   async #checkRoot(connection: SftpConnection): Promise<void> {
     const { path } = this.#options;
     if ((await this.#isThere(connection, `${path}/${markerName}`)) || (await this.#isThere(connection, `${path}/keys`))) return;
@@ -361,7 +371,7 @@ export class SftpStore implements ObjectStore {
     if (this.#isClean) return;
     this.#isClean = true;
     const { path: root } = this.#options;
-    // A list tells a link from a folder: one in its place leads to files that are not ours.
+    // Only a listing distinguishes a link from a folder, and a link leads to files that are not ours.
     const isFolder = (await this.#allEntries(connection, root, 'looking for leftovers')).some(
       ({ filename, attrs }) => filename === temporaryPlace && attrs.isDirectory(),
     );
@@ -388,7 +398,10 @@ export class SftpStore implements ObjectStore {
     }
   }
 
-  /** Does something over the connection, made anew when the last one has ended, and turns what fails into {@link StoreError}. */
+  /**
+   * Does something over the connection, made anew when the last one has ended, and turns what fails into {@link
+   * StoreError}.
+   */
   async #run<T>(doing: string, signal: AbortSignal | undefined, task: (connection: SftpConnection) => Promise<T>): Promise<T> {
     assert(!this.#isClosed, 'a closed store is not used');
     signal?.throwIfAborted();
@@ -467,7 +480,9 @@ function abortable<T>(task: Promise<T>, signal: AbortSignal | undefined): Promis
 const example = 'sftp://user@host/path?key=FILE&known_hosts=FILE';
 const usualKeys = ['id_ed25519', 'id_ecdsa', 'id_rsa'];
 
-/** The store that an `sftp:` URL names; no connection is made. Throws {@link StoreLocationError} and {@link StoreError}. */
+/**
+ * The store that an `sftp:` URL names; no connection is made. Throws {@link StoreLocationError} and {@link StoreError}.
+ */
 export async function openSftpStore(location: string, options: OpenRemoteOptions): Promise<SftpStore> {
   const { url, parameters } = parseLocation(location, example, ['key', 'known_hosts'], { user: true });
   const user = decodeURIComponent(url.username);

@@ -1,6 +1,6 @@
 /**
- * Directory syncs shared by those who ask at the same time: a sync that starts after all of them have made their names
- * covers them all. A burst of puts into one directory costs one or two syncs, not one each.
+ * Shares directory syncs among callers that ask at the same time: a sync that starts after all of them have made their
+ * names covers them all. A burst of puts into one directory costs one or two syncs, not one each.
  */
 
 export class SharedSync {

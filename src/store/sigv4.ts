@@ -1,6 +1,7 @@
 /**
- * AWS Signature Version 4, in the Authorization header, as S3 and those who speak its protocol check it (Amazon S3 API Reference,
- * "Authenticating Requests"). It signs every header that it is given. It does not send, and knows no payload: the caller hashes it.
+ * AWS Signature Version 4 in the Authorization header, as S3 and compatible servers check it (Amazon S3 API Reference,
+ * "Authenticating Requests"). It signs every header that it is given. It sends nothing, and the caller hashes the
+ * payload.
  */
 import { toHex } from '../base/bytes.js';
 import { hmacSha256, sha256Hex } from './request-digest.js';

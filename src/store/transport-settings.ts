@@ -1,6 +1,6 @@
 /**
- * What the opening of a store says about its transport, the same for every kind that speaks HTTP (doc/stores.md, "Over the network"):
- * whom to trust over TLS, which proxy lies in between and what it is told, and the limits of bandwidth.
+ * The settings of a store's transport, the same for every kind that speaks HTTP (doc/stores.md, "Over the network"):
+ * the authorities trusted for TLS, the credentials for a proxy, and the limits of bandwidth.
  */
 import { describeError } from '../base/errors.js';
 import { readNamedFile } from '../disk/whole-file.js';
@@ -15,10 +15,13 @@ import { StoreError } from './object-store.js';
 /** Parameters of a store's URL. */
 export const transportParameterNames = ['ca', 'tls'] as const;
 
-/** The only value of `tls=`: whoever writes it is to see what it does. */
+/** The only value of `tls=`; it says what it does. */
 const unverified = 'insecure-no-verification';
 
-/** For the transport to `origin`. Throws {@link StoreLocationError}, and {@link StoreError} for certificates that cannot be read. */
+/**
+ * For the transport to `origin`. Throws {@link StoreLocationError}, and {@link StoreError} for certificates that cannot
+ * be read.
+ */
 export async function readTransportSettings(
   parameters: Readonly<Record<string, string>>,
   origin: URL,

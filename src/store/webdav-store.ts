@@ -1,8 +1,9 @@
 /**
- * An object store in a WebDAV collection (RFC 4918): an object is a file at the path that its key spells, and conditional puts decide
- * between devices. Some servers take no notice of `If-None-Match`; whoever makes a store there finds out, and writes down in it that its
- * objects are claimed by moving instead: each is then a collection `KEY_` holding `body`, since no server moves a collection onto one that
- * is not empty (doc/stores.md, "WebDAV"). `_` is in no key, so none of these names can be one.
+ * An object store in a WebDAV collection (RFC 4918): an object is a file at the path that its key spells, and
+ * conditional puts decide between devices. Some servers ignore `If-None-Match`. The maker of a store finds that out and
+ * records in it that objects are claimed by moving instead: each is then a collection `KEY_` holding `body`, since no
+ * server moves a collection onto one that is not empty (doc/stores.md, "WebDAV"). `_` is in no key, so none of these
+ * names can be one.
  */
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
@@ -115,7 +116,10 @@ export class WebdavStore implements ObjectStore {
     this.description = `WebDAV collection /${segments.join('/')} at ${origin.host}${tlsRemark(options.transport)}`;
   }
 
-  /** Makes the collection, and what it lies in, where there is none, and a store in it; opens the store that is there. Throws {@link StoreError}. */
+  /**
+   * Makes the collection, and what it lies in, where there is none, and a store in it; opens the store that is there.
+   * Throws {@link StoreError}.
+   */
   async create(): Promise<void> {
     const doing = 'making the store';
     const members = await this.#allMembers('', doing);
@@ -177,7 +181,7 @@ export class WebdavStore implements ObjectStore {
     return true;
   }
 
-  /** How writers win in this store, as whoever made it found out. */
+  /** How writers win in this store, as its maker found out. */
   claim(): Promise<WebdavClaim> {
     const claim = (this.#claim ??= this.#readClaim());
     claim.catch(() => {
@@ -223,7 +227,8 @@ export class WebdavStore implements ObjectStore {
       });
     let answer = await send();
     if ([404, 409, 500].includes(answer.status)) {
-      // What it should lie in is not there yet: some servers call that an error of their own, and then it may be any other.
+      // What it should lie in is not there yet: some servers call that an error of their own, and then it may be any
+      // other.
       const isUncertain = answer.status === 500;
       await this.#makeParents(key, doing);
       answer = await send();
@@ -236,7 +241,7 @@ export class WebdavStore implements ObjectStore {
 
   async #putMoved(key: ObjectKey, body: ObjectBody, signal: AbortSignal | undefined): Promise<PutOutcome> {
     const doing = `writing ${key}`;
-    // Once, by whoever writes first; the upload does not wait for it.
+    // Once, before the first write; the upload does not wait for it.
     if (!this.#hasCleaned) {
       this.#hasCleaned = true;
       void this.#removeStale().catch(() => {});
@@ -283,7 +288,7 @@ export class WebdavStore implements ObjectStore {
   /** Removes what uploads that were cut off left behind long ago. What cannot be removed does no harm. */
   async #removeStale(): Promise<void> {
     const members = (await this.#allMembers(`${temporaryName}/`, 'looking for leftovers', timedPropfind)) ?? [];
-    // By the clock of the server alone, which ours may differ from by anything: its newest file tells the time.
+    // Only the server's clock counts, which may differ from ours by any amount: its newest file gives the time.
     const newestMs = members.reduce((newest, { modifiedMs }) => Math.max(newest, modifiedMs ?? 0), 0);
     for (const { name, isCollection, modifiedMs } of members) {
       if (!isCollection || !/^[0-9a-f]{24}$/.test(name) || modifiedMs === undefined || newestMs - modifiedMs <= staleMs) continue;
@@ -307,7 +312,8 @@ export class WebdavStore implements ObjectStore {
     for (let count = 1; count <= parts.length; count++) {
       const answer = await this.#request({ method: 'MKCOL', path: `${parts.slice(0, count).join('/')}/`, doing });
       if (answer.status === 409 && count === 1) throw new StoreError('NOT_A_STORE', `${doing}: there is no ${this.description}`);
-      // 405: it is there. Losers of a race hear of conflicts, of errors, or that it is forbidden (Apache): what is put next tells.
+      // 405: it is there. Losers of a race hear of conflicts, of errors, or that it is forbidden (Apache): what is put
+      // next tells.
       if (answer.status === 401 || answer.status === 507) throw this.#error(answer, doing);
     }
   }
@@ -376,7 +382,10 @@ export class WebdavStore implements ObjectStore {
     }
   }
 
-  /** Gives what lies directly in a collection below the store (a path that ends in a slash, or empty) to `take`; false when there is none. */
+  /**
+   * Gives what lies directly in a collection below the store (a path that ends in a slash, or empty) to `take`; false
+   * when there is none.
+   */
   async #eachMember(path: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
     const { doing } = budget;
     const own = decodePath(this.#root + path) ?? '';
@@ -465,7 +474,7 @@ export class WebdavStore implements ObjectStore {
   }
 }
 
-/** What a `response` element tells of something that lies directly in the collection at the decoded path `own`. */
+/** The direct member of the collection at the decoded path `own` that a `response` element describes. */
 function memberOf(response: XmlNode, own: string): Member | undefined {
   const href = decodePath(childText(response, 'href') ?? '');
   if (href === undefined || !href.startsWith(own)) return undefined;
@@ -505,7 +514,10 @@ function decodePath(href: string): string | undefined {
 
 const example = 'webdav+https://host/path';
 
-/** The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and {@link StoreError}. */
+/**
+ * The store that a `webdav+https:` or `webdav+http:` URL names; no request is made. Throws `StoreLocationError` and
+ * {@link StoreError}.
+ */
 export async function openWebdavStore(location: string, options: OpenRemoteOptions): Promise<WebdavStore> {
   // Those of other schemes are read by other rules.
   const { url, parameters } = parseLocation(location.replace(/^webdav\+/, ''), example, transportParameterNames, { user: true });

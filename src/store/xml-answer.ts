@@ -1,7 +1,7 @@
 /**
- * Strict reading of the XML that servers answer with, piece by piece as it arrives: no document types, no entities but the five of XML, values stay text, and whoever
- * reads says which elements it wants. A server may send anything, for as long as it likes: depth, attributes, names, texts and what is kept have bounds, and what
- * does not fit is a {@link StoreError} `PROTOCOL`.
+ * A strict, incremental parser for the XML that servers send: no document types, only the five entities of XML, values
+ * stay text, and the caller names the elements that it wants. A server may send anything, for any length of time:
+ * depth, attributes, names, texts and kept content are bounded, and anything beyond is a {@link StoreError} `PROTOCOL`.
  */
 import sax from 'sax';
 import { StoreError } from './object-store.js';
@@ -137,7 +137,10 @@ export class XmlReader {
   readonly #doing: string;
   readonly #reader: DocumentReader;
 
-  /** The root is called `name`; its children called `record` go to `onRecord` one by one. `doing` begins the message of the error. */
+  /**
+   * The root is called `name`; its children called `record` go to `onRecord` one by one. `doing` begins the message of
+   * the error.
+   */
   constructor(name: string, record: string, doing: string, onRecord: (record: XmlNode) => void) {
     this.#name = name;
     this.#doing = doing;

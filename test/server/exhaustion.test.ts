@@ -1,4 +1,7 @@
-/** What clients can make the server spend: connections, memory, lines of a log and room for uploads all have bounds, and who has a token is served meanwhile. */
+/**
+ * What clients can make the server spend: connections, memory, lines of a log and room for uploads all have bounds, and
+ * who has a token is served meanwhile.
+ */
 
 import { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** Clients that mean ill, or are broken: what they send must neither be believed, nor stay, nor keep others from being served. */
+/**
+ * Clients that mean ill, or are broken: what they send must neither be believed, nor stay, nor keep others from being
+ * served.
+ */
 import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';

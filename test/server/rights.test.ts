@@ -1,4 +1,7 @@
-/** Every right, every operation, on keys that are there and keys that are not; and what those learn who have no right at all. */
+/**
+ * Every right, every operation, on keys that are there and keys that are not; and what those learn who have no right at
+ * all.
+ */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

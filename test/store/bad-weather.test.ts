@@ -1,6 +1,7 @@
 /**
- * Bad weather on the way to HTTP stores: silence, cuts, lies about lengths, storms, names that do not resolve, certificates and proxies
- * (the table in doc/stores.md, "Bad weather"). What only one server can do is in the tests of its store.
+ * Bad weather on the way to HTTP stores: silence, cuts, lies about lengths, storms, names that do not resolve,
+ * certificates and proxies (the table in doc/stores.md, "Bad weather"). What only one server can do is in the tests of
+ * its store.
  */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';

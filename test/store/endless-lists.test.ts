@@ -1,4 +1,7 @@
-/** Lists that a hostile store never ends, and answers that are larger than they need be: each is given up within bounds, whatever kind of store it is. */
+/**
+ * Lists that a hostile store never ends, and answers that are larger than they need be: each is given up within bounds,
+ * whatever kind of store it is.
+ */
 import { mkdirSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';

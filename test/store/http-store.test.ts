@@ -1,4 +1,6 @@
-/** The store behind `sealdrive serve`, in front of every kind of base that this machine has; and servers that are none. */
+/**
+ * The store behind `sealdrive serve`, in front of every kind of base that this machine has; and servers that are none.
+ */
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

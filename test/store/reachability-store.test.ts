@@ -1,4 +1,7 @@
-/** A store that is away: who waits how long, who is told at once, and how its return is noticed. The clock is the test's. */
+/**
+ * A store that is away: who waits how long, who is told at once, and how its return is noticed. The clock is the
+ * test's.
+ */
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { MemoryStore } from '../../src/store/memory-store.js';

@@ -1,4 +1,7 @@
-/** The vectors that Amazon publishes: "Examples: Signature Calculations" of the Amazon S3 API Reference, and the Signature Version 4 test suite. */
+/**
+ * The vectors that Amazon publishes: "Examples: Signature Calculations" of the Amazon S3 API Reference, and the
+ * Signature Version 4 test suite.
+ */
 import t from 'tap';
 import { sha256Hex } from '../../src/store/request-digest.js';
 import type { SignableRequest } from '../../src/store/sigv4.js';

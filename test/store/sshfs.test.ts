@@ -1,4 +1,7 @@
-/** A directory store in a folder of another machine, through sshfs and without hard links (doc/stores.md, "A folder on any file system"). */
+/**
+ * A directory store in a folder of another machine, through sshfs and without hard links (doc/stores.md, "A folder on
+ * any file system").
+ */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';

@@ -40,7 +40,10 @@ async function run(): Promise<void> {
   const apache = await Apache.start(join(scratch, 'apache'));
   t.teardown(() => apache.stop());
   let count = 0;
-  /** As if the server had failed the look at its conditional puts when the store was made: Apache does so only sometimes. */
+  /**
+   * As if the server had failed the look at its conditional puts when the store was made: Apache does so only
+   * sometimes.
+   */
   const claimByMoving = (root: string): Promise<void> => writeFile(join(root, '_sealdrive'), 'Sealdrive store, claim=move\n');
 
   const makeStore = (options: Partial<WebdavStoreOptions> = {}): WebdavStore =>

@@ -1,4 +1,7 @@
-/** A second WebDAV server for tests: Apache's mod_dav_fs, whose conditional puts sometimes have two winners. Package `apache2-bin`. */
+/**
+ * A second WebDAV server for tests: Apache's mod_dav_fs, whose conditional puts sometimes have two winners. Package
+ * `apache2-bin`.
+ */
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { freePort, isListening, ServerProcess } from './server-process.js';

@@ -1,6 +1,7 @@
 /**
- * One trouble after another between a client and a real server, as a seed has it: the server killed and restarted, its storage stopped, connections cut at
- * random and in the middle of bodies, lost answers, refusals, storms of 503, a link that hangs or is slow. Each passes by itself, with a little fair weather between.
+ * One trouble after another between a client and a real server, as a seed has it: the server killed and restarted, its
+ * storage stopped, connections cut at random and in the middle of bodies, lost answers, refusals, storms of 503, a link
+ * that hangs or is slow. Each passes by itself, with a little fair weather between.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { SeededRandom } from '../model/seeded-random.js';
@@ -101,7 +102,10 @@ export class BadWeather {
     return Object.keys(this.#troubles).length;
   }
 
-  /** Makes trouble until `signal`; resolves in fair weather, rejects when a server does not come back. Each kind comes before one comes again. */
+  /**
+   * Makes trouble until `signal`; resolves in fair weather, rejects when a server does not come back. Each kind comes
+   * before one comes again.
+   */
   async run(signal: AbortSignal): Promise<void> {
     const { random, troubleMsMax, report = () => {} } = this.#options;
     for (;;) {
@@ -113,7 +117,8 @@ export class BadWeather {
       const lastsMs = random.chance(0.25) ? troubleMsMax : Math.min(troubleMsMax, 500 + random.below(Math.ceil(troubleMsMax / 4)));
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
-      // The longer it is, the more there is to catch up with: one outage after the other without an end would only show how long the queue is.
+      // The longer it is, the more there is to catch up with: one outage after the other without an end would only show
+      // how long the queue is.
       this.#calmMs = 500 + random.below(3000) + lastsMs / 5;
       await this.#troubles[name]!(lastsMs, signal);
     }

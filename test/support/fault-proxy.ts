@@ -1,6 +1,7 @@
 /**
- * Bad weather on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts what passes, as it is told and by a seed.
- * It knows nothing of what it carries; with `tunnel` it is a CONNECT proxy that leads every name to the same server.
+ * Bad weather on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts what passes, as it is
+ * told and by a seed. It knows nothing of what it carries; with `tunnel` it is a CONNECT proxy that leads every name to
+ * the same server.
  */
 
 import type { Server, Socket } from 'node:net';
@@ -20,7 +21,10 @@ export interface Weather {
   isHanging: boolean;
   /** Connections are closed as soon as they stand. */
   isRefusing: boolean;
-  /** What each new connection is answered with when it has asked something, and then closed; empty: nothing, and what it asked is passed on. */
+  /**
+   * What each new connection is answered with when it has asked something, and then closed; empty: nothing, and what it
+   * asked is passed on.
+   */
   answer: string;
 }
 

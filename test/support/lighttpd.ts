@@ -1,4 +1,7 @@
-/** WebDAV for tests: lighttpd on loopback, with places that want basic or digest authentication. Packages `lighttpd` and `lighttpd-mod-webdav`. */
+/**
+ * WebDAV for tests: lighttpd on loopback, with places that want basic or digest authentication. Packages `lighttpd` and
+ * `lighttpd-mod-webdav`.
+ */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';

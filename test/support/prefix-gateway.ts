@@ -1,6 +1,7 @@
 /**
- * A service below a path in front of another S3 server, as Supabase's storage and many reverse proxies are one. It leads what comes for `/PREFIX/...` to `/...`, in one of two ways:
- * it checks the signature over the path that it sees, prefix included, and signs anew (`signs`), or it only takes the prefix away (`strips`).
+ * A service below a path in front of another S3 server, as Supabase's storage and many reverse proxies are one. It
+ * leads what comes for `/PREFIX/...` to `/...`, in one of two ways: it checks the signature over the path that it sees,
+ * prefix included, and signs anew (`signs`), or it only takes the prefix away (`strips`).
  */
 
 import type { ServerResponse } from 'node:http';

@@ -1,6 +1,6 @@
 /**
- * S3 for tests: Ceph's RADOS Gateway with one monitor and one storage daemon, all on loopback and in memory. Packages `radosgw`, `ceph-mon`
- * and `ceph-osd`.
+ * S3 for tests: Ceph's RADOS Gateway with one monitor and one storage daemon, all on loopback and in memory. Packages
+ * `radosgw`, `ceph-mon` and `ceph-osd`.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -118,7 +118,10 @@ export class Rgw {
     await this.#processes.gateway.ready(() => isListening(this.port));
   }
 
-  /** Makes an empty bucket, which belongs to {@link user}; `retentionDays`: with Object Lock, and this retention for all that is put. */
+  /**
+   * Makes an empty bucket, which belongs to {@link user}; `retentionDays`: with Object Lock, and this retention for all
+   * that is put.
+   */
   async makeBucket(name: string, options: { readonly retentionDays?: number } = {}): Promise<void> {
     const { retentionDays } = options;
     await this.#send(`/${name}`, [], retentionDays === undefined ? {} : { 'x-amz-bucket-object-lock-enabled': 'true' }, '');
@@ -147,7 +150,10 @@ export class Rgw {
   }
 }
 
-/** The lease: a storage daemon that was held for longer than one lasts leaves requests waiting for ever, as there is nobody else to renew it. */
+/**
+ * The lease: a storage daemon that was held for longer than one lasts leaves requests waiting for ever, as there is
+ * nobody else to renew it.
+ */
 function cephConfiguration(folder: string, fsid: string, monitorPort: number, port: number, tlsPort: number): string {
   return `[global]
 fsid = ${fsid}

@@ -1,6 +1,6 @@
 /**
- * `sealdrive serve` for tests: the real command as a process of its own on loopback, in front of a directory or any other base, with tokens for as many volumes
- * as a test wants. Nothing needs to be installed for it.
+ * `sealdrive serve` for tests: the real command as a process of its own on loopback, in front of a directory or any
+ * other base, with tokens for as many volumes as a test wants. Nothing needs to be installed for it.
  */
 
 import type { ChildProcess } from 'node:child_process';
@@ -70,7 +70,9 @@ export class Serve {
     return this.#process.log();
   }
 
-  /** A new token for `volume`, in a file of its own: the path of the file, and the location of the volume for commands. */
+  /**
+   * A new token for `volume`, in a file of its own: the path of the file, and the location of the volume for commands.
+   */
   volume(volume: string, right: 'read' | 'append' | 'full' = 'full', quota?: string): { readonly location: string; readonly tokenPath: string } {
     const tokenPath = join(this.#folder, `token-${this.#count++}`);
     const words = ['token', 'add', volume, '--right', right, '--tokens', this.tokenFile, '--out', tokenPath, '--json'];

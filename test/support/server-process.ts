@@ -1,6 +1,6 @@
 /**
- * Real servers as children of a test: started on loopback in a scratch folder, found ready by asking them, and stopped by their own process
- * ids and nothing else. They die with the test, however it ends.
+ * Real servers as children of a test: started on loopback in a scratch folder, found ready by asking them, and stopped
+ * by their own process ids and nothing else. They die with the test, however it ends.
  */
 
 import type { ChildProcess } from 'node:child_process';
@@ -152,7 +152,10 @@ export function isListening(port: number): Promise<boolean> {
   });
 }
 
-/** Makes a certificate of its own authority for `names` (as openssl spells them: `DNS:localhost`), valid for `days`; the paths of its two files. */
+/**
+ * Makes a certificate of its own authority for `names` (as openssl spells them: `DNS:localhost`), valid for `days`; the
+ * paths of its two files.
+ */
 export function makeCertificate(folder: string, name: string, names: string, days: number): { readonly certificate: string; readonly key: string } {
   const certificate = join(folder, `${name}.crt`);
   const key = join(folder, `${name}.key`);

@@ -1,6 +1,7 @@
 /**
- * A place for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with where its stores are, what a
- * program needs to use them, and how it crashes and hangs. What only one server can do is in that server's own file.
+ * A place for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with
+ * where its stores are, what a program needs to use them, and how it crashes and hangs. What only one server can do is
+ * in that server's own file.
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +21,10 @@ export interface StoreServer {
   readonly port: number;
   /** Beside its own environment, what a program needs that uses its stores. */
   readonly environment: Readonly<Record<string, string>>;
-  /** The location of the store called `name` (lower case), as the command line takes it, once it can be used; `port`: of a proxy in front. */
+  /**
+   * The location of the store called `name` (lower case), as the command line takes it, once it can be used; `port`: of
+   * a proxy in front.
+   */
   location(name: string, port?: number): Promise<string>;
   /** kill -9 of what clients talk to. */
   kill(): Promise<void>;
@@ -131,7 +135,9 @@ export async function startStoreServer(kind: StoreKind, folder: string): Promise
   return { kind, ...(await starters[kind].start(folder)) };
 }
 
-/** The kinds that words such as those of TEST_STORES name; all when there are none. Throws for a word that names none. */
+/**
+ * The kinds that words such as those of TEST_STORES name; all when there are none. Throws for a word that names none.
+ */
 export function storeKindsOf(words: string | undefined): readonly StoreKind[] {
   if (words === undefined || words === '') return storeKinds;
   return words.split(',').map((word) => {
