@@ -7,25 +7,12 @@ import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
 import { type Operation, OperationError } from '../../src/operation/operation.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
 import { type Conflict, executeRebased, RebaseState } from '../../src/operation/rebase-rules.js';
-import type { TreeReader } from '../../src/tree/tree-reader.js';
 import { areIndependent } from '../../src/volume/independence.js';
 import { changesOf } from '../../src/volume/volume-change.js';
-import { VolumeState } from '../../src/volume/volume-state.js';
-import { emptyVolume } from '../suite/memory-view.js';
+import type { VolumeState } from '../../src/volume/volume-state.js';
+import { emptyState } from '../suite/memory-state.js';
 import { RandomApplications } from '../suite/random-operation.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
-
-const genesis = emptyVolume();
-
-/** A state whose tree is an empty volume. */
-function newState(): VolumeState {
-  const tree = {
-    get: (_root: unknown, key: never) => genesis.get(key),
-    scan: (_root: unknown, from: never, to: never) => genesis.scan(from, to),
-    floor: (_root: unknown, from: never, to: never) => genesis.floor(from, to),
-  };
-  return new VolumeState(tree as unknown as TreeReader, { root: undefined, covers: 0 as Sequence, totals: { files: 1, bytes: 0 } });
-}
 
 /** Only these are freed by a device. */
 function isOwnOrphan(state: VolumeState, ino: Ino, deviceIndex: number): boolean {
@@ -98,7 +85,7 @@ t.test(`what is found to be independent comes out the same when it is run again 
   let independent = 0;
   for (let round = 0; round < rounds; round++) {
     const random = new SeededRandom(seed + round * 7919);
-    const [first, second] = [newState(), newState()];
+    const [first, second] = [emptyState(), emptyState()];
     work(first, new RandomApplications(0, random), 5 + random.below(60));
     second.advance([commit(first, 1)]);
     work(first, new RandomApplications(1, random), 1 + random.below(3));
@@ -140,7 +127,7 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
   const [left, moved, below, right, above, target, file, copy] = [2, 3, 4, 5, 6, 7, 8, 9].map(inoOf);
   const baseStamp = { deviceIndex: 0, counter: 0 };
   const ask = (theirs: Operation, mine: Operation): boolean => {
-    const [first, second] = [newState(), newState()];
+    const [first, second] = [emptyState(), emptyState()];
     apply(
       first,
       0,

@@ -1,0 +1,188 @@
+/** How commits of others become part of the state (src/volume/arrival.ts): at once, or below operations that are run again. */
+import t from 'tap';
+import { silentLogger } from '../../src/base/logger.js';
+import { encodeInode } from '../../src/meta/inode.js';
+import { type Ino, inodeKey, rootIno } from '../../src/meta/key.js';
+import { readInode } from '../../src/operation/inode-view.js';
+import type { Operation } from '../../src/operation/operation.js';
+import { type Conflict, RebaseState } from '../../src/operation/rebase-rules.js';
+import { Arrival, type ArrivalOptions } from '../../src/volume/arrival.js';
+import { FrontEnds } from '../../src/volume/front-ends.js';
+import { decodeJournalEntry, encodeBaseEntry } from '../../src/volume/journal-entry.js';
+import type { ChangeListener } from '../../src/volume/volume.js';
+import { commitOf, createFile, emptyState, hasName, inoOf, makeCommit, otherDevice, ownDevice, run } from '../suite/memory-state.js';
+
+/** An arrival around a state in memory. `said` is what listener and journal were told, in order. */
+function begin() {
+  const state = emptyState();
+  const said: string[] = [];
+  const counters = { nextIno: 100, serial: 0 };
+  const scene = { dirty: [] as Ino[], seal: async () => {}, collected: () => true, collect: async () => {} };
+  const frontEnds = new FrontEnds(silentLogger);
+  const listener: ChangeListener = {
+    collect: async () => {
+      said.push('collect');
+      await scene.collect();
+      return true;
+    },
+    isCollected: () => scene.collected(),
+    hold: () => said.push('hold'),
+    changed: () => said.push('changed'),
+    done: () => said.push('done'),
+    isUsed: () => false,
+  };
+  frontEnds.listen({}, listener);
+  const note = (bytes: Uint8Array): void => {
+    const entry = decodeJournalEntry(bytes);
+    said.push(entry.type === 'base' && entry.reset ? 'reset' : entry.type);
+  };
+  const options = {
+    state,
+    log: { deviceId: 'me', own: { operationSerial: 0 } },
+    journal: { failure: undefined, append: note, appendBatch: (entries: readonly Uint8Array[]) => entries.forEach(note) },
+    writer: { inos: () => scene.dirty.values(), sealAll: () => scene.seal() },
+    counters,
+    logger: silentLogger,
+    readOnly: false,
+    rebaseContext: () => ({
+      deviceIndex: ownDevice,
+      deviceName: 'mine',
+      oldView: state.view,
+      allocateIno: () => inoOf(ownDevice, counters.nextIno++),
+      state: new RebaseState(),
+      conflicts: [] as Conflict[],
+    }),
+    frontEnds,
+    baseEntry: (committedSerial: number, reset: boolean) =>
+      encodeBaseEntry({
+        sequence: 0,
+        hash: new Uint8Array(32),
+        covers: 0,
+        root: undefined,
+        committedSerial,
+        nextInoCounter: counters.nextIno,
+        counter: counters.serial,
+        reset,
+      }),
+  };
+  const create = (name: string): void => run(state, ++counters.serial, createFile(name, inoOf(ownDevice, ++counters.nextIno)));
+  return { state, said, scene, counters, create, arrival: new Arrival(options as unknown as ArrivalOptions) };
+}
+
+const theirFile = inoOf(otherDevice, 5);
+/** Another device makes a file in the root: what is pending in the root must be run again. */
+const near = commitOf(1, 'other', [createFile('theirs', theirFile)], true);
+/** Another device changes an inode that nothing here depends on. */
+const root = readInode(emptyState().view, rootIno);
+const far = makeCommit(1, 'other', root ? [[inodeKey(theirFile), encodeInode(root)]] : []);
+
+t.test('commits that touch nothing pending go in below it, and nothing is run again', async (t) => {
+  const { state, said, create, arrival } = begin();
+  create('mine');
+  arrival.add([far]);
+  await arrival.takeIn();
+  t.strictSame(said, ['collect', 'base', 'changed', 'done']);
+  t.strictSame(
+    state.operations.map(({ serial }) => serial),
+    [1],
+  );
+  t.ok(readInode(state.view, theirFile));
+});
+
+t.test('operations in the same directory are run again, and the journal counts them only with its last entry', async (t) => {
+  const { state, said, create, arrival } = begin();
+  create('one');
+  create('two');
+  arrival.add([near]);
+  await arrival.takeIn();
+  t.strictSame(said, ['collect', 'moved', 'moved', 'reset', 'changed', 'done']);
+  t.strictSame(
+    ['one', 'two', 'theirs'].map((name) => hasName(state, name)),
+    [true, true, true],
+  );
+  t.strictSame(
+    state.operations.map(({ serial }) => serial),
+    [3, 4],
+    'as new operations: the old numbers belong to the old base',
+  );
+});
+
+t.test('an own commit that comes back from the log takes its operations out of the pending ones', async (t) => {
+  const { state, counters, create, arrival } = begin();
+  const chown: Operation = { type: 'setattr', ino: rootIno, uid: 5, time: { sec: 9, nsec: 0 } };
+  run(state, ++counters.serial, chown);
+  create('not yet');
+  arrival.add([{ ...commitOf(1, 'me', [chown], true), operationSerial: 1, nextInoCounter: 500 }]);
+  await arrival.takeIn();
+  t.strictSame(
+    state.operations.map(({ operation }) => operation.type),
+    ['create'],
+  );
+  t.equal(readInode(state.view, rootIno)?.uid, 5);
+  t.ok(hasName(state, 'not yet'));
+});
+
+t.test('the counters go on from what an own commit has used, also when a crash lost them here', async (t) => {
+  const { counters, arrival } = begin();
+  arrival.add([{ ...makeCommit(1, 'me', []), operationSerial: 70, nextInoCounter: 500 }]);
+  await arrival.takeIn();
+  t.strictSame(counters, { nextIno: 500, serial: 70 });
+});
+
+t.test('what applications do while operations are run again is not lost', async (t) => {
+  const { state, scene, create, arrival } = begin();
+  create('before');
+  let rounds = 0;
+  scene.seal = async () => {
+    if (rounds++ === 0) setImmediate(() => create('meanwhile'));
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  arrival.add([near]);
+  const taken = arrival.takeIn();
+  create('at once');
+  await taken;
+  for (const name of ['before', 'at once', 'meanwhile', 'theirs']) t.ok(hasName(state, name), name);
+});
+
+t.test('a change waits until the kernel has given back what it held of the file, but not for ever', async (t) => {
+  for (const rounds of [2, Infinity]) {
+    const { said, scene, arrival } = begin();
+    let count = 0;
+    scene.collect = async () => {
+      count++;
+    };
+    scene.collected = () => count >= rounds;
+    arrival.add([far]);
+    await arrival.takeIn();
+    t.equal(count, Math.min(rounds, 4));
+    t.strictSame(said.slice(count), ['base', 'changed', 'done']);
+  }
+});
+
+t.test('who writes to such a file without a pause is held up, and let go afterwards', async (t) => {
+  const { said, scene, create, arrival } = begin();
+  create('mine');
+  scene.dirty = [theirFile];
+  let seals = 0;
+  scene.seal = async () => {
+    if (++seals === 2) scene.dirty = [];
+  };
+  arrival.add([near]);
+  await arrival.takeIn();
+  t.strictSame(said, ['collect', 'collect', 'hold', 'moved', 'reset', 'changed', 'done']);
+});
+
+t.test('commits that could not be taken in stay for the next time, and nobody is held up meanwhile', async (t) => {
+  const { state, said, scene, create, arrival } = begin();
+  create('mine');
+  scene.seal = () => Promise.reject(new Error('the disk is full'));
+  arrival.add([near]);
+  await t.rejects(arrival.takeIn(), { message: 'the disk is full' });
+  t.strictSame(said, ['collect', 'done']);
+  t.notOk(hasName(state, 'theirs'));
+  scene.seal = async () => {};
+  await arrival.takeIn();
+  t.ok(hasName(state, 'theirs'));
+  await arrival.takeIn();
+  t.equal(said.filter((what) => what === 'changed').length, 1, 'and only once');
+});

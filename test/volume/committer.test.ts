@@ -1,0 +1,235 @@
+/** The background half of a volume (src/volume/committer.ts): what a commit does in which order, and what each failure leaves. */
+import t from 'tap';
+import { createLogger } from '../../src/base/logger.js';
+import type { Commit, CommitDraft } from '../../src/commit/commit.js';
+import { CommitError } from '../../src/commit/commit-error.js';
+import type { CommitLog } from '../../src/commit/commit-log.js';
+import type { Journal } from '../../src/journal/journal.js';
+import { type Conflict, RebaseState } from '../../src/operation/rebase-rules.js';
+import { StoreError } from '../../src/store/object-store.js';
+import { TreeReader } from '../../src/tree/tree-reader.js';
+import { Committer, type CommitterOptions } from '../../src/volume/committer.js';
+import type { ContentWriter } from '../../src/volume/content-writer.js';
+import { FrontEnds } from '../../src/volume/front-ends.js';
+import { decodeJournalEntry } from '../../src/volume/journal-entry.js';
+import { localPace } from '../../src/volume/log-watch.js';
+import type { Staging } from '../../src/volume/staging.js';
+import { commitOf, createFile, emptyState, hasName, inoOf, otherDevice, ownDevice, run } from '../suite/memory-state.js';
+import { PageStore } from '../suite/page-store.js';
+import { StepClock } from '../suite/step-clock.js';
+
+/** Members that the real thing has as well. */
+type Named<Real> = { readonly [Name in keyof Real]?: unknown };
+
+/** A committer whose log, journal and packs are only said to be there. `said` is what they were asked, in order. */
+function begin(options: Partial<CommitterOptions> = {}) {
+  const state = emptyState();
+  const said: string[] = [];
+  const drafts: CommitDraft[] = [];
+  const arrivals: Commit[][] = [];
+  const counters = { nextIno: 100, serial: 0 };
+  const pages = new PageStore();
+  const logger = createLogger(() => {}, 'error');
+  const head = { sequence: 0, hash: new Uint8Array(32) };
+  const own = { operationSerial: 0 };
+  const scene = {
+    put: async (draft: CommitDraft): Promise<'lost' | Commit> => {
+      head.sequence++;
+      own.operationSerial = draft.operationSerial;
+      return { ...draft, sequence: head.sequence, deviceId: 'me' } as unknown as Commit;
+    },
+    upload: async (): Promise<void> => {},
+    seal: async (): Promise<void> => {},
+  };
+  const committer: Committer = new Committer({
+    state,
+    log: {
+      deviceId: 'me',
+      head,
+      own,
+      nextKey: () => 'log/next',
+      signOfLifeMs: () => undefined,
+      checkAroundHead: async () => {},
+      removeCopies: async () => {},
+      poll: async () => {
+        said.push('poll');
+        const commits = arrivals.shift() ?? [];
+        head.sequence += commits.length;
+        return commits;
+      },
+      put: async (draft: CommitDraft) => {
+        said.push(draft.checkpoint ? 'put checkpoint' : 'put');
+        drafts.push(draft);
+        return scene.put(draft);
+      },
+    } satisfies Named<CommitLog>,
+    journal: {
+      failure: undefined,
+      end: 7,
+      append: (bytes: Uint8Array) => said.push(decodeJournalEntry(bytes).type),
+      appendBatch: (entries: readonly Uint8Array[]) => entries.forEach((bytes) => said.push(decodeJournalEntry(bytes).type)),
+      sync: async () => said.push('sync'),
+      trim: async (cut: number) => said.push(`trim ${cut}`),
+    } satisfies Named<Journal>,
+    staging: {
+      upload: async () => {
+        said.push('upload');
+        await scene.upload();
+        said.push('uploaded');
+        return [];
+      },
+      appendPage: pages.appendPage.bind(pages),
+      committed: () => {},
+      release: async () => {},
+      areStored: () => true,
+      sync: async () => said.push('sync packs'),
+    } satisfies Named<Staging>,
+    writer: {
+      bytes: 0,
+      inos: () => [].values(),
+      sealAll: async () => {
+        said.push('seal');
+        await scene.seal();
+      },
+      persistAll: async () => said.push('persist'),
+    } satisfies Named<ContentWriter>,
+    tree: new TreeReader(pages),
+    counters,
+    clock: new StepClock(),
+    logger,
+    readOnly: false,
+    commitDelayMs: 1000,
+    store: {},
+    pace: localPace,
+    heartbeatMs: Infinity,
+    foldBounds: { entries: 1e9, bytes: 1e9 },
+    isAway: () => false,
+    rebaseContext: () => ({
+      deviceIndex: ownDevice,
+      deviceName: 'mine',
+      oldView: state.view,
+      allocateIno: () => inoOf(ownDevice, counters.nextIno++),
+      state: new RebaseState(),
+      conflicts: [] as Conflict[],
+    }),
+    frontEnds: new FrontEnds(logger),
+    onRound: () => {},
+    ...options,
+  } as unknown as CommitterOptions);
+  const create = (name: string): void => run(state, ++counters.serial, createFile(name, inoOf(ownDevice, ++counters.nextIno)));
+  return { state, said, drafts, arrivals, scene, create, committer };
+}
+
+const theirs = commitOf(1, 'other', [createFile('theirs', inoOf(otherDevice, 5))], true);
+const noAnswer = new StoreError('UNAVAILABLE', 'no answer');
+
+t.test('a commit is put when its packs are in the store, and the journal forgets only what is in the log', async (t) => {
+  const { state, said, create, committer } = begin();
+  create('mine');
+  await committer.flush();
+  // The first sync: what the commit holds cannot be lost here any more, so that its inode numbers are not given out again.
+  t.strictSame(said, ['seal', 'upload', 'sync', 'uploaded', 'put', 'base', 'sync', 'trim 7']);
+  t.equal(state.operationCount, 0);
+});
+
+t.test('a lost race takes the faster commit in and puts the same operations again, and nothing that came meanwhile', async (t) => {
+  const { state, said, drafts, arrivals, scene, create, committer } = begin();
+  create('mine');
+  const put = scene.put;
+  scene.put = async () => {
+    scene.put = put;
+    arrivals.push([theirs]);
+    create('meanwhile');
+    return 'lost';
+  };
+  await committer.flush();
+  t.equal(said.filter((what) => what === 'upload').length, 1, 'nothing is uploaded in between');
+  t.equal(drafts.length, 2);
+  t.strictSame([hasName(state, 'mine'), hasName(state, 'theirs'), state.operationCount], [true, true, 1]);
+  t.ok((drafts[1]?.operationSerial ?? 0) > (drafts[0]?.operationSerial ?? 0), 'what was run again has a new number');
+});
+
+t.test('a put without an answer leaves its operations pending, and they are put again', async (t) => {
+  const { state, drafts, scene, create, committer } = begin();
+  create('mine');
+  const put = scene.put;
+  scene.put = () => Promise.reject(noAnswer);
+  await t.rejects(committer.flush(), noAnswer);
+  t.strictSame([state.operationCount, state.flyingOperations.length], [1, 0]);
+  scene.put = put;
+  await committer.flush();
+  t.strictSame([state.operationCount, drafts.length], [0, 2]);
+});
+
+t.test('a put without an answer that was in the log after all is not put again', async (t) => {
+  const { state, drafts, arrivals, scene, create, committer } = begin();
+  create('mine');
+  scene.put = () => Promise.reject(noAnswer);
+  await t.rejects(committer.flush(), noAnswer);
+  const [draft] = drafts;
+  arrivals.push([{ ...theirs, ...draft, deviceId: 'me' } as unknown as Commit]);
+  await committer.poll();
+  t.ok(hasName(state, 'mine'));
+  await committer.flush();
+  t.strictSame([state.operationCount, drafts.length], [0, 1]);
+});
+
+t.test('an upload that fails puts nothing', async (t) => {
+  const { state, said, scene, create, committer } = begin();
+  create('mine');
+  scene.upload = () => Promise.reject(noAnswer);
+  await t.rejects(committer.flush(), noAnswer);
+  t.notOk(said.includes('put'));
+  t.equal(state.operationCount, 1);
+});
+
+t.test('a history that does not fit stops the volume for good', async (t) => {
+  const { said, scene, create, committer } = begin();
+  create('mine');
+  scene.put = () => Promise.reject(new CommitError('ROLLBACK', 'an older history'));
+  await t.rejects(committer.flush(), { code: 'FENCED' });
+  t.equal(committer.failure?.code, 'FENCED');
+  said.length = 0;
+  await t.rejects(committer.flush(), { code: 'FENCED' });
+  t.strictSame(said, [], 'nothing is tried again');
+});
+
+t.test('offline, what is pending is made safe against a loss of power, and nothing is put', async (t) => {
+  const { said, create, committer } = begin({ isAway: () => true });
+  create('mine');
+  await t.rejects(committer.flush(), { code: 'UNAVAILABLE' });
+  t.strictSame(said, ['persist', 'sync packs', 'sync']);
+});
+
+t.test('a checkpoint holds what was committed, and is put after its pages are in the store', async (t) => {
+  const { state, said, create, committer } = begin({ foldBounds: { entries: 0, bytes: 0 } });
+  create('mine');
+  await committer.flush();
+  t.strictSame(said.slice(said.indexOf('trim 7') + 1, said.indexOf('put checkpoint') + 1), ['upload', 'uploaded', 'put checkpoint']);
+  t.equal(state.committed.count, 0);
+  t.ok(state.root);
+});
+
+t.test('a checkpoint that cannot be put leaves what was committed, and the next one holds it', async (t) => {
+  const { state, scene, create, committer } = begin({ foldBounds: { entries: 0, bytes: 0 } });
+  create('mine');
+  const put = scene.put;
+  scene.put = (draft) => (draft.checkpoint ? Promise.reject(noAnswer) : put(draft));
+  await t.rejects(committer.flush(), noAnswer);
+  t.ok(state.committed.count > 0);
+  t.ok(hasName(state, 'mine'));
+  scene.put = put;
+  await committer.flush();
+  t.equal(state.committed.count, 0);
+});
+
+t.test('when sealing fails nothing is put, and the next flush goes on', async (t) => {
+  const { state, said, scene, create, committer } = begin();
+  create('mine');
+  scene.seal = () => Promise.reject(new Error('the disk is full'));
+  await t.rejects(committer.flush(), { message: 'the disk is full' });
+  t.strictSame(said, ['seal']);
+  scene.seal = async () => {};
+  await committer.flush();
+  t.equal(state.operationCount, 0);
+});
