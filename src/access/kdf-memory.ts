@@ -1,13 +1,13 @@
 /**
- * Whether this machine has the memory for a key derivation now. It is beside what the daemon takes: it is given back before a mount begins
- * (doc/security.md, "Keyslots").
+ * Whether this machine has the memory for a key derivation now. That memory is given back before a mount begins, so it
+ * is not part of the daemon's budget (doc/security.md, "Keyslots").
  */
 import type { KdfCost } from '../crypto/argon2.js';
 import { Failure } from '../terminal/exit-code.js';
 import { formatBytes } from '../terminal/terminal.js';
 import { availableBytes, type MemorySources } from './machine-memory.js';
 
-/** Left for the process itself and for others. */
+/** Bytes left for the process itself and for others. */
 const reserveBytes = 32 * 1024 * 1024;
 
 export const fitsInMemory = (cost: KdfCost, sources?: MemorySources): boolean => cost.memoryKiB * 1024 + reserveBytes <= availableBytes(sources);

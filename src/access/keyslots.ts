@@ -1,6 +1,6 @@
 /**
- * The keyslots of a volume as they lie in its store: listing them, opening one, adding and removing (doc/format.md, "Keyslot").
- * What is inside a slot is src/crypto/keyslot.ts.
+ * The keyslots of a volume as they lie in its store: listing them, opening one, adding and removing (doc/format.md,
+ * "Keyslot"). The content of a slot is defined in src/crypto/keyslot.ts.
  */
 
 import { equalBytes, toHex } from '../base/bytes.js';
@@ -34,14 +34,14 @@ export interface SlotList {
 }
 
 /**
- * The slots that the store shows, oldest first; those that are likely to be there (`expected`) are asked for before the list tells. Throws StoreError,
- * and Failure `NOT_A_VOLUME` when there is nothing like a slot.
+ * The slots that the store shows, oldest first. Slots that are probably there (`expected`) are requested before the
+ * listing arrives. Throws StoreError, and Failure `NOT_A_VOLUME` when there is no slot.
  */
 export async function listSlots(store: ObjectStore, signal?: AbortSignal, expected?: SlotList): Promise<SlotList> {
   const getSlot = (slotId: string): Promise<Uint8Array | undefined> =>
     store.get(prefix + slotId, { sizeMax: slotLengthMax, ...(signal ? { signal } : {}) });
   const early = new Map(expected?.slots.map(({ header }) => [header.slotId, getSlot(header.slotId)]));
-  // What the list does not show is nobody's business.
+  // A slot that the listing does not show is ignored, and so is its error.
   for (const getting of early.values()) getting.catch(() => {});
   const slots: StoredSlot[] = [];
   const unreadable: { key: string; reason: CryptoError }[] = [];
@@ -87,9 +87,9 @@ export interface UnlockOptions {
   readonly removed?: ReadonlySet<string>;
   /** Ids of slots that this machine has used, the last one first. */
   readonly used?: readonly string[];
-  /** Slots whose id begins so, and no others. */
+  /** Only slots whose id begins with this. */
   readonly chosen?: string | undefined;
-  /** KiB that one slot may ask for. Default: what ours ask for. */
+  /** The memory that one slot may ask for, in KiB. Default: as much as our own slots ask for. */
   readonly memoryKiBMax?: number | undefined;
   /** Default: measured. */
   readonly fits?: (cost: KdfCost) => boolean;
@@ -97,9 +97,9 @@ export interface UnlockOptions {
 }
 
 /**
- * Opens the first slot that the secret fits. Throws Failure `LOCKED` when it fits none, `INTEGRITY` when some were left untried since that would take too long
- * or too much memory, `MACHINE` when this machine has not the memory for any; CryptoError when there is none of its type and one cannot be read (a newer
- * format, damage).
+ * Opens the first slot that the secret fits. Throws Failure: `LOCKED` when it fits none, `INTEGRITY` when some slots
+ * were not tried because they would take too long or too much memory, `MACHINE` when this machine lacks the memory for
+ * any of them. Throws CryptoError when there is no slot of its type and one cannot be read (a newer format, damage).
  */
 export async function unlock(list: SlotList, secret: SlotSecret, options: UnlockOptions): Promise<Unlocked> {
   const {
@@ -146,12 +146,12 @@ interface Trials {
   readonly candidates: readonly StoredSlot[];
   readonly tooLarge: readonly StoredSlot[];
   readonly untriedCount: number;
-  /** Of a slot that this machine has not the memory for. */
+  /** The cost of a slot for which this machine lacks the memory. */
   readonly unfit: KdfCost | undefined;
   readonly memoryKiBMax: number;
 }
 
-/** Why no slot was opened: what was not tried first, since the secret may be right. */
+/** Why no slot was opened. Slots that were not tried come first, since the secret may be right. */
 function whyLocked({ unreadable }: SlotList, secret: SlotSecret, { candidates, tooLarge, untriedCount, unfit, memoryKiBMax }: Trials): Error {
   if (unfit) return memoryFailure(unfit);
   if (untriedCount > 0) {
@@ -191,7 +191,10 @@ const wrongSecret: Readonly<Record<SlotHeader['type'], string>> = {
   'key-file': 'wrong key file',
 };
 
-/** Makes a slot for `secret` and puts it into the store; its id. Throws CryptoError `WEAK_SECRET`, StoreError, Failure `MACHINE`. */
+/**
+ * Makes a slot for `secret` and puts it into the store. Returns its id. Throws CryptoError `WEAK_SECRET`, StoreError,
+ * Failure `MACHINE`.
+ */
 export async function addSlot(
   store: ObjectStore,
   unlocked: Pick<Unlocked, 'volumeId' | 'generation' | 'rootSecret'>,
@@ -215,7 +218,10 @@ export async function removeSlot(store: ObjectStore, slotId: string): Promise<vo
   await store.delete([prefix + slotId]);
 }
 
-/** The one volume that the slots speak of. It is a claim until a slot was opened. Throws Failure `INTEGRITY` when they disagree. */
+/**
+ * The one volume that the slots name. It is only a claim until a slot has been opened. Throws Failure `INTEGRITY` when
+ * they disagree.
+ */
 export function claimedVolumeId(list: SlotList): string | undefined {
   const ids = new Set(list.slots.map((slot) => toHex(slot.header.volumeId)));
   if (ids.size > 1) throw new Failure('INTEGRITY', 'the keyslots in the store belong to different volumes: it was tampered with, or mixed up');

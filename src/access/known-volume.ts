@@ -1,6 +1,7 @@
 /**
- * Opening the store of a volume with what this machine knows of the place: a volume that was there and is gone is not "no volume", and another one in its place
- * is said before anybody types a secret.
+ * Opens the store of a volume, and compares what it shows with what this machine remembers of the place: a volume that
+ * was there and is gone is not "no volume", and a different volume is reported before anybody types a secret
+ * (doc/security.md, "Places").
  */
 import { toHex } from '../base/bytes.js';
 import { existsSync } from '../disk/files.js';
@@ -13,7 +14,9 @@ import { stateDirectoryOf } from './state-directory.js';
 import { forgetting, pinnedVolume, requirePinned, requireUnpinned } from './store-pin.js';
 import { localFolderOf, openVolumeStore } from './volume-store.js';
 
-/** As `openVolumeStore`. Throws Failure `INTEGRITY` as well, when the place held a volume and is no store any more. */
+/**
+ * Like `openVolumeStore`, but also throws Failure `INTEGRITY` when the place held a volume and is no longer a store.
+ */
 export async function openKnownStore(location: string, deadlineMs?: number): Promise<ObjectStore> {
   try {
     return await openVolumeStore(location, undefined, deadlineMs);
@@ -35,7 +38,7 @@ export async function openKnownStore(location: string, deadlineMs?: number): Pro
   }
 }
 
-/** As `listSlots`, and what it shows must be of the volume that is known to be there. Throws Failure `INTEGRITY`. */
+/** Like `listSlots`, but the slots must belong to the volume that is known to be there. Throws Failure `INTEGRITY`. */
 export async function listKnownSlots(store: ObjectStore, location: string, signal?: AbortSignal, expected?: SlotList): Promise<SlotList> {
   const known = await pinnedVolume(location);
   let list: SlotList;
@@ -56,8 +59,8 @@ export async function listKnownSlots(store: ObjectStore, location: string, signa
 }
 
 /**
- * That no volume is known to be in the place of a new one. Where there is one now, `requireVacant` says so, and says it better. Throws Failure
- * `INTEGRITY`.
+ * Checks that no volume is known to be where a new one is to be made. If there is one now, `requireVacant` reports it
+ * better. Throws Failure `INTEGRITY`.
  */
 export async function requireNothingKnown(location: string): Promise<void> {
   if ((await pinnedVolume(location)) === undefined || (await hasKeyslots(location))) return;

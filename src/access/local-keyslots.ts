@@ -1,6 +1,7 @@
 /**
- * Copies of a volume's keyslots in its state directory, as they lie in the store: sealed. With them a drive mounts without a network. They are what
- * the store showed last: a slot that was removed elsewhere opens here until this machine has asked the store again (doc/security.md, "Offline").
+ * Copies of a volume's keyslots in its state directory, sealed as in the store. They let a drive mount without a
+ * network. They are what the store showed last: a slot that was removed elsewhere opens here until this machine has
+ * asked the store again (doc/security.md, "Offline").
  */
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
@@ -20,7 +21,9 @@ import { listSlots } from './keyslots.js';
 const slotPattern = /^[0-9a-f]{16}$/;
 const folderOf = (stateDirectory: string): string => join(stateDirectory, 'slots');
 
-/** Makes the copies what the store shows now. The state directory exists. Throws Failure `LOCAL_DISK`. */
+/**
+ * Brings the copies up to date with what the store shows now. The state directory exists. Throws Failure `LOCAL_DISK`.
+ */
 export async function keepSlots(stateDirectory: string, list: SlotList): Promise<void> {
   const folder = folderOf(stateDirectory);
   try {
@@ -38,7 +41,9 @@ export async function keepSlots(stateDirectory: string, list: SlotList): Promise
   }
 }
 
-/** The copies, or `undefined` when there are none. They are checked like those of a store. Throws Failure, CryptoError. */
+/**
+ * The copies, or `undefined` when there are none. They are checked like those of a store. Throws Failure, CryptoError.
+ */
 export async function readKeptSlots(stateDirectory: string): Promise<SlotList | undefined> {
   const folder = folderOf(stateDirectory);
   const store = new MemoryStore({ disk: systemDisk });

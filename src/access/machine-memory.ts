@@ -1,7 +1,7 @@
 /**
- * How much memory there is: what the machine has, what is free, and what the limits of control groups leave (a container, a service). Taking more would
- * end with the kernel killing a process, and not always this one. What a key derivation takes is in kdf-memory.ts, what the daemon takes in
- * base/memory-budget.ts (doc/architecture.md, "Memory").
+ * How much memory there is: the machine's, what is free of it, and what the control groups of a container or service
+ * leave. If more were taken, the kernel would kill a process, and not always this one. What a key derivation takes is
+ * in kdf-memory.ts, and how a mount shares out its memory in base/memory-budget.ts (doc/architecture.md, "Memory").
  */
 import { dirname, join } from 'node:path';
 import { memoryMin, memoryUsualMax } from '../base/memory-budget.js';
@@ -10,7 +10,7 @@ import { readFileSync } from '../disk/files.js';
 export interface MemorySources {
   /** The text of a file; `undefined` where there is none. */
   readonly read: (path: string) => string | undefined;
-  /** What Node.js knows of limits, in bytes; absurdly large where there is none. */
+  /** The limit that Node.js knows, in bytes; absurdly large where there is none. */
   readonly constrained: () => number;
   readonly resident: () => number;
 }
@@ -27,15 +27,18 @@ export const systemMemory: MemorySources = {
   resident: () => process.memoryUsage.rss(),
 };
 
-/** Bytes that may be taken now without going beyond a limit; `Infinity` where that cannot be known. */
+/** Bytes that can be taken now without exceeding a limit; `Infinity` where that cannot be known. */
 export function availableBytes(sources: MemorySources = systemMemory): number {
   return Math.max(0, Math.min(freeOfMachine(sources), limitOf(sources) - sources.resident(), ...[...memoryGroups(sources)].map(({ room }) => room)));
 }
 
-/** The part of the machine's memory that a mount takes unless it is told otherwise. */
+/** The share of the machine's memory that a mount takes by default. */
 const usualShare = 1 / 4;
 
-/** What a mount takes in memory, in bytes, unless it is told otherwise (`--memory`): a share of the machine, or of what its control groups allow. */
+/**
+ * The memory that a mount takes without `--memory`, in bytes: a share of the machine's, or of what its control groups
+ * allow.
+ */
 export function usualMemory(sources: MemorySources = systemMemory): number {
   const machine = Math.min(meminfo(sources, 'MemTotal') ?? Infinity, limitOf(sources), ...[...memoryGroups(sources)].map(({ max }) => max));
   return Math.max(memoryMin, Math.floor(Math.min(memoryUsualMax, machine * usualShare)));
@@ -47,7 +50,7 @@ function limitOf({ constrained }: MemorySources): number {
   return limit > 0 && limit < 2 ** 50 ? limit : Infinity;
 }
 
-/** What the kernel can free is free, and swap is memory, too. */
+/** Memory that the kernel can reclaim counts as free, and swap counts as memory. */
 function freeOfMachine(sources: MemorySources): number {
   const available = meminfo(sources, 'MemAvailable');
   return available === undefined ? Infinity : available + (meminfo(sources, 'SwapFree') ?? 0);

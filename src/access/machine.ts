@@ -1,5 +1,5 @@
 /**
- * What Sealdrive needs of a machine, and whether this one has it: for `doctor`, and for `mount` before it asks for a passphrase.
+ * Checks whether this machine has what Sealdrive needs, for `doctor`, and for `mount` before it asks for a passphrase.
  * The facts come through {@link MachineProbe}, so that every finding can be tested.
  */
 import { constants } from 'node:fs';
@@ -16,7 +16,7 @@ export interface MachineProbe {
   readonly nodeVersion: string;
   readonly kernelRelease: string;
   readonly uid: number;
-  /** Whether the file exists; `usable`: and may be read and written by us. */
+  /** Whether the file exists, and whether we may read and write it (`usable`). */
   file(path: string): { readonly exists: boolean; readonly usable: boolean };
   /** Where the program lies on PATH. */
   findProgram(name: string): string | undefined;

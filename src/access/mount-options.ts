@@ -1,7 +1,8 @@
 /**
- * The options of `mount`, each in one row: from it the command line reads, explains and completes the option, the config file of named volumes accepts
- * it, and the process that serves the mount gets its value. doc/cli.md has the same table ("Options of mount"; a test compares them). Options that
- * serve the command alone (the secret, the state directory, the output) are not here.
+ * The options of `mount`, each in one row: from it the command line reads, explains and completes the option, the
+ * config file of named volumes accepts it, and the process that serves the mount gets its value. doc/cli.md has the
+ * same table ("Options of mount"; a test compares them). Options that serve the command alone (the secret, the state
+ * directory, the output) are not here.
  */
 import { memoryMin } from '../base/memory-budget.js';
 import type { OptionKind, OptionWord } from '../terminal/option-kind.js';
@@ -25,7 +26,7 @@ export interface MountOption {
 /** A pack fills at this size. */
 const queueSizeMin = 16 * 1024 * 1024;
 
-/** Each one is an object in the store for good. */
+/** Each one leaves an object in the store for good. */
 const heartbeatMinMs = 60_000;
 
 /** `SEQUENCE-HEX`, as `status` shows it. */
@@ -112,7 +113,7 @@ export const mountOptions = {
 type Table = typeof mountOptions;
 export type MountOptionName = keyof Table;
 
-/** The names of the rows that may stand in the config file. */
+/** The names of the options that may stand in the config file. */
 export type SettingOptionName = { [Name in MountOptionName]: Table[Name] extends { readonly isSetting: true } ? Name : never }[MountOptionName];
 
 type ValueOf<Kind> = Kind extends OptionKind<infer Value> ? Value : never;
@@ -128,7 +129,7 @@ export type MountOptions = {
 /** The options as they are typed; those that are left out have their defaults. */
 export type MountWords = { readonly [Name in MountOptionName]?: OptionWord | undefined };
 
-/** The rows, for those who go through them all. */
+/** All rows, in order. */
 export const mountOptionRows: readonly (readonly [name: string, row: MountOption])[] = Object.entries(mountOptions);
 
 /** Throws Failure `USAGE`, which names the option. */

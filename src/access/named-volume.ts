@@ -1,7 +1,7 @@
 /**
- * Names of volumes on the command line: a word that the config file knows stands for its store, or for where it is mounted, and brings the
- * settings that it has there (doc/cli.md, "Named volumes"). A name wins over a file or folder of that name in the working directory, so that
- * a command means the same wherever it is run; `./photos` is the folder.
+ * Names of volumes on the command line. A name in the config file stands for the volume's store, or for where it is
+ * mounted, and brings its settings along (doc/cli.md, "Named volumes"). A name wins over a file or folder of that name
+ * in the working directory, so a command means the same wherever it is run; `./photos` is the folder.
  */
 import { printable } from '../base/printable.js';
 import { existsSync } from '../disk/files.js';
@@ -15,7 +15,10 @@ export interface NamedVolume {
   readonly settings: VolumeSettings;
 }
 
-/** The volume that `word` names, if it does. Throws Failure `USAGE` for a config file that is wrong, but only where a name could be meant. */
+/**
+ * The volume that `word` names, if any. Throws Failure `USAGE` for an invalid config file, but only if `word` could be
+ * a name.
+ */
 export async function findNamedVolume(word: string): Promise<NamedVolume | undefined> {
   if (!isVolumeName(word)) return undefined;
   const volumes = await readVolumes();
@@ -23,12 +26,12 @@ export async function findNamedVolume(word: string): Promise<NamedVolume | undef
   return settings && { name: word, settings };
 }
 
-/** The id (hex) of the volume that lies, as far as is known here, in the store of a named volume. */
+/** The id (hex) of the volume in the store of a named volume, as far as this machine knows. */
 export const volumeIdOf = ({ settings }: NamedVolume): Promise<string | undefined> => pinnedVolume(expandHome(settings.store));
 
 /**
- * Where the argument `store` is a name, puts its store there, and each of its settings where the option of that name was not given;
- * `isGiven` tells. What a command has no option for does it no harm.
+ * If the argument `store` is a name, replaces it by the volume's store, and adds each of its settings whose option was
+ * not given (`isGiven`). Settings for which a command has no option are ignored by it.
  */
 export async function applyNamedVolume(args: Record<string, unknown>, isGiven: (option: string) => boolean): Promise<void> {
   const word = args['store'];
@@ -38,7 +41,7 @@ export async function applyNamedVolume(args: Record<string, unknown>, isGiven: (
   if (existsSync(word))
     tell(`note: ${printable(word)} is the volume of that name; for what lies in the working directory write ./${printable(word)}`);
   args['volumeName'] = volume.name;
-  // The one secret that was chosen on the command line stands alone.
+  // A secret given on the command line replaces the one in the file.
   const isSecretGiven = isGiven('passphraseFd') || isGiven('keyFile') || (args['recovery'] === true && isGiven('recovery'));
   for (const [setting, value] of Object.entries(volume.settings)) {
     if (setting !== 'store' && isGiven(setting)) continue;

@@ -1,6 +1,7 @@
 /**
- * Short texts that this machine keeps beside the registry of mounts: which volume a store held, what the store can do, which keyslots were used and
- * removed. They hold no secret. What they mean is in store-pin.ts, store-probe.ts and slot-memory.ts (doc/security.md, "Places").
+ * Short text files that this machine keeps beside the registry of mounts: which volume a store held, what the store can
+ * do, which keyslots were used and removed. They hold no secrets. Their meaning is defined in store-pin.ts,
+ * store-probe.ts and slot-memory.ts (doc/security.md, "Places").
  */
 import { dirname } from 'node:path';
 import { printable } from '../base/printable.js';

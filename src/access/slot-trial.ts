@@ -1,6 +1,7 @@
 /**
- * In which order keyslots are tried, and how many: the store shows them, and can add any number that look like ours and open with nothing. Each trial of a
- * passphrase takes about a second and much memory, so that both are bounded (doc/security.md, attack 18).
+ * The order in which keyslots are tried, and how many of them. The store can add any number of slots that look like
+ * ours and never open, and each trial of a passphrase takes about a second and much memory, so both are bounded
+ * (doc/security.md, attack 18).
  */
 
 import { toHex } from '../base/bytes.js';
@@ -9,14 +10,14 @@ import type { KdfCost } from '../crypto/argon2.js';
 import { defaultKdfCost } from '../crypto/argon2.js';
 import type { SlotHeader } from '../crypto/keyslot.js';
 
-/** Together, in KiB times passes. About a minute at a second each. */
+/** The work of all trials together, in KiB times passes: about a minute, at a second for each. */
 const workMax = 48 * defaultKdfCost.memoryKiB * defaultKdfCost.passes;
-/** After this no other trial begins: slow machines, and busy ones. */
+/** No trial begins after this time, on slow and busy machines. */
 const timeMsMax = 60_000;
 
 const workOf = ({ memoryKiB, passes }: KdfCost): number => memoryKiB * passes;
 
-/** What trying keyslots may take. */
+/** The work that trying keyslots may take. */
 export class TrialBudget {
   readonly #nowMs: () => number;
   readonly #startMs: number;
@@ -37,8 +38,9 @@ export class TrialBudget {
 }
 
 /**
- * Those that this machine has used come first, the last one before the others: no store can know them better. Then those that cost what ours cost, in an order
- * that nobody can foresee, so that trying again is another chance; then the others, the cheap ones first.
+ * The slots that this machine has used come first, the last one before the others: no store knows them better. Slots of
+ * our usual cost follow, in an unpredictable order, so that trying again is another chance; then the others, cheap ones
+ * first.
  */
 export function trialOrder<T extends { readonly header: SlotHeader }>(slots: readonly T[], used: readonly string[], random: Random): T[] {
   const rankOf = ({ header }: T): number => {

@@ -1,6 +1,7 @@
 /**
- * Where this user's local files lie: `$XDG_STATE_HOME/sealdrive/<first 16 hex of the volume id>` for a volume, and beside them the
- * registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can be found.
+ * The places of this user's local files: `$XDG_STATE_HOME/sealdrive/<first 16 hex of the volume id>` for a volume, and
+ * beside them the registry of running mounts. `--state-dir` moves the former, never the latter, so that any mount can
+ * be found.
  */
 import { isAbsolute, join, resolve } from 'node:path';
 import { describeError } from '../base/errors.js';
@@ -12,7 +13,10 @@ import { systemDisk } from '../disk/system-disk.js';
 import { ensureDirectoryPath } from '../disk/whole-file.js';
 import { Failure } from '../terminal/exit-code.js';
 
-/** The home directory. Throws Failure `USAGE`, with what to set, when there is none: a container may run as a user that nobody has heard of. */
+/**
+ * The home directory. Throws Failure `USAGE` when there is none, and says what to set: a container may run as a user
+ * without an entry.
+ */
 export function homeFolder(): string {
   const home = knownHome();
   if (home !== undefined) return home;
@@ -57,8 +61,8 @@ export async function ensurePrivateDirectory(path: string): Promise<void> {
 const socketPathMax = 107;
 
 /**
- * Where the control socket of a state directory lies: in it, or with the registry, where that path is too long for a socket or the state directory is
- * not there any more. `id` is the mount's own.
+ * The paths at which the control socket of a state directory can be: in it, or beside the registry, if the first path
+ * is too long for a socket or the state directory is gone. `id` is the id of the mount.
  */
 export function controlSocketPaths(stateDirectory: string, registry: string, id: string): readonly [string, ...string[]] {
   const beside = join(registry, `${id}.sock`);
@@ -67,8 +71,8 @@ export function controlSocketPaths(stateDirectory: string, registry: string, id:
 }
 
 /**
- * Tells the mounts of a registry from others in the table of all mounts: it is part of what they say is mounted. FNV-1a of 32 bits, since nothing hangs
- * on it that somebody would forge, and the library with the other hash takes long to load.
+ * Distinguishes the mounts of a registry from others in the table of all mounts, as part of their source. It is FNV-1a
+ * of 32 bits, since nobody gains anything by forging it, and the library with the cryptographic hash is slow to load.
  */
 export function registryTag(registry: string): string {
   let hash = 0x811c9dc5;

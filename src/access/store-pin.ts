@@ -1,7 +1,8 @@
 /**
- * Which volume lies in which store, as this user has seen it last: a store that shows another volume of the same user, which the same secret
- * opens, is found out before anything is typed or written (doc/security.md, attack 7). Small files beside the registry of mounts; no secret is in them. What
- * is true of a volume's history is not here but in its trust state.
+ * Remembers which volume this user last saw in which store. A store that shows another volume of the same user, which
+ * the same secret opens, is detected before anything is typed or written (doc/security.md, attack 7). The files lie
+ * beside the registry of mounts and hold no secrets. What is known of a volume's history is not here but in its trust
+ * state.
  */
 import { join } from 'node:path';
 import { Failure } from '../terminal/exit-code.js';
@@ -13,7 +14,7 @@ import { placeNames } from './store-place.js';
 const pinFolder = (): string => join(defaultStateBase(), 'stores');
 const pinPaths = (location: string): string[] => placeNames(location).map((name) => join(pinFolder(), name));
 
-/** Where something else is remembered of a store. */
+/** The path of another note about a store. */
 export const storeNotePath = (location: string, kind: string): string => join(pinFolder(), `${placeNames(location)[0]}.${kind}`);
 
 /** The volume (hex) that was in the store when this user last used it. */
@@ -47,14 +48,14 @@ export async function requireUnpinned(location: string): Promise<void> {
   );
 }
 
-/** The command that makes a place one that nothing is known of. */
+/** The command after which nothing is known of a place. */
 export const forgetting = (location: string): string => `sealdrive volume forget ${quoteForShell(location)}`;
 
 export async function pinStore(location: string, volumeId: string): Promise<void> {
   for (const path of pinPaths(location)) if ((await readNote(path))?.trim() !== volumeId) await writeNote(path, `${volumeId}\n`);
 }
 
-/** Whatever was known of the place: which volume it held, and what the store can do. */
+/** Forgets what was known of the place: which volume it held, and what the store can do. */
 export async function forgetStore(location: string): Promise<void> {
   for (const path of [...pinPaths(location), storeNotePath(location, 'probe')]) await removeNote(path);
 }

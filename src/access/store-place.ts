@@ -1,7 +1,7 @@
 /**
- * What names the place of a store, whichever way it was spelled: for a folder its real path (no symbolic links, no `..`), the folder itself (which a bind mount
- * shows under another path), and the random bytes that a store is marked with; for a remote store the canonical form of its URL. Where one of them is
- * known, the place is.
+ * Identifies the place of a store, however it was spelled. A folder is identified by its real path, by the folder
+ * itself (a bind mount shows it under another path), and by the random bytes with which a store is marked; a remote
+ * store by the canonical form of its URL. If one of them is known, the place is.
  */
 import { closeSync, constants, fstatSync, readSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -12,7 +12,10 @@ import { openSync, realpathSync, statSync } from '../disk/files.js';
 import { canonicalUrl } from '../store/canonical-location.js';
 import { localFolderOf } from './volume-store.js';
 
-/** File names for what is remembered of the place, most telling first; at least one. They hold no part of the location, which may be a secret. */
+/**
+ * File names for what is remembered of the place, most telling first; at least one. They hold no part of the location,
+ * which may be a secret.
+ */
 export function placeNames(location: string): readonly [string, ...string[]] {
   const folder = localFolderOf(location);
   if (folder === undefined) return [nameOf(canonicalUrl(location) ?? location)];
@@ -22,7 +25,7 @@ export function placeNames(location: string): readonly [string, ...string[]] {
 
 const nameOf = (place: string): string => toHex(hashBytes(encodeSystemText(place))).slice(0, 32);
 
-/** Of what is not there, the real path of the nearest folder above it that is. */
+/** For a path that is not there, uses the real path of the nearest folder above it. */
 function realPathOf(path: string): string {
   const missing: string[] = [];
   for (let at = path; ; at = dirname(at)) {
@@ -35,7 +38,9 @@ function realPathOf(path: string): string {
   }
 }
 
-/** The folder's inode with the time at which it was made, since numbers are used again; `undefined` where there is no such time. */
+/**
+ * The folder's inode number with its time of birth, since numbers are reused; `undefined` where there is no such time.
+ */
 function identityOf(path: string): string | undefined {
   try {
     const { ino, birthtimeNs, ctimeNs } = statSync(path, { bigint: true });
@@ -47,7 +52,7 @@ function identityOf(path: string): string | undefined {
 
 const markSize = 32;
 
-/** The store is not trusted: what is no small regular file marks nothing. */
+/** The store is not trusted: anything but a regular file of this size is no mark. */
 function markOf(path: string): string | undefined {
   let fd: number;
   try {

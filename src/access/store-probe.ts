@@ -1,6 +1,6 @@
 /**
- * What a store can do, as this user's machine found out: probed once and remembered beside the store's pin, and put into words. It decides
- * nothing; `init`, `mount` and `doctor` do (doc/stores.md, "What each can do").
+ * What a store can do, as this machine found out: it is probed once, remembered beside the store's pin, and put into
+ * words. The decisions are made by `init`, `mount` and `doctor` (doc/stores.md, "What each can do").
  */
 import { EventEmitter, once } from 'node:events';
 import { systemClock } from '../base/clock.js';
@@ -20,7 +20,7 @@ const formatVersion = 1;
 
 const probePath = (location: string): string => storeNotePath(location, 'probe');
 
-/** What was found when the store was last probed from here; `undefined`: never, or by another version. */
+/** The result of the last probe from this machine; `undefined` if there was none, or by another version. */
 export async function rememberedProbe(location: string): Promise<ProbeReport | undefined> {
   try {
     const value: unknown = JSON.parse((await readNote(probePath(location))) ?? '');
@@ -28,18 +28,19 @@ export async function rememberedProbe(location: string): Promise<ProbeReport | u
       return undefined;
     const { report } = value;
     if (typeof report !== 'object' || report === null || !('conditionalPut' in report)) return undefined;
-    // Ours, from a folder that only this user writes: what decides is checked, the rest is shown.
+    // The file is our own, in a folder that only this user writes: what decisions rest on is checked, the rest is only
+    // shown.
     if (!['exact', 'by-claim', 'none'].includes(String(report.conditionalPut))) return undefined;
     return report as ProbeReport;
   } catch {
-    // Not there, or damaged: it is found out again.
+    // It is missing or damaged: the store is probed again.
     return undefined;
   }
 }
 
-/** A folder keeps writers apart by links: one short race shows a filesystem that does not. */
+/** A folder keeps writers apart by hard links: one short race is enough to find a filesystem that does not. */
 const localRace = { writers: 4, rounds: 1 };
-/** More puts at once there are not (volume-store.ts): others would come when the race is over. */
+/** There are no more puts at once than this (volume-store.ts): further ones would arrive when the race is over. */
 const remoteRace = { writers: writesUsual };
 
 /** Probes the store and remembers what it found. Throws StoreError, Failure `LOCAL_DISK`. */
@@ -55,9 +56,12 @@ export async function examineStoreNow(
 
 /** A probe beside other work. */
 export interface RunningProbe {
-  /** Known before the end. False when the store cannot be probed now: whoever goes on is told by the store what is wrong. */
+  /**
+   * Known before the end. False when the store cannot be probed now: whoever goes on is told by the store what is
+   * wrong.
+   */
   readonly isSingleWriter: Promise<boolean>;
-  /** Ends it, if it has not ended: what it made is taken away then. Never rejects. */
+  /** Ends the probe if it is still running, and removes what it made. Never rejects. */
   stop(): Promise<void>;
 }
 
@@ -78,7 +82,7 @@ export function beginProbe(store: ObjectStore, location: string, logger: Logger)
   };
 }
 
-/** What a store for one writer deserves. */
+/** The warning about a store for one writer. */
 export const singleWriterWarning =
   'warning: this store cannot keep two devices apart (it has no exclusive put): it is for ONE device at a time; use it from another one and work may be lost';
 

@@ -1,7 +1,7 @@
 /**
- * The file in which a user gives volumes names: `$XDG_CONFIG_HOME/sealdrive/config.json` (doc/cli.md, "Named volumes"). Reads it strictly,
- * says where it is wrong, and replaces it as a whole. It holds no secrets, and refuses what looks like one. What a name then does is
- * `named-volume.ts`.
+ * The file in which a user gives volumes names: `$XDG_CONFIG_HOME/sealdrive/config.json` (doc/cli.md, "Named volumes").
+ * The file is read strictly, errors are reported with their place, and it is replaced as a whole. It holds no secrets,
+ * and anything that looks like one is refused. The meaning of a name is in `named-volume.ts`.
  */
 import { dirname, isAbsolute, join } from 'node:path';
 import { describeError } from '../base/errors.js';
@@ -16,7 +16,7 @@ import type { SettingOptionName } from './mount-options.js';
 import { mountOptionRows } from './mount-options.js';
 import { defaultConfigBase, homeFolder } from './state-directory.js';
 
-/** What the file says of one volume; all but `store` stand for the option of that name. */
+/** The settings of one volume; all but `store` stand for the option of the same name. */
 export type VolumeSettings = {
   /** As on the command line; a folder is absolute. */
   readonly store: string;
@@ -30,7 +30,7 @@ export type VolumeTable = Readonly<Record<string, VolumeSettings>>;
 export interface Setting {
   /** For messages: `takes ...`. */
   readonly takes: string;
-  /** Whether the value is of the setting's kind; whoever uses it may refuse it all the same. */
+  /** Whether the value is of the setting's kind; the command that uses it may still refuse it. */
   readonly accepts: (value: unknown) => boolean;
   /** A path of this machine, which may begin with `~/`. */
   readonly isPath?: true;
@@ -76,7 +76,7 @@ export async function readVolumes(): Promise<VolumeTable> {
     throw new Failure('USAGE', `${printable(path)} cannot be read: ${describeError(error)}`, { cause: error });
   }
   if (!file) return {};
-  // Whoever can change it can name another store and another key file.
+  // Another user could otherwise name another store and another key file.
   if ((file.mode & 0o022) !== 0) throw new Failure('USAGE', `other users can change ${printable(path)}: run "chmod 600 ${printable(path)}"`);
   return parseVolumes(file.bytes.toString('utf8'), path);
 }
@@ -120,7 +120,7 @@ function flawOf(settings: unknown): string | undefined {
       }
       return `there is no setting ${shown(key)}${nearest(key, [...volumeSettings.keys()])}`;
     }
-    // The value stays out of the message: it may be a secret that stands in the wrong place.
+    // The message does not repeat the value: it may be a secret in the wrong place.
     if (!setting.accepts(value)) return `"${key}" takes ${setting.takes}`;
   }
   const { store } = settings;
@@ -135,7 +135,7 @@ export async function writeVolumes(volumes: VolumeTable): Promise<void> {
   const named = configPath();
   try {
     await ensureDirectoryPath(systemDisk, dirname(named));
-    // Some keep their settings elsewhere, and a link here.
+    // The file may be a symbolic link to where the user keeps settings.
     const file = await realpath(named).catch(() => named);
     await replaceFile(systemDisk, file, Buffer.from(`${JSON.stringify({ volumes }, undefined, 2)}\n`, 'utf8'));
   } catch (error) {

@@ -1,7 +1,7 @@
 /**
- * Stores as commands and mounts use them: opened with limits and retries around them where there is a network in between, made, and looked
- * at before one is made. It is the store's part of the composition root (compose.ts) and knows nothing of what lies in a store
- * (doc/stores.md).
+ * Opens stores for commands and mounts, with limits and retries where there is a network in between, makes them, and
+ * examines a place before one is made. It is the part of the composition root (compose.ts) that concerns stores, and
+ * knows nothing of what lies in one (doc/stores.md).
  */
 import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -43,20 +43,20 @@ export function localFolderOf(location: string): string | undefined {
 /** How a store is used over a network. */
 type StoreTuning = Pick<MountOptions, 'uploadLimit' | 'downloadLimit' | 'readsAtOnce' | 'writesAtOnce'>;
 
-/** What commands use, which have no options for it. */
+/** The limits of commands, which have no options for them. */
 const usualLimits: LimitedStoreOptions = { readsMax: readsUsual, writesMax: writesUsual };
-/** No attempt starts later than this after the call: file managers ask again, and the committer never stops asking. */
+/** No attempt starts later than this after the call: file managers ask again, and the committer never stops trying. */
 const remoteDeadlineMs = 30_000;
 
 /**
- * The store at `location`, for a volume that is there; of a remote one it cannot be known yet whether it answers, so that a drive mounts
- * without a network. Throws StoreError, StoreLocationError.
+ * Opens the store at `location` for an existing volume. Whether a remote store answers is not known yet, so that a
+ * drive can be mounted without a network. Throws StoreError, StoreLocationError.
  */
 export function openVolumeStore(location: string, logger?: Logger, deadlineMs?: number): Promise<ObjectStore> {
   return openPatientStore(location, false, logger, deadlineMs);
 }
 
-/** Whoever waits for an answer of the store keeps the process: between two attempts nothing else would. */
+/** A command that waits for the store must keep the process alive: between two attempts nothing else does. */
 const waitingClock: Clock = {
   ...systemClock,
   async sleep(delayMs, signal) {
@@ -78,7 +78,7 @@ async function openPatientStore(
 ): Promise<ObjectStore> {
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, clock: systemClock, env: environment(), create });
   if (store.local) return store;
-  // Retries outside: who waits for the next attempt holds no place.
+  // The retries are outside, so that waiting for the next attempt occupies no place.
   const limited = new LimitedStore(store, usualLimits);
   return new RetryingStore(limited, { clock: waitingClock, random: systemRandom, disk: systemDisk, logger, deadlineMs });
 }
@@ -87,17 +87,17 @@ export interface MountedStore {
   readonly store: ObjectStore;
   /** May be changed at any time; without effect on a local store. */
   readonly bandwidth: Bandwidth;
-  /** Of a store with a network in between. */
+  /** Only for a store with a network in between. */
   readonly reachability: Reachability | undefined;
   readonly refused: RefusedObjects | undefined;
 }
 
-/** An object that no volume has: asking for it tells whether the store answers, and costs nothing. */
+/** An object that no volume has: requesting it shows whether the store answers, and costs nothing. */
 const probeKey = 'keys/reachable';
 
 /**
- * The store of a mounted drive: as {@link openVolumeStore}, and it knows when the store is away. `isOffline`: nobody waits for the first answer.
- * Throws StoreError, StoreLocationError.
+ * The store of a mounted drive: like {@link openVolumeStore}, and it knows when the store is offline. With `isOffline`,
+ * nobody waits for the first answer. Throws StoreError, StoreLocationError.
  */
 export async function openMountedStore(
   location: string,
@@ -126,13 +126,13 @@ export async function openMountedStore(
   return { store: retrying, bandwidth, reachability: watched, refused };
 }
 
-/** Makes the store at `location` where it can be made. Throws what {@link requireVacant} does as well. */
+/** Makes the store at `location`. Also throws what {@link requireVacant} throws. */
 export async function createVolumeStore(location: string): Promise<ObjectStore> {
   await requireVacant(location);
   return openPatientStore(location, true);
 }
 
-/** Whether a new volume can be made at `location`, found out without changing anything. Throws Failure and StoreError. */
+/** Checks that a new volume can be made at `location`, without changing anything. Throws Failure and StoreError. */
 export async function requireVacant(location: string): Promise<void> {
   const folder = localFolderOf(location);
   if (folder !== undefined && (await isUnusedFolder(folder))) return;
@@ -153,14 +153,14 @@ export async function requireVacant(location: string): Promise<void> {
       }
     }
   } catch (error) {
-    // There is no place yet, or nothing of ours in it: making the store tells whether it can be made there.
+    // There is no place yet, or it holds nothing of ours: whether a store can be made there is found out by making it.
     if (!(error instanceof StoreError && error.code === 'NOT_A_STORE' && !store.local)) throw error;
   } finally {
     await store.close();
   }
 }
 
-/** An empty folder, or none where one can be made. False: something is in it. */
+/** True for an empty folder, and for a missing one that can be made; false if something is in it. */
 async function isUnusedFolder(folder: string): Promise<boolean> {
   let names: string[];
   try {

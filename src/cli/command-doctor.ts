@@ -1,4 +1,7 @@
-/** `sealdrive doctor [STORE]`: what is missing on this machine, and what a store can do. Changes nothing, but for probes that it takes away again. */
+/**
+ * `sealdrive doctor [STORE]`: shows what is missing on this machine and what a store can do. It changes nothing, except
+ * for probes, which it removes again.
+ */
 
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import type { Finding } from '../access/machine.js';
@@ -51,7 +54,7 @@ export const doctorCommand = defineCommand<DoctorArguments>({
   },
 });
 
-/** So many objects are looked at: a rule that archives takes all alike. */
+/** How many objects are looked at: a rule that archives objects takes all alike. */
 const archiveLooks = 20_000;
 
 async function countArchived(store: ObjectStore): Promise<number> {
@@ -78,7 +81,7 @@ async function examineStore(location: string, isProbed: boolean): Promise<{ read
           text: `${printable(store.description)} holds a volume with ${plural(slots.length, 'keyslot')}${broken}`,
         });
       } catch (error) {
-        // A place for a volume is worth a look, too.
+        // A place without a volume is examined as well.
         if (!(error instanceof Failure && error.code === 'NOT_A_VOLUME')) throw error;
         findings.push({
           id: 'store',

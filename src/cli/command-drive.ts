@@ -1,4 +1,4 @@
-/** `sealdrive drive`: a drive of one's own in one step: makes a volume in a local directory when there is none, and mounts it. */
+/** `sealdrive drive`: makes a volume in a local directory when there is none, and mounts it. */
 import { dirname, join } from 'node:path';
 import { defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { requireUnpinned } from '../access/store-pin.js';
@@ -29,7 +29,7 @@ export const driveCommand = defineCommand<DriveArguments>({
   command: 'drive [directory]',
   describe: 'Make a drive in a local directory, or use the one there is, and mount it',
   builder: (yargs) =>
-    yargs.positional('directory', { type: 'string', describe: 'Where it shall appear', defaultDescription: '~/Sealdrive' }).options({
+    yargs.positional('directory', { type: 'string', describe: 'Where the drive appears', defaultDescription: '~/Sealdrive' }).options({
       store: { type: 'string', describe: 'Where the encrypted objects lie', defaultDescription: '$XDG_DATA_HOME/sealdrive/store' },
       'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)' },
       ...stateOption,

@@ -125,7 +125,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       const { slots, unreadable } = await listKnownSlots(store, args.store);
       const ids = [...slots.map(({ header }) => header.slotId), ...unreadable.map(({ key }) => key.slice('keys/'.length))];
       const slotId = idOf(ids, args.slot, 'keyslot', 'key list');
-      // Whoever removes a slot shows that another one opens: nobody locks themselves out by this.
+      // Removing a slot requires another one that opens, so that nobody is locked out.
       if (slots.length === 1 && slots[0]?.header.slotId === slotId) {
         throw new Failure('USAGE', 'this is the only keyslot: without it nobody could open the volume; add another one first');
       }
@@ -135,7 +135,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       if (unlocked.slotId === slotId) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
-      // First: a store that is asked to remove it may keep it.
+      // Noted before the store is asked: it may keep the slot.
       await noteRemovedSlot(toHex(unlocked.volumeId), slotId);
       await removeSlot(store, slotId);
       if (args.json) printJson({ removed: slotId });
@@ -162,5 +162,5 @@ async function listSlotsOnce(location: string): Promise<SlotList> {
   }
 }
 
-/** Seconds since 1970 come from the store too: a Date ends before they do. */
+/** The seconds come from the store as well, and may exceed what a Date can hold. */
 const dateOf = (created: number): string => new Date(Math.min(created, 8.64e12) * 1000).toISOString();

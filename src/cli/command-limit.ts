@@ -1,4 +1,4 @@
-/** `sealdrive limit [DIR]`: how much of the line a mounted drive may take, from now on until it is unmounted. */
+/** `sealdrive limit [DIR]`: limits how much of the network a mounted drive takes, from now until it is unmounted. */
 import { printable } from '../base/printable.js';
 import { askDaemon, findMount } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';

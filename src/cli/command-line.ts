@@ -1,5 +1,6 @@
 /**
- * The command line: reads the arguments, runs one command, and tells its exit code (exit-code.ts). What a command does is in `command-*.ts`.
+ * The command line: reads the arguments, runs one command, and returns its exit code (exit-code.ts). The commands are
+ * in `command-*.ts`.
  */
 
 import type { Argv, CommandModule } from 'yargs';
@@ -43,7 +44,7 @@ const sharing: ReadonlyMap<string, string> = new Map([
   ['unpin', 'pin'],
 ]);
 
-/** A command that is named is loaded alone; help, completion, and what is misspelt, want them all. */
+/** A named command is loaded alone; help, completion and a misspelt command need all of them. */
 async function commandsFor(word = ''): Promise<readonly CommandModule[]> {
   const named = loaders.get(sharing.get(word) ?? word);
   const wanted = named ? [named] : [...loaders.values()];
@@ -58,7 +59,10 @@ function helpFor(words: readonly string[]): string {
   return /^[a-z]+$/.test(command) ? `sealdrive ${command} --help` : 'sealdrive --help';
 }
 
-/** A name in the place of a store brings its settings; what was written on the command line stays, what yargs put there by default does not. */
+/**
+ * A volume's name in place of a store brings its settings along. They replace the defaults of yargs, not what was
+ * typed.
+ */
 async function insertNamedVolume(args: Record<string, unknown>, parser: Argv): Promise<void> {
   const { defaulted = {} } = (parser as unknown as { readonly parsed: { readonly defaulted?: Readonly<Record<string, boolean>> } }).parsed;
   // It lists options as they were declared.
@@ -68,7 +72,7 @@ async function insertNamedVolume(args: Record<string, unknown>, parser: Argv): P
 /** Runs the command that `words` spell; resolves with the exit code. Reports failures itself. */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   const commands = await commandsFor(words[0]);
-  // Nothing of it is looked for in the working directory, which may be gone.
+  // It must not search the working directory, which may be gone.
   const parser = yargs([...words], '/')
     .scriptName('sealdrive')
     .usage('$0 COMMAND: an end-to-end encrypted drive in any object store')
@@ -81,7 +85,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .version(version)
     .help()
     .alias('help', 'h')
-    // A help is made ready before every command, and filling its lines takes longer than all else here.
+    // The help is prepared before every command, and wrapping its lines takes longer than everything else here.
     .wrap(words.includes('--help') || words.includes('-h') ? Math.min(110, process.stdout.columns || 110) : null)
     .example('$0 init ~/Cloud/drive', 'make a volume')
     .example('$0 mount ~/Cloud/drive ~/Drive', 'mount it')
@@ -89,7 +93,7 @@ export async function runCommandLine(words: readonly string[]): Promise<number> 
     .epilogue(exitCodeHelp)
     .exitProcess(false)
     .fail((message, error) => {
-      // A message without an error of ours is yargs's own, about the command line.
+      // A message without one of our errors is from yargs, about the command line.
       if (message) throw new Failure('USAGE', `${message.replaceAll(/\s*\n\s*/g, ' ')}; see "${helpFor(words)}"`);
       throw error;
     });

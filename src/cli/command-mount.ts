@@ -1,4 +1,4 @@
-/** `sealdrive mount STORE DIR`: mounts a volume and stays behind as a daemon, or in the foreground. */
+/** `sealdrive mount STORE DIR`: mounts a volume, served by a daemon or in the foreground. */
 import { resolve } from 'node:path';
 import type { SlotList } from '../access/keyslots.js';
 import { claimedVolumeId } from '../access/keyslots.js';
@@ -33,7 +33,7 @@ import { defineCommand } from './define-command.js';
 
 export interface MountArguments extends SecretOptions, MountWords {
   readonly store: string;
-  /** Left out: where the config file says. */
+  /** If it is left out, the config file says where. */
   readonly directory?: string | undefined;
   /** From the config file. */
   readonly mountPoint?: string | undefined;
@@ -48,7 +48,7 @@ export const mountCommand = defineCommand<MountArguments>({
   builder: (yargs) =>
     yargs
       .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies, or its name' })
-      .positional('directory', { type: 'string', describe: 'Where it shall appear (default: what the config file says of the name)' })
+      .positional('directory', { type: 'string', describe: 'Where the drive appears (default: the mount point of the name in the config file)' })
       .options({
         foreground: { type: 'boolean', alias: 'f', default: false, describe: 'Do not detach (for systemd and for looking at problems)' },
         ...mountTableOptions,
@@ -72,7 +72,7 @@ export const mountCommand = defineCommand<MountArguments>({
   },
 });
 
-/** Mounts with what the arguments name, or with a secret that is known already, and says so when the mount answers. */
+/** Mounts with the secret that the arguments name, or with a known one, and prints where when the mount answers. */
 export async function mountDetached(args: MountArguments, secret?: SlotSecret): Promise<void> {
   let serving: ServingProcess | undefined;
   const start = (stateDirectory: string): ServingProcess => (serving ??= startServingProcess(stateDirectory, storeKindOf(args.store)));
@@ -95,8 +95,8 @@ function describeMount({ mountPoint, isOffline }: MountRequest): string {
 }
 
 /**
- * Everything that can be found wrong is found before the passphrase is asked for, and before anything is changed. `onStateDirectory` is told the state
- * directory as soon as there is one.
+ * Finds everything that can be wrong before it asks for the passphrase and before anything is changed.
+ * `onStateDirectory` is called with the state directory as soon as it is known.
  */
 async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDirectory?: (stateDirectory: string) => void): Promise<MountRequest> {
   const options = readMountOptions(args);
@@ -107,11 +107,11 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
   if (directory === undefined) {
     throw new Failure(
       'USAGE',
-      `say where it shall appear: sealdrive mount ${quoteForShell(args.store)} DIRECTORY, or "sealdrive volume add --mount-point"`,
+      `say where the drive is to appear: sealdrive mount ${quoteForShell(args.store)} DIRECTORY, or "sealdrive volume add --mount-point"`,
     );
   }
   if ((options.suid || options.dev) && process.geteuid?.() !== 0) {
-    throw new Failure('USAGE', '--suid and --dev are for root: whoever can change the volume could take over this machine with them');
+    throw new Failure('USAGE', '--suid and --dev are for root only: anybody who can change the volume could take over this machine with them');
   }
   requireMachine(options);
   const kept = await keptSlotsOf(args);
@@ -152,7 +152,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     await pinStore(args.store, volumeId);
     if (!isOffline) await keepSlots(stateDirectory, slots);
     const probe = options.readOnly ? undefined : await rememberedProbe(args.store);
-    // Found out while the volume is being opened, where nothing is remembered.
+    // If nothing is remembered, it is found out while the volume is being opened.
     const isUnknown = !probe && !options.readOnly && !isOffline;
     const request: MountRequest = {
       store: folder ?? args.store,
@@ -172,7 +172,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
   }
 }
 
-/** Where there are copies of the keyslots, a store that says nothing for so long is taken for one that is away. */
+/** If there are copies of the keyslots, a store that does not answer for this long is taken to be offline. */
 const firstAnswerMs = 3000;
 const hungAnswerMs = 10_000;
 
@@ -183,7 +183,7 @@ async function keptSlotsOf(args: MountArguments): Promise<{ readonly volumeId: s
   return volumeId === undefined || !slots ? undefined : { volumeId, slots };
 }
 
-/** The keyslots that the store shows; the copies when it does not answer. Throws what `listSlots` throws. */
+/** The keyslots that the store shows, or the copies when it does not answer. Throws what `listSlots` throws. */
 async function findSlots(
   store: ObjectStore,
   location: string,

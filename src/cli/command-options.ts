@@ -1,4 +1,7 @@
-/** Options that several commands share, as yargs takes them. What the options of `mount` mean is in access/mount-options.ts. */
+/**
+ * Options that several commands share, as yargs takes them. What the options of `mount` mean is in
+ * access/mount-options.ts.
+ */
 import type { Options } from 'yargs';
 import type { MountOption } from '../access/mount-options.js';
 import { mountOptionRows } from '../access/mount-options.js';
@@ -25,7 +28,7 @@ export const mountTableOptions: Readonly<Record<string, Options>> = Object.fromE
   ]),
 );
 
-/** Those that the config file takes, for `volume add`; none has a default there. */
+/** The options that the config file takes, for `volume add`, where none has a default. */
 export const settingTableOptions: Readonly<Record<string, Options>> = Object.fromEntries(
   mountOptionRows.filter(([, row]) => row.isSetting).map(([name, row]) => [optionOf(name), describeOption(row, 'Settings:')]),
 );
@@ -39,7 +42,10 @@ function describeOption({ kind, describe, usual }: MountOption, group: string | 
   };
 }
 
-/** For commands that take several words in one place: elsewhere the last of several counts. Options of theirs that take a value need {@link lastOf}. */
+/**
+ * For commands that take several words in one place. In other commands the last of several values counts; here, options
+ * that take a value need {@link lastOf} for that.
+ */
 export const severalWords = { 'duplicate-arguments-array': true } as const;
 
 export const lastOf = (value: string | readonly string[] | undefined): string | undefined =>

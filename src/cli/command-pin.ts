@@ -1,4 +1,7 @@
-/** `sealdrive pin PATH`, `unpin PATH`: what shall stay on this machine, so that it can be read without a network. */
+/**
+ * `sealdrive pin PATH`, `unpin PATH`: keeps files and folders on this machine, so that they can be read without a
+ * network.
+ */
 import { printable } from '../base/printable.js';
 import type { PinStatus } from '../daemon/control-protocol.js';
 import type { RunningMount } from '../program/control-client.js';
@@ -84,7 +87,7 @@ async function listPins(isJson: boolean): Promise<void> {
   if (isJson) printJson({ pins });
   else if (pins.length === 0 && silent.length === 0) print('Nothing is pinned.');
   else for (const pin of pins) print(describePin(pin));
-  // After what is known.
+  // Reported after what is known.
   requireAnswers(silent);
 }
 
@@ -110,7 +113,7 @@ export function describePin({ mountPoint, path, ino, state, files, bytes, hereBy
 
 function requireComplete(pins: readonly PinStatus[]): void {
   const states = new Set(pins.map(({ state }) => state));
-  if (states.has('damaged')) throw new Failure('INTEGRITY', 'not everything that is pinned can be read; "sealdrive check --data" tells more');
+  if (states.has('damaged')) throw new Failure('INTEGRITY', 'not everything that is pinned can be read; "sealdrive check --data" shows more');
   if (states.has('full'))
     throw new Failure('LOCAL_DISK', 'the cache has no room for all of it: mount with a larger --cache-size, or make room on its disk');
   if (states.has('waiting')) throw new Failure('PENDING', 'it is pinned, and the rest is fetched when the store answers');

@@ -1,6 +1,6 @@
 /**
- * `sealdrive repair STORE`: shows what can be mended without guessing, and with consent does it. First the log gets back what this device holds of it, then
- * a commit mends the metadata.
+ * `sealdrive repair STORE`: shows what can be mended without guessing, and does it with consent. First it puts back
+ * what this device holds of the commit log, then a commit mends the metadata.
  */
 
 import { openKnownStore } from '../access/known-volume.js';
@@ -90,7 +90,7 @@ export const repairCommand = defineCommand<RepairArguments>({
   },
 });
 
-/** The log of a device is one process's: a mount here would be surprised by commits in its name. */
+/** Only one process may write a device's commits: a mount on this machine would not expect commits in its name. */
 async function refuseMounted(stateDirectory: string): Promise<void> {
   const mount = await holderOf(stateDirectory);
   if (mount) throw new Failure('IN_USE', `this volume is mounted at ${mount.mountPoint}: unmount it first; mounts on other machines may stay`);
@@ -101,7 +101,7 @@ async function isAgreed(): Promise<boolean> {
   return /^y(es)?$/i.test((await ask('Do that? [y/N] ', true)).trim());
 }
 
-/** What became of the log, as `--json` shows it: numbers of its objects, of which the genesis is 0. */
+/** What became of the commit log, as `--json` shows it: the numbers of its objects. The genesis is 0. */
 interface MendedLog {
   readonly seen: number;
   readonly newest: number;
@@ -112,12 +112,15 @@ interface MendedLog {
   readonly restored: number;
 }
 
-/** The log is not what this device knows. Whether what is lost otherwise is needed the examination tells. */
+/**
+ * Whether the commit log differs from what this device knows. Whether anything else that is lost is needed is for the
+ * examination to find out.
+ */
 function mustStop({ seen, newest, restorable, damaged, restored }: MendedLog): boolean {
   return newest < seen || damaged.length > 0 || restored < restorable.length;
 }
 
-/** Shows what the log has lost, and with consent puts back what this device holds of it. */
+/** Shows what the commit log has lost, and puts back what this device holds of it, with consent. */
 async function mendLog(options: Parameters<typeof planLogRestoration>[0], { yes, json }: RepairArguments): Promise<MendedLog> {
   const plan = await interruptible((signal) => planLogRestoration({ ...options, signal }));
   if (!json) printRestoration(plan);

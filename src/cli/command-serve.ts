@@ -1,4 +1,7 @@
-/** `sealdrive serve [BASE]`: gives out an object store over HTTP (doc/server.md). Stays in the foreground, as services do. */
+/**
+ * `sealdrive serve [BASE]`: serves an object store over HTTP (doc/server.md). It stays in the foreground, as services
+ * do.
+ */
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { defaultConfigBase, defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { printable } from '../base/printable.js';

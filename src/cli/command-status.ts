@@ -1,4 +1,4 @@
-/** `sealdrive status [PATH..]`: what is mounted, whether it is safe to close the lid, and where single files stand. */
+/** `sealdrive status [PATH..]`: shows what is mounted, what is not in the store yet, and the state of single files. */
 import { printable } from '../base/printable.js';
 import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
 import { isPending } from '../daemon/control-protocol.js';
@@ -89,13 +89,16 @@ function describeSilent({ mountPoint, reason, record }: SilentMount): void {
   print(`  ${'UNKNOWN'.padEnd(8)} what is not in the store yet is not known: ${reason}`);
 }
 
-/** Throws Failure `NO_ANSWER` when a drive that was waited for is not to be asked any more: whether something is left cannot be said. */
+/**
+ * Throws Failure `NO_ANSWER` when a drive that was waited for can no longer be asked: it is not known whether anything
+ * is left.
+ */
 function requireStillThere(waited: readonly RunningMount[], answering: readonly RunningMount[]): void {
   const lost = waited.find(({ record }) => !answering.some((mount) => mount.record.socket === record.socket && mount.record.pid === record.pid));
   if (lost) throw new Failure('NO_ANSWER', `the drive at ${lost.record.mountPoint} was let go of meanwhile: mount again to see what is left`);
 }
 
-/** What is meant as a whole drive, and what as a part of one. Throws Failure. */
+/** Which paths mean a whole drive, and which a part of one. Throws Failure. */
 async function sort(paths: readonly string[], mounts: FoundMounts): Promise<{ whole: RunningMount[]; parts: DrivePath[] }> {
   const whole: RunningMount[] = [];
   const parts: DrivePath[] = [];
@@ -127,7 +130,7 @@ async function askFiles(parts: readonly DrivePath[]): Promise<{ readonly at: Dri
 
 const pauseMs = 1000;
 
-/** Also through times in which the store does not answer. Throws Failure `PENDING`. */
+/** Keeps waiting while the store does not answer. Throws Failure `PENDING`. */
 async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: number | undefined, isJson: boolean): Promise<void> {
   const display = showFlushProgress(isJson ? 'silent' : 'auto');
   const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
@@ -153,7 +156,7 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
 
 const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
 
-/** The state directory is gone, or its disk failed: nothing that is written is kept any more. */
+/** The state directory is gone, or its disk failed: nothing that is written from now on is kept. */
 const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['trouble'] !== undefined;
 
 function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
@@ -187,7 +190,7 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
   for (const [name, value] of rows) print(`  ${name.padEnd(8)} ${value}`);
 }
 
-/** Groups of facts that the first lines tell. */
+/** Groups of facts that are in the first lines already. */
 const shownAlready: ReadonlySet<string> = new Set(['volume', 'store']);
 
 function describeFacts(facts: DaemonStatus['details'][string]): string {

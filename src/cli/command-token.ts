@@ -1,4 +1,7 @@
-/** `sealdrive token add|list|remove|quota`: who may use which volume of `sealdrive serve` (doc/server.md, "Tokens and rights"). Talks to no server: a running one sees the file. */
+/**
+ * `sealdrive token add|list|remove|quota`: who may use which volume of `sealdrive serve` (doc/server.md, "Tokens and
+ * rights"). It talks to no server: a running one notices that the file has changed.
+ */
 
 import { closeSync, fsyncSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -66,7 +69,7 @@ const addCommand = defineCommand<AddArguments>({
     }
     const path = tokensPathOf(args.tokens);
     const token = makeToken(systemRandom);
-    // First: a token that nobody has is worth nothing, but one that is valid and lost cannot be found again.
+    // Written first: a token that is in no list is worthless, but a valid one that is lost cannot be recovered.
     const out = args.out === undefined ? undefined : resolve(args.out);
     if (out !== undefined) writeTokenFile(out, token.text);
     try {

@@ -1,4 +1,4 @@
-/** `sealdrive unmount DIR`: brings everything to the store, then takes the drive away. */
+/** `sealdrive unmount DIR`: uploads everything, then unmounts the drive. */
 
 import { findNamedVolume } from '../access/named-volume.js';
 import { expandHome } from '../access/volume-config.js';
@@ -67,7 +67,7 @@ export const unmountCommand = defineCommand<UnmountArguments>({
   },
 });
 
-/** Where the drive is that is meant. Nothing that does not answer is touched. */
+/** The mount point that `word` means. Nothing that does not answer is touched. */
 async function placeOf(word: string, { answering, silent }: FoundMounts): Promise<string> {
   const named = await mountsOfName(word, answering);
   if (named) return named[0]?.record.mountPoint ?? (await silentMountsOfName(word, silent))[0]?.mountPoint ?? usualPlace(word);
@@ -77,7 +77,10 @@ async function placeOf(word: string, { answering, silent }: FoundMounts): Promis
   return mute.mount.mountPoint;
 }
 
-/** Its process lives and says nothing. With `force` its mount is detached. Always throws Failure `NO_ANSWER`: what is not in the store is not known. */
+/**
+ * The process lives but does not answer. With `force` its mount is detached. Always throws Failure `NO_ANSWER`: what is
+ * not in the store is not known.
+ */
 async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never> {
   const failure = silenceFailure(silent);
   if (!force) throw new Failure('NO_ANSWER', `${failure.message}; "unmount --force" takes the mount away all the same`);
@@ -90,7 +93,10 @@ async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never
   throw new Failure('NO_ANSWER', `detached ${mountPoint}, but the process behind it does not answer (${reason}): ${next}`);
 }
 
-/** Where the volume of that name is mounted by default: its daemon may have died. Throws Failure `MOUNT_POINT` when it has no such place. */
+/**
+ * The default mount point of the named volume, whose daemon may have died. Throws Failure `MOUNT_POINT` when it has no
+ * such place.
+ */
 async function usualPlace(name: string): Promise<string> {
   const place = (await findNamedVolume(name))?.settings.mountPoint;
   if (place === undefined) throw new Failure('MOUNT_POINT', `the volume ${printable(name)} is not mounted`);

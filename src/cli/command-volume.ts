@@ -32,7 +32,7 @@ interface AddArguments {
   readonly json: boolean;
 }
 
-/** The places; the config file takes what is given for them as absolute paths. */
+/** Settings that are paths; the config file stores them as absolute ones. */
 const placeOptions = {
   'mount-point': { type: 'string', normalize: true, describe: 'Where "mount NAME" mounts it', group: 'Settings:' },
   'key-file': { type: 'string', normalize: true, describe: 'The key file that opens it (its path, not its content)', group: 'Settings:' },
@@ -74,7 +74,10 @@ export async function requireFreeName(name: string): Promise<void> {
   }
 }
 
-/** Adds a volume to the config file; relative paths in `settings` count from the working directory. Throws Failure and StoreLocationError. */
+/**
+ * Adds a volume to the config file; relative paths in `settings` start at the working directory. Throws Failure and
+ * StoreLocationError.
+ */
 export async function addVolume(
   name: string,
   location: string,

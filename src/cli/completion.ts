@@ -1,7 +1,9 @@
-/** What shell completion offers besides commands and options: the names of volumes, where a command takes a store or a mount. */
+/**
+ * Shell completion of volumes' names, where a command takes a store or a mount. yargs completes commands and options.
+ */
 import { readVolumes } from '../access/volume-config.js';
 
-/** Commands whose first argument is a store or a mount point; of those with commands below them, these. */
+/** Commands whose first argument is a store or a mount point. */
 const takesVolume: readonly string[] = [
   'check',
   'doctor',
@@ -20,7 +22,10 @@ const takesVolume: readonly string[] = [
   'volume remove',
 ];
 
-/** Those of `names` that fit where the cursor stands; `words` are those of the line, without the program, up to and with the one being completed. */
+/**
+ * The names that fit at the cursor. `words` are those of the line without the program, up to and including the one
+ * being completed.
+ */
 export function volumeNamesFor(words: readonly string[], names: readonly string[]): readonly string[] {
   const before = words.slice(0, -1).filter((word) => !word.startsWith('-'));
   return words.at(-1)?.startsWith('-') || !takesVolume.includes(before.join(' ')) ? [] : names;
@@ -37,7 +42,10 @@ type Completion = (
   done: (completions: string[]) => void,
 ) => void;
 
-/** For yargs, which does not wait: its own completions, and the names as they are now. `line` is the whole command line. */
+/**
+ * A completion for yargs, which does not wait: its own completions, and the names as they are now. `line` is the whole
+ * command line.
+ */
 export async function volumeCompletion(line: readonly string[]): Promise<Completion> {
   const names = line.includes('--get-yargs-completions') ? await knownNames() : [];
   return (current, argv, filter, done) => {
@@ -51,7 +59,7 @@ async function knownNames(): Promise<readonly string[]> {
   try {
     return Object.keys(await readVolumes());
   } catch {
-    // What is wrong with the file is said when a command needs it, not at each press of the key.
+    // An invalid file is reported when a command needs it, not on each press of the key.
     return [];
   }
 }

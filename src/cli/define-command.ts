@@ -1,4 +1,7 @@
-/** How a command is written down: yargs's module, with the arguments typed as the handler gets them (camelCase, which yargs adds by itself). */
+/**
+ * Defines a command: a module of yargs, with the arguments typed as the handler gets them (in camelCase, which yargs
+ * adds).
+ */
 import type { Argv, CommandModule } from 'yargs';
 
 export interface CommandDefinition<Arguments> {
@@ -11,7 +14,7 @@ export interface CommandDefinition<Arguments> {
   readonly handler: (args: Arguments) => void | Promise<void>;
 }
 
-/** yargs's types know options in the spelling of their declaration only: this is the one place that claims the other one. */
+/** The types of yargs know options only as they are declared. This is the one place that asserts the other spelling. */
 export function defineCommand<Arguments>(definition: CommandDefinition<Arguments>): CommandModule {
   return definition as unknown as CommandModule;
 }

@@ -1,4 +1,4 @@
-/** From a path on a mounted drive to the daemon that serves it and the inode that it means. */
+/** Finds the daemon and the inode for a path on a mounted drive. */
 import { basename, dirname, resolve } from 'node:path';
 import { byteStringOf } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
@@ -14,7 +14,7 @@ export interface DrivePath {
   readonly path: string;
   readonly ino: number;
   readonly isDirectory: boolean;
-  /** The directory, and the name in it as bytes (latin1); the root is in itself and has none. */
+  /** The directory, and the name in it as bytes (latin1). The root is its own parent and has no name. */
   readonly parent: number;
   readonly name: string;
 }
@@ -25,7 +25,10 @@ function mountOf(path: string, mounts: readonly RunningMount[]): RunningMount | 
   return mounts.filter(holds).toSorted((a, b) => b.record.mountPoint.length - a.record.mountPoint.length)[0];
 }
 
-/** Throws Failure `USAGE` when there is no such file, or it is on none of the drives, and `NO_ANSWER` when its drive says nothing. */
+/**
+ * Throws Failure `USAGE` when there is no such file, or it is on none of the drives, and `NO_ANSWER` when its drive
+ * says nothing.
+ */
 export async function locateOnDrive(path: string, { answering, silent }: FoundMounts): Promise<DrivePath> {
   const mute = await silentMountAround(path, silent);
   if (mute) throw silenceFailure(mute.mount);

@@ -1,6 +1,6 @@
 /**
- * Which words of the command line may be other bytes than UTF-8 text: paths of this machine (base/system-text.ts, doc/cli.md, "Names that are not UTF-8").
- * Everything else is text, and is refused where it is not, so that nothing gets another name than was meant.
+ * Words of the command line that need not be UTF-8 text: paths on this machine (base/system-text.ts, doc/cli.md, "Names
+ * that are not UTF-8"). Everything else must be text, so that nothing gets another name than was meant.
  */
 import { mountOptionRows } from '../access/mount-options.js';
 import { isUnicode } from '../base/system-text.js';
@@ -27,7 +27,7 @@ const paths: ReadonlySet<string> = new Set([
   ...mountOptionRows.filter(([, { kind }]) => kind === path).map(([name]) => name),
 ]);
 
-/** Those that may also be a URL, which is ASCII. */
+/** Arguments that may also be a URL, which is ASCII. */
 const places: ReadonlySet<string> = new Set(['base', 'location', 'store']);
 
 const isUrl = (text: string): boolean => /^[a-z][a-z0-9+.-]*:/.test(text) && !text.startsWith('dir:');
@@ -36,7 +36,7 @@ const isUrl = (text: string): boolean => /^[a-z][a-z0-9+.-]*:/.test(text) && !te
 export function refuseOtherBytes(args: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(args)) {
     const words = (Array.isArray(value) ? value : [value]).filter((word): word is string => typeof word === 'string' && !isUnicode(word));
-    // The same value stands under both spellings.
+    // yargs has the same value under both spellings.
     const option = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
     for (const word of words) {
       if (!paths.has(option)) throw new Failure('USAGE', `${name === '_' ? 'a word of the command line' : name} is not UTF-8 text`);

@@ -1,4 +1,6 @@
-/** Shows how far work of several phases has come: a bar on a terminal, a line now and then elsewhere, nothing when asked to be silent. */
+/**
+ * Shows the progress of work in several phases: a bar on a terminal, an occasional line elsewhere, nothing if silent.
+ */
 import { SingleBar } from 'cli-progress';
 import { tell } from '../terminal/terminal.js';
 
@@ -10,7 +12,7 @@ export interface PhaseProgress {
 
 const lineIntervalMs = 5000;
 
-/** `labels`: what a phase is called, in the form `Reading commits`. */
+/** `labels` are the names of the phases, in the form `Reading commits`. */
 export function showPhases(kind: 'auto' | 'silent', labels: Readonly<Record<string, string>>): PhaseProgress {
   if (kind === 'silent') return { update() {}, stop() {} };
   return process.stderr.isTTY ? createBar(labels) : createLines(labels);

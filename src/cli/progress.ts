@@ -1,4 +1,7 @@
-/** Shows how far a transfer has come, with its rate and the time that remains: a bar on a terminal, a line now and then elsewhere, nothing when asked to be silent. */
+/**
+ * Shows the progress of a transfer, with its rate and the time that remains: a bar on a terminal, an occasional line
+ * elsewhere, nothing if silent.
+ */
 import { SingleBar } from 'cli-progress';
 import { formatBytes, plural, tell } from '../terminal/terminal.js';
 import type { PinProgress } from '../volume/pin-keeper.js';

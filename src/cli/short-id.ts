@@ -2,7 +2,10 @@
 import { printable } from '../base/printable.js';
 import { Failure } from '../terminal/exit-code.js';
 
-/** The one of `ids` that begins with `beginning`. Throws Failure `USAGE`; `noun` and `listing` (a command that shows them) are for its message. */
+/**
+ * The one of `ids` that begins with `beginning`. Throws Failure `USAGE`; `noun` and `listing` (a command that shows
+ * them) are for its message.
+ */
 export function idOf(ids: readonly string[], beginning: string, noun: string, listing: string): string {
   const [id, ...others] = beginning === '' ? [] : ids.filter((one) => one.startsWith(beginning));
   if (id !== undefined && others.length === 0) return id;

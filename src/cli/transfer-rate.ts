@@ -1,7 +1,10 @@
-/** How fast something goes, over the last seconds: packs arrive in large pieces, so one interval says little. Knows no clock: it is told the time. */
+/**
+ * The rate of a transfer over the last seconds: packs arrive in large pieces, so one interval says little. It has no
+ * clock; the caller passes the time.
+ */
 
 const windowMs = 15_000;
-/** Less than this says nothing. */
+/** A shorter time says nothing. */
 const sureMs = 1000;
 
 export class TransferRate {
@@ -9,10 +12,10 @@ export class TransferRate {
   #samples: { readonly atMs: number; readonly bytes: number }[] = [];
 
   note(atMs: number, bytes: number): void {
-    // Less than before: what is counted has begun anew.
+    // The count is lower than before, so it has started again.
     if (bytes < (this.#samples.at(-1)?.bytes ?? 0)) this.#samples = [];
     this.#samples.push({ atMs, bytes });
-    // One that is older stays, so that there is always a whole window.
+    // One older sample stays, so that there is always a whole window.
     const newest = this.#samples.findLastIndex((sample) => sample.atMs <= atMs - windowMs);
     this.#samples.splice(0, Math.min(newest, this.#samples.length - 2));
   }

@@ -1,7 +1,7 @@
 /**
- * The composition root: the only place where implementations are chosen and put together. What it makes is handed down; nothing below
- * looks anything up (doc/architecture.md, "Composition"). What only a mount needs is loaded when there is one, so that small commands
- * start fast.
+ * The composition root: the only place where implementations are chosen and put together. Parts are passed down, and
+ * nothing below looks anything up (doc/architecture.md, "Composition"). Modules that only a mount needs are loaded for
+ * a mount, so that small commands start fast.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, constants } from 'node:fs';
@@ -44,10 +44,10 @@ import type { Volume } from '../volume/volume.js';
 import type { MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
 
-/** How other devices see this one, unless told otherwise. */
+/** How other devices see this one, by default. */
 export const defaultDeviceName = (): string => hostname() || 'device';
 
-/** No core dumps and no tracing by other processes of the user: keys are in memory from here on. */
+/** Switches off core dumps, and tracing by other processes of the user: keys are in memory from here on. */
 export function hardenProcess(logger: Logger): void {
   const addon = findAddon();
   if (addon) addon.setDumpable(false);
@@ -59,7 +59,9 @@ async function selectDriver(name: MountOptions['driver']): Promise<Driver> {
   return (await import('../fuse/portable-driver.js')).portableDriver;
 }
 
-/** The user who runs the daemon, and root. Without the addon the modes of the socket and its folder decide alone. */
+/**
+ * Admits the user who runs the daemon, and root. Without the addon only the modes of the socket and its folder decide.
+ */
 function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
   return (socket) => {
     // Node.js has no public way to a socket's descriptor.
@@ -71,12 +73,12 @@ function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
   };
 }
 
-/** How many of those who keep a drive busy are named. */
+/** How many of the processes that keep a drive busy are named. */
 const holdersMax = 3;
 
 const syncTimeoutMs = 60_000;
 
-/** In another process: syncfs(2) blocks until we have answered the writes that it causes. */
+/** Runs in another process: syncfs(2) blocks until we have answered the writes that it causes. */
 function syncKernel(mountPoint: string): Promise<void> {
   return new Promise((settle, reject) => {
     const child = spawn(...programWithPath('sync', ['--file-system'], mountPoint), {
@@ -90,7 +92,10 @@ function syncKernel(mountPoint: string): Promise<void> {
   });
 }
 
-/** In another process, which holds the lock of logind as long as its input is open: it ends with us, however we end. */
+/**
+ * Runs another process, which holds logind's lock as long as its input is open: it ends when we end, however that
+ * happens.
+ */
 function inhibitShutdown(): Inhibition {
   const what = ['--what=shutdown:sleep', '--who=Sealdrive', '--why=Files are being uploaded', '--mode=block'];
   const child = spawn('systemd-inhibit', [...what, 'cat'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/' });
@@ -106,7 +111,7 @@ function inhibitShutdown(): Inhibition {
   return { isGranted: () => isGranted, end: () => child.stdin.end() };
 }
 
-/** Writes a genesis into an empty store; the caller makes the keyslots, and wipes the secret. */
+/** Writes a genesis into an empty store. The caller makes the keyslots and wipes the secret. */
 export async function createVolumeWithSecret(
   store: ObjectStore,
 ): Promise<{ readonly volumeId: Uint8Array; readonly rootSecret: Uint8Array; readonly generation: number }> {
@@ -125,13 +130,16 @@ const loadMount = () =>
     import('../daemon/errno.js'),
   ] as const);
 
-/** Loads the programs that a mount of a store of this kind needs, while nothing else is to be done. */
+/** Loads the modules that a mount of a store of this kind needs, while there is nothing else to do. */
 export function preloadMount(storeKind: string): void {
-  // Whoever needs it will be told what is wrong.
+  // An error is reported to whoever needs the module.
   for (const loading of [loadMount(), selectDriver('native'), preloadStore(storeKind)]) loading.catch(() => {});
 }
 
-/** Everything that a mount is made of, with the volume open. Takes the request's root secret over. Throws what the layers throw. */
+/**
+ * Everything that a mount is made of, with the volume open. Takes over the request's root secret. Throws what the
+ * layers throw.
+ */
 export async function composeMount(
   request: MountRequest,
   logger: Logger,
@@ -146,7 +154,7 @@ export async function composeMount(
     const memory = budgetOf(options.memory ?? usualMemory());
     const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
     const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
-    // Beside the opening, which has to know before this device enrols.
+    // It runs beside the opening, which needs the result before this device enrols.
     if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
     const opened = await openVolume({
@@ -213,13 +221,13 @@ export async function composeMount(
       identifyPeer: createPeerCheck(addon),
       notifyService: (message) => void addon?.notifySystemd(message),
       syncKernel,
-      // Other users may hold what only root could see.
+      // Other users may hold the drive, which only root could see.
       findHolders: () => (options.allowOther && process.getuid?.() !== 0 ? Promise.resolve(undefined) : findHolders(request.mountPoint, holdersMax)),
       inhibitShutdown: options.inhibit ? inhibitShutdown : undefined,
     };
     return { parts, storeDescription: store.description, isSingleWriter };
   } catch (error) {
-    // It takes away what it made.
+    // The probe removes what it made.
     await probe?.stop();
     release();
     throw error;
@@ -248,7 +256,10 @@ function describeLink(isSingleWriter: boolean, { upload, download }: Bandwidth):
   };
 }
 
-/** Before the kernel asks anything. Offline the tree may be out of reach: what a crash left without a name is then freed at a later start. */
+/**
+ * Starts the filesystem before the first request of the kernel. Offline the tree may be out of reach; files that a
+ * crash left without a name are then freed at a later start.
+ */
 async function startFilesystem(filesystem: Filesystem, logger: Logger): Promise<void> {
   try {
     await filesystem.start();
@@ -258,13 +269,16 @@ async function startFilesystem(filesystem: Filesystem, logger: Logger): Promise<
   }
 }
 
-/** While the store is away as much can be written as the queue takes: programs that look before they copy shall know. */
+/**
+ * While the store is offline, only as much can be written as fits into the queue. Programs that check the free space
+ * before they copy see that.
+ */
 function offlineSpace(volume: Pick<Volume, 'offlineRoomBytes' | 'statistics'>): { readonly free: number; readonly total: number } | undefined {
   const free = volume.offlineRoomBytes();
   return free === undefined ? undefined : { free, total: free + volume.statistics().bytes };
 }
 
-/** What names the running system; `undefined` where it has no such name. */
+/** The id of the current boot; `undefined` where the system has none. */
 async function readBootId(): Promise<string | undefined> {
   try {
     return (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim().slice(0, 64);
@@ -274,8 +288,8 @@ async function readBootId(): Promise<string | undefined> {
 }
 
 /**
- * The log of a volume, as the device of a state directory that is not mounted; a new one enrols. The caller closes it, and then releases the
- * lock. Throws Failure `IN_USE`, CommitError, StoreError.
+ * Opens the commit log of a volume as the device of a state directory that is not mounted; a new device enrols. The
+ * caller closes the log, then releases the lock. Throws Failure `IN_USE`, CommitError, StoreError.
  */
 export async function openDeviceLog(
   store: ObjectStore,
@@ -294,11 +308,11 @@ export async function openDeviceLog(
 }
 
 /**
- * One daemon a state directory: two would write one journal. The lock goes with the process, however it ends. Answers what releases it.
- * Throws Failure `IN_USE`.
+ * Locks a state directory: two daemons would write one journal. The lock ends with the process, however it ends.
+ * Returns the function that releases it. Throws Failure `IN_USE`.
  */
 function lockStateDirectory(stateDirectory: string, addon: NativeAddon | undefined): () => void {
-  // Without the addon there is no flock: the registry of mounts, asked before, has to do.
+  // Without the addon there is no flock; the registry of mounts, which was read before, must be enough.
   if (!addon) return () => {};
   const fd = openSync(join(stateDirectory, 'lock'), constants.O_RDWR | constants.O_CREAT, 0o600);
   if (!addon.lockExclusive(fd)) {

@@ -64,12 +64,13 @@ interface Results {
   readonly files: FilesResult & SubtreesResult;
 }
 
-/** A daemon that lives says something within this time, however busy it is. */
+/** A living daemon answers something within this time, however busy it is. */
 const silenceMsMax = 10_000;
 
 /**
- * Sends one request and waits for its answer, and for the daemon's end after an unmount. `undefined`: nobody listens there. Throws Failure with what the
- * daemon answered, or `NO_ANSWER` when it says nothing for 10 s and does not say how it is meanwhile; and the signal's reason when aborted.
+ * Sends one request and waits for its answer, and for the daemon's end after an unmount. Resolves with `undefined` if
+ * nobody listens there. Rejects with a Failure from the daemon's answer, with `NO_ANSWER` if it is silent for 10 s and
+ * does not answer a status request either, and with the signal's reason.
  */
 export function askDaemon<Method extends ControlRequest['method']>(
   socketPath: string,
@@ -99,7 +100,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
     const silence = new Failure('NO_ANSWER', `the drive does not answer: it has said nothing for ${silenceMsMax / 1000} s`);
     const watch = setTimeout(() => {
       if (request.method === 'status') return fail(silence);
-      // Some answers take long: whether it lives is asked beside.
+      // Some answers take long, so a second request finds out whether it lives.
       askDaemon(socketPath, { method: 'status' }).then(
         (status) => (status ? watch.refresh() : fail(silence)),
         () => fail(silence),
@@ -137,7 +138,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
       options.signal?.removeEventListener('abort', onAbort);
       if (failure) reject(failure);
       else if (result !== undefined || !connected) settle(result);
-      else reject(new Failure('NO_ANSWER', 'the daemon ended, or cut the connection, before it answered; "sealdrive status" tells whether it runs'));
+      else reject(new Failure('NO_ANSWER', 'the daemon ended, or cut the connection, before it answered; "sealdrive status" shows whether it runs'));
     });
   });
 }
@@ -145,16 +146,16 @@ export function askDaemon<Method extends ControlRequest['method']>(
 export interface RunningMount {
   readonly record: MountRecord;
   readonly status: DaemonStatus;
-  /** False: mounted in another container that shares this home. It can be asked, and its path means nothing here. */
+  /** False for a mount in another container that shares this home. It can be asked, but its path means nothing here. */
   readonly isHere: boolean;
 }
 
-/** A drive that is mounted, or still being let go of, by a process that does not answer, or by one that has died. */
+/** A drive that is mounted (or is being unmounted) and whose process does not answer or has died. */
 export interface SilentMount {
   readonly mountPoint: string;
-  /** For people: why nobody answers, and what to do. */
+  /** Why nobody answers, and what to do, for people. */
   readonly reason: string;
-  /** Its process has died: the mount can be taken away. */
+  /** Its process has died, so it can be unmounted. */
   readonly isDead: boolean;
   readonly isHere: boolean;
   /** Left out where there is no record of it. */
@@ -166,16 +167,16 @@ export interface FoundMounts {
   readonly silent: readonly SilentMount[];
 }
 
-/** A daemon that is starting, ending or making its socket anew is listed, mounted and reachable one after the other. */
+/** A daemon that is starting, ending or making a new socket is listed, mounted and reachable one after the other. */
 const settlingMs = 6000;
 const pauseMs = 100;
 
-/** The mounts of this user on this machine, also those that cannot be asked. */
+/** The mounts of this user on this machine, including those that cannot be asked. */
 export async function findMounts(): Promise<FoundMounts> {
   const deadline = performance.now() + settlingMs;
   for (;;) {
     const found = await lookForMounts();
-    // What has died stays so, and what was waited for will not come.
+    // A dead process stays dead; anything else may still change.
     const mayChange = found.silent.some(({ isDead: hasDied }) => !hasDied);
     if (!mayChange || performance.now() > deadline) return found;
     await wait(pauseMs);
@@ -237,12 +238,12 @@ export async function holderOf(stateDirectory: string): Promise<MountRecord | un
   return [...answering, ...silent].find(({ record }) => record?.stateDirectory === stateDirectory)?.record;
 }
 
-/** As many symbolic links as the kernel follows in one path. */
+/** The number of symbolic links that the kernel follows in one path. */
 const linksMax = 40;
 
 /**
- * The drive that does not answer on which `path` lies, also behind symbolic links, if one does. It touches nothing on that drive: whoever does waits for it,
- * and cannot even end.
+ * The drive that does not answer and holds `path`, also behind symbolic links, if any. Nothing on that drive is
+ * touched: a process that does so waits for it and cannot even end.
  */
 export async function silentMountAround(
   path: string,
@@ -254,7 +255,7 @@ export async function silentMountAround(
     const next = resolve(at, names.shift() ?? '');
     const mount = silent.find(({ mountPoint, isHere }) => isHere && mountPoint === next);
     if (mount) return { mount, isWhole: names.every((name) => name === '' || name === '.') };
-    // What is no link, or not there at all, is a name like any other.
+    // Anything but a link, also a missing file, is an ordinary name.
     const target = await readlink(next).catch(() => undefined);
     if (target === undefined) {
       at = next;
@@ -268,8 +269,8 @@ export async function silentMountAround(
 }
 
 /**
- * The mounts of a named volume, that at its usual place first; `undefined`: `word` names none. Several are possible with several state
- * directories.
+ * The mounts of a named volume, the one at its usual place first; `undefined` if `word` is not a name. There can be
+ * several, with several state directories.
  */
 export async function mountsOfName(word: string, mounts: readonly RunningMount[]): Promise<RunningMount[] | undefined> {
   const volume = await findNamedVolume(word);
@@ -281,8 +282,9 @@ export async function mountsOfName(word: string, mounts: readonly RunningMount[]
 }
 
 /**
- * The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure `MOUNT_POINT` when there is none, `USAGE` when
- * there are several to choose from, `NO_ANSWER` when it does not answer.
+ * The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure
+ * `MOUNT_POINT` when there is none, `USAGE` when there are several to choose from, `NO_ANSWER` when its process does
+ * not answer.
  */
 export async function findMount(directory: string | undefined, found?: FoundMounts): Promise<RunningMount> {
   const all = found ?? (await findMounts());
@@ -304,7 +306,7 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
     throw new Failure('MOUNT_POINT', `the volume ${printable(directory)} is not mounted; "sealdrive mount ${printable(directory)}" mounts it`);
   }
   const path = resolve(directory);
-  // Before anything is touched.
+  // Checked before anything is touched.
   const mute = await silentMountAround(path, silent);
   if (mute) throw silenceFailure(mute.mount);
   const names = new Set([path, await resolveMountPoint(directory).catch(() => '')]);
@@ -313,7 +315,7 @@ export async function findMount(directory: string | undefined, found?: FoundMoun
   throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${printable(path)}; "sealdrive status" lists what is`);
 }
 
-/** Those of a named volume: by its id where there is a record, else by where it usually is. */
+/** The silent mounts of a named volume, recognised by its id if there is a record, otherwise by its usual place. */
 export async function silentMountsOfName(word: string, silent: readonly SilentMount[]): Promise<SilentMount[]> {
   const volume = await findNamedVolume(word);
   if (!volume) return [];

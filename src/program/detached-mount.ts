@@ -1,7 +1,8 @@
 /**
- * Starts the process that serves a mount and waits until the mount answers, so that `sealdrive mount` can end with the truth. It starts as soon as
- * there is a state directory, and loads its program while the keys are being found. The request, keys included, goes through the IPC pipe between the
- * two. What the process does is serve-mount.ts.
+ * Starts the process that serves a mount and waits until the mount answers, so that `sealdrive mount` reports the
+ * outcome. The process starts as soon as there is a state directory, and loads its modules while the keys are being
+ * found. The request, keys included, goes through the IPC pipe between the two. The process itself is in
+ * serve-mount.ts.
  */
 import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
@@ -20,8 +21,9 @@ export const serveCommandName = 'serve-mount';
 export const threadPoolSize = '8';
 
 /**
- * glibc gives each thread of the pool a heap of its own, and what is freed in one stays in it. After four minutes of the same mixed work a daemon had
- * 171 MiB, and 155 with two heaps in all; threads that only seal and read files do not feel it.
+ * glibc gives each thread of the pool a heap of its own, and what is freed in one stays in it. After four minutes of
+ * the same mixed work a daemon had 171 MiB, and 155 with two heaps in all; threads that only seal and read files do not
+ * feel it.
  */
 const mallocArenas = '2';
 
@@ -34,9 +36,12 @@ export interface Mounted {
 
 /** A process that waits for its request. */
 export interface ServingProcess {
-  /** Once. Resolves when the mount answers. Throws Failure with what the process reports; then it is gone. */
+  /**
+   * To be called once. Resolves when the mount answers. Rejects with a Failure from what the process reports; the
+   * process is gone then.
+   */
   mount(request: MountRequest): Promise<Mounted>;
-  /** There will be no request: it ends. Without effect once the mount answered. */
+  /** Ends the process, since there will be no request. It has no effect once the mount has answered. */
   abandon(): void;
 }
 
@@ -78,17 +83,17 @@ export function startServingProcess(stateDirectory: string, storeKind: string): 
       else reject(new Failure(report.code in exitCodes ? (report.code as FailureCode) : 'UNEXPECTED', report.message));
     });
   });
-  // Told to whoever mounts; nobody may.
+  // The caller of mount() gets the error; there may be none.
   ready.catch(() => {});
   const part = (): void => {
-    // Without its pipe it ends, if it has not been given a request.
+    // Without its pipe the process ends, unless it has a request.
     if (child.connected) child.disconnect();
     child.unref();
   };
   return {
     async mount(what) {
       const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
-      // Until it is ready, stopping this command stops what it started.
+      // Until the mount is ready, stopping this command stops the process.
       process.on('SIGINT', forward);
       process.on('SIGTERM', forward);
       try {

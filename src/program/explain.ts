@@ -1,6 +1,7 @@
 /**
- * Turns what the layers throw into how a command ends: a {@link Failure} with one line that says what to do. It is the command line's
- * counterpart of daemon/errno.ts, and as exhaustive. What it does not know is a defect and says so.
+ * Turns what the layers throw into how a command ends: a {@link Failure} with one line that says what to do. It is the
+ * command line's counterpart of daemon/errno.ts, and equally exhaustive. An error that it does not know is reported as
+ * a defect.
  */
 import { describeError } from '../base/errors.js';
 import { RepairError } from '../check/repair-error.js';
@@ -24,7 +25,7 @@ import { Failure } from '../terminal/exit-code.js';
 import { TreeError } from '../tree/tree-error.js';
 import { VolumeError, type VolumeErrorCode } from '../volume/volume-error.js';
 
-/** How it ends, and what the remedy adds to the message of the error itself. */
+/** The exit code, and the advice that is added to the message of the error itself. */
 type Ending = readonly [code: FailureCode, advice?: string];
 
 const storeEndings: Readonly<Record<StoreErrorCode, Ending>> = {
@@ -48,10 +49,10 @@ const cryptoEndings: Readonly<Record<CryptoErrorCode, Ending>> = {
 };
 
 const fuseEndings: Readonly<Record<FuseErrorCode, Ending>> = {
-  NO_ADDON: ['MACHINE', '"sealdrive doctor" tells how to build it'],
-  NO_DEVICE: ['MACHINE', '"sealdrive doctor" tells what to do'],
+  NO_ADDON: ['MACHINE', '"sealdrive doctor" shows how to build it'],
+  NO_DEVICE: ['MACHINE', '"sealdrive doctor" shows what to do'],
   NO_HELPER: ['MACHINE', 'install the package fuse3'],
-  PERMISSION: ['MACHINE', '"sealdrive doctor" tells what is needed'],
+  PERMISSION: ['MACHINE', '"sealdrive doctor" shows what is needed'],
   MOUNT_POINT: ['MOUNT_POINT', 'give an empty directory of your own'],
   BUSY: ['MOUNT_POINT', 'close what is open on the drive, or use --force'],
   STALE: ['MOUNT_POINT', 'mount again, which recovers it'],
@@ -59,7 +60,7 @@ const fuseEndings: Readonly<Record<FuseErrorCode, Ending>> = {
   PROTOCOL: ['MACHINE', 'the kernel speaks a FUSE protocol that Sealdrive does not know'],
   CLOSED: ['MOUNT_POINT', 'somebody unmounted it while it was being mounted'],
   INTERRUPTED: ['INTERRUPTED'],
-  SYSTEM: ['MACHINE', '"sealdrive doctor" may tell why'],
+  SYSTEM: ['MACHINE', '"sealdrive doctor" may show why'],
 };
 
 const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
@@ -112,7 +113,7 @@ const packEndings: Readonly<Record<PackErrorCode, Ending>> = {
 };
 
 const repairEndings: Readonly<Record<RepairError['code'], Ending>> = {
-  BEYOND_REPAIR: ['UNREADABLE', '"sealdrive check" tells which, and "sealdrive salvage" saves what is left'],
+  BEYOND_REPAIR: ['UNREADABLE', '"sealdrive check" shows which, and "sealdrive salvage" saves what is left'],
   RACING: ['IN_USE'],
   FORKED: [
     'INTEGRITY',
@@ -149,7 +150,7 @@ export function explain(error: unknown): Failure {
 
 function endingOf(error: unknown): Ending | undefined {
   if (error instanceof StoreLocationError) return ['USAGE', '"sealdrive init --help" shows examples'];
-  // What waiting does not mend says itself what to do.
+  // An error that waiting does not mend says what to do in its own message.
   if (error instanceof StoreError && error.code === 'UNAVAILABLE' && error.retryAfterMs === Infinity) return ['STORE'];
   if (error instanceof StoreError) return storeEndings[error.code];
   if (error instanceof CryptoError) return cryptoEndings[error.code];

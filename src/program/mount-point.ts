@@ -1,6 +1,6 @@
 /**
- * What lies at a mount point, judged before anything is changed: by /proc/self/mountinfo first, since touching a mount whose daemon
- * hangs would hang us too. Recovers what a dead daemon of ours left.
+ * Examines a mount point before anything is changed: in /proc/self/mountinfo first, since touching a mount whose daemon
+ * hangs would hang us as well. Removes the mount that a dead daemon of ours left.
  */
 import { spawn } from 'node:child_process';
 import { basename, dirname, join, relative, resolve } from 'node:path';
@@ -26,8 +26,8 @@ export async function resolveMountPoint(path: string): Promise<string> {
 }
 
 /**
- * Makes sure that something can be mounted at `mountPoint` (resolved). A mount of ours whose daemon died is taken away first; `isServed`
- * tells whether a living daemon answers for it. Throws Failure.
+ * Makes sure that something can be mounted at `mountPoint` (resolved). A mount of ours whose daemon died is removed
+ * first; `isServed` says whether a living daemon answers for it. Throws Failure.
  */
 export async function prepareMountPoint(mountPoint: string, isServed: () => Promise<boolean>): Promise<{ readonly recovered: boolean }> {
   let recovered = false;
@@ -79,9 +79,10 @@ function contains(outer: string, inner: string): boolean {
 }
 
 /**
- * Whether the connection of a mount is dead: its process is gone (ENOTCONN; ECONNABORTED when it went while we asked). A live mount answers otherwise, or
- * not at all within the deadline. Another process asks: one that waits for a mount that hangs cannot even end. And it asks for the space on the drive, since
- * the kernel may know the attributes of the folder itself.
+ * Whether the process behind a mount is gone (ENOTCONN, or ECONNABORTED if it went while we asked). A live mount
+ * answers something else, or nothing within the deadline. Another process asks, because one that waits for a hanging
+ * mount cannot even end. It asks for the space on the drive, since the kernel may have the attributes of the folder
+ * cached.
  */
 export async function isDead(mountPoint: string): Promise<boolean> {
   const reason = await run('stat', ['-f', '--'], mountPoint, 3000);
@@ -89,8 +90,9 @@ export async function isDead(mountPoint: string): Promise<boolean> {
 }
 
 /**
- * Takes a mount away lazily, as root or through fusermount3. Throws Failure `MOUNT_POINT`. When the process behind the mount does not answer, the name goes
- * at once, and the program that took it away may wait for what the kernel still has to write: it is left to itself.
+ * Unmounts lazily, as root or through fusermount3. Throws Failure `MOUNT_POINT`. If the process behind the mount does
+ * not answer, the mount point is free at once, but the program that unmounts may wait for what the kernel still has to
+ * write; it is left running.
  */
 export async function detach(mountPoint: string): Promise<void> {
   const attempts: [string, string[]][] = [['fusermount3', ['-u', '-z', '--']]];
@@ -104,10 +106,13 @@ export async function detach(mountPoint: string): Promise<void> {
   throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is left over from a daemon that died, and cannot be taken away: ${reasons.join('; ')}`);
 }
 
-/** How long a program may take that takes a mount away. */
+/** How long a program that unmounts may take. */
 const detachMs = 10_000;
 
-/** Why the command failed on `path`, its last parameter, or `undefined`. It is left to itself when it has not ended within the deadline. */
+/**
+ * Why the command failed on `path`, its last parameter, or `undefined`. If it has not ended within the deadline, it is
+ * left running.
+ */
 function run(command: string, parameters: readonly string[], path: string, deadlineMs: number): Promise<string | undefined> {
   return new Promise((settle) => {
     const child = spawn(...programWithPath(command, parameters, path), {

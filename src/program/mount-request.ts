@@ -1,4 +1,7 @@
-/** What a mount needs to know, from the command that asks to the process that serves. It crosses a pipe between the two, never a disk. */
+/**
+ * Everything that the serving process needs from the command that mounts. It crosses a pipe between the two and is
+ * never on a disk.
+ */
 
 import type { MountOptions } from '../access/mount-options.js';
 
@@ -7,19 +10,22 @@ export interface MountRequest {
   readonly store: string;
   /** Absolute, without symbolic links. */
   readonly mountPoint: string;
-  /** Of the volume, made already. */
+  /** The volume's own; it exists. */
   readonly stateDirectory: string;
   readonly registryFolder: string;
   readonly volumeId: Uint8Array;
   readonly rootSecret: Uint8Array;
-  /** The store did not answer when the mount was prepared: nobody waits for it again. */
+  /** The store did not answer when the mount was prepared, so nobody waits for it again. */
   readonly isOffline: boolean;
-  /** The store cannot keep two devices apart; `undefined`: this machine has not found out yet, and whoever mounts does. */
+  /**
+   * The store cannot keep two devices apart; `undefined` if this machine does not know yet, and the mount must find
+   * out.
+   */
   readonly isSingleWriter: boolean | undefined;
   readonly options: MountOptions;
 }
 
-/** What the serving process tells the one that started it. */
+/** What the serving process reports to the one that started it. */
 export type MountReport =
   | { readonly type: 'listening' }
   | { readonly type: 'ready'; readonly isSingleWriter: boolean }

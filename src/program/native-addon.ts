@@ -1,4 +1,4 @@
-/** The native addon where there is one: the portable driver runs without it, and so do most commands. */
+/** The native addon, if there is one: the portable driver and most commands run without it. */
 import { FuseError } from '../fuse/fuse-error.js';
 import type { NativeAddon } from '../fuse/native.js';
 import { loadNative } from '../fuse/native.js';

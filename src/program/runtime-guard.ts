@@ -1,11 +1,11 @@
 /**
- * What Node.js is told besides our program (its own options, NODE_OPTIONS, NODE_DEBUG) can open a debugger to every user of the machine, load other programs
- * into ours, or write down what it sends. `bin/sealdrive` starts Node.js without all that; here is refused what comes another way, before there is a secret
- * (doc/cli.md, "Surroundings").
+ * Options of Node.js itself (on its command line, in NODE_OPTIONS or NODE_DEBUG) can open a debugger to every user of
+ * the machine, load other programs into ours, or write down what it sends. `bin/sealdrive` starts Node.js without them;
+ * those that come another way are refused here, before there is a secret (doc/cli.md, "Surroundings").
  */
 import { Failure } from '../terminal/exit-code.js';
 
-/** Options that others may have good reasons for, and that nobody sees a secret by. */
+/** Options that may be given for good reasons and that reveal no secret. */
 const harmless = new RegExp(
   '^--(' +
     [
@@ -32,20 +32,23 @@ const harmless = new RegExp(
     ')(=.*)?$',
 );
 
-/** No machine has this address, so that nobody listens there. */
+/** No machine has this address, so nobody listens there. */
 const nowhere = '--inspect-port=0.0.0.1:1024';
 
-/** Variables of the environment that make Node.js do something besides. */
+/** Variables of the environment that change what Node.js does. */
 const meddling = ['NODE_OPTIONS', 'NODE_DEBUG', 'NODE_DEBUG_NATIVE', 'SSLKEYLOGFILE'] as const;
 
-/** Options of Node.js in an environment variable: parted by spaces, and perhaps in quotes. */
+/** Splits the options of Node.js in an environment variable at spaces; they may be quoted. */
 const optionsIn = (text: string): string[] =>
   text
     .replaceAll('"', '')
     .split(/\s+/)
     .filter((word) => word !== '');
 
-/** Throws Failure `USAGE` when Node.js was told to do what no process with a secret may do. `given` are the options that it was started with. */
+/**
+ * Throws Failure `USAGE` when Node.js was started with something that no process with a secret may do. `given` are the
+ * options that it was started with.
+ */
 export function refuseMeddling(given: readonly string[], env: NodeJS.ProcessEnv): void {
   const variable = (name: string): string => env[name] ?? '';
   const option = [...given, ...optionsIn(variable('NODE_OPTIONS'))].find((word) => !harmless.test(word));
@@ -58,20 +61,20 @@ export function refuseMeddling(given: readonly string[], env: NodeJS.ProcessEnv)
   if (watched !== undefined) throw new Failure('USAGE', `${watched} is set, by which tokens and passwords could be written down: unset it`);
 }
 
-/** What a process that serves a mount is started with, whatever this one was started with. */
+/** The options of Node.js for a process that serves a mount, whatever this one was started with. */
 export function plainOptions(given: readonly string[]): string[] {
   const kept = given.filter((word) => harmless.test(word) && !word.startsWith('--inspect-port'));
   return [...kept, nowhere, ...(process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? ['--disable-sigusr1'] : [])];
 }
 
-/** The environment without what makes Node.js do something besides. */
+/** The environment without the variables that change what Node.js does. */
 export function plainEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !(meddling as readonly string[]).includes(name)));
 }
 
 /**
- * SIGUSR1 asks for the debugger, which every user of the machine may then use: nothing happens instead. One that was asked for before the first line of ours
- * ran is closed.
+ * SIGUSR1 would open the debugger, which every user of the machine could then use; this makes it do nothing. A debugger
+ * that was opened before our first line ran is closed.
  */
 export async function keepDebuggerOut(): Promise<void> {
   process.on('SIGUSR1', () => {});

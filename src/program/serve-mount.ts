@@ -1,6 +1,6 @@
 /**
- * The process that serves a mount, from the request to the end: hardens itself, has the parts composed, runs the daemon, and knows the
- * exit code. Both `mount --foreground` and the detached process run it.
+ * The process that serves a mount, from the request to its end: it hardens itself, has the parts composed, runs the
+ * daemon, and returns the exit code. Both `mount --foreground` and the detached process run it.
  */
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -26,12 +26,13 @@ import { findAddon } from './native-addon.js';
 import { version } from './version.js';
 
 /**
- * The heap is small (25 MB) and what it refers to is large: buffers of content come and go by the gigabyte. By itself V8 marks the whole heap for
- * every 14 MB of them, which took a third of the time of cold reads; three times as seldom costs no memory that could be measured.
+ * The heap is small (25 MB) and what it refers to is large: buffers of content come and go by the gigabyte. By itself
+ * V8 marks the whole heap for every 14 MB of them, which took a third of the time of cold reads; three times as seldom
+ * costs no memory that could be measured.
  */
 const heapFlags = '--heap-growing-percent=200';
 
-/** Serves until unmounted. Resolves with the exit code. Throws anything when it could not be mounted. */
+/** Serves until unmounted. Resolves with the exit code, and rejects with any error if it could not be mounted. */
 export async function serveMount(request: MountRequest, onReady: (found: { readonly isSingleWriter: boolean }) => void): Promise<number> {
   const { options } = request;
   process.umask(0o077);
@@ -87,7 +88,7 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
     };
     const registration = Registration.add(request.registryFolder, id, record, findAddon());
     const watch = setInterval(() => void keepListed(daemon, registration, logger), listedPeriodMs).unref();
-    // The drive must not be anybody's working directory, least of all ours.
+    // Our working directory must not be on the drive, which could not be unmounted then.
     process.chdir('/');
     onReady({ isSingleWriter });
     const end = await daemon.ended;
@@ -107,10 +108,10 @@ export async function serveMount(request: MountRequest, onReady: (found: { reado
   }
 }
 
-/** How soon a drive is found again whose record or socket somebody removed. */
+/** How soon a drive can be found again after somebody has removed its record or socket. */
 const listedPeriodMs = 5000;
 
-/** Somebody may clear away the folders of this user: the drive is still to be found, told about and unmounted. */
+/** The folders of this user may be cleared away; the drive must still be found, shown and unmounted. */
 async function keepListed(daemon: Daemon, registration: Registration, logger: Logger): Promise<void> {
   try {
     registration.makeFolder();
@@ -120,7 +121,9 @@ async function keepListed(daemon: Daemon, registration: Registration, logger: Lo
   }
 }
 
-/** A broken invariant must not go on: the journal is whole at every moment, so ending is safer than guessing. */
+/**
+ * After a broken invariant the process must end: the journal is whole at every moment, so that is safer than going on.
+ */
 function reportDefects(logger: Logger): void {
   const onDefect = (error: unknown): void => {
     logger.error('defect', { reason: describeError(error), stack: error instanceof Error ? error.stack : undefined });
@@ -132,11 +135,14 @@ function reportDefects(logger: Logger): void {
 }
 
 function report(message: MountReport): void {
-  // The asker may have been killed meanwhile: that is no reason to unmount.
+  // The command may have been killed meanwhile, which is no reason to unmount.
   if (process.connected) process.send?.(message, undefined, undefined, () => {});
 }
 
-/** The detached process: takes its request from the pipe, reports over it, and lives on when the pipe is closed. `storeKind`: where the volume will be. */
+/**
+ * The detached process: takes its request from the pipe, reports over it, and keeps running when the pipe is closed.
+ * `storeKind` is the kind of store that the volume is in.
+ */
 export async function serveDetachedMount(storeKind: string): Promise<number> {
   if (!process.send) {
     tell('sealdrive: this command is started by "sealdrive mount" only');

@@ -1,6 +1,6 @@
 /**
- * The life of `sealdrive serve`: the server is put together here (compose.ts does it for mounts), told what signals want of it, and ended in good
- * order (doc/server.md, "Running").
+ * The life of `sealdrive serve`: the server is composed here (compose.ts does it for mounts), controlled by signals,
+ * and ended in good order (doc/server.md, "Running").
  */
 
 import { basename, dirname } from 'node:path';
@@ -56,7 +56,7 @@ export interface ServeRequest {
   readonly isDebug: boolean;
 }
 
-/** What runs now, for whoever started it. */
+/** What is being served, for the caller. */
 export interface Serving {
   readonly description: string;
   readonly url: string;
@@ -68,12 +68,15 @@ export interface Serving {
 const baseLimits = { readsMax: 64, writesMax: 32 };
 /** Clients wait half a minute for an answer, and try again by themselves. */
 const baseDeadlineMs = 10_000;
-/** What closing the base and the logs may take. */
+/** How long closing the base and the access log may take. */
 const endMs = 5000;
 const localPollMs = 500;
 const remotePollMs = 1000;
 
-/** Serves until it is told to end; resolves with whether everything that was asked for was answered. Throws Failure, StoreError and ServerError before `onReady`. */
+/**
+ * Serves until a signal ends it. Resolves with whether every request was answered. Throws Failure, StoreError and
+ * ServerError before `onReady`.
+ */
 export async function serveObjects(request: ServeRequest, onReady: (serving: Serving) => void): Promise<boolean> {
   const logger = createLogger((line) => write(2, line), request.isDebug ? 'debug' : 'info');
   const certificate = request.certificate && (await readCertificate(request.certificate));
@@ -135,7 +138,7 @@ export async function serveObjects(request: ServeRequest, onReady: (serving: Ser
     process.off('SIGHUP', onReload);
     return isWhole;
   } finally {
-    // A base that does not answer may not keep the process from ending.
+    // A base that does not answer must not keep the process from ending.
     const ended = (async () => {
       for (const end of ends.toReversed()) await end();
     })();
@@ -172,17 +175,17 @@ async function openBase(
   return { base, uploads, isLocal: false };
 }
 
-/** What lies around it is trusted to lead there; the folder itself may have been exchanged for a link. */
+/** The path to it is trusted; the folder itself may have been replaced by a link. */
 function uploadFolder(path: string): UploadFolder {
   return new UploadFolder(new ConfinedFolder(systemDisk, dirname(path)), basename(path), systemDisk, systemRandom);
 }
 
-/** Who serves a volume itself, and not what it lies in, would have no name to call it by. */
+/** If a volume itself were served, and not the folder that it lies in, it would have no name. */
 async function refuseVolume(base: ObjectStore): Promise<void> {
   for await (const _ of base.list('keys/')) {
     throw new Failure(
       'USAGE',
-      `${printable(base.description)} is a volume itself: make an empty base, and move the volume into it under the name that it shall have`,
+      `${printable(base.description)} is a volume itself: make an empty base, and move the volume into it under the name that it is to have`,
     );
   }
 }
@@ -224,7 +227,7 @@ function waitForEnd(hurry: () => void): Promise<void> {
   });
 }
 
-/** To systemd, where it started us and there is an addon to tell it with. */
+/** Notifies systemd, if it started us. */
 function serviceNotifier(): (message: string) => void {
   if (!process.env['NOTIFY_SOCKET']) return () => {};
   const addon = loadNative();

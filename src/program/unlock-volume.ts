@@ -1,4 +1,7 @@
-/** What every command does that needs a volume's keys: find the slots, get the secret, open one, and see that it is the volume that is known to be there. */
+/**
+ * Opens a keyslot for every command that needs a volume's keys: finds the slots, gets the secret, opens one, and checks
+ * that it belongs to the volume that is known to be there.
+ */
 
 import type { SlotList, Unlocked } from '../access/keyslots.js';
 import { unlock } from '../access/keyslots.js';
@@ -22,8 +25,8 @@ import { hardenProcess } from './compose.js';
 const promptAttempts = 3;
 
 /**
- * Opens a slot (of `list`, or of the store) with the secret that is known, or that the options name, or asks for it. Throws Failure `LOCKED`, `INTEGRITY` when
- * another volume was there, and others.
+ * Opens a slot (of `list`, or of the store) with the secret that is known, or that the options name, or asks for it.
+ * Throws Failure `LOCKED`, `INTEGRITY` when another volume was there, and others.
  */
 export async function unlockVolume(
   store: ObjectStore,
@@ -58,12 +61,12 @@ export async function unlockVolume(
   }
 }
 
-/** Slots that speak of another volume are not worth a trial where it is known which one is there. */
+/** Slots of another volume are not tried if it is known which volume is there. */
 function ofKnownVolume(list: SlotList, known: string | undefined): SlotList {
   return known === undefined ? list : { ...list, slots: list.slots.filter(({ header }) => toHex(header.volumeId) === known) };
 }
 
-/** Only a convenience: a disk that takes no writes keeps nobody from what is theirs. */
+/** This is only a convenience: a disk that takes no writes must not lock anybody out. */
 async function rememberUse({ volumeId, slotId }: Unlocked): Promise<void> {
   try {
     await noteUsedSlot(toHex(volumeId), slotId);

@@ -1,8 +1,8 @@
-/** What this program calls itself. */
+/** The version of this program. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-/** Of package.json, which lies at the root of the installation. */
+/** Read from package.json at the root of the installation. */
 export const version: string = readVersion(import.meta.dirname);
 
 function readVersion(folder: string): string {

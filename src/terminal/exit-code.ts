@@ -1,6 +1,6 @@
 /**
- * How a command ends: one number and one word for each way, stable across versions, and the only table of them (doc/cli.md, "Exit codes").
- * Scripts may rely on the numbers; `--json` shows the words.
+ * The ways in which a command ends, each with a number and a word that are stable across versions; the only table of
+ * them (doc/cli.md, "Exit codes"). Scripts may rely on the numbers; `--json` shows the words.
  */
 import { CodedError } from '../base/errors.js';
 
@@ -23,7 +23,7 @@ export const exitCodes = {
   INTEGRITY: 8,
   /** Work could not be brought to the store in time. It is safe in the journal of this machine. */
   PENDING: 9,
-  /** This machine lacks something; `sealdrive doctor` tells what. */
+  /** This machine lacks something; `sealdrive doctor` says what. */
   MACHINE: 10,
   /** The volume was written by a newer Sealdrive. */
   NEWER_FORMAT: 11,
@@ -33,9 +33,14 @@ export const exitCodes = {
   FLAWED: 13,
   /** `check` found that the volume cannot be mounted as it is. */
   UNREADABLE: 14,
-  /** `status` of a drive that was mounted with `--max-staleness`: the store may be withholding what other devices wrote. */
+  /**
+   * `status` of a drive that was mounted with `--max-staleness`: the store may be withholding what other devices wrote.
+   */
   STALE: 15,
-  /** A drive is mounted, and the process that serves it does not answer, or has died: what is not in the store is not known. */
+  /**
+   * A drive is mounted, and the process that serves it does not answer, or has died: what is not in the store is not
+   * known.
+   */
   NO_ANSWER: 16,
   /** Stopped by the user. */
   INTERRUPTED: 130,

@@ -1,4 +1,4 @@
-/** Work that Ctrl-C ends in good order: between two steps, with everything closed, and exit code 130. */
+/** Work that Ctrl-C ends between two steps, with everything closed and exit code 130. */
 import { Failure } from './exit-code.js';
 
 /** Runs `work` with a signal that SIGINT and SIGTERM abort. Throws Failure `INTERRUPTED` when it was given up. */
@@ -10,7 +10,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   try {
     return await work(controller.signal);
   } catch (error) {
-    // Whatever the abort made fail, the abort is why.
+    // Whatever failed after the abort failed because of it.
     throw controller.signal.aborted ? (controller.signal.reason as Failure) : error;
   } finally {
     process.off('SIGINT', stop);

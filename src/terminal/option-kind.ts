@@ -1,6 +1,7 @@
 /**
- * The kinds of values that options take: how the command line reads one, what it means, and what is said when it is none. The config file of
- * named volumes takes the same words. Which options there are is in access/mount-options.ts and cli/command-*.ts (doc/cli.md, "Options of mount").
+ * The kinds of values that options take: how the command line reads one, what it means, and the message when it is
+ * invalid. The config file of named volumes takes the same words. The options themselves are in access/mount-options.ts
+ * and cli/command-*.ts (doc/cli.md, "Options of mount").
  */
 import { resolve } from 'node:path';
 import { Failure } from './exit-code.js';
@@ -8,16 +9,19 @@ import { Failure } from './exit-code.js';
 /** A value as it is typed, or as it stands in the config file. */
 export type OptionWord = string | number | boolean;
 
-/** `Unit` is what the value's name ends in, for a time: `Ms`. */
+/** `Unit` is the suffix of the value's name: `Ms` for a time. */
 export interface OptionKind<Value, Unit extends string = string> {
   /** How yargs reads the word. */
   readonly input: { readonly type?: 'string' | 'number' | 'boolean'; readonly choices?: readonly string[]; readonly normalize?: true };
   /** For messages: `takes ...`. */
   readonly takes: string;
   readonly unit: Unit;
-  /** `undefined`: the word is not of this kind. */
+  /** Returns `undefined` when the word is not of this kind. */
   readonly parse: (word: unknown) => Value | undefined;
-  /** Why a value of this kind is refused all the same, for messages that begin with the option; `undefined`: it is not. */
+  /**
+   * Why a value of this kind is refused all the same, for a message that begins with the option; `undefined` when it is
+   * accepted.
+   */
   readonly flaw?: (word: unknown) => string | undefined;
 }
 
@@ -46,7 +50,7 @@ export const rate = textKind('bytes a second such as "5M" (at least 1K), or "off
   return bytes === undefined || bytes < rateMin ? undefined : bytes;
 });
 
-/** An absolute path; what is typed counts from the working directory. */
+/** An absolute path; a relative one starts at the working directory. */
 export const path: OptionKind<string, ''> = { ...textKind('a path', '', (word) => resolve(word)), input: { type: 'string', normalize: true } };
 
 export const flag: OptionKind<boolean, ''> = {
@@ -70,7 +74,7 @@ export const choice = <const Name extends string>(names: readonly Name[]): Optio
   parse: (word) => names.find((name) => name === word),
 });
 
-/** `kind` without the values for which `isRefused`; `message` follows the option's name. */
+/** `kind` without the values that `isRefused` names; `message` follows the option's name. */
 export const refusing = <Value, Unit extends string>(
   kind: OptionKind<Value, Unit>,
   isRefused: (value: Value) => boolean,
@@ -92,7 +96,7 @@ export function readOption<Value>(kind: OptionKind<Value>, word: OptionWord, opt
   return value;
 }
 
-/** The same for an option that need not be given. */
+/** Like {@link readOption}, for an option that may be left out. */
 export function readOptional<Value>(kind: OptionKind<Value>, word: OptionWord | undefined, option: string): Value | undefined {
   return word === undefined ? undefined : readOption(kind, word, option);
 }

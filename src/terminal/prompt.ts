@@ -1,5 +1,6 @@
 /**
- * Asks at the terminal, on /dev/tty and not on stdin, so that both can be used at once. What is secret is not shown while it is typed.
+ * Asks questions on /dev/tty rather than stdin, so that both can be used at once. A secret is not shown while it is
+ * typed.
  */
 import { closeSync, writeSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
@@ -16,7 +17,10 @@ export function hasTerminal(): boolean {
   return true;
 }
 
-/** One line from the terminal, without its end. `show`: what is typed appears. Throws Failure: `USAGE` without a terminal, `INTERRUPTED`. */
+/**
+ * Reads one line from the terminal, without its end. With `show`, the typed text appears. Throws Failure: `USAGE`
+ * without a terminal, `INTERRUPTED`.
+ */
 export async function ask(question: string, show = false): Promise<string> {
   const fd = openTerminal();
   if (fd === undefined) {
@@ -24,7 +28,7 @@ export async function ask(question: string, show = false): Promise<string> {
   }
   const input = new ReadStream(fd);
   const say = (text: string): void => void writeSync(fd, text);
-  // Before the question: an answer that comes at once must not be shown.
+  // Set before the question: an answer that comes at once must not be shown.
   input.setRawMode(true);
   say(question);
   try {

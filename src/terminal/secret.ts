@@ -1,6 +1,7 @@
 /**
- * How a secret reaches us: from the terminal, a file descriptor, a key file or a systemd credential; never from the command line or the
- * environment, where other processes can read it (doc/cli.md, "Secrets"). It derives nothing: that is the crypto layer's.
+ * How a secret reaches us: from the terminal, a file descriptor, a key file or a systemd credential; never from the
+ * command line or the environment, where other processes can read it (doc/cli.md, "Secrets"). It derives no keys; the
+ * crypto layer does.
  */
 import { closeSync, fstatSync, fsyncSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,9 +19,9 @@ export interface SecretOptions {
   readonly passphraseFd?: number | undefined;
   readonly keyFile?: string | undefined;
   readonly recovery?: boolean | undefined;
-  /** The id of a keyslot, or its beginning. */
+  /** The id of a keyslot, or the beginning of one. */
   readonly keyslot?: string | undefined;
-  /** A size: what one keyslot may take. */
+  /** The memory that one keyslot may take, as a size. */
   readonly keyslotMemory?: string | undefined;
 }
 
@@ -38,7 +39,10 @@ const keyFileSize = 64;
 const keyFileSizeMin = 32;
 const credentialName = 'sealdrive-passphrase';
 
-/** The secret that the options name; without any, the systemd credential when there is one, else what is typed. Throws Failure. */
+/**
+ * The secret that the options name; otherwise the systemd credential, if there is one; otherwise what is typed. Throws
+ * Failure.
+ */
 export async function readSecret(options: SecretOptions, question = 'Passphrase: '): Promise<SlotSecret> {
   if (options.keyFile !== undefined) {
     if (options.passphraseFd !== undefined || options.recovery) throw new Failure('USAGE', 'give one secret: --key-file stands alone');
@@ -51,7 +55,7 @@ export async function readSecret(options: SecretOptions, question = 'Passphrase:
   return { type: 'passphrase', passphrase: given ?? (await ask(question)) };
 }
 
-/** A passphrase that is to be set: typed twice at a terminal. Throws Failure `USAGE` when the two differ. */
+/** A new passphrase, typed twice at a terminal. Throws Failure `USAGE` when the two differ. */
 export async function readNewPassphrase(passphraseFd: number | undefined): Promise<SlotSecret> {
   const given = passphraseFd === undefined ? readCredential(false) : readDescriptor(passphraseFd);
   const text = given ?? (await ask('New passphrase: '));
@@ -60,7 +64,7 @@ export async function readNewPassphrase(passphraseFd: number | undefined): Promi
   return { type: 'passphrase', passphrase: text };
 }
 
-/** The key file at `path`; where there is none, one is made of random bytes, readable by the owner alone. */
+/** Reads the key file at `path`. If there is none, makes one of random bytes that only the owner can read. */
 export function readOrMakeKeyFile(path: string, random: Random): SlotSecret {
   let fd: number;
   try {
@@ -115,7 +119,9 @@ function readDescriptor(fd: number): string {
   }
 }
 
-/** `$CREDENTIALS_DIRECTORY` names where systemd put credentials, not what they are (systemd.exec(5), LoadCredential=). */
+/**
+ * `$CREDENTIALS_DIRECTORY` names where systemd put credentials, not what they are (systemd.exec(5), LoadCredential=).
+ */
 function readCredential(recovery: boolean | undefined): string | undefined {
   const folder = environment()['CREDENTIALS_DIRECTORY'];
   if (!folder || recovery) return undefined;

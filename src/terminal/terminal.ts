@@ -1,6 +1,7 @@
 /**
- * Where commands write: results to stdout, everything else to stderr. The only place that knows of either, and a border: whatever a line holds, no character
- * of it steers the terminal. Names in it went through printable() before, which tells a backslash from an escape (base/printable.ts).
+ * Where commands write: results to stdout, everything else to stderr. Nothing else writes to either, and whatever a
+ * line holds, none of its characters steers the terminal. Names in a line have been through printable() before, which
+ * distinguishes a backslash from an escape (base/printable.ts).
  */
 import { writeSync } from 'node:fs';
 import colors from 'picocolors';
@@ -18,7 +19,10 @@ export function printHeading(line: string): void {
   write(1, `${process.stdout.isTTY ? colors.bold(text) : text}\n`);
 }
 
-/** A result for programs. Names in it are exact; one that is not UTF-8 has its bytes beside it, see {@link unicodeValue}. */
+/**
+ * A result for programs. Names in it are exact; one that is not UTF-8 has its bytes beside it, see {@link
+ * unicodeValue}.
+ */
 export function printJson(value: unknown): void {
   write(1, `${printableJson(unicodeValue(value), 2)}\n`);
 }
@@ -34,8 +38,8 @@ export function tellLines(text: string): void {
 }
 
 /**
- * Lines that were made elsewhere and are printable, such as a log's: to stdout (1) or stderr (2). Synchronous, so that nothing is lost when the process
- * ends; a reader that has gone away is no error.
+ * Writes printable lines that were made elsewhere, such as the logger's, to stdout (1) or stderr (2). It is
+ * synchronous, so that nothing is lost when the process ends. A reader that has gone away is not an error.
  */
 export function write(fd: 1 | 2, text: string): void {
   let rest = Buffer.from(text, 'utf8');
@@ -57,7 +61,10 @@ function shellByte(byte: number): string {
   return "'\\".includes(character) ? `\\${character}` : character;
 }
 
-/** A word as a shell takes it: unchanged where nothing in it means anything to the shell. What cannot be printed is spelt in bytes (`$'\\xff'`). */
+/**
+ * A word quoted for a shell, if the shell would interpret anything in it. Characters that cannot be printed are spelt
+ * as bytes (`$'\\xff'`).
+ */
 export function quoteForShell(word: string): string {
   if (printableText(word) !== word) return `$'${Array.from(encodeSystemText(word), shellByte).join('')}'`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;

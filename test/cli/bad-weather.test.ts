@@ -1,4 +1,6 @@
-/** Bad weather as a person meets it: one line that says what to do, or a retry, and nothing that was written is lost. */
+/**
+ * Bad weather as a person meets it: one line that says what to do, or a retry, and nothing that was written is lost.
+ */
 import { writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';

@@ -1,4 +1,7 @@
-/** Every option of `mount` is read, refused, documented, completed, kept in the config file and passed on, since all of it comes from one table. */
+/**
+ * Every option of `mount` is read, refused, documented, completed, kept in the config file and passed on, since all of
+ * it comes from one table.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import t from 'tap';

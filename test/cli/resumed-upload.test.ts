@@ -1,4 +1,7 @@
-/** What was sealed for the store before a crash goes there after it, as it is: nothing is sealed or cut anew (doc/stores.md, "Over the network"). */
+/**
+ * What was sealed for the store before a crash goes there after it, as it is: nothing is sealed or cut anew
+ * (doc/stores.md, "Over the network").
+ */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';

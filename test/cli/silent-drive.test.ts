@@ -1,4 +1,7 @@
-/** A drive whose process does not answer, has died, or has lost its socket: it is never taken for one that is not mounted (doc/cli.md, "A drive that does not answer"). */
+/**
+ * A drive whose process does not answer, has died, or has lost its socket: it is never taken for one that is not
+ * mounted (doc/cli.md, "A drive that does not answer").
+ */
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';

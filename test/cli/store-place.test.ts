@@ -1,4 +1,7 @@
-/** What is known of a store and its volume does not hang on how its place is spelled: attacks 6 and 7 of doc/security.md, by every way around. */
+/**
+ * What is known of a store and its volume does not hang on how its place is spelled: attacks 6 and 7 of
+ * doc/security.md, by every way around.
+ */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';

@@ -1,4 +1,7 @@
-/** What a command finds around it: options of Node.js, signals, a working directory that is gone, a user without a home (doc/cli.md, "Surroundings"). */
+/**
+ * What a command finds around it: options of Node.js, signals, a working directory that is gone, a user without a home
+ * (doc/cli.md, "Surroundings").
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
