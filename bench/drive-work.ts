@@ -1,6 +1,6 @@
 /**
- * The measured work of bench/drive.ts that no standard program does, in a process of its own, with plain blocking calls: the time
- * of starting Node.js stays out. One line of JSON comes out: how long it took. It checks what it reads.
+ * The measured work of bench/drive.ts that no standard program does, in a process of its own, with plain blocking
+ * calls: the time of starting Node.js stays out. One line of JSON comes out: how long it took. It checks what it reads.
  *
  *   node dist/bench/drive-work.js WORK PATH COUNT [SEED]
  */

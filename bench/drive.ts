@@ -1,14 +1,16 @@
 /**
- * How fast the mounted drive is at what people do with a drive, beside a plain directory and gocryptfs in the same run. It answers
- * with ratios, since absolute figures belong to the machine. The three stand mounted side by side and take turns at each row.
+ * How fast the mounted drive is at what people do with a drive, beside a plain directory and gocryptfs in the same run.
+ * It answers with ratios, since absolute figures belong to the machine. The three stand mounted side by side and take
+ * turns at each row.
  *
- *   node dist/bench/drive.js [--targets plain,gocryptfs,sealdrive] [--base CHECKOUT] [--rows NAME,...] [--size MIB] [--files N]
- *                            [--random N] [--rounds N] [--scratch DIRECTORY] [--tree DIRECTORY] [--json FILE] [--list]
+ * node dist/bench/drive.js [--targets plain,gocryptfs,sealdrive] [--base CHECKOUT] [--rows NAME,...] [--size MIB]
+ * [--files N] [--random N] [--rounds N] [--scratch DIRECTORY] [--tree DIRECTORY] [--json FILE] [--list]
  *
  * `--base` adds the target `base`: another checkout of Sealdrive, built, whose build takes its turns with this one's.
  *
- * "stored" rows end when the bytes are safe at their last place: on the plain disk, in gocryptfs's folder, in the store. Cold
- * means: unmounted, mounted again, and the kernel's caches dropped (as root). The contents do not compress, except tar's tree.
+ * "stored" rows end when the bytes are safe at their last place: on the plain disk, in gocryptfs's folder, in the
+ * store. Cold means: unmounted, mounted again, and the kernel's caches dropped (as root). The contents do not compress,
+ * except tar's tree.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';

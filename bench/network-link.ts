@@ -1,10 +1,11 @@
 /**
- * A network link between this machine and a server on it, for bench/network.ts: a process of its own that passes TCP connections on, adds the
- * round trip, and keeps all connections together to a rate, each direction apart. A busy connection does not starve the others (they take turns), as
- * with the queues of today's routers. Slow start and losses are left out, for everybody. It counts HTTP/1.1 requests by looking at their heads.
+ * A network link between this machine and a server on it, for bench/network.ts: a process of its own that passes TCP
+ * connections on, adds the round trip, and keeps all connections together to a rate, each direction apart. A busy
+ * connection does not starve the others (they take turns), as with the queues of today's routers. Slow start and losses
+ * are left out, for everybody. It counts HTTP/1.1 requests by looking at their heads.
  *
- *   fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers 'take' and 'look' with a LinkUse
- *   since the last 'take'.
+ * fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers 'take' and 'look'
+ * with a LinkUse since the last 'take'.
  */
 
 import type { Socket } from 'node:net';
@@ -19,7 +20,10 @@ export interface LinkUse {
   /** Bytes to the server and back, heads of HTTP included. */
   readonly bytesUp: number;
   readonly bytesDown: number;
-  /** One line a request: when its head came (ms since the last 'take'), how long until its answer began and ended, what it was. */
+  /**
+   * One line a request: when its head came (ms since the last 'take'), how long until its answer began and ended, what
+   * it was.
+   */
   readonly trace: readonly string[];
 }
 
@@ -136,7 +140,7 @@ function run(direction: Direction): void {
   }
   let done = 0;
   while (done < direction.flying.length && direction.flying[done]!.atMs <= nowMs) {
-    const { pipe, bytes } = direction.flying[done++];
+    const { pipe, bytes } = direction.flying[done++]!;
     pipe.deliver(bytes);
   }
   direction.flying.splice(0, done);

@@ -1,6 +1,6 @@
 /**
- * What bench/network.ts compares: drives on one S3 gateway behind one network link, and a plain client of the gateway. Each is started, used,
- * mounted anew without anything that this machine remembers, and asked when all is in the store.
+ * What bench/network.ts compares: drives on one S3 gateway behind one network link, and a plain client of the gateway.
+ * Each is started, used, mounted anew without anything that this machine remembers, and asked when all is in the store.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -21,11 +21,13 @@ export interface NetworkTarget {
   make(): Promise<void>;
   mount(): Promise<void>;
   unmount(): Promise<void>;
-  /** Nothing is known here any more: keys and configuration apart, as on another machine. Only while it is not mounted. */
+  /**
+   * Nothing is known here any more: keys and configuration apart, as on another machine. Only while it is not mounted.
+   */
   forget(): Promise<void>;
   /**
-   * Resolves when all that was written is in the store; since when, in the milliseconds of performance.now(). `hasBegun`: something was sent there; it is
-   * true where nothing was written.
+   * Resolves when all that was written is in the store; since when, in the milliseconds of performance.now().
+   * `hasBegun`: something was sent there; it is true where nothing was written.
    */
   settle(hasBegun: () => Promise<boolean>): Promise<number>;
   processes(): Promise<number[]>;
@@ -42,7 +44,10 @@ export interface TargetOptions {
   readonly bucket: string;
 }
 
-/** Credentials are in the AWS files that the environment of this process names. Unlocked with a key file, so that mounting measures the mount and not Argon2id. */
+/**
+ * Credentials are in the AWS files that the environment of this process names. Unlocked with a key file, so that
+ * mounting measures the mount and not Argon2id.
+ */
 export function sealdriveTarget({ scratch, endpoint, bucket }: TargetOptions): NetworkTarget {
   const drive = new Drive({ scratch: join(scratch, 'sealdrive'), store: `s3://${bucket}?endpoint=${endpoint}`, withKeyFile: true });
   return {
@@ -65,8 +70,9 @@ export function sealdriveTarget({ scratch, endpoint, bucket }: TargetOptions): N
 }
 
 /**
- * Flags that a careful user would find: many transfers, no wait before uploads, what the server says of times (the store's own would cost
- * a request a file in listings), long-lived listings, large parts for multipart uploads, and no looking for changes.
+ * Flags that a careful user would find: many transfers, no wait before uploads, what the server says of times (the
+ * store's own would cost a request a file in listings), long-lived listings, large parts for multipart uploads, and no
+ * looking for changes.
  */
 export const rcloneFlags = [
   '--vfs-cache-mode=full',
@@ -124,7 +130,8 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
         const answer = await fetch(`http://127.0.0.1:${port}/vfs/stats`, { method: 'POST' });
         const { diskCache } = (await answer.json()) as { diskCache: { uploadsInProgress: number; uploadsQueued: number; erroredFiles: number } };
         if (diskCache.erroredFiles > 0) throw new Error(`rclone failed: ${(await readFile(join(own, 'log'), 'utf8')).slice(-1000)}`);
-        // A file comes into its queue some time after it was closed: where only a part of it was known here, after all of it was fetched.
+        // A file comes into its queue some time after it was closed: where only a part of it was known here, after all
+        // of it was fetched.
         const isIdle = diskCache.uploadsInProgress + diskCache.uploadsQueued === 0 && (await hasBegun());
         idleSinceMs = isIdle ? (idleSinceMs ?? performance.now()) : undefined;
         if (idleSinceMs !== undefined && performance.now() - idleSinceMs > queueingMs) return idleSinceMs;
@@ -139,7 +146,10 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
   };
 }
 
-/** A command that does the work in the mount, in a process of its own; its output is thrown away. Resolves with the milliseconds that it took. */
+/**
+ * A command that does the work in the mount, in a process of its own; its output is thrown away. Resolves with the
+ * milliseconds that it took.
+ */
 export function timed(command: string, argument: readonly string[]): Promise<number> {
   const began = performance.now();
   return new Promise((resolve, reject) => {

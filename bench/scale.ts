@@ -1,11 +1,14 @@
 /**
- * Whether the drive stays the same with a million files: how fast they are made from the first to the last, what the daemon's memory does
- * meanwhile and whether it answers, how long a mount takes that knows nothing, and what `find` and `ls -lR` cost. It prints figures and
- * judges those that are promised: a mount in two seconds, 300 MiB of memory after `find`.
+ * Whether the drive stays the same with a million files: how fast they are made from the first to the last, what the
+ * daemon's memory does meanwhile and whether it answers, how long a mount takes that knows nothing, and what `find` and
+ * `ls -lR` cost. It prints figures and judges those that are promised: a mount in two seconds, 300 MiB of memory after
+ * `find`.
  *
- * With --generate the files are not made through the kernel, but by scale-volume.ts, which takes a fraction of the time.
+ * With --generate the files are not made through the kernel, but by scale-volume.ts, which takes a fraction of the
+ * time.
  *
- *   node dist/bench/scale.js [--files N] [--flat N] [--generate] [--sparse BYTES] [--scratch DIRECTORY] [--debug] [--keep]
+ * node dist/bench/scale.js [--files N] [--flat N] [--generate] [--sparse BYTES] [--scratch DIRECTORY] [--debug]
+ * [--keep]
  */
 import { execFile, spawn } from 'node:child_process';
 import { appendFileSync } from 'node:fs';

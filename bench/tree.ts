@@ -1,6 +1,6 @@
 /**
- * How fast is the tree, from memory pages to sealed packs? Builds 1,000,000 entries (argument 1: another count), looks them up at
- * random, scans them, and applies scattered changes. Run: `node dist/bench/tree.js`.
+ * How fast is the tree, from memory pages to sealed packs? Builds 1,000,000 entries (argument 1: another count), looks
+ * them up at random, scans them, and applies scattered changes. Run: `node dist/bench/tree.js`.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -1,4 +1,7 @@
-/** What has been opened so far. It is closed when the opening fails halfway, or when what was opened is no longer needed. */
+/**
+ * What has been opened so far. It is closed when the opening fails halfway, or when what was opened is no longer
+ * needed.
+ */
 export class ClosingStack {
   readonly #closers: (() => void | Promise<void>)[] = [];
 
@@ -6,7 +9,9 @@ export class ClosingStack {
     this.#closers.push(close);
   }
 
-  /** Closes the newest first, one after the other, also when one of them fails. Rejects with the first error in the end. */
+  /**
+   * Closes the newest first, one after the other, also when one of them fails. Rejects with the first error in the end.
+   */
   async close(): Promise<void> {
     const errors: unknown[] = [];
     for (const close of this.#closers.splice(0).toReversed()) {

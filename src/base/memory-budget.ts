@@ -1,6 +1,7 @@
 /**
- * How a mount shares out the memory that it may take (`--memory`): the one table of it. Whoever keeps something in memory is given its bound from here.
- * It counts what grows with use, not the program itself, nor what unlocking takes for a moment (doc/architecture.md, "Memory").
+ * How a mount shares out the memory that it may take (`--memory`): the one table of it. Whoever keeps something in
+ * memory is given its bound from here. It counts what grows with use, not the program itself, nor what unlocking takes
+ * for a moment (doc/architecture.md, "Memory").
  */
 import { assert } from './assert.js';
 
@@ -37,7 +38,10 @@ export interface MemoryBudget {
   readonly totalBytes: number;
   /** Bytes. */
   readonly shares: Readonly<Record<MemoryShare, number>>;
-  /** Bytes that are fetched ahead for all readers together: a part of `chunks`, where they must still be when the readers come to them. */
+  /**
+   * Bytes that are fetched ahead for all readers together: a part of `chunks`, where they must still be when the
+   * readers come to them.
+   */
   readonly readAheadBytes: number;
   /** Requests that bring or send some MiB each, at once. */
   readonly largeRequests: number;

@@ -1,6 +1,6 @@
 /**
- * Reads of the tree that meet a page that is not in memory (doc/concurrency.md, "One instant"). A read is synchronous: it throws a `PageFault`, and
- * whoever runs it loads the page and runs it again from its start, which is `withPages`.
+ * Reads of the tree that meet a page that is not in memory (doc/concurrency.md, "One instant"). A read is synchronous:
+ * it throws a `PageFault`, and whoever runs it loads the page and runs it again from its start, which is `withPages`.
  */
 import type { MaybePromise } from './maybe-promise.js';
 
@@ -15,8 +15,8 @@ export class PageFault {
 }
 
 /**
- * Runs `attempt` again after every page fault, until it ends. It must change nothing before it ends. The result is there at once when every page was in memory.
- * Throws what `attempt` throws, and rejects with what `load` rejects with.
+ * Runs `attempt` again after every page fault, until it ends. It must change nothing before it ends. The result is
+ * there at once when every page was in memory. Throws what `attempt` throws, and rejects with what `load` rejects with.
  */
 export function withPages<T>(attempt: () => T, load = (fault: PageFault): Promise<unknown> => fault.load()): MaybePromise<T> {
   try {

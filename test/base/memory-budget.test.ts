@@ -1,4 +1,6 @@
-/** The shares of a mount's memory never exceed the whole, and a usual machine gets the figures that the documents name. */
+/**
+ * The shares of a mount's memory never exceed the whole, and a usual machine gets the figures that the documents name.
+ */
 import t from 'tap';
 import { budgetOf, memoryMin, memoryUsualMax, usualBudget } from '../../src/base/memory-budget.js';
 

@@ -19,7 +19,7 @@ t.test('any bytes come back as they were', async (t) => {
   const parts = ['a', '/', 'é', '€', '🎉', '\ufffd', '\ufeff'].map((text) => Buffer.from(text));
   for (let round = 0; round < 2000; round++) {
     const bytes = Buffer.concat(
-      Array.from({ length: random.below(12) }, () => (random.below(2) === 0 ? Buffer.of(random.below(256)) : parts[random.below(parts.length)])),
+      Array.from({ length: random.below(12) }, () => (random.below(2) === 0 ? Buffer.of(random.below(256)) : parts[random.below(parts.length)]!)),
     );
     const text = decodeSystemText(bytes);
     if (!encodeSystemText(text).equals(bytes)) t.fail(`${bytes.toString('hex')} became ${encodeSystemText(text).toString('hex')}`);

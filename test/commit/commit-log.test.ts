@@ -215,7 +215,7 @@ t.test('devices that race get one order, and lose nothing', async (t) => {
   t.same(orders[0], orders[2], `TEST_SEED=${seed}`);
 });
 
-t.test('a lost answer to a put is found out by reading back', async (t) => {
+t.test('a put whose answer was lost is resolved by reading the commit back', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk());
   const b = await openLog(volume, await newDisk());
@@ -237,7 +237,7 @@ t.test('a lost answer to a put is found out by reading back', async (t) => {
   t.same(await texts(a), ['mine', 'second try']);
 });
 
-t.test('a commit whose outcome stayed unknown comes back from a poll', async (t) => {
+t.test('a commit whose outcome was unknown is returned by the next poll', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   let a = await openLog(volume, disk);
@@ -251,8 +251,8 @@ t.test('a commit whose outcome stayed unknown comes back from a poll', async (t)
   volume.store.hook = undefined;
   t.equal(await a.put(draft('other')), 'lost');
   const [commit] = await a.poll();
-  t.equal(commit.operationSerial, wanted.operationSerial);
-  t.equal(commit.deviceId, a.deviceId);
+  t.equal(commit?.operationSerial, wanted.operationSerial);
+  t.equal(commit?.deviceId, a.deviceId);
 
   done = false;
   volume.store.hook = (what) => {
@@ -268,7 +268,7 @@ t.test('a commit whose outcome stayed unknown comes back from a poll', async (t)
   t.same(await texts(a), ['mine', 'before the crash', 'after']);
 });
 
-t.test('it opens offline with what it had, and a new device does not', async (t) => {
+t.test('a device with a history opens the log offline, a new device does not', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const a = await openLog(volume, disk);
@@ -289,7 +289,7 @@ t.test('it opens offline with what it had, and a new device does not', async (t)
   t.equal(again.freshness, 'proven');
 });
 
-t.test('a fresh device reads many commits in few rounds, also when one of them is large', async (t) => {
+t.test('a new device reads many commits in few round trips, even if one of them is large', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk());
   const large = Buffer.from(systemRandom.bytes(1_500_000));
@@ -305,7 +305,7 @@ t.test('a fresh device reads many commits in few rounds, also when one of them i
   t.ok(total < 2.2 * reads.size, `${total} reads of ${reads.size} objects`);
 });
 
-t.test('a fresh device begins at the checkpoint, with the whole roster', async (t) => {
+t.test('a new device begins at the checkpoint and knows the whole roster', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk(), { name: 'a' });
   for (let count = 0; count < 100; count++) await write(a, `${count}`);
@@ -345,7 +345,7 @@ t.test('a fresh device begins at the checkpoint, with the whole roster', async (
   t.equal(offline.lastCheckpoint?.sequence, again.lastCheckpoint?.sequence);
 });
 
-t.test('a read-only device does not enrol, and does later when it may write', async (t) => {
+t.test('a read-only device does not enrol, but does later when it may write', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const reader = await openLog(volume, disk, { readOnly: true });
@@ -356,7 +356,7 @@ t.test('a read-only device does not enrol, and does later when it may write', as
   t.equal(writer.deviceId, reader.deviceId);
 });
 
-t.test('a device that crashed while it enrolled goes on as itself', async (t) => {
+t.test('a device that crashed while it enrolled keeps its identity', async (t) => {
   const volume = await newVolume();
   const measured = await newDisk();
   const before = measured.changeCount;
@@ -370,7 +370,7 @@ t.test('a device that crashed while it enrolled goes on as itself', async (t) =>
   }
 });
 
-t.test('a store that goes back is refused, at the next start and while it runs', async (t) => {
+t.test('a rollback of the store is refused, at the next start and while the log is open', async (t) => {
   const volume = await newVolume();
   const disks = [await newDisk(), await newDisk()];
   const a = await openLog(volume, disks[0]!);
@@ -391,7 +391,7 @@ t.test('a store that goes back is refused, at the next start and while it runs',
   }, code('ROLLBACK'));
 });
 
-t.test('a fork shown to two devices is found by the first commit that crosses', async (t) => {
+t.test('a fork between two devices is detected by the first commit of one that the other reads', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk());
   const diskB = await newDisk();
@@ -414,7 +414,7 @@ t.test('a fork shown to two devices is found by the first commit that crosses', 
   t.ok(b);
 });
 
-t.test('a deleted commit is missed, by devices behind it and by new ones', async (t) => {
+t.test('a deleted commit is reported as missing by devices behind it and by new devices', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk());
   const b = await openLog(volume, await newDisk());
@@ -464,7 +464,7 @@ t.test('another volume of the same user is refused', async (t) => {
   await t.rejects(openLog(volume, await newDisk(), { store: sameKeys }), code('FORK'));
 });
 
-t.test('squatters on log numbers are ignored', async (t) => {
+t.test('foreign objects under log numbers are ignored', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk());
   for (let sequence = 0; sequence < 30; sequence++)
@@ -475,7 +475,7 @@ t.test('squatters on log numbers are ignored', async (t) => {
   t.same(await texts(a), ['one']);
 });
 
-t.test('local copies that are damaged or gone are fetched again', async (t) => {
+t.test('damaged or missing local copies are fetched again', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const a = await openLog(volume, disk);
@@ -491,7 +491,7 @@ t.test('local copies that are damaged or gone are fetched again', async (t) => {
   t.same(await texts(again), ['0', '1', '2', '3', '4']);
 });
 
-t.test('damaged or foreign trust and device files are never taken for none', async (t) => {
+t.test('a damaged or foreign trust or device file is an error, not a new device', async (t) => {
   for (const name of ['trust', 'device']) {
     const volume = await newVolume();
     const disk = await newDisk();
@@ -505,7 +505,7 @@ t.test('damaged or foreign trust and device files are never taken for none', asy
   }
 });
 
-t.test('two installations with one identity are found out', async (t) => {
+t.test('two installations with one identity are detected', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const a = await openLog(volume, disk);
@@ -518,7 +518,7 @@ t.test('two installations with one identity are found out', async (t) => {
   t.same(await texts(reader), ['from the original', 'from the clone']);
 });
 
-t.test('after a crash at any operation the log opens, and nothing in it is lost', async (t) => {
+t.test('after a crash at any disk operation the log opens with all of its commits', async (t) => {
   for (const kind of ['process', 'power'] as const) {
     const volume = await newVolume();
     const life = async (disk: SimulatedDisk): Promise<void> => {

@@ -1,7 +1,7 @@
 /**
- * Every operation of the local disk and every put is a place to die: what was promised by then is there afterwards, and nothing is half done.
- * One action in every way at every point; sequences of two and three are sampled. TEST_ROUNDS multiplies the samples; all sequences of two are
- * `npm run crash-points`.
+ * Every operation of the local disk and every put is a place to die: what was promised by then is there afterwards, and
+ * nothing is half done. One action in every way at every point; sequences of two and three are sampled. TEST_ROUNDS
+ * multiplies the samples; all sequences of two are `npm run crash-points`.
  */
 import t from 'tap';
 import { actions, addTally, CrashBase, type CrashSetting, type CrashTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';
@@ -57,7 +57,7 @@ t.test(`the recovery is cut off too (TEST_SEED=${seed})`, async (t) => {
 for (const [length, count] of [
   [2, 10],
   [3, 8],
-]) {
+] as const) {
   t.test(`${length} actions (TEST_SEED=${seed})`, async (t) => {
     t.setTimeout(0);
     const total = emptyTally();

@@ -1,9 +1,11 @@
 /**
- * All sequences of two actions, each cut off at every point in every way, in worker processes: what is too long for the test command
- * (`crash-points.test.ts` samples it, and does all single actions). Power loss takes every subset of what was not synced, torn writes included, where
- * there are at most `--losses` combinations; where there are more, see `SimulatedDisk.powerLosses`. Ends with 1 when anything was lost.
+ * All sequences of two actions, each cut off at every point in every way, in worker processes: what is too long for the
+ * test command (`crash-points.test.ts` samples it, and does all single actions). Power loss takes every subset of what
+ * was not synced, torn writes included, where there are at most `--losses` combinations; where there are more, see
+ * `SimulatedDisk.powerLosses`. Ends with 1 when anything was lost.
  *
- *   npm run crash-points -- [--actions 1|2|3] [--losses 32] [--settle 4] [--workers N] [--seed N] [--setting INDEX] [--sample N]
+ * npm run crash-points -- [--actions 1|2|3] [--losses 32] [--settle 4] [--workers N] [--seed N] [--setting INDEX]
+ * [--sample N]
  */
 import { fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
@@ -43,7 +45,7 @@ async function run({ setting, prefix, seed, lossesMax, settleEvery }: JobRequest
   const tally = emptyTally();
   // As the last action, a flush that the next one overlaps is a flush.
   for (const last of actions.filter(({ overlaps }) => !overlaps)) {
-    const sequence: Action[] = [...prefix.map((index) => actions[index]), last];
+    const sequence: Action[] = [...prefix.map((index) => actions[index]!), last];
     const overlapsBefore = sequence.findIndex(({ overlaps }) => overlaps);
     // What is still under way goes on during the last action.
     const from = overlapsBefore === -1 ? prefix.length : Math.min(overlapsBefore, prefix.length);

@@ -1,7 +1,8 @@
 /**
- * What happens around a mount that works, rather than in it: callers that are interrupted or killed, an unmount under their feet, a daemon that stands
- * still or gets signals, clocks that jump, few descriptors, little memory. Nothing that was promised is lost, nobody hangs, and the service goes on
- * (doc/semantics.md, "Errors"). TEST_SUSPEND_MS: how long the daemon stands still (a minute, when asked for more than the test command has time for).
+ * What happens around a mount that works, rather than in it: callers that are interrupted or killed, an unmount under
+ * their feet, a daemon that stands still or gets signals, clocks that jump, few descriptors, little memory. Nothing
+ * that was promised is lost, nobody hangs, and the service goes on (doc/semantics.md, "Errors"). TEST_SUSPEND_MS: how
+ * long the daemon stands still (a minute, when asked for more than the test command has time for).
  */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -71,7 +72,7 @@ class Mount {
     const { mounts } = JSON.parse(await this.place.succeed(['status', this.directory, '--json'])) as {
       mounts: (DaemonStatus & { readonly stateDirectory: string })[];
     };
-    return mounts[0];
+    return mounts[0]!;
   }
 
   path(...names: string[]): string {
@@ -134,11 +135,12 @@ else {
       ['SIGINT', 'a'],
       ['SIGKILL', 'b'],
     ] as const) {
-      // Through the page cache, and past it: the kernel waits in two ways. (dd handles SIGINT, which ends no wait for the page cache, as on any disk.)
+      // Through the page cache, and past it: the kernel waits in two ways. (dd handles SIGINT, which ends no wait for
+      // the page cache, as on any disk.)
       for (const command of [
         ['cat', mount.path(name, 'large')],
         ['dd', `if=${mount.path(name, 'large')}`, 'of=/dev/null', 'iflag=direct'],
-      ]) {
+      ] as const) {
         const [program, ...argument] = command;
         const reader = spawn(program, argument, { stdio: 'ignore', cwd: '/' });
         // It is in the kernel, waiting for us.
@@ -281,10 +283,10 @@ else {
         // The background commit comes by itself, whatever the clock says.
         const made = writer.count;
         writeFileSync(mount.path(`at${offset}`), String(made));
-        let { sequence } = (await mount.status()).details['commit'];
+        let { sequence } = (await mount.status()).details['commit']!;
         const before = Number(sequence);
         await until(async () => {
-          ({ sequence } = (await mount.status()).details['commit']);
+          ({ sequence } = (await mount.status()).details['commit']!);
           return Number(sequence) > before;
         });
         t.ok(Number(sequence) > before, `a commit at ${offset}`);
@@ -364,7 +366,7 @@ function placeOf(pid: number): string {
 function stateOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat[stat.lastIndexOf(')') + 2];
+    return stat[stat.lastIndexOf(')') + 2]!;
   } catch {
     return '';
   }

@@ -1,11 +1,13 @@
 /**
- * Cuts the power under a directory store: a file system on a disk that records its writes and flushes (recording-disk.ts) gets a store, into which
- * objects are put. Then the disk is put together as it can be when the power goes at a moment of that: all that was flushed before, and of what was
- * written since nothing, all, a beginning (its last write torn between sectors) or any part. Each of these disks is checked by the tool of the
- * file system, or mounted as it is; every object that was acknowledged by then has to be there, whole, and every put that was cut can be repeated.
- * A directory whose object was not acknowledged may be damaged, but no name may be unusable for ever.
+ * Cuts the power under a directory store: a file system on a disk that records its writes and flushes
+ * (recording-disk.ts) gets a store, into which objects are put. Then the disk is put together as it can be when the
+ * power goes at a moment of that: all that was flushed before, and of what was written since nothing, all, a beginning
+ * (its last write torn between sectors) or any part. Each of these disks is checked by the tool of the file system, or
+ * mounted as it is; every object that was acknowledged by then has to be there, whole, and every put that was cut can
+ * be repeated. A directory whose object was not acknowledged may be damaged, but no name may be unusable for ever.
  *
- *   node dist/test/crash/power-cuts.js FILESYSTEM [--cuts N] [--seed N]       needs root, loop devices, and the file system in the kernel
+ * node dist/test/crash/power-cuts.js FILESYSTEM [--cuts N] [--seed N] needs root, loop devices, and the file system in
+ * the kernel
  */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -93,7 +95,7 @@ async function withMounted<T>(name: string, image: string, folder: string, work:
 const rounds = 12;
 
 export async function trace(name: string, scratch: string, random: SeededRandom): Promise<Trace> {
-  const [disk, mounted, recordPath] = ['disk', 'mounted', 'record'].map((part) => join(scratch, part));
+  const [disk, mounted, recordPath] = [join(scratch, 'disk'), join(scratch, 'mounted'), join(scratch, 'record')];
   mkdirSync(disk);
   mkdirSync(mounted, { recursive: true });
   const recorder = spawn(process.execPath, [join(import.meta.dirname, 'recording-disk.js'), disk, recordPath], {
@@ -109,7 +111,7 @@ export async function trace(name: string, scratch: string, random: SeededRandom)
   try {
     const image = join(disk, 'image');
     await run('truncate', '--size', String(filesystems[name]!.size), image);
-    const [make, ...options] = filesystems[name]!.make;
+    const [make = '', ...options] = filesystems[name]!.make;
     await run(make, ...options, image);
     await withMounted(name, image, mounted, async () => {
       await run('sync', '--file-system', mounted);

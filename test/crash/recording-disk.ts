@@ -1,7 +1,8 @@
 /**
- * A folder whose files are in memory, and that records what reaches them: it stands for a disk when a file in it is the image of a loop device. Each
- * write and each flush is appended to a record as it is answered, so that the disk can be put together as it was at any moment (power-cuts.ts).
- * It runs as a process of its own: the kernel writes to it whenever it likes.
+ * A folder whose files are in memory, and that records what reaches them: it stands for a disk when a file in it is the
+ * image of a loop device. Each write and each flush is appended to a record as it is answered, so that the disk can be
+ * put together as it was at any moment (power-cuts.ts). It runs as a process of its own: the kernel writes to it
+ * whenever it likes.
  *
  *   node dist/test/crash/recording-disk.js FOLDER RECORD
  *
@@ -73,7 +74,7 @@ class RecordingFilesystem extends MemoryFilesystem {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const [, , mountPoint, record] = process.argv;
+  const [, , mountPoint = '', record = ''] = process.argv;
   const mounted = await nativeDriver(new RecordingFilesystem(record), memoryErrnoOf, {
     mountPoint,
     source: 'recording-disk',

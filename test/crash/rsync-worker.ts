@@ -1,6 +1,6 @@
 /**
- * rsync at work on the drive, for the soak: it brings a changing tree again and again. It keeps the source on another filesystem, and knows what a
- * run that was cut off may have left undone.
+ * rsync at work on the drive, for the soak: it brings a changing tree again and again. It keeps the source on another
+ * filesystem, and knows what a run that was cut off may have left undone.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,10 @@ import { SeededRandom } from '../model/seeded-random.js';
 import { compareTrees } from '../mount/compare-trees.js';
 import type { Worker } from '../mount/worker.js';
 
-/** Brings a changing tree to the drive again and again: what a finished run brought is there, and a run that was cut off touched only what it had to. */
+/**
+ * Brings a changing tree to the drive again and again: what a finished run brought is there, and a run that was cut off
+ * touched only what it had to.
+ */
 export class RsyncWorker implements Worker {
   readonly name = 'rsync';
   readonly #source: string;
@@ -85,7 +88,8 @@ export class RsyncWorker implements Worker {
     const wrong = differences.filter((line) => {
       const path = line.slice(0, line.indexOf(': '));
       const name = path.slice(path.lastIndexOf('/') + 1);
-      // Runs that were cut off leave their temporary files; one that may just have been, folders whose times are to be set.
+      // Runs that were cut off leave their temporary files; one that may just have been, folders whose times are to be
+      // set.
       if (name.startsWith('.')) return false;
       return this.#changing.size === 0 || !(this.#changing.has(name) || name === 'deep' || name === '');
     });

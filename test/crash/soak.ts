@@ -1,7 +1,7 @@
 /**
- * A soak: random trees, SQLite, git and rsync at work on the mounted drive, a `kill -9` of the daemon every 20 seconds (some rounds end in a flush or
- * an orderly unmount instead), everything acknowledged verified after each mount, and the daemon's memory and descriptors watched. At a difference it
- * keeps the scratch folder and tells the seed.
+ * A soak: random trees, SQLite, git and rsync at work on the mounted drive, a `kill -9` of the daemon every 20 seconds
+ * (some rounds end in a flush or an orderly unmount instead), everything acknowledged verified after each mount, and
+ * the daemon's memory and descriptors watched. At a difference it keeps the scratch folder and tells the seed.
  *
  *   npm run soak -- [--minutes 30] [--round SECONDS] [--seed N] [--writers N] [--scratch DIRECTORY] [--store URL]
  */
@@ -164,7 +164,8 @@ export async function soak(
     }
     if (uses.length >= trendRounds) {
       const third = Math.floor(uses.length / 3);
-      const [first, last] = [uses.slice(1, third), uses.slice(-third)].map((some) => mean(some.map(({ residentMax }) => residentMax)));
+      const meanOf = (some: typeof uses): number => mean(some.map(({ residentMax }) => residentMax));
+      const [first, last] = [meanOf(uses.slice(1, third)), meanOf(uses.slice(-third))];
       if (last > first * 1.5 + 64 * 2 ** 20) fail(`memory grew from ${first} to ${last} bytes`);
     }
     await drive.unmount();

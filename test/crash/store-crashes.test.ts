@@ -1,7 +1,8 @@
 /**
- * The device dies while its store is unreliable: requests and answers get lost, and a put of the dead process may arrive after all, when the
- * next one works already. What was promised is there, and nothing of what is found is taken for an attack. Every put of every workload is also
- * tried as one that arrives after the next opening (`crash-workload.ts`); the directory store's own discipline is in all settings with it.
+ * The device dies while its store is unreliable: requests and answers get lost, and a put of the dead process may
+ * arrive after all, when the next one works already. What was promised is there, and nothing of what is found is taken
+ * for an attack. Every put of every workload is also tried as one that arrives after the next opening
+ * (`crash-workload.ts`); the directory store's own discipline is in all settings with it.
  */
 import t from 'tap';
 import { actions, CrashBase, type CrashSetting, tryAllPoints } from '../suite/crash-workload.js';
@@ -28,7 +29,7 @@ t.test(`a store that loses requests and answers, and a crash at any point (TEST_
   for (const setting of settings) {
     const base = await CrashBase.make(setting);
     for (let round = 0; round < 3 * rounds; round++) {
-      const sequence = [actions[random.below(actions.length)], named('flush'), actions[random.below(actions.length)], named('flush')];
+      const sequence = [actions[random.below(actions.length)]!, named('flush'), actions[random.below(actions.length)]!, named('flush')];
       const faults = { seed: random.below(2 ** 30), lostRequests: 4, lostAnswers: 4 };
       const { points, recoveries, wrong } = await tryAllPoints(base, sequence, { seed, stride: 7, faults, lossesMax: 8, settleEvery: 4 });
       t.strictSame(wrong.slice(0, 3), [], `${sequence.map(({ name }) => name).join(', ')}: ${points} points, ${recoveries} recoveries`);

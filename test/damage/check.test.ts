@@ -40,7 +40,7 @@ async function firstExtent(volume: DamagedVolume, path: string): Promise<{ ino: 
   const { ino } = await volume.inode(path);
   const device = await volume.device({ readOnly: true });
   try {
-    const [key, value] = await device.volume.read((view) => [...view.scan(extentKey(ino, 0), extentEnd(ino))][0]);
+    const [key, value] = await device.volume.read((view) => [...view.scan(extentKey(ino, 0), extentEnd(ino))][0]!);
     const extent = decodeExtent(value);
     if (extent.kind !== 'data') throw new Error('no data');
     return { ino, key, extent };

@@ -1,6 +1,7 @@
 /**
- * A small volume with everything that can be damaged, and the ways to damage it: two checkpoints whose trees have branches, commits after
- * them, packs with content, a store that lets objects be exchanged, and commits written on purpose by a device that means harm.
+ * A small volume with everything that can be damaged, and the ways to damage it: two checkpoints whose trees have
+ * branches, commits after them, packs with content, a store that lets objects be exchanged, and commits written on
+ * purpose by a device that means harm.
  */
 
 import { addSlot } from '../../src/access/keyslots.js';

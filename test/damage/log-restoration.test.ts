@@ -1,4 +1,7 @@
-/** What repair puts back into a log that has lost something, and what it refuses to touch: from the copies of a device whose hashes prove them. */
+/**
+ * What repair puts back into a log that has lost something, and what it refuses to touch: from the copies of a device
+ * whose hashes prove them.
+ */
 import { cpSync } from 'node:fs';
 import type { Test } from 'tap';
 import t from 'tap';

@@ -1,4 +1,7 @@
-/** Two devices that change the same tree at random, conflicts included: whatever comes of it, an examination finds nothing. */
+/**
+ * Two devices that change the same tree at random, conflicts included: whatever comes of it, an examination finds
+ * nothing.
+ */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

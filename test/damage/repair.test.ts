@@ -1,4 +1,7 @@
-/** What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was replaced is in the log. */
+/**
+ * What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was
+ * replaced is in the log.
+ */
 
 import type { Test } from 'tap';
 import t from 'tap';

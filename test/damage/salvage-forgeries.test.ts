@@ -1,6 +1,6 @@
 /**
- * What `salvage` makes of commits that were forged by somebody who has the keys of the volume and the store, but is no device of it: what devices have
- * written is never replaced, and what only the forgeries hold is kept apart.
+ * What `salvage` makes of commits that were forged by somebody who has the keys of the volume and the store, but is no
+ * device of it: what devices have written is never replaced, and what only the forgeries hold is kept apart.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -66,7 +66,10 @@ class Forger {
     return (await openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence))).commit;
   }
 
-  /** Puts a commit in the place of number `sequence`, whatever was there. Without `fields` it is what its predecessor was but for the mutations. */
+  /**
+   * Puts a commit in the place of number `sequence`, whatever was there. Without `fields` it is what its predecessor
+   * was but for the mutations.
+   */
   async put(sequence: number, mutations: readonly Mutation[], fields: Partial<CommitFields> = {}): Promise<void> {
     const { keys, volume, store } = this.#volume;
     const previousHash = await this.previousHash(sequence);

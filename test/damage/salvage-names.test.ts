@@ -1,4 +1,7 @@
-/** Every file that can be read comes out under a name that tells the truth: nothing is overwritten, however names collide, and no depth is too deep. */
+/**
+ * Every file that can be read comes out under a name that tells the truth: nothing is overwritten, however names
+ * collide, and no depth is too deep.
+ */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -170,7 +173,7 @@ t.test('names for what cannot have its own are short enough, plain enough, and r
     for (const form of others) t.match(form, /^[A-Za-z0-9._,+=@()~%-]([A-Za-z0-9 ._,+=@()~%-]*[A-Za-z0-9_,+=@()~%-])?$/);
     t.ok(looksSpare(formsOf(name).at(-1) ?? ''));
     for (const suffix of ['', '.damaged']) {
-      const [first, second] = spareNames(name, suffix);
+      const [first = '', second = ''] = spareNames(name, suffix);
       t.ok(first.length <= 255 && second.length <= 255);
       t.not(first, second);
       t.ok(looksSpare(second));

@@ -1,4 +1,7 @@
-/** What can be saved from damaged volumes: everything that is left, with what is missing said, and nothing written into the store. */
+/**
+ * What can be saved from damaged volumes: everything that is left, with what is missing said, and nothing written into
+ * the store.
+ */
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -97,12 +100,12 @@ t.test('a whole volume comes out whole, with links, modes and times', async (t) 
 
 t.test('a damaged chunk makes a hole, and the file is called so', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
-  const [extent] = await extentsOf(volume, 'deep/large');
+  const extent = (await extentsOf(volume, 'deep/large'))[0]!;
   const whole = await wholePicture(volume);
   await volume.flip(packKey(extent.pack), extent.packOffset + extent.chunks[0]!.sealedLength + 100);
   const { report, picture } = await salvage(volume);
-  const [damaged] = report.damaged;
   t.equal(report.damaged.length, 1);
+  const damaged = report.damaged[0]!;
   t.equal(damaged.path, 'tree/deep/large.damaged');
   const missing = { offset: extent.chunks[0]!.plainLength, length: extent.chunks[1]!.plainLength };
   t.match(damaged.missing, [missing]);
@@ -115,7 +118,7 @@ t.test('a damaged chunk makes a hole, and the file is called so', async (t) => {
 
 t.test('a missing pack costs only what was in it', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
-  const [extent] = await extentsOf(volume, 'later');
+  const extent = (await extentsOf(volume, 'later'))[0]!;
   await volume.remove(packKey(extent.pack));
   const { report, picture } = await salvage(volume);
   t.strictSame(

@@ -1,6 +1,6 @@
 /**
- * The attacks of doc/security.md by their numbers, one test each. What random personas do is personas.test.ts; what a local attacker finds is
- * local.test.ts. TEST_ROUNDS=N makes the sampled ones N times as thorough.
+ * The attacks of doc/security.md by their numbers, one test each. What random personas do is personas.test.ts; what a
+ * local attacker finds is local.test.ts. TEST_ROUNDS=N makes the sampled ones N times as thorough.
  */
 import t, { type Test } from 'tap';
 import { claimedVolumeId, listSlots, unlock } from '../../src/access/keyslots.js';
@@ -577,7 +577,7 @@ t.test('18: no answer is taken that is larger than it may be, and no list withou
       },
     };
     t.same((await attack(store, state, [now.picture, moments[moments.length - 2]!.picture])).wrong, []);
-    store.persona = { name: 'lister', list: store.persona.list?.bind(store.persona) };
+    store.persona = { name: 'lister', list: store.persona.list!.bind(store.persona) };
     const device = await world.open(store, state);
     for (let poll = 0; poll < 20; poll++) await device.volume.refresh();
     await device.close();

@@ -1,6 +1,7 @@
 /**
- * A store that lies: it keeps every version of itself that there ever was, and answers as its persona wishes (doc/security.md). What it does
- * follows from a seed. Without a persona it is honest. It can do everything that a store's owner can, and has no key.
+ * A store that lies: it keeps every version of itself that there ever was, and answers as its persona wishes
+ * (doc/security.md). What it does follows from a seed. Without a persona it is honest. It can do everything that a
+ * store's owner can, and has no key.
  */
 import type { Disk } from '../../src/disk/disk.js';
 import { readBody } from '../../src/store/file-body.js';
@@ -116,7 +117,10 @@ export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
 
 const pick = <T>(random: SeededRandom, from: readonly T[]): T => from[random.below(from.length)]!;
 
-/** Which objects a persona goes for: all, or those below one of the prefixes, of which it takes `percent` of 100, always the same ones. */
+/**
+ * Which objects a persona goes for: all, or those below one of the prefixes, of which it takes `percent` of 100, always
+ * the same ones.
+ */
 function chooser(random: SeededRandom, objects: Objects, percent: number): ReadonlySet<ObjectKey> {
   const chosen = new Set([...objects.keys()].filter(() => random.below(100) < percent));
   if (chosen.size === 0 && objects.size > 0) chosen.add(pick(random, [...objects.keys()]));

@@ -1,6 +1,9 @@
-/** A store that shows keyslots of its own making, to take time and memory, or to shut the user out: attack 18 of doc/security.md. */
+/**
+ * A store that shows keyslots of its own making, to take time and memory, or to shut the user out: attack 18 of
+ * doc/security.md.
+ */
 import t from 'tap';
-import type { SlotList, StoredSlot, UnlockOptions } from '../../src/access/keyslots.js';
+import type { SlotList, StoredSlot } from '../../src/access/keyslots.js';
 import { unlock } from '../../src/access/keyslots.js';
 import { TrialBudget, trialOrder } from '../../src/access/slot-trial.js';
 import type { KdfCost } from '../../src/crypto/argon2.js';
@@ -31,7 +34,7 @@ function bogusSlot(like: StoredSlot, cost: KdfCost = like.header.cost): StoredSl
 
 const listOf = (slots: readonly StoredSlot[]): SlotList => ({ slots, unreadable: [] });
 /** Time passes by as much as a trial takes on a slow machine, whenever somebody looks. */
-const slowClock = (stepMs: number): UnlockOptions['nowMs'] => {
+const slowClock = (stepMs: number): (() => number) => {
   let atMs = 0;
   return () => (atMs += stepMs);
 };

@@ -23,7 +23,7 @@ interface Status {
 
 async function statusOf(mountPoint: string): Promise<Status> {
   const { mounts } = JSON.parse(await place.succeed(['status', mountPoint, '--json'])) as { mounts: Status[] };
-  return mounts[0];
+  return mounts[0]!;
 }
 
 /** How a store or a disk could hold `text`: as it is, as hex, as base64 at any alignment, as UTF-16. */

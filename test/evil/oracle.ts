@@ -1,6 +1,7 @@
 /**
- * The judge of every attack (doc/security.md, "Criterion U"): what a device reads is what a trusted device wrote, in a history that it may know,
- * or an error that an application sees as EIO, ESTALE, EROFS or ETIMEDOUT. Everything else is a violation, which it names.
+ * The judge of every attack (doc/security.md, "Criterion U"): what a device reads is what a trusted device wrote, in a
+ * history that it may know, or an error that an application sees as EIO, ESTALE, EROFS or ETIMEDOUT. Everything else is
+ * a violation, which it names.
  */
 import { constants } from 'node:os';
 import { createLogger } from '../../src/base/logger.js';
@@ -57,7 +58,10 @@ async function attempt<T>(work: () => T | Promise<T>): Promise<Outcome<T>> {
   }
 }
 
-/** Reads everything that is in one of `pictures` (the histories that the device may know), and looks for what is in none. */
+/**
+ * Reads everything that is in one of `pictures` (the histories that the device may know), and looks for what is in
+ * none.
+ */
 export async function judge(device: TestDevice, pictures: readonly Picture[]): Promise<Verdict> {
   // Every read is judged by itself: a device may learn of a newer commit between two of them.
   const violations: string[] = [];

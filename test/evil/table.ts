@@ -1,7 +1,8 @@
 /**
- * What happens when somebody with write access to the store manipulates a volume: thirteen manipulations, tried on real directories through the
- * programs as users have them, for Sealdrive and for gocryptfs where it is installed. Prints a table and the number of manipulations that
- * went undetected: reads that succeeded with something else than what was last written. Ends with 1 if that number is not 0 for Sealdrive.
+ * What happens when somebody with write access to the store manipulates a volume: thirteen manipulations, tried on real
+ * directories through the programs as users have them, for Sealdrive and for gocryptfs where it is installed. Prints a
+ * table and the number of manipulations that went undetected: reads that succeeded with something else than what was
+ * last written. Ends with 1 if that number is not 0 for Sealdrive.
  *
  *   node dist/test/evil/table.js [--json]
  */
@@ -109,8 +110,8 @@ function readTree(directory: string): Tree {
 type Result = 'refused' | 'detected' | 'harmless' | 'UNDETECTED';
 
 /**
- * Undetected: somewhere a read or a list succeeded with what nobody wrote last, or something was absent without an error. An ENOENT for a name
- * that was there is such an absence; any other error is a detection.
+ * Undetected: somewhere a read or a list succeeded with what nobody wrote last, or something was absent without an
+ * error. An ENOENT for a name that was there is such an absence; any other error is a detection.
  */
 function compare(found: Tree, wanted: Tree): Result {
   let errors = 0;

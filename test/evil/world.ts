@@ -1,6 +1,7 @@
 /**
- * A volume with a past, to be attacked: a few devices have written it in several steps, and after each step it is known what a device may
- * read and what the store held. Deterministic from the seed but for what the volume's own keys make random.
+ * A volume with a past, to be attacked: a few devices have written it in several steps, and after each step it is known
+ * what a device may read and what the store held. Deterministic from the seed but for what the volume's own keys make
+ * random.
  */
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -43,7 +44,10 @@ export interface World {
 
 export const chunkSize = 4096;
 
-/** Steps of `steps` changes each, by the devices `a` and `b` in turn; the last ones fold the tree, so that there are pages too. */
+/**
+ * Steps of `steps` changes each, by the devices `a` and `b` in turn; the last ones fold the tree, so that there are
+ * pages too.
+ */
 export async function makeWorld(seed: number, options: { readonly steps?: number; readonly random?: Random } = {}): Promise<World> {
   const { steps = 6 } = options;
   const random = new SeededRandom(seed);

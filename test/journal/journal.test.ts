@@ -81,7 +81,7 @@ t.test('another device, volume or key cannot read it, and says so', async (t) =>
   t.same(await reopened(disk), ['mine']);
 });
 
-t.test('it goes over to new segments, and trimming removes those that are done with', async (t) => {
+t.test('the journal begins new segments, and trimming removes those that are not needed', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   for (let count = 0; count < 100; count++) {
@@ -105,7 +105,7 @@ t.test('it goes over to new segments, and trimming removes those that are done w
   t.same(await reopened(disk), ['after']);
 });
 
-t.test('all of it can be trimmed while it is in use, again and again', async (t) => {
+t.test('the whole journal can be trimmed repeatedly while it is in use', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   for (let round = 0; round < 20; round++) {
@@ -118,7 +118,7 @@ t.test('all of it can be trimmed while it is in use, again and again', async (t)
   t.equal((await reopened(disk)).at(-1), 'last');
 });
 
-t.test('callers that sync at once share the work', async (t) => {
+t.test('concurrent syncs share the work', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   const count = (): number => disk.operations.filter(({ kind }) => kind === 'datasync').length;
@@ -146,7 +146,7 @@ t.test('a full disk refuses a record, keeps the others, and takes records again 
   t.same(await reopened(disk), ['first', 'second']);
 });
 
-t.test('a full disk does not keep trimming from giving space back', async (t) => {
+t.test('trimming frees space even on a full disk', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   for (let count = 0; count < 40; count++) {
@@ -161,7 +161,7 @@ t.test('a full disk does not keep trimming from giving space back', async (t) =>
   await journal.close();
 });
 
-t.test('after a failed sync nothing more is promised', async (t) => {
+t.test('after a failed sync the journal takes no more records', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   journal.append(bytes('x'));
@@ -183,7 +183,7 @@ async function damage(disk: SimulatedDisk, path: string, at: number): Promise<vo
   await file.close();
 }
 
-t.test('damage to a record that was durable is told from a torn tail', async (t) => {
+t.test('damage to a durable record is distinguished from a torn tail', async (t) => {
   for (const [where, at] of [
     ['header', 20],
     ['first record', 90],
@@ -216,7 +216,7 @@ t.test('a lost segment is damage', async (t) => {
   await t.rejects(Journal.open(optionsFor(disk)), { code: 'CORRUPT' });
 });
 
-t.test('every prefix of the last segment opens, as what was whole in it', async (t) => {
+t.test('every prefix of the last segment opens with its whole records', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   for (let count = 0; count < 5; count++) journal.append(bytes(`entry ${count}`));
@@ -298,7 +298,7 @@ async function check(disk: SimulatedDisk, history: History, kind: CrashKind, mes
   return fits ? undefined : `${message}: ${texts.length} entries of ${history.appended.length}, synced ${history.synced}, trimmed ${history.trimmed}`;
 }
 
-t.test('after a crash at any operation, what was promised is there, in order', async (t) => {
+t.test('after a crash at any disk operation all synced records are there, in order', async (t) => {
   const seed = testSeed();
   let crashes = 0;
   for (let run = 0; run < 6; run++) {

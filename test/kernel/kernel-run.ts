@@ -1,14 +1,15 @@
 /**
- * Runs tests of the compiled project under another Linux kernel than this machine's: a small Debian with that kernel in qemu, the project on a second
- * disk, and what the machine says on its serial line as the report. What each kernel gives is in doc/semantics.md, "Kernels". It needs root,
- * debootstrap, qemu-system-x86 and e2fsprogs, and is no part of the test command. Emulation is software (TCG): the POSIX suite takes about a quarter
- * of an hour. Packages come from where this machine's apt has its own.
+ * Runs tests of the compiled project under another Linux kernel than this machine's: a small Debian with that kernel in
+ * qemu, the project on a second disk, and what the machine says on its serial line as the report. What each kernel
+ * gives is in doc/semantics.md, "Kernels". It needs root, debootstrap, qemu-system-x86 and e2fsprogs, and is no part of
+ * the test command. Emulation is software (TCG): the POSIX suite takes about a quarter of an hour. Packages come from
+ * where this machine's apt has its own.
  *
  *   npm run kernel -- 6.1 [--scratch DIRECTORY] [--pjdfstest DIRECTORY] [--shell 'COMMANDS'] [FILE..]
  *
- * A FILE is a compiled test below dist/test (default: the POSIX suite on a plain directory and on the mounted drive). `--pjdfstest` names the folder of a
- * built pjdfstest and runs it on a mounted drive. `--shell` runs commands in the folder of the project instead. The system's disk stays in the
- * scratch directory for the next run.
+ * A FILE is a compiled test below dist/test (default: the POSIX suite on a plain directory and on the mounted drive).
+ * `--pjdfstest` names the folder of a built pjdfstest and runs it on a mounted drive. `--shell` runs commands in the
+ * folder of the project instead. The system's disk stays in the scratch directory for the next run.
  */
 import { execFile, spawn } from 'node:child_process';
 import { createWriteStream, existsSync } from 'node:fs';
@@ -84,7 +85,7 @@ async function buildSystem(folder: string, kernelRelease: string): Promise<void>
   for (const [kind, name] of [
     ['vmlinuz', 'vmlinuz'],
     ['initrd.img', 'initrd'],
-  ]) {
+  ] as const) {
     const found = boot.filter((entry) => entry.startsWith(`${kind}-`)).toSorted()[0];
     if (found === undefined) throw new Error(`the package of the kernel has no ${kind}`);
     await copyFile(join(root, 'boot', found), join(making, name));

@@ -1,4 +1,6 @@
-/** The random programs on a plain directory: they agree with a filesystem that is right, and they see one that is wrong. */
+/**
+ * The random programs on a plain directory: they agree with a filesystem that is right, and they see one that is wrong.
+ */
 import { appendFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,7 +54,7 @@ void t.test('a name that was moved behind the model is told', async (t) => {
   const tree = await grown('moved');
   // Names are bytes: some are no text.
   const [name] = await readdir(join(directory, 'moved'), { encoding: 'buffer' });
-  await rename(Buffer.concat([Buffer.from(join(directory, 'moved', '/')), name]), join(directory, 'moved', 'elsewhere'));
+  await rename(Buffer.concat([Buffer.from(join(directory, 'moved', '/')), name!]), join(directory, 'moved', 'elsewhere'));
   t.not((await tree.verify()).length, 0);
 });
 

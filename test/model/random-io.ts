@@ -1,7 +1,8 @@
 /**
- * Random input and output on one file of a directory, against the same bytes kept in memory: reads, writes, appends, mapped
- * stores, truncations, holes, zeroed ranges, copies within the file, syncs, reopens, and a second descriptor. After a difference
- * it tells the seed, the operation's number and the operations before it. Names and attributes are random-tree.ts's.
+ * Random input and output on one file of a directory, against the same bytes kept in memory: reads, writes, appends,
+ * mapped stores, truncations, holes, zeroed ranges, copies within the file, syncs, reopens, and a second descriptor.
+ * After a difference it tells the seed, the operation's number and the operations before it. Names and attributes are
+ * random-tree.ts's.
  *
  *   node dist/test/model/random-io.js DIRECTORY [--ops N] [--seed N] [--max BYTES] [--seconds N]
  *                                      [--without OPERATION,...]
@@ -53,7 +54,9 @@ export class RandomIoError extends Error {
 /** Largest amount of one read or write in bytes. */
 const pieceMax = 192 * 1024;
 
-/** Runs the operations; resolves with how many were made, rejects with {@link RandomIoError} at the first difference. */
+/**
+ * Runs the operations; resolves with how many were made, rejects with {@link RandomIoError} at the first difference.
+ */
 export async function randomIo(options: RandomIoOptions): Promise<number> {
   const { directory, ops, seed, sizeMax = 2 << 20, durationMs = Number.POSITIVE_INFINITY, disturb, disturbEvery = 0 } = options;
   const random = new SeededRandom(seed);

@@ -1,10 +1,11 @@
 /**
- * Random operations on the names and contents of a directory, against a tree kept as plain data (tree-model.ts). What was
- * acknowledged so far can be saved, so that a crash loop verifies after a remount: every acknowledged operation must be there;
- * the one that was in flight may be there, may not, or (its content only) partly. Fine-grained I/O on one file is random-io.ts's.
+ * Random operations on the names and contents of a directory, against a tree kept as plain data (tree-model.ts). What
+ * was acknowledged so far can be saved, so that a crash loop verifies after a remount: every acknowledged operation
+ * must be there; the one that was in flight may be there, may not, or (its content only) partly. Fine-grained I/O on
+ * one file is random-io.ts's.
  *
- *   node dist/test/model/random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE] [--without OPERATION,...]
- *   node dist/test/model/random-tree.js DIRECTORY --verify FILE
+ * node dist/test/model/random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE] [--without
+ * OPERATION,...] node dist/test/model/random-tree.js DIRECTORY --verify FILE
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -103,7 +104,8 @@ export class RandomTree {
   }
 
   /**
-   * Makes one operation. When it rejects the operation stays {@link pending}; call {@link settle} once the directory answers again.
+   * Makes one operation. When it rejects the operation stays {@link pending}; call {@link settle} once the directory
+   * answers again.
    */
   async step(): Promise<void> {
     const operation = this.#choose();
@@ -383,8 +385,8 @@ export class RandomTree {
   }
 
   /**
-   * After a crash: decides whether the operation in flight took place, and verifies all else. What is found becomes the model.
-   * Differences mean that something acknowledged is missing, or that the operation in flight did something else.
+   * After a crash: decides whether the operation in flight took place, and verifies all else. What is found becomes the
+   * model. Differences mean that something acknowledged is missing, or that the operation in flight did something else.
    */
   async settle(): Promise<string[]> {
     const operation = this.#pending;

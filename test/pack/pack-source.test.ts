@@ -98,7 +98,7 @@ const part = (run: RunPlace, first: number, last: number): RunPlace => ({
 const offsetOf = (run: RunPlace, index: number): number =>
   run.chunks.slice(0, index).reduce((sum, chunk) => sum + chunk.sealedLength, run.packOffset);
 
-void t.test('neighbours come with one request of at most 4 MiB, and are then answered at once', async (t) => {
+void t.test('neighbouring chunks are fetched with one request of at most 4 MiB, and are then in memory', async (t) => {
   const { store, run, chunks, open } = await fixture();
   const source = open();
   t.ok(same(await source.readRun(run, 3, 9), chunks.slice(3, 10)));
@@ -115,7 +115,7 @@ void t.test('neighbours come with one request of at most 4 MiB, and are then ans
   t.equal(total, offsetOf(run, chunkCount) - run.packOffset, 'nothing is asked for twice');
 });
 
-void t.test('those who ask for one chunk at the same time share one request', async (t) => {
+void t.test('concurrent reads of one chunk share one request', async (t) => {
   const { store, id, run, chunks, open } = await fixture();
   const source = open();
   const one = (): ReturnType<PackSource['readChunk']> => source.readChunk(id, offsetOf(run, 5), 262_144, run.chunks[5]!.sealedLength);
@@ -125,7 +125,7 @@ void t.test('those who ask for one chunk at the same time share one request', as
   t.equal(store.requests.length, 1);
 });
 
-void t.test('nothing that does not verify is handed out', async (t) => {
+void t.test('bytes that do not verify are never returned', async (t) => {
   const { store, run, page, open } = await fixture();
   for (let round = 0; round < 40; round++) {
     store.answer = (bytes) => {
@@ -138,7 +138,7 @@ void t.test('nothing that does not verify is handed out', async (t) => {
   }
 });
 
-void t.test('one bad chunk among neighbours fails alone', async (t) => {
+void t.test('one damaged chunk does not fail its neighbours', async (t) => {
   const { store, id, run, chunks, open } = await fixture();
   store.answer = (bytes) => {
     if (bytes) bytes[run.chunks[0]!.sealedLength + 100]! ^= 1;
@@ -156,7 +156,7 @@ void t.test('one bad chunk among neighbours fails alone', async (t) => {
   t.ok(same([await read(0), await read(2)], [chunks[0]!, chunks[2]!]));
 });
 
-void t.test('a pack that is gone or cut short is MISSING, a store that is away is UNAVAILABLE', async (t) => {
+void t.test('a missing or truncated pack is MISSING, an unavailable store is UNAVAILABLE', async (t) => {
   const { store, run, page, open } = await fixture();
   store.answer = () => undefined;
   await t.rejects(async () => open().readRun(run, 0, 0), { code: 'MISSING' });
@@ -172,14 +172,14 @@ void t.test('a pack that is gone or cut short is MISSING, a store that is away i
   t.equal((await source.readRun(run, 0, 0)).length, 1, 'a failure is not remembered');
 });
 
-void t.test('another length than the tree says is an error', async (t) => {
+void t.test('a chunk of another length than the tree records is an error', async (t) => {
   const { id, run, open } = await fixture();
   const source = open();
   await t.rejects(async () => source.readChunk(id, run.packOffset, 262_143, run.chunks[0]!.sealedLength), { code: 'MALFORMED' });
   t.throws(() => source.readChunk(id, run.packOffset, 262_143, run.chunks[0]!.sealedLength), { code: 'MALFORMED' }, 'also from memory');
 });
 
-void t.test('the disk cache serves what the store sent; its own damage is fetched again', async (t) => {
+void t.test('the disk cache serves what the store sent, and damaged copies in it are fetched again', async (t) => {
   const { store, run, chunks, page, pagePlain, open } = await fixture();
   const diskCache = new RangeCache();
   await open({ diskCache }).readRun(run, 0, 3);
@@ -203,7 +203,7 @@ void t.test('the disk cache serves what the store sent; its own damage is fetche
   t.equal(store.requests.length, 5, 'and not asked for again');
 });
 
-void t.test('in a hostile pack the chunks of another place do not open', async (t) => {
+void t.test('chunks that were moved to another pack do not open', async (t) => {
   const { store, id, run, open } = await fixture();
   const moved = newPackId(random);
   const bytes = (await store.get(packKey(id))) as Uint8Array;
@@ -236,7 +236,7 @@ async function presentFixture(): Promise<Fixture & { readonly present: PresentSt
   return { ...made, present };
 }
 
-void t.test('what a store on this machine has in memory is opened without a promise, and what does not verify is refused', async (t) => {
+void t.test('chunks of a local store in the page cache are opened synchronously, and refused if they do not verify', async (t) => {
   const { run, chunks, present, open } = await presentFixture();
   const source = open({ store: present });
   const raw = source.readRun(run, 1, 1);
@@ -253,7 +253,7 @@ void t.test('what a store on this machine has in memory is opened without a prom
   t.ok(same(await source.readRun(run, 4, 4), [chunks[4]!]), 'an error is not kept');
 });
 
-void t.test('parts of chunks are the right bytes, and drive out only what is wanted less', async (t) => {
+void t.test('reads of parts return the right bytes and evict no chunks that are used more often', async (t) => {
   const { run, chunks, present, open } = await presentFixture();
   const source = open({ store: present, memory: { chunks: 1024 * 1024 } });
   for (let count = 0; count < 200; count++) {
@@ -280,7 +280,7 @@ void t.test('parts of chunks are the right bytes, and drive out only what is wan
   t.equal(present.readsNow, before + 11, 'wanted twice, and kept');
 });
 
-void t.test('a part is answered from memory of its own', async (t) => {
+void t.test('a part that was read does not change with later reads', async (t) => {
   const { run, chunks, present, open } = await presentFixture();
   const source = open({ store: present, memory: { chunks: 0 } });
   const parts = [1, 2, 4].map((index) => source.readPart(run, index, 5, 5000));
@@ -293,7 +293,7 @@ void t.test('a part is answered from memory of its own', async (t) => {
   );
 });
 
-void t.test('the disk cache answers without a promise; its damage is left to those who may wait', async (t) => {
+void t.test('the disk cache is read synchronously, and damage in it is fetched again asynchronously', async (t) => {
   const { store, run, chunks, open } = await fixture();
   let damage = false;
   class PresentCache extends RangeCache {

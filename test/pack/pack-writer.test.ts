@@ -85,7 +85,7 @@ void t.test('many small appends become few writes', async (t) => {
   await writer.close();
 });
 
-void t.test('a finished pack tells what it holds, and has a PADME size', async (t) => {
+void t.test('a finished pack has an index of its items and a PADME size', async (t) => {
   for (const count of [0, 1, 7, 300]) {
     const disk = await freshDisk();
     const options = optionsOn(disk);
@@ -117,7 +117,7 @@ void t.test('a finished pack tells what it holds, and has a PADME size', async (
   }
 });
 
-void t.test('a pack that is let go while others read and sync it is closed after them', async (t) => {
+void t.test('a pack that is released during reads and syncs is closed after them', async (t) => {
   const disk = await freshDisk();
   const options = optionsOn(disk);
   // A disk that does what it was asked only when it is told to.
@@ -167,7 +167,7 @@ void t.test('a pack that is let go while others read and sync it is closed after
   await t.rejects(writer.read(0, 1), { code: 'MISSING' });
 });
 
-void t.test('a full disk fails the appends that it must, and the next ones succeed at the same places', async (t) => {
+void t.test('appends that a full disk refuses fail, and later ones get their places', async (t) => {
   const disk = await freshDisk();
   const writer = await PackWriter.create(optionsOn(disk));
   const first = await writer.appendRun([chunk(1000)]);
@@ -184,7 +184,7 @@ void t.test('a full disk fails the appends that it must, and the next ones succe
   await writer.close();
 });
 
-void t.test('after a crash anywhere, all that was synced is intact, and the pack can be finished', async (t) => {
+void t.test('after a crash at any point all synced items are intact, and the pack can be finished', async (t) => {
   const seed = testSeed();
   const scenario = async (options: PackWriterOptions, synced: PackItem[]): Promise<void> => {
     const writer = await PackWriter.create(options);
@@ -245,7 +245,7 @@ void t.test('a pack that was finished before the crash stays byte for byte what 
   await resumed.close();
 });
 
-void t.test('a staging file that is gone or too short is MISSING', async (t) => {
+void t.test('a missing or truncated staging file is MISSING', async (t) => {
   const disk = await freshDisk();
   const options = optionsOn(disk);
   await t.rejects(PackWriter.resume(options, []), { code: 'MISSING' });

@@ -1,10 +1,12 @@
 /**
- * Work on a volume that is cut off at a chosen point, and the verdict on what is found afterwards (doc/architecture.md, "What survives
- * what"). The local disk is simulated, and so is the moment of death; volume, filesystem and store are the real ones.
+ * Work on a volume that is cut off at a chosen point, and the verdict on what is found afterwards (doc/architecture.md,
+ * "What survives what"). The local disk is simulated, and so is the moment of death; volume, filesystem and store are
+ * the real ones.
  *
- * A workload is a sequence of actions, each of them of atoms: what one system call does, wholly or not at all. It is run once to its end,
- * which gives a picture of the tree after each atom, and once more, which takes a picture of disk and store before every operation of the disk that
- * changes something and before every put. Each is a place to die; from what each can leave behind, the volume is opened again.
+ * A workload is a sequence of actions, each of them of atoms: what one system call does, wholly or not at all. It is
+ * run once to its end, which gives a picture of the tree after each atom, and once more, which takes a picture of disk
+ * and store before every operation of the disk that changes something and before every put. Each is a place to die;
+ * from what each can leave behind, the volume is opened again.
  */
 import { createHash } from 'node:crypto';
 import { describeError } from '../../src/base/errors.js';
@@ -172,7 +174,10 @@ async function makeTree(device: TestDevice): Promise<void> {
 /** Names below this one are another device's; pictures leave them out. */
 export const foreignName = 'foreign';
 
-/** Path to what is there: type, mode, links, size, content, xattrs, target. Times are left out: they are not the same twice. */
+/**
+ * Path to what is there: type, mode, links, size, content, xattrs, target. Times are left out: they are not the same
+ * twice.
+ */
 export type TreeFacts = Readonly<Record<string, string>>;
 
 export async function factsOf(device: TestDevice): Promise<{ readonly facts: TreeFacts; readonly files: number }> {
@@ -212,7 +217,9 @@ const ownFacts = (facts: TreeFacts): string =>
 // --- Where the volume lives
 
 export interface CrashSetting {
-  /** `memory`: a store elsewhere, which goes on; `directory`: on the same disk, which loses power with everything else. */
+  /**
+   * `memory`: a store elsewhere, which goes on; `directory`: on the same disk, which loses power with everything else.
+   */
   readonly store: 'memory' | 'directory';
   /** Every commit is folded into a new tree. */
   readonly folds: boolean;
@@ -478,11 +485,14 @@ export interface CrashOptions {
   readonly faults?: StoreFaults;
   /** The recovery is cut off too, at each of its points. */
   readonly nested?: boolean;
-  /** At most so many combinations of what power loss took are all tried; with more, as {@link SimulatedDisk.powerLosses}. */
+  /**
+   * At most so many combinations of what power loss took are all tried; with more, as {@link
+   * SimulatedDisk.powerLosses}.
+   */
   readonly lossesMax?: number;
   /**
-   * Every outcome is opened and its tree compared. Every so many of those after power loss (and all others) are also worked with, flushed, and
-   * compared with what a device sees that was never there.
+   * Every outcome is opened and its tree compared. Every so many of those after power loss (and all others) are also
+   * worked with, flushed, and compared with what a device sees that was never there.
    */
   readonly settleEvery?: number;
 }

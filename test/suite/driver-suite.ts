@@ -1,7 +1,7 @@
 /**
- * What every FUSE driver must do, on the real kernel. A process never waits synchronously for its own mount: everything here is
- * asynchronous or done by a child process. Starting a child waits until it runs its program, so neither that program nor its
- * working directory may lie on the mount: a shell goes there.
+ * What every FUSE driver must do, on the real kernel. A process never waits synchronously for its own mount: everything
+ * here is asynchronous or done by a child process. Starting a child waits until it runs its program, so neither that
+ * program nor its working directory may lie on the mount: a shell goes there.
  */
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';

@@ -1,4 +1,6 @@
-/** Chunk references whose content follows from the reference, so that a model can say what a file made of them holds. */
+/**
+ * Chunk references whose content follows from the reference, so that a model can say what a file made of them holds.
+ */
 import type { DataExtent } from '../../src/meta/extent.js';
 import { type Ino } from '../../src/meta/key.js';
 import { readInode, scanExtents } from '../../src/operation/inode-view.js';

@@ -1,6 +1,7 @@
 /**
- * What Linux gives applications beyond POSIX, one behaviour a test, asked through real system calls: flags of chattr(1), handles, whiteouts,
- * very large files. It runs on a plain directory and on the mounted drive, like posix-suite.ts (doc/semantics.md).
+ * What Linux gives applications beyond POSIX, one behaviour a test, asked through real system calls: flags of
+ * chattr(1), handles, whiteouts, very large files. It runs on a plain directory and on the mounted drive, like
+ * posix-suite.ts (doc/semantics.md).
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +11,10 @@ import { Probe } from '../mount/posix-probe.js';
 export interface LinuxCapabilities {
   /** The tests run as root: flags and handles need it. */
   readonly root: boolean;
-  /** Opening an immutable file for writing fails. Where the kernel opens files without asking the filesystem, writing fails instead. */
+  /**
+   * Opening an immutable file for writing fails. Where the kernel opens files without asking the filesystem, writing
+   * fails instead.
+   */
   readonly immutableOnOpen: boolean;
   /** Total bytes of xattrs that one file keeps at least. */
   readonly xattrTotal: number;

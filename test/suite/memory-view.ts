@@ -1,4 +1,7 @@
-/** The key space in a sorted array: what operations run on in tests. Can answer with page faults, and can check that it holds a sound tree. */
+/**
+ * The key space in a sorted array: what operations run on in tests. Can answer with page faults, and can check that it
+ * holds a sound tree.
+ */
 
 import { ByteReader } from '../../src/base/bytes.js';
 import { PageFault } from '../../src/base/page-fault.js';

@@ -1,4 +1,7 @@
-/** Part of the POSIX suite (posix-suite.ts): directories: making, removing, link counts, and listing them while they change. */
+/**
+ * Part of the POSIX suite (posix-suite.ts): directories: making, removing, link counts, and listing them while they
+ * change.
+ */
 import { type It, makeFiles } from './posix-place.js';
 
 export function directoryTests(it: It): void {

@@ -1,5 +1,6 @@
 /**
- * Part of the POSIX suite (posix-suite.ts): errors that many calls share: missing folders, files in the way, loops, long names, other filesystems.
+ * Part of the POSIX suite (posix-suite.ts): errors that many calls share: missing folders, files in the way, loops,
+ * long names, other filesystems.
  */
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * The stage of the POSIX suite (posix-suite.ts): what a directory can do, a folder and a process for each test, and the users that
- * tests play. It holds no test.
+ * The stage of the POSIX suite (posix-suite.ts): what a directory can do, a folder and a process for each test, and the
+ * users that tests play. It holds no test.
  */
 import type { Test } from 'tap';
 import { Probe, type ProbeArgument, type ProbeEntry, type ProbeStat, RawName, unescapeName } from '../mount/posix-probe.js';
@@ -18,7 +18,10 @@ export interface PosixCapabilities {
   readonly birthTime: boolean;
   /** SEEK_HOLE finds holes, and st_blocks does not count them. */
   readonly holes: boolean;
-  /** The limit is met by write itself. Where the kernel caches writes of a filesystem that cannot tell it the limit, only fsync meets it. */
+  /**
+   * The limit is met by write itself. Where the kernel caches writes of a filesystem that cannot tell it the limit,
+   * only fsync meets it.
+   */
   readonly sizeLimitOnWrite: boolean;
   readonly punchHole: boolean;
   readonly zeroRange: boolean;

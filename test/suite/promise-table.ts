@@ -1,4 +1,7 @@
-/** Pages of `doc/` whose tables end in a column `test`: each row promises something and names the tests that hold it to that. */
+/**
+ * Pages of `doc/` whose tables end in a column `test`: each row promises something and names the tests that hold it to
+ * that.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import type { Test } from 'tap';
 import { sourcePath } from '../mount/posix-probe.js';

@@ -89,7 +89,7 @@ export class RandomApplications {
         const entry = this.#pick(entries);
         if (!entry) return undefined;
         const replacedIno = lookup(view, parent, name)?.ino;
-        const flags = [0, 0, 0, 1, 2][random.below(5)];
+        const flags = [0, 0, 0, 1, 2][random.below(5)]!;
         const from = { parent: entry.parent, name: entry.name, ino: entry.ino };
         return { type: 'rename', ...from, newParent: parent, newName: name, flags, replacedIno, whiteoutIno: undefined, time };
       }

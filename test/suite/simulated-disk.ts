@@ -60,7 +60,10 @@ class FileNode {
   durable: Buffer;
   unsynced: Change[] = [];
   linkCount = 0;
-  /** It has another name since it was last synced, which does not know its place on the disk yet (without hard links, as on FAT). */
+  /**
+   * It has another name since it was last synced, which does not know its place on the disk yet (without hard links, as
+   * on FAT).
+   */
   isMoved = false;
   mtimeMs = 0;
 
@@ -129,7 +132,10 @@ function* inodesBelow(inode: Inode, seen: Set<Inode> = new Set()): Generator<Ino
 
 const halfSector = 256;
 
-/** A torn write: whole sectors of its first half, or part of a sector of a short one; the rest as it was before, or zeros. */
+/**
+ * A torn write: whole sectors of its first half, or part of a sector of a short one; the rest as it was before, or
+ * zeros.
+ */
 function halfOf(change: Change, before: Buffer, zeros: boolean): Change {
   if ('size' in change) return change;
   const half = change.bytes.length > 4 * halfSector ? Math.ceil(change.bytes.length / 2 / 512) * 512 : Math.floor(change.bytes.length / 2);
@@ -154,7 +160,10 @@ function systemError(code: string, call: string, path: string): Error {
 
 export interface SimulatedDiskOptions {
   readonly seed?: number;
-  /** Filesystems that know no hard links (vfat): link fails with EPERM, and what was moved and not synced since may be empty after power loss. */
+  /**
+   * Filesystems that know no hard links (vfat): link fails with EPERM, and what was moved and not synced since may be
+   * empty after power loss.
+   */
   readonly links?: boolean;
   readonly freeBytes?: number;
   /** What file times say, in milliseconds since 1970. */
@@ -182,7 +191,10 @@ export class SimulatedDisk implements Disk {
   readonly openPaths = new Set<{ readonly path: string }>();
   /** Called before each operation: a returned error code is thrown instead of doing it. */
   fault: ((operation: DiskOperation) => string | undefined) | undefined;
-  /** Called before each operation that changes something: a place to die, of which {@link clone} takes a picture. `tear` does a write by half. */
+  /**
+   * Called before each operation that changes something: a place to die, of which {@link clone} takes a picture. `tear`
+   * does a write by half.
+   */
   onChange: ((operation: DiskOperation, tear: ((disk: SimulatedDisk) => void) | undefined) => void) | undefined;
 
   constructor(options: SimulatedDiskOptions = {}, survived?: { root: DirectoryNode; random: SeededRandom; inoNext: number }) {
@@ -211,7 +223,10 @@ export class SimulatedDisk implements Disk {
     this.#crashed = true;
   }
 
-  /** Another disk with the same content, what of it is durable included; its random choices come from `seed`. Files open here are not open there. */
+  /**
+   * Another disk with the same content, what of it is durable included; its random choices come from `seed`. Files open
+   * here are not open there.
+   */
   clone(seed: number): SimulatedDisk {
     const copies = new Map<Inode, Inode>();
     const copyOf = <T extends Inode>(inode: T): T => {
@@ -251,9 +266,10 @@ export class SimulatedDisk implements Disk {
   }
 
   /**
-   * What the next process can find after power loss now: every combination of fates of what is not synced, when there are at most `max`
-   * (then `exhaustive`); otherwise nothing, all, each prefix with its last write whole or torn, each change alone missing or alone
-   * present, and `sampled` drawn ones. Names keep the order of changes to one name. What lies below `spared` loses nothing. This disk stays as it is.
+   * What the next process can find after power loss now: every combination of fates of what is not synced, when there
+   * are at most `max` (then `exhaustive`); otherwise nothing, all, each prefix with its last write whole or torn, each
+   * change alone missing or alone present, and `sampled` drawn ones. Names keep the order of changes to one name. What
+   * lies below `spared` loses nothing. This disk stays as it is.
    */
   powerLosses(
     max: number,
@@ -278,7 +294,7 @@ export class SimulatedDisk implements Disk {
         let rest = number;
         yield survive(
           kinds.map((fates) => {
-            const fate = fates[rest % fates.length];
+            const fate = fates[rest % fates.length]!;
             rest = Math.floor(rest / fates.length);
             return fate;
           }),
@@ -296,7 +312,7 @@ export class SimulatedDisk implements Disk {
         yield survive(uniform('present').with(index, 'missing'));
         yield survive(uniform('missing').with(index, 'present'));
       }
-      for (let count = 0; count < sampled; count++) yield survive(kinds.map((fates) => fates[random.below(fates.length)]));
+      for (let count = 0; count < sampled; count++) yield survive(kinds.map((fates) => fates[random.below(fates.length)]!));
     };
     return { exhaustive, disks: exhaustive ? all() : some() };
   }
@@ -313,7 +329,10 @@ export class SimulatedDisk implements Disk {
     return files;
   }
 
-  /** Each change that is not synced gets its fate: names first, then contents as {@link #files} has them. What is left is durable. */
+  /**
+   * Each change that is not synced gets its fate: names first, then contents as {@link #files} has them. What is left
+   * is durable.
+   */
   #settle(fates: readonly Fate[]): void {
     const files = this.#files();
     const kept = new Set(this.#names.filter((_, index) => fates[index] === 'present'));
@@ -403,7 +422,9 @@ export class SimulatedDisk implements Disk {
     visit(this.#root);
   }
 
-  /** Part of a write: whole sectors of it, and of the rest what was there before, zeros where the file was grown for it. */
+  /**
+   * Part of a write: whole sectors of it, and of the rest what was there before, zeros where the file was grown for it.
+   */
   #torn(change: Change, before: Buffer): Change {
     if ('size' in change || this.#random.below(2) === 0) return change;
     const keep = Math.min(change.bytes.length, this.#random.below(Math.ceil(change.bytes.length / 512) + 1) * 512);

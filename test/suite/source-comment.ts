@@ -1,4 +1,7 @@
-/** The comments of a TypeScript file, as the compiler finds them: not what looks like one in a string, a template or a pattern. */
+/**
+ * The comments of a TypeScript file, as the compiler finds them: not what looks like one in a string, a template or a
+ * pattern.
+ */
 import ts from 'typescript';
 
 export interface SourceComment {

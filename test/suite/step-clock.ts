@@ -1,4 +1,7 @@
-/** A clock that goes on only when the test says so: sleepers wake in their order, and what they begin has its turns before the next one wakes. */
+/**
+ * A clock that goes on only when the test says so: sleepers wake in their order, and what they begin has its turns
+ * before the next one wakes.
+ */
 
 import type { Clock, Timespec } from '../../src/base/clock.js';
 import { timespecOfMs } from '../../src/base/clock.js';

@@ -1,6 +1,6 @@
 /**
- * One device of a volume for tests: an open volume with a filesystem on it, spoken to by path. Many can share a store; each has a
- * state directory of its own. Nothing here goes through a kernel.
+ * One device of a volume for tests: an open volume with a filesystem on it, spoken to by path. Many can share a store;
+ * each has a state directory of its own. Nothing here goes through a kernel.
  */
 
 import type { Clock } from '../../src/base/clock.js';
@@ -97,7 +97,10 @@ export class TestDevice {
     await this.filesystem.mkdir(caller, parent, name, S_IFDIR | 0o755);
   }
 
-  /** Creates the file if need be and writes at `offset`; like close(2), it is safe against the daemon's death when it returns. */
+  /**
+   * Creates the file if need be and writes at `offset`; like close(2), it is safe against the daemon's death when it
+   * returns.
+   */
   async write(path: TestPath, content: string | Uint8Array, offset = 0): Promise<void> {
     const [parent, name] = await this.#split(path);
     const found = await this.filesystem.lookup(parent, name);

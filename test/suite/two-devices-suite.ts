@@ -1,7 +1,8 @@
 /**
- * One volume mounted twice: what one device does reaches the kernel's caches of the other (doc/semantics.md, "Other devices"), on any store.
- * Everything is looked at first, so that it is cached, then changed on the other side, then waited for. Nothing here sleeps: it asks until the
- * answer is right, or until it has waited far longer than a commit and a poll take.
+ * One volume mounted twice: what one device does reaches the kernel's caches of the other (doc/semantics.md, "Other
+ * devices"), on any store. Everything is looked at first, so that it is cached, then changed on the other side, then
+ * waited for. Nothing here sleeps: it asks until the answer is right, or until it has waited far longer than a commit
+ * and a poll take.
  */
 import { copyFile, mkdir, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,7 +24,8 @@ export interface TwoDevicesOptions {
 
 /** Resolves once both drives are unmounted and everything was tried. */
 export async function twoDevicesSuite(t: Test, { scratch, store, environment = {} }: TwoDevicesOptions): Promise<void> {
-  const [one, two] = ['one', 'two'].map((name) => new Drive({ scratch: join(scratch, name), store, environment, withKeyFile: true }));
+  const driveOf = (name: string): Drive => new Drive({ scratch: join(scratch, name), store, environment, withKeyFile: true });
+  const [one, two] = [driveOf('one'), driveOf('two')];
   t.teardown(async () => {
     await one.destroy();
     await two.destroy();
@@ -79,7 +81,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
       ['longer', 'short', 'much longer than before'.repeat(500)],
       ['shorter', 'much longer than before'.repeat(500), 'short'],
       ['as long', 'before', 'AFTER!'],
-    ]) {
+    ] as const) {
       const name = `changed-${what.replace(' ', '-')}`;
       await left.writeFile(here(name), before);
       await becomes(t, () => textOf(there(name)), before, `${what}: the first content`);

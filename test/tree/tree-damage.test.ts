@@ -48,7 +48,7 @@ function encodePage(level: number, entries: readonly Entry[]): Uint8Array {
 
 const one = Buffer.from('1');
 
-void t.test('a flipped bit anywhere in a stored tree is an error or goes unnoticed, never wrong data', async (t) => {
+void t.test('a flipped bit anywhere in a stored tree is an error or has no effect, but never gives wrong data', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const disk = new SimulatedDisk();
@@ -147,7 +147,7 @@ void t.test('a page is checked strictly', async (t) => {
   refused(many, 'an impossible count');
 });
 
-void t.test('pages that do not belong where they hang are refused by every way of reading', async (t) => {
+void t.test('a page in the wrong place of the tree is refused by every kind of read', async (t) => {
   const store = new PageStore();
   const leaf = (...keys: string[]): PageReference =>
     store.add(

@@ -202,7 +202,7 @@ void t.test('a batch writes only the paths that it touches', async (t) => {
   t.equal(store.writes, 0);
 });
 
-void t.test('a read that needs more pages than the cache holds ends all the same', async (t) => {
+void t.test('a read that needs more pages than the cache holds still ends', async (t) => {
   const store = new PageStore();
   const entries = Array.from({ length: 50_000 }, (_, number): TreeChange => [`I${String(number).padStart(8, '0')}`, Buffer.alloc(100, number)]);
   const root = await applyBatch(new TreeReader(store), undefined, entries, store);
@@ -216,7 +216,7 @@ void t.test('a read that needs more pages than the cache holds ends all the same
   t.ok(runs < 6 * store.pages.size, `${runs} runs for ${store.pages.size} pages`);
 });
 
-void t.test('a fault during a scan brings the next pages as well', async (t) => {
+void t.test('a page fault during a scan also loads the next pages', async (t) => {
   const store = new PageStore();
   const entries = Array.from({ length: 50_000 }, (_, number): TreeChange => [`I${String(number).padStart(8, '0')}`, Buffer.alloc(100, number)]);
   const root = await applyBatch(new TreeReader(store), undefined, entries, store);
