@@ -18,7 +18,7 @@ import type { Disk } from '../disk/disk.js';
 import { environment } from '../disk/environment.js';
 import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
-import { isLeftover } from '../store/directory-store.js';
+import { isLeftover } from '../store/directory-root.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
 import { LimitedStore } from '../store/limited-store.js';
 import { filePathOf } from '../store/location-url.js';

@@ -133,3 +133,9 @@ export function diskErrorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
+
+/** Whether nothing is at the path. */
+export const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
+
+/** Whether the folder of a path, or one above it, is absent or is no folder. */
+export const hasNoFolder = (error: unknown): boolean => isAbsent(error) || diskErrorCode(error) === 'ENOTDIR';

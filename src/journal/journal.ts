@@ -13,7 +13,7 @@ import { ByteWriter } from '../base/bytes.js';
 import { Lock } from '../base/lock.js';
 import type { Logger } from '../base/logger.js';
 import type { Disk } from '../disk/disk.js';
-import { diskErrorCode } from '../disk/disk.js';
+import { diskErrorCode, isAbsent } from '../disk/disk.js';
 import { ensureDirectory, isDiskFull } from '../disk/whole-file.js';
 import { JournalError } from './journal-error.js';
 import type { OldSegment, Recovery } from './journal-recovery.js';
@@ -45,8 +45,6 @@ const segmentSizeMax = 256 * 1024 * 1024;
 const keptBufferMax = 2 * 1024 * 1024;
 /** Parts up to this size are gathered, so that many small entries take one call of the cipher. */
 const gatheredMax = 32 * 1024;
-
-const isAbsent = (error: unknown): boolean => diskErrorCode(error) === 'ENOENT';
 
 function journalError(error: unknown, doing: string): JournalError {
   if (error instanceof JournalError) return error;
