@@ -38,19 +38,12 @@ interface CommitEvidence {
   readonly deviceId?: string;
 }
 
-const fencedCodes: ReadonlySet<CommitErrorCode> = new Set(['ROLLBACK', 'OWN_COMMIT_MISSING', 'FORK']);
-
 export class CommitError extends CodedError<CommitErrorCode> {
   readonly evidence: CommitEvidence;
 
   constructor(code: CommitErrorCode, message: string, evidence: CommitEvidence = {}, options?: { cause?: unknown }) {
     super(code, message, options);
     this.evidence = evidence;
-  }
-
-  /** Whether the whole history is in doubt rather than one object. */
-  get isFenced(): boolean {
-    return fencedCodes.has(this.code);
   }
 }
 

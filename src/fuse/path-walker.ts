@@ -22,11 +22,6 @@ interface Dentry {
 /** When there are more names than this, everything is forgotten: simple, and rare. */
 const dentriesMax = 200_000;
 
-export interface PathParts {
-  readonly parent: readonly ByteString[];
-  readonly name: ByteString;
-}
-
 /** `/a/b` as byte strings; paths are absolute and without dots, as libfuse gives them. */
 export function componentsOf(path: string): ByteString[] {
   return path

@@ -24,7 +24,6 @@ export const ACL_GROUP_OBJ = 0x04;
 export const ACL_GROUP = 0x08;
 export const ACL_MASK = 0x10;
 export const ACL_OTHER = 0x20;
-const noId = 0xffffffff;
 
 export interface AclEntry {
   readonly tag: number;
@@ -117,13 +116,4 @@ export function inheritAcl(defaultAcl: Acl, mode: number): { readonly mode: numb
     return entry;
   });
   return { mode: (mode & ~0o777) | permissionBitsOf(access), access };
-}
-
-/** The list that nine permission bits stand for. */
-export function minimalAcl(mode: number): Acl {
-  return [
-    { tag: ACL_USER_OBJ, permission: (mode >> 6) & 7, id: noId },
-    { tag: ACL_GROUP_OBJ, permission: (mode >> 3) & 7, id: noId },
-    { tag: ACL_OTHER, permission: mode & 7, id: noId },
-  ];
 }

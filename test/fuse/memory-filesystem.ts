@@ -206,14 +206,6 @@ export class MemoryFilesystem implements FuseOperations {
     this.#touch(node);
   }
 
-  addBehind(parent: NodeId, name: ByteString, content: Uint8Array): void {
-    const directory = this.#node(parent);
-    const node = this.#blank(this.#nextIno++ as NodeId, 0o100644, directory.uid, directory.gid);
-    this.#nodes.set(node.ino, node);
-    directory.children.set(name, node.ino);
-    this.changeBehind(node.ino, content);
-  }
-
   inoOf(name: ByteString): NodeId {
     return this.#child(rootNodeId, name).ino;
   }

@@ -11,7 +11,7 @@ import { systemDisk } from '../../src/disk/system-disk.js';
 import type { AccessEntry, ObjectServerOptions } from '../../src/server/object-server.js';
 import { ObjectServer } from '../../src/server/object-server.js';
 import type { TokenRight } from '../../src/server/token.js';
-import { makeToken, tokenRights } from '../../src/server/token.js';
+import { makeToken } from '../../src/server/token.js';
 import { changeTokenFile, TokenTable } from '../../src/server/token-file.js';
 import { UploadFolder } from '../../src/server/upload.js';
 import { HttpStore } from '../../src/store/http-store.js';
@@ -81,12 +81,6 @@ export class Served {
       quotas,
     }));
     return text;
-  }
-
-  async tokensOfEveryRight(volume = 'photos'): Promise<Readonly<Record<TokenRight, string>>> {
-    const made: [TokenRight, string][] = [];
-    for (const right of tokenRights) made.push([right, await this.token(right, volume)]);
-    return Object.fromEntries(made) as Record<TokenRight, string>;
   }
 
   setQuota(volume: string, bytes: number): Promise<void> {

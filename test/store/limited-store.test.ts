@@ -1,9 +1,9 @@
 import t from 'tap';
-import { CountingStore } from '../../src/store/counting-store.js';
 import { LimitedStore } from '../../src/store/limited-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ObjectBody, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
+import { CountingStore } from '../suite/counting-store.js';
 import { objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { writeWhole } from '../suite/whole-file.js';

@@ -14,9 +14,9 @@ import {
   encodeAcl,
   inheritAcl,
   isMinimalAcl,
-  minimalAcl,
   permissionBitsOf,
 } from '../../src/vfs/acl.js';
+import { minimalAcl } from '../suite/minimal-acl.js';
 
 const none = 0xffffffff;
 const extended: Acl = [

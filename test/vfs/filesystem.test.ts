@@ -13,10 +13,10 @@ import {
   decodeAcl,
   defaultAclName,
   encodeAcl,
-  minimalAcl,
 } from '../../src/vfs/acl.js';
 import type { Caller } from '../../src/vfs/caller.js';
 import { Filesystem } from '../../src/vfs/filesystem.js';
+import { minimalAcl } from '../suite/minimal-acl.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { createTestRealm, openTestVolume } from '../suite/test-volume.js';
 

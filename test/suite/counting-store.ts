@@ -1,6 +1,15 @@
 /** Counts what passes through, for metrics and for tests that bound the number of requests. */
-import { bodySize } from './file-body.js';
-import type { AwaitOptions, GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
+import { bodySize } from '../../src/store/file-body.js';
+import type {
+  AwaitOptions,
+  GetOptions,
+  ListedObject,
+  ListOptions,
+  ObjectBody,
+  ObjectKey,
+  ObjectStore,
+  PutOutcome,
+} from '../../src/store/object-store.js';
 
 export interface StoreCounts {
   gets: number;
