@@ -46,10 +46,10 @@ export async function* mergedEntries(
  * others.
  */
 export function takeBefore(changes: readonly Mutation[], from: number, key: string | undefined, batch: Entry[]): number {
-  let at = from;
-  for (let change = changes[at]; change && (key === undefined || change[0] < key); change = changes[++at]) {
-    const [changed, value] = change;
+  for (let at = from; at < changes.length; at++) {
+    const [changed, value] = changes[at]!;
+    if (key !== undefined && changed >= key) return at;
     if (value !== null) batch.push([changed, value]);
   }
-  return at;
+  return changes.length;
 }
