@@ -5,7 +5,7 @@
  * they are.
  */
 import type { Socket } from 'node:net';
-import { partyOf } from './client-address.js';
+import { Connection } from './connection.js';
 
 export interface ConnectionLimits {
   /** Connections that have shown no valid token, in all and from one party. Whoever holds most loses its oldest one. */
@@ -18,35 +18,6 @@ export interface ConnectionLimits {
   readonly strangerMs: number;
   /** What a connection with a token may last without a request. */
   readonly idleMs: number;
-}
-
-/** One connection, from its first byte (that of a TLS handshake included) to its end. */
-export class Connection {
-  readonly party: string;
-  readonly acceptedMs: number;
-  /** Settles when all requests that came so far are answered; never rejects. */
-  tail: Promise<void> = Promise.resolve();
-  /** After a request that made no sense nothing that came with it is believed to be one. */
-  isDoubtful = false;
-  /** Requests that came and are not answered. */
-  requestCount = 0;
-  /** Whether nothing is read from it, because requests wait for their turn. */
-  isHeld = false;
-  idleSinceMs: number;
-  tokenId: string | undefined;
-  readonly #socket: Socket;
-
-  constructor(socket: Socket, nowMs: number) {
-    this.#socket = socket;
-    this.party = partyOf(socket.remoteAddress);
-    this.acceptedMs = nowMs;
-    this.idleSinceMs = nowMs;
-  }
-
-  destroy(): void {
-    this.isDoubtful = true;
-    this.#socket.destroy();
-  }
 }
 
 export class Connections {
@@ -79,7 +50,7 @@ export class Connections {
 
   /** Takes a new TCP connection in, and ends another where there is no place for both. */
   admit(socket: Socket): void {
-    const connection = new Connection(socket, this.#nowMs());
+    const connection = new Connection(socket, this.#nowMs);
     this.#bySocket.set(socket, connection);
     const peer = peerOf(socket);
     this.#byPeer.set(peer, connection);

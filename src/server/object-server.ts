@@ -1,29 +1,24 @@
 /**
- * The server: connections, tokens, limits and shutdown (doc/server.md). Unknown clients get little, and known ones are
- * limited too. The operations are in volume-operations.ts; node:http parses, strictly.
+ * The object server: authorizes each request, applies the limits, and shuts down in order (doc/server.md). Unknown
+ * clients get few resources, and known ones are limited, too. It does not know the operations themselves, which are in
+ * volume-operations.ts.
  */
-
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { createServer as createHttpServer } from 'node:http';
-import type { Server as TlsServer } from 'node:https';
-import { createServer as createHttpsServer } from 'node:https';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { createSecureContext } from 'node:tls';
-import type { Clock } from '../base/clock.js';
-import { CodedError, describeError } from '../base/errors.js';
-import type { Logger } from '../base/logger.js';
 import type { ObjectStore } from '../store/object-store.js';
-import type { Connection } from './connections.js';
+import type { Connection } from './connection.js';
 import { Connections } from './connections.js';
 import { Exchange, lingerMs } from './exchange.js';
-import { LineBudget } from './line-budget.js';
+import type { Certificate } from './http-listener.js';
+import { checkMs, HttpListener, keepAliveMs, sendAway } from './http-listener.js';
 import type { WaitOutcome } from './object-waiters.js';
 import { ObjectWaiters } from './object-waiters.js';
 import { PieceBuffers } from './piece-buffers.js';
 import { Places, takePlace } from './places.js';
 import { Refusal, refusalOf } from './refusal.js';
+import type { RequestRecordsOptions } from './request-records.js';
+import { RequestRecords } from './request-records.js';
 import { keyClass, parseTarget } from './request-target.js';
-import { ServerError } from './server-error.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { Grant, TokenTable } from './token-file.js';
 import type { UploadFolder } from './upload.js';
@@ -34,10 +29,10 @@ import { VolumeUsage } from './volume-usage.js';
 export interface ServerLimits {
   /** Bytes of an object. Default: 256 MiB. */
   readonly objectMax?: number;
-  /** At once. Default: 256, and half of that for one token. */
+  /** Requests at once. Default: 256, and half of that for one token. */
   readonly requestsMax?: number;
   readonly requestsPerTokenMax?: number;
-  /** At once. Default: 4096, and 64 for one token. */
+  /** Requests that wait for an object at once. Default: 4096, and 64 for one token. */
   readonly waitersMax?: number;
   readonly waitersPerTokenMax?: number;
   /** Connections that have shown no valid token. Default: 1024, and 128 from one address. */
@@ -50,58 +45,40 @@ export interface ServerLimits {
    */
   readonly uploadingMax?: number;
   readonly uploadingPerTokenMax?: number;
-  /** For the head of a request. Default: 10 seconds. */
+  /** Time for the head of a request. Default: 10 seconds. */
   readonly headMs?: number;
-  /** What a request may take besides its bytes. Default: a minute. */
+  /** Time that a request may take in addition to moving its bytes. Default: a minute. */
   readonly graceMs?: number;
 }
 
-export interface Certificate {
-  /** PEM, both. */
-  readonly cert: string;
-  readonly key: string;
-}
-
-/** What is said of a request in the access log. */
-export type AccessEntry = Readonly<Record<string, string | number | boolean>>;
-
-export interface ObjectServerOptions {
+export interface ObjectServerOptions extends RequestRecordsOptions {
   /** Closed by the caller, after {@link ObjectServer.stop}. */
   readonly base: ObjectStore;
   readonly tokens: TokenTable;
   readonly uploads: UploadFolder;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** `port` 0: any that is free. */
+  /** `port` 0 takes any free port. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** Without it: plain HTTP. */
+  /** Without a certificate, the server speaks plain HTTP. */
   readonly certificate?: Certificate | undefined;
-  /** Whether the last address of `x-forwarded-for` is the client's. */
-  readonly isBehindProxy?: boolean;
-  /** Between two looks into the base for what is waited for; 0: never. */
+  /** Interval at which the base is polled for objects that requests wait for; 0 disables polling. */
   readonly pollMs: number;
-  /** Of volumes without a quota of their own, in bytes. */
+  /** Bytes for each volume without a quota of its own. */
   readonly quota?: number | undefined;
   /** Bytes free where the base lies. */
   readonly freeSpace?: (() => Promise<number>) | undefined;
   readonly limits?: ServerLimits;
-  readonly onAccess?: (entry: AccessEntry) => void;
 }
 
-/** Nobody is so slow for good. */
+/** A client that stays slower than this is cut. */
 const bytesPerMsMin = 8;
-const checkMs = 1000;
-/** Longer than what clients and proxies keep idle connections, so that they close them. */
-const keepAliveMs = 75_000;
-/** What one token may have open besides its requests and waiters: clients keep some connections for later. */
+/** Connections of one token beyond its requests and waiters: clients keep some open for later. */
 const idlePerTokenMax = 64;
 const idleMax = 256;
 
 export class ObjectServer {
   readonly metrics = new ServerMetrics();
   readonly #options: ObjectServerOptions;
-  readonly #server: Server;
-  readonly #tls: TlsServer | undefined;
+  readonly #listener: HttpListener;
   readonly #operations: VolumeOperations;
   readonly #waiters: ObjectWaiters;
   readonly #requestPlaces: Places;
@@ -110,7 +87,7 @@ export class ObjectServer {
   readonly #pipelinedMax: number;
   readonly #connections: Connections;
   readonly #exchanges = new Set<Exchange>();
-  readonly #lines: LineBudget;
+  readonly #records: RequestRecords;
   #isStopping = false;
   #wasCut = false;
   #expiry: NodeJS.Timeout | undefined;
@@ -118,17 +95,18 @@ export class ObjectServer {
   private constructor(options: ObjectServerOptions) {
     const { base, clock, logger, limits = {}, tokens, quota } = options;
     const { objectMax = 256 * 1024 * 1024, requestsMax = 256, waitersMax = 4096, headMs = 10_000 } = limits;
+    this.#listener = new HttpListener(options.certificate, headMs);
     this.#options = options;
     this.#graceMs = limits.graceMs ?? 60_000;
     this.#pipelinedMax = limits.pipelinedMax ?? 16;
-    this.#lines = new LineBudget(clock);
+    this.#records = new RequestRecords(options, this.metrics);
     const { requestsPerTokenMax = Math.ceil(requestsMax / 2), waitersPerTokenMax = 64, strangersMax = 1024 } = limits;
     this.#requestPlaces = new Places(requestsMax, requestsPerTokenMax);
     this.#waiterPlaces = new Places(waitersMax, waitersPerTokenMax);
     this.#connections = new Connections(
       {
         strangersMax,
-        // A proxy is one address for all who come through it, and has bounds of its own.
+        // All clients of a proxy share its address, and the proxy has bounds of its own.
         strangersPerPartyMax: options.isBehindProxy === true ? strangersMax : (limits.strangersPerAddressMax ?? 128),
         knownMax: requestsMax + waitersMax + idleMax,
         knownPerTokenMax: requestsPerTokenMax + waitersPerTokenMax + idlePerTokenMax,
@@ -153,44 +131,25 @@ export class ObjectServer {
       quota,
       freeSpace,
     });
-    const settings = {
-      maxHeaderSize: 8192,
-      headersTimeout: headMs,
-      // Bodies have a pace to keep instead: see #expire.
-      requestTimeout: 0,
-      keepAliveTimeout: keepAliveMs,
-      connectionsCheckingInterval: Math.min(checkMs, headMs),
-      insecureHTTPParser: false,
-      noDelay: true,
-    };
-    if (options.certificate) {
-      const tls = createHttpsServer({ ...settings, ...options.certificate, minVersion: 'TLSv1.2', handshakeTimeout: headMs });
-      tls.on('tlsClientError', () => this.metrics.add('sealdrive_malformed_total'));
-      this.#tls = tls;
-      this.#server = tls;
-    } else this.#server = createHttpServer(settings);
-    const server = this.#server;
-    server.maxHeadersCount = 64;
+    const { server } = this.#listener;
+    server.on('tlsClientError', () => this.metrics.add('sealdrive_malformed_total'));
     server.on('connection', (socket: Socket) => this.#connections.admit(socket));
-    // Now, while the connection is sure to be known by its address.
+    // Looked up now, while the TCP connection can still be found by its address.
     server.on('secureConnection', (socket: Socket) => void this.#connections.of(socket));
     server.on('request', (request, response) => this.#accept(request, response, false));
     server.on('checkContinue', (request, response) => this.#accept(request, response, true));
     server.on('checkExpectation', (request, response) => this.#accept(request, response, false));
-    server.on('clientError', (error: Error, socket: Socket) => this.#sendAway(error, socket));
+    server.on('clientError', (error: Error, socket: Socket) => {
+      this.metrics.add('sealdrive_malformed_total');
+      const isBusy = [...this.#exchanges].some(({ request }) => request.socket === socket);
+      sendAway(error, socket, isBusy);
+    });
   }
 
   /** Throws {@link ServerError}. */
   static async start(options: ObjectServerOptions): Promise<ObjectServer> {
-    if (options.certificate) checkCertificate(options.certificate);
     const server = new ObjectServer(options);
-    const { host, port } = options.listen;
-    await new Promise<void>((resolve, reject) => {
-      server.#server.once('error', (error) => {
-        reject(new ServerError('LISTEN', `${host} port ${port} cannot be listened on: ${describeError(error)}`, { cause: error }));
-      });
-      server.#server.listen({ host, port }, resolve);
-    });
+    await server.#listener.listen(options.listen.host, options.listen.port);
     server.#expiry = setInterval(() => server.#expire(), checkMs);
     server.#expiry.unref();
     return server;
@@ -198,17 +157,15 @@ export class ObjectServer {
 
   /** The port that is listened on. */
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address ? address.port : 0;
+    return this.#listener.port;
   }
 
   /** For new connections. Throws {@link ServerError} `TLS` for one that cannot be used; the old one stays. */
   setCertificate(certificate: Certificate): void {
-    checkCertificate(certificate);
-    this.#tls?.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' });
+    this.#listener.setCertificate(certificate);
   }
 
-  /** Brings the values that are no counts up to date. */
+  /** The metrics, with the gauges brought up to date. */
   measure(): ServerMetrics {
     const { metrics } = this;
     metrics.set('sealdrive_requests', this.#requestPlaces.count);
@@ -223,16 +180,16 @@ export class ObjectServer {
   }
 
   /**
-   * Takes no more connections, sends waiters away, and resolves when all requests are answered, or were cut after
-   * `timeoutMs`; true: none was cut.
+   * Takes no more connections, answers waiters, and resolves when all requests are answered, or were cut after
+   * `timeoutMs`. True when none was cut.
    */
   async stop(timeoutMs: number): Promise<boolean> {
     this.#isStopping = true;
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => this.#listener.server.close(() => resolve()));
     this.#waiters.stop();
-    this.#server.closeIdleConnections();
+    this.#listener.server.closeIdleConnections();
     const timer = setTimeout(() => this.cut(), timeoutMs);
-    // A connection that is between two requests, or never sent one, keeps nobody waiting.
+    // Connections without a request under way need not be waited for.
     const sweep = setInterval(() => {
       if (this.#exchanges.size === 0) this.cut();
     }, 50);
@@ -243,16 +200,12 @@ export class ObjectServer {
     return !this.#wasCut;
   }
 
-  /** Ends all connections, whatever they are in the middle of. */
+  /** Ends all connections, including those with requests under way. */
   cut(): void {
     this.#wasCut ||= this.#exchanges.size > 0;
     this.#connections.destroyAll();
   }
 
-  /**
-   * Requests of a connection are done one after the other. While one waits for its turn nothing more is read, and those
-   * that have come have a bound.
-   */
   #accept(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
     const { socket } = request;
     const connection = this.#connections.of(socket);
@@ -261,21 +214,15 @@ export class ObjectServer {
       return;
     }
     if (connection.isDoubtful) return;
-    if (++connection.requestCount > this.#pipelinedMax) {
+    if (connection.requestCount >= this.#pipelinedMax) {
       this.metrics.add('sealdrive_malformed_total');
       connection.destroy();
       return;
     }
-    if (connection.requestCount > 1) hold(socket, connection);
-    connection.tail = connection.tail.then(async () => {
-      if (!connection.isDoubtful && !socket.destroyed) await this.#serve(request, response, awaitsContinue, connection);
-      connection.requestCount--;
-      connection.idleSinceMs = this.#options.clock.monotonicMs();
-      if (connection.requestCount === 1) socket.resume();
-    });
+    connection.serveInTurn(socket, () => this.#serve(request, response, awaitsContinue, connection));
   }
 
-  /** Resolves when the answer has left, or nobody is there to take it; never rejects. */
+  /** Resolves when the answer was sent or the client is gone; never rejects. */
   async #serve(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean, connection: Connection): Promise<void> {
     const exchange = new Exchange(request, response, this.#options.clock.monotonicMs(), awaitsContinue);
     this.#exchanges.add(exchange);
@@ -285,8 +232,8 @@ export class ObjectServer {
     const closed = new Promise<void>((resolve) => {
       response.on('close', () => {
         this.#exchanges.delete(exchange);
-        this.#note(exchange);
-        // An answer that was begun before the stop promised to keep the connection.
+        this.#records.closed(exchange);
+        // An answer begun before the stop has promised to keep the connection alive.
         if (this.#isStopping) request.socket.destroySoon();
         resolve();
       });
@@ -307,14 +254,14 @@ export class ObjectServer {
       if (!grant) throw new Refusal('NO_TOKEN', 'no valid token');
       return grant;
     };
-    // Before anything else is looked at: a client without a token learns nothing.
+    // The token is checked before anything else, so that a client without one learns nothing.
     const grant = await authorize();
     const name = grant.tokenId;
     exchange.tokenId = name;
     this.#connections.recognize(connection, name);
     const target = parseTarget(request.url ?? '');
-    if (!target || hasHeaderTwice(request)) throw new Refusal('BAD_REQUEST', 'no request of ours');
-    if (!/^(100-continue)?$/i.test(request.headers.expect ?? '')) throw new Refusal('EXPECTATION', 'what is expected is not known');
+    if (!target || hasHeaderTwice(request)) throw new Refusal('BAD_REQUEST', 'the request is malformed');
+    if (!/^(100-continue)?$/i.test(request.headers.expect ?? '')) throw new Refusal('EXPECTATION', 'the expectation is unknown');
     if (target.volume !== grant.volume) throw new Refusal('FORBIDDEN', 'the token is for another volume');
     exchange.volume = target.volume;
     exchange.keyClass = target.key === undefined ? undefined : keyClass(target.key);
@@ -327,7 +274,7 @@ export class ObjectServer {
       if (isPlaced) this.#requestPlaces.give(name);
       isPlaced = false;
     };
-    /** Waits in a place for those who wait. Its end may come at once for many, who then have no bounds but these. */
+    /** Exchanges the place of a request for that of a waiter: many waiters may be woken at once. */
     const rest = async (wait: () => Promise<WaitOutcome>): Promise<WaitOutcome> => {
       takePlace(this.#waiterPlaces, name);
       leave();
@@ -350,7 +297,7 @@ export class ObjectServer {
     }
   }
 
-  /** Answers with why it failed; true: the connection is not to be used any more. */
+  /** Answers with the reason of the failure. True when the connection must not be used any more. */
   #fail(exchange: Exchange, error: unknown): boolean {
     const { request } = exchange;
     if (error instanceof CutUpload) {
@@ -358,16 +305,8 @@ export class ObjectServer {
       return true;
     }
     const refusal = refusalOf(error);
-    const cause = refusal.cause;
-    if (refusal.code === 'DEFECT') {
-      if (this.#lines.take('defect'))
-        this.#options.logger.error('defect', { reason: describeError(cause), stack: cause instanceof Error ? cause.stack : undefined });
-    } else if (cause instanceof CodedError) {
-      this.metrics.add('sealdrive_base_failures_total', 1, { code: cause.code });
-      if (this.#lines.take('base'))
-        this.#options.logger.warn('the base store failed', { operation: exchange.operation, code: cause.code, reason: describeError(cause) });
-    }
-    // A client without a token is not read from any longer.
+    this.#records.refused(exchange, refusal);
+    // Nothing more is read from such a client.
     const isLast = ['NO_TOKEN', 'STOPPING', 'BAD_REQUEST', 'LENGTH_REQUIRED', 'METHOD', 'EXPECTATION'].includes(refusal.code);
     const headers = {
       ...(refusal.code === 'NO_TOKEN' ? { 'www-authenticate': 'Bearer realm="sealdrive"' } : {}),
@@ -378,7 +317,7 @@ export class ObjectServer {
     return isLast;
   }
 
-  /** Cuts what is too slow: in either direction, and whatever it waits for. */
+  /** Cuts requests whose bytes move too slowly, in either direction. */
   #expire(): void {
     this.#connections.expire();
     const nowMs = this.#options.clock.monotonicMs();
@@ -389,98 +328,19 @@ export class ObjectServer {
       exchange.request.destroy();
     }
   }
-
-  /** What came is no request. In the middle of an answer to another one nothing can be said about it. */
-  #sendAway(error: Error, socket: Socket): void {
-    this.metrics.add('sealdrive_malformed_total');
-    const code = 'code' in error ? error.code : undefined;
-    const isBusy = [...this.#exchanges].some(({ request }) => request.socket === socket);
-    if (isBusy || !socket.writable || code === 'ECONNRESET') {
-      socket.destroy();
-      return;
-    }
-    const status =
-      code === 'HPE_HEADER_OVERFLOW'
-        ? '431 Request Header Fields Too Large'
-        : code === 'ERR_HTTP_REQUEST_TIMEOUT'
-          ? '408 Request Timeout'
-          : '400 Bad Request';
-    socket.end(`HTTP/1.1 ${status}\r\nsealdrive: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
-    socket.destroySoon();
-  }
-
-  #note(exchange: Exchange): void {
-    const { request, response, operation } = exchange;
-    const isCut = !response.writableFinished;
-    const status = response.headersSent ? response.statusCode : 0;
-    const tookMs = this.#options.clock.monotonicMs() - exchange.startMs;
-    const bytesIn = request.complete ? (exchange.bodySize ?? 0) : 0;
-    this.metrics.add('sealdrive_requests_total', 1, { operation, status: isCut ? 'cut' : status });
-    if (exchange.patienceMs === 0) this.metrics.add('sealdrive_request_seconds_total', tookMs / 1000, { operation });
-    if (operation === 'put' && status === 201) this.metrics.add('sealdrive_received_bytes_total', bytesIn);
-    this.metrics.add('sealdrive_sent_bytes_total', exchange.bytesOut);
-    const { onAccess } = this.#options;
-    if (!onAccess) return;
-    // What was asked for and is there, or is looked for, is told always; what was refused only within bounds.
-    const isRefused = status < 200 || (status >= 400 && ![404, 409, 412].includes(status));
-    if (isRefused && !this.#lines.take(exchange.tokenId ?? 'stranger')) return;
-    const withheld = this.#lines.takeWithheld();
-    const method = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE'].includes(request.method ?? '') ? (request.method ?? '') : 'OTHER';
-    onAccess({
-      time: new Date().toISOString(),
-      ...exchange.remote(this.#options.isBehindProxy === true),
-      ...(exchange.tokenId === undefined ? {} : { token: exchange.tokenId }),
-      ...(exchange.volume === undefined ? {} : { volume: exchange.volume }),
-      method,
-      operation,
-      ...(exchange.keyClass === undefined ? {} : { class: exchange.keyClass }),
-      ...(exchange.patienceMs === 0 ? {} : { wait: true }),
-      status,
-      in: bytesIn,
-      out: exchange.bytesOut,
-      ms: Math.round(tookMs * 10) / 10,
-      ...(isCut ? { cut: true } : {}),
-      ...(withheld > 0 ? { withheld } : {}),
-    });
-  }
 }
 
-/**
- * Reads nothing more from the connection until one request at most is left on it, whoever else wants it read meanwhile.
- */
-function hold(socket: Socket, connection: Connection): void {
-  if (connection.isHeld) return;
-  connection.isHeld = true;
-  const holdOn = (): void => {
-    if (connection.requestCount > 1) socket.pause();
-    else {
-      connection.isHeld = false;
-      socket.off('resume', holdOn);
-    }
-  };
-  socket.on('resume', holdOn);
-  socket.pause();
-}
-
-/** Of these node:http takes the first, and something in front of us perhaps the last. */
+/** When one of these is repeated, node:http takes the first, but a proxy in front may take the last. */
 const singleHeaders = new Set(['host', 'authorization', 'range', 'if-none-match', 'expect', 'content-encoding']);
 
 function hasHeaderTwice({ rawHeaders }: IncomingMessage): boolean {
   const seen = new Set<string>();
   for (const [index, header] of rawHeaders.entries()) {
     const name = header.toLowerCase();
-    // Names stand at even places, values at odd ones.
+    // Names have even indexes, values odd ones.
     if (index % 2 === 1 || !singleHeaders.has(name)) continue;
     if (seen.has(name)) return true;
     seen.add(name);
   }
   return false;
-}
-
-function checkCertificate({ cert, key }: Certificate): void {
-  try {
-    createSecureContext({ cert, key });
-  } catch (error) {
-    throw new ServerError('TLS', `certificate and key cannot be used: ${describeError(error)}`, { cause: error });
-  }
 }
