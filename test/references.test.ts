@@ -120,7 +120,7 @@ function missing(from: string, text: string, isComment: boolean): string[] {
 
 const list = (violations: readonly string[]): string => [...new Set(violations)].join('\n');
 
-t.test('what is not there is found, and prose is left alone', async (t) => {
+t.test('missing names are found, and ordinary prose is left alone', async (t) => {
   const found = (text: string): string[] => missing('src/vfs/x.ts', text, true);
   t.strictSame(found('see doc/cli.md, "Exit codes", and doc/cli.md, "Exit codse"'), ['doc/cli.md, "Exit codse"']);
   t.strictSame(found('(doc/format.md, "Commit", "Pak" and "Pack")'), ['doc/format.md, "Pak"']);
@@ -135,7 +135,7 @@ t.test('what is not there is found, and prose is left alone', async (t) => {
   t.strictSame(found('decision 0001, decisions 0002 and 9999'), ['decision 9999']);
   t.strictSame(found('doc/decision/0022, doc/decision/9999'), ['decision 9999', 'doc/decision/9999']);
   t.strictSame(found('doc/security.md, attack 7, attack 700'), ['attack 700']);
-  t.strictSame(found('`tidy.test.ts` "imports make no circles", "imports make circles"'), ['tidy.test.ts "imports make circles"']);
+  t.strictSame(found('`tidy.test.ts` "imports form no cycles", "imports make circles"'), ['tidy.test.ts "imports make circles"']);
   t.strictSame(found('npm run build, npm run biuld'), ['npm run biuld']);
   t.strictSame(found('read/write, and/or, either.or, https://host/src/a.ts, linux/fuse.h, native/build/Release'), []);
   t.strictSame(
@@ -144,7 +144,7 @@ t.test('what is not there is found, and prose is left alone', async (t) => {
   );
 });
 
-t.test('a comment names only sections, files and decisions that are there', async (t) => {
+t.test('a comment names only existing sections, files and decisions', async (t) => {
   const violations: string[] = [];
   for (const path of sourceFiles) {
     // What this test itself looks for in vain is above.
@@ -160,7 +160,7 @@ t.test('a comment names only sections, files and decisions that are there', asyn
   t.equal(list(violations), '');
 });
 
-t.test('a document names only sections, files, decisions and commands that are there', async (t) => {
+t.test('a document names only existing sections, files, decisions and commands', async (t) => {
   const violations: string[] = [];
   for (const path of documents) {
     const text = readFileSync(join(root, path), 'utf8');
@@ -169,7 +169,7 @@ t.test('a document names only sections, files, decisions and commands that are t
   t.equal(list(violations), '');
 });
 
-t.test('every link of a document leads somewhere', async (t) => {
+t.test('every link in a document has an existing target', async (t) => {
   const violations: string[] = [];
   for (const path of documents) {
     for (const [, target = ''] of withoutCode(readFileSync(join(root, path), 'utf8')).matchAll(/\]\(([^)\s]+)\)/g)) {

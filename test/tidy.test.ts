@@ -112,12 +112,12 @@ t.test('the sources are found', async (t) => {
   t.ok(sources.some((file) => file.imports.length > 0));
 });
 
-t.test('every file lies in a layer, flat, and no module at the root', async (t) => {
+t.test('every file lies in a layer without subfolders, and none at the root', async (t) => {
   const violations = sources.filter((file) => file.path.split('/').length !== 2 || !Object.hasOwn(layers, file.layer)).map((file) => file.path);
   t.equal(list(violations), '');
 });
 
-t.test('a layer imports what the table allows it, and the table allows nothing else', async (t) => {
+t.test('a layer imports exactly what the table allows', async (t) => {
   const used: Record<string, string[]> = {};
   for (const layer of Object.keys(layers)) {
     const files = sources.filter((file) => file.layer === layer);
@@ -127,7 +127,7 @@ t.test('a layer imports what the table allows it, and the table allows nothing e
   for (const [layer, allowed] of Object.entries(layers)) t.strictSame(used[layer], allowed.toSorted(), layer);
 });
 
-t.test('the table is in the order of the layers: nothing below imports what is above', async (t) => {
+t.test('the table lists the layers from the bottom up, and no layer imports one above it', async (t) => {
   const order = Object.keys(layers);
   const violations = Object.entries(layers).flatMap(([layer, allowed]) =>
     allowed.filter((below) => order.indexOf(below) >= order.indexOf(layer)).map((below) => `${layer}: ${below}`),
@@ -135,7 +135,7 @@ t.test('the table is in the order of the layers: nothing below imports what is a
   t.equal(list(violations), '');
 });
 
-t.test('the table in doc/architecture.md is this one', async (t) => {
+t.test('doc/architecture.md has the same table', async (t) => {
   const text = readFileSync(join(root, 'doc', 'architecture.md'), 'utf8');
   const rows = [...text.matchAll(/^\| `(\w+)` \|[^|]*\| ([^|]*) \|$/gm)].map(
     ([, layer = '', allowed = '']) => [layer, allowed.match(/\w+/g) ?? []] as const,
@@ -161,7 +161,7 @@ t.test('every relative import ends in .js and names a file', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('imports make no circles', async (t) => {
+t.test('imports form no cycles', async (t) => {
   const byPath = new Map(sources.map((file) => [file.path, file]));
   const done = new Set<string>();
   const circles: string[] = [];
@@ -197,13 +197,13 @@ t.test('no file re-exports what another one exports', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('every file opens with what it is', async (t) => {
+t.test('every file begins with a comment that says what it is', async (t) => {
   // A short file may have its comment on its one idea, after the imports.
   const opens = (file: SourceFile): boolean => file.text.startsWith('/**') || /^(import[^;]*;\s*)+\/\*\*/.test(file.text);
   t.equal(list(sources.filter((file) => !opens(file)).map((file) => file.path)), '');
 });
 
-t.test('a module that one layer owns is imported by no other', async (t) => {
+t.test('a module that one layer owns is not imported by others', async (t) => {
   const violations: string[] = [];
   for (const file of sources) {
     for (const specifier of file.imports.filter((name) => !name.startsWith('.'))) {
@@ -226,7 +226,7 @@ const nodeCrypto: Readonly<Record<string, readonly string[]>> = {
 /** What they consist of, and what they import, runs in a browser as it does here. */
 const portableCrypto = ['seal-format', 'hash', 'sodium', 'signature', 'padme', 'recovery-words'].map((name) => `crypto/${name}.ts`);
 
-t.test("the formats of the crypto layer do not depend on what is Node.js's own", async (t) => {
+t.test('the formats of the crypto layer do not depend on Node.js modules', async (t) => {
   const byPath = new Map(sources.map((file) => [file.path, file]));
   const violations: string[] = [];
   for (const { path, imports } of sources.filter((file) => file.layer === 'crypto')) {
@@ -248,7 +248,7 @@ t.test("the formats of the crypto layer do not depend on what is Node.js's own",
   t.equal(list(violations), '');
 });
 
-t.test('packages that are imported are dependencies', async (t) => {
+t.test('imported packages are declared dependencies', async (t) => {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     readonly dependencies: Readonly<Record<string, string>>;
     readonly peerDependencies: Readonly<Record<string, string>>;
@@ -277,7 +277,7 @@ t.test('only the layers of commands choose implementations', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('files are reached by paths that may be any bytes: through disk/files.ts and disk/file-promises.ts', async (t) => {
+t.test('files are accessed only through disk/files.ts and disk/file-promises.ts, which take paths of any bytes', async (t) => {
   // Descriptors have no names. The layer `fuse` may not import `disk`, and converts what it is given; the others read
   // files of their own.
   const free = /^(disk\/|fuse\/|program\/version\.ts$|terminal\/terminal\.ts$)/;
@@ -300,7 +300,7 @@ t.test('nothing below the command line writes to the terminal', async (t) => {
   t.equal(list(violations), '');
 });
 
-t.test('no type is given up: no any, no suppressed type error, no non-erasable syntax', async (t) => {
+t.test('types are never bypassed: no any, no suppressed type errors, no non-erasable syntax', async (t) => {
   const violations: string[] = [];
   for (const file of sources) {
     const lines = file.text.split('\n');
@@ -313,7 +313,7 @@ t.test('no type is given up: no any, no suppressed type error, no non-erasable s
   t.equal(list(violations), '');
 });
 
-t.test('the tests of a layer lie where the layer lies', async (t) => {
+t.test('tests lie in a folder named after their layer', async (t) => {
   const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount', 'kernel'];
   const violations = filesBelow('test').filter((path) => path.includes('/') && !places.includes(folderOf(path)));
   t.equal(list(violations), '');

@@ -15,7 +15,7 @@ const sourcesOf = (files: Readonly<Record<string, string>>, constrained = 2 ** 6
 const meminfo = (availableMiB: number, swapMiB = 0): string =>
   `MemTotal:  9999999 kB\nMemAvailable:  ${availableMiB * 1024} kB\nSwapFree:  ${swapMiB * 1024} kB\n`;
 
-t.test('the machine', (t) => {
+t.test('the memory of the machine limits what a derivation may use', (t) => {
   t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200) })), 200 * mebibyte);
   t.equal(availableBytes(sourcesOf({ '/proc/meminfo': meminfo(200, 300) })), 500 * mebibyte);
   t.equal(availableBytes(sourcesOf({})), Infinity);
@@ -28,7 +28,7 @@ t.test('the machine', (t) => {
   t.end();
 });
 
-t.test('control groups, each above the other', (t) => {
+t.test('the smallest limit of all nested control groups counts', (t) => {
   const files = {
     '/proc/meminfo': meminfo(10_000),
     '/proc/self/cgroup': '1:name=systemd:/\n0::/outer/inner\n',

@@ -31,7 +31,7 @@ t.test('a machine that has everything lacks nothing', async (t) => {
   t.strictSame(found({}), []);
 });
 
-t.test('each lack is found, alone, and has a remedy', async (t) => {
+t.test('each missing requirement is reported alone and has a remedy', async (t) => {
   const addonFails = (): void => {
     throw new Error('there is no addon');
   };
@@ -59,7 +59,7 @@ t.test('each lack is found, alone, and has a remedy', async (t) => {
   }
 });
 
-t.test('sizes and durations are read strictly and written shortly', async (t) => {
+t.test('sizes and durations are parsed strictly and printed briefly', async (t) => {
   t.strictSame(['4096', '1k', '1K', '10G', '1.5 MiB', '2tb'].map(parseBytes), [4096, 1024, 1024, 10 * 2 ** 30, 1.5 * 2 ** 20, 2 * 2 ** 40]);
   t.strictSame(['', 'G', '-1', '1e9', '5 bananas', '99999999P'].map(parseBytes), Array(6).fill(undefined));
   t.strictSame(['30', '30s', '5m', '1h', '20ms', '0'].map(parseDurationMs), [30_000, 30_000, 300_000, 3_600_000, 20, 0]);

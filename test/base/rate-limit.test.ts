@@ -61,7 +61,7 @@ t.test('whoever waits when the rate changes waits by the new one', async (t) => 
   t.equal(limit.take(1), undefined);
 });
 
-t.test('an abort ends the waiting, and holds up nobody else', async (t) => {
+t.test('an abort ends the wait, and holds up nobody else', async (t) => {
   const clock = new FrozenClock();
   const limit = new RateLimit(clock, 1000);
   await limit.take(1000);

@@ -26,7 +26,7 @@ async function write(cache: DiskCache, packId: string, offset: number, length: n
   await cache.write(packId, offset, asSealed(contentOf(packId, offset, length)));
 }
 
-t.test('ranges that were written are read, also across their seams, and nothing else', async (t) => {
+t.test('exactly the written ranges can be read, also across their seams', async (t) => {
   const directory = `${await scratchDirectory(t)}/cache`;
   for (const cache of [await open(new SimulatedDisk()), await open(systemDisk, 1024 * 1024, directory)]) {
     await write(cache, 'aa', 1000, 500);
@@ -57,7 +57,7 @@ t.test('ranges that were written are read, also across their seams, and nothing 
   }
 });
 
-t.test('it keeps to its bound, and what is used last stays, also after a restart', async (t) => {
+t.test('the cache stays within its limit and keeps the most recently used packs, also after a restart', async (t) => {
   const disk = new SimulatedDisk();
   const cache = await open(disk, 5 * 4096);
   for (const packId of ['a', 'b', 'c', 'd', 'e']) await write(cache, packId, 0, 4096);
@@ -83,7 +83,7 @@ t.test('it keeps to its bound, and what is used last stays, also after a restart
   t.same(await disk.readDirectory('/cache/packs'), []);
 });
 
-t.test('a finished pack file is moved in', async (t) => {
+t.test('a finished pack file is moved into the cache', async (t) => {
   const disk = new SimulatedDisk();
   const cache = await open(disk);
   await disk.makeDirectory('/staging');
@@ -98,7 +98,7 @@ t.test('a finished pack file is moved in', async (t) => {
   t.ok((await open(disk)).has('aa', 0, 9000));
 });
 
-t.test('a pack file that does not fit stays with its owner', async (t) => {
+t.test('a pack file that does not fit is left where it is', async (t) => {
   const disk = new SimulatedDisk();
   const path = await writeWhole(disk, '/pack', contentOf('aa', 0, 9000));
   t.equal(await (await open(disk, 8000)).adopt('aa', path), false);
@@ -110,7 +110,7 @@ t.test('a pack file that does not fit stays with its owner', async (t) => {
   t.equal(await cache.adopt('aa', '/absent'), false);
 });
 
-t.test('a disk that fails makes misses, never errors', async (t) => {
+t.test('a failing disk causes cache misses, never errors', async (t) => {
   const disk = new SimulatedDisk();
   const cache = await open(disk);
   await write(cache, 'aa', 0, 100);
@@ -130,7 +130,7 @@ t.test('a disk that fails makes misses, never errors', async (t) => {
   t.ok(cache.has('dd', 0, 100));
 });
 
-t.test('a full disk makes it shrink', async (t) => {
+t.test('the cache shrinks when the disk is full', async (t) => {
   const disk = new SimulatedDisk({ freeBytes: 100_000 });
   const cache = await open(disk, 1024 * 1024);
   for (let index = 0; index < 30; index++) await write(cache, `p${index}`, 0, 4096);
@@ -139,7 +139,7 @@ t.test('a full disk makes it shrink', async (t) => {
   t.ok(cache.has('p29', 0, 4096) || cache.has('p28', 0, 4096), 'what came last is what is kept');
 });
 
-t.test('it leaves the space free that it was told to leave', async (t) => {
+t.test('the cache leaves the configured space free', async (t) => {
   const disk = new SimulatedDisk({ freeBytes: 100 * 4096 });
   const options = { disk, directory: '/cache', bytesMax: 1e9, random };
   const cache = await DiskCache.open({ ...options, freeMin: 80 * 4096 });
@@ -150,7 +150,7 @@ t.test('it leaves the space free that it was told to leave', async (t) => {
   t.ok(smaller.bytes <= 5 * 4096);
 });
 
-t.test('content goes before tree pages, and what is pinned stays', async (t) => {
+t.test('content is evicted before tree pages, and pinned content stays', async (t) => {
   const disk = new SimulatedDisk();
   const cache = await open(disk, 20 * 4096);
   await cache.write('pages', 0, asSealed(contentOf('pages', 0, 4 * 4096)), 'pages');
@@ -176,7 +176,7 @@ t.test('content goes before tree pages, and what is pinned stays', async (t) => 
   await again.close();
 });
 
-t.test('what came in is there when the process was killed, and not believed after a restart of the system', async (t) => {
+t.test('cached data survives a kill of the process, and is not trusted after a restart of the system', async (t) => {
   const directory = `${await scratchDirectory(t)}/cache`;
   const options = { disk: systemDisk, directory, bytesMax: 1024 * 1024, freeMin: 0, random };
   // Nobody closes it.
@@ -190,7 +190,7 @@ t.test('what came in is there when the process was killed, and not believed afte
   t.equal(other.has('aa', 0, 5000), false);
 });
 
-t.test('a damaged index is an empty cache', async (t) => {
+t.test('a cache with a damaged index starts empty', async (t) => {
   for (let round = 0; round < 40; round++) {
     const disk = new SimulatedDisk({ seed: seed + round });
     const cache = await open(disk);
@@ -225,7 +225,7 @@ t.test('a pack that is evicted while it is read or written leaves nothing behind
   }
 });
 
-t.test('whatever is present after a crash at any point was written in full', async (t) => {
+t.test('everything that is present after a crash at any point was written in full', async (t) => {
   t.comment(`TEST_SEED=${seed}`);
   let survived = 0;
   for (const kind of ['process', 'power'] as const satisfies readonly CrashKind[]) {

@@ -4,7 +4,7 @@ import { MemoryCache } from '../../src/cache/memory-cache.js';
 
 const make = (bytesMax = 100): MemoryCache<string, string> => new MemoryCache({ bytesMax, sizeOf: (value) => value.length });
 
-t.test('what is used least recently goes first, by bytes and not by count', async (t) => {
+t.test('the least recently used values are evicted first, counted in bytes', async (t) => {
   const cache = make(10);
   cache.set('a', '1234');
   cache.set('b', '1234');
@@ -20,7 +20,7 @@ t.test('what is used least recently goes first, by bytes and not by count', asyn
   t.ok(cache.bytes <= 10);
 });
 
-t.test('what is there is answered without a promise', async (t) => {
+t.test('a cached value is returned without a promise', async (t) => {
   const cache = make();
   t.equal(
     cache.load('a', () => 'value'),
@@ -39,7 +39,7 @@ t.test('what is there is answered without a promise', async (t) => {
   );
 });
 
-t.test('many who ask at once cause one load', async (t) => {
+t.test('simultaneous requests for a value cause one load', async (t) => {
   for (const bytesMax of [100, 0]) {
     const cache = make(bytesMax);
     let loads = 0;
@@ -59,7 +59,7 @@ t.test('many who ask at once cause one load', async (t) => {
 
 const failing = (): Promise<string> => Promise.reject(new Error('no'));
 
-t.test('a failed load is told to all who wait, and tried again by the next', async (t) => {
+t.test('a failed load rejects all waiting requests, and the next request retries it', async (t) => {
   const cache = make();
   const results = await Promise.allSettled([cache.load('a', failing), cache.load('a', failing)]);
   t.same(

@@ -2,7 +2,7 @@ import t from 'tap';
 import { RangeSet } from '../../src/cache/range-set.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
-t.test('it agrees with a plain array of bytes', async (t) => {
+t.test('a range set agrees with a plain array of bytes', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   for (let round = 0; round < 200; round++) {

@@ -4,7 +4,7 @@ import { InodeTable } from '../../src/check/inode-table.js';
 import { makeIno } from '../../src/meta/key.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
-t.test('what was written is found again after growing, and nothing else', async (t) => {
+t.test('exactly the written inodes are found after the table has grown', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const table = new InodeTable(16);

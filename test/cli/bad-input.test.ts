@@ -46,20 +46,20 @@ function namespaceSkip(): string | false {
   }
 }
 
-t.test('a wrong secret', async (t) => {
+t.test('a wrong key file, or a passphrase without a keyslot, is reported', async (t) => {
   const other = place.path('other.key');
   writeFileSync(other, Buffer.alloc(64, 7), { mode: 0o600 });
   await refuses(t, ['mount', store, mountPoint, '--key-file', other], 'LOCKED', /wrong key file/);
   await refuses(t, ['mount', store, mountPoint, '--passphrase-fd', '3'], 'LOCKED', /no keyslot for a passphrase/, { secret: 'x' });
 });
 
-t.test('a wrong passphrase', async (t) => {
+t.test('a wrong passphrase is reported', async (t) => {
   const words = ['key', 'add', store, '--key-file', keyFile, '--new-passphrase-fd', '4'];
   await place.succeed(words, { newSecret: 'the right one' });
   await refuses(t, ['mount', store, mountPoint, '--passphrase-fd', '3'], 'LOCKED', /wrong passphrase/, { secret: 'the wrong one' });
 });
 
-t.test('no volume where the store should be', async (t) => {
+t.test('a store without a volume is reported', async (t) => {
   await refuses(t, ['mount', place.path('nowhere'), mountPoint, '--key-file', keyFile], 'NOT_A_VOLUME', /nowhere/);
   const empty = place.makeFolder('empty');
   await refuses(t, ['mount', empty, mountPoint, '--key-file', keyFile], 'NOT_A_VOLUME', /sealdrive init/, {}, empty);
@@ -68,7 +68,7 @@ t.test('no volume where the store should be', async (t) => {
   await refuses(t, ['mount', join(empty, 'letter.txt'), mountPoint, '--key-file', keyFile], 'NOT_A_VOLUME', /not a directory/, {}, empty);
 });
 
-t.test('init where something is already', async (t) => {
+t.test('init refuses a place that is not empty', async (t) => {
   await refuses(t, ['init', store, '--passphrase-fd', '3'], 'NOT_A_VOLUME', /holds a volume already/, { secret: 'x' });
   const full = place.makeFolder('full');
   writeFileSync(join(full, 'letter.txt'), 'dear reader');
@@ -76,7 +76,7 @@ t.test('init where something is already', async (t) => {
   await refuses(t, ['init', place.path('no', 'parent'), '--passphrase-fd', '3'], 'NOT_A_VOLUME', /there is no directory/, { secret: 'x' });
 });
 
-t.test('a volume of a newer format', async (t) => {
+t.test('a volume of a newer format is refused', async (t) => {
   const newer = place.path('newer');
   cpSync(store, newer, { recursive: true });
   for (const name of readdirSync(join(newer, 'keys'))) {
@@ -88,7 +88,7 @@ t.test('a volume of a newer format', async (t) => {
   await refuses(t, ['mount', newer, mountPoint, '--key-file', keyFile], 'NEWER_FORMAT', /newer Sealdrive/, {}, newer);
 });
 
-t.test('a damaged object: the message names the check', async (t) => {
+t.test('the message about a damaged object names the failed check', async (t) => {
   const damaged = place.path('damaged');
   for (const [index, sequence] of ['0000000000000000', '0000000000000001'].entries()) {
     cpSync(store, damaged, { recursive: true });
@@ -104,14 +104,14 @@ t.test('a damaged object: the message names the check', async (t) => {
   }
 });
 
-t.test('a keyslot that was cut off', async (t) => {
+t.test('a truncated keyslot is reported', async (t) => {
   const damaged = place.path('slots');
   cpSync(store, damaged, { recursive: true });
   for (const name of readdirSync(join(damaged, 'keys'))) truncateSync(join(damaged, 'keys', name), 100);
   await refuses(t, ['mount', damaged, mountPoint, '--key-file', keyFile], 'INTEGRITY', /keyslot/, {}, damaged);
 });
 
-t.test('a mount point that is missing, no directory, not empty, busy, or around the store', async (t) => {
+t.test('a mount point that is missing, not a directory, not empty, busy or a parent of the store is refused', async (t) => {
   await refuses(t, mountWith(place.path('missing')), 'MOUNT_POINT', /mkdir/);
   await refuses(t, mountWith(place.path('no', 'parent')), 'MOUNT_POINT', /there is no directory/);
   await refuses(t, mountWith(keyFile), 'MOUNT_POINT', /not a directory/);
@@ -120,14 +120,14 @@ t.test('a mount point that is missing, no directory, not empty, busy, or around 
   await refuses(t, mountWith(place.makeFolder('mnt'), '--state-dir', place.path('mnt', 'state')), 'MOUNT_POINT', /state directory/);
 });
 
-t.test('a mount point that is a link is the directory behind it', async (t) => {
+t.test('a mount point that is a link stands for its target directory', async (t) => {
   symlinkSync(mountPoint, place.path('link'));
   await place.succeed(mountWith(place.path('link')));
   t.match(await place.succeed(['status', mountPoint]), new RegExp(mountPoint));
   await place.succeed(['unmount', place.path('link')]);
 });
 
-t.test('a second mount: of the same volume with the same state, and at the same place', async (t) => {
+t.test('a second mount of the same state, or at the same place, is refused', async (t) => {
   const second = place.makeFolder('second');
   await place.succeed(mountWith(mountPoint));
   t.teardown(() => place.succeed(['unmount', mountPoint]));
@@ -138,14 +138,14 @@ t.test('a second mount: of the same volume with the same state, and at the same 
   await refuses(t, words, 'IN_USE', /in use by another mount/, { env: { XDG_STATE_HOME: place.makeFolder('blind') } }, second);
 });
 
-t.test('a state directory that is open to others, or cannot be made', async (t) => {
+t.test('a state directory that is open to others or cannot be made is refused', async (t) => {
   const open = place.makeFolder('open-state');
   chmodSync(open, 0o755);
   await refuses(t, mountWith(mountPoint, '--state-dir', open), 'LOCAL_DISK', /chmod 700/);
   await refuses(t, mountWith(mountPoint, '--state-dir', join(keyFile, 'state')), 'LOCAL_DISK', /cannot be made/);
 });
 
-t.test('a store that takes no writes, and one that is full', { skip: namespaceSkip() }, async (t) => {
+t.test('a store that is read-only or full is reported', { skip: namespaceSkip() }, async (t) => {
   const inside = (script: string): readonly string[] => ['unshare', '--mount', 'sh', '-ec', `${script}; exec "$@"`, 'sh'];
   const readOnly = place.makeFolder('read-only');
   const noWrites = inside(`mount -t tmpfs -o ro none ${readOnly}`);
@@ -157,7 +157,7 @@ t.test('a store that takes no writes, and one that is full', { skip: namespaceSk
   t.match(outcome.stderr, /make room/);
 });
 
-t.test('a local disk that is full', { skip: namespaceSkip() }, async (t) => {
+t.test('a full local disk is reported', { skip: namespaceSkip() }, async (t) => {
   const state = place.makeFolder('small-state');
   const script = `mount -t tmpfs -o size=16k,mode=700 none ${state}; head -c 16384 /dev/zero > ${state}/filler || true; exec "$@"`;
   const wrapper = ['unshare', '--mount', 'sh', '-ec', script, 'sh'];
@@ -167,7 +167,7 @@ t.test('a local disk that is full', { skip: namespaceSkip() }, async (t) => {
 /** A private /dev without what a test wants to be missing; the program is copied where any user can read it. */
 const withDevices = (...nodes: string[]): string => `mount -t tmpfs -o mode=755 none /dev; mknod -m 666 /dev/null c 1 3; ${nodes.join('; ')}`;
 
-t.test('no /dev/fuse', { skip: namespaceSkip() }, async (t) => {
+t.test('a missing /dev/fuse is reported', { skip: namespaceSkip() }, async (t) => {
   const wrapper = ['unshare', '--mount', 'sh', '-ec', `${withDevices('true')}; exec "$@"`, 'sh'];
   await refuses(t, mountWith(mountPoint), 'MACHINE', /no \/dev\/fuse/, { wrapper });
   const { code, stdout } = await place.run(['doctor'], { wrapper });
@@ -176,7 +176,7 @@ t.test('no /dev/fuse', { skip: namespaceSkip() }, async (t) => {
 });
 
 t.test(
-  'no fusermount3 for a user who needs it',
+  'a missing fusermount3 is reported to a user who needs it',
   { skip: namespaceSkip() || (existsSync('/usr/bin/setpriv') ? false : 'needs setpriv(1)') },
   async (t) => {
     const home = place.makeFolder('nobody');

@@ -58,7 +58,7 @@ t.test('each refusal of a store is one line that says what to do', async (t) => 
   }
 });
 
-t.test('a storm is waited out without a word', async (t) => {
+t.test('a storm of errors is waited out without a message', async (t) => {
   const bucket = new ScriptedBucket();
   const server = await serve(bucket);
   let count = 0;
@@ -73,7 +73,7 @@ t.test('a storm is waited out without a word', async (t) => {
   t.notMatch(made.stderr, /503|429|500/);
 });
 
-t.test('a server that ignores If-None-Match is for one device, which is said, shown and held to', async (t) => {
+t.test('a server that ignores If-None-Match serves one device, which is announced, displayed and enforced', async (t) => {
   const server = await serve(new ScriptedBucket({ condition: 'ignored', ranges: true }));
   const url = urlOf(server);
   const made = await place.run(['init', url, '--key-file', 'single.key', '--no-recovery', '--json', '--name', 'single'], { env });
@@ -108,7 +108,7 @@ t.test('a server that ignores If-None-Match is for one device, which is said, sh
   await place.succeed(['unmount', second]);
 });
 
-t.test('credentials that expire, or may not delete, lose nothing', async (t) => {
+t.test('nothing is lost when credentials expire or may not delete', async (t) => {
   const bucket = new ScriptedBucket();
   const url = urlOf(await serve(bucket));
   const credentials = place.path('credentials');

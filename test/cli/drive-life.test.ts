@@ -36,7 +36,7 @@ function ended(pid: number): Promise<void> {
   });
 }
 
-t.test('made, mounted, used, unmounted, mounted again: everything is there', async (t) => {
+t.test('everything is there after a drive is created, used, unmounted and mounted again', async (t) => {
   const { store, keyFile } = await place.makeVolume('life');
   const mountPoint = place.makeFolder('life-mnt');
   const mount = ['mount', store, mountPoint, '--key-file', keyFile];
@@ -60,7 +60,7 @@ t.test('made, mounted, used, unmounted, mounted again: everything is there', asy
   await place.succeed(['unmount', mountPoint]);
 });
 
-t.test('a passphrase, the recovery words and a key file open the same volume, and a removed one does not', async (t) => {
+t.test('a passphrase, recovery words and a key file open the same volume, until they are removed', async (t) => {
   const store = place.path('keys');
   const made = JSON.parse(await place.succeed(['init', store, '--passphrase-fd', '3', '--json'], { secret: 'pass' })) as {
     slotId: string;
@@ -80,7 +80,7 @@ t.test('a passphrase, the recovery words and a key file open the same volume, an
   t.equal(gone.code, exitCodes.LOCKED);
 });
 
-t.test('an open file stops an unmount, and --force does not mind', async (t) => {
+t.test('an open file stops an unmount, but not with --force', async (t) => {
   const { store, keyFile } = await place.makeVolume('busy');
   const mountPoint = place.makeFolder('busy-mnt');
   await place.succeed(['mount', store, mountPoint, '--key-file', keyFile]);
@@ -102,7 +102,7 @@ t.test('an open file stops an unmount, and --force does not mind', async (t) => 
   t.equal(await findMount(mountPoint), undefined);
 });
 
-t.test('what only looks at the drive does not stop an unmount', async (t) => {
+t.test('a process that only looks at the drive does not stop an unmount', async (t) => {
   const { store, keyFile } = await place.makeVolume('looked-at');
   const mountPoint = place.makeFolder('looked');
   for (let round = 0; round < 3; round++) {
@@ -116,7 +116,7 @@ t.test('what only looks at the drive does not stop an unmount', async (t) => {
   }
 });
 
-t.test('after kill -9 the next mount recovers the mount point and what was closed', async (t) => {
+t.test('the next mount after kill -9 recovers the mount point and all closed files', async (t) => {
   const { store, keyFile } = await place.makeVolume('crash');
   const mountPoint = place.makeFolder('crash-mnt');
   const mount = ['mount', store, mountPoint, '--key-file', keyFile];
@@ -136,7 +136,7 @@ t.test('after kill -9 the next mount recovers the mount point and what was close
   t.equal(await findMount(mountPoint), undefined);
 });
 
-t.test('SIGTERM, and an unmount from outside, bring everything to the store', async (t) => {
+t.test('SIGTERM and an unmount from outside upload everything to the store', async (t) => {
   const { store, keyFile } = await place.makeVolume('signal');
   const mountPoint = place.makeFolder('signal-mnt');
   const mount = ['mount', store, mountPoint, '--key-file', keyFile];
@@ -163,7 +163,7 @@ t.test('SIGTERM, and an unmount from outside, bring everything to the store', as
   await place.succeed(['unmount', mountPoint]);
 });
 
-t.test('in the foreground it stays until it is unmounted, and ends with 0', async (t) => {
+t.test('a mount in the foreground stays until it is unmounted, and exits with 0', async (t) => {
   const { store, keyFile } = await place.makeVolume('front');
   const mountPoint = place.makeFolder('front-mnt');
   const running = place.run(['mount', store, mountPoint, '--key-file', keyFile, '--foreground', '--json']);
@@ -211,7 +211,7 @@ const hasScript = ((): boolean => {
   }
 })();
 
-t.test('at a terminal the passphrase is asked for and not shown', { skip: hasScript ? false : 'needs script(1)' }, async (t) => {
+t.test('the passphrase is asked for at a terminal and not shown', { skip: hasScript ? false : 'needs script(1)' }, async (t) => {
   const store = place.path('typed');
   const command = `env -u NODE_OPTIONS ${process.execPath} ${programPath} init ${store} --no-recovery`;
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {

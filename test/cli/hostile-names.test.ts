@@ -67,7 +67,7 @@ const store = place.path(`s${worst}`);
 const keyFile = place.path(`k${worst}`);
 const secret = ['--key-file', keyFile];
 
-t.test('a store and a key file are made under exactly the name that was given', async (t) => {
+t.test('a store and a key file are created under exactly the given name', async (t) => {
   const made = await run(['init', store, ...secret, '--no-recovery']);
   t.equal(made.code, 0, made.stderr);
   isHarmless(t, made, 'init');
@@ -77,7 +77,7 @@ t.test('a store and a key file are made under exactly the name that was given', 
   t.match(word, /^\$'[ -~]+'$/, 'and shown as a shell takes it');
 });
 
-t.test('commands that look at a store, and all that go wrong, print harmless names', async (t) => {
+t.test('commands that read a store, and error messages, print harmless names', async (t) => {
   const label = [
     'key',
     'add',
@@ -135,7 +135,7 @@ t.test('commands that look at a store, and all that go wrong, print harmless nam
   }
 });
 
-t.test('what a server says steers nothing', async (t) => {
+t.test('text from a server cannot control the terminal', async (t) => {
   const said = `<?xml version="1.0"?><Error><Code>Access\u202eDenied</Code><Message>no\u009b31m\u202e\u2028</Message></Error>`;
   const server = createServer((request, response) => {
     request.resume();
@@ -167,7 +167,7 @@ t.test('what a server says steers nothing', async (t) => {
   }
 });
 
-t.test('what serves a store prints and logs harmless names', async (t) => {
+t.test('the server of a store prints and logs harmless names', async (t) => {
   const folder = place.makeFolder('served');
   const base = join(
     folder,
@@ -184,7 +184,7 @@ t.test('what serves a store prints and logs harmless names', async (t) => {
   isHarmless(t, { code: 0, stdout: readFileSync(served.accessLog, 'utf8'), stderr: served.log }, 'serve');
 });
 
-t.test('what is no path must be text', async (t) => {
+t.test('arguments other than paths must be UTF-8', async (t) => {
   const bytes = 'a\udcff';
   for (const words of [
     ['mount', store, place.folder, '--device-name', bytes],
@@ -269,7 +269,7 @@ if (why === false) {
     isHarmless(t, unmounted, 'unmount');
   });
 
-  t.test('a home, a working directory and a state directory that are no UTF-8 are used as they are', async (t) => {
+  t.test('home, working and state directories whose paths are not UTF-8 are used unchanged', async (t) => {
     const home = place.path('home\udcff');
     const here = place.path('here\udcfe');
     for (const folder of [home, here, `${here}/m`]) mkdirSync(encodeSystemText(folder));

@@ -64,7 +64,7 @@ t.test('a mount with 64M of memory writes and reads a file that is larger', asyn
   await place.succeed(['unmount', folder]);
 });
 
-t.test('less than a mount needs is refused before anything is asked for', async (t) => {
+t.test('a memory limit below the minimum is refused before a passphrase is asked for', async (t) => {
   const { code, stderr } = await place.run(['mount', place.path('nowhere'), place.path('mnt'), '--memory', '32M']);
   t.equal(code, exitCodes.USAGE);
   t.match(stderr, /^sealdrive: --memory is at least 64M\n$/);

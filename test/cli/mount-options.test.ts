@@ -95,7 +95,7 @@ function refusal(name: string, word: OptionWord): string {
   return '';
 }
 
-t.test('what is typed for an option arrives in the daemon, and what is left out has its default', async (t) => {
+t.test('a given option reaches the daemon, and an omitted one has its default', async (t) => {
   const usual = readMountOptions({});
   for (const [name, row] of mountOptionRows) {
     const { good } = sampleOf(row);
@@ -125,7 +125,7 @@ t.test('a bad value is refused, and the message names the option', async (t) => 
   }
 });
 
-t.test('the config file takes those options that may stand in it, and says what they take', async (t) => {
+t.test('the config file accepts the allowed options, and its errors say what they take', async (t) => {
   const says = (settings: object): string => {
     try {
       parseVolumes(JSON.stringify({ volumes: { a: { store: '/x', ...settings } } }), 'FILE');
@@ -145,7 +145,7 @@ t.test('the config file takes those options that may stand in it, and says what 
   }
 });
 
-t.test('"volume add" writes the options into the config file, and "mount" uses them unless it is told otherwise', async (t) => {
+t.test('"volume add" writes options into the config file, and "mount" uses them unless given others', async (t) => {
   const { store, keyFile } = await place.makeVolume();
   place.makeFolder('mnt');
   const words = mountOptionRows.filter(([, row]) => row.isSetting).map(([name, row]) => [name, sampleOf(row).good[0]?.[0]] as const);

@@ -28,7 +28,7 @@ const message = (text: string): string => {
   return 'nothing is wrong';
 };
 
-t.test('what is wrong in the file is said with its place and the right word', async (t) => {
+t.test('errors in the config file are reported with their position and a correction', async (t) => {
   const one = (settings: string): string => message(`{"volumes": {"a": ${settings}}}`);
   t.equal(message('{}'), 'nothing is wrong');
   t.equal(one('{"store": "/x", "uploadLimit": "off", "readsAtOnce": 4}'), 'nothing is wrong');
@@ -48,7 +48,7 @@ t.test('what is wrong in the file is said with its place and the right word', as
   for (const name of volumeSettings.keys()) t.match(one(`{"store": "/x", "${name}": {}}`), new RegExp(`"${name}" takes `), name);
 });
 
-t.test('a secret in the file is refused, and not repeated', async (t) => {
+t.test('a secret in the config file is refused, and the message does not repeat it', async (t) => {
   for (const settings of [
     '{"store": "/x", "passphrase": "hunter2"}',
     '{"store": "/x", "recoveryWords": "hunter2"}',
@@ -63,7 +63,7 @@ t.test('a secret in the file is refused, and not repeated', async (t) => {
   }
 });
 
-t.test('names are added, shown and forgotten', async (t) => {
+t.test('volume names are added, listed and removed', async (t) => {
   await place.succeed(['volume', 'add', 'one', 'some/store', '--mount-point', 'one', '--cache-size', '2G', '--upload-limit', 'off']);
   await place.succeed(['volume', 'add', 'two', 's3://bucket/a?endpoint=https://h&style=path', '--read-only', '--reads-at-once', '4']);
   t.same(JSON.parse(await place.succeed(['volume', 'list', '--json'])), {
@@ -96,7 +96,7 @@ t.test('names are added, shown and forgotten', async (t) => {
   t.match(await place.succeed(['volume', 'list']), /No volume has a name/);
 });
 
-t.test('a volume is made, mounted, looked at and unmounted by its name', async (t) => {
+t.test('a volume is created, mounted, inspected and unmounted by its name', async (t) => {
   const keyFile = place.path('drive.key');
   place.makeFolder('mnt');
   await place.succeed(['volume', 'add', 'drive', 'store', '--key-file', keyFile, '--mount-point', 'mnt', '--device-name', 'named']);
@@ -134,7 +134,7 @@ t.test('a new volume gets its name when it is made', async (t) => {
   t.notOk(existsSync(place.path('more')), 'found out before anything is made');
 });
 
-t.test('a config file that others can change, or that is wrong, stops names and nothing else', async (t) => {
+t.test('a malformed config file, or one that others can change, disables only names', async (t) => {
   writeConfig('{"volumes": {"x": {"store": "/x", "stor": 1}}}');
   t.match((await place.run(['mount', 'x'])).stderr, /config\.json: volume x: there is no setting "stor"/);
   t.notMatch((await place.run(['doctor', './x'])).stderr, /config\.json/);
@@ -143,7 +143,7 @@ t.test('a config file that others can change, or that is wrong, stops names and 
   t.equal((await place.run(['volume', 'list'])).code, exitCodes.USAGE);
 });
 
-t.test('shell completion knows the names where they can stand', async (t) => {
+t.test('shell completion offers volume names where they are allowed', async (t) => {
   writeConfig('{"volumes": {"photos": {"store": "/x"}}}');
   const complete = async (...words: string[]): Promise<string[]> =>
     (await place.succeed(['--get-yargs-completions', 'sealdrive', ...words])).split('\n');
@@ -154,7 +154,7 @@ t.test('shell completion knows the names where they can stand', async (t) => {
   t.same(volumeNamesFor(['volume', 'add', ''], ['photos']), []);
 });
 
-t.test('a word in a hint is quoted where the shell would read it', async (t) => {
+t.test('a word in a hint is quoted where the shell needs it', async (t) => {
   t.equal(quoteForShell('/plain/path-1.2'), '/plain/path-1.2');
   t.equal(quoteForShell('s3://b/p?endpoint=https://h&style=path'), "'s3://b/p?endpoint=https://h&style=path'");
   t.equal(quoteForShell("it's"), String.raw`'it'\''s'`);

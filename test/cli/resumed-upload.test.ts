@@ -24,7 +24,7 @@ function stagedPacks(): Map<string, Buffer> {
   return new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]));
 }
 
-t.test('after kill -9 in the middle of an upload the next mount sends the same pack, and seals nothing again', async (t) => {
+t.test('the next mount after kill -9 in the middle of an upload sends the same pack without sealing it again', async (t) => {
   const bucket = new ScriptedBucket();
   const server = await bucket.start();
   t.teardown(() => server.stop());

@@ -40,7 +40,7 @@ t.test('a bucket with a default retention holds a volume', async (t) => {
   t.match(await place.succeed(['doctor', 'locked'], { env }), /versions: kept: what is deleted stays as an old version.*probes of 512 bytes/);
 });
 
-t.test('what lies in an archive is an error at once, said with what to do, and read when it was restored', async (t) => {
+t.test('an archived object is an error at once with its remedy, and is readable after it is restored', async (t) => {
   const { bucket, server } = await startBucket({});
   const url = `s3://bucket/archive?endpoint=${server.origin}`;
   await place.succeed(['init', url, '--key-file', 'archive.key', '--no-recovery', '--name', 'archive'], { env });
@@ -69,7 +69,7 @@ t.test('what lies in an archive is an error at once, said with what to do, and r
   await place.succeed(['unmount', drive]);
 });
 
-t.test('after kill -9 in the middle of a large upload the next mount sends the parts that are missing', async (t) => {
+t.test('the next mount after kill -9 in the middle of a large upload sends the missing parts', async (t) => {
   const { bucket, server } = await startBucket({});
   const proxy = await FaultProxy.start(Number(new URL(server.origin).port), new SeededRandom(seed));
   t.teardown(() => proxy.stop());

@@ -26,7 +26,7 @@ const hasOpenssl = findProgram('openssl') !== undefined;
 const certificate = (name: string): { readonly certificate: string; readonly key: string } =>
   makeCertificate(folder(), name, 'DNS:localhost,IP:127.0.0.1', 30);
 
-t.test('a drive on a served volume: made, written, and read by a second device with another token', async (t) => {
+t.test('a drive on a served volume is created, written, and read by a second device with another token', async (t) => {
   const tls = hasOpenssl ? { tls: certificate('home') } : {};
   const server = await Serve.start(folder(), { ...tls, words: ['--quota', '1G', '--metrics', '127.0.0.1:0'] });
   t.teardown(() => server.kill());
@@ -121,7 +121,7 @@ t.test('tokens are printed once, listed without their secrets, and removed while
   t.equal(await server.stop(), 0);
 });
 
-t.test('what would be unsafe or cannot work is refused before anything is listened on', async (t) => {
+t.test('an unsafe or impossible configuration is refused before the server listens', async (t) => {
   const base = place.path('refused');
   const tokens = ['--tokens', place.path('refused.json')];
   const taken = createServer();
@@ -158,7 +158,7 @@ t.test('what would be unsafe or cannot work is refused before anything is listen
 });
 
 t.test(
-  'a certificate is exchanged without a pause, and one that cannot be used changes nothing',
+  'a certificate is replaced without a pause, and an unusable one changes nothing',
   { skip: hasOpenssl ? false : 'needs openssl' },
   async (t) => {
     const [first, second] = [certificate('first'), certificate('second')];
@@ -190,7 +190,7 @@ t.test(
   },
 );
 
-t.test('a stop under load answers what was asked, and a kill loses nothing that was answered', async (t) => {
+t.test('a stop under load answers all requests, and a kill loses nothing acknowledged', async (t) => {
   const server = await Serve.start(folder());
   t.teardown(() => server.kill());
   const store = await open(server.volume('photos').location);
@@ -225,7 +225,7 @@ t.test('a stop under load answers what was asked, and a kill loses nothing that 
   t.equal(await server.stop(), 0);
 });
 
-t.test('two servers on one base: a commit through the one is heard of at the other', async (t) => {
+t.test('a commit through one of two servers on a base is noticed at the other', async (t) => {
   const one = await Serve.start(folder());
   t.teardown(() => one.kill());
   const two = await Serve.start(folder(), { base: one.base, tokenFile: one.tokenFile });

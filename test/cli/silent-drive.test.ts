@@ -37,7 +37,7 @@ async function mountDrive(name: string): Promise<Drive> {
   return { mountPoint, store, keyFile, pid, record };
 }
 
-t.test('a process that is stopped: every command says so, with a code of its own, and none hangs', { skip }, async (t) => {
+t.test('every command reports a stopped daemon with a code of its own, and none hangs', { skip }, async (t) => {
   const { mountPoint, store, keyFile, pid } = await mountDrive('stopped');
   writeFileSync(join(mountPoint, 'file'), 'not in the store yet');
   symlinkSync(mountPoint, place.path('link'));
@@ -84,7 +84,7 @@ t.test('a process that is stopped: every command says so, with a code of its own
   await place.succeed(['unmount', mountPoint]);
 });
 
-t.test('a process that died: status says so until its mount is taken away', { skip }, async (t) => {
+t.test('status reports a dead daemon until its mount is removed', { skip }, async (t) => {
   const { mountPoint, store, keyFile, pid } = await mountDrive('dead');
   writeFileSync(join(mountPoint, 'file'), 'closed');
   process.kill(pid, 'SIGKILL');
@@ -99,7 +99,7 @@ t.test('a process that died: status says so until its mount is taken away', { sk
   t.match(await place.succeed(['status']), /Nothing is mounted/);
 });
 
-t.test('connections that say nothing shut nobody out', { skip }, async (t) => {
+t.test('silent connections do not shut out others', { skip }, async (t) => {
   const { mountPoint, record } = await mountDrive('crowded');
   const idle: Socket[] = [];
   for (let count = 0; count < 60; count++) {
@@ -113,7 +113,7 @@ t.test('connections that say nothing shut nobody out', { skip }, async (t) => {
   for (const socket of idle) socket.destroy();
 });
 
-t.test('a socket or a record that somebody removed is made again', { skip }, async (t) => {
+t.test('a removed socket or record is made again', { skip }, async (t) => {
   const { mountPoint, record } = await mountDrive('unlisted');
   rmSync(record.socket);
   t.match(JSON.parse(await place.succeed(['status', '--json'])), { mounts: [{ mountPoint }] }, 'without its socket');

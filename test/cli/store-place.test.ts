@@ -57,7 +57,7 @@ function openings(store: string, keyFile: string, name: string): Readonly<Record
   };
 }
 
-t.test('an exchanged volume is refused by every command, however its place is spelled', { skip }, async (t) => {
+t.test('a replaced volume is refused by every command, however its location is spelled', { skip }, async (t) => {
   const { store, keyFile } = await place.makeVolume('seven');
   await place.succeed(['init', place.path('other'), '--key-file', keyFile, '--no-recovery']);
   const spellings = spellingsOf(store);
@@ -79,22 +79,26 @@ t.test('an exchanged volume is refused by every command, however its place is sp
   await place.succeed(['check', store, '--key-file', keyFile]);
 });
 
-t.test('a bind mount, and a store whose content was exchanged in place', { skip: skip || (isRoot ? false : 'needs root, to mount') }, async (t) => {
-  const { store, keyFile } = await place.makeVolume('bound');
-  const other = place.path('bound-other');
-  await place.succeed(['init', other, '--key-file', keyFile, '--no-recovery']);
-  for (const name of ['keys', 'log']) exchange(join(store, name), join(other, name));
-  const bound = place.makeFolder('bound-elsewhere');
-  execFileSync('mount', ['--bind', store, bound]);
-  t.teardown(() => execFileSync('umount', [bound]));
-  const { code, stderr } = await place.run(['check', bound, '--key-file', keyFile]);
-  t.equal(code, exitCodes.INTEGRITY, stderr);
-  const copy = place.path('bound-copy');
-  cpSync(store, copy, { recursive: true });
-  t.equal((await place.run(['check', copy, '--key-file', keyFile])).code, exitCodes.INTEGRITY, 'a copy has the mark of the store');
-});
+t.test(
+  'a volume that was replaced by a bind mount or in place is refused',
+  { skip: skip || (isRoot ? false : 'needs root, to mount') },
+  async (t) => {
+    const { store, keyFile } = await place.makeVolume('bound');
+    const other = place.path('bound-other');
+    await place.succeed(['init', other, '--key-file', keyFile, '--no-recovery']);
+    for (const name of ['keys', 'log']) exchange(join(store, name), join(other, name));
+    const bound = place.makeFolder('bound-elsewhere');
+    execFileSync('mount', ['--bind', store, bound]);
+    t.teardown(() => execFileSync('umount', [bound]));
+    const { code, stderr } = await place.run(['check', bound, '--key-file', keyFile]);
+    t.equal(code, exitCodes.INTEGRITY, stderr);
+    const copy = place.path('bound-copy');
+    cpSync(store, copy, { recursive: true });
+    t.equal((await place.run(['check', copy, '--key-file', keyFile])).code, exitCodes.INTEGRITY, 'a copy has the mark of the store');
+  },
+);
 
-t.test('a keyslot that was removed here stays removed, wherever the volume turns up', async (t) => {
+t.test('a keyslot that was removed here stays removed, wherever the volume reappears', async (t) => {
   const { store, keyFile } = await place.makeVolume('six');
   const second = place.path('six-second.key');
   await place.succeed(['key', 'add', store, '--type', 'key-file', '--new-key-file', second, '--key-file', keyFile]);
@@ -112,7 +116,7 @@ t.test('a keyslot that was removed here stays removed, wherever the volume turns
   await place.succeed(['check', store, '--key-file', second]);
 });
 
-t.test('a known volume whose keyslots or whose store is gone is not an invitation to make another', async (t) => {
+t.test('a known volume is not replaced by a new one when its keyslots or its store are gone', async (t) => {
   const { store, keyFile } = await place.makeVolume('gone');
   const refused = async (words: readonly string[], pattern: RegExp, code: number = exitCodes.INTEGRITY): Promise<Outcome> => {
     const outcome = await place.run(words);
@@ -138,7 +142,7 @@ t.test('a known volume whose keyslots or whose store is gone is not an invitatio
   t.equal((await place.run(['volume', 'forget', place.path('never')])).code, exitCodes.NOT_A_VOLUME);
 });
 
-t.test('a mark that is no file marks nothing, and is not waited for', async (t) => {
+t.test('a mark that is not a regular file is ignored without waiting', async (t) => {
   const { store, keyFile } = await place.makeVolume('marked');
   const mark = join(store, '_sealdrive');
   const bytes = readFileSync(mark);

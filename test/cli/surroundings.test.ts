@@ -66,7 +66,7 @@ t.test('options of Node.js in the environment have no effect on the program as i
   t.notOk(existsSync(place.path('loaded')));
 });
 
-t.test('what reaches Node.js another way is refused, and what is harmless is not', async (t) => {
+t.test('options that reach Node.js another way are refused unless they are harmless', async (t) => {
   const hook = place.path('hook.cjs');
   writeFileSync(hook, '');
   for (const options of [
@@ -119,7 +119,7 @@ t.test('SIGUSR1 opens no debugger, before there is a secret or after', { skip: n
   t.notMatch(said, /Debugger listening/);
 });
 
-t.test('a working directory that is gone, or too deep to be named, is no defect', async (t) => {
+t.test('the program works in a directory that was removed or is too deep to be named', async (t) => {
   const gone = 'mkdir gone && cd gone && rmdir ../gone && ';
   // A shell cannot go there itself.
   const name = 'd'.repeat(250);
@@ -149,7 +149,7 @@ t.test('a working directory that is gone, or too deep to be named, is no defect'
   t.equal((await runShell(`rm -rf ${name}`)).code, 0);
 });
 
-t.test('a user whom nobody has heard of is told what to set', { skip: isRoot ? false : 'needs root' }, async (t) => {
+t.test('a user without an entry in the system is told what to set', { skip: isRoot ? false : 'needs root' }, async (t) => {
   const as = 'setpriv --reuid 54321 --regid 54321 --clear-groups ';
   const own = place.makeFolder('own');
   mkdirSync(own, { recursive: true });

@@ -7,7 +7,7 @@ import { Workplace } from './command-line.js';
 const place = new Workplace();
 t.teardown(() => place.remove());
 
-t.test('help and version are results: they go to stdout and end with 0', async (t) => {
+t.test('help and version go to stdout and exit with 0', async (t) => {
   for (const words of [['--help'], ['--version'], ['mount', '--help'], ['key', 'add', '--help'], ['completion']]) {
     const { code, stdout, stderr } = await place.run(words);
     t.equal(code, 0, words.join(' '));
@@ -22,7 +22,7 @@ t.test('the help names every exit code', async (t) => {
   t.strictSame(numbers?.map(Number), [0, ...Object.values(exitCodes)]);
 });
 
-t.test('a command line that makes no sense is one line and exit code 2', async (t) => {
+t.test('an invalid command line is answered with one line and exit code 2', async (t) => {
   const lines: string[][] = [
     [],
     ['frobnicate'],
@@ -61,7 +61,7 @@ t.test('without mounts, status says so and flush fails', async (t) => {
   t.equal((await place.run(['unmount', place.folder])).code, exitCodes.MOUNT_POINT);
 });
 
-t.test('records of dead daemons and other files in the registry are passed over', async (t) => {
+t.test('records of dead daemons and foreign files in the registry are ignored', async (t) => {
   const folder = place.makeFolder('state', 'sealdrive', 'mounts');
   const record = { pid: 1, mountPoint: '/nowhere', stateDirectory: '/nowhere', socket: `${folder}/none.sock`, volumeId: '', store: '' };
   writeFileSync(`${folder}/1.json`, JSON.stringify(record));
@@ -71,13 +71,13 @@ t.test('records of dead daemons and other files in the registry are passed over'
   t.match(await place.succeed(['status']), /Nothing is mounted/);
 });
 
-t.test('a secret is wanted, and there is nobody to ask', async (t) => {
+t.test('a command that needs a secret fails when there is no terminal to ask at', async (t) => {
   const { code, stderr } = await place.run(['init', place.path('never')]);
   t.equal(code, exitCodes.USAGE);
   t.match(stderr, /--passphrase-fd/);
 });
 
-t.test('an empty passphrase, a closed descriptor and a short key file are refused, and make nothing', async (t) => {
+t.test('an empty passphrase, a closed descriptor and a short key file are refused, and nothing is created', async (t) => {
   writeFileSync(place.path('short.key'), 'short');
   t.equal((await place.run(['init', place.path('never'), '--passphrase-fd', '3'], { secret: '' })).code, exitCodes.USAGE);
   t.equal((await place.run(['init', place.path('never'), '--passphrase-fd', '77'])).code, exitCodes.USAGE);

@@ -162,7 +162,7 @@ async function texts(log: CommitLog, after = 1): Promise<string[]> {
 
 const code = (name: string) => ({ code: name });
 
-t.test('what one device writes another reads, with all its fields', async (t) => {
+t.test('a device reads what another wrote, with all its fields', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk(), { name: 'α device' });
   const written = await write(a, 'hello');
@@ -189,7 +189,7 @@ t.test('what one device writes another reads, with all its fields', async (t) =>
   t.same(a.own, { nextInoCounter: written.nextInoCounter, operationSerial: written.operationSerial });
 });
 
-t.test('devices that race get one order, and lose nothing', async (t) => {
+t.test('racing devices agree on one order and lose nothing', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const volume = await newVolume();
@@ -305,7 +305,7 @@ t.test('a new device reads many commits in few round trips, even if one of them 
   t.ok(total < 2.2 * reads.size, `${total} reads of ${reads.size} objects`);
 });
 
-t.test('a new device begins at the checkpoint and knows the whole roster', async (t) => {
+t.test('a new device starts at the checkpoint and knows the whole roster', async (t) => {
   const volume = await newVolume();
   const a = await openLog(volume, await newDisk(), { name: 'a' });
   for (let count = 0; count < 100; count++) await write(a, `${count}`);
@@ -345,7 +345,7 @@ t.test('a new device begins at the checkpoint and knows the whole roster', async
   t.equal(offline.lastCheckpoint?.sequence, again.lastCheckpoint?.sequence);
 });
 
-t.test('a read-only device does not enrol, but does later when it may write', async (t) => {
+t.test('a read-only device enrols only once it may write', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const reader = await openLog(volume, disk, { readOnly: true });
@@ -518,7 +518,7 @@ t.test('two installations with one identity are detected', async (t) => {
   t.same(await texts(reader), ['from the original', 'from the clone']);
 });
 
-t.test('after a crash at any disk operation the log opens with all of its commits', async (t) => {
+t.test('the log opens with all of its commits after a crash at any disk operation', async (t) => {
   for (const kind of ['process', 'power'] as const) {
     const volume = await newVolume();
     const life = async (disk: SimulatedDisk): Promise<void> => {

@@ -23,7 +23,7 @@ async function baseOf(setting: CrashSetting): Promise<CrashBase> {
 const any = <T>(list: readonly T[]): T => list[random.below(list.length)]!;
 const counts = ({ points, outcomes, recoveries }: CrashTally): string => `${points} points, ${outcomes} outcomes, ${recoveries} recoveries`;
 
-t.test(`one action, cut off at every point (TEST_SEED=${seed})`, async (t) => {
+t.test(`a volume recovers from one action that was cut off at any point (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
   const base = await baseOf(crashSettings[0]!);
   for (const action of actions) {
@@ -32,7 +32,7 @@ t.test(`one action, cut off at every point (TEST_SEED=${seed})`, async (t) => {
   }
 });
 
-t.test(`opening, a flush and closing, cut off at every point (TEST_SEED=${seed})`, async (t) => {
+t.test(`a volume recovers from an opening, a flush and a close that were cut off at any point (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
   const flush = actions.filter(({ name }) => name === 'flush');
   for (const setting of crashSettings) {
@@ -41,7 +41,7 @@ t.test(`opening, a flush and closing, cut off at every point (TEST_SEED=${seed})
   }
 });
 
-t.test(`the recovery is cut off too (TEST_SEED=${seed})`, async (t) => {
+t.test(`a volume recovers when the recovery is cut off too (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
   const [first, second] = [any(actions), any(actions)];
   const tally = await tryAllPoints(await baseOf(any(crashSettings)), [first, second], {

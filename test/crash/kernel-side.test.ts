@@ -118,7 +118,7 @@ else {
   const place = new Workplace();
   t.teardown(() => place.remove());
 
-  t.test('whoever waits for a store that hangs is gone at SIGINT and at SIGKILL', async (t) => {
+  t.test('a process that waits for a hanging store ends at SIGINT and at SIGKILL', async (t) => {
     const server = await startStoreServer('http', place.makeFolder('served'));
     t.teardown(() => server.stop());
     const mount = await Mount.make(place, 'hanging', { store: await server.location('hanging') });
@@ -172,7 +172,7 @@ else {
     await place.succeed(['check', mount.store, '--key-file', mount.keyFile, '--data']);
   });
 
-  t.test('detached while work goes on: what is open can be written to its end, and all of it reaches the store', async (t) => {
+  t.test('files open at a lazy unmount can still be written, and everything reaches the store', async (t) => {
     const mount = await Mount.make(place, 'detached');
     const writer = new AcknowledgedWriter(mount.folder('before'));
     await writer.advance(20);
@@ -192,7 +192,7 @@ else {
     await mount.unmount();
   });
 
-  t.test('a daemon that stands still lets its callers wait, and then goes on', async (t) => {
+  t.test('callers wait for a stopped daemon and continue with it', async (t) => {
     const mount = await Mount.make(place, 'suspended');
     const writer = new AcknowledgedWriter(mount.folder('work'));
     await writer.advance(10);
@@ -208,7 +208,7 @@ else {
     await mount.unmount();
   });
 
-  t.test('programs are run from the drive, in numbers, and while they are replaced', async (t) => {
+  t.test('many programs run from the drive, also while they are being replaced', async (t) => {
     const mount = await Mount.make(place, 'programs');
     const program = mount.path('program');
     copyFileSync('/bin/sh', program);
@@ -235,7 +235,7 @@ else {
     await mount.unmount();
   });
 
-  t.test('a storm of signals ends the daemon once, with everything that was answered', async (t) => {
+  t.test('a storm of signals ends the daemon once, and nothing acknowledged is lost', async (t) => {
     const mount = await Mount.make(place, 'storm');
     const writer = new AcknowledgedWriter(mount.folder('work'));
     await writer.advance(30);
@@ -259,78 +259,78 @@ else {
     await mount.unmount();
   });
 
-  t.test(
-    'clocks that jump by a day, forwards and back, disturb nothing',
-    { skip: fakeTime === undefined ? 'needs libfaketime' : false },
-    async (t) => {
-      const offsets = place.path('clock-offset');
-      const setClock = (offset: string): void => writeFileSync(offsets, offset);
-      setClock('+0');
-      const mount = await Mount.make(place, 'clock', {
-        env: {
-          LD_PRELOAD: fakeTime ?? '',
-          FAKETIME_TIMESTAMP_FILE: offsets,
-          FAKETIME_NO_CACHE: '1',
-          FAKETIME_DONT_FAKE_MONOTONIC: '1',
-          DONT_FAKE_MONOTONIC: '1',
-        },
+  t.test('a clock that jumps by a day, forwards or back, does no harm', { skip: fakeTime === undefined ? 'needs libfaketime' : false }, async (t) => {
+    const offsets = place.path('clock-offset');
+    const setClock = (offset: string): void => writeFileSync(offsets, offset);
+    setClock('+0');
+    const mount = await Mount.make(place, 'clock', {
+      env: {
+        LD_PRELOAD: fakeTime ?? '',
+        FAKETIME_TIMESTAMP_FILE: offsets,
+        FAKETIME_NO_CACHE: '1',
+        FAKETIME_DONT_FAKE_MONOTONIC: '1',
+        DONT_FAKE_MONOTONIC: '1',
+      },
+    });
+    const { pid } = await mount.status();
+    const writer = new AcknowledgedWriter(mount.folder('work'), { sizeMax: 3000 });
+    for (const offset of ['+1d', '-1d', '+0']) {
+      setClock(offset);
+      await writer.advance(5);
+      // The background commit comes by itself, whatever the clock says.
+      const made = writer.count;
+      writeFileSync(mount.path(`at${offset}`), String(made));
+      let { sequence } = (await mount.status()).details['commit']!;
+      const before = Number(sequence);
+      await until(async () => {
+        ({ sequence } = (await mount.status()).details['commit']!);
+        return Number(sequence) > before;
       });
+      t.ok(Number(sequence) > before, `a commit at ${offset}`);
+    }
+    await writer.kill();
+    await mount.place.succeed(['flush', mount.directory]);
+    t.equal((await mount.status()).pid, pid);
+    t.strictSame([writer.wrong(), [...writer.errors]], [[], []]);
+    await mount.unmount();
+    await mount.mountElsewhere();
+    t.strictSame(writer.wrong(), [], 'and to a device whose clock is right');
+    await mount.unmount();
+  });
+
+  t.test(
+    'a daemon that is out of file descriptors fails clearly, and recovers when there are some',
+    { skip: commandMissing('prlimit') },
+    async (t) => {
+      const mount = await Mount.make(place, 'descriptors');
+      const writer = new AcknowledgedWriter(mount.folder('work'), { persistent: true, sizeMax: 600_000 });
+      await writer.advance(10);
       const { pid } = await mount.status();
-      const writer = new AcknowledgedWriter(mount.folder('work'), { sizeMax: 3000 });
-      for (const offset of ['+1d', '-1d', '+0']) {
-        setClock(offset);
-        await writer.advance(5);
-        // The background commit comes by itself, whatever the clock says.
-        const made = writer.count;
-        writeFileSync(mount.path(`at${offset}`), String(made));
-        let { sequence } = (await mount.status()).details['commit']!;
-        const before = Number(sequence);
-        await until(async () => {
-          ({ sequence } = (await mount.status()).details['commit']!);
-          return Number(sequence) > before;
-        });
-        t.ok(Number(sequence) > before, `a commit at ${offset}`);
-      }
+      const limitOf = (): string =>
+        execFileSync('prlimit', ['--pid', String(pid), '--nofile', '--output', 'SOFT', '--noheadings'])
+          .toString()
+          .trim();
+      const limit = limitOf();
+      const begun = writer.count;
+      execFileSync('prlimit', ['--pid', String(pid), '--nofile=1:']);
+      // Some work needs no new descriptor; a pack that is full needs one.
+      await Promise.race([writer.failed(), writer.advance(120)]);
+      for (const code of writer.errors.keys()) t.ok(code === 'ENFILE', `the error is ${code}`);
+      execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`]);
+      await writer.advance(20);
       await writer.kill();
+      t.ok(writer.count > begun);
+      t.strictSame(writer.wrong(), []);
       await mount.place.succeed(['flush', mount.directory]);
-      t.equal((await mount.status()).pid, pid);
-      t.strictSame([writer.wrong(), [...writer.errors]], [[], []]);
+      t.equal((await mount.status()).pid, pid, 'it is the same daemon');
       await mount.unmount();
       await mount.mountElsewhere();
-      t.strictSame(writer.wrong(), [], 'and to a device whose clock is right');
+      t.strictSame(writer.wrong(), []);
       await mount.unmount();
     },
   );
 
-  t.test('without descriptors to spare it fails clearly, and goes on when there are some', { skip: commandMissing('prlimit') }, async (t) => {
-    const mount = await Mount.make(place, 'descriptors');
-    const writer = new AcknowledgedWriter(mount.folder('work'), { persistent: true, sizeMax: 600_000 });
-    await writer.advance(10);
-    const { pid } = await mount.status();
-    const limitOf = (): string =>
-      execFileSync('prlimit', ['--pid', String(pid), '--nofile', '--output', 'SOFT', '--noheadings'])
-        .toString()
-        .trim();
-    const limit = limitOf();
-    const begun = writer.count;
-    execFileSync('prlimit', ['--pid', String(pid), '--nofile=1:']);
-    // Some work needs no new descriptor; a pack that is full needs one.
-    await Promise.race([writer.failed(), writer.advance(120)]);
-    for (const code of writer.errors.keys()) t.ok(code === 'ENFILE', `the error is ${code}`);
-    execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`]);
-    await writer.advance(20);
-    await writer.kill();
-    t.ok(writer.count > begun);
-    t.strictSame(writer.wrong(), []);
-    await mount.place.succeed(['flush', mount.directory]);
-    t.equal((await mount.status()).pid, pid, 'it is the same daemon');
-    await mount.unmount();
-    await mount.mountElsewhere();
-    t.strictSame(writer.wrong(), []);
-    await mount.unmount();
-  });
-
-  t.test('a daemon without memory answers or dies, and nothing that was answered is lost', { skip: commandMissing('prlimit') }, async (t) => {
+  t.test('a daemon without memory answers or dies, and nothing acknowledged is lost', { skip: commandMissing('prlimit') }, async (t) => {
     const mount = await Mount.make(place, 'memory');
     const writer = new AcknowledgedWriter(mount.folder('work'), { persistent: true, sizeMax: 900_000 });
     await writer.advance(10);

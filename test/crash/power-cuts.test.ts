@@ -7,7 +7,7 @@ const seed = testSeed();
 t.setTimeout(900_000);
 
 for (const name of ['ext4', 'vfat', 'exfat']) {
-  t.test(`${name}: what was acknowledged survives when the power goes (TEST_SEED=${seed})`, { skip: whyNoCuts(name) }, async (t) => {
+  t.test(`${name}: all acknowledged work survives a power cut (TEST_SEED=${seed})`, { skip: whyNoCuts(name) }, async (t) => {
     const { losses, acknowledged } = await cutPower(name, 12, seed);
     t.same(losses, []);
     t.ok(acknowledged > 0);

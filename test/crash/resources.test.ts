@@ -41,7 +41,7 @@ const stages: readonly Stage[] = [
   { name: 'copies of commits', hits: under('/state/log'), codes: local },
   { name: 'the disk cache', hits: under('/state/cache'), codes: { ENOSPC: [], EIO: [], EROFS: [] } },
   {
-    name: 'all of the state directory but the sync of the journal',
+    name: 'the state directory except the sync of the journal',
     codes: local,
     hits: (operation) => under('/state')(operation) && !(operation.kind === 'datasync' && operation.path.includes('/journal/')),
   },
@@ -139,7 +139,7 @@ for (const stage of stages) {
   }
 }
 
-t.test('a journal that the disk would not make durable takes nothing more until the volume is opened again', async (t) => {
+t.test('a journal that cannot be made durable refuses records until the volume is opened again', async (t) => {
   for (const code of ['EIO', 'ENOSPC']) {
     const { disk, volume, device } = await prepared(undefined);
     await device.write('accepted', 'not durable yet');
@@ -170,7 +170,7 @@ t.test('a journal that the disk would not make durable takes nothing more until 
   }
 });
 
-t.test('without a flush, a journal that failed costs nothing that was synced before', async (t) => {
+t.test('a failed journal loses nothing that was synced before, even without a flush', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {
     const { disk, volume, device } = await prepared(undefined);
     await device.write('later', 'never synced');
@@ -188,7 +188,7 @@ t.test('without a flush, a journal that failed costs nothing that was synced bef
   }
 });
 
-t.test('a disk that fails while the volume is opened is told, and later it opens', async (t) => {
+t.test('a disk failure while the volume is opened is reported, and the volume opens once it has passed', async (t) => {
   for (const code of ['ENOSPC', 'EIO', 'EROFS', 'EMFILE']) {
     const { disk, volume, device } = await prepared(undefined);
     const picture = await device.picture();

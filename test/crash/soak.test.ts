@@ -15,7 +15,7 @@ else {
   const seed = testSeed();
   const rounds = Number(process.env['TEST_ROUNDS'] ?? 1);
   t.setTimeout(0);
-  t.test(`work, kill -9, mount: all that was acknowledged is there (TEST_SEED=${seed})`, async (t) => {
+  t.test(`all acknowledged work is there after kill -9 and a mount (TEST_SEED=${seed})`, async (t) => {
     t.setTimeout(0);
     const scratch = await scratchDirectory(t);
     const drive = new Drive({ scratch });

@@ -24,7 +24,7 @@ const named = (name: string): (typeof actions)[number] => {
   return found;
 };
 
-t.test(`a store that loses requests and answers, and a crash at any point (TEST_SEED=${seed})`, async (t) => {
+t.test(`a crash at any point is recovered from, also with a store that loses requests and answers (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
   for (const setting of settings) {
     const base = await CrashBase.make(setting);
@@ -37,7 +37,7 @@ t.test(`a store that loses requests and answers, and a crash at any point (TEST_
   }
 });
 
-t.test(`a put of the dead process arrives after the next opening (TEST_SEED=${seed})`, async (t) => {
+t.test(`a put by the killed process may arrive after the next opening (TEST_SEED=${seed})`, async (t) => {
   t.setTimeout(0);
   for (const setting of settings) {
     const base = await CrashBase.make(setting);

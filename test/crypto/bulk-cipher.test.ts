@@ -11,7 +11,7 @@ const plain = (length: number): Plaintext => randomBytes(length) as Uint8Array a
 
 for (const [where, cipher] of Object.entries(ciphers)) {
   for (const suite of [1, 2] as const) {
-    t.test(`what is sealed in a batch on ${where} (suite ${suite}) opens one by one, and only at its place`, async (t) => {
+    t.test(`items sealed in a batch on ${where} (suite ${suite}) open one by one, and only at their place`, async (t) => {
       const key = new SealKey({ kind: 'chunk', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
       const payloads = [[plain(8), plain(70_000)], [plain(0), plain(1), plain(4096)], [plain(8), plain(200_000), plain(13)], [plain(0)]];
       const lengths = payloads.map((parts) => key.sealedLength(parts.reduce((sum, part) => sum + part.byteLength, 0)));
@@ -61,7 +61,7 @@ t.test('the addon refuses places outside of the target', (t) => {
 });
 
 for (const [where, cipher] of Object.entries(ciphers)) {
-  t.test(`what is opened by ${where} is what was sealed, in its own memory or in new one, and nothing of it when it is not authentic`, async (t) => {
+  t.test(`${where} opens exactly what was sealed, in place or into new memory, and returns nothing when it is not authentic`, async (t) => {
     for (const suite of [1, 2] as const) {
       const key = new SealKey({ kind: 'chunk', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
       const place = Buffer.from('here');

@@ -47,7 +47,7 @@ t.test('a passphrase is the same however its letters were composed', async (t) =
   t.ok(await openSlot(bytes, { type: 'passphrase', passphrase: 'cafe\u0301' }, systemRandom));
 });
 
-t.test('recovery words forgive case and spaces, not spelling', (t) => {
+t.test('recovery words tolerate other case and spaces, but no misspelling', (t) => {
   const words = newRecoveryWords(systemRandom);
   t.equal(words.split(' ').length, 24);
   t.same(recoveryWordsToBytes(`  ${words.toUpperCase().replaceAll(' ', ' \n ')} `), recoveryWordsToBytes(words));

@@ -57,7 +57,7 @@ t.test('PADMÉ leaks little and costs little', (t) => {
   t.end();
 });
 
-t.test('randomness is never handed out twice', (t) => {
+t.test('random bytes are never handed out twice', (t) => {
   const seen = new Set<string>();
   for (let count = 0; count < 5000; count++) seen.add(toHex(systemRandom.bytes(24)));
   t.equal(seen.size, 5000);

@@ -31,7 +31,7 @@ function codeOf(action: () => unknown): string {
   return 'opened';
 }
 
-t.test('what is sealed opens again, of every kind, suite and length, in parts or whole', (t) => {
+t.test('sealed data of every kind, suite and length opens again, in parts or whole', (t) => {
   for (const kind of kinds) {
     for (const suite of [1, 2] as const) {
       const key = keyOf({ kind, suite });
@@ -50,7 +50,7 @@ t.test('what is sealed opens again, of every kind, suite and length, in parts or
   t.end();
 });
 
-t.test('the bytes are those of the format, for ever', (t) => {
+t.test('the bytes of every version of the format never change', (t) => {
   for (const [more, hex] of goldenSeals) {
     const sealed = keyOf({ ...more, random: goldenRandom }).seal(place, plain);
     t.equal(toHex(sealed), hex);
@@ -101,7 +101,7 @@ t.test('every flipped bit, every other length and every transplant is refused', 
   t.end();
 });
 
-t.test('no kind opens as another, with the same key and place', (t) => {
+t.test('no kind of object opens as another under the same key and place', (t) => {
   for (const from of kinds) {
     const sealed = keyOf({ kind: from }).seal(place, plain);
     for (const to of kinds) {
@@ -170,7 +170,7 @@ t.test('a ciphertext made to be authentic under two keys opens under none but it
   t.end();
 });
 
-t.test('published vectors of the ciphers', (t) => {
+t.test('the ciphers agree with their published test vectors', (t) => {
   const hex = (text: string): Uint8Array => Buffer.from(text, 'hex');
   // McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 13, 14 and 16.
   const vectors = [

@@ -65,7 +65,7 @@ t.test('WebCrypto and libsodium seal the bytes of the format', async (t) => {
   }
 });
 
-t.test('what one of both has sealed the other one opens, of every kind, suite and length', async (t) => {
+t.test('WebCrypto and libsodium open what the other has sealed, for every kind, suite and length', async (t) => {
   for (const kind of sealKinds) {
     for (const suite of [1, 2] as const) {
       const options = { ...goldenBase, kind, suite };

@@ -72,7 +72,7 @@ t.test('requests are answered, with progress first', async (t) => {
   t.equal(await askDaemon(path, { method: 'status' }), undefined, 'nobody listens any more');
 });
 
-t.test('what is not a request is answered with an error, and what never ends is cut off', async (t) => {
+t.test('a malformed request is answered with an error, and one that never ends is cut off', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   const server = await listen(path);
   t.teardown(() => server.close());
@@ -81,14 +81,14 @@ t.test('what is not a request is answered with an error, and what never ends is 
   t.match(await talk(path, '{"method":"status"}\n{"method":"unmount","force":true}\n'), /^\{"result":[^\n]*\n$/, 'one request a connection');
 });
 
-t.test('another user is refused before a word', async (t) => {
+t.test('another user is refused before anything is read', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   const server = await listen(path, handler, () => undefined);
   t.teardown(() => server.close());
   t.equal(await talk(path, '{"method":"status"}\n'), '');
 });
 
-t.test('a client that goes away gives up its flush', async (t) => {
+t.test('a client that disconnects gives up its flush', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   let begun: () => void;
   const hasBegun = new Promise<void>((resolve) => {
@@ -136,7 +136,7 @@ async function connectIdle(path: string, count: number): Promise<Socket[]> {
   return sockets;
 }
 
-t.test('connections that say nothing, of one process or of many, shut nobody out', async (t) => {
+t.test('silent connections of one process or of many do not shut out others', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   for (const spread of [1, 100]) {
     let count = 0;
@@ -165,7 +165,7 @@ t.test('a process with many long requests does not shut out another', async (t) 
   t.strictSame(await askDaemon(path, { method: 'unmount', force: true, timeoutMs: undefined }), { left: nothingPending });
 });
 
-t.test('a client that does not close after its answer is not kept', async (t) => {
+t.test('a client that does not close after its answer is disconnected', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   const server = await ControlServer.listen(path, { handler, identifyPeer: () => ({ pid: 1 }), logger: silentLogger, patienceMs: 10 });
   const socket = connect({ path, allowHalfOpen: true });
@@ -178,7 +178,7 @@ t.test('a client that does not close after its answer is not kept', async (t) =>
   await closed;
 });
 
-t.test('a socket that was removed is made again, at the next best place when its folder is gone, and connections stay', async (t) => {
+t.test('a removed socket is made again, elsewhere when its folder is gone, and connections stay open', async (t) => {
   const folder = await scratchDirectory(t);
   const [first, second] = [join(folder, 'state', 'control.sock'), join(folder, 'control.sock')];
   mkdirSync(join(folder, 'state'));
@@ -205,7 +205,7 @@ t.test('only well-formed requests are decoded', async (t) => {
   t.equal(decodeControlRequest('{'), undefined);
 });
 
-t.test('a limit is a number of bytes, none at all, or no request', async (t) => {
+t.test('a limit must be a number of bytes or none', async (t) => {
   const path = join(await scratchDirectory(t), 'control.sock');
   const server = await listen(path);
   t.teardown(() => server.close());

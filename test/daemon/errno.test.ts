@@ -14,7 +14,7 @@ function withLog(): { readonly errnoOf: (error: unknown) => number; readonly lin
   return { errnoOf: createErrnoOf(createLogger((line) => lines.push(line))), lines };
 }
 
-t.test('names of errnos become their numbers, without a word in the log', async (t) => {
+t.test('names of errnos become their numbers, and nothing is logged', async (t) => {
   const { errnoOf, lines } = withLog();
   t.equal(errnoOf(new VfsError('ESTALE', 'x')), errno.ESTALE);
   t.equal(errnoOf(new VfsError('ENODATA', 'x')), errno.ENODATA);
@@ -46,7 +46,7 @@ t.test('a failed check is EIO, and logged once', async (t) => {
   t.match(lines[0], 'a page does not verify');
 });
 
-t.test('an abandoned request is EINTR', async (t) => {
+t.test('an aborted request is EINTR', async (t) => {
   const { errnoOf } = withLog();
   t.equal(errnoOf(new FuseError('INTERRUPTED', 'the caller gave up')), errno.EINTR);
   const controller = new AbortController();
@@ -54,7 +54,7 @@ t.test('an abandoned request is EINTR', async (t) => {
   t.equal(errnoOf(controller.signal.reason), errno.EINTR);
 });
 
-t.test('whatever else is thrown is EIO and logged once for each kind', async (t) => {
+t.test('any other exception is EIO, and each kind is logged once', async (t) => {
   const { errnoOf, lines } = withLog();
   for (const thrown of [new TypeError('a bug'), new TypeError('the same kind'), 'text', undefined, null, 7, { code: 'ENOENT' }]) {
     t.equal(errnoOf(thrown), errno.EIO);

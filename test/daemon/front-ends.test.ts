@@ -69,7 +69,7 @@ async function createWorld(t: Test) {
   return { device, daemon, cache, kernel, lookup, read, told };
 }
 
-t.test('the kernel hears of what another front end does, at once', async (t) => {
+t.test('the kernel is notified at once of changes by another front end', async (t) => {
   const { device, lookup, read, told } = await createWorld(t);
   await device.write('file', 'content');
   t.ok(told().includes(`entry ${rootNodeId}/file`), 'a name that it may believe to be absent');
@@ -88,7 +88,7 @@ t.test('the kernel hears of what another front end does, at once', async (t) => 
   t.ok(told().includes(`entry ${rootNodeId}/other`));
 });
 
-t.test('the kernel is not told what it did itself', async (t) => {
+t.test('the kernel is not notified of its own changes', async (t) => {
   const { daemon, device, lookup, told } = await createWorld(t);
   await daemon.mknod(context, rootNodeId, 'file', S_IFREG | 0o644, 0);
   const file = await lookup('file');
@@ -100,7 +100,7 @@ t.test('the kernel is not told what it did itself', async (t) => {
   t.same(told(), []);
 });
 
-t.test('what the kernel held back does not undo what another front end wrote afterwards', async (t) => {
+t.test('dirty data of the kernel does not overwrite what another front end wrote later', async (t) => {
   const { device, kernel, lookup, read } = await createWorld(t);
   await device.write('file', '..........');
   const file = await lookup('file');
@@ -147,7 +147,7 @@ t.test('a file that another front end removed stays for as long as the kernel us
   t.equal(device.volume.statistics().files, filesBefore, 'the last one that lets go of it frees it');
 });
 
-t.test('several front ends hear of each other, and of other devices', async (t) => {
+t.test('each front end is notified of changes by the others and by other devices', async (t) => {
   const realm = await createTestVolume(new MemoryStore({ disk: systemDisk }));
   const open = async (): Promise<TestDevice> => {
     const device = await TestDevice.open(realm, { disk: systemDisk, stateDirectory: await scratchDirectory(t) });

@@ -19,7 +19,7 @@ const deaf: Notifier = {
   drained: () => Promise.resolve(),
 };
 
-t.test('a write that waits for room goes where its file went meanwhile', async (t) => {
+t.test('a write that waits for room goes to the copy when its file became one meanwhile', async (t) => {
   const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
   const device = await TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t) });
   t.teardown(() => device.close());

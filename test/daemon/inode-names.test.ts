@@ -29,7 +29,7 @@ t.test('names follow renames and removals', async (t) => {
   t.same(dropped, ['2/c']);
 });
 
-t.test('what the kernel has let go of is not dropped', async (t) => {
+t.test('a name that the kernel has forgotten is not dropped', async (t) => {
   const { names, dropped } = recording();
   names.add(node(5), root, 'a');
   names.forget(node(5));

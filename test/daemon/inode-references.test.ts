@@ -5,7 +5,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const node = (value: number): NodeId => value as NodeId;
 
-t.test('an inode is let go when as many references are forgotten as were given', async (t) => {
+t.test('an inode is released when as many references are forgotten as were given', async (t) => {
   const references = new InodeReferences();
   references.refer(node(5));
   references.refer(node(5));
@@ -16,7 +16,7 @@ t.test('an inode is let go when as many references are forgotten as were given',
   t.equal(references.forget(node(5), 1), true, 'of what is not known nothing is left');
 });
 
-t.test('counts agree with a map of them, whatever comes and goes', async (t) => {
+t.test('counts agree with a plain map after any sequence of references', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const references = new InodeReferences();

@@ -87,7 +87,7 @@ const nextTurns = async (): Promise<void> => {
   for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
 };
 
-t.test('the kernel is told only about what it knows', async (t) => {
+t.test('the kernel is notified only about inodes that it knows', async (t) => {
   const { cache, notifier, refer, changeOf } = createWorld();
   refer(fileA, 'a');
   cache.changed(
@@ -124,7 +124,7 @@ t.test('a kernel that drops inodes by name only is told the names', async (t) =>
   cache.clear();
 });
 
-t.test('what the kernel holds back is collected, until it reads the file again', async (t) => {
+t.test('dirty data in the kernel is collected until the kernel reads the file again', async (t) => {
   const { cache, notifier, refer, changeOf } = createWorld();
   refer(fileA, 'a');
   const change = changeOf({ contents: new Set([fileA, fileB]) });
@@ -147,7 +147,7 @@ t.test('what the kernel holds back is collected, until it reads the file again',
   cache.done(change);
 });
 
-t.test('a kernel without a writeback cache holds nothing back', async (t) => {
+t.test('a kernel without a writeback cache has no dirty data', async (t) => {
   const { cache, notifier, refer, changeOf } = createWorld({ writebackCache: false });
   refer(fileA, 'a');
   const change = changeOf({ contents: new Set([fileA]) });
@@ -157,7 +157,7 @@ t.test('a kernel without a writeback cache holds nothing back', async (t) => {
   t.strictSame(notifier.told, []);
 });
 
-t.test('writes to a file that is held wait until it is let go', async (t) => {
+t.test('writes to a held file wait until it is released', async (t) => {
   const { cache, refer, changeOf } = createWorld();
   refer(fileA, 'a');
   refer(fileB, 'b');
@@ -173,7 +173,7 @@ t.test('writes to a file that is held wait until it is let go', async (t) => {
   t.equal(cache.heldUntil(node(fileA)), undefined);
 });
 
-t.test('an application with the file open keeps using the copy, and the name leads to another node', async (t) => {
+t.test('an application that has the file open keeps using the copy, and the name leads to another node', async (t) => {
   const { cache, notifier, refer, changeOf } = createWorld();
   const nodeId = refer(fileA, 'a');
   cache.changed(changeOf({ copies: [{ ino: fileA, copy: copyOfA, parent: rootIno, name: 'a', isLinked: false }] }));

@@ -32,7 +32,7 @@ t.test('two daemons with the same pid have a record each', async (t) => {
   two.remove();
 });
 
-t.test('only a record that is proved to be dead is cleared away', async (t) => {
+t.test('only a record whose daemon is proved dead is removed', async (t) => {
   const folder = join(await scratchDirectory(t), 'mounts');
   const identity = identifyThisProcess();
   const write = (name: string, process: object, isLocked: boolean): void =>
@@ -67,7 +67,7 @@ t.test('a free lock proves that a daemon is dead, whichever container it was in'
   registration.remove();
 });
 
-t.test('a record that was removed is written again, with the socket as it is now', async (t) => {
+t.test('a removed record is written again with the current socket', async (t) => {
   const folder = join(await scratchDirectory(t), 'mounts');
   const registration = Registration.add(folder, 'aa', record, undefined);
   t.equal(registration.keep(record.socket), false);
@@ -78,7 +78,7 @@ t.test('a record that was removed is written again, with the socket as it is now
   t.strictSame(readdirSync(folder), []);
 });
 
-t.test('a process is told from a later one of the same number', async (t) => {
+t.test('a process is distinguished from a later one with the same pid', async (t) => {
   const child = spawn('sleep', ['60']);
   await once(child, 'spawn');
   const startTicks = readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ')[1]!.split(' ')[19]!;

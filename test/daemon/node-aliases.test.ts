@@ -9,7 +9,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const node = (number: number): NodeId => number as NodeId;
 
-t.test("the kernel's inode goes on as the copy, and the file gets a node id that is no inode number", (t) => {
+t.test('the inode of the kernel becomes the copy, and the file gets a node id that is no inode number', (t) => {
   const aliases = new NodeAliases(() => true);
   const [file, copy] = [makeIno(2, 7), makeIno(2, 8)];
   t.equal(aliases.nodeIdOf(file), file, 'the same number as long as nothing happened');
@@ -44,7 +44,7 @@ t.test('numbers are given back when the kernel has forgotten both, in whatever o
   t.end();
 });
 
-t.test('whatever happens, no node id that the kernel holds changes its inode but by a conflict', (t) => {
+t.test('a node id that the kernel holds changes its inode only in a conflict', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   /** What the kernel holds, and what it believes it to be. */

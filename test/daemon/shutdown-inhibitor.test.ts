@@ -20,7 +20,7 @@ function createWorld(granted: boolean) {
   return { world, inhibitor };
 }
 
-t.test('it holds while something is uploaded for longer than a moment, and lets go', async (t) => {
+t.test('shutdown is inhibited while an upload takes longer than a moment, and allowed afterwards', async (t) => {
   const { world, inhibitor } = createWorld(true);
   await world.clock.advance(10_000);
   t.equal(world.begun, 0);
@@ -43,7 +43,7 @@ t.test('it holds while something is uploaded for longer than a moment, and lets 
   t.strictSame([world.begun, world.ended], [2, 2]);
 });
 
-t.test('a system that refuses is asked once', async (t) => {
+t.test('a system that refuses the inhibitor is asked only once', async (t) => {
   const { world } = createWorld(false);
   world.busy = true;
   await world.clock.advance(60_000);

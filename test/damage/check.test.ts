@@ -80,7 +80,7 @@ damage('the newest commit but one is gone', (v) => v.remove(v.commitKey(v.newest
   codes: ['COMMIT_MISSING', 'COMMIT_CUT_OFF'],
   worst: 'fatal',
 });
-t.test('without the newest checkpoint the one before it is examined, with the commits since', async (t) => {
+t.test('a check without the newest checkpoint examines the one before it and the commits since', async (t) => {
   const volume = await DamagedVolume.make(t);
   const { sequence } = await checkpointOf(volume);
   await volume.flip(volume.commitKey(sequence), 90);
@@ -100,7 +100,7 @@ damage('a foreign object lies in the log', (v) => v.store.put('log/0000000000000
   worst: 'note',
 });
 
-t.test('a store that went back is seen by who knows better', async (t) => {
+t.test('a rolled-back store is detected by a device that has seen a newer state', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const { survey } = await volume.check({ data: false });
   await volume.remove(volume.commitKey(volume.newest));
@@ -129,7 +129,7 @@ damage(
   400,
 );
 
-t.test('a leaf with a flipped bit costs what it holds, and nothing else is blamed', async (t) => {
+t.test('only the entries of a damaged leaf are reported as damaged', async (t) => {
   const volume = await DamagedVolume.make(t);
   const { root } = await checkpointOf(volume);
   // Pages of one fold lie side by side, leaves before the branch above them.
@@ -289,7 +289,7 @@ damage('no root directory', (v) => v.commit([[inodeKey(rootIno), null]], { files
   worst: 'fatal',
 });
 
-t.test('paths are told only when asked for', async (t) => {
+t.test('paths are reported only when asked for', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.changeInode('deep/deeper/medium', { nlink: 4 });
   const silent = await volume.check();
@@ -298,7 +298,7 @@ t.test('paths are told only when asked for', async (t) => {
   t.equal(report.findings.find(({ code }) => code === 'LINK_COUNT')?.path, '/deep/deeper/medium');
 });
 
-t.test('an examination can be given up', async (t) => {
+t.test('a check can be aborted', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const controller = new AbortController();
   const stop = (): void => controller.abort(new Error('enough'));

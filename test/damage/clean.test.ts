@@ -14,7 +14,7 @@ t.test('a volume with checkpoints, large files and links is clean', async (t) =>
   t.equal(report.worst, 'note', 'old checkpoints have left packs');
 });
 
-t.test('removed, open and shared files, a second device and commits meanwhile are nothing to find', async (t) => {
+t.test('check finds nothing wrong with removed, open and shared files, a second device or commits meanwhile', async (t) => {
   const damaged = await DamagedVolume.make(t, { files: 20 });
   const device = await damaged.device();
   await device.unlink('deep/small-3');

@@ -22,7 +22,7 @@ async function exported(volume: DamagedVolume, name: string): Promise<string[]> 
   return [store, '--key-file', key];
 }
 
-t.test('a healthy volume ends with 0, and nothing is written', async (t) => {
+t.test('check of a healthy volume exits with 0 and writes nothing', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const words = await exported(volume, 'healthy');
   const before = fingerprint(words[0]!);
@@ -33,7 +33,7 @@ t.test('a healthy volume ends with 0, and nothing is written', async (t) => {
   t.equal(fingerprint(words[0]!), before);
 });
 
-t.test('flaws end with 13, a plan is shown, and repair --yes mends them', async (t) => {
+t.test('check exits with 13 for flaws, repair shows a plan, and repair --yes mends them', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.changeInode('deep/deeper/medium', { nlink: 5 });
   const words = await exported(volume, 'flawed');
@@ -53,7 +53,7 @@ t.test('flaws end with 13, a plan is shown, and repair --yes mends them', async 
   await place.succeed(['repair', ...words, '--yes', '--json']);
 });
 
-t.test('a file without a name ends with 8 until it was repaired', async (t) => {
+t.test('check exits with 8 for a file without a name until it is repaired', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.commit([[direntKey(rootIno, 'later'), null]]);
   const words = await exported(volume, 'nameless');
@@ -62,7 +62,7 @@ t.test('a file without a name ends with 8 until it was repaired', async (t) => {
   await place.succeed(['check', ...words]);
 });
 
-t.test('a broken head ends with 14, repair refuses, salvage saves', async (t) => {
+t.test('check exits with 14 for a broken head, repair refuses it, and salvage saves the files', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.truncate(volume.commitKey(volume.newest), 50);
   const words = await exported(volume, 'headless');
@@ -78,7 +78,7 @@ t.test('a broken head ends with 14, repair refuses, salvage saves', async (t) =>
   t.strictSame(report.lostCommits, [volume.newest]);
 });
 
-t.test('salvage of a whole volume ends with 0, at any commit, and only into an empty directory', async (t) => {
+t.test('salvage of a whole volume exits with 0, at any commit, and only into an empty directory', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const words = await exported(volume, 'whole');
   const folder = place.path('whole-saved');
@@ -98,7 +98,7 @@ async function knowingDevice(volume: DamagedVolume, base: string): Promise<void>
   volume.newest = await volume.newestSequence();
 }
 
-t.test('a store that went back ends with 8, says so, and repair --yes puts back what this device has seen', async (t) => {
+t.test('check exits with 8 for a rolled-back store, and repair --yes restores what this device has seen', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const base = place.path('knowing');
   await knowingDevice(volume, base);
@@ -122,7 +122,7 @@ t.test('a store that went back ends with 8, says so, and repair --yes puts back 
   await place.succeed(['check', ...words]);
 });
 
-t.test('a hole ends a mount with 8 before anything is put, and a device that knows it fills it', async (t) => {
+t.test('mount exits with 8 for a gap in the log before it puts anything, and a device with the commits fills it', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const base = place.path('filling');
   await knowingDevice(volume, base);
@@ -157,7 +157,7 @@ t.test('a hole ends a mount with 8 before anything is put, and a device that kno
   }
 });
 
-t.test('where another device went on from the old state, repair ends with 8 and puts nothing back', async (t) => {
+t.test('repair exits with 8 and restores nothing where another device continued from the old state', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const base = place.path('forked-state');
   await knowingDevice(volume, base);

@@ -100,7 +100,7 @@ async function oldestCopy({ stateDirectory }: KnownVolume): Promise<number> {
   return Math.min(...names.filter((number) => number > 0));
 }
 
-t.test('a store that went back gets everything that the device has seen since', async (t) => {
+t.test('everything that the device has seen is restored to a rolled-back store', async (t) => {
   for (const back of [1, 2, 3]) {
     const known = await shared.reset();
     const { newest } = known.volume;
@@ -116,7 +116,7 @@ t.test('a store that went back gets everything that the device has seen since', 
   }
 });
 
-t.test('each single commit of which there is a copy comes back, and of the others it is said', async (t) => {
+t.test('each commit with a local copy is restored, and the others are reported', async (t) => {
   const known = await shared.reset();
   const oldest = await oldestCopy(known);
   t.ok(oldest < known.volume.newest - 2);
@@ -135,7 +135,7 @@ t.test('each single commit of which there is a copy comes back, and of the other
   await known.expectWhole(t);
 });
 
-t.test('the whole log but for what is older comes back, the genesis included', async (t) => {
+t.test('the log is restored with its genesis, except for older commits', async (t) => {
   const known = await shared.reset();
   const gone = [0, ...range(await oldestCopy(known), known.volume.newest)];
   await known.remove(...gone);
@@ -145,7 +145,7 @@ t.test('the whole log but for what is older comes back, the genesis included', a
   await known.expectWhole(t);
 });
 
-t.test('what is damaged is never overwritten; once it is taken away the right one comes back', async (t) => {
+t.test('a damaged commit is never overwritten, and is restored once it is removed', async (t) => {
   const known = await shared.reset();
   const { volume } = known;
   for (const damaged of [0, volume.newest - 1, volume.newest]) {
@@ -162,7 +162,7 @@ t.test('what is damaged is never overwritten; once it is taken away the right on
   await known.expectWhole(t);
 });
 
-t.test('where another device has gone on from the old state, nothing is put back', async (t) => {
+t.test('nothing is restored where another device continued from the old state', async (t) => {
   const known = await shared.reset();
   const { volume } = known;
   await known.remove(...range(volume.newest - 2, volume.newest));
@@ -177,7 +177,7 @@ t.test('where another device has gone on from the old state, nothing is put back
   t.strictSame(pictureOf(await objectsOf(volume.store)), pictureOf(before));
 });
 
-t.test('a store that went on is filled where this device knows it', async (t) => {
+t.test('gaps in a newer store are filled with the commits that this device knows', async (t) => {
   const known = await shared.reset();
   const { volume } = known;
   const other = await volume.device();
@@ -190,7 +190,7 @@ t.test('a store that went on is filled where this device knows it', async (t) =>
   t.strictSame([numbersOf(plan.restorable), numbersOf(plan.lost)], [[volume.newest - 1], [end - 1]], 'but not behind what it has seen');
 });
 
-t.test('copies that are damaged or of another volume are not put back', async (t) => {
+t.test('damaged copies and those of another volume are not restored', async (t) => {
   const known = await shared.reset();
   const stranger = await KnownVolume.make(t);
   const { newest } = known.volume;
@@ -203,7 +203,7 @@ t.test('copies that are damaged or of another volume are not put back', async (t
   t.strictSame([plan.restorable, numbersOf(plan.lost)], [[], [newest]]);
 });
 
-t.test('a device without a history has nothing to put back', async (t) => {
+t.test('a device without a history has nothing to restore', async (t) => {
   const known = await shared.reset();
   await known.remove(known.volume.newest - 1);
   const plan = await planLogRestoration({ ...known.options, stateDirectory: await scratchDirectory(t) });

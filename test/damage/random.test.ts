@@ -17,7 +17,7 @@ import { codesOf } from './damaged-volume.js';
 const rounds = 30;
 const operationsPerRound = 12;
 
-t.test('after any mixture of changes by two devices the volume is in order', async (t) => {
+t.test('a volume is sound after any mixture of changes by two devices', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const store = new MemoryStore({ disk: systemDisk });

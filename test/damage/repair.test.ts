@@ -170,7 +170,7 @@ mends(
   (picture, t) => t.equal(lost(picture, 50_000), later),
 );
 
-t.test('what cannot be mended is left and said', async (t) => {
+t.test('damage that cannot be mended is left and reported', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.changeInode('later', { nlink: 3 });
   await volume.commit([['Zebra', new Uint8Array([1])]]);
@@ -182,7 +182,7 @@ t.test('what cannot be mended is left and said', async (t) => {
   t.strictSame(codesOf((await volume.check()).report), ['KEY_MALFORMED']);
 });
 
-t.test('a plan changes nothing, and a damaged state is not mended but salvaged', async (t) => {
+t.test('a plan changes nothing, and a damaged state is left for salvage', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.changeInode('later', { nlink: 3 });
   const before = await volume.keysBelow('');
@@ -202,7 +202,7 @@ t.test('a plan changes nothing, and a damaged state is not mended but salvaged',
   );
 });
 
-t.test('a device that has the volume open goes on after a repair by another', async (t) => {
+t.test('a device that has the volume open keeps working after a repair by another', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const device = await volume.device();
   await device.write('meanwhile', 'not committed yet');
@@ -216,7 +216,7 @@ t.test('a device that has the volume open goes on after a repair by another', as
   t.strictSame(codesOf((await volume.check()).report), []);
 });
 
-t.test('the device that repairs mounts afterwards, with what its journal holds', async (t) => {
+t.test('the repairing device can mount afterwards, with the contents of its journal', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const stateDirectory = await scratchDirectory(t);
   const device = await volume.device({ stateDirectory });

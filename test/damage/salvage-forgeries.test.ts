@@ -121,7 +121,7 @@ function expectApart(t: Test, folder: string, report: SalvageReport, genuine: Bu
   t.notOk(isComplete(report), 'and it is said');
 }
 
-t.test('a commit that nobody of the volume has signed replaces nothing', async (t) => {
+t.test('a commit that no device of the volume signed replaces nothing', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const genuine = await contentOf(volume, 'later');
   const changes = await mischief(volume);
@@ -136,7 +136,7 @@ t.test('a commit that nobody of the volume has signed replaces nothing', async (
   t.equal(readdirSync(join(folder, 'tree/many')).length, 12, 'what it removed is there');
 });
 
-t.test('nor does a device that enrols on top of such a commit', async (t) => {
+t.test('a device that enrols on top of such a forgery replaces nothing', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const genuine = await contentOf(volume, 'later');
   const changes = await mischief(volume);
@@ -153,7 +153,7 @@ t.test('nor does a device that enrols on top of such a commit', async (t) => {
   );
 });
 
-t.test('nor behind a gap, with a checkpoint that names the forger alone', async (t) => {
+t.test('a forged checkpoint behind a gap that names only the forger replaces nothing', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const genuine = await contentOf(volume, 'later');
   const changes = await mischief(volume);
@@ -173,7 +173,7 @@ t.test('nor behind a gap, with a checkpoint that names the forger alone', async 
   t.ok(report.mayBeStale);
 });
 
-t.test('in the place of a commit of a device it does not win over those that came later', async (t) => {
+t.test('a forgery in the place of a commit does not win over later commits', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const device = await volume.device();
   for (const name of ['one', 'two', 'three']) {
@@ -237,7 +237,7 @@ t.test('a device that an older one does not know has written another history', a
   t.strictSame(report.unprovenCommits, [replaced]);
 });
 
-t.test('what this device has verified wins over another history that obeys every rule', async (t) => {
+t.test('the history that this device has verified wins over another valid one', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const stateDirectory = await scratchDirectory(t);
   const device = await volume.device({ stateDirectory });

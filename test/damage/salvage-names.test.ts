@@ -73,7 +73,7 @@ t.test('a damaged file does not take the name of a whole one, nor a whole one th
   }
 });
 
-t.test('damaged files whose names are as long as names can be', async (t) => {
+t.test('damaged files with names of the longest length are saved', async (t) => {
   const long = 'n'.repeat(247);
   const wide = 'ü'.repeat(127);
   const names = { [`${long}aaaaaaaa`]: 21, [`${long}bbbbbbbb`]: 22, [`${long}.damaged`]: 23, [wide]: 24 };
@@ -94,7 +94,7 @@ t.test('damaged files whose names are as long as names can be', async (t) => {
   );
 });
 
-t.test('all names of a damaged file say so, and each is free', async (t) => {
+t.test('every name of a damaged file is marked and replaces no other file', async (t) => {
   const volume = await volumeWith(t, { one: 31, 'two.damaged': 32 });
   const device = await volume.device();
   await device.filesystem.link(await device.ino('one'), rootIno, 'two');
@@ -108,7 +108,7 @@ t.test('all names of a damaged file say so, and each is free', async (t) => {
   t.ok(isContent(join(folder, 'tree/two.damaged'), 32));
 });
 
-t.test('six hundred folders deep, far behind what a path can name', async (t) => {
+t.test('a tree of six hundred nested folders is saved, beyond the longest path', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 2 });
   const device = await volume.device();
   const levels = 600;
@@ -145,7 +145,7 @@ t.test('six hundred folders deep, far behind what a path can name', async (t) =>
   );
 });
 
-t.test('what is in the destination is neither replaced nor followed', async (t) => {
+t.test('files in the destination are not replaced and links are not followed', async (t) => {
   const folder = await scratchDirectory(t);
   const tree = await LocalTree.prepare(folder);
   t.teardown(() => tree.close());
@@ -165,7 +165,7 @@ t.test('what is in the destination is neither replaced nor followed', async (t) 
   t.equal(readFileSync(join(folder, 'elsewhere'), 'utf8'), 'mine');
 });
 
-t.test('names for what cannot have its own are short enough, plain enough, and recognized', (t) => {
+t.test('substitute names are short, plain and recognized', (t) => {
   const names = ['a', 'a:b?', 'trailing.', 'trailing ', '\xff\xfe', 'x'.repeat(255), 'ü'.repeat(127), 'CON', '..x', '-'];
   for (const name of names.map((text) => Buffer.from(text, 'latin1').toString('latin1'))) {
     const [own, ...others] = formsOf(name);
@@ -185,7 +185,7 @@ t.test('names for what cannot have its own are short enough, plain enough, and r
 
 const noExfat = process.getuid?.() === 0 ? (reasonToSkip('exfat', ['mkfs.exfat', 'mount.exfat-fuse', 'losetup']) ?? false) : 'needs root, to mount';
 
-t.test('a destination without case, links, and most punctuation', { skip: noExfat }, async (t) => {
+t.test('salvage works on a destination without case, links and most punctuation', { skip: noExfat }, async (t) => {
   const image = join(await scratchDirectory(t), 'image');
   const folder = await scratchDirectory(t);
   execFileSync('truncate', ['-s', '64M', image]);

@@ -79,7 +79,7 @@ async function checkpointOf(volume: DamagedVolume) {
   return { sequence: checkpoint.sequence, root: checkpoint.root };
 }
 
-t.test('a whole volume comes out whole, with links, modes and times', async (t) => {
+t.test('an undamaged volume is salvaged completely, with links, modes and times', async (t) => {
   const volume = await DamagedVolume.make(t);
   const device = await volume.device();
   await device.filesystem.symlink(caller, rootIno, 'pointer', 'deep/large');
@@ -98,7 +98,7 @@ t.test('a whole volume comes out whole, with links, modes and times', async (t) 
   t.ok(lstatSync(join(path, 'tree/deep/deeper/medium')).blocks * 512 < 150_000, 'a hole stays a hole');
 });
 
-t.test('a damaged chunk makes a hole, and the file is called so', async (t) => {
+t.test('a damaged chunk becomes a hole, and the name of the file is marked', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const extent = (await extentsOf(volume, 'deep/large'))[0]!;
   const whole = await wholePicture(volume);
@@ -140,7 +140,7 @@ t.test('a damaged leaf is filled from the checkpoint before and the commits sinc
   t.ok(isComplete(report), 'the log is whole, so nothing is lost');
 });
 
-t.test('without the newest tree at all the log and an older tree still hold everything', async (t) => {
+t.test('everything is salvaged from the log and an older tree when the newest tree is missing', async (t) => {
   const volume = await DamagedVolume.make(t);
   const whole = await wholePicture(volume);
   await volume.remove(packKey((await checkpointOf(volume)).root.pack));
@@ -149,7 +149,7 @@ t.test('without the newest tree at all the log and an older tree still hold ever
   t.ok(isComplete(report));
 });
 
-t.test('without any tree the commits alone hold everything', async (t) => {
+t.test('everything is salvaged from the commits alone when every tree is missing', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const whole = await wholePicture(volume);
   const { root } = await checkpointOf(volume);
@@ -158,7 +158,7 @@ t.test('without any tree the commits alone hold everything', async (t) => {
   t.strictSame(picture, whole);
 });
 
-t.test('the newest commits are gone: the state before them is saved', async (t) => {
+t.test('the state before the newest commits is salvaged when those are gone', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.truncate(volume.commitKey(volume.newest), 100);
   const { report, picture } = await salvage(volume);
@@ -168,7 +168,7 @@ t.test('the newest commits are gone: the state before them is saved', async (t) 
   t.equal(picture['tree/late'], content(4, 50_000).toString('latin1'), 'before the rename');
 });
 
-t.test('behind a gap in the log, what opens is applied', async (t) => {
+t.test('commits behind a gap in the log are applied as far as they open', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const device = await volume.device();
   await device.write('one', '1');
@@ -202,7 +202,7 @@ t.test("a device's copies stand in for genesis and commits that the store has lo
   await t.rejects(salvage(volume), SalvageError, 'without them there is no key');
 });
 
-t.test('contradictions do not stop it: names without files, files without names or records', async (t) => {
+t.test('names without files and files without names or records do not stop salvage', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const { ino } = await volume.inode('later');
   const medium = await volume.inode('deep/deeper/medium');
@@ -218,7 +218,7 @@ t.test('contradictions do not stop it: names without files, files without names 
   t.equal(picture['tree/deep/deeper/medium.damaged'], content(3, 100_000).toString('latin1'));
 });
 
-t.test('an earlier state can be had, as after a repair that was not wanted', async (t) => {
+t.test('an earlier state can be salvaged, for example after an unwanted repair', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const { report, picture } = await salvage(volume, { at: volume.newest - 1 });
   t.equal(report.sequence, volume.newest - 1);

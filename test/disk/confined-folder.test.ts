@@ -11,7 +11,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const random = new SeededRandom(testSeed());
 
-t.test('a link on the way is not followed, at any depth, and is named', async (t) => {
+t.test('a link in the path is not followed at any depth, and the error names it', async (t) => {
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'root');
   await mkdir(join(root, 'packs'), { recursive: true });
@@ -41,7 +41,7 @@ t.test('the folder itself may be a link', async (t) => {
   t.same(await folder.use('', (path) => readdir(path)), ['keys']);
 });
 
-t.test('a link that is swapped in while a folder is used leads nowhere', async (t) => {
+t.test('a link that is swapped in while a folder is in use is not followed', async (t) => {
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'root');
   await mkdir(join(root, 'packs/aa'), { recursive: true });
@@ -59,7 +59,7 @@ t.test('a link that is swapped in while a folder is used leads nowhere', async (
   t.same(await readdir(join(root, 'away/aa')), ['new']);
 });
 
-t.test('an error names the place and not the descriptor', async (t) => {
+t.test('an error names the path and not the descriptor', async (t) => {
   const root = await scratchDirectory(t);
   await mkdir(join(root, 'keys'));
   const folder = new ConfinedFolder(systemDisk, root);
@@ -67,7 +67,7 @@ t.test('an error names the place and not the descriptor', async (t) => {
   await t.rejects(open, { code: 'ENOENT', message: new RegExp(`'${join(root, 'keys/a')}'`) });
 });
 
-t.test('only old temporary files of ours are removed, and none through a link', async (t) => {
+t.test('only our own old temporary files are removed, and none through a link', async (t) => {
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'root');
   const outside = join(scratch, 'outside');

@@ -9,7 +9,7 @@ import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
-t.test('a replaced file has its new content, is for its owner alone, and leaves nothing beside it', async (t) => {
+t.test('a replaced file has its new content, is private to its owner, and no temporary file is left', async (t) => {
   const folder = await scratchDirectory(t);
   const path = join(folder, 'file');
   t.equal(await readWholeFile(systemDisk, path), undefined);
@@ -21,7 +21,7 @@ t.test('a replaced file has its new content, is for its owner alone, and leaves 
   t.strictSame(await readdir(folder), ['file']);
 });
 
-t.test('after a power cut the old content is there or the new, and the new one once the call has ended', async (t) => {
+t.test('a power cut leaves the old or the new content, and the new one once the call has returned', async (t) => {
   const before = new SimulatedDisk();
   await replaceFile(before, '/file', Buffer.from('old'));
   const found = new Set<string>();
@@ -38,7 +38,7 @@ t.test('after a power cut the old content is there or the new, and the new one o
   t.strictSame([...new Set(await contents(before))], ['new']);
 });
 
-t.test('a write that fails leaves the old content, and no temporary file', async (t) => {
+t.test('a failed write leaves the old content and no temporary file', async (t) => {
   const disk = new SimulatedDisk();
   await replaceFile(disk, '/file', Buffer.from('old'));
   disk.fault = ({ kind }) => (kind === 'write' ? 'ENOSPC' : undefined);
@@ -53,7 +53,7 @@ t.test('a write that fails leaves the old content, and no temporary file', async
   t.notOk(isDiskFull(new Error('something else')));
 });
 
-t.test('of two exclusive replacements at once one is refused, and the next one works', async (t) => {
+t.test('one of two simultaneous exclusive replacements is refused, and the next one works', async (t) => {
   const path = join(await scratchDirectory(t), 'file');
   const results = await Promise.allSettled(
     ['a', 'b'].map((text) => replaceFile(systemDisk, path, async () => Buffer.from(text), { isExclusive: true })),

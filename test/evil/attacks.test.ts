@@ -197,7 +197,7 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
   }
 });
 
-t.test('2: not one bit can be changed', async (t) => {
+t.test('2: a change of any single bit is detected', async (t) => {
   const genesis = logObjects[0]!.bytes;
   let undetected = 0;
   let tried = 0;
@@ -315,7 +315,7 @@ t.test('4: weak, absurd and unknown parameters are refused before any key deriva
   t.equal(accepted, 0, 'no other version, suite or kind opens');
 });
 
-t.test('5: what AES-GCM takes for authentic under two keys opens under one at most', async (t) => {
+t.test('5: a ciphertext that AES-GCM accepts under two keys opens under one at most', async (t) => {
   for (let pair = 0; pair < 20; pair++) {
     const both = [0, 1].map(
       () => new SealKey({ kind: 'keyslot', subkey: systemRandom.bytes(32), suite: 1, volumeId: new Uint8Array(32), epoch: 0, random: systemRandom }),
@@ -333,7 +333,7 @@ t.test('5: what AES-GCM takes for authentic under two keys opens under one at mo
   }
 });
 
-t.test('8: no length but the right one', async (t) => {
+t.test('8: objects of any other length are refused', async (t) => {
   let undetected = 0;
   for (const { sequence, bytes } of logObjects) {
     const open = (changed: Uint8Array): unknown =>
@@ -360,7 +360,7 @@ t.test('8: no length but the right one', async (t) => {
   }
 });
 
-t.test('9: no two objects can change places', async (t) => {
+t.test('9: swapped objects are refused', async (t) => {
   let undetected = 0;
   let pairs = 0;
   for (const a of logObjects) {
@@ -396,7 +396,7 @@ t.test('10: there is never a second version of an object to serve', (t) => {
   t.end();
 });
 
-t.test('11: a store that went back is refused by every device that knows better', async (t) => {
+t.test('11: a rolled-back store is refused by every device that has seen a newer state', async (t) => {
   for (const [index, old] of moments.entries()) {
     if (index === moments.length - 1) break;
     const store = honestStore.copy(old.objects);
@@ -434,7 +434,7 @@ t.test('11: a store that went back is refused by every device that knows better'
   await device.close();
 });
 
-t.test('12: a fork is found by the first commit that crosses, and the evidence is kept', async (t) => {
+t.test('12: a fork is detected by the first commit that crosses it, and the evidence is kept', async (t) => {
   const left = honestStore.copy();
   const right = honestStore.copy();
   const stateA = world.stateDirectory(now.states['a']);
@@ -475,7 +475,7 @@ t.test('12: a fork is found by the first commit that crosses, and the evidence i
   await b.close();
 });
 
-t.test('13: withheld commits show as an age that grows', async (t) => {
+t.test('13: withheld commits show as a growing age of the newest commit', async (t) => {
   const store = honestStore.copy();
   const base = Date.now();
   const hidden = new Set([logKey(keys.root, newest)]);
@@ -512,7 +512,7 @@ t.test('13: withheld commits show as an age that grows', async (t) => {
   await device.close();
 });
 
-t.test('14: a missing object is never a missing file', async (t) => {
+t.test('14: a missing object is never shown as a missing file', async (t) => {
   let mounted = 0;
   for (const key of now.objects.keys()) {
     for (const state of [undefined, now.states['a'], now.states['b']]) {
@@ -531,7 +531,7 @@ t.test('14: a missing object is never a missing file', async (t) => {
   t.ok(mounted > 0, 'not all mounts were refused');
 });
 
-t.test('15 and 20: what is put into the store without keys changes nothing', async (t) => {
+t.test('15 and 20: objects put into the store without keys change nothing', async (t) => {
   const littered = honestStore.copy();
   for (let index = 0; index < 200; index++) {
     const number = (newest + 1 + random.below(20)).toString(16).padStart(16, '0');
@@ -564,7 +564,7 @@ t.test('17: hostile names are refused where they are decoded, listed or parsed',
   t.end();
 });
 
-t.test('18: no answer is taken that is larger than it may be, and no list without end', async (t) => {
+t.test('18: answers that are too large and endless lists are refused', async (t) => {
   const bomb = new Uint8Array(200 * 1024 * 1024);
   const before = process.memoryUsage().rss;
   for (const state of [undefined, now.states['a']]) {
@@ -587,7 +587,7 @@ t.test('18: no answer is taken that is larger than it may be, and no list withou
   t.ok(process.memoryUsage().rss - before - bomb.byteLength < 256 * 1024 * 1024);
 });
 
-t.test('19: a store that answers conditional puts wrongly is found out', async (t) => {
+t.test('19: a store that answers conditional puts wrongly is detected', async (t) => {
   // Accepts both: the second put replaces the first, and both are told "created".
   const store = honestStore.copy();
   store.persona = { name: 'both', put: () => ({ keep: true, outcome: 'created' }) };
@@ -631,7 +631,7 @@ t.test('19: a store that answers conditional puts wrongly is found out', async (
   await e.close();
 });
 
-t.test('14: after a crash, a store that hides the newest packs makes nothing vanish', async (t) => {
+t.test('14: no file vanishes when the store hides the newest packs after a crash', async (t) => {
   const store = honestStore.copy();
   const stateDirectory = world.stateDirectory(now.states['a']);
   const device = await world.open(store, undefined, { stateDirectory });

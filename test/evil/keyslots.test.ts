@@ -40,7 +40,7 @@ const slowClock = (stepMs: number): (() => number) => {
 };
 const plenty = (): boolean => true;
 
-t.test('the slot that this machine has used is tried first, whatever lies beside it', async (t) => {
+t.test('the slot that this machine used last is tried first, whatever other slots there are', async (t) => {
   const genuine = await genuineSlot(kdfFloor);
   const bogus = Array.from({ length: 255 }, () => bogusSlot(genuine));
   const { slotId } = genuine.header;
@@ -51,7 +51,7 @@ t.test('the slot that this machine has used is tried first, whatever lies beside
   t.equal(chosen.slotId, slotId, 'and so is the one that is named');
 });
 
-t.test('without that, time and work are bounded, and what is left untried is said', async (t) => {
+t.test('time and work are bounded without a known slot, and slots left untried are reported', async (t) => {
   const genuine = await genuineSlot(kdfFloor);
   const list = listOf(Array.from({ length: 255 }, () => bogusSlot(genuine)));
   await t.rejects(unlock(list, secret, { random: systemRandom, nowMs: slowClock(25_000) }), {
@@ -65,7 +65,7 @@ t.test('without that, time and work are bounded, and what is left untried is sai
   t.ok(new TrialBudget(() => 0).take({ memoryKiB: 1024 * 1024, passes: 16, lanes: 1 }), 'one may always be tried');
 });
 
-t.test('those that cost what ours cost come before cheap and expensive ones, in another order each time', async (t) => {
+t.test('slots with our own cost are tried before cheaper and dearer ones, in a new order each time', async (t) => {
   const genuine = await genuineSlot(defaultKdfCost);
   const cheap = Array.from({ length: 200 }, () => bogusSlot(genuine, kdfFloor));
   const dear = bogusSlot(genuine, { memoryKiB: 256 * 1024, passes: 16, lanes: 1 });
@@ -81,7 +81,7 @@ t.test('those that cost what ours cost come before cheap and expensive ones, in 
   t.strictSame([first, second], [dear, cheap[7]], 'but not before those that were used here');
 });
 
-t.test('a slot that asks for more memory than ours is left alone, and what helps is said', async (t) => {
+t.test('a slot that needs more memory than ours is skipped, and the message says what helps', async (t) => {
   const genuine = await genuineSlot(kdfFloor);
   const huge = bogusSlot(genuine, { memoryKiB: 1024 * 1024, passes: 2, lanes: 1 });
   const asked: KdfCost[] = [];
@@ -109,7 +109,7 @@ t.test('a machine without the memory for a keyslot says so, and a key file opens
   t.equal((await unlock(listOf([...many, slot]), keyFile, options)).slotId, slot.header.slotId, 'among any number of others');
 });
 
-t.test('a wrong passphrase is a wrong passphrase, also beside a slot that cannot be read', async (t) => {
+t.test('a wrong passphrase is reported as such, also beside an unreadable slot', async (t) => {
   const genuine = await genuineSlot(kdfFloor);
   const wrong: SlotSecret = { type: 'passphrase', passphrase: 'wrong' };
   const { unreadable } = { unreadable: [{ key: 'keys/0123456789abcdef', reason: Object.assign(new Error('not a keyslot'), { code: 'MALFORMED' }) }] };
@@ -120,7 +120,7 @@ t.test('a wrong passphrase is a wrong passphrase, also beside a slot that cannot
   });
 });
 
-t.test('the memory of a derivation is given back', async (t) => {
+t.test('the memory of a key derivation is released', async (t) => {
   const password = Buffer.from('password');
   const salt = systemRandom.bytes(16);
   await deriveWithArgon2(password, salt, kdfFloor);

@@ -81,7 +81,7 @@ t.test('6: a keyslot that was removed does not come back on this machine', { ski
   await place.succeed(['unmount', place.path('six-mnt')], { env: elsewhere });
 });
 
-t.test('7: another volume of the same user in the place of this one is refused, and nothing is written', { skip }, async (t) => {
+t.test('7: another volume of the same user is refused in the place of this one, and nothing is written', { skip }, async (t) => {
   const { store, keyFile } = await place.makeVolume('seven');
   const mountPoint = place.makeFolder('seven-mnt');
   await place.succeed(['mount', store, mountPoint, '--key-file', keyFile]);

@@ -65,7 +65,7 @@ async function use(device: TestDevice, store: EvilStore, acceptable: readonly Mo
   return first.right + second.right;
 }
 
-t.test(`whatever the store does, reads are right or fail lawfully (TEST_SEED=${seed})`, async (t) => {
+t.test(`reads are correct or fail with an allowed error, whatever the store does (TEST_SEED=${seed})`, async (t) => {
   const world: World = await makeWorld(seed);
   t.teardown(() => world.remove());
   const honest = await world.open(world.volume.store.copy());

@@ -95,7 +95,7 @@ const attacks = {
   },
 } as const;
 for (const kind of ['link', 'fifo'] as const) {
-  t.test(`a ${kind} in a store leads no command to what lies elsewhere, and holds none up`, async (t) => {
+  t.test(`no command follows or is blocked by a ${kind} in a store`, async (t) => {
     for (const trapped of attacks[kind].trapped) {
       const trap = setTrap(trapped, kind);
       const before = fingerprint(trap.outside);
@@ -112,14 +112,14 @@ for (const kind of ['link', 'fifo'] as const) {
   });
 }
 
-t.test('a trap is named', async (t) => {
+t.test('the error names the trap', async (t) => {
   const { store: copy } = setTrap('keys', 'link');
   const { code, stderr } = await place.run(['key', 'list', copy]);
   t.equal(code, exitCodes.STORE);
   t.match(stderr, `${join(copy, 'keys')} is a symbolic link or a special file, and no link is followed there`);
 });
 
-t.test('a marker of any size is read no further than it should be', async (t) => {
+t.test('a marker of any size is read only up to its limit', async (t) => {
   const copy = place.path('huge');
   cpSync(store, copy, { recursive: true });
   execFileSync('truncate', ['-s', '1T', join(copy, '_sealdrive')]);

@@ -64,7 +64,7 @@ void t.test('an attribute reply has the layout of fuse_attr_out', async (t) => {
   );
 });
 
-void t.test('an entry reply has the layout of fuse_entry_out, and a negative one is all zero but for its validity', async (t) => {
+void t.test('an entry reply has the layout of fuse_entry_out, and a negative one is zero except for its validity', async (t) => {
   const entry: Entry = { nodeId: 5 as NodeId, generation: 6, entryValidMs: 1000, attrValidMs: 2000, attributes };
   const fixed = ['0500000000000000', '0600000000000000', '0100000000000000', '0200000000000000', '00000000'.repeat(2)].join('');
   t.equal(
@@ -116,7 +116,7 @@ void t.test('the length of a data reply counts its pieces, which are not copied'
   t.equal(reply.pieces?.length, 1, 'more pieces than writev takes become one');
 });
 
-void t.test('open flags and handles', async (t) => {
+void t.test('an open reply carries its flags and its handle', async (t) => {
   t.equal(
     encode((reply) => reply.open({ handle: 9, keepCache: true, noFlush: true, cacheDirectory: true })),
     `${header(32)}09000000000000002a00000000000000`,
@@ -162,7 +162,7 @@ function request(code: number, payload: Buffer): Buffer {
   return Buffer.concat([bytes, payload]);
 }
 
-void t.test('a request gives its header, numbers, names and bytes', async (t) => {
+void t.test('a request is decoded into its header, numbers, names and bytes', async (t) => {
   const payload = Buffer.concat([Buffer.from('fbffffffffffffff', 'hex'), Buffer.from('old\0n\xffw\0data', 'latin1')]);
   const bytes = request(opcode.RENAME, payload);
   const reader = new RequestReader(bytes);
@@ -186,7 +186,7 @@ void t.test('a request that is too short, or lies about its length, is malformed
   t.throws(() => reader.bytes(0, 8), MalformedBytesError);
 });
 
-void t.test('the table of mounts is read with its escapes', async (t) => {
+void t.test('escapes in the mount table are decoded', async (t) => {
   const content =
     '36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw\n' +
     '50 35 0:46 / /home/\xc3\xa4 rw - fuse.sealdrive a\\134b rw,user_id=0\nnot a line\n';

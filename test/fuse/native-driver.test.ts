@@ -26,7 +26,7 @@ async function startDaemon(t: Test, path: string): Promise<ChildProcess> {
   return child;
 }
 
-void t.test('the mount point of a killed daemon is taken over', { skip }, async (t) => {
+void t.test('a new daemon takes over the mount point of a killed one', { skip }, async (t) => {
   const path = await fs.mkdtemp(join(tmpdir(), 'sealdrive-driver-'));
   const child = await startDaemon(t, path);
   await fs.writeFile(join(path, 'x'), 'lost with its daemon');

@@ -26,7 +26,7 @@ void t.test('a prebuilt addon is preferred to one that was built here', async (t
   t.same(addonCandidates('/root', 'linux', 'x64'), ['/root/native/prebuilds/linux-x64/sealdrive.node', '/root/native/build/Release/sealdrive.node']);
 });
 
-void t.test('what is in the page cache is read at once, and nothing else is promised', { skip }, async (t) => {
+void t.test('data in the page cache is read at once, and only such data', { skip }, async (t) => {
   const folder = await fs.mkdtemp(join(tmpdir(), 'sealdrive-native-'));
   t.teardown(() => fs.rm(folder, { recursive: true }));
   const file = await fs.open(join(folder, 'file'), 'w+');
@@ -101,7 +101,7 @@ void t.test('a process can refuse to be dumped', { skip }, async (t) => {
   t.equal((await run(process.execPath, ['-e', script, String(addon)])).stdout, '0\n');
 });
 
-void t.test('a worker that ends while its mount is busy takes its session along, without a crash', { skip: mountSkip }, async (t) => {
+void t.test('a worker that ends while its mount is busy ends its session without a crash', { skip: mountSkip }, async (t) => {
   const path = await fs.mkdtemp(join(tmpdir(), 'sealdrive-driver-'));
   const worker = new Worker(join(import.meta.dirname, 'memory-daemon.js'), { argv: [path], stdout: true });
   await once(worker.stdout, 'data');

@@ -67,7 +67,7 @@ const u64 = (value: number): Buffer => {
   return bytes;
 };
 
-void t.test('with a new kernel it agrees on 7.45, 1 MiB and only the flags that it wants', async (t) => {
+void t.test('the session agrees with a new kernel on 7.45, 1 MiB and only the flags it wants', async (t) => {
   const { sent, inits, init, filesystem } = start();
   init();
   const { payload, error } = sent[0]!;
@@ -88,7 +88,7 @@ void t.test('with a new kernel it agrees on 7.45, 1 MiB and only the flags that 
   t.equal(inits.length, 1);
 });
 
-void t.test('with Linux 5.4 it agrees on 7.31 and asks for nothing newer', async (t) => {
+void t.test('the session agrees with Linux 5.4 on 7.31 and asks for nothing newer', async (t) => {
   const { sent, init } = start({}, { defaultPermissions: false, writebackCache: true });
   init(31, 0x07ffffff, 0);
   const { payload } = sent[0]!;
@@ -99,7 +99,7 @@ void t.test('with Linux 5.4 it agrees on 7.31 and asks for nothing newer', async
   t.equal(payload.readUInt32LE(32), 0);
 });
 
-void t.test('an older kernel is refused, a newer major is answered with ours', async (t) => {
+void t.test('an older kernel is refused, and a newer major version is answered with ours', async (t) => {
   const old = start();
   old.init(30);
   t.equal(old.sent[0]!.error, -71);
@@ -112,7 +112,7 @@ void t.test('an older kernel is refused, a newer major is answered with ours', a
   t.equal(future.inits.length, 1);
 });
 
-void t.test('opcodes that nobody knows are ENOSYS, IOCTL is ENOTTY, forgetting has no reply', async (t) => {
+void t.test('unknown opcodes get ENOSYS, IOCTL gets ENOTTY, and FORGET gets no reply', async (t) => {
   const { sent, ask, init } = start();
   init();
   sent.length = 0;
@@ -127,7 +127,7 @@ void t.test('opcodes that nobody knows are ENOSYS, IOCTL is ENOTTY, forgetting h
   );
 });
 
-void t.test('OPEN and CREATE without handles are ENOSYS, or a handle where the kernel insists', async (t) => {
+void t.test('OPEN and CREATE without handles get ENOSYS, or a handle where the kernel insists', async (t) => {
   const modern = start();
   modern.init();
   modern.ask(opcode.OPEN, Buffer.alloc(8));
@@ -142,7 +142,7 @@ void t.test('OPEN and CREATE without handles are ENOSYS, or a handle where the k
   t.equal(plain.sent[1]!.error, 0);
 });
 
-void t.test('the umask reaches the filesystem only where the kernel left it to us', async (t) => {
+void t.test('the umask is passed to the filesystem only when the kernel has not applied it', async (t) => {
   const seen: number[] = [];
   const mkdir = (context: RequestContext): never => {
     seen.push(context.umask);
@@ -159,7 +159,7 @@ void t.test('the umask reaches the filesystem only where the kernel left it to u
   t.equal(ours.sent[1]!.error, -17);
 });
 
-void t.test('a lookup whose answer the kernel does not take is taken back', async (t) => {
+void t.test('a lookup is undone when the kernel does not accept its reply', async (t) => {
   const { takes, ask, init, filesystem } = start();
   init();
   takes.errno = 2;
@@ -169,7 +169,7 @@ void t.test('a lookup whose answer the kernel does not take is taken back', asyn
   t.equal(filesystem.nodeCount, before, 'nothing holds the inode any more');
 });
 
-void t.test('an interrupt aborts the signal of the request that it names, and EINTR is the answer', async (t) => {
+void t.test('an interrupt aborts the request that it names, which is answered with EINTR', async (t) => {
   const { sent, ask, init, session } = start({
     getattr: (context) => new Promise((_, reject) => context.signal.addEventListener('abort', () => reject(context.signal.reason as Error))),
   });
@@ -185,7 +185,7 @@ void t.test('an interrupt aborts the signal of the request that it names, and EI
   t.equal(session.pendingCount, 0);
 });
 
-void t.test('whoever gives up is answered at once, and what is found later is taken back', async (t) => {
+void t.test('a caller that gives up is answered at once, and the result that arrives later is undone', async (t) => {
   let find!: () => void;
   const forgotten: (readonly [number, number])[] = [];
   const entry = { nodeId: 7 } as Entry;
@@ -204,7 +204,7 @@ void t.test('whoever gives up is answered at once, and what is found later is ta
   t.strictSame(forgotten, [[7, 1]]);
 });
 
-void t.test('a change of which the caller has given up is answered when it is known what became of it', async (t) => {
+void t.test('a change whose caller has given up is answered only when its outcome is known', async (t) => {
   let finish!: () => void;
   const { sent, ask, init } = start({ fsync: () => new Promise<void>((resolve) => (finish = resolve)) });
   init();
@@ -217,7 +217,7 @@ void t.test('a change of which the caller has given up is answered when it is kn
   t.match(sent[1], { unique: waiting, error: 0 });
 });
 
-void t.test('a caller that only got a signal that ends nothing goes on waiting, and the kernel is asked to tell again', async (t) => {
+void t.test('a caller that got a harmless signal keeps waiting, and the kernel is asked to report the next one', async (t) => {
   let finish!: () => void;
   const wishes = { defaultPermissions: true, writebackCache: false, givesUp: () => false };
   const { sent, ask, init, session } = start(
@@ -235,7 +235,7 @@ void t.test('a caller that only got a signal that ends nothing goes on waiting, 
   t.equal(session.pendingCount, 0);
 });
 
-void t.test('answers may come in any order, and none after the end', async (t) => {
+void t.test('replies may come in any order, and none is sent after the session has ended', async (t) => {
   const finish = new Map<number, () => void>();
   const { sent, ask, init, session } = start({
     fsync: (_context, nodeId) => new Promise<void>((resolve) => finish.set(nodeId, resolve)),
@@ -258,7 +258,7 @@ void t.test('answers may come in any order, and none after the end', async (t) =
   t.equal(sent.length, 3);
 });
 
-void t.test('a request that is too short is EIO, and the session goes on', async (t) => {
+void t.test('a request that is too short gets EIO, and the session continues', async (t) => {
   const { sent, ask, init } = start();
   init();
   ask(opcode.WRITE, Buffer.alloc(8));

@@ -71,7 +71,7 @@ t.test('no plaintext reaches the disk', async (t) => {
   }
 });
 
-t.test('another device, volume or key cannot read it, and says so', async (t) => {
+t.test('a journal of another device, volume or key is refused with a clear error', async (t) => {
   const disk = new SimulatedDisk();
   const journal = await Journal.open(optionsFor(disk));
   journal.append(bytes('mine'));
@@ -298,7 +298,7 @@ async function check(disk: SimulatedDisk, history: History, kind: CrashKind, mes
   return fits ? undefined : `${message}: ${texts.length} entries of ${history.appended.length}, synced ${history.synced}, trimmed ${history.trimmed}`;
 }
 
-t.test('after a crash at any disk operation all synced records are there, in order', async (t) => {
+t.test('all synced records survive a crash at any disk operation, in order', async (t) => {
   const seed = testSeed();
   let crashes = 0;
   for (let run = 0; run < 6; run++) {
@@ -336,7 +336,7 @@ t.test('after a crash at any disk operation all synced records are there, in ord
   t.ok(crashes > 500, `${crashes} crashes`);
 });
 
-t.test('a segment that was removed takes no record, and a journal that was moved is not called durable', async (t) => {
+t.test('a removed segment accepts no records, and a moved journal is never reported durable', async (t) => {
   const disk = new SimulatedDisk();
   const removed = await Journal.open(optionsFor(disk));
   removed.append(bytes('one'));

@@ -27,7 +27,7 @@ void t.test(`random I/O on a plain file agrees with the model (TEST_SEED=${seed}
   t.equal(await randomIo({ directory, ops: 1500, seed }), 1500);
 });
 
-void t.test('random I/O tells when the content was changed behind it, with the seed', async (t) => {
+void t.test('random I/O reports, with the seed, that the content was changed by something else', async (t) => {
   const disturb = async (): Promise<void> => {
     const file = (await readdir(directory)).find((name) => name.startsWith('random-io-')) ?? '';
     await appendFile(join(directory, file), 'x');
@@ -40,7 +40,7 @@ void t.test(`a random tree in a plain directory agrees with the model (TEST_SEED
   t.same(await tree.verify(), []);
 });
 
-void t.test('a saved model is taken back and verified by another run', async (t) => {
+void t.test('a saved model is loaded and verified by another run', async (t) => {
   const tree = await grown('saved');
   const again = new RandomTree({ directory: join(directory, 'saved'), seed: 1 });
   t.teardown(() => again.close());
@@ -50,7 +50,7 @@ void t.test('a saved model is taken back and verified by another run', async (t)
   t.same(await again.verify(), []);
 });
 
-void t.test('a name that was moved behind the model is told', async (t) => {
+void t.test('a name that something else moved is reported', async (t) => {
   const tree = await grown('moved');
   // Names are bytes: some are no text.
   const [name] = await readdir(join(directory, 'moved'), { encoding: 'buffer' });

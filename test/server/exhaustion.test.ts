@@ -57,7 +57,7 @@ function keptClient(t: Test, served: Served, token: string): () => Promise<numbe
     });
 }
 
-t.test('a request without a valid token is the last on its connection, however many come with it', async (t) => {
+t.test('the connection is closed after a request without a valid token, however many follow it', async (t) => {
   const served = await serve(t);
   for (const [name, text] of Object.entries({
     'one alone': get('/photos?info', stranger),
@@ -76,7 +76,7 @@ t.test('a request without a valid token is the last on its connection, however m
   await eventually(() => measured(served, 'connections') === 0);
 });
 
-t.test('requests that wait behind another have a bound, and a stop does not wait for them', async (t) => {
+t.test('pipelined requests are bounded in number, and a stopping server does not wait for them', async (t) => {
   const served = await serve(t, { limits: { pipelinedMax: 4 } });
   const token = await served.token('read');
   const wait = get('/photos/log/1?wait=60000', token);
@@ -93,7 +93,7 @@ t.test('requests that wait behind another have a bound, and a stop does not wait
   t.same(statusesOf(await modest.rest()), [503]);
 });
 
-t.test('requests that come together are answered in order, also when their answers are read late', async (t) => {
+t.test('pipelined requests are answered in order, even when the client reads the answers late', async (t) => {
   const base = new MemoryStore({ disk: systemDisk });
   const served = await serve(t, { base });
   const token = await served.token('read');
@@ -124,7 +124,7 @@ t.test('connections without a token take no place from those with one', async (t
   for (const client of strangers) client.end();
 });
 
-t.test('connections that one token leaves idle have a bound', async (t) => {
+t.test('the idle connections of one token are bounded in number', async (t) => {
   const served = await serve(t, { limits: { requestsMax: 2, requestsPerTokenMax: 1, waitersMax: 2, waitersPerTokenMax: 1 } });
   const token = await served.token('read');
   const ask = keptClient(t, served, await served.token('read'));
@@ -142,7 +142,7 @@ t.test('connections that one token leaves idle have a bound', async (t) => {
   for (const client of clients) client.end();
 });
 
-t.test('whoever shows no token in time is sent away, whatever they do meanwhile', async (t) => {
+t.test('a connection that presents no token in time is closed, whatever else it does', async (t) => {
   const openssl = findProgram('openssl') !== undefined;
   const folder = join(scratch, 'tls');
   await mkdir(folder);
@@ -158,7 +158,7 @@ t.test('whoever shows no token in time is sent away, whatever they do meanwhile'
   await eventually(() => measured(served, 'connections') === 0);
 });
 
-t.test('requests that are refused fill no log', async (t) => {
+t.test('refused requests do not fill the log', async (t) => {
   const served = await serve(t);
   const reader = await served.token('read');
   const refuse = async (token: string): Promise<void> => {
@@ -177,7 +177,7 @@ t.test('requests that are refused fill no log', async (t) => {
   t.equal(served.access.length + told, 601, 'the lines that are missing are counted');
 });
 
-t.test('uploads that are begun and not ended take bounded room', async (t) => {
+t.test('unfinished uploads take a bounded amount of space', async (t) => {
   const served = await serve(t, { limits: { objectMax: 1_000_000, uploadingPerTokenMax: 2_500_000, uploadingMax: 4_000_000 } });
   const [one, two] = [await served.token('append'), await served.token('append')];
   const clients: RawClient[] = [];
@@ -205,7 +205,7 @@ t.test('uploads that are begun and not ended take bounded room', async (t) => {
   t.equal(status, 201);
 });
 
-t.test('all addresses of an IPv6 network are one party', (t) => {
+t.test('all addresses of an IPv6 network count as one client', (t) => {
   for (const [address, party] of [
     ['192.0.2.1', '192.0.2.1'],
     ['::ffff:192.0.2.1', '192.0.2.1'],
@@ -223,7 +223,7 @@ t.test('all addresses of an IPv6 network are one party', (t) => {
   t.end();
 });
 
-t.test('whoever holds most connections loses one first, and one with a token never does', (t) => {
+t.test('the client with the most connections loses one first, and a connection with a token is never closed', (t) => {
   let nowMs = 0;
   let port = 0;
   const ended: string[] = [];

@@ -55,7 +55,7 @@ async function place(t: Test, options: Partial<ServedOptions> = {}): Promise<Pla
   };
 }
 
-t.test('requests that can be read in two ways are not read at all', async (t) => {
+t.test('ambiguous requests are refused', async (t) => {
   const { served, base, connect, head } = await place(t);
   await base.put('photos/keys/treasure', sealedText('treasure'));
   const hidden = head('DELETE', '/photos/keys/treasure') + '\r\n';
@@ -109,7 +109,7 @@ t.test('requests that can be read in two ways are not read at all', async (t) =>
   }
 });
 
-t.test('what follows a body of the right length is another request, or none', async (t) => {
+t.test('bytes after a body are read as another request, or end the connection', async (t) => {
   const { served, base, connect, head } = await place(t);
   const client = await connect();
   client.send(`${head('PUT', '/photos/keys/a', 'content-length: 3')}\r\nabcdefg`);
@@ -123,7 +123,7 @@ t.test('what follows a body of the right length is another request, or none', as
   other.end();
 });
 
-t.test('heads that are too large or too many are refused', async (t) => {
+t.test('request heads that are too large or have too many fields are refused', async (t) => {
   const { connect, head } = await place(t);
   for (const [name, text] of Object.entries({
     'a large header': `${head('GET', '/photos?info', `x-a: ${'a'.repeat(9000)}`)}\r\n`,
@@ -136,7 +136,7 @@ t.test('heads that are too large or too many are refused', async (t) => {
   }
 });
 
-t.test('an upload that is cut leaves nothing behind', async (t) => {
+t.test('an interrupted upload leaves nothing behind', async (t) => {
   const { served, base, connect, head, uploads } = await place(t);
   for (const [size, sent] of [
     [1000, 500],
@@ -158,7 +158,7 @@ t.test('an upload that is cut leaves nothing behind', async (t) => {
   }
 });
 
-t.test('who is slow is cut, whatever they are slow at', async (t) => {
+t.test('a slow client is disconnected, whatever it is slow at', async (t) => {
   const { served, base, connect, head, uploads } = await place(t, { limits: { headMs: 300, graceMs: 300 } });
   await base.put('photos/packs/ab/large', asSealed(new Uint8Array(32 * 1024 * 1024)));
   const silent = await connect();
@@ -179,7 +179,7 @@ t.test('who is slow is cut, whatever they are slow at', async (t) => {
   slowReader.end();
 });
 
-t.test('one token cannot take all places, and all together cannot take more than there are', async (t) => {
+t.test('one token cannot use up all request slots, and all tokens together cannot exceed them', async (t) => {
   const { served, connect, head } = await place(t, { limits: { requestsMax: 4, requestsPerTokenMax: 2, waitersMax: 4, waitersPerTokenMax: 2 } });
   const other = await served.token();
   const third = await served.token();
@@ -222,7 +222,7 @@ t.test('one token cannot take all places, and all together cannot take more than
   t.same(await Promise.all(waits), [200, 200]);
 });
 
-t.test('connections are bounded, and those that do nothing are ended', async (t) => {
+t.test('connections are bounded in number, and idle ones are closed', async (t) => {
   const { served } = await place(t, { limits: { requestsMax: 1, waitersMax: 1, headMs: 500 } });
   const clients = await Promise.all(Array.from({ length: 300 }, () => RawClient.connect(served.server.port)));
   t.ok(Number(/sealdrive_connections (\d+)/.exec(served.server.measure().text())?.[1]) <= 258);
@@ -231,7 +231,7 @@ t.test('connections are bounded, and those that do nothing are ended', async (t)
   t.equal((await fetch(`${served.origin}/photos`)).status, 401);
 });
 
-t.test('what is too large is refused before it is sent', async (t) => {
+t.test('an object that is too large is refused before it is sent', async (t) => {
   const { base, connect, head, uploads } = await place(t, { limits: { objectMax: 100_000 } });
   const client = await connect();
   client.send(`${head('PUT', '/photos/packs/ab/x', 'content-length: 100001')}\r\n`);
@@ -249,7 +249,7 @@ t.test('what is too large is refused before it is sent', async (t) => {
   t.same(await collect(base.list('')), []);
 });
 
-t.test('who asks whether a body is wanted is told after everything else was looked at', async (t) => {
+t.test('a request with "Expect: 100-continue" is checked completely before it is told to continue', async (t) => {
   const { base, connect, head } = await place(t);
   const client = await connect();
   client.send(`${head('PUT', '/photos/keys/a', 'content-length: 3', 'expect: 100-continue', 'if-none-match: *')}\r\n`);
@@ -265,7 +265,7 @@ t.test('who asks whether a body is wanted is told after everything else was look
   strange.end();
 });
 
-t.test('nothing that is a secret or a name is in a log', async (t) => {
+t.test('the log contains no secrets and no names', async (t) => {
   const { served, token, connect, head } = await place(t);
   const stranger = `sealdrive_${'a'.repeat(12)}_${'b'.repeat(64)}`;
   const key = 'packs/0c/0123456789abcdef';
@@ -301,7 +301,7 @@ t.test('nothing that is a secret or a name is in a log', async (t) => {
   }
 });
 
-t.test('the folder for uploads is no link, and nothing is removed from it but uploads', async (t) => {
+t.test('the upload folder must not be a link, and only uploads are removed from it', async (t) => {
   const folder = join(scratch, `spool-${count++}`);
   const mine = join(folder, 'mine');
   await mkdir(join(folder, 'spool'), { recursive: true });

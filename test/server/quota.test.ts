@@ -33,7 +33,7 @@ async function info(served: Served, token: string): Promise<unknown> {
 const kib = 1024;
 const bytes = (size: number): ReturnType<typeof asSealed> => asSealed(random.bytes(size));
 
-t.test('what does not fit is refused as full, before anything of it is kept', async (t) => {
+t.test('an object that exceeds the quota is refused as full before any of it is stored', async (t) => {
   const served = await serve(t, { volumeQuota: 300 * kib });
   const token = await served.token('append');
   const store = served.client(token);
@@ -58,7 +58,7 @@ t.test('small objects count as a block each, so that a quota bounds their number
   await t.rejects(store.put('log/more', asSealed(new Uint8Array(0))), { code: 'FULL' });
 });
 
-t.test('uploads that are under way count, so that many at once cannot pass together', async (t) => {
+t.test('running uploads count, so that simultaneous uploads cannot exceed the quota together', async (t) => {
   const served = await serve(t, { volumeQuota: 500 * kib });
   const store = served.client(await served.token('append'));
   t.teardown(() => store.close());
@@ -67,7 +67,7 @@ t.test('uploads that are under way count, so that many at once cannot pass toget
   for (const outcome of outcomes) if (outcome.status === 'rejected') t.match(outcome.reason, { code: 'FULL' });
 });
 
-t.test('what was deleted makes room, and what was there before counts', async (t) => {
+t.test('deleted objects free space, and objects from before the start count', async (t) => {
   const base = new MemoryStore({ disk: systemDisk });
   await base.put('photos/packs/aa/old', bytes(200 * kib));
   await base.put('music/packs/aa/old', bytes(400 * kib));
@@ -93,7 +93,7 @@ t.test('a quota can be changed while the server runs', async (t) => {
   t.match(await info(served, token), { quota: 250 * kib });
 });
 
-t.test('what another server put is found out by counting again', async (t) => {
+t.test('a recount includes the objects that another server put', async (t) => {
   const base = new MemoryStore({ disk: systemDisk });
   const one = await serve(t, { base, volumeQuota: 300 * kib });
   const two = await serve(t, { base, tokenFile: one.tokenFile });
@@ -109,7 +109,7 @@ t.test('what another server put is found out by counting again', async (t) => {
   await t.rejects(first.put('packs/aa/3', bytes(200 * kib)), { code: 'FULL' });
 });
 
-t.test('a disk that is full is told as full', async (t) => {
+t.test('a full disk is reported as full', async (t) => {
   const folder = join(scratch, `server-${count++}`);
   await mkdir(folder);
   const failing: typeof systemDisk = {

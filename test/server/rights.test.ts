@@ -140,7 +140,7 @@ for (const asker of Object.keys(askers) as Asker[]) {
   });
 }
 
-t.test('an append token cannot take anything away in any way', async (t) => {
+t.test('an append token cannot remove or replace anything', async (t) => {
   await base.delete([`photos/${existing}`]);
   await base.put(`photos/${existing}`, sealedText(original));
   const tries: readonly (readonly [method: string, target: string, body?: string | undefined, headers?: Readonly<Record<string, string>>])[] = [
@@ -172,7 +172,7 @@ t.test('an append token cannot take anything away in any way', async (t) => {
   }
 });
 
-t.test('a batch that holds what is no key deletes nothing at all', async (t) => {
+t.test('a batch that contains an invalid key deletes nothing', async (t) => {
   for (const wrong of ['../music/keys/x', '_sealdrive', 'packs/ab/', '', 'A', 'x'.repeat(200)]) {
     await base.put(`photos/${existing}`, sealedText(original));
     const { status } = await ask('full', 'POST', '/photos?delete', { body: JSON.stringify({ keys: [existing, wrong] }) });
@@ -187,7 +187,7 @@ t.test('a batch that holds what is no key deletes nothing at all', async (t) => 
   t.equal((await ask('full', 'POST', '/photos?delete', { body: 'x'.repeat(300_000) })).status, 413);
 });
 
-t.test('without a token every place looks the same, and with one every place outside of its volume', async (t) => {
+t.test('every path looks the same without a token, and every path outside its volume looks the same with one', async (t) => {
   await base.put('music/keys/a', sealedText('music'));
   const targets = ['/', '/photos', '/photos?info', '/photos/keys/a', '/music/keys/a', '/none/keys/a', '/_sealdrive', '/%2e%2e/x', '/?list', '//'];
   const answerOf = async (asker: Asker, target: string): Promise<string> => {
@@ -209,7 +209,7 @@ t.test('without a token every place looks the same, and with one every place out
   await base.delete(['music/keys/a']);
 });
 
-t.test('what is no key has no name: the base keeps its own things', async (t) => {
+t.test('an invalid key cannot name anything, so internal files of the base store stay out of reach', async (t) => {
   const targets = [
     '/photos/_sealdrive',
     '/photos/../_sealdrive',
@@ -252,7 +252,7 @@ t.test('what is no key has no name: the base keeps its own things', async (t) =>
   );
 });
 
-t.test('a list is in pages, each where the last one ended', async (t) => {
+t.test('a list comes in pages, and each begins where the last one ended', async (t) => {
   const keys = Array.from({ length: 25 }, (_, index) => `log/${String(index).padStart(4, '0')}`);
   for (const key of keys) await base.put(`photos/${key}`, sealedText('x'));
   const found: string[] = [];

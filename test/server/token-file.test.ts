@@ -34,7 +34,7 @@ t.test('a token is 256 random bits, and only its hash is in the file', async (t)
   t.same(await readTokenFile(path), { tokens: [entry], quotas: new Map() });
 });
 
-t.test('rights include those before them', async (t) => {
+t.test('each right includes the lesser ones', async (t) => {
   for (const [right, needed, isPermitted] of [
     ['read', 'read', true],
     ['read', 'append', false],
@@ -50,14 +50,14 @@ t.test('rights include those before them', async (t) => {
   }
 });
 
-t.test('names of volumes are segments of keys, and none that a volume itself begins with', async (t) => {
+t.test('the name of a volume is one segment of a key, and differs from every first segment that a volume uses', async (t) => {
   for (const name of ['photos', 'a', '0', 'a-b', 'x'.repeat(63)]) t.ok(isVolumeName(name), name);
   for (const name of ['', '-a', 'a-', 'A', 'a/b', 'a b', '..', '_sealdrive', 'keys', 'log', 'packs', 'probe', 'x'.repeat(64), 'a\n']) {
     t.notOk(isVolumeName(name), name);
   }
 });
 
-t.test('only a token of ours is one', async (t) => {
+t.test('only a well-formed token is accepted', async (t) => {
   const { text } = makeToken(random);
   t.ok(readAuthorization(`Bearer ${text}`));
   t.ok(readAuthorization(`bearer  ${text}`));
@@ -66,7 +66,7 @@ t.test('only a token of ours is one', async (t) => {
   }
 });
 
-t.test('a file that is not exactly so is refused, and the message repeats nothing of it', async (t) => {
+t.test('a malformed token file is refused, and the message repeats nothing of its content', async (t) => {
   const { entry } = entryOf('read');
   const good = { version: 1, tokens: [entry], quotas: { photos: 10 } };
   t.same(decodeTokenFile(JSON.stringify(good), 'x'), { tokens: [entry], quotas: new Map([['photos', 10]]) });
@@ -111,7 +111,7 @@ t.test('a file that others can read or write is refused', async (t) => {
   }
 });
 
-t.test('of two who change the file at once none is lost silently', async (t) => {
+t.test('two simultaneous changes of the file never lose one silently', async (t) => {
   const path = join(scratch, 'race.json');
   const changes = Array.from({ length: 8 }, () => {
     const { entry } = entryOf('read');
@@ -132,7 +132,7 @@ t.test('of two who change the file at once none is lost silently', async (t) => 
   await changeTokenFile(systemDisk, path, (file) => file);
 });
 
-t.test('a running server follows the file, and keeps what it knows when the file is spoilt', async (t) => {
+t.test('a running server rereads the token file, and keeps its tokens when the file becomes invalid', async (t) => {
   const path = join(scratch, 'followed.json');
   const lines: string[] = [];
   const logger = createLogger((line) => lines.push(line));
@@ -160,7 +160,7 @@ t.test('a running server follows the file, and keeps what it knows when the file
   t.match(await table.authorize(header(second.text)), { right: 'full', quota: undefined });
 });
 
-t.test('a token that was just added is known at once, whenever the file was looked at', async (t) => {
+t.test('a token that was just added is accepted at once, however recently the file was read', async (t) => {
   const path = join(scratch, 'added.json');
   const table = await TokenTable.open(path, { clock: systemClock, logger: createLogger(() => {}), recheckMs: 1e9 });
   const { entry, text } = entryOf('read');

@@ -38,7 +38,7 @@ async function client(t: Test, served: Served, right: 'read' | 'full' = 'full'):
   return made;
 }
 
-t.test('a put wakes those who wait for its key, and nobody else, without a look into the base', async (t) => {
+t.test('a put wakes only the requests that wait for its key, without a read of the base store', async (t) => {
   const base = new CountingStore(new MemoryStore({ disk: systemDisk }));
   const served = await serve(t, base, { pollMs: 0 });
   const writer = await client(t, served);
@@ -54,7 +54,7 @@ t.test('a put wakes those who wait for its key, and nobody else, without a look 
   t.equal(await waits[2], true);
 });
 
-t.test('what is there already is answered at once, and what does not come in the end', async (t) => {
+t.test('a wait for an existing object is answered at once, and a wait for a missing one when it times out', async (t) => {
   const served = await serve(t, new MemoryStore({ disk: systemDisk }));
   const store = await client(t, served);
   await store.put('log/1', sealedText('one'));
@@ -64,7 +64,7 @@ t.test('what is there already is answered at once, and what does not come in the
   t.equal(await store.awaitObject('log/1', { timeoutMs: 0 }), true);
 });
 
-t.test('a get that waits gets the object itself', async (t) => {
+t.test('a waiting get is answered with the object itself', async (t) => {
   const served = await serve(t, new MemoryStore({ disk: systemDisk }));
   const store = await client(t, served);
   const token = await served.token('read');
@@ -74,7 +74,7 @@ t.test('a get that waits gets the object itself', async (t) => {
   t.equal(await (await answer).text(), 'seven');
 });
 
-t.test('of two servers on one base the one wakes those who wait at the other', async (t) => {
+t.test('a put through one of two servers on a base wakes requests that wait at the other', async (t) => {
   const base = new CountingStore(new MemoryStore({ disk: systemDisk }));
   const one = await serve(t, base);
   const two = await serve(t, base, { tokenFile: one.tokenFile });
@@ -93,7 +93,7 @@ t.test('of two servers on one base the one wakes those who wait at the other', a
   t.ok(base.counts.heads <= after + 3, 'nobody waits: the base is left alone');
 });
 
-t.test('a base that fails keeps those who wait waiting', async (t) => {
+t.test('requests go on waiting while the base store fails', async (t) => {
   const inner = new MemoryStore({ disk: systemDisk });
   let isDown = false;
   const failing = new Proxy(inner, {
@@ -115,7 +115,7 @@ t.test('a base that fails keeps those who wait waiting', async (t) => {
   t.equal(await wait, true);
 });
 
-t.test('a token that is removed ends what waits, and what uploads, with it', async (t) => {
+t.test('removing a token ends the waits and uploads that use it', async (t) => {
   const base = new MemoryStore({ disk: systemDisk });
   const served = await serve(t, base);
   const token = await served.token('append');
@@ -146,7 +146,7 @@ t.test('a token that is removed ends what waits, and what uploads, with it', asy
   await t.rejects(store.head('log/1'), { code: 'DENIED' });
 });
 
-t.test('a stop sends those who wait away, and finishes what is under way', async (t) => {
+t.test('a stopping server dismisses waiting requests and finishes running ones', async (t) => {
   const base = new MemoryStore({ disk: systemDisk });
   const served = await serve(t, base);
   const store = await client(t, served);
@@ -180,7 +180,7 @@ t.test('a stop sends those who wait away, and finishes what is under way', async
   await t.rejects(store.head('log/1'), { code: 'UNAVAILABLE' });
 });
 
-t.test('a stop does not wait for ever', async (t) => {
+t.test('a stopping server does not wait forever', async (t) => {
   const served = await serve(t, new MemoryStore({ disk: systemDisk }));
   const token = await served.token();
   const { request } = await import('node:http');
@@ -199,7 +199,7 @@ t.test('a stop does not wait for ever', async (t) => {
   t.match(await failed, { code: 'ECONNRESET' });
 });
 
-t.test('who gives up waiting leaves its place', async (t) => {
+t.test('a client that gives up waiting frees its place', async (t) => {
   const served = await serve(t, new MemoryStore({ disk: systemDisk }));
   const store = await client(t, served);
   const controller = new AbortController();

@@ -120,7 +120,7 @@ t.test('the role of an instance is used, and its credentials are renewed before 
   t.equal(asked, 2);
 });
 
-t.test('the role of a container is used where its variables are', async (t) => {
+t.test('the role of a container is used when its variables are set', async (t) => {
   let token: string | undefined;
   const origin = await serve(t, ({ headers }, answer) => {
     token = headers.authorization;
@@ -135,7 +135,7 @@ t.test('the role of a container is used where its variables are', async (t) => {
   t.equal(token, 'container-token');
 });
 
-t.test('web identity, and a role that a profile assumes, are asked of STS', async (t) => {
+t.test('web identities and assumed roles get their credentials from STS', async (t) => {
   const actions: string[] = [];
   const origin = await serve(t, ({ body }, answer) => {
     const action = new URLSearchParams(body.toString()).get('Action') ?? '';
@@ -155,7 +155,7 @@ t.test('web identity, and a role that a profile assumes, are asked of STS', asyn
   t.same(actions, ['AssumeRoleWithWebIdentity', 'AssumeRole']);
 });
 
-t.test('SSO, and a program that a profile names, hand out credentials, and say what is wrong in one line', async (t) => {
+t.test('SSO and the program of a profile supply credentials, and their errors are one line', async (t) => {
   const origin = await serve(t, (_, answer) =>
     json(answer, {
       roleCredentials: { accessKeyId: 'SSO', secretAccessKey: 'HIDDEN', sessionToken: 'token-SSO', expiration: Date.now() + 3600_000 },
@@ -180,7 +180,7 @@ t.test('SSO, and a program that a profile names, hand out credentials, and say w
   t.notMatch(String(broken), /HIDDEN|\n/);
 });
 
-t.test('a service that does not answer is told from one that refuses', async (t) => {
+t.test('a service that does not answer is distinguished from one that refuses', async (t) => {
   let status = 503;
   const origin = await serve(
     t,
@@ -199,7 +199,7 @@ t.test('a service that does not answer is told from one that refuses', async (t)
   await t.rejects(store.get('keys/a'), { code: 'DENIED', message: /AWS hands out no S3 credentials/ });
 });
 
-t.test('credentials that the store refuses are asked for again', async (t) => {
+t.test('credentials that the store refuses are requested anew', async (t) => {
   let asked = 0;
   const origin = await serve(t, (_, answer) => json(answer, handedOut(`KEY${++asked}`)));
   const place = await makePlace(t, { AWS_CONTAINER_CREDENTIALS_FULL_URI: `${origin}/credentials` });
@@ -208,14 +208,14 @@ t.test('credentials that the store refuses are asked for again', async (t) => {
   t.same(place.signers, ['KEY1 token-KEY1', 'KEY2 token-KEY2']);
 });
 
-t.test('without the package it is said how to get it', async (t) => {
+t.test('a missing package is reported with the way to install it', async (t) => {
   const load = (): Promise<never> => Promise.reject(Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' }));
   await t.rejects(openAwsProvider({ region: 'us-east-1', load }), { code: 'DENIED', message: /"npm install @aws-sdk\/credential-provider-node"/ });
   const broken = (): Promise<never> => Promise.reject(new Error('it is damaged'));
   await t.rejects(openAwsProvider({ region: 'us-east-1', load: broken }), { code: 'DENIED', message: /cannot be loaded: it is damaged/ });
 });
 
-t.test('credentials near their end are used for as long as nobody hands out others', async (t) => {
+t.test('credentials close to expiry are used until new ones can be had', async (t) => {
   const clock = new ManualClock();
   const nowMs = clock.now().sec * 1000;
   let isAway = false;

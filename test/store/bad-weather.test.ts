@@ -97,27 +97,27 @@ async function fails(t: Pick<Test, 'match' | 'notMatch'>, request: Promise<unkno
 }
 
 for (const [name, open] of kinds) {
-  t.test(`${name}: a server that accepts and says nothing is given up, for reading and writing`, async (t) => {
+  t.test(`${name}: reads and writes give up on a server that accepts connections and sends nothing`, async (t) => {
     const store = open(t, await listen(t, (socket) => socket.resume()));
     await fails(t, store.get('keys/a'), 'UNAVAILABLE', /stopped answering/, 'get');
     await fails(t, store.put('keys/a', sealedText('a')), 'UNAVAILABLE', /stopped answering/, 'put');
     await fails(t, collect(store.list('')), 'UNAVAILABLE', /stopped answering/, 'list');
   });
 
-  t.test(`${name}: a server that sends headers and then nothing is given up`, async (t) => {
+  t.test(`${name}: requests give up on a server that sends headers and then nothing`, async (t) => {
     const origin = await listen(t, (socket) => {
       socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n0123456789'));
     });
     await fails(t, open(t, origin).get('keys/a', { sizeMax: 100 }), 'UNAVAILABLE', /stopped answering/, 'get');
   });
 
-  t.test(`${name}: a server that stops taking an upload is given up`, async (t) => {
+  t.test(`${name}: an upload gives up when the server stops reading it`, async (t) => {
     const origin = await listen(t, (socket) => socket.pause());
     const body = Buffer.alloc(8 * 1024 * 1024);
     await fails(t, open(t, origin).put('packs/00/a', body as never), 'UNAVAILABLE', /stopped answering|cut the connection/, 'put');
   });
 
-  t.test(`${name}: a connection cut in the middle of a download is tried again, and the bytes are whole`, async (t) => {
+  t.test(`${name}: a download is retried after its connection was cut, and the bytes are whole`, async (t) => {
     const body = Buffer.from('x'.repeat(100_000));
     let requests = 0;
     const server = await ScriptedServer.start(({ method, target }, answer) => {
@@ -137,7 +137,7 @@ for (const [name, open] of kinds) {
     t.ok(bytes && body.equals(bytes));
   });
 
-  t.test(`${name}: a connection cut in the middle of an upload is tried again, and one object is there`, async (t) => {
+  t.test(`${name}: an upload is retried after its connection was cut, and leaves one object`, async (t) => {
     const stored = new Map<string, Buffer>();
     let cuts = 0;
     const origin = await listen(t, (socket) => {
@@ -176,7 +176,7 @@ for (const [name, open] of kinds) {
     t.ok([...stored.values()][0]!.equals(body));
   });
 
-  t.test(`${name}: lengths that are lies are refused or tried again, never believed`, async (t) => {
+  t.test(`${name}: false lengths are refused or retried, never trusted`, async (t) => {
     let head = '';
     let sent = '';
     const origin = await listen(t, (socket) => {
@@ -245,7 +245,7 @@ for (const [name, open] of kinds) {
     await fails(t, hasty.get('keys/a'), 'UNAVAILABLE', /cannot answer now.*503/, 'who has no time is told');
   });
 
-  t.test(`${name}: a redirect is followed nowhere, and credentials go to nobody else`, async (t) => {
+  t.test(`${name}: redirects are not followed, and credentials are sent to no other server`, async (t) => {
     const stranger = await ScriptedServer.start((_, answer) => void answer.writeHead(200).end());
     t.teardown(() => stranger.stop());
     let status = 0;
@@ -259,13 +259,13 @@ for (const [name, open] of kinds) {
     t.equal(stranger.requests.length, 0);
   });
 
-  t.test(`${name}: a name that does not resolve, and a port where nobody listens, are told apart`, async (t) => {
+  t.test(`${name}: an unknown host name and a closed port are reported differently`, async (t) => {
     await fails(t, open(t, 'http://no-such-host.invalid').get('keys/a'), 'UNAVAILABLE', /no host|cannot be resolved/, 'DNS');
     await fails(t, open(t, `http://127.0.0.1:${await freePort()}`).get('keys/a'), 'UNAVAILABLE', /refuses connections/, 'refused');
   });
 }
 
-t.test('certificates that are self-signed, expired or for another name are refused, each in words', async (t) => {
+t.test('self-signed, expired and misnamed certificates are refused with their reason', async (t) => {
   const folder = await scratchDirectory(t);
   const served: string[] = [];
   const make = async (name: string, names: string, days: number): Promise<{ readonly key: string; readonly cert: string; readonly port: number }> => {
@@ -321,7 +321,7 @@ t.test('certificates that are self-signed, expired or for another name are refus
   await fails(t, s3At(t, plain.origin.replace('http:', 'https:')).get('keys/a'), 'UNAVAILABLE', /no secure connection/, 'no TLS there');
 });
 
-t.test('through a proxy: CONNECT, no_proxy, and proxies that refuse, are away, or want credentials', async (t) => {
+t.test('proxies work with CONNECT, no_proxy and credentials, and their failures are reported', async (t) => {
   const bucket = new ScriptedBucket();
   bucket.objects.set('keys/a', Buffer.from('a'));
   const server = await bucket.start();

@@ -38,7 +38,7 @@ const places: readonly (readonly string[])[] = [
   ['s3://bucket/prefix?profile=work'],
 ];
 
-t.test('one place has one spelling, and two places have two', (t) => {
+t.test('one location has one spelling, and two locations have two', (t) => {
   const seen = new Map<string, number>();
   for (const [index, spellings] of places.entries()) {
     const found = new Set(spellings.map(canonicalUrl));
@@ -50,7 +50,7 @@ t.test('one place has one spelling, and two places have two', (t) => {
   t.end();
 });
 
-t.test('paths, and what cannot be understood, are no URLs', (t) => {
+t.test('paths and malformed text are not taken for URLs', (t) => {
   for (const text of ['/path', './a', 'dir:/path', 'file:///path', 'https://', 'nonsense', 'https://exa mple/'])
     t.equal(canonicalUrl(text), undefined, text);
   t.end();

@@ -44,7 +44,7 @@ for (const links of [true, false]) {
   });
 }
 
-t.test('a store that is not there is refused with a reason', async (t) => {
+t.test('a missing store is refused with a reason', async (t) => {
   const scratch = await scratchDirectory(t);
   const options = { disk: systemDisk, random };
   await t.rejects(DirectoryStore.open(join(scratch, 'absent'), options), { code: 'NOT_A_STORE', message: /mounted/ });
@@ -66,7 +66,7 @@ t.test('making a store twice opens it, and nobody else can read it', async (t) =
   t.same(await readdir(join(root, '_tmp')), []);
 });
 
-t.test('who may use what is made in a store follows its folder, whatever the umask is', async (t) => {
+t.test('permissions of new files in a store follow its folder, whatever the umask is', async (t) => {
   const scratch = await scratchDirectory(t);
   const before = process.umask();
   t.teardown(() => process.umask(before));
@@ -106,7 +106,7 @@ t.test('who may use what is made in a store follows its folder, whatever the uma
   }
 });
 
-t.test('folders that an older version made for one user are opened to the others', async (t) => {
+t.test('folders that an older version made private are opened to the other users', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   await mkdir(root);
   await chmod(root, 0o770);
@@ -117,7 +117,7 @@ t.test('folders that an older version made for one user are opened to the others
   for (const folder of ['keys', 'packs', 'packs/aa', '_tmp']) t.equal((await stat(join(root, folder))).mode & 0o777, 0o770, folder);
 });
 
-t.test('a creation that was cut off is done again', async (t) => {
+t.test('an interrupted creation is repeated', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   for (const name of ['_tmp', 'lost+found']) await mkdir(join(root, name), { recursive: true });
   await writeFile(join(root, '_sealdrive-0123abcd'), 'half');
@@ -125,7 +125,7 @@ t.test('a creation that was cut off is done again', async (t) => {
   t.equal(await store.put('keys/a', sealedText('a')), 'created');
 });
 
-t.test('an unmounted disk is not an empty store', async (t) => {
+t.test('an unmounted disk is not taken for an empty store', async (t) => {
   const scratch = await scratchDirectory(t);
   const root = join(scratch, 'store');
   const store = await DirectoryStore.create(root, { disk: systemDisk, random });
@@ -143,7 +143,7 @@ t.test('an unmounted disk is not an empty store', async (t) => {
   t.ok(await store.get('keys/a'), 'the disk is back');
 });
 
-t.test('a store made of traps is not read for ever', async (t) => {
+t.test('a store made of traps does not keep a reader forever', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   const store = await DirectoryStore.create(root, { disk: systemDisk, random });
   await store.put('keys/a', sealedText('a'));
@@ -163,7 +163,7 @@ t.test('a file on the same filesystem is linked, not copied', async (t) => {
   t.equal((await stat(join(scratch, 'store/packs/aa/x'))).ino, (await stat(path)).ino);
 });
 
-t.test('temporary files of long ago are removed by whoever writes, recent ones may be in use', async (t) => {
+t.test('a writer removes old temporary files, and leaves recent ones', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   await DirectoryStore.create(root, { disk: systemDisk, random });
   await mkdir(join(root, '_tmp'));
@@ -178,7 +178,7 @@ t.test('temporary files of long ago are removed by whoever writes, recent ones m
   t.same((await readdir(join(root, '_tmp'))).toSorted(), [recent, 'foreign'].toSorted());
 });
 
-t.test('what the file system has not is told, and used without', async (t) => {
+t.test('missing features of the file system are reported, and the store works without them', async (t) => {
   const scratch = await scratchDirectory(t);
   const refuse = (code: string) => (): Promise<never> => Promise.reject(Object.assign(new Error(code), { code }));
   const folders = { whole: 0o700, group: 0o770 };
@@ -204,7 +204,7 @@ t.test('what the file system has not is told, and used without', async (t) => {
   t.same(await store.traits(), { lacks: ['hard-links', 'folder-sync', 'rights'] });
 });
 
-t.test('errors of the disk are named for what the caller can do', async (t) => {
+t.test('disk errors get the code of their remedy', async (t) => {
   const disk = new SimulatedDisk({ seed });
   const store = await DirectoryStore.create('/store', { disk, random });
   for (const [errno, code] of [
@@ -223,7 +223,7 @@ t.test('errors of the disk are named for what the caller can do', async (t) => {
   }
 });
 
-t.test('a directory that someone removed is made again', async (t) => {
+t.test('a removed directory is made again', async (t) => {
   const disk = new SimulatedDisk({ seed });
   const store = await DirectoryStore.create('/store', { disk, random });
   await store.put('packs/aa/x', sealedText('x'));
@@ -233,7 +233,7 @@ t.test('a directory that someone removed is made again', async (t) => {
   t.equal(await store.put('packs/aa/y', sealedText('y')), 'created');
 });
 
-t.test('a crash at any point leaves each object whole or absent, and those that were acknowledged whole', async (t) => {
+t.test('a crash at any point leaves each object whole or absent, and each acknowledged one whole', async (t) => {
   t.comment(`TEST_SEED=${seed}`);
   for (const links of [true, false]) {
     for (const kind of ['process', 'power'] as const satisfies readonly CrashKind[]) {
@@ -274,7 +274,7 @@ t.test('a crash at any point leaves each object whole or absent, and those that 
   t.pass('every crash point was tried');
 });
 
-t.test('what is in memory anyway is read without waiting, exactly or not at all', async (t) => {
+t.test('cached content is read synchronously, exactly or not at all', async (t) => {
   const root = join(await scratchDirectory(t), 'store');
   const disk = presentDisk({
     readNow: (fd, target, position) => readSync(fd, target, 0, target.byteLength, position),

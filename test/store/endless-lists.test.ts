@@ -77,7 +77,7 @@ const dav = (answer: ServerResponse, body: string): void => {
 const collection = (href: string): string =>
   `<D:response><D:href>${href}</D:href><D:propstat><D:prop><D:resourcetype><D:collection/></D:resourcetype></D:prop></D:propstat></D:response>`;
 
-t.test('S3: pages that always have a successor end in an error, empty or with keys that were there before', async (t) => {
+t.test('S3: endless pages, empty or with keys that were listed before, end in an error', async (t) => {
   for (const [name, keys] of [
     ['empty pages', () => []],
     ['the same keys', () => ['keys/a', 'keys/b']],
@@ -91,7 +91,7 @@ t.test('S3: pages that always have a successor end in an error, empty or with ke
   }
 });
 
-t.test('WebDAV: collections that hold each other, or others without end, end in an error', async (t) => {
+t.test('WebDAV: collections that contain each other, or nest without end, end in an error', async (t) => {
   const { server, store } = await open(t, 'webdav', ({ method, target }, answer) => {
     if (method === 'GET') answer.writeHead(404).end();
     else dav(answer, collection(`${target}a/`) + collection(`${target}b/`));
@@ -100,7 +100,7 @@ t.test('WebDAV: collections that hold each other, or others without end, end in 
   t.ok(server.requests.length <= 600, `${server.requests.length} requests`);
 });
 
-t.test('WebDAV: names that are none of ours, without end, are given up', async (t) => {
+t.test('WebDAV: an endless list of foreign names is given up', async (t) => {
   const { store } = await open(t, 'webdav', ({ method }, answer) => {
     if (method === 'GET') {
       answer.writeHead(404).end();
@@ -122,14 +122,14 @@ t.test('WebDAV: names that are none of ours, without end, are given up', async (
   await t.rejects(listAll(store), { code: 'PROTOCOL', message: /does not end/ });
 });
 
-t.test('serve: a list goes on only by going forward, and each step is paid for', async (t) => {
+t.test('serve: a list must advance with each page, and each page counts against its limit', async (t) => {
   const { store } = await open(t, 'serve', (_, answer) => {
     answer.writeHead(200, { sealdrive: '1' }).end(JSON.stringify({ objects: [['keys/a', 1]], more: true }));
   });
   await t.rejects(listAll(store), { code: 'PROTOCOL', message: /goes on without saying where/ });
 });
 
-t.test('a directory: names that are none of ours take no memory, and those that could be have a bound', async (t) => {
+t.test('a directory: foreign names take no memory, and possible keys are bounded in number', async (t) => {
   const root = await scratchDirectory(t);
   let names = function* (): Generator<string> {};
   let keptMax = 0;
@@ -155,7 +155,7 @@ t.test('a directory: names that are none of ours take no memory, and those that 
   await t.rejects(listAll(store), { code: 'PROTOCOL', message: /more than 1000000 names/ });
 });
 
-t.test('a directory: folders without end are given up', async (t) => {
+t.test('a directory: endlessly nested folders are given up', async (t) => {
   const root = await scratchDirectory(t);
   let count = 0;
   const folders = ['a', 'b', 'c'].map((name) => ({ name, kind: 'directory' }) as const);
@@ -171,7 +171,7 @@ t.test('a directory: folders without end are given up', async (t) => {
   t.ok(count < 200_000, `${count} folders were opened`);
 });
 
-t.test('SFTP: a directory that is never read to its end is given up', async (t) => {
+t.test('SFTP: a directory whose listing never ends is given up', async (t) => {
   const names = (at: number): string => `FOREIGN ${at}`.padEnd(200, 'x');
   let replies = 0;
   const budget = new ListingBudget('listing keys/', new ManualClock());
@@ -195,7 +195,7 @@ t.test('SFTP: a directory that is never read to its end is given up', async (t) 
   budget.end();
 });
 
-t.test('a list that is given up by its signal ends at once, in the middle of an answer that trickles', async (t) => {
+t.test('an aborted list ends at once, even in the middle of an answer that trickles in', async (t) => {
   for (const kind of ['s3', 'webdav', 'serve'] as const) {
     const stop = new AbortController();
     const { store } = await open(t, kind, ({ method, target }, answer) => {
@@ -210,7 +210,7 @@ t.test('a list that is given up by its signal ends at once, in the middle of an 
   }
 });
 
-t.test('a listing has a minute, and more for what it finds', async (t) => {
+t.test('a listing has a minute, and more time for what it finds', async (t) => {
   const clock = new ManualClock();
   const budget = new ListingBudget('listing', clock);
   budget.request();
@@ -221,7 +221,7 @@ t.test('a listing has a minute, and more for what it finds', async (t) => {
   budget.end();
 });
 
-t.test('each object pays for one more request and some bytes', (t) => {
+t.test('each listed object allows one more request and some more bytes', (t) => {
   const budget = new ListingBudget('listing', new ManualClock());
   for (let at = 0; at < 500; at++) budget.request();
   t.throws(() => budget.request(), { code: 'PROTOCOL' });
@@ -245,7 +245,7 @@ function read(pieces: Iterable<string>, pieceSize = 1000): { readonly records: X
   return { records, root: reader.end() };
 }
 
-t.test('a document is read the same in whatever pieces it comes', (t) => {
+t.test('a document is read the same however it is split into pieces', (t) => {
   const text = `\ufeff<?xml version="1.0"?>\n<x:list xmlns:x="y"><more>true</more><e:entry a="b"><key>a&amp;b &#x20ac; ä </key><size><![CDATA[12<3]]></size></e:entry><!-- c -->
     <entry><key>2</key><key>3</key></entry><next/><constructor>7</constructor></x:list>`;
   for (const pieceSize of [1, 2, 3, 7, 10_000]) {
@@ -262,7 +262,7 @@ t.test('a document is read the same in whatever pieces it comes', (t) => {
   t.end();
 });
 
-t.test('documents that are large in any way are refused early, and those of many records are not', (t) => {
+t.test('documents that are too large in any way are refused early, but not those with many records', (t) => {
   function* many(head: string, one: (at: number) => string, tail = ''): Generator<string> {
     yield head;
     for (let at = 0; at < 1_000_000; at++) {

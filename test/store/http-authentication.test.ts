@@ -9,7 +9,7 @@ const random = new SeededRandom(1);
 const authentication = (isProtected = true, password = 'Circle of Life', source: Random = random): HttpAuthentication =>
   new HttpAuthentication({ kind: 'password', user: 'Mufasa', password }, isProtected, source);
 
-t.test('the example of RFC 2617 gets the answer that it gives', async (t) => {
+t.test('the example of RFC 2617 gets the answer printed there', async (t) => {
   // Its client nonce is "0a4f113b".
   const auth = authentication(true, 'Circle Of Life', { bytes: () => Uint8Array.of(0x0a, 0x4f, 0x11, 0x3b) });
   t.equal(auth.header('GET', '/dir/index.html'), undefined, 'nothing is sent unasked');
@@ -26,13 +26,13 @@ t.test('the example of RFC 2617 gets the answer that it gives', async (t) => {
   );
 });
 
-t.test('a server that knows no client nonce gets the older answer', async (t) => {
+t.test('a server that does not support a client nonce gets the older form of the answer', async (t) => {
   const auth = authentication();
   t.ok(auth.accept('Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093"'));
   t.match(auth.header('GET', '/dir/index.html'), /response="2951cdbad33b2271fcb6b8e7b8feac23"$/);
 });
 
-t.test('the strongest digest is chosen, and its counter goes up', async (t) => {
+t.test('the strongest digest is chosen, and its counter is incremented', async (t) => {
   const auth = authentication(false);
   const sha = 'Digest realm="r", qop="auth, auth-int", algorithm=SHA-256, nonce="n1", opaque="o"';
   t.ok(auth.accept(`Basic realm="r", Digest realm="r", qop="auth", nonce="n0", algorithm=MD5, ${sha}`));
@@ -40,7 +40,7 @@ t.test('the strongest digest is chosen, and its counter goes up', async (t) => {
   t.match(auth.header('GET', '/a'), /nc=00000002/);
 });
 
-t.test('a password is not sent in the clear over a network, and a token neither', async (t) => {
+t.test('neither a password nor a token is sent in the clear over a network', async (t) => {
   t.notOk(authentication(false).accept('Basic realm="r"'));
   const basic = authentication(true);
   t.ok(basic.accept('Basic realm="r"'));
@@ -53,7 +53,7 @@ t.test('a password is not sent in the clear over a network, and a token neither'
   t.equal(bearer.header('GET', '/'), 'Bearer TOKEN');
 });
 
-t.test('challenges that mean nothing do not get in the way', async (t) => {
+t.test('malformed challenges are ignored', async (t) => {
   t.same(parseChallenges('Digest realm="a \\"b\\", c", nonce=x,, Basic realm="r", Negotiate'), [
     { scheme: 'digest', parameters: { realm: 'a "b", c', nonce: 'x' } },
     { scheme: 'basic', parameters: { realm: 'r' } },
@@ -63,7 +63,7 @@ t.test('challenges that mean nothing do not get in the way', async (t) => {
     t.notOk(authentication().accept(odd), odd);
 });
 
-t.test('netrc files are read as others read them', async (t) => {
+t.test('netrc files are read as other programs read them', async (t) => {
   const text =
     '# home\nmachine a login x password "p q" # mine\nmachine b:8080\n  bearer TOKEN\nmacdef init\ncd /pub\nmachine no login no password no\n\ndefault login guest password none\n';
   t.same(parseNetrc(text), [

@@ -80,7 +80,7 @@ if (skip === undefined) {
   });
 } else t.test('serve in front of S3', { skip }, async () => {});
 
-t.test('large objects that are moved at the same time do not get mixed up, also when some give up', async (t) => {
+t.test('simultaneous transfers of large objects are not mixed up, also when some are aborted', async (t) => {
   const place = await folder();
   const base = await DirectoryStore.create(join(place, 'base'), { disk: systemDisk, random });
   const served = await Served.start({ base, folder: place, random, uploads: uploadFolderAt(base.temporaryFolder, random) });
@@ -114,7 +114,7 @@ t.test('large objects that are moved at the same time do not get mixed up, also 
   t.same(new Set(await Promise.all(gets)), new Set([true]));
 });
 
-t.test('the probe finds nothing wanting', async (t) => {
+t.test('the probe finds no missing feature', async (t) => {
   const served = await Served.start({ base: new MemoryStore({ disk: systemDisk }), folder: await folder(), random });
   const store = served.client(await served.token());
   t.teardown(async () => {
@@ -124,7 +124,7 @@ t.test('the probe finds nothing wanting', async (t) => {
   t.match(await probeStore(store, random), { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true });
 });
 
-t.test('an append token opens, reads and adds, and is refused what it must not', async (t) => {
+t.test('an append token can open, read and add, and is refused everything else', async (t) => {
   const served = await Served.start({ base: new MemoryStore({ disk: systemDisk }), folder: await folder(), random });
   const [append, read] = [served.client(await served.token('append')), served.client(await served.token('read'))];
   t.teardown(async () => {
@@ -142,7 +142,7 @@ t.test('an append token opens, reads and adds, and is refused what it must not',
   await t.rejects(served.client(undefined).head('keys/a'), { code: 'DENIED', message: /doc\/stores.md/ });
 });
 
-t.test('a server that is none is not taken for one: what it does not have is not absent', async (t) => {
+t.test('a 404 from a server that is not ours is an error, not a missing object', async (t) => {
   let status = 200;
   let headers: Record<string, string> = {};
   let body = 'hello';
@@ -192,7 +192,7 @@ t.test('a server that is none is not taken for one: what it does not have is not
   await t.rejects(store.put('keys/a', sealedText('a')), { code: 'READ_ONLY' });
 });
 
-t.test('lists that make no sense end', async (t) => {
+t.test('malformed lists end', async (t) => {
   let body = '';
   const server = await ScriptedServer.start((_, answer) => {
     answer.writeHead(200, { sealdrive: '1' });
@@ -219,7 +219,7 @@ t.test('lists that make no sense end', async (t) => {
   t.same(await collect(store.list('')), ['keys/b', 'keys/c']);
 });
 
-t.test('a server that does not let us wait is not asked without end', async (t) => {
+t.test('a server that does not support waiting is not polled in a busy loop', async (t) => {
   const server = await ScriptedServer.start((_, answer) => {
     answer.writeHead(404, { sealdrive: '1' });
     answer.end();
@@ -242,7 +242,7 @@ t.test('a server that does not let us wait is not asked without end', async (t) 
   for (const { target } of server.requests) t.match(target, /^\/photos\/log\/1\?wait=\d+$/);
 });
 
-t.test('a token comes from the file that the URL names, the credentials of the service manager, or a netrc file', async (t) => {
+t.test('a token is read from the file in the URL, the credentials of the service manager, or a netrc file', async (t) => {
   const seen: (string | undefined)[] = [];
   const server = await ScriptedServer.start((request, answer) => {
     seen.push(request.headers.authorization);
@@ -287,7 +287,7 @@ t.test('a token comes from the file that the URL names, the credentials of the s
   await t.rejects(head('?token-file=/nowhere'), { code: 'DENIED', message: /there is no token file/ });
 });
 
-t.test('a token that is exchanged is read again', async (t) => {
+t.test('a replaced token is read again', async (t) => {
   const served = await Served.start({ base: new MemoryStore({ disk: systemDisk }), folder: await folder(), random });
   t.teardown(() => served.server.stop(0));
   let token = await served.token();
@@ -300,7 +300,7 @@ t.test('a token that is exchanged is read again', async (t) => {
   t.equal(await store.head('keys/a'), 1);
 });
 
-t.test('locations that make no sense are refused, and never repeated', async (t) => {
+t.test('malformed locations are refused, and the message does not repeat them', async (t) => {
   for (const location of [
     'https://host',
     'https://host/',

@@ -59,7 +59,7 @@ t.test('bodies in both directions keep to the limits that all requests share', a
   t.equal(clock.sleeps.length > 10, true, 'they are spread, not held back at the end');
 });
 
-t.test('the watch over silent servers does not mistake a limit for silence', async (t) => {
+t.test('the watch for silent servers does not mistake a limit for silence', async (t) => {
   const bandwidth = { upload: new RateLimit(systemClock, 200_000), download: new RateLimit(systemClock, 200_000) };
   const { transport } = await serve(t, ({ method }, answer) => void answer.writeHead(200).end(method === 'GET' ? Buffer.alloc(600_000) : undefined), {
     bandwidth,
@@ -69,7 +69,7 @@ t.test('the watch over silent servers does not mistake a limit for silence', asy
   t.equal(answer.body.length, 600_000);
 });
 
-t.test('a limit that was lifted holds nothing back any more', async (t) => {
+t.test('a limit that was lifted no longer slows anything', async (t) => {
   const clock = new ManualClock();
   const bandwidth = { upload: new RateLimit(clock, 1), download: new RateLimit(clock, 1) };
   const { transport } = await serve(t, (_, answer) => void answer.writeHead(200).end(Buffer.alloc(100_000)), { bandwidth });
@@ -78,7 +78,7 @@ t.test('a limit that was lifted holds nothing back any more', async (t) => {
   t.same(clock.sleeps, []);
 });
 
-t.test('what is held back here is not taken for a slow server', async (t) => {
+t.test('our own delay is not taken for a slow server', async (t) => {
   // The one clock of the limit and of the deadline: a hundred minutes pass, of which the server is to blame for none.
   const clock = new ManualClock();
   const bandwidth = { upload: new RateLimit(clock), download: new RateLimit(clock, 100) };

@@ -59,7 +59,7 @@ t.test('no more requests run than allowed, and writes do not hold up reads', asy
   await given;
 });
 
-t.test('what passes is counted', async (t) => {
+t.test('the bytes that pass are counted', async (t) => {
   const store = new CountingStore(new MemoryStore());
   await store.put('a', sealedText('12345'));
   await store.get('a');

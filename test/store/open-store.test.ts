@@ -18,7 +18,7 @@ t.test('the ways to write a directory open the same store', async (t) => {
   }
 });
 
-t.test('a kind of store that we do not know is refused, naming those that we do, and no secret', async (t) => {
+t.test('an unknown kind of store is refused, and the message names the known kinds and no secret', async (t) => {
   const error = await openStore('gopher://user:hunter2@host/x', options).catch((thrown: unknown) => thrown as Error);
   t.match(error, { code: 'UNKNOWN_SCHEME', message: /dir:/ });
   t.notMatch((error as Error).message, /hunter2/);

@@ -12,7 +12,7 @@ import { SimulatedDisk } from '../suite/simulated-disk.js';
 const random = new SeededRandom(testSeed());
 const good = { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true, delete: 'works' };
 
-t.test('a store that does what it should passes, and is left as it was', async (t) => {
+t.test('a correct store passes, and is left as it was', async (t) => {
   const disk = new SimulatedDisk();
   for (const store of [
     new MemoryStore(),
@@ -24,11 +24,11 @@ t.test('a store that does what it should passes, and is left as it was', async (
   }
 });
 
-t.test('a store that ignores the condition of a put is found out', async (t) => {
+t.test('a store that ignores the condition of a put is detected', async (t) => {
   t.match(await probeStore(new UnconditionalStore(new MemoryStore()), random), { ...good, conditionalPut: 'none' });
 });
 
-t.test('a store that lets two of many win is found out', async (t) => {
+t.test('a store that lets two racing puts win is detected', async (t) => {
   class Racy extends MemoryStore {
     #puts = 0;
     override async put(key: string, body: ObjectBody, options?: { ifAbsent?: boolean }): Promise<PutOutcome> {
@@ -39,7 +39,7 @@ t.test('a store that lets two of many win is found out', async (t) => {
   t.equal((await probeStore(new Racy(), random)).conditionalPut, 'none');
 });
 
-t.test('a store that sends whole objects for ranges is found out', async (t) => {
+t.test('a store that sends whole objects for ranges is detected', async (t) => {
   class NoRanges extends MemoryStore {
     override get(key: string, { signal }: GetOptions = {}): Promise<Uint8Array | undefined> {
       return super.get(key, { signal });
@@ -48,7 +48,7 @@ t.test('a store that sends whole objects for ranges is found out', async (t) => 
   t.match(await probeStore(new NoRanges(), random), { ...good, ranges: false });
 });
 
-t.test('a list out of order, and one that lags, are found out', async (t) => {
+t.test('lists that are out of order or lag behind are detected', async (t) => {
   class Shuffled extends MemoryStore {
     override async *list(prefix: string): AsyncIterable<ListedObject> {
       const all: ListedObject[] = [];
@@ -64,14 +64,14 @@ t.test('a list out of order, and one that lags, are found out', async (t) => {
   t.match(await probeStore(new Lagging(), random), { ...good, listAfterWrite: false });
 });
 
-t.test('a store that keeps what it is told to delete is found out', async (t) => {
+t.test('a store that keeps deleted objects is detected', async (t) => {
   class Keeping extends MemoryStore {
     override async delete(): Promise<void> {}
   }
   t.match(await probeStore(new Keeping(), random), { ...good, delete: 'ignored' });
 });
 
-t.test('a store that fails altogether is an error, not a report', async (t) => {
+t.test('a store that fails altogether causes an error, not a report', async (t) => {
   await t.rejects(probeStore(new FaultyStore(new MemoryStore(), random, { lostRequests: 100 }), random), { code: 'UNAVAILABLE' });
 });
 
@@ -92,7 +92,7 @@ class Watched extends MemoryStore {
   }
 }
 
-t.test('no object but its own is touched, whatever lies in the store', async (t) => {
+t.test('the probe touches only its own objects, whatever the store contains', async (t) => {
   const store = new Watched();
   const keys = ['keys/00', 'log/0000000000000000-000000000000', 'packs/00/00', 'probe/00', 'probe/ffffffffffffffff-00'];
   for (const key of keys) await store.put(key, sealedText(key));
@@ -103,7 +103,7 @@ t.test('no object but its own is touched, whatever lies in the store', async (t)
   for (const key of keys) t.equal(Buffer.from((await store.get(key)) ?? []).toString(), key);
 });
 
-t.test('where deleting is refused little is made, and stays without harm', async (t) => {
+t.test('a store that refuses deletion keeps only a few harmless objects', async (t) => {
   class AppendOnly extends Watched {
     override delete(): Promise<void> {
       return Promise.reject(new StoreError('DENIED', 'this token may not delete'));
@@ -116,7 +116,7 @@ t.test('where deleting is refused little is made, and stays without harm', async
   t.ok(left.every((key) => key.startsWith('probe/')));
 });
 
-t.test('a store that fails in the middle is left without probes', async (t) => {
+t.test('a store that fails in the middle is left without probe objects', async (t) => {
   class Failing extends Watched {
     override get(key: string, options?: GetOptions): Promise<Uint8Array | undefined> {
       if (this.touched.size > 2) throw new StoreError('UNAVAILABLE', 'gone');
@@ -128,7 +128,7 @@ t.test('a store that fails in the middle is left without probes', async (t) => {
   t.same(await collect(store.list('')), []);
 });
 
-t.test('one writer at a time is no proof: the probe lets several race', async (t) => {
+t.test('the probe detects a store whose conditions fail only when writers race', async (t) => {
   let most = 0;
   const racing = new Map<string, number>();
   class Counting extends MemoryStore {

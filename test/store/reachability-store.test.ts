@@ -93,7 +93,7 @@ objectStoreSuite(t, 'watched', async () => {
   };
 });
 
-t.test('a request that is not answered ends with the timeout, and those that come later at once', async (t) => {
+t.test('an unanswered request ends at the timeout, and later ones fail at once', async (t) => {
   const { inner, clock, store, changes } = createWorld();
   t.equal(await store.get('a'), undefined);
   inner.weather = 'hanging';
@@ -114,7 +114,7 @@ t.test('a request that is not answered ends with the timeout, and those that com
   t.strictSame(changes, [true]);
 });
 
-t.test('the return of the store is noticed by itself', async (t) => {
+t.test('the return of the store is noticed without a request', async (t) => {
   const { inner, clock, store, changes } = createWorld();
   inner.weather = 'refusing';
   t.equal(follow(store.get('a')).outcome, 'waiting');
@@ -127,7 +127,7 @@ t.test('the return of the store is noticed by itself', async (t) => {
   t.equal(store.offlineSinceMs, undefined);
 });
 
-t.test('a store that refuses for less than the timeout is not away', async (t) => {
+t.test('a store that refuses for less than the timeout is not taken for offline', async (t) => {
   const { inner, clock, store, changes } = createWorld();
   inner.weather = 'refusing';
   await t.rejects(store.get('a'), { code: 'UNAVAILABLE', message: 'refused' });
@@ -137,7 +137,7 @@ t.test('a store that refuses for less than the timeout is not away', async (t) =
   t.strictSame(changes, []);
 });
 
-t.test('a long upload is no silence while the store answers others', async (t) => {
+t.test('the drive does not go offline during a long upload while the store answers other requests', async (t) => {
   const { inner, clock, store, changes } = createWorld();
   inner.weather = 'hanging';
   const upload = follow(store.put('packs/aa', sealedText('a')));
@@ -148,7 +148,7 @@ t.test('a long upload is no silence while the store answers others', async (t) =
   t.ok(inner.gets > 10, 'the probe asks');
 });
 
-t.test("what is given up is ended, and an abort of the caller is the caller's", async (t) => {
+t.test('a request that times out is aborted, and an abort by the caller is reported as such', async (t) => {
   const { inner, clock, store } = createWorld();
   inner.weather = 'hanging';
   const caller = new AbortController();
@@ -163,7 +163,7 @@ t.test("what is given up is ended, and an abort of the caller is the caller's", 
   t.ok(inner.aborted >= 2);
 });
 
-t.test('it can begin offline, and then nobody waits at all', async (t) => {
+t.test('it can start offline, and then no request waits', async (t) => {
   const { inner, clock, store, changes } = createWorld(true);
   await t.rejects(store.get('a'), { code: 'UNAVAILABLE' });
   await t.rejects(store.head('a'), { code: 'UNAVAILABLE' });
@@ -174,7 +174,7 @@ t.test('it can begin offline, and then nobody waits at all', async (t) => {
   t.equal(await store.get('a'), undefined);
 });
 
-t.test('nothing runs after the close', async (t) => {
+t.test('nothing runs after close', async (t) => {
   const { inner, clock, store } = createWorld(true);
   inner.weather = 'refusing';
   await clock.advance(1);

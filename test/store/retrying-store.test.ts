@@ -38,7 +38,7 @@ class ScriptedStore extends MemoryStore {
 
 const lost = (): Promise<never> => Promise.reject(new StoreError('UNAVAILABLE', 'lost'));
 
-t.test('a put whose answer was lost is ours when its bytes are there', async (t) => {
+t.test('a put whose answer was lost succeeds when its bytes are in the store', async (t) => {
   const disk = new SimulatedDisk();
   const inner = new ScriptedStore({ disk });
   const store = retrying(inner, disk);
@@ -51,14 +51,14 @@ t.test('a put whose answer was lost is ours when its bytes are there', async (t)
   t.equal(inner.putCount, 2, 'a file is compared piece by piece');
 });
 
-t.test('a put whose request was lost is sent again', async (t) => {
+t.test('a put whose request was lost is retried', async (t) => {
   const inner = new ScriptedStore();
   inner.script.push(lost, lost);
   t.equal(await retrying(inner).put('log/1', sealedText('mine'), { ifAbsent: true }), 'created');
   t.equal(inner.putCount, 3);
 });
 
-t.test('somebody else who won meanwhile is not taken for us', async (t) => {
+t.test('an object that another writer put meanwhile is not taken for our own', async (t) => {
   for (const other of ['theirs', 'mine and more', 'min']) {
     const inner = new ScriptedStore();
     inner.script.push(async () => {
@@ -69,7 +69,7 @@ t.test('somebody else who won meanwhile is not taken for us', async (t) => {
   }
 });
 
-t.test('a lost attempt that arrives late is still ours', async (t) => {
+t.test('a lost attempt that arrives late still counts as our own', async (t) => {
   const inner = new ScriptedStore();
   inner.script.push(lost, async (put) => {
     // Between the read-back and this second attempt the first one arrives.
@@ -79,7 +79,7 @@ t.test('a lost attempt that arrives late is still ours', async (t) => {
   t.equal(await retrying(inner).put('log/1', sealedText('mine'), { ifAbsent: true }), 'created');
 });
 
-t.test('a clear answer is passed on at once', async (t) => {
+t.test('a definite answer is passed on at once', async (t) => {
   const inner = new ScriptedStore();
   const clock = new ManualClock();
   const store = retrying(inner, undefined, clock);
@@ -92,7 +92,7 @@ t.test('a clear answer is passed on at once', async (t) => {
   t.same(clock.sleeps, []);
 });
 
-t.test('it gives up at the deadline, having waited longer and longer', async (t) => {
+t.test('it gives up at the deadline, with growing pauses between the attempts', async (t) => {
   const clock = new ManualClock();
   const random = new SeededRandom(seed);
   const faulty = new FaultyStore(new MemoryStore(), random, { lostRequests: 100 });
@@ -106,7 +106,7 @@ t.test('it gives up at the deadline, having waited longer and longer', async (t)
   await t.rejects(store.delete(['keys/a']), { code: 'UNAVAILABLE' });
 });
 
-t.test('an abort ends the waiting', async (t) => {
+t.test('an abort ends the wait', async (t) => {
   const controller = new AbortController();
   const inner = new ScriptedStore();
   inner.script.push(() => {

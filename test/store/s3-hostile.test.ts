@@ -38,7 +38,7 @@ async function serve(t: Pick<Test, 'teardown'>, script: Script, idleMs = 400): P
   return { server, store };
 }
 
-t.test('the probe tells what a server that ignores conditions, batches or ranges does', async (t) => {
+t.test('the probe reports a server that ignores conditions, batches or ranges', async (t) => {
   const report = async (options: BucketHabits): Promise<unknown> =>
     probeStore((await serve(t, new ScriptedBucket(options).script, 30_000)).store, random);
   t.match(await report({ condition: 'kept', ranges: true }), {
@@ -52,7 +52,7 @@ t.test('the probe tells what a server that ignores conditions, batches or ranges
   t.match(await report({ condition: 'kept', ranges: false }), { conditionalPut: 'exact', ranges: false });
 });
 
-t.test('a server without conditions is looked at before each put', async (t) => {
+t.test('a server without conditional puts is read before each put', async (t) => {
   const { store } = await serve(t, new ScriptedBucket({ condition: 'refused', ranges: true }).script);
   t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
   t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
@@ -81,7 +81,7 @@ t.test('a storm of 429, 500 and 503 is waited out, for as long as the server ask
   t.ok(clock.sleeps[0]! >= 2000 && clock.sleeps[2]! >= 1000, 'Retry-After is kept');
 });
 
-t.test('a body that did not arrive as it was sent is sent once more', async (t) => {
+t.test('a body that was changed on the way is sent again', async (t) => {
   const complaints = ['XAmzContentSHA256Mismatch', 'BadDigest', 'IncompleteBody'];
   const { store } = await serve(t, (request, answer) => {
     // Between two attempts it is looked whether the first one got there after all.
@@ -96,7 +96,7 @@ t.test('a body that did not arrive as it was sent is sent once more', async (t) 
   t.same(complaints, []);
 });
 
-t.test('a redirect is not followed, and says where to look', async (t) => {
+t.test('a redirect is not followed, and the error names its target', async (t) => {
   let strangers = 0;
   const stranger = await ScriptedServer.start((_, answer) => {
     strangers++;
@@ -114,7 +114,7 @@ t.test('a redirect is not followed, and says where to look', async (t) => {
   t.equal(strangers, 0, 'nobody else hears of it');
 });
 
-t.test('an expired token and a used-up quota are told in words', async (t) => {
+t.test('an expired token and an exhausted quota are reported in plain words', async (t) => {
   const answers: [number, string][] = [
     [400, 'ExpiredToken'],
     [403, 'QuotaExceeded'],
@@ -172,7 +172,7 @@ t.test('wrong lengths, wrong ranges and endless bodies are refused', async (t) =
   await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE' }, 'hung in the middle');
 });
 
-t.test('lists that are no lists, or do not end, are refused; names that are no keys are left out', async (t) => {
+t.test('malformed and endless lists are refused, and names that are no keys are left out', async (t) => {
   let xml = '';
   const { store } = await serve(t, (_, answer) => void answer.writeHead(200).end(xml));
   for (const wrong of [
@@ -198,7 +198,7 @@ t.test('lists that are no lists, or do not end, are refused; names that are no k
   t.same(await collect(store.list('')), []);
 });
 
-t.test('what does not pass by itself is said at once with what to do, and what may pass is tried again', async (t) => {
+t.test('a permanent error is reported at once with its remedy, and a temporary one is retried', async (t) => {
   const cases: readonly (readonly [status: number, code: string, expected: string, message: RegExp])[] = [
     [403, 'InvalidObjectState', 'REFUSED', /moved to an archive: restore it/],
     [400, 'KMS.DisabledException', 'REFUSED', /key that the store encrypts this object with.*enable it/],

@@ -82,7 +82,7 @@ async function run(): Promise<void> {
     transport: { authorities: rgw.authorities },
   });
 
-  t.test('through a proxy, with the bucket in front of the name of the host', async (t) => {
+  t.test('a bucket in the host name is reached through a proxy', async (t) => {
     const proxy = await FaultProxy.start(rgw.port, random, { tunnel: true });
     t.teardown(() => proxy.stop());
     const transport: HttpTransportOptions = { env: { http_proxy: `http://127.0.0.1:${proxy.port}` } };
@@ -94,35 +94,38 @@ async function run(): Promise<void> {
   });
 
   for (const way of ['signs', 'strips'] as const) {
-    t.test(`below a path of an endpoint, whose gateway ${way === 'signs' ? 'checks the whole path' : 'takes the path away'}`, async (t) => {
-      const gateway = await startPrefixGateway({ prefix: '/storage%20%C3%A4/v1/s3', way, origin: rgw.endpoint, credentials: rgw.user });
-      t.teardown(() => gateway.stop());
-      const endpoint = `${gateway.origin}/storage ä/v1/s3/`;
-      const url = `s3://volumes/below a+path/${way}?endpoint=${encodeURIComponent(endpoint)}`;
-      const store = await openStore(url, { disk: systemDisk, random, env, create: true });
-      t.teardown(() => store.close());
-      t.equal(await store.head('keys/a'), undefined);
-      t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
-      t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
-      t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
-      await store.put('keys/b', sealedText('b'));
-      const size = 9 * 1024 * 1024;
-      const path = await writeWhole(systemDisk, join(scratch, `below-${way}`), new Uint8Array(size));
-      t.equal(await store.put('packs/00/11', { path, size }), 'created');
-      t.same(await collect(store.list('')), ['keys/a', 'keys/b', 'packs/00/11']);
-      await store.delete(['keys/a', 'keys/b']);
-      t.same(await collect(store.list('keys/')), []);
-      t.match(store.description, /at 127\.0\.0\.1:\d+\/storage%20%C3%A4\/v1\/s3$/);
-      const wrong = makeStore({
-        endpoint: new URL(endpoint),
-        loadSettings: async () => ({ credentials: { ...rgw.user, secretAccessKey: 'OTHER' } }),
-      });
-      t.teardown(() => wrong.close());
-      await t.rejects(wrong.get('keys/a'), { code: 'DENIED', message: /secret key/ });
-    });
+    t.test(
+      `a store below a path of an endpoint works when the gateway ${way === 'signs' ? 'checks the whole path' : 'takes the path away'}`,
+      async (t) => {
+        const gateway = await startPrefixGateway({ prefix: '/storage%20%C3%A4/v1/s3', way, origin: rgw.endpoint, credentials: rgw.user });
+        t.teardown(() => gateway.stop());
+        const endpoint = `${gateway.origin}/storage ä/v1/s3/`;
+        const url = `s3://volumes/below a+path/${way}?endpoint=${encodeURIComponent(endpoint)}`;
+        const store = await openStore(url, { disk: systemDisk, random, env, create: true });
+        t.teardown(() => store.close());
+        t.equal(await store.head('keys/a'), undefined);
+        t.equal(await store.put('keys/a', sealedText('a'), { ifAbsent: true }), 'created');
+        t.equal(await store.put('keys/a', sealedText('b'), { ifAbsent: true }), 'exists');
+        t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
+        await store.put('keys/b', sealedText('b'));
+        const size = 9 * 1024 * 1024;
+        const path = await writeWhole(systemDisk, join(scratch, `below-${way}`), new Uint8Array(size));
+        t.equal(await store.put('packs/00/11', { path, size }), 'created');
+        t.same(await collect(store.list('')), ['keys/a', 'keys/b', 'packs/00/11']);
+        await store.delete(['keys/a', 'keys/b']);
+        t.same(await collect(store.list('keys/')), []);
+        t.match(store.description, /at 127\.0\.0\.1:\d+\/storage%20%C3%A4\/v1\/s3$/);
+        const wrong = makeStore({
+          endpoint: new URL(endpoint),
+          loadSettings: async () => ({ credentials: { ...rgw.user, secretAccessKey: 'OTHER' } }),
+        });
+        t.teardown(() => wrong.close());
+        await t.rejects(wrong.get('keys/a'), { code: 'DENIED', message: /secret key/ });
+      },
+    );
   }
 
-  t.test('a bucket with a default retention takes everything, and the probe tells what stays', async (t) => {
+  t.test('a bucket with a default retention accepts everything, and the probe reports that objects stay', async (t) => {
     await rgw.makeBucket('locked', { retentionDays: 1 });
     const store = makeStore({ bucket: 'locked' });
     t.teardown(() => store.close());
@@ -133,7 +136,7 @@ async function run(): Promise<void> {
     t.equal(Buffer.from((await store.get('keys/a')) ?? []).toString(), 'a');
   });
 
-  t.test('the probe finds what the gateway does', async (t) => {
+  t.test('the probe reports the features of the gateway', async (t) => {
     const store = makeStore();
     t.teardown(() => store.close());
     t.match(await probeStore(store, random), {
@@ -148,7 +151,7 @@ async function run(): Promise<void> {
     });
   });
 
-  t.test('a URL opens it, with the credentials of the variables or of a profile', async (t) => {
+  t.test('a URL opens the store, with credentials from the environment or a profile', async (t) => {
     const made = await openStore(location(rgw.port, '/by/url'), { disk: systemDisk, random, env, create: true });
     await made.put('keys/a', sealedText('a'));
     await made.close();
@@ -182,7 +185,7 @@ async function run(): Promise<void> {
     t.same(await collect(store.list('')), []);
   });
 
-  t.test('what is wrong is said in one line with its remedy, and no secret', async (t) => {
+  t.test('an error is one line with its remedy and without secrets', async (t) => {
     const failure = async (store: ObjectStore): Promise<{ readonly code: unknown; readonly message: string }> => {
       const error = await collect(store.list('keys/')).then(
         () => new Error('it worked'),
@@ -216,7 +219,7 @@ async function run(): Promise<void> {
     t.match(await failure(makeStore({ endpoint: new URL(`http://localhost:${rgw.tlsPort}`) })), {});
   });
 
-  t.test('a stranger without the right to delete is told so, and nothing is gone', async (t) => {
+  t.test('credentials without the right to delete are told so, and nothing is deleted', async (t) => {
     const owner = makeStore({ prefix: 'shared' });
     t.teardown(() => owner.close());
     await owner.put('keys/a', sealedText('a'));
@@ -231,7 +234,7 @@ async function run(): Promise<void> {
     t.same(await collect(owner.list('')), ['keys/a', 'keys/b']);
   });
 
-  t.test('a clock that is an hour wrong is made up for', async (t) => {
+  t.test('a clock that is an hour wrong is compensated for', async (t) => {
     for (const hours of [-1, 1]) {
       const clock: Clock = { ...systemClock, now: () => ({ ...systemClock.now(), sec: systemClock.now().sec + hours * 3600 }) };
       const store = makeStore({ clock });
@@ -242,7 +245,7 @@ async function run(): Promise<void> {
     }
   });
 
-  t.test('credentials that were replaced are read again', async (t) => {
+  t.test('replaced credentials are read again', async (t) => {
     let reads = 0;
     const store = makeStore({
       loadSettings: async () => ({ credentials: reads++ === 0 ? { accessKeyId: 'OLDKEY', secretAccessKey: 'x' } : rgw.user }),
@@ -253,7 +256,7 @@ async function run(): Promise<void> {
     t.equal(reads, 2);
   });
 
-  t.test('a put whose answer was lost is known for our own, and for somebody else is', async (t) => {
+  t.test('a put whose answer was lost is recognized as our own, and one by another writer is not', async (t) => {
     const proxy = await FaultProxy.start(rgw.port, random);
     t.teardown(() => proxy.stop());
     const store = retrying(makeStore({ prefix: 'lost', endpoint: new URL(`http://127.0.0.1:${proxy.port}`) }));
@@ -266,7 +269,7 @@ async function run(): Promise<void> {
     t.equal(Buffer.from((await store.get('log/1')) ?? []).toString(), 'mine');
   });
 
-  t.test('connections cut at random lose nothing and double nothing', async (t) => {
+  t.test('randomly cut connections neither lose nor duplicate anything', async (t) => {
     const proxy = await FaultProxy.start(rgw.port, random);
     t.teardown(() => proxy.stop());
     const store = retrying(makeStore({ prefix: 'cuts', endpoint: new URL(`http://127.0.0.1:${proxy.port}`) }));
@@ -290,7 +293,7 @@ async function run(): Promise<void> {
     t.ok(proxy.cuts > 0);
   });
 
-  t.test('a server that hangs is given up in time, and used again when it answers', async (t) => {
+  t.test('requests to a hanging server are given up in time, and it is used again when it answers', async (t) => {
     const proxy = await FaultProxy.start(rgw.port, random);
     t.teardown(() => proxy.stop());
     const store = makeStore({ endpoint: new URL(`http://127.0.0.1:${proxy.port}`), transport: { idleMs: 300 } });
@@ -308,7 +311,7 @@ async function run(): Promise<void> {
     t.equal(Buffer.from((await retrying(store).get('keys/a')) ?? []).toString(), 'a');
   });
 
-  t.test('a store whose disks stop for a while is waited for', async (t) => {
+  t.test('requests wait for a store whose disks pause for a while', async (t) => {
     const store = retrying(makeStore({ transport: { idleMs: 300 } }));
     t.teardown(() => store.close());
     rgw.holdStorage(true);
@@ -318,7 +321,7 @@ async function run(): Promise<void> {
     t.equal(await put, 'created');
   });
 
-  t.test('a full quota is told from a failure', async (t) => {
+  t.test('a full quota is distinguished from a failure', async (t) => {
     const credentials = { accessKeyId: 'SMALL', secretAccessKey: 'SMALLSECRET' };
     rgw.makeUser('small', credentials);
     await rawPut('smallbucket', credentials);

@@ -68,7 +68,7 @@ const isPart = ({ method, target }: ScriptedRequest): boolean => method === 'PUT
 const partNumbers = (requests: readonly ScriptedRequest[]): string[] =>
   requests.filter(isPart).map(({ target }) => /partNumber=(\d+)/.exec(target)?.[1] ?? '');
 
-t.test('a large object goes in parts of 5 MiB, and what is small or somebody else may write goes whole', async (t) => {
+t.test('a large object is uploaded in parts of 5 MiB, and a small or contested one in one piece', async (t) => {
   const { bucket, server } = await startBucket(t);
   const store = storeAt(t, server.origin);
   const { bytes, file } = await makeBody('large', 16 * mebibyte);
@@ -89,7 +89,7 @@ t.test('a large object goes in parts of 5 MiB, and what is small or somebody els
   t.equal((await store.traits()).resumablePuts, true);
 });
 
-t.test('what arrived before a restart is not sent again', async (t) => {
+t.test('parts that arrived before a restart are not sent again', async (t) => {
   const { bucket, server } = await startBucket(t);
   const { bytes, file } = await makeBody('restart', 16 * mebibyte);
   bucket.weather = (request, answer) => {
@@ -107,7 +107,7 @@ t.test('what arrived before a restart is not sent again', async (t) => {
   t.equal(bucket.uploads.size, 0);
 });
 
-t.test('a part that the store has otherwise than it was sent is sent again', async (t) => {
+t.test('a part that differs in the store is sent again', async (t) => {
   const { bucket, server } = await startBucket(t);
   const { bytes, file } = await makeBody('altered', 11 * mebibyte);
   const parts = new Map([[1, Buffer.alloc(5 * mebibyte)]]);
@@ -117,7 +117,7 @@ t.test('a part that the store has otherwise than it was sent is sent again', asy
   t.ok(bucket.objects.get(`a/${packKey}`)?.equals(bytes));
 });
 
-t.test('uploads that nobody finishes end after a day, and nobody else is touched', async (t) => {
+t.test('unfinished uploads are aborted after a day, and foreign ones are left alone', async (t) => {
   const { bucket, server } = await startBucket(t);
   const dayMs = 24 * 3600 * 1000;
   const begin = (id: string, key: string, ageMs: number): void => {
@@ -135,7 +135,7 @@ t.test('uploads that nobody finishes end after a day, and nobody else is touched
   t.same([...bucket.uploads.keys()], ['young', 'elsewhere', 'foreign']);
 });
 
-t.test('a store that takes no uploads in parts, or not these, gets the object whole', async (t) => {
+t.test('an object is sent in one piece to a store that refuses uploads in parts', async (t) => {
   const { bytes, file } = await makeBody('whole', 9 * mebibyte);
   const cases: readonly (readonly [name: string, habits: Partial<BucketHabits>, weather: ScriptedBucket['weather']])[] = [
     ['it knows no such request', { uploads: false }, () => false],
@@ -164,7 +164,7 @@ t.test('a store that takes no uploads in parts, or not these, gets the object wh
   }
 });
 
-t.test('whichever answer is lost, one object is there and no upload is left', async (t) => {
+t.test('one object and no unfinished upload is left, whichever answer is lost', async (t) => {
   const { bytes, file } = await makeBody('lost', 11 * mebibyte);
   for (const isLost of [
     ({ method, target }: ScriptedRequest) => method === 'POST' && target.includes('uploads='),
@@ -193,7 +193,7 @@ t.test('whichever answer is lost, one object is there and no upload is left', as
   }
 });
 
-t.test('an upload that ends with an error in an answer that says 200 is not taken for one that succeeded', async (t) => {
+t.test('an upload that is answered with status 200 and an error in the body has failed', async (t) => {
   const { bucket, server } = await startBucket(t);
   let failures = 0;
   bucket.weather = ({ method, target }, answer) => {
@@ -207,7 +207,7 @@ t.test('an upload that ends with an error in an answer that says 200 is not take
   t.ok(bucket.objects.get(`a/${packKey}`)?.equals(bytes));
 });
 
-t.test('a bucket that locks what is put gets a checksum with every body', async (t) => {
+t.test('every body carries a checksum when the bucket locks objects', async (t) => {
   const { bucket, server } = await startBucket(t, { isLocked: true });
   const store = storeAt(t, server.origin);
   t.equal(await store.put('keys/a', sealedText('a')), 'created');
@@ -220,7 +220,7 @@ t.test('a bucket that locks what is put gets a checksum with every body', async 
 });
 
 const skip = skipS3();
-t.test('through a link that is cut all the time a large pack reaches the gateway', { skip: skip ?? false }, async (t) => {
+t.test('a large pack reaches the gateway over a link that is cut all the time', { skip: skip ?? false }, async (t) => {
   const folder = join(scratch, 'rgw');
   await mkdir(folder);
   const rgw = await Rgw.start(folder);

@@ -70,7 +70,7 @@ async function run(): Promise<void> {
     };
   });
 
-  t.test('the probe finds what the server does', async (t) => {
+  t.test('the probe reports the features of the server', async (t) => {
     const store = makeStore();
     t.teardown(() => store.close());
     await store.create();
@@ -84,7 +84,7 @@ async function run(): Promise<void> {
     });
   });
 
-  t.test('it is the same store for who uses its directory where it lies', async (t) => {
+  t.test('the same store can be used over SFTP and as a local directory', async (t) => {
     const store = makeStore({}, 'shared');
     t.teardown(() => store.close());
     await store.create();
@@ -97,7 +97,7 @@ async function run(): Promise<void> {
     t.same(await readdir(join(server.root, 'shared', '_tmp')), [], 'nothing is left behind');
   });
 
-  t.test('who may use what is made in a store follows its folder', async (t) => {
+  t.test('permissions of new files in a store follow its folder', async (t) => {
     for (const [folder, file, made] of [
       [0o700, 0o600, 0o700],
       [0o2770, 0o640, 0o2770],
@@ -116,7 +116,7 @@ async function run(): Promise<void> {
     }
   });
 
-  t.test('of what uploads left behind only files of ours are removed, and none through a link', async (t) => {
+  t.test('only our own leftover uploads are removed, and none through a link', async (t) => {
     for (const isLink of [false, true]) {
       const name = `stale-${isLink}`;
       const made = makeStore({}, name);
@@ -136,7 +136,7 @@ async function run(): Promise<void> {
     }
   });
 
-  t.test('a directory that is gone is not an empty store', async (t) => {
+  t.test('a missing directory is not taken for an empty store', async (t) => {
     const store = makeStore({}, 'gone');
     t.teardown(() => store.close());
     await t.rejects(store.get('keys/a'), { code: 'NOT_A_STORE' });
@@ -154,7 +154,7 @@ async function run(): Promise<void> {
     await t.rejects(other.create(), { code: 'NOT_A_STORE', message: /other files/ });
   });
 
-  t.test('only a known host with the right key is spoken to, and only a known user comes in', async (t) => {
+  t.test('only a known host with the right key is trusted, and only a known user is admitted', async (t) => {
     const failure = async (changes: Partial<SftpTarget>): Promise<unknown> => {
       const store = makeStore(changes);
       const error = await store.get('keys/a').then(
@@ -177,7 +177,7 @@ async function run(): Promise<void> {
     t.match(await failure({ port: await freePort() }), { code: 'UNAVAILABLE', message: /ECONNREFUSED/ });
   });
 
-  t.test('a URL opens it, with keys and known hosts from files or an agent', async (t) => {
+  t.test('a URL opens the store, with keys and known hosts from files or an agent', async (t) => {
     const location = `sftp://${server.user}@127.0.0.1:${server.port}${server.root}/by%20url?known_hosts=${server.knownHostsPath}`;
     const options = { disk: systemDisk, random, env: {} };
     const store = await openStore(`${location}&key=${server.keyPath}`, { ...options, create: true });
@@ -196,7 +196,7 @@ async function run(): Promise<void> {
     await t.rejects(openStore('sftp://u@127.0.0.1/', options), { code: 'MALFORMED' });
   });
 
-  t.test('connections cut at random lose nothing and double nothing', async (t) => {
+  t.test('randomly cut connections neither lose nor duplicate anything', async (t) => {
     const maker = makeStore({}, 'weather');
     await maker.create();
     await maker.close();
@@ -217,7 +217,7 @@ async function run(): Promise<void> {
     t.same(await collect(store.list('log/')), ['log/1']);
   });
 
-  t.test('a server that hangs is given up in time, and a new connection is made when it answers', async (t) => {
+  t.test('a server that hangs is given up in time, and reconnected when it answers again', async (t) => {
     const maker = makeStore({}, 'hang');
     await maker.create();
     await maker.put('keys/a', sealedText('a'));
@@ -234,7 +234,7 @@ async function run(): Promise<void> {
   });
 }
 
-t.test('files of known hosts are read as OpenSSH reads them', async (t) => {
+t.test('known_hosts files are read as OpenSSH reads them', async (t) => {
   const text = [
     '# comment',
     'plain.example,192.0.2.1 ssh-ed25519 AAAA',

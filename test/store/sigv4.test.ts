@@ -17,7 +17,7 @@ function signatureOf(request: Omit<SignableRequest, 'method'> & { readonly metho
   return /Signature=([0-9a-f]{64})$/.exec(headers['authorization'] ?? '')?.[1];
 }
 
-t.test('the examples of the S3 reference get the signatures that it gives', async (t) => {
+t.test('the examples of the S3 reference get the signatures printed there', async (t) => {
   const sha = { 'x-amz-content-sha256': empty };
   t.equal(
     signatureOf({ path: '/test.txt', query: [], headers: { host, range: 'bytes=0-9', ...sha }, payloadHash: empty }),
@@ -48,7 +48,7 @@ t.test('the examples of the S3 reference get the signatures that it gives', asyn
   );
 });
 
-t.test('the plainest case of the test suite gets the signature that it gives', async (t) => {
+t.test('the simplest case of the AWS test suite gets the signature given there', async (t) => {
   const headers = signRequest(
     { method: 'GET', path: '/', query: [], headers: { host: 'example.amazonaws.com' }, payloadHash: empty },
     {
@@ -62,7 +62,7 @@ t.test('the plainest case of the test suite gets the signature that it gives', a
   t.equal(headers['x-amz-date'], '20150830T123600Z');
 });
 
-t.test('a session token is signed along, and the secret is nowhere in what is sent', async (t) => {
+t.test('a session token is signed too, and the secret is never sent', async (t) => {
   const headers = signRequest(
     { method: 'PUT', path: '/x', query: [], headers: { host }, payloadHash: unsignedPayload },
     { credentials: { ...credentials, sessionToken: 'TOKEN' }, region: 'eu-west-1', service: 's3', timeSec },
@@ -72,7 +72,7 @@ t.test('a session token is signed along, and the secret is nowhere in what is se
   t.notMatch(JSON.stringify(headers), /EXAMPLEKEY/);
 });
 
-t.test('a query is sent as it is signed: in order, every byte but the unreserved encoded', async (t) => {
+t.test('a query is sent as it is signed, in order and with all but unreserved bytes encoded', async (t) => {
   const query = [
     ['prefix', "a b/c'(*)~+ü"],
     ['delete', ''],

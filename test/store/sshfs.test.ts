@@ -44,7 +44,7 @@ else {
     },
   }));
 
-  t.test('writers are kept apart all the same, and what is missing is told', async (t) => {
+  t.test('writers still exclude each other, and missing features are reported', async (t) => {
     const store = await makeStore();
     t.match(await probeStore(store, random), { conditionalPut: 'exact', delete: 'works', lacks: ['hard-links'] });
     t.equal(await store.put('log/1', sealedText('one'), { ifAbsent: true }), 'created');

@@ -76,7 +76,7 @@ async function open(t: Test, location: string, { home }: Place, env: Readonly<Re
 }
 
 for (const [kind, locationOf] of Object.entries(kinds)) {
-  t.test(`${kind}: a server that nobody vouches for hears nothing, also through a proxy`, { skip }, async (t) => {
+  t.test(`${kind}: nothing is sent to a server with an untrusted certificate, also through a proxy`, { skip }, async (t) => {
     const at = await place(t);
     const store = await open(t, locationOf(at, ''), at);
     const refused = { code: 'UNAVAILABLE', retryAfterMs: Infinity, message: /made by nobody whom this machine trusts/ };
@@ -91,7 +91,7 @@ for (const [kind, locationOf] of Object.entries(kinds)) {
     t.ok(at.heard.length > 0);
   });
 
-  t.test(`${kind}: a proxy that nobody vouches for hears nothing`, { skip }, async (t) => {
+  t.test(`${kind}: nothing is sent to a proxy with an untrusted certificate`, { skip }, async (t) => {
     const at = await place(t);
     const unverified = '&tls=insecure-no-verification';
     const proxied = await open(t, locationOf(at, unverified), at, { https_proxy: `https://alice:secret@localhost:${at.port}` });
@@ -99,7 +99,7 @@ for (const [kind, locationOf] of Object.entries(kinds)) {
     t.same(at.heard, []);
   });
 
-  t.test(`${kind}: only an option that says what it does switches verification off, and it shows`, { skip }, async (t) => {
+  t.test(`${kind}: only the explicit option switches verification off, and this is reported`, { skip }, async (t) => {
     const at = await place(t);
     const store = await open(t, locationOf(at, '&tls=insecure-no-verification'), at);
     t.equal(await store.head('keys/a'), undefined);
@@ -113,6 +113,6 @@ for (const [kind, locationOf] of Object.entries(kinds)) {
   });
 }
 
-t.test('Node.js itself has heeded the variable', { skip }, async (t) => {
+t.test('Node.js itself honours the variable', { skip }, async (t) => {
   t.equal(warned.length, 1);
 });

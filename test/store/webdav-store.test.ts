@@ -105,7 +105,7 @@ async function run(): Promise<void> {
     t.match(await probeStore(retrying(loose), random), { ...exact, conditionalPut: 'by-claim' });
   });
 
-  t.test('a store is made in an empty collection, with what it lies in, and only once', async (t) => {
+  t.test('a store is made only once, in an empty collection, with the collections above it', async (t) => {
     const segments = ['open', 'made', 'by', 'us'];
     const store = makeStore({ segments });
     await t.rejects(collect(store.list('')), { code: 'NOT_A_STORE' });
@@ -123,7 +123,7 @@ async function run(): Promise<void> {
     await t.rejects(other.create(), { code: 'NOT_A_STORE', message: /other files/ });
   });
 
-  t.test('basic and digest credentials are told from wrong ones and from none', async (t) => {
+  t.test('right, wrong and missing credentials are distinguished, for basic and digest authentication', async (t) => {
     for (const place of ['basic', 'digest']) {
       const right = makeStore({ segments: [place, 'store'], loadCredentials: async () => password });
       await right.create();
@@ -143,7 +143,7 @@ async function run(): Promise<void> {
     }
   });
 
-  t.test('a URL opens it, with credentials from a netrc file that nobody else can read', async (t) => {
+  t.test('a URL opens the store, with credentials from a netrc file that nobody else can read', async (t) => {
     const home = await scratchDirectory(t);
     const env = { NETRC: join(home, 'netrc'), XDG_CONFIG_HOME: home };
     await writeFile(
@@ -168,13 +168,13 @@ async function run(): Promise<void> {
     );
   });
 
-  t.test('a place that takes no writes says so', async (t) => {
+  t.test('a location that refuses writes is reported as such', async (t) => {
     const store = makeStore({ segments: ['readonly'] });
     t.teardown(() => store.close());
     await t.rejects(store.put('keys/a', sealedText('a')), { code: 'DENIED', message: /permit/ });
   });
 
-  t.test('what uploads that were cut off left behind is removed when it is old, by the clock of the server', async (t) => {
+  t.test('leftovers of interrupted uploads are removed when they are old by the clock of the server', async (t) => {
     const segments = ['leftovers'];
     const maker = makeStore({ segments, origin: new URL(apache.origin) });
     await maker.create();
@@ -230,7 +230,7 @@ async function run(): Promise<void> {
     });
   }
 
-  t.test('a server that takes no notice of conditions is found out when the store is made', async (t) => {
+  t.test('a server that ignores conditions is detected when the store is made', async (t) => {
     // In front of a real server: it forgets the header, as some do.
     const careless = await ScriptedServer.start(({ method, target, headers, body }, answer) => {
       const dropped = ['host', 'connection', 'content-length', 'transfer-encoding', 'if-none-match'];

@@ -79,7 +79,7 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
 export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabilities, base: DriverSuiteSettings = {}): void {
   const mount = mountWith(driver, base);
 
-  void t.test('a mount shows up with its type and source, and starts empty', async (t) => {
+  void t.test('a mount is listed with its type and source, and starts empty', async (t) => {
     const { path, mounted, filesystem } = await mount(t);
     const entry = await findMount(path);
     if (mounted.driver === 'native') t.match(entry, { type: 'fuse.sealdrive', source: 'memory, with a comma' });
@@ -89,7 +89,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.same(await fs.readdir(path), []);
   });
 
-  void t.test('what is written is what the filesystem gets, and what is read', async (t) => {
+  void t.test('written data reaches the filesystem and is read back', async (t) => {
     const { path, filesystem } = await mount(t);
     const content = randomBytes(5 * 1024 * 1024 + 123);
     await fs.writeFile(join(path, 'big'), content);
@@ -120,7 +120,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.equal(await fs.readFile(file, 'utf8'), 'short');
   });
 
-  void t.test('renaming moves files and folders and replaces what is there', async (t) => {
+  void t.test('renaming moves files and folders and replaces existing ones', async (t) => {
     const { path } = await mount(t);
     await fs.mkdir(join(path, 'a', 'deep'), { recursive: true });
     await fs.mkdir(join(path, 'b'));
@@ -202,7 +202,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.same(modes, [0o700, 0o600, 0o777, 0o666]);
   });
 
-  void t.test('errors keep their number', async (t) => {
+  void t.test('errors keep their errno', async (t) => {
     const { path } = await mount(t);
     await fs.mkdir(join(path, 'full', 'inner'), { recursive: true });
     await fs.writeFile(join(path, 'file'), '');
@@ -214,19 +214,19 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.equal(await codeOf(fs.readFile(join(path, 'file', 'below'))), 'ENOTDIR');
   });
 
-  void t.test('statfs tells the sizes of the filesystem', async (t) => {
+  void t.test('statfs reports the sizes of the filesystem', async (t) => {
     const { path } = await mount(t);
     t.match(await fs.statfs(path), { blocks: 1_000_000, bfree: 600_000, bavail: 500_000, files: 10_000, ffree: 9000, bsize: 4096 });
   });
 
-  void t.test('a program runs from the mount: its pages are mapped', async (t) => {
+  void t.test('a program runs from the mount, with its pages mapped', async (t) => {
     const { path } = await mount(t);
     await fs.copyFile('/bin/echo', join(path, 'program'));
     await fs.chmod(join(path, 'program'), 0o755);
     t.equal((await run('sh', ['-c', '"$0" mapped', join(path, 'program')])).stdout, 'mapped\n');
   });
 
-  void t.test('many readers at once each get their bytes', async (t) => {
+  void t.test('many simultaneous readers each get the right bytes', async (t) => {
     const { path } = await mount(t, { filesystem: { beforeRead: () => new Promise((resolve) => setImmediate(resolve)) } });
     const contents = Array.from({ length: 32 }, (_, index) => Buffer.alloc(300_000 + index, index));
     await Promise.all(contents.map((content, index) => fs.writeFile(join(path, `${index}`), content)));
@@ -243,7 +243,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.equal(await codeOf(fs.mkdir(join(path, 'x'))), 'EROFS');
   });
 
-  void t.test('unmounting ends the session and tells the filesystem', async (t) => {
+  void t.test('unmounting ends the session and notifies the filesystem', async (t) => {
     const { path, mounted, filesystem } = await mount(t);
     await fs.writeFile(join(path, 'x'), 'content');
     await mounted.unmount();
@@ -255,7 +255,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
     t.pass('unmounting twice does nothing');
   });
 
-  void t.test('an unmount by somebody else ends the session too', async (t) => {
+  void t.test('an unmount by another process ends the session too', async (t) => {
     const { path, mounted, filesystem } = await mount(t);
     await fs.readdir(path);
     await run('umount', [path]);
@@ -305,7 +305,7 @@ export function driverSuite(t: Test, driver: Driver, capabilities: DriverCapabil
 
   const inodeSkip = capabilities.inodes ? false : 'this driver has paths, not inodes';
 
-  void t.test('a file that is open lives on without its name', { skip: inodeSkip }, async (t) => {
+  void t.test('a file that is removed while open stays usable', { skip: inodeSkip }, async (t) => {
     const { path, filesystem } = await mount(t);
     const before = filesystem.nodeCount;
     const handle = await fs.open(join(path, 'doomed'), 'w+');
@@ -366,7 +366,7 @@ print('done')`;
     t.equal((await run('python3', ['-c', script, file])).stdout, 'done\n');
   });
 
-  void t.test('renaming without replacing is refused where something is', { skip: capabilities.renameFlags ? false : 'not carried' }, async (t) => {
+  void t.test('renaming with NOREPLACE is refused when the name exists', { skip: capabilities.renameFlags ? false : 'not carried' }, async (t) => {
     const { path } = await mount(t);
     await fs.writeFile(join(path, 'a'), 'a');
     await fs.writeFile(join(path, 'b'), 'b');
@@ -406,7 +406,7 @@ print('done')`;
 
   const invalidationSkip = capabilities.invalidation ? false : 'not in this protocol';
 
-  void t.test('an invalidated inode is read anew, an open file too', { skip: invalidationSkip }, async (t) => {
+  void t.test('an invalidated inode is read again, also while it is open', { skip: invalidationSkip }, async (t) => {
     const { path, filesystem, mounted } = await mount(t);
     const file = join(path, 'x');
     await fs.writeFile(file, 'before');
@@ -421,7 +421,7 @@ print('done')`;
     t.equal(await fs.readFile(file, 'utf8'), 'AFTER!');
   });
 
-  void t.test('an invalidated name is looked up anew', { skip: invalidationSkip }, async (t) => {
+  void t.test('an invalidated name is looked up again', { skip: invalidationSkip }, async (t) => {
     const { path, filesystem, mounted } = await mount(t);
     await fs.writeFile(join(path, 'kept'), 'x');
     await fs.writeFile(join(path, 'gone'), 'x');
@@ -441,7 +441,7 @@ print('done')`;
     });
   });
 
-  void t.test('a flood of notifications is carried without blocking', { skip: invalidationSkip }, async (t) => {
+  void t.test('a flood of notifications does not block', { skip: invalidationSkip }, async (t) => {
     const { path, filesystem, mounted } = await mount(t);
     await fs.writeFile(join(path, 'last'), 'before');
     await run('sync', ['-f', join(path, 'last')]);
@@ -453,7 +453,7 @@ print('done')`;
 
   const busySkip = capabilities.busyUnmount ? false : 'this driver always detaches';
 
-  void t.test('a busy mount is unmounted only by force, and then ends with its last user', { skip: busySkip }, async (t) => {
+  void t.test('a busy mount is unmounted only by force, and ends with its last user', { skip: busySkip }, async (t) => {
     const { path, mounted } = await mount(t);
     await fs.writeFile(join(path, 'x'), 'content');
     const handle = await fs.open(join(path, 'x'));
@@ -466,7 +466,7 @@ print('done')`;
     await mounted.ended;
   });
 
-  void t.test('requests that are under way when the connection is aborted harm nobody', { skip: busySkip }, async (t) => {
+  void t.test('requests in progress when the connection is aborted do no harm', { skip: busySkip }, async (t) => {
     const waiting: (() => void)[] = [];
     const { path, mounted, filesystem } = await mount(t, {
       filesystem: { beforeRead: () => new Promise((resolve) => waiting.push(resolve)) },
@@ -486,7 +486,7 @@ print('done')`;
     t.equal(filesystem.destroyed, true);
   });
 
-  void t.test('reserved ranges and copies inside the mount work', { skip: capabilities.ranges ? false : 'not in this protocol' }, async (t) => {
+  void t.test('fallocate and copy_file_range work inside the mount', { skip: capabilities.ranges ? false : 'not in this protocol' }, async (t) => {
     const { path, filesystem } = await mount(t);
     await run('fallocate', ['-l', '70000', join(path, 'reserved')]);
     t.equal((await fs.stat(join(path, 'reserved'))).size, 70_000);
@@ -506,7 +506,7 @@ assert os.lseek(a, 5, os.SEEK_HOLE) == 200000 and os.lseek(a, 5, os.SEEK_DATA) =
     t.ok(filesystem.connection);
   });
 
-  void t.test('reads and writes come in pieces as large as the driver promises', async (t) => {
+  void t.test('reads and writes are as large as the driver promises', async (t) => {
     const { path, filesystem } = await mount(t);
     const size = 8 << 20;
     const handle = await fs.open(join(path, 'x'), constants.O_RDWR | constants.O_CREAT);

@@ -99,7 +99,7 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
   );
 
   test(
-    'what was written before a file became immutable is kept',
+    'data written before a file became immutable is kept',
     async (t, p) => {
       const fd = await p.ok('open', 'f', 'O_RDWR|O_CREAT', 0o644);
       await p.ok('write', fd, Buffer.alloc(100_000, 'x'));
@@ -115,7 +115,7 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
   );
 
   test(
-    'an immutable directory takes and gives no names; its files can be written',
+    'the entries of an immutable directory are fixed, but its files can be written',
     async (t, p) => {
       await p.ok('mkdir', 'd');
       await p.writeFile('d/f', 'x');
@@ -133,7 +133,7 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
   );
 
   test(
-    'an append-only file grows and does nothing else',
+    'an append-only file can only grow',
     async (t, p) => {
       await p.writeFile('f', 'first');
       t.equal(await setFlags(p, 'f', appendOnly), 'OK');
@@ -208,7 +208,7 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
     'root',
   );
 
-  test('a file of eight tebibytes holds data at its end and takes the space of that', async (t, p) => {
+  test('a file of eight tebibytes with data at its end takes only the space of that data', async (t, p) => {
     const fd = await p.ok('open', 'f', 'O_RDWR|O_CREAT', 0o644);
     const end = 8 * 2 ** 40;
     await p.ok('ftruncate', fd, end);

@@ -66,7 +66,7 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
     t.same(await drive.warnings(), [], 'the daemon logged no warning');
   });
 
-  void t.test(`a device that knows nothing finds all that was unmounted elsewhere (TEST_SEED=${seed})`, async (t) => {
+  void t.test(`a new device finds everything after an unmount elsewhere (TEST_SEED=${seed})`, async (t) => {
     const drive = await mounted(t, 'fresh');
     const plain = join(scratch, 'plain');
     await mkdir(plain);
@@ -88,7 +88,7 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
     await twoDevicesSuite(t, { scratch: join(scratch, 'two'), store: await server.location('two'), environment });
   });
 
-  void t.test(`what was acknowledged survives kill -9 of the daemon, and is in the store after an unmount (TEST_SEED=${seed})`, async (t) => {
+  void t.test(`acknowledged work survives kill -9 of the daemon, and is in the store after an unmount (TEST_SEED=${seed})`, async (t) => {
     const drive = new Drive({ scratch: join(scratch, 'crash'), store: await server.location('crash'), environment, withKeyFile: true });
     t.teardown(() => drive.destroy());
     await drive.init();

@@ -33,7 +33,7 @@ export function attributeTests(it: It): void {
     t.same([(await p.stat('f')).uid, (await p.stat('f')).gid], [alice, staff]);
     t.same([(await p.lstat('l')).uid, (await p.lstat('l')).gid], [bob, guests]);
   });
-  it('chown with -1 leaves that id', 'otherUsers', async (t, p) => {
+  it('chown with -1 leaves that id unchanged', 'otherUsers', async (t, p) => {
     await p.file('f');
     await p.ok('chown', 'f', alice, staff);
     await p.ok('chown', 'f', -1, guests);
@@ -45,7 +45,7 @@ export function attributeTests(it: It): void {
     await p.ok('chown', 'f', 4294967294, 4000000000);
     t.same([(await p.stat('f')).uid, (await p.stat('f')).gid], [4294967294, 4000000000]);
   });
-  it('a new file belongs to who made it', 'otherUsers', async (t, p) => {
+  it('a new file belongs to the user who made it', 'otherUsers', async (t, p) => {
     await p.as(alice, staff);
     await p.file('f');
     await p.ok('mkdir', 'd');

@@ -3,7 +3,7 @@ import { ProbeGoneError } from '../mount/posix-probe.js';
 import { type It, kib } from './posix-place.js';
 
 export function contentTests(it: It): void {
-  it('what is written is read, at every size around the usual block edges', async (t, p) => {
+  it('written data is read back, at every size around the usual block boundaries', async (t, p) => {
     for (const size of [1, 511, 4095, 4096, 4097, 65535, 65536, 131071, 262143, 262144, 262145, 1048577]) {
       const content = Buffer.from(Array.from({ length: size }, (_, i) => (i * 31 + (i >> 8) * 17 + size) & 255));
       await p.file(`f${size}`, content);
@@ -11,7 +11,7 @@ export function contentTests(it: It): void {
       t.ok((await p.probe.readFile(`f${size}`)).equals(content), `${size} bytes`);
     }
   });
-  it('overwriting in the middle leaves the rest', async (t, p) => {
+  it('overwriting the middle leaves the rest unchanged', async (t, p) => {
     await p.file('f', 'a'.repeat(10_000));
     const fd = await p.open('f', 'O_RDWR');
     await p.ok('write', fd, Buffer.from('X'.repeat(100)), 4050);
@@ -26,7 +26,7 @@ export function contentTests(it: It): void {
       t.equal((await other.readAt(reader, 1000, 0)).length, (await other.stat('stat', 'f')).size);
     }
   });
-  it('reading at and past the end gives nothing', async (t, p) => {
+  it('reading at and past the end returns nothing', async (t, p) => {
     await p.file('f', 'abc');
     const fd = await p.open('f', 'O_RDONLY');
     t.equal((await p.probe.readAt(fd, 10, 3)).length, 0);
@@ -60,7 +60,7 @@ export function contentTests(it: It): void {
     t.equal((await p.fstat(fd)).size, far + 3);
     t.equal((await p.probe.readAt(fd, 100, far - 2)).toString(), '\0\0end');
   });
-  it('lseek knows the end that writing made', async (t, p) => {
+  it('lseek finds the end after a write', async (t, p) => {
     const fd = await p.open('f', 'O_CREAT|O_RDWR');
     await p.ok('write', fd, Buffer.alloc(12_345));
     t.equal(await p.ok('lseek', fd, 0, 'SEEK_END'), 12_345);
@@ -75,14 +75,14 @@ export function contentTests(it: It): void {
     await p.ok('fsync', dir);
     await p.ok('syncfs', dir);
   });
-  it('O_SYNC and O_DSYNC descriptors write', async (t, p) => {
+  it('O_SYNC and O_DSYNC descriptors can be written', async (t, p) => {
     for (const flag of ['O_SYNC', 'O_DSYNC']) {
       const fd = await p.open(flag, `O_CREAT|O_WRONLY|${flag}`);
       await p.ok('write', fd, Buffer.from('x'));
       t.equal(await p.text(flag), 'x');
     }
   });
-  it('O_DIRECT reads what the cache holds, and writes what the cache shows', async (t, p) => {
+  it('O_DIRECT reads and writes agree with the page cache', async (t, p) => {
     const cached = await p.open('f', 'O_CREAT|O_RDWR');
     await p.ok('write', cached, Buffer.concat([Buffer.alloc(4096, 'a'), Buffer.alloc(4096, 'b')]), 0);
     const direct = await p.open('f', 'O_RDWR|O_DIRECT');
@@ -156,7 +156,7 @@ export function mappingTests(it: It): void {
     t.equal(content.subarray(262_139, 262_147).toString('latin1'), '\0across\0');
     t.equal(content.subarray(0, 5).toString(), 'first');
   });
-  it('a store to a mapping moves the modification time on', 'sharedMmap', async (t, p) => {
+  it('a store to a mapping updates the modification time', 'sharedMmap', async (t, p) => {
     await p.file('f', Buffer.alloc(8192));
     const before = await p.stat('f');
     await p.later('f');
@@ -185,7 +185,7 @@ export function mappingTests(it: It): void {
     t.equal(Buffer.from((await other.need('mload', theirs, 10, 5)).data ?? '', 'hex').toString(), 'hello');
     await p.ok('munmap', map);
   });
-  it('a load behind the last page of a file kills with SIGBUS', 'sharedMmap', async (t, p) => {
+  it('a load behind the last page of a file raises SIGBUS', 'sharedMmap', async (t, p) => {
     await p.file('f', 'x'.repeat(5000));
     const other = await p.other();
     const fd = await other.ok('open', 'f', 'O_RDWR');
@@ -208,7 +208,7 @@ export function mappingTests(it: It): void {
 }
 
 export function orphanTests(it: It): void {
-  it('a file without a name is read and written until it is closed', async (t, p) => {
+  it('an unlinked file can be read and written until it is closed', async (t, p) => {
     await p.file('f', 'before');
     const fd = await p.open('f', 'O_RDWR');
     await p.ok('unlink', 'f');
@@ -221,7 +221,7 @@ export function orphanTests(it: It): void {
     await p.ok('fsync', fd);
     await p.ok('close', fd);
   });
-  it('a new file of the same name is another file', async (t, p) => {
+  it('a new file under a removed name is another file', async (t, p) => {
     await p.file('f', 'old');
     const fd = await p.open('f', 'O_RDONLY');
     await p.ok('unlink', 'f');
@@ -229,7 +229,7 @@ export function orphanTests(it: It): void {
     t.equal((await p.probe.readAt(fd, 10, 0)).toString(), 'old');
     t.not((await p.stat('f')).ino, (await p.fstat(fd)).ino);
   });
-  it('a name unlinked by one process stays open in another', async (t, p) => {
+  it('a file that one process unlinks stays open in another', async (t, p) => {
     await p.file('f', 'x');
     const other = await p.other();
     const fd = await other.ok('open', 'f', 'O_RDONLY');

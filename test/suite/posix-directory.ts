@@ -47,7 +47,7 @@ export function directoryTests(it: It): void {
     await p.fails(['EISDIR', 'EPERM'], 'unlink', 'd');
     t.ok(await p.exists('d'));
   });
-  it('.. of a directory is its parent, also after it moved', async (t, p) => {
+  it('.. of a directory is its parent, also after a move', async (t, p) => {
     await p.ok('mkdir', 'a');
     await p.ok('mkdir', 'b');
     await p.ok('mkdir', 'a/d');

@@ -41,7 +41,7 @@ function makes(call: string, argument: readonly ProbeArgument[]): boolean {
 
 export function errorTests(it: It): void {
   const withSource = async (p: Place): Promise<void> => p.file('source');
-  it('a missing last name is ENOENT for every call that does not make it', async (_, p) => {
+  it('a missing last name is ENOENT for every call that does not create it', async (_, p) => {
     for (const [call, place] of pathCalls) {
       const argument = place('missing');
       if (!makes(call, argument)) await p.fails('ENOENT', call, ...argument);

@@ -6,7 +6,7 @@ import type { It } from './posix-place.js';
 const run = promisify(execFile);
 
 export function filesystemTests(it: It): void {
-  it('statfs tells a name length of 255 and a space that adds up', async (t, p) => {
+  it('statfs reports a name length of 255 and consistent space', async (t, p) => {
     const found = (await p.probe.need('statvfs', '.')) as unknown as Record<string, number>;
     const { namemax, blocks = 0, bfree = 0, bavail = 0, frsize = 0 } = found;
     t.equal(namemax, 255);
@@ -32,7 +32,7 @@ export function filesystemTests(it: It): void {
     await p.file('script', '#!/bin/sh\nexit 7\n', 0o755);
     t.equal(await p.ok('exec', './script'), 7);
   });
-  it('inotify tells what is done in a folder', async (t, p) => {
+  it('inotify reports changes in a folder', async (t, p) => {
     const watch = await p.ok('watch', '.');
     const fd = await p.open('a', 'O_CREAT|O_WRONLY');
     await p.ok('write', fd, Buffer.from('x'));
@@ -46,7 +46,7 @@ export function filesystemTests(it: It): void {
     await other.ok('mkdir', 'made by another process');
     t.same((await p.probe.need('events', watch)).names, ['CREATE made%20by%20another%20process']);
   });
-  it('a file that is watched tells when its last link goes', async (t, p) => {
+  it('inotify reports when the last link of a file is removed', async (t, p) => {
     await p.file('f', 'x');
     const watch = await p.ok('watch', 'f');
     await p.ok('truncate', 'f', 0);

@@ -14,7 +14,7 @@ export function linkTests(it: It): void {
     await p.ok('chmod', 'a', 0o600);
     t.equal(await p.mode('b'), 0o600);
   });
-  it('the file lives until its last link goes', async (t, p) => {
+  it('a file exists until its last link is removed', async (t, p) => {
     await p.file('a', 'x');
     await p.ok('link', 'a', 'b');
     await p.ok('unlink', 'a');
@@ -50,7 +50,7 @@ export function linkTests(it: It): void {
     await p.ok('link', 'l', 'm', 'AT_SYMLINK_FOLLOW');
     t.equal((await p.lstat('m')).ino, (await p.lstat('f')).ino);
   });
-  it('a file whose last link went cannot be linked again', async (_, p) => {
+  it('a file cannot be linked again after its last link is removed', async (_, p) => {
     await p.file('f');
     const fd = await p.open('f', 'O_RDONLY');
     await p.ok('unlink', 'f');
@@ -72,7 +72,7 @@ export function linkTests(it: It): void {
     t.equal((await p.probe.need('readlink', 'l')).value, 4095);
     await p.fails('ENAMETOOLONG', 'symlink', 't'.repeat(4096), 'm');
   });
-  it('readlink cuts to the space given and refuses what is no link', async (t, p) => {
+  it('readlink truncates to the given space and refuses other kinds of files', async (t, p) => {
     await p.ok('symlink', 'abcdef', 'l');
     t.equal((await p.probe.need('readlink', 'l', 3)).data, Buffer.from('abc').toString('hex'));
     await p.file('f');
@@ -113,7 +113,7 @@ export function nodeTests(it: It): void {
     await other.ok('write', writer, Buffer.from('through'));
     t.equal(Buffer.from((await p.probe.need('read', reader, 100)).data ?? '', 'hex').toString(), 'through');
   });
-  it('a fifo without a reader is ENXIO for a writer that will not wait', async (_, p) => {
+  it('opening a fifo without a reader is ENXIO for a non-blocking writer', async (_, p) => {
     await p.ok('mkfifo', 'p');
     await p.fails('ENXIO', 'open', 'p', 'O_WRONLY|O_NONBLOCK');
   });

@@ -55,7 +55,7 @@ export function lockTests(it: It): void {
     t.equal(await other.errno('lock', theirs, 'F_SETLK', 'F_WRLCK', 0, 100), 'OK');
     t.equal(await other.errno('lock', theirs, 'F_SETLK', 'F_WRLCK', 200, 0), 'OK');
   });
-  it('F_GETLK tells who holds what', async (t, p) => {
+  it('F_GETLK reports the holder and range of a lock', async (t, p) => {
     await p.file('f');
     const other = await p.other();
     await p.ok('lock', await p.open('f', 'O_RDWR'), 'F_SETLK', 'F_WRLCK', 100, 50);
@@ -105,7 +105,7 @@ export function lockTests(it: It): void {
     await p.ok('lock', mine, 'F_SETLK', 'F_UNLCK', 0, 10);
     t.equal(await waiting, 'OK');
   });
-  it('two processes that wait for each other: one gets EDEADLK', 'lockDeadlock', async (t, p) => {
+  it('one of two processes that wait for each other gets EDEADLK', 'lockDeadlock', async (t, p) => {
     await p.file('f');
     const other = await p.other();
     const mine = await p.open('f', 'O_RDWR');
@@ -129,7 +129,7 @@ export function lockTests(it: It): void {
     await p.ok('close', a);
     await p.ok('lock', b, 'F_OFD_SETLK', 'F_WRLCK', 0, 0);
   });
-  it('a record lock needs a descriptor of its kind', async (_, p) => {
+  it('a read lock needs a readable descriptor, a write lock a writable one', async (_, p) => {
     await p.file('f');
     await p.fails('EBADF', 'lock', await p.open('f', 'O_RDONLY'), 'F_SETLK', 'F_WRLCK', 0, 0);
     await p.fails('EBADF', 'lock', await p.open('f', 'O_WRONLY'), 'F_SETLK', 'F_RDLCK', 0, 0);
@@ -145,7 +145,7 @@ export function lockTests(it: It): void {
     await p.ok('close', mine);
     t.equal((await waiting).error, undefined);
   });
-  it('a lease is broken by who opens the file, who waits until it is laid down', async (t, p) => {
+  it('opening a file breaks its lease, and waits until the lease is given up', async (t, p) => {
     await p.file('f', 'x');
     const other = await p.other();
     const fd = await p.open('f', 'O_RDWR');

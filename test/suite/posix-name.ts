@@ -14,7 +14,7 @@ export function nameTests(it: It): void {
     for (const name of names) await p.ok('unlink', new RawName(name));
     t.same(await p.names(), []);
   });
-  it('a directory of 255 bytes works, and is renamed to another', async (t, p) => {
+  it('a directory with a name of 255 bytes can be made and renamed', async (t, p) => {
     const [a, b] = [Buffer.alloc(255, 0xe4), Buffer.alloc(255, 0xf6)];
     await p.ok('mkdir', new RawName(a));
     await p.file(new RawName(Buffer.concat([a, Buffer.from('/f')])), 'x');
@@ -47,7 +47,7 @@ export function nameTests(it: It): void {
     for (const [i, name] of names.entries()) t.equal(await p.text(name), `${i}`);
     t.equal((await p.names()).length, names.length);
   });
-  it('a name that is no UTF-8 is not confused with its replacement', async (t, p) => {
+  it('a name that is not UTF-8 is not confused with its replacement text', async (t, p) => {
     await p.file(new RawName(Buffer.from([0x61, 0xff])), 'raw');
     await p.file('a\ufffd', 'text');
     t.equal(await p.text(new RawName(Buffer.from([0x61, 0xff]))), 'raw');

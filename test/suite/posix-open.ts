@@ -31,12 +31,12 @@ export function openTests(it: It): void {
     await p.file('l', 'x');
     t.equal(await p.text('target'), 'x');
   });
-  it('O_TRUNC empties', async (t, p) => {
+  it('O_TRUNC empties a file', async (t, p) => {
     await p.file('f', 'something');
     await p.ok('close', await p.open('f', 'O_WRONLY|O_TRUNC'));
     t.equal((await p.stat('f')).size, 0);
   });
-  it('O_APPEND writes at the end wherever the position is', async (t, p) => {
+  it('O_APPEND writes at the end, wherever the file position is', async (t, p) => {
     await p.file('f', 'one');
     const fd = await p.open('f', 'O_RDWR|O_APPEND');
     await p.ok('lseek', fd, 0, 'SEEK_SET');
@@ -104,13 +104,13 @@ export function openTests(it: It): void {
     t.equal(await p.text('f'), 'x');
     t.equal(await p.mode('f'), 0o444);
   });
-  it('O_PATH gives a descriptor that can be looked at but not read', async (t, p) => {
+  it('O_PATH gives a descriptor that can be examined but not read', async (t, p) => {
     await p.file('f', 'abc');
     const fd = await p.open('f', 'O_PATH');
     t.equal((await p.fstat(fd)).size, 3);
     await p.fails('EBADF', 'read', fd, 1);
   });
-  it('openat works from a directory that was renamed since', async (t, p) => {
+  it('openat works from a directory that was renamed after it was opened', async (t, p) => {
     await p.ok('mkdir', 'd');
     await p.file('d/f', 'here');
     const dir = await p.open('d', 'O_RDONLY|O_DIRECTORY');

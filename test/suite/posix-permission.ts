@@ -117,7 +117,7 @@ export function permissionTests(it: It): void {
     await p.ok('access', 'f', 'F_OK');
     await p.fails('EACCES', 'access', 'f', 'R_OK');
   });
-  it('root passes permissions', 'otherUsers', async (t, p) => {
+  it('root is not restricted by permissions', 'otherUsers', async (t, p) => {
     await p.ok('mkdir', 'd', 0);
     await p.file('d/f', 'x', 0);
     t.equal(await p.text('d/f'), 'x');
@@ -211,7 +211,7 @@ export function permissionTests(it: It): void {
     await p.as(alice, staff);
     await p.ok('unlink', 'd/bob');
   });
-  it('a directory moves to another parent only for who may write it', 'otherUsers', async (_, p) => {
+  it('moving a directory to another parent needs write permission on the directory', 'otherUsers', async (_, p) => {
     await p.ok('mkdir', 'd');
     await p.ok('mkdir', 'e');
     await p.ok('chmod', 'd', 0o777);
@@ -234,7 +234,7 @@ export function privilegeBitTests(it: It): void {
     await p.ok('close', fd);
     t.equal(await p.mode('f'), 0o777);
   });
-  it('so does a write past the cache, at once', 'otherUsers', async (t, p) => {
+  it('a write past the cache clears set-id bits at once', 'otherUsers', async (t, p) => {
     await p.file('f', 'x'.repeat(8192));
     await p.ok('chown', 'f', alice, staff);
     await p.ok('chmod', 'f', 0o6777);
@@ -245,7 +245,7 @@ export function privilegeBitTests(it: It): void {
     t.equal(await p.mode('f'), 0o777);
     await p.ok('close', fd);
   });
-  it('a truncation by another user clears them', 'otherUsers', async (t, p) => {
+  it('a truncation by another user clears set-id bits', 'otherUsers', async (t, p) => {
     await p.file('f', 'xyz');
     await p.ok('chmod', 'f', 0o6777);
     await p.as(alice, staff);
@@ -254,13 +254,11 @@ export function privilegeBitTests(it: It): void {
   });
   for (const content of contentCases) {
     const { name, act, needs = [] } = content;
-    it(`set-id bits after a ${name}: they go unless root changes the content`, 'otherUsers', ...needs, (t, p) =>
-      checkModes(t, p, content, modesAfter),
-    );
-    it(`set-group-id without group execution after a ${name}: it stays for members of the group`, 'otherUsers', ...needs, (t, p) =>
+    it(`a ${name} clears set-id bits unless root does it`, 'otherUsers', ...needs, (t, p) => checkModes(t, p, content, modesAfter));
+    it(`a ${name} by a member of the group keeps set-group-id without group execution`, 'otherUsers', ...needs, (t, p) =>
       checkModes(t, p, content, modesWithoutExecution),
     );
-    it(`the capabilities of a program go with a ${name}, also by root`, 'otherUsers', 'trustedXattrs', ...needs, async (t, p) => {
+    it(`a ${name} removes the capabilities of a program, also by root`, 'otherUsers', 'trustedXattrs', ...needs, async (t, p) => {
       await p.file('source', 's'.repeat(64 * kib));
       await p.file('f', 'x'.repeat(192 * kib));
       await p.ok('chmod', 'f', 0o6777);
@@ -271,7 +269,7 @@ export function privilegeBitTests(it: It): void {
     });
   }
   it(
-    'chown without an owner and a group moves the time of change, and clears the bits but those of folders',
+    'chown without an owner and a group updates the change time, and clears set-id bits except those of folders',
     'otherUsers',
     'deviceNodes',
     async (t, p) => {
@@ -294,14 +292,14 @@ export function privilegeBitTests(it: It): void {
       }
     },
   );
-  it('chown without an owner and a group moves the time of change of a link', 'otherUsers', async (t, p) => {
+  it('chown without an owner and a group updates the change time of a link', 'otherUsers', async (t, p) => {
     await p.ok('symlink', 'nowhere', 'l');
     const { ctime } = await p.lstat('l');
     await p.later('l');
     await p.ok('lchown', 'l', -1, -1);
     t.ok((await p.lstat('l')).ctime > ctime);
   });
-  it('chown without an owner and a group takes no bits from a file of another user: EPERM', 'otherUsers', 'deviceNodes', async (t, p) => {
+  it('chown without an owner and a group is EPERM for another user, and clears no bits', 'otherUsers', 'deviceNodes', async (t, p) => {
     for (const [kind, make] of nodeMakers) {
       await make(p);
       await p.ok('chown', 'f', alice, staff);
@@ -319,13 +317,13 @@ export function privilegeBitTests(it: It): void {
     await p.ok('chown', 'f', alice, staff);
     t.equal(await p.mode('f'), 0o2644);
   });
-  it('chown of a program clears them, also by root', 'otherUsers', async (t, p) => {
+  it('chown of a program clears set-id bits, also by root', 'otherUsers', async (t, p) => {
     await p.file('f');
     await p.ok('chmod', 'f', 0o6755);
     await p.ok('chown', 'f', alice, staff);
     t.equal(await p.mode('f'), 0o755);
   });
-  it('chown of a directory keeps them', 'otherUsers', async (t, p) => {
+  it('chown of a directory keeps set-id bits', 'otherUsers', async (t, p) => {
     await p.ok('mkdir', 'd');
     await p.ok('chmod', 'd', 0o6755);
     await p.ok('chown', 'd', alice, staff);
@@ -338,7 +336,7 @@ export function privilegeBitTests(it: It): void {
     await p.ok('chmod', 'f', 0o2755);
     t.equal(await p.mode('f'), 0o755);
   });
-  it('in a set-group-id directory new entries take its group, and directories the bit', 'otherUsers', async (t, p) => {
+  it('new entries of a set-group-id directory take its group, and new directories also the bit', 'otherUsers', async (t, p) => {
     await p.ok('mkdir', 'd');
     await p.ok('chown', 'd', alice, guests);
     await p.ok('chmod', 'd', 0o2777);

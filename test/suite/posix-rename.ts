@@ -20,7 +20,7 @@ export function renameTests(it: It): void {
     t.equal(await p.text('kept'), 'old');
     t.equal(await p.nlink('kept'), 1);
   });
-  it('a reader of a replaced file goes on with the old content', async (t, p) => {
+  it('a process that has a replaced file open keeps reading the old content', async (t, p) => {
     await p.file('a', 'new');
     await p.file('b', 'old');
     const fd = await p.open('b', 'O_RDONLY');
@@ -146,7 +146,7 @@ export function renameTests(it: It): void {
     await p.fails('EINVAL', 'rename', 'd/e', 'd', 'RENAME_EXCHANGE');
     await p.fails('EINVAL', 'rename', 'a', 'd', 'RENAME_EXCHANGE|RENAME_NOREPLACE');
   });
-  it('two processes that replace one name leave one whole file', async (t, p) => {
+  it('two processes that replace the same name leave one whole file', async (t, p) => {
     const other = await p.other();
     const replace = async (probe: Probe, own: string): Promise<void> => {
       for (let i = 0; i < 60; i++) {

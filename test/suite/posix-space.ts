@@ -25,7 +25,7 @@ export function spaceTests(it: It): void {
     await p.fails('ENXIO', 'lseek', fd, 5000, 'SEEK_HOLE');
     await p.fails('ENXIO', 'lseek', fd, 5000, 'SEEK_DATA');
   });
-  it('before the beginning and far past the end there is neither data nor a hole: ENXIO', async (_, p) => {
+  it('SEEK_DATA and SEEK_HOLE before the beginning and far past the end are ENXIO', async (_, p) => {
     await p.file('f', 'abc');
     const fd = await p.open('f', 'O_RDONLY');
     for (const whence of ['SEEK_DATA', 'SEEK_HOLE']) {
@@ -116,7 +116,7 @@ export function spaceTests(it: It): void {
     await p.ok('ftruncate', fd, 8192);
     t.equal((await p.fstat(fd)).blocks, blocks);
   });
-  it('fallocate with KEEP_SIZE leaves the size', 'preallocate', async (t, p) => {
+  it('fallocate with KEEP_SIZE keeps the size', 'preallocate', async (t, p) => {
     await p.file('f', 'abc');
     const fd = await p.open('f', 'O_RDWR');
     await p.ok('fallocate', fd, 'FALLOC_FL_KEEP_SIZE', 0, 10_000);

@@ -38,7 +38,7 @@ const timeCases: readonly TimeCase[] = [
     needs: ['userXattrs'],
   },
   { name: 'creating a file', act: (p) => p.file('d/new'), expect: { d: 'mc', 'd/f': '', '.': '' } },
-  { name: 'opening with O_CREAT what exists', act: (p) => p.open('d/f', 'O_CREAT|O_WRONLY'), expect: { d: '', 'd/f': '' } },
+  { name: 'opening an existing file with O_CREAT', act: (p) => p.open('d/f', 'O_CREAT|O_WRONLY'), expect: { d: '', 'd/f': '' } },
   { name: 'mkdir', act: (p) => p.ok('mkdir', 'd/new'), expect: { d: 'mc' } },
   { name: 'symlink', act: (p) => p.ok('symlink', 'x', 'd/new'), expect: { d: 'mc' } },
   { name: 'mkfifo', act: (p) => p.ok('mkfifo', 'd/new'), expect: { d: 'mc' } },
@@ -106,7 +106,7 @@ async function uncache(p: Place, path: string): Promise<void> {
 export function timeTests(it: It): void {
   for (const { name, prepare, act, expect, before = {}, needs = [] } of timeCases) {
     const changes = Object.entries(expect).map(([path, what]) => `${what || 'nothing'} of ${path}`);
-    it(`times: ${name} changes ${changes.join(', ')}`, ...needs, async (t, p) => {
+    it(`${name} changes exactly these times: ${changes.join(', ')}`, ...needs, async (t, p) => {
       await p.ok('mkdir', 'd');
       await p.ok('mkdir', 'd/sub');
       await p.ok('mkdir', 'e');
@@ -184,7 +184,7 @@ export function timeTests(it: It): void {
     await p.ok('utimens', 'd', 1000, 2000);
     t.equal((await p.stat('d')).mtime, 2000n);
   });
-  it('reading moves an access time that is older than the last change, and not again', async (t, p) => {
+  it('reading updates an access time that is older than the last change, but only once', async (t, p) => {
     await p.file('f', 'content');
     await p.ok('utimens', 'f', 5n * second, 10n * second);
     t.equal((await p.stat('f')).atime, 5n * second);
@@ -205,7 +205,7 @@ export function timeTests(it: It): void {
     t.equal((await p.probe.readAt(fd, 100, 0)).toString(), 'content');
     t.equal((await p.stat('f')).atime, 5n * second);
   });
-  it('listing a directory and following a link move their access times', async (t, p) => {
+  it('listing a directory and following a link update their access times', async (t, p) => {
     await p.ok('mkdir', 'd');
     await p.ok('symlink', 'd', 'l');
     await p.ok('utimens', 'd', 5n * second, 10n * second);
@@ -215,7 +215,7 @@ export function timeTests(it: It): void {
     t.ok((await p.lstat('d')).atime > 10n * second);
     t.ok((await p.lstat('l')).atime > 10n * second);
   });
-  it('a time that no clock will show is brought into range, and harms nothing', async (t, p) => {
+  it('an absurd time is brought into range and does no harm', async (t, p) => {
     await p.file('f', 'content');
     for (const seconds of [2n ** 52n, 2n ** 53n + 1n, 2n ** 62n, -(2n ** 53n), -(2n ** 62n)]) {
       await run('touch', ['-d', `@${seconds}`, join(p.path, 'f')]);

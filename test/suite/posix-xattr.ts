@@ -38,7 +38,7 @@ export function xattrTests(it: It): void {
     t.ok(list >= 'user.x'.length + 1);
     await p.fails('ERANGE', 'listxattr', 'f', list - 1);
   });
-  it('removal removes that one', 'userXattrs', async (t, p) => {
+  it('removing an xattr leaves the others', 'userXattrs', async (t, p) => {
     await p.file('f');
     for (const name of ['a', 'b', 'c']) await p.ok('setxattr', 'f', `user.${name}`, Buffer.from(name));
     await p.ok('removexattr', 'f', 'user.b');
@@ -64,7 +64,7 @@ export function xattrTests(it: It): void {
     await p.file('f');
     await p.fails(['EOPNOTSUPP', 'ENOTSUP'], 'setxattr', 'f', 'nonsense.x', Buffer.from('1'));
   });
-  it('user xattrs live on files and directories only', 'userXattrs', async (_, p) => {
+  it('user xattrs are allowed on files and directories only', 'userXattrs', async (_, p) => {
     await p.ok('symlink', 'f', 'l');
     await p.ok('mkfifo', 'p');
     await p.fails('EPERM', 'setxattr', 'l', 'user.x', Buffer.from('1'));

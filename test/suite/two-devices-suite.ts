@@ -97,7 +97,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     t.equal((await right.stat('stat', there('mode'))).mtime, mtime, 'the times are the same on both');
   });
 
-  await t.test('a file that was open while it became shorter has its true size once it was closed', async (t) => {
+  await t.test('a file that was shortened while open shows its true size once it is closed', async (t) => {
     await left.writeFile(here('cut'), 'long before it was cut');
     await becomes(t, () => textOf(there('cut')), 'long before it was cut', 'the file');
     const reader = await right.ok('open', there('cut'), 'O_RDONLY');
@@ -108,7 +108,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     t.equal((await right.stat('stat', there('cut'))).size, 3);
   });
 
-  await t.test('renamed and removed names go, hard links and directories too', async (t) => {
+  await t.test('renamed and removed names disappear, also those of hard links and directories', async (t) => {
     await left.ok('mkdir', here('tree'));
     await left.writeFile(here('tree/a'), 'a');
     await left.ok('link', here('tree/a'), here('tree/second'));
@@ -131,7 +131,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     await becomes(t, () => right.errno('stat', there('tree/moved')), 'ENOENT', 'a removed directory');
   });
 
-  await t.test('a file that is open follows its growth, one that is mapped shows new content', async (t) => {
+  await t.test('an open file grows with its new content, and a mapping shows it', async (t) => {
     const page = 4096;
     await left.writeFile(here('log'), 'first\n');
     await becomes(t, () => textOf(there('log')), 'first\n', 'the file');
@@ -168,7 +168,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     await right.ok('close', mapped);
   });
 
-  await t.test('a file that another device removed while it was open is stale, not empty', async (t) => {
+  await t.test('an open file that another device removed is stale, not empty', async (t) => {
     await left.writeFile(here('doomed'), 'content');
     await becomes(t, () => textOf(there('doomed')), 'content', 'the file');
     const fd = await right.ok('open', there('doomed'), 'O_RDONLY');
@@ -178,7 +178,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     await right.ok('close', fd);
   });
 
-  await t.test('extended attributes and links are read anew', async (t) => {
+  await t.test('changed extended attributes and links are read again', async (t) => {
     await left.writeFile(here('labelled'), 'x');
     await left.ok('symlink', 'old', here('link'));
     await becomes(t, () => right.errno('stat', there('labelled')), 'OK', 'the file');
@@ -206,7 +206,7 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
     await becomes(t, stale, 0, 'files that are not as they should be');
   });
 
-  await t.test('both end in order', async () => {
+  await t.test('both devices end with a sound volume', async () => {
     await left.close();
     await right.close();
     await one.unmount();

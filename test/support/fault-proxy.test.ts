@@ -43,7 +43,7 @@ async function carried(
   return Buffer.concat(parts);
 }
 
-t.test('nothing overtakes what a slow link still holds', async (t) => {
+t.test('data does not overtake earlier data on a slow link', async (t) => {
   const bytes = Buffer.from(random.bytes(3_000_000));
   const found = await carried(t, bytes, ({ weather }, arrived) => {
     const isSlow = arrived < 300_000;
@@ -53,7 +53,7 @@ t.test('nothing overtakes what a slow link still holds', async (t) => {
   t.ok(found.equals(bytes));
 });
 
-t.test('what follows a cut does not arrive in place of what was lost', async (t) => {
+t.test('data after a cut does not arrive in place of lost data', async (t) => {
   const bytes = Buffer.from(random.bytes(3_000_000));
   const found = await carried(t, bytes, ({ weather }) => {
     weather.cutChance = 0.2;

@@ -192,7 +192,7 @@ void t.test('a page in the wrong place of the tree is refused by every kind of r
   }
 });
 
-void t.test('a subtree that two parents share may have a wider range in one of them: a scan does not go back', async (t) => {
+void t.test('a scan never goes back, even when two parents share a subtree and give it different ranges', async (t) => {
   const store = new PageStore();
   const leaf = (...keys: string[]): PageReference =>
     store.add(
@@ -213,7 +213,7 @@ void t.test('a subtree that two parents share may have a wider range in one of t
   );
 });
 
-void t.test('a branch whose children are all itself cannot be made, and one whose children are one page is refused', async (t) => {
+void t.test('a branch cannot contain itself, and one whose children are all the same page is refused', async (t) => {
   const store = new PageStore();
   const leaf = store.add(encodePage(0, [['m', one]]));
   const children = Array.from({ length: 1000 }, (_, number): Entry => [number === 0 ? '' : `x${String(number).padStart(4, '0')}`, leaf]);

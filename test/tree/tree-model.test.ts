@@ -122,7 +122,7 @@ const scenarios: Scenario[] = [
 ];
 
 for (const { name, batches, isCoarse = false, batch } of scenarios) {
-  void t.test(`a tree is what a sorted map is: ${name}`, async (t): Promise<unknown> => {
+  void t.test(`a tree equals a sorted map: ${name}`, async (t): Promise<unknown> => {
     const seed = testSeed();
     const random = new SeededRandom(seed);
     const store = new PageStore();
@@ -202,7 +202,7 @@ void t.test('a batch writes only the paths that it touches', async (t) => {
   t.equal(store.writes, 0);
 });
 
-void t.test('a read that needs more pages than the cache holds still ends', async (t) => {
+void t.test('a read that needs more pages than the cache holds still completes', async (t) => {
   const store = new PageStore();
   const entries = Array.from({ length: 50_000 }, (_, number): TreeChange => [`I${String(number).padStart(8, '0')}`, Buffer.alloc(100, number)]);
   const root = await applyBatch(new TreeReader(store), undefined, entries, store);
