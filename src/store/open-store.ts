@@ -52,8 +52,8 @@ const kinds: ReadonlyMap<string, Kind> = new Map<string, Kind>(
     'webdav+http': { example: 'webdav+http://host/path', open: openWebdav, load: () => import('./webdav-store.js') },
     sftp: {
       example: 'sftp://user@host/path',
-      open: async (location, options) => openRemote((await import('./sftp-store.js')).openSftpStore, location, options),
-      load: () => import('./sftp-store.js'),
+      open: async (location, options) => openRemote((await import('./sftp-location.js')).openSftpStore, location, options),
+      load: () => import('./sftp-location.js'),
     },
   }),
 );

@@ -4,50 +4,42 @@
  * fails when the key is taken; on servers without links it is renamed, which version 3 of the protocol also refuses for
  * a taken name (doc/stores.md, "SFTP").
  */
-import { join } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Sealed } from '../base/brand.js';
 import { systemClock } from '../base/clock.js';
-import { describeError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
-import { readNamedFile } from '../disk/whole-file.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import type { FolderAccess } from './folder-access.js';
 import { accessIn } from './folder-access.js';
-import { knownKeysOf } from './known-hosts.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
-import { type OpenRemoteOptions, parseLocation, pathSegments, StoreLocationError } from './location-url.js';
-import { loadHttpCredentials } from './netrc.js';
-import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome, StoreErrorCode } from './object-store.js';
+import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { isObjectKey, StoreError } from './object-store.js';
-import type { SftpEntry, SftpHandle, SftpTarget } from './sftp-connection.js';
-import { isPlainKey, SftpConnection, sftpStatus } from './sftp-connection.js';
+import type { SftpConnection, SftpEntry, SftpHandle } from './sftp-connection.js';
+import { sftpStatus } from './sftp-connection.js';
+import type { SftpSessionOptions } from './sftp-session.js';
+import { SftpSession } from './sftp-session.js';
 
-export interface SftpStoreOptions {
-  /** Called for every connection: files may have changed meanwhile. */
-  readonly loadTarget: () => Promise<SftpTarget>;
-  /** On the server; not absolute ones count from the home directory there. */
+export interface SftpStoreOptions extends SftpSessionOptions {
+  /** Path on the server; a relative one starts at the home directory there. */
   readonly path: string;
-  /** `user@host`, for people. */
-  readonly where: string;
   readonly disk: Disk;
   readonly random: Random;
-  /** What content waits for, in both directions. Default: nothing. */
+  /** Limits content in both directions. Default: no limit. */
   readonly bandwidth?: Bandwidth | undefined;
 }
 
 const defaultSizeMax = 64 * 1024 * 1024;
-/** What every server takes in one request. */
+/** Bytes that every server accepts in one request. */
 const pieceSize = 32 * 1024;
-/** Pieces under way for one object: one MiB for each 30 ms of round trip is 35 MB/s. */
+/** Pieces under way for one object: one MiB per round trip of 30 ms is 35 MB/s. */
 const piecesAtOnce = 32;
 /** Entries of one directory that are kept, to be sorted. */
 const entriesMax = 1_000_000;
 const temporaryPlace = '_tmp';
-/** Of an entry of a directory, about: its kind, size, owner and times. */
+/** Approximate bytes of a directory entry's kind, size, owner and times. */
 const attributesSize = 32;
 const markerName = '_sealdrive';
 const markerSize = 32;
@@ -59,22 +51,20 @@ export class SftpStore implements ObjectStore {
   readonly local = false;
   readonly listsWhole = true;
   readonly #options: SftpStoreOptions;
-  #connection: Promise<SftpConnection> | undefined;
-  /** What {@link #connection} came to. */
-  #current: SftpConnection | undefined;
+  readonly #session: SftpSession;
   /** Directories made or seen by us. */
   readonly #directories = new Set<string>();
   #hasLinks = true;
   #hasSync = true;
   #isClean = false;
-  /** For whom the root is. */
+  /** Who may use what is made in the store. */
   #access: FolderAccess | undefined;
-  #isClosed = false;
 
   /** Makes no connection. */
   constructor(options: SftpStoreOptions) {
     this.#options = options;
     this.description = `directory ${options.path} of ${options.where}`;
+    this.#session = new SftpSession(options, this.description);
   }
 
   /**
@@ -83,10 +73,10 @@ export class SftpStore implements ObjectStore {
    */
   create(): Promise<void> {
     const { path, random } = this.#options;
-    return this.#run('making the store', undefined, async (connection) => {
+    return this.#session.run('making the store', undefined, async (connection) => {
       await connection.makeDirectory(path).catch((error: unknown) => {
         if (sftpStatus(error) === 'NO_SUCH_FILE') throw new StoreError('NOT_A_STORE', `there is no directory to make ${path} in`, { cause: error });
-        // It may exist: reading it will show.
+        // It may exist already; reading it will show that.
         if (sftpStatus(error) !== 'FAILURE') throw error;
       });
       const names = (await this.#allEntries(connection, path, 'making the store'))
@@ -103,7 +93,7 @@ export class SftpStore implements ObjectStore {
   get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
     const { range, signal } = options;
     const path = this.#path(key);
-    return this.#run(`reading ${key}`, signal, async (connection) => {
+    return this.#session.run(`reading ${key}`, signal, async (connection) => {
       let handle: SftpHandle;
       try {
         handle = await connection.openFile(path, 'r');
@@ -151,14 +141,14 @@ export class SftpStore implements ObjectStore {
     const { signal } = options;
     const path = this.#path(key);
     const parent = path.slice(0, path.lastIndexOf('/'));
-    return this.#run(`writing ${key}`, signal, async (connection) => {
+    return this.#session.run(`writing ${key}`, signal, async (connection) => {
       await this.#removeStale(connection).catch(() => {});
       await this.#ensureDirectory(connection, parent);
       try {
         return await this.#place(connection, path, body, signal);
       } catch (error) {
         if (sftpStatus(error) !== 'NO_SUCH_FILE') throw error;
-        // Someone removed a directory that we had seen: once more from the start.
+        // Someone removed a directory that we had seen, so all of them are made again.
         this.#directories.clear();
         await this.#checkRoot(connection);
         await this.#ensureDirectory(connection, parent);
@@ -209,7 +199,7 @@ export class SftpStore implements ObjectStore {
         return isRenamed ? 'created' : 'exists';
       }
     } finally {
-      // What stays behind is removed as stale one day; a failure here says nothing about the object.
+      // A file that stays behind is removed as stale one day; a failure here says nothing about the object.
       if (!isRenamed) await connection.unlink(temporary).catch(() => {});
     }
   }
@@ -235,7 +225,7 @@ export class SftpStore implements ObjectStore {
     }
     await Promise.all(underWay);
     if (!failure) return;
-    // The protocol has no word for a full disk.
+    // The protocol has no status for a full disk.
     const free = await connection.freeSpace(this.#options.path).catch(() => Infinity);
     if (sftpStatus(failure.error) === 'FAILURE' && free < bodySize(body) + pieceSize) {
       throw new StoreError('FULL', 'the disk of the server is full', { cause: failure.error });
@@ -260,15 +250,15 @@ export class SftpStore implements ObjectStore {
       await connection.makeDirectory(path);
       await this.#share(connection, path, 'folder');
     } catch (error) {
-      // Servers say only that it failed; the next put there shows whether it exists.
+      // Servers report only a failure; the next put there shows whether the directory exists.
       if (sftpStatus(error) !== 'FAILURE') throw error;
     }
     this.#directories.add(path);
   }
 
   /**
-   * Gives what was made the rights of the root, where others share it. A server that does not take them has rules of
-   * its own.
+   * Gives a new file or folder the rights of the root, where others share it. A server that refuses them has rules of its
+   * own.
    */
   async #share(connection: SftpConnection, made: SftpHandle | string, kind: 'file' | 'folder'): Promise<void> {
     if (!this.#access) {
@@ -291,7 +281,7 @@ export class SftpStore implements ObjectStore {
     const found: { readonly key: string; readonly sort: string; readonly size: number; readonly isFolder: boolean }[] = [];
     const take = ({ filename, attrs }: SftpEntry): void => {
       const key = prefix + filename;
-      // Foreign names are none of ours, whatever they are.
+      // Foreign names are ignored.
       if (filename.includes('/') || !isObjectKey(key)) return;
       if (attrs.isFile()) budget.found();
       if (attrs.isFile() && key > after) found.push({ key, sort: key, size: attrs.size, isFolder: false });
@@ -300,7 +290,7 @@ export class SftpStore implements ObjectStore {
       if (found.length > entriesMax) throw new StoreError('PROTOCOL', `${doing}: a directory has more than ${entriesMax} entries`);
     };
     budget.request();
-    await this.#run(doing, budget.signal, async (connection) => {
+    await this.#session.run(doing, budget.signal, async (connection) => {
       try {
         await readWithin(connection, `${this.#options.path}/${prefix}`, budget, take);
       } catch (error) {
@@ -319,7 +309,7 @@ export class SftpStore implements ObjectStore {
   async delete(keys: readonly ObjectKey[]): Promise<void> {
     const paths = keys.map((key) => this.#path(key));
     if (paths.length === 0) return;
-    await this.#run(`removing ${paths.length} objects`, undefined, async (connection) => {
+    await this.#session.run(`removing ${paths.length} objects`, undefined, async (connection) => {
       const queue = [...paths];
       const work = async (): Promise<void> => {
         for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
@@ -334,7 +324,7 @@ export class SftpStore implements ObjectStore {
 
   head(key: ObjectKey): Promise<number | undefined> {
     const path = this.#path(key);
-    return this.#run(`looking for ${key}`, undefined, async (connection) => {
+    return this.#session.run(`looking for ${key}`, undefined, async (connection) => {
       try {
         const stat = await connection.stat(path);
         return stat.isFile() ? stat.size : undefined;
@@ -347,9 +337,7 @@ export class SftpStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
-    const connection = await this.#connection?.catch(() => undefined);
-    connection?.close();
+    await this.#session.close();
   }
 
   #path(key: ObjectKey): string {
@@ -358,8 +346,8 @@ export class SftpStore implements ObjectStore {
   }
 
   /**
-   * Throws `NOT_A_STORE` when the directory is gone, or holds no store (its disk is not mounted there): "absent" would
-   * be a lie.
+   * Throws `NOT_A_STORE` when the directory is gone, or holds no store because its disk is not mounted: nothing may be
+   * called absent then.
    */
   async #checkRoot(connection: SftpConnection): Promise<void> {
     const { path } = this.#options;
@@ -379,14 +367,14 @@ export class SftpStore implements ObjectStore {
     const place = `${root}/${temporaryPlace}`;
     const entries = await this.#allEntries(connection, place, 'looking for leftovers').catch(() => []);
     const newest = entries.reduce((latest, { attrs }) => Math.max(latest, attrs.mtime), 0);
-    // By the clock of the server alone: ours may differ from it by anything.
+    // Ages are computed by the clock of the server alone, from which ours may differ by any amount.
     for (const { filename, attrs } of entries) {
       if (attrs.isFile() && isTemporaryName(filename) && newest - attrs.mtime > staleSec)
         await connection.unlink(`${place}/${filename}`).catch(() => {});
     }
   }
 
-  /** Of a directory that holds little. */
+  /** For directories with few entries. */
   async #allEntries(connection: SftpConnection, path: string, doing: string): Promise<SftpEntry[]> {
     const budget = new ListingBudget(doing, systemClock);
     const entries: SftpEntry[] = [];
@@ -395,58 +383,6 @@ export class SftpStore implements ObjectStore {
       return entries;
     } finally {
       budget.end();
-    }
-  }
-
-  /**
-   * Does something over the connection, made anew when the last one has ended, and turns what fails into {@link
-   * StoreError}.
-   */
-  async #run<T>(doing: string, signal: AbortSignal | undefined, task: (connection: SftpConnection) => Promise<T>): Promise<T> {
-    assert(!this.#isClosed, 'a closed store is not used');
-    signal?.throwIfAborted();
-    try {
-      return await abortable(
-        this.#connect().then((connection) => task(connection)),
-        signal,
-      );
-    } catch (error) {
-      if (signal?.aborted || error instanceof StoreError) throw error;
-      throw this.#explain(error, doing);
-    }
-  }
-
-  #explain(error: unknown, doing: string): StoreError {
-    const make = (code: StoreErrorCode, reason: string): StoreError => new StoreError(code, `${doing}: ${reason}`, { cause: error });
-    const status = sftpStatus(error);
-    // A broken invariant of ours is not the server's fault.
-    if (status === undefined) throw error;
-    switch (status) {
-      case 'PERMISSION_DENIED':
-        return make('DENIED', 'the server does not permit it');
-      case 'NO_SUCH_FILE':
-        return make('NOT_A_STORE', `there is no ${this.description}`);
-      case 'LOST':
-        return make('UNAVAILABLE', `the connection to ${this.#options.where} was lost: ${describeError(error)}`);
-      case 'FAILURE':
-        return make('UNAVAILABLE', 'the server says that it failed');
-      default:
-        return make('PROTOCOL', describeError(error));
-    }
-  }
-
-  /** The connection that stands, or a new one, which all who wait share. */
-  async #connect(): Promise<SftpConnection> {
-    // No await between the looks and the assignment.
-    if (this.#current?.hasEnded) this.#connection = this.#current = undefined;
-    const made = (this.#connection ??= this.#options.loadTarget().then((target) => SftpConnection.open(target)));
-    try {
-      const connection = await made;
-      if (this.#connection === made) this.#current = connection;
-      return connection;
-    } catch (error) {
-      if (this.#connection === made) this.#connection = undefined;
-      throw error;
     }
   }
 }
@@ -465,71 +401,4 @@ export async function readWithin(
       take(entry);
     }
   });
-}
-
-/** Rejects with the signal's reason when it is aborted first; what was begun then ends by itself. */
-function abortable<T>(task: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return task;
-  return new Promise((settle, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-    task.then(settle, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
-}
-
-const example = 'sftp://user@host/path?key=FILE&known_hosts=FILE';
-const usualKeys = ['id_ed25519', 'id_ecdsa', 'id_rsa'];
-
-/**
- * The store that an `sftp:` URL names; no connection is made. Throws {@link StoreLocationError} and {@link StoreError}.
- */
-export async function openSftpStore(location: string, options: OpenRemoteOptions): Promise<SftpStore> {
-  const { url, parameters } = parseLocation(location, example, ['key', 'known_hosts'], { user: true });
-  const user = decodeURIComponent(url.username);
-  if (user === '') throw new StoreLocationError('MALFORMED', `the URL names no user (write ${example})`);
-  const segments = pathSegments(url, example);
-  const path = segments[0] === '~' ? ['.', ...segments.slice(1)].join('/') : `/${segments.join('/')}`;
-  if (segments.length === 0 || path === '.') throw new StoreLocationError('MALFORMED', `a store needs a directory of its own (write ${example})`);
-  const { env, home } = options;
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const port = url.port === '' ? 22 : Number(url.port);
-  return new SftpStore({
-    path,
-    where: `${user}@${url.host}`,
-    disk: options.disk,
-    random: options.random,
-    bandwidth: options.bandwidth,
-    async loadTarget() {
-      const knownHosts = parameters['known_hosts'];
-      const places = knownHosts === undefined ? [join(home, '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'] : [knownHosts];
-      const texts = await Promise.all(places.map((place) => readOptional(place)));
-      const guarded = env['CREDENTIALS_DIRECTORY'] ? [join(env['CREDENTIALS_DIRECTORY'], 'ssh-key')] : [];
-      const keyFiles = parameters['key'] === undefined ? [...guarded, ...usualKeys.map((name) => join(home, '.ssh', name))] : [parameters['key']];
-      const keys = await Promise.all(keyFiles.map((place) => readOptional(place)));
-      if (parameters['key'] !== undefined && keys[0] === undefined) throw new StoreError('DENIED', `there is no key file ${parameters['key']}`);
-      const privateKeys = keys.filter((key) => key !== undefined).filter((key) => isPlainKey(key));
-      const credentials = await loadHttpCredentials(url.host, user, { env, home });
-      return {
-        host,
-        port,
-        user,
-        knownKeys: texts.flatMap((text) => (text === undefined ? [] : knownKeysOf(text.toString('utf8'), host, port))),
-        privateKeys,
-        // A key that was named is the only one to be offered, unless it can be used through an agent only.
-        agent: parameters['key'] === undefined || privateKeys.length === 0 ? env['SSH_AUTH_SOCK'] || undefined : undefined,
-        password: credentials?.kind === 'password' ? credentials.password : undefined,
-        clock: options.clock ?? systemClock,
-        connectMs: 20_000,
-        idleMs: 30_000,
-      };
-    },
-  });
-}
-
-/** `undefined` when there is no such file. */
-async function readOptional(path: string): Promise<Buffer | undefined> {
-  const file = await readNamedFile(path).catch((error: unknown) => {
-    throw new StoreError('DENIED', `${path} cannot be read: ${describeError(error)}`, { cause: error });
-  });
-  return file?.bytes;
 }

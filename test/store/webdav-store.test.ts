@@ -11,7 +11,7 @@ import type { ObjectStore } from '../../src/store/object-store.js';
 import { openStore } from '../../src/store/open-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
-import type { WebdavStoreOptions } from '../../src/store/webdav-store.js';
+import type { WebdavCollectionOptions } from '../../src/store/webdav-collection.js';
 import { WebdavStore } from '../../src/store/webdav-store.js';
 import { collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
@@ -46,7 +46,7 @@ async function run(): Promise<void> {
    */
   const claimByMoving = (root: string): Promise<void> => writeFile(join(root, '_sealdrive'), 'Sealdrive store, claim=move\n');
 
-  const makeStore = (options: Partial<WebdavStoreOptions> = {}): WebdavStore =>
+  const makeStore = (options: Partial<WebdavCollectionOptions> = {}): WebdavStore =>
     new WebdavStore({
       origin: new URL(server.origin),
       segments: ['open', `store ${count++}`],
@@ -57,7 +57,7 @@ async function run(): Promise<void> {
     });
   const retrying = (inner: ObjectStore): RetryingStore => new RetryingStore(inner, { clock: systemClock, random, disk: systemDisk, baseMs: 10 });
 
-  const suite = (name: string, place: string, loadCredentials: WebdavStoreOptions['loadCredentials']): void =>
+  const suite = (name: string, place: string, loadCredentials: WebdavCollectionOptions['loadCredentials']): void =>
     objectStoreSuite(t, name, async () => {
       const segments = [place, `süite ${count++}`, 'a&b'];
       const root = join(server.root, ...segments);
