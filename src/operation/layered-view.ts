@@ -45,19 +45,19 @@ export class LayeredView implements ReadView {
     let below = base.next();
     for (;;) {
       const top = lowest(cursors, to);
-      if (top < 0) {
+      const key = cursors[top]?.key;
+      if (key === undefined) {
         if (below.done) return;
         yield below.value;
         below = base.next();
         continue;
       }
-      const key = cursors[top].key as TreeKey;
       if (!below.done && below.value[0] < key) {
         yield below.value;
         below = base.next();
         continue;
       }
-      const value = overlays[top].get(key);
+      const value = overlays[top]?.get(key);
       if (!below.done && below.value[0] === key) below = base.next();
       for (const cursor of cursors) if (cursor.key === key) cursor.advance();
       if (value) yield [key, value];
@@ -87,8 +87,7 @@ export class LayeredView implements ReadView {
 function lowest(cursors: readonly OverlayCursor[], to: TreeKey): number {
   let best = -1;
   let bestKey: TreeKey | undefined;
-  for (let index = 0; index < cursors.length; index++) {
-    const key = cursors[index].key;
+  for (const [index, { key }] of cursors.entries()) {
     if (key !== undefined && key < to && (bestKey === undefined || key < bestKey)) {
       best = index;
       bestKey = key;

@@ -68,7 +68,8 @@ export class Overlay {
     const block = this.#blocks[this.#blockFor(to)];
     if (!block) return undefined;
     const index = upperBound(block, to) - 1;
-    return index >= 0 && block[index] >= from ? block[index] : undefined;
+    const key = index < 0 ? undefined : block[index];
+    return key !== undefined && key >= from ? key : undefined;
   }
 
   /** Index of the last block whose first key is <= `key`, at least 0. */
@@ -77,7 +78,7 @@ export class Overlay {
     let high = this.#blocks.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#blocks[middle][0] <= key) low = middle + 1;
+      if (this.#blocks[middle]![0]! <= key) low = middle + 1;
       else high = middle;
     }
     return Math.max(0, low - 1);
@@ -91,7 +92,8 @@ export class Overlay {
       this.#blocks.push([key]);
       return;
     }
-    if (key > block[block.length - 1]) block.push(key);
+    const last = block.at(-1);
+    if (last === undefined || key > last) block.push(key);
     else block.splice(upperBound(block, key), 0, key);
     if (block.length > blockMax) {
       // Ascending insertion is the usual case: it leaves full blocks behind when only a little is split off.
@@ -138,7 +140,7 @@ export class OverlayCursor {
     if (this.#key === undefined) return;
     const place = this.#place;
     if (place.revision !== this.#overlay.revision) this.#place = this.#overlay.place(this.#key, true);
-    else if (++place.index >= place.blocks[place.block].length) {
+    else if (++place.index >= (place.blocks[place.block]?.length ?? 0)) {
       place.block++;
       place.index = 0;
     }
@@ -151,7 +153,7 @@ function lowerBound(keys: readonly TreeKey[], key: TreeKey): number {
   let high = keys.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (keys[middle] < key) low = middle + 1;
+    if (keys[middle]! < key) low = middle + 1;
     else high = middle;
   }
   return low;
@@ -162,7 +164,7 @@ function upperBound(keys: readonly TreeKey[], key: TreeKey): number {
   let high = keys.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (keys[middle] <= key) low = middle + 1;
+    if (keys[middle]! <= key) low = middle + 1;
     else high = middle;
   }
   return low;

@@ -88,7 +88,7 @@ export interface RebaseResult {
   readonly delta: StatisticsDelta;
 }
 
-interface Settled {
+interface Resolved {
   /** A conflict copy, the file itself, or (0) none, since this device deleted the file afterwards. */
   readonly target: Ino | 0;
   /** Of the content that was put there. */
@@ -131,7 +131,7 @@ export class RebaseState {
    * Files whose newest content (of the old view) is in place already, and where. Their later content operations say nothing new, unless the
    * old view has grown since.
    */
-  readonly settled = new DraftMap<Ino, Settled>();
+  readonly resolved = new DraftMap<Ino, Resolved>();
   /** What stands elsewhere than under the name that it was given. */
   readonly places = new DraftMap<string, Place>();
   #inos: Ino[] = [];
@@ -139,20 +139,21 @@ export class RebaseState {
 
   /** A number that was drawn for a run that met a page fault serves the next run. */
   takeIno(allocateIno: () => Ino): Ino {
-    if (this.#inosUsed === this.#inos.length) this.#inos.push(allocateIno());
-    return this.#inos[this.#inosUsed++];
+    const ino = this.#inos[this.#inosUsed++] ?? allocateIno();
+    this.#inos[this.#inosUsed - 1] = ino;
+    return ino;
   }
 
   begin(): void {
     this.merged.forget();
-    this.settled.forget();
+    this.resolved.forget();
     this.places.forget();
     this.#inosUsed = 0;
   }
 
   keep(): void {
     this.merged.keep();
-    this.settled.keep();
+    this.resolved.keep();
     this.places.keep();
     this.#inos = this.#inos.slice(this.#inosUsed);
     this.#inosUsed = 0;
@@ -380,7 +381,7 @@ class Rebase {
       const old = readInode(this.#oldView, ino);
       if (!isAlive(old)) return this.report('dropped', ino);
       this.#bringBack(ino, old, { parent, name });
-      if ((old.mode & S_IFMT) === S_IFREG) this.#settle(ino, old, ino);
+      if ((old.mode & S_IFMT) === S_IFREG) this.#resolve(ino, old, ino);
     }
     this.#remember(operation.parent, operation.name, ino, { parent, name });
     if (there) this.report('renamed', ino);
@@ -475,17 +476,17 @@ class Rebase {
   #isCurrent(ino: Ino, baseStamp: ContentStamp | undefined): boolean {
     const inode = readInode(this.#view, ino);
     const old = readInode(this.#oldView, ino);
-    const settled = this.#state.settled.get(ino);
-    if (settled && (settled.target !== 0 || !isAlive(old))) {
-      const isGrown = old && settled.stamp && !sameStamp(old.stamp, settled.stamp);
-      if (isGrown && settled.target !== 0) this.#settle(settled.target, old, ino);
+    const resolved = this.#state.resolved.get(ino);
+    if (resolved && (resolved.target !== 0 || !isAlive(old))) {
+      const isGrown = old && resolved.stamp && !sameStamp(old.stamp, resolved.stamp);
+      if (isGrown && resolved.target !== 0) this.#resolve(resolved.target, old, ino);
       return false;
     }
     const changed = inode !== undefined && baseStamp !== undefined && !sameStamp(inode.stamp, baseStamp);
     if (isAlive(inode) && !changed) return true;
     if (!isAlive(old)) {
       if (inode && !changed) return true;
-      this.#state.settled.set(ino, { target: 0, stamp: undefined });
+      this.#state.resolved.set(ino, { target: 0, stamp: undefined });
       return false;
     }
     if (isAlive(inode)) {
@@ -494,7 +495,7 @@ class Rebase {
     }
     this.#bringBack(ino, old, this.#placeFor(ino, old));
     if (inode && !changed) return true;
-    this.#settle(ino, old, ino);
+    this.#resolve(ino, old, ino);
     return false;
   }
 
@@ -516,13 +517,13 @@ class Rebase {
     const name = this.#freeName(parent, oldPlace?.name ?? byteStringOf(`file ${ino}`), old.mtime, false);
     const copy = this.#newIno();
     this.#emit(createOf(copy, old, { parent, name }, this.#oldXattrs(ino), old.mtime));
-    this.#settle(copy, old, ino);
+    this.#resolve(copy, old, ino);
     const { parent: place, name: placeName = '' } = oldPlace ?? { parent: undefined };
     this.#conflicts.push({ code: 'copied', ino, other: copy, copy: { ino, copy, parent: place, name: placeName, isLinked: old.nlink > 1 } });
   }
 
   /** Gives `target` the final content that `ino` has in my old view, sharing its chunks. */
-  #settle(target: Ino, old: Inode, ino: Ino): void {
+  #resolve(target: Ino, old: Inode, ino: Ino): void {
     const { size, mtime, stamp } = old;
     const before = requireInode(this.#view, target);
     this.#emit({ type: 'inline', ino: target, content: old.inline, size, mtime, stamp, baseStamp: before.stamp, upTo: 0 });
@@ -537,7 +538,7 @@ class Rebase {
       if (pieces.length === piecesMax) write();
     }
     write();
-    this.#state.settled.set(ino, { target, stamp });
+    this.#state.resolved.set(ino, { target, stamp });
   }
 
   #changeContent(operation: WriteOperation | InlineOperation | FallocateOperation): void {
@@ -549,11 +550,11 @@ class Rebase {
     const { from, to, fromStamp } = operation;
     if (!this.#isCurrent(to, operation.baseStamp)) return;
     const source = readInode(this.#view, from);
-    const isSame = this.#state.settled.get(from) === undefined && source !== undefined && (!fromStamp || sameStamp(source.stamp, fromStamp));
+    const isSame = this.#state.resolved.get(from) === undefined && source !== undefined && (!fromStamp || sameStamp(source.stamp, fromStamp));
     if (isSame) return this.#emit(operation);
     const old = readInode(this.#oldView, to);
-    if (old) this.#settle(to, old, to);
-    else this.#state.settled.set(to, { target: 0, stamp: undefined });
+    if (old) this.#resolve(to, old, to);
+    else this.#state.resolved.set(to, { target: 0, stamp: undefined });
   }
 
   // Rules for attributes: the last writer wins, and what is gone has none.
@@ -562,7 +563,7 @@ class Rebase {
     const ino = this.#now(operation.ino);
     if (operation.size !== undefined && this.#isCurrent(operation.ino, operation.baseStamp)) return this.#emit(operation);
     if (!readInode(this.#view, ino)) return;
-    const target = this.#state.settled.get(operation.ino)?.target;
+    const target = this.#state.resolved.get(operation.ino)?.target;
     const { size: _size, stamp: _stamp, baseStamp: _baseStamp, atime, mtime, ctime, ...rest } = operation;
     // Times that belong to content which is elsewhere now (in the copy, with these times) say nothing about theirs.
     const times = target !== undefined && target !== ino ? {} : { ...(atime && { atime }), ...(mtime && { mtime }), ...(ctime && { ctime }) };

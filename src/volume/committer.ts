@@ -57,7 +57,7 @@ export interface CommitterOptions {
   /** Applications wait while operations of more than this many bytes are in no commit. */
   readonly pendingBytesMax: number;
   /** Nobody needs to try: the store does not answer, and it will be told when it does. */
-  readonly isAway: () => boolean;
+  readonly isOffline: () => boolean;
   /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly frontEnds: FrontEnds;
@@ -103,7 +103,7 @@ export class Committer {
   #beatMs: number;
   #failure: VolumeError | undefined;
   /** The last error of the background loop, until one round succeeds. */
-  #trouble: unknown;
+  #lastError: unknown;
   #roomWaiters: (() => void)[] = [];
   #lastCommitMs: number | undefined;
   readonly #arrival: Arrival;
@@ -166,8 +166,8 @@ export class Committer {
   }
 
   /** Why the store could not be reached at the last try, if so. */
-  get trouble(): unknown {
-    return this.#trouble;
+  get lastError(): unknown {
+    return this.#lastError;
   }
 
   get lastCommitMs(): number | undefined {
@@ -182,7 +182,7 @@ export class Committer {
     this.#wake?.();
   }
 
-  /** Undefined when there is room for one more operation; else resolves when there may be (rejects with FULL or UNAVAILABLE is the caller's matter). */
+  /** Undefined when there is room for one more operation; else resolves when there may be. */
   room(): Promise<void> | undefined {
     const { state } = this.#options;
     if (state.operationCount < pendingOperationsMax && state.pendingBytes < this.#options.pendingBytesMax) return undefined;
@@ -234,7 +234,7 @@ export class Committer {
     const { signal } = this.#stop;
     let failures = 0;
     while (!signal.aborted && !this.#failure) {
-      // While the store is away the delay is kept to, however much is asked meanwhile.
+      // While the store is unavailable the delay is kept to, however much is asked meanwhile.
       if (failures > 0) {
         this.#pause = new AbortController();
         const pauseMs = Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10));
@@ -251,10 +251,10 @@ export class Committer {
         await this.#alone(() => this.#round(signal));
         if (failures > 0) logger.info('the store answers again');
         failures = 0;
-        this.#trouble = undefined;
+        this.#lastError = undefined;
       } catch (error) {
         if (signal.aborted) return;
-        this.#trouble = error;
+        this.#lastError = error;
         if (failures++ === 0) logger.warn('committing failed, will be tried again', { reason: describeError(error) });
       }
       this.#options.onRound();
@@ -317,7 +317,7 @@ export class Committer {
     this.#soon = false;
     this.#dirtySinceMs = undefined;
     try {
-      if (this.#options.isAway() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
+      if (this.#options.isOffline() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
       for (let left = 0; ; ) {
         // The log's head is past what arrived already: nothing may be put before it is part of the state.
         await this.#arrival.takeIn();
@@ -376,7 +376,7 @@ export class Committer {
         this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
         this.#makeRoom();
         // The journal is needed before the cut for operations that did not fly.
-        await this.#settleJournal(serial, isAll ? cut : undefined);
+        await this.#trimJournal(serial, isAll ? cut : undefined);
         await staging.release(packsOf(state.operations));
         return true;
       }
@@ -442,7 +442,7 @@ export class Committer {
   }
 
   /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
-  async #settleJournal(serial: number, cut: number | undefined): Promise<void> {
+  async #trimJournal(serial: number, cut: number | undefined): Promise<void> {
     const { journal } = this.#options;
     // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
     if (journal.failure) return;

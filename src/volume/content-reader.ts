@@ -164,12 +164,15 @@ export class ContentReader {
   #resolveExtent(extent: DataExtent, from: number, to: number, jumps: boolean): MaybePromise<Uint8Array | Uint8Array[]> {
     const runFrom = extent.skip + from;
     const runTo = extent.skip + to;
-    let first = 0;
-    let firstAt = 0;
-    while (firstAt + extent.chunks[first].plainLength <= runFrom) firstAt += extent.chunks[first++].plainLength;
-    let last = first;
-    for (let end = firstAt + extent.chunks[first].plainLength; end < runTo; end += extent.chunks[last].plainLength) last++;
-    if (jumps && first === last && to - from < extent.chunks[first].plainLength) {
+    // The chunks `first` to `last` hold these bytes; `first` begins at `firstAt` of the run, `last` ends at `end`.
+    let [first, firstAt, last, end] = [0, 0, -1, 0];
+    for (const { plainLength } of extent.chunks) {
+      if (end >= runTo) break;
+      if (end <= runFrom) [first, firstAt] = [last + 1, end];
+      end += plainLength;
+      last++;
+    }
+    if (jumps && first === last && to - from < end - firstAt) {
       return this.#chunks.readPart(extent, first, runFrom - firstAt, runTo - firstAt);
     }
     return andThen(this.#chunks.readRun(extent, first, last), (chunks) => {
@@ -233,15 +236,16 @@ function* dataRanges(
   from: number,
   to: number,
 ): IterableIterator<readonly [from: number, to: number]> {
-  const dirty = writer.get(ino)?.overlapping(from, to) ?? [];
-  let next = 0;
-  const dirtyRange = (index: number): readonly [number, number] => [dirty[index].offset, dirty[index].offset + dirty[index].bytes.byteLength];
+  const dirty = (writer.get(ino)?.overlapping(from, to) ?? []).map(({ offset, bytes }) => [offset, offset + bytes.byteLength] as const);
   const storedRanges = stored.inline.byteLength > from ? [[0, stored.inline.byteLength] as const] : extentRanges(view, ino, from, to);
   for (const range of storedRanges) {
-    while (next < dirty.length && dirty[next].offset < range[0]) yield dirtyRange(next++);
+    for (let next = dirty[0]; next && next[0] < range[0]; next = dirty[0]) {
+      yield next;
+      dirty.shift();
+    }
     yield range;
   }
-  while (next < dirty.length) yield dirtyRange(next++);
+  yield* dirty;
 }
 
 function* extentRanges(view: ReadView, ino: Ino, from: number, to: number): IterableIterator<readonly [number, number]> {

@@ -248,15 +248,15 @@ export class ContentWriter {
 
   /** A few files at a time. */
   async #sealThese(inos: readonly Ino[]): Promise<void> {
-    let next = 0;
+    const left = inos.values();
     const worker = async (): Promise<void> => {
-      while (next < inos.length) await this.seal(inos[next++]);
+      for (const ino of left) await this.seal(ino);
     };
     await Promise.all([worker(), worker(), worker(), worker()]);
   }
 
   /** Resolves when no snapshot of the file is being sealed; `undefined` when that is so now. */
-  settled(ino: Ino): Promise<void> | undefined {
+  sealing(ino: Ino): Promise<void> | undefined {
     return this.#files.get(ino)?.sealing;
   }
 

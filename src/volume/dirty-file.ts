@@ -75,10 +75,9 @@ export class DirtyFile {
       return;
     }
     const first = this.#firstReaching(offset);
-    let last = first;
+    const covered = this.overlapping(offset, end);
     const around: DirtySegment[] = [];
-    while (last < this.#segments.length && this.#segments[last].offset < end) {
-      const old = this.#segments[last++];
+    for (const old of covered) {
       const oldEnd = old.offset + old.bytes.byteLength;
       this.#bytes -= Math.min(oldEnd, end) - Math.max(old.offset, offset);
       if (old.offset < offset) around.push(part(old, old.offset, offset));
@@ -86,7 +85,7 @@ export class DirtyFile {
     }
     const before = around.filter((piece) => piece.offset < offset);
     const after = around.filter((piece) => piece.offset > offset);
-    this.#segments.splice(first, last - first, ...before, segment, ...after);
+    this.#segments.splice(first, covered.length, ...before, segment, ...after);
   }
 
   /** Forgets what lies at or after `size`. */
@@ -102,18 +101,18 @@ export class DirtyFile {
   forget(upTo: number, ranges: readonly { readonly from: number; readonly to: number }[]): void {
     const kept: DirtySegment[] = [];
     this.#bytes = 0;
-    let next = 0;
+    let passed = 0;
     for (const segment of this.#segments) {
       const end = segment.offset + segment.bytes.byteLength;
-      while (next < ranges.length && ranges[next].to <= segment.offset) next++;
+      while ((ranges[passed]?.to ?? Number.POSITIVE_INFINITY) <= segment.offset) passed++;
       if (segment.version > upTo) {
         kept.push(segment);
         continue;
       }
       let from = segment.offset;
-      for (let index = next; index < ranges.length && ranges[index].from < end; index++) {
-        if (ranges[index].from > from) kept.push(part(segment, from, ranges[index].from));
-        from = Math.max(from, ranges[index].to);
+      for (let index = passed, range = ranges[index]; range && range.from < end; range = ranges[++index]) {
+        if (range.from > from) kept.push(part(segment, from, range.from));
+        from = Math.max(from, range.to);
       }
       if (from === segment.offset) kept.push(segment);
       else if (from < end) kept.push(part(segment, from, end));
@@ -125,9 +124,8 @@ export class DirtyFile {
   /** The segments that overlap `[from, to)`, in order, whole. */
   overlapping(from: number, to: number): DirtySegment[] {
     const found: DirtySegment[] = [];
-    for (let index = this.#firstReaching(from); index < this.#segments.length && this.#segments[index].offset < to; index++) {
-      found.push(this.#segments[index]);
-    }
+    let index = this.#firstReaching(from);
+    for (let segment = this.#segments[index]; segment && segment.offset < to; segment = this.#segments[++index]) found.push(segment);
     return found;
   }
 
@@ -155,7 +153,8 @@ export class DirtyFile {
     let high = this.#segments.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const segment = this.#segments[middle];
+      // `low <= middle < high`.
+      const segment = this.#segments[middle]!;
       if (segment.offset + segment.bytes.byteLength <= offset) low = middle + 1;
       else high = middle;
     }

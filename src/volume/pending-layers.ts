@@ -3,6 +3,7 @@
  * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
  * a layer flies or lands is `volume-state.ts`'s.
  */
+import { assert } from '../base/assert.js';
 import { decodeInode, isDirectory, S_IFDIR, S_IFMT } from '../meta/inode.js';
 import { type Ino, inodeKey } from '../meta/key.js';
 import type { Operation, RenameOperation } from '../operation/operation.js';
@@ -96,6 +97,12 @@ export class Layer {
 export class PendingLayers {
   readonly #layers: Layer[] = [new Layer()];
 
+  get #newest(): Layer {
+    const newest = this.#layers.at(-1);
+    assert(newest, 'there is always a layer');
+    return newest;
+  }
+
   /** Newest first, as views want them. */
   get overlays(): Overlay[] {
     return this.#layers.map(({ changes }) => changes).toReversed();
@@ -106,7 +113,7 @@ export class PendingLayers {
   }
 
   get operations(): readonly PendingOperation[] {
-    return this.#layers.length === 1 ? this.#layers[0].operations : this.#layers.flatMap((layer) => layer.operations);
+    return this.#layers.length === 1 ? this.#newest.operations : this.#layers.flatMap((layer) => layer.operations);
   }
 
   get operationCount(): number {
@@ -153,9 +160,8 @@ export class PendingLayers {
 
   /** Answers whether a new layer was begun. */
   add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): boolean {
-    const newest = this.#layers[this.#layers.length - 1];
-    const fits = newest.fits(changes);
-    const layer = fits ? newest : new Layer();
+    const fits = this.#newest.fits(changes);
+    const layer = fits ? this.#newest : new Layer();
     if (!fits) this.#layers.push(layer);
     layer.add(operations, changes, delta);
     return !fits;
@@ -170,12 +176,11 @@ export class PendingLayers {
   /** After {@link takeOldest}: with what follows it, where that fits. */
   putBack(oldest: Layer): void {
     const next = this.#layers[0];
-    if (!oldest.fits(next.changes)) {
-      this.#layers.unshift(oldest);
-      return;
+    if (next && oldest.fits(next.changes)) {
+      oldest.absorb(next);
+      this.#layers.shift();
     }
-    oldest.absorb(next);
-    this.#layers[0] = oldest;
+    this.#layers.unshift(oldest);
   }
 }
 

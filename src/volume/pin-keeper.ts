@@ -55,7 +55,7 @@ export interface PinKeeperOptions {
   readonly place: StatePlace;
   /** Changes whenever the volume may have. */
   readonly version: () => number;
-  readonly isAway: () => boolean;
+  readonly isOffline: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -144,7 +144,7 @@ export class PinKeeper {
           return outcome;
         }
       } catch (error) {
-        // Away: what it takes is found out later.
+        // Offline: what it takes is found out later.
         if (!isStoreUnusable(error)) {
           this.#pins = before;
           throw error;
@@ -180,7 +180,7 @@ export class PinKeeper {
   }
 
   async #run(): Promise<void> {
-    const { clock, version, isAway, logger } = this.#options;
+    const { clock, version, isOffline, logger } = this.#options;
     const { signal } = this.#stop;
     for (;;) {
       await clock.sleep(Math.max(lookIntervalMs, this.#surveyMs / walkShare), signal);
@@ -195,7 +195,7 @@ export class PinKeeper {
         this.#seenVersion = -1;
         for (const kept of this.#pins) if (kept.state === 'fetching') kept.state = 'waiting';
         logger.debug('what is pinned cannot be fetched now', { reason: describeError(error) });
-        if (!isAway()) await clock.sleep(failurePauseMs, signal);
+        if (!isOffline()) await clock.sleep(failurePauseMs, signal);
       }
     }
   }
@@ -374,9 +374,9 @@ function requestsOf(chunks: readonly Missing[]): Missing[][] {
   const unique = new Map(chunks.map((chunk) => [chunk.offset, chunk]));
   for (const chunk of [...unique.values()].toSorted((a, b) => a.offset - b.offset)) {
     const last = requests.at(-1);
-    const end = last && last[last.length - 1].offset + last[last.length - 1].sealedLength;
-    if (last && end !== undefined && chunk.offset - end <= gapMax && chunk.offset + chunk.sealedLength - last[0].offset <= requestMax)
-      last.push(chunk);
+    const [begin, end] = [last?.[0], last?.at(-1)];
+    const isNear = begin && end && chunk.offset - end.offset - end.sealedLength <= gapMax;
+    if (last && isNear && chunk.offset + chunk.sealedLength - begin.offset <= requestMax) last.push(chunk);
     else requests.push([chunk]);
   }
   return requests;

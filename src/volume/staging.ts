@@ -154,7 +154,7 @@ export class Staging {
   }
 
   /**
-   * What is there goes up now if it is some megabytes, and if little else is on its way. Packs that wait count as well: while the store is away, or
+   * What is there goes up now if it is some megabytes, and if little else is on its way. Packs that wait count as well: while the drive is offline, or
    * slower than the writers, they become full ones.
    */
   goAhead(): void {
@@ -176,13 +176,14 @@ export class Staging {
 
   /**
    * After a crash: up to where a pack that no commit names holds `items` (ascending) intact. Its file stays on this disk until one does: when it is not
-   * here, power loss took its name. The store is not asked: it may be away, and its word is not needed. Throws PackError IO.
+   * here, power loss took its name. The store is not asked: it may be unavailable, and its word is not needed. Throws PackError IO.
    */
   async intactEnd(id: PackId, items: readonly PackItem[]): Promise<number> {
     const { disk, keys } = this.#options;
     const count = await intactItems({ disk, path: this.#path(id), id, keys }, items);
     if (count === items.length) return Number.POSITIVE_INFINITY;
-    return count === 0 ? 0 : items[count - 1].offset + items[count - 1].sealedLength;
+    const last = items[count - 1];
+    return last ? last.offset + last.sealedLength : 0;
   }
 
   /**
@@ -300,10 +301,10 @@ export class Staging {
   /** It takes no more, and goes up while the next one fills; failures are left to the commit that needs the pack. */
   #sendUp(filling: Filling): void {
     this.#close(filling);
-    void this.#settleClosing().catch(() => {});
+    void this.#uploadClosed().catch(() => {});
   }
 
-  async #settleClosing(): Promise<void> {
+  async #uploadClosed(): Promise<void> {
     await Promise.all(this.#closing);
     await Promise.all([...this.#closed.keys()].map((id) => this.#uploadOne(id)));
   }

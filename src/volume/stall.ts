@@ -6,7 +6,7 @@ import type { Staging } from './staging.js';
 
 export interface StallOptions {
   readonly reachability: Pick<Reachability, 'offlineSinceMs'> | undefined;
-  readonly committer: Pick<Committer, 'failure' | 'trouble'>;
+  readonly committer: Pick<Committer, 'failure' | 'lastError'>;
   readonly staging: Pick<Staging, 'uploadedBytes'>;
   readonly clock: Clock;
 }
@@ -25,7 +25,7 @@ export class Stall {
     if (reachability?.offlineSinceMs !== undefined) return reachability.offlineSinceMs;
     if (committer.failure) return Number.NEGATIVE_INFINITY;
     const { uploadedBytes } = staging;
-    if (committer.trouble === undefined) this.#seen = undefined;
+    if (committer.lastError === undefined) this.#seen = undefined;
     else if (this.#seen?.uploadedBytes !== uploadedBytes) this.#seen = { sinceMs: clock.monotonicMs(), uploadedBytes };
     return this.#seen?.sinceMs;
   }

@@ -126,7 +126,7 @@ export class Transactions {
     if (room) throw new Turn(() => queue.patiently(room));
     switch (operation.type) {
       case 'setattr': {
-        const busy = operation.size === undefined ? undefined : writer.settled(operation.ino);
+        const busy = operation.size === undefined ? undefined : writer.sealing(operation.ino);
         if (busy) throw new Turn(() => busy);
         break;
       }

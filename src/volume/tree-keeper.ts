@@ -1,5 +1,5 @@
 /**
- * Keeps the tree's pages on the local disk, so that folders can be listed while the store is away: goes through the tree in the background, one page
+ * Keeps the tree's pages on the local disk, so that folders can be listed while the drive is offline: goes through the tree in the background, one page
  * at a time, and fetches what is not here (doc/decision/0012-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
  * holds nothing itself but which parts of the tree it has been through.
  */
@@ -18,7 +18,7 @@ export interface TreeKeeperOptions {
   /** Sealed bytes of pages, whole tree: what lies beyond is fetched when it is asked for. */
   readonly bytesMax: number;
   /** True while there is nobody to fetch from. */
-  readonly isAway: () => boolean;
+  readonly isOffline: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -60,14 +60,14 @@ export class TreeKeeper {
   }
 
   async #run(): Promise<void> {
-    const { clock, root, isAway, logger } = this.#options;
+    const { clock, root, isOffline, logger } = this.#options;
     const { signal } = this.#stop;
     let pauseMs = startDelayMs;
     for (;;) {
       await clock.sleep(pauseMs, signal);
       pauseMs = intervalMs;
       const reference = root();
-      if (reference && isAway()) continue;
+      if (reference && isOffline()) continue;
       if (reference && idOf(reference) === this.#keptRoot) continue;
       try {
         const walked = new Set<string>();
@@ -79,7 +79,7 @@ export class TreeKeeper {
       } catch (error) {
         if (signal.aborted) return;
         logger.debug('the tree could not be fetched ahead', { reason: describeError(error) });
-        pauseMs = isAway() ? intervalMs : intervalMs * failureIntervals;
+        pauseMs = isOffline() ? intervalMs : intervalMs * failureIntervals;
       }
     }
   }

@@ -37,7 +37,7 @@ export interface FactSources {
 
 export function volumeFacts(sources: FactSources): VolumeFacts {
   const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal, memory, memoryBytes } = sources;
-  const trouble = committer.failure ?? committer.trouble;
+  const lastError = committer.failure ?? committer.lastError;
   const lastMs = committer.lastCommitMs;
   const offlineMs = options.reachability?.offlineSinceMs;
   return {
@@ -63,9 +63,9 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
     },
     store: {
       description: options.store.description,
-      reachable: trouble === undefined && offlineMs === undefined,
+      reachable: lastError === undefined && offlineMs === undefined,
       ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
-      ...(trouble === undefined ? {} : { trouble: describeError(trouble) }),
+      ...(lastError === undefined ? {} : { trouble: describeError(lastError) }),
     },
     ...(options.refused?.facts ? { refused: { ...options.refused.facts } } : {}),
     queue: { bytes: queue.bytes, maxBytes: queue.bytesMax },

@@ -106,7 +106,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
     foldBounds: options.foldBounds ?? { entries: foldEntriesMax, bytes: memory.shares.overlay },
     pendingBytesMax: memory.shares.operations,
-    isAway: isOffline,
+    isOffline,
     rebaseContext: () => ({
       deviceIndex,
       deviceName: options.deviceName,
@@ -145,7 +145,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     largeRequests: memory.largeRequests,
     place,
     version: () => log.head.sequence,
-    isAway: isOffline,
+    isOffline,
     clock,
     logger,
   });
@@ -156,7 +156,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
       packs,
       root: () => state.root,
       bytesMax: Math.min(treeBytesMax, cache.bytesMax * treeShare),
-      isAway: isOffline,
+      isOffline,
       clock,
       logger,
     });

@@ -163,7 +163,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
     store,
     keys: keys.current,
     staging: registry,
-    diskCache: cache,
+    ...(cache ? { diskCache: cache } : {}),
     cipher: options.cipher,
     memory: { ...memory.shares, largeRequests: memory.largeRequests },
   });

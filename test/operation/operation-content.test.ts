@@ -212,7 +212,7 @@ function applyToModel(model: Uint8Array, operation: Operation, source: Uint8Arra
   };
   switch (operation.type) {
     case 'write': {
-      const [{ offset, extent }] = operation.pieces;
+      const [{ offset, extent }] = operation.pieces as [(typeof operation.pieces)[number]];
       const next = resized(Math.max(model.byteLength, operation.size));
       if (extent.kind === 'data') next.set(contentOf(extent), offset);
       return next;
@@ -278,7 +278,7 @@ void t.test('random operations on content leave every byte where the model has i
           break;
         case 4:
         case 5:
-          operation = fallocate(ino, offset, length, [0, 1, 3, 3, 16, 17, 8, 32][random.below(8)]);
+          operation = fallocate(ino, offset, length, [0, 1, 3, 3, 16, 17, 8, 32][random.below(8)]!);
           break;
         case 6: {
           const whole = random.below(2) === 0;

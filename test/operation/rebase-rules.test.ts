@@ -425,7 +425,7 @@ void t.test('of two modes the later in the log wins, and what is gone has none',
     (a) => mode(a, 0o600),
     (b) => mode(b, 0o640),
   );
-  t.equal(readInode(rebased.view, allEntries(rebased.view)[0].ino)?.mode, S_IFREG | 0o640);
+  t.equal(readInode(rebased.view, allEntries(rebased.view)[0]!.ino)?.mode, S_IFREG | 0o640);
   const gone = meet(
     t,
     (c) => c.put('/f', 'base'),
@@ -484,11 +484,11 @@ void t.test('content that arrives while the rebase runs goes where the earlier w
   const state = new RebaseState();
   const conflicts: Conflict[] = [];
   const context = { deviceIndex: 2, deviceName: 'laptop', oldView: second.view, allocateIno: () => makeIno(2, 7), state, conflicts };
-  executeRebased(view, second.operations[0], context);
+  executeRebased(view, second.operations[0]!, context);
   t.match(conflicts, [{ code: 'copied', copy: { ino, copy: makeIno(2, 7), name: 'f', isLinked: false } }], 'whoever has it open can follow');
   t.equal(text(view, `/f ${mark}`), 'early');
   second.put('/f', 'late');
-  executeRebased(view, second.operations[1], context);
+  executeRebased(view, second.operations[1]!, context);
   t.equal(text(view, `/f ${mark}`), 'late');
   t.equal(text(view, '/f'), 'theirs');
   t.end();
@@ -540,8 +540,8 @@ function lostInodes(base: MemoryView, theirs: MemoryView, mine: MemoryView, resu
   const [before, first, second, after] = [base, theirs, mine, result].map(inosOf);
   // A directory may have become another of its name.
   const isDir = (ino: Ino): boolean => [theirs, mine].some((view) => ((readInode(view, ino)?.mode ?? 0) & S_IFMT) === S_IFDIR);
-  const wanted = [...first, ...second].filter((ino) => !before.has(ino) || (first.has(ino) && second.has(ino)));
-  return wanted.filter((ino) => !after.has(ino) && !isDir(ino));
+  const wanted = [...first!, ...second!].filter((ino) => !before!.has(ino) || (first!.has(ino) && second!.has(ino)));
+  return wanted.filter((ino) => !after!.has(ino) && !isDir(ino));
 }
 
 function runAtRandom(applications: RandomApplications, device: Device, count: number): void {

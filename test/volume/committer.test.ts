@@ -103,7 +103,7 @@ function begin(options: Partial<CommitterOptions> = {}) {
     pace: localPace,
     heartbeatMs: Infinity,
     foldBounds: { entries: 1e9, bytes: 1e9 },
-    isAway: () => false,
+    isOffline: () => false,
     rebaseContext: () => ({
       deviceIndex: ownDevice,
       deviceName: 'mine',
@@ -195,7 +195,7 @@ t.test('a history that does not fit stops the volume for good', async (t) => {
 });
 
 t.test('offline, what is pending is made safe against a loss of power, and nothing is put', async (t) => {
-  const { said, create, committer } = begin({ isAway: () => true });
+  const { said, create, committer } = begin({ isOffline: () => true });
   create('mine');
   await t.rejects(committer.flush(), { code: 'UNAVAILABLE' });
   t.strictSame(said, ['persist', 'sync packs', 'sync']);

@@ -72,7 +72,7 @@ t.test('what is written while the file is being sealed stays dirty, and is seale
   const open = close(scene);
   const sealed = writer.seal(ino);
   await turn();
-  t.ok(writer.settled(ino), 'truncations wait meanwhile');
+  t.ok(writer.sealing(ino), 'truncations wait meanwhile');
   await write(5000, 100);
   open();
   await sealed;
@@ -91,7 +91,7 @@ t.test('sealing that fails leaves the data dirty, and the next time seals all of
   scene.failure = new Error('the disk is full');
   await t.rejects(writer.sealAll(), { message: 'the disk is full' });
   t.equal(writer.bytes, 10_000);
-  t.notOk(writer.settled(ino));
+  t.notOk(writer.sealing(ino));
   scene.failure = undefined;
   await writer.sealAll();
   t.strictSame([writer.bytes, writer.fileCount, scene.applied.length], [0, 0, 1]);

@@ -41,7 +41,7 @@ t.test('what is forgotten is what was sealed, whatever was written, cut and seal
       }
       file.forget(upTo, ranges);
       for (const { from, to } of ranges) {
-        for (let at = from; at < Math.min(to, size); at++) if (versions[at] <= upTo) bytes[at] = -1;
+        for (let at = from; at < Math.min(to, size); at++) if (versions[at]! <= upTo) bytes[at] = -1;
       }
       t.same(picture(file), bytes, `round ${round}, seed ${seed}`);
       t.equal(file.bytes, bytes.filter((byte) => byte >= 0).length);

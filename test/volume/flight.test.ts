@@ -88,7 +88,7 @@ t.test('a conflict copy of what flies holds what was written since, and no commi
   t.equal(found['shared'], 'theirs');
   const copies = Object.keys(found).filter((path) => path.startsWith('shared ('));
   t.equal(copies.length, 1);
-  t.ok((await theirs.read(copies[0])).subarray(0, last.byteLength).equals(last), 'and every byte of it can be read');
+  t.ok((await theirs.read(copies[0]!)).subarray(0, last.byteLength).equals(last), 'and every byte of it can be read');
   const after = await again();
   t.strictSame(await after.picture(), await mine.picture(), 'after a crash as well');
   await Promise.all([mine.close(), theirs.close(), after.close()]);

@@ -124,7 +124,8 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
       state.apply({ serial: state.operationCount + 1, operation: complete }, transaction.changes, delta);
     }
   };
-  const [left, moved, below, right, above, target, file, copy] = [2, 3, 4, 5, 6, 7, 8, 9].map(inoOf);
+  const [left, moved, below, right] = [inoOf(2), inoOf(3), inoOf(4), inoOf(5)];
+  const [above, target, file, copy] = [inoOf(6), inoOf(7), inoOf(8), inoOf(9)];
   const baseStamp = { deviceIndex: 0, counter: 0 };
   const ask = (theirs: Operation, mine: Operation): boolean => {
     const [first, second] = [emptyState(), emptyState()];
@@ -149,7 +150,8 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
   };
   const size = { type: 'setattr', ino: file, size: 10, time } as const;
   const clone = { type: 'clone', fromOffset: 0, toOffset: 0, length: 10, time } as const;
-  const [theirStamp, myStamp] = [1, 2].map((deviceIndex) => ({ deviceIndex, counter: 1 }));
+  const theirStamp = { deviceIndex: 1, counter: 1 };
+  const myStamp = { deviceIndex: 2, counter: 1 };
   t.equal(ask({ ...size, stamp: theirStamp }, move(moved, left, 'moved', target)), true, 'nothing in common');
   t.equal(ask(move(above, right, 'above', below), move(moved, left, 'moved', target)), false, 'a circle');
   t.equal(

@@ -217,7 +217,7 @@ t.test('a writer who is faster than the store waits, and what waits is bounded',
     for (; written < 80; written++) await device.write('large', randomBytes(MiB), written * MiB);
   })();
   await until(() => store.heldCount > 0 && written >= 20);
-  const bytesNow = (): number => (device.volume.details()['queue']['bytes'] as number | undefined) ?? 0;
+  const bytesNow = (): number => (device.volume.details()['queue']!['bytes'] as number | undefined) ?? 0;
   for (let turn = 0; turn < 20; turn++) {
     largest = Math.max(largest, bytesNow());
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -283,7 +283,7 @@ t.test('folders that nobody has opened can be listed when the store is away', as
   }
   await writer.volume.flush();
   const reader = await open('b');
-  await until(() => reader.volume.details()['cache']['wholeTree'] === true);
+  await until(() => reader.volume.details()['cache']!['wholeTree'] === true);
   await reader.close();
   store.mood = 'away';
   const offline = await open('b');

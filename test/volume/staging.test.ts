@@ -12,11 +12,11 @@ import { packKeys } from '../suite/pack-keys.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 class AwayStore extends MemoryStore {
-  isAway = true;
+  isOffline = true;
   puts = 0;
 
   override put(...words: Parameters<MemoryStore['put']>): ReturnType<MemoryStore['put']> {
-    if (this.isAway) return Promise.reject(new StoreError('UNAVAILABLE', 'away'));
+    if (this.isOffline) return Promise.reject(new StoreError('UNAVAILABLE', 'away'));
     this.puts++;
     return super.put(...words);
   }
@@ -66,7 +66,7 @@ t.test('only the packs that a commit needs go up before it', async (t) => {
   const first = await staging.appendRun(run(1 << 20));
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
   await staging.appendRun(run(1 << 20));
-  store.isAway = false;
+  store.isOffline = false;
   const named = await staging.upload(undefined, new Set([first.pack]));
   t.same(
     named.map(({ id }) => id),
@@ -89,7 +89,7 @@ t.test('packs whose directory is gone go into the store all the same, and are no
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
   // A new one, that never had a file.
   await staging.appendRun(run(1 << 20));
-  store.isAway = false;
+  store.isOffline = false;
   const packs = await staging.upload();
   t.equal(packs.length, 2);
   staging.committed(packs);

@@ -61,7 +61,7 @@ t.test('a large file goes up while it is written, and takes hardly more than its
   const content = random.bytes(4 * mib);
   let before = 0;
   for (let offset = 0; offset < size; offset += content.byteLength) {
-    content[0]++;
+    content[0]!++;
     await writer.write('large', content, offset);
     await writer.volume.sealContent(await writer.ino('large'));
     before = store.puts.length;
@@ -102,7 +102,7 @@ t.test('some hundred small files are few objects, and few requests to read in an
     let differences = 0;
     while (left.length > 0) {
       const [name] = left.splice(order === 'shuffled' ? random.below(left.length) : 0, 1);
-      if (!(await reader.read(name)).equals(content.get(name) ?? Buffer.alloc(0))) differences++;
+      if (!(await reader.read(name!)).equals(content.get(name!) ?? Buffer.alloc(0))) differences++;
     }
     t.equal(differences, 0);
     t.ok(store.gets.length < 20, `${order}: ${store.gets.length} requests`);
@@ -134,7 +134,7 @@ t.test('what came along with another file and is wrong is asked for again, and r
   for (const name of names) await writer.write(name, random.bytes(4096));
   await writer.volume.flush();
   const reader = await newDevice(volume, disk, 'reader');
-  await reader.read(names[0]);
+  await reader.read(names[0]!);
   const get = store.get.bind(store);
   let isLying = true;
   store.get = async (key, options) => {
@@ -143,10 +143,10 @@ t.test('what came along with another file and is wrong is asked for again, and r
     if (isLying && key.startsWith('packs/')) bytes?.fill(0, 4300);
     return bytes;
   };
-  await reader.read(names[1]);
-  await t.rejects(reader.read(names[2]), { code: 'CORRUPT' });
+  await reader.read(names[1]!);
+  await t.rejects(reader.read(names[2]!), { code: 'CORRUPT' });
   isLying = false;
-  t.equal((await reader.read(names[2])).byteLength, 4096);
-  t.equal((await reader.read(names[50])).byteLength, 4096);
+  t.equal((await reader.read(names[2]!)).byteLength, 4096);
+  t.equal((await reader.read(names[50]!)).byteLength, 4096);
   await Promise.all([writer.close(), reader.close()]);
 });

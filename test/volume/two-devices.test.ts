@@ -99,11 +99,11 @@ class Worker {
   async #writeShared(): Promise<void> {
     const path = names[this.#random.below(names.length)];
     const content = this.#content();
-    if (await this.device.exists(path)) {
-      this.#lose(await this.device.text(path));
-      await this.device.truncate(path, 0);
+    if (await this.device.exists(path!)) {
+      this.#lose(await this.device.text(path!));
+      await this.device.truncate(path!, 0);
     }
-    await this.device.write(path, content);
+    await this.device.write(path!, content);
     this.#alive.add(content);
   }
 
@@ -111,16 +111,16 @@ class Worker {
     const present = (await this.device.list()).filter((name) => !name.startsWith('of-') && name !== 'lost+found');
     if (present.length === 0) return;
     const path = present[this.#random.below(present.length)];
-    this.#lose(await this.device.text(path));
-    await this.device.unlink(path);
+    this.#lose(await this.device.text(path!));
+    await this.device.unlink(path!);
   }
 
   async #renameShared(): Promise<void> {
     const from = names[this.#random.below(names.length)];
     const to = names[this.#random.below(names.length)];
-    if (from === to || !(await this.device.exists(from))) return;
-    if (await this.device.exists(to)) this.#lose(await this.device.text(to));
-    await this.device.rename(from, to);
+    if (from === to || !(await this.device.exists(from!))) return;
+    if (await this.device.exists(to!)) this.#lose(await this.device.text(to!));
+    await this.device.rename(from!, to!);
   }
 
   async #writeOwn(): Promise<void> {
@@ -154,15 +154,15 @@ for (let round = 0; round < rounds; round++) {
       await Worker.start('anna', volume, join(scratch, 'anna'), random, alive, lost),
       await Worker.start('bert', volume, join(scratch, 'bert'), random, alive, lost),
     ];
-    for (let step = 0; step < stepsPerRound; step++) await workers[random.below(2)].step();
+    for (let step = 0; step < stepsPerRound; step++) await workers[random.below(2)]!.step();
     // Two passes: a rebase of the second may be news for the first.
     for (let pass = 0; pass < 2; pass++) for (const { device } of workers) await device.volume.flush();
     for (const { device } of workers) await device.volume.refresh();
     const [first, second] = await Promise.all(workers.map(({ device }) => device.picture()));
     t.strictSame(first, second, 'the same tree');
-    const contents = new Set(Object.values(first));
+    const contents = new Set(Object.values(first!));
     for (const content of alive) if (!lost.has(content)) t.ok(contents.has(content), `${content.slice(0, 20)} is somewhere`);
-    for (const { own } of workers) for (const [path, content] of own) t.equal(first[path], content, path);
+    for (const { own } of workers) for (const [path, content] of own) t.equal(first![path], content, path);
     for (const { device } of workers) await device.close();
   });
 }
