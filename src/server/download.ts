@@ -40,7 +40,7 @@ export class Downloads {
       const piece = await this.#read(key, offset, range.length);
       if (!piece) return false;
       const { bytes, release } = piece;
-      if (bytes.byteLength === 0) throw new Refusal('RANGE', 'the range is behind the end');
+      if (bytes.byteLength === 0) throw new Refusal('RANGE', 'the range starts after the end of the object');
       exchange.begin(206, bytes.byteLength, { 'content-range': `bytes ${offset}-${offset + bytes.byteLength - 1}/*` });
       await exchange.write(bytes, release);
       exchange.end();
@@ -60,7 +60,7 @@ export class Downloads {
     if (size === undefined) return false;
     const start = range.offset ?? Math.max(0, size - (range.length ?? 0));
     const end = range.offset === undefined ? size : Math.min(size, start + (range.length ?? Infinity));
-    if (start >= end) throw new Refusal('RANGE', 'the range is behind the end');
+    if (start >= end) throw new Refusal('RANGE', 'the range starts after the end of the object');
     exchange.begin(206, end - start, { 'content-range': `bytes ${start}-${end - 1}/${size}` });
     await this.#sendPieces(exchange, key, start, end, undefined);
     return true;
@@ -71,7 +71,7 @@ export class Downloads {
       const length = Math.min(pieceSize, end - at);
       const piece = await this.#read(key, at, length);
       // It was deleted meanwhile, or the base has lost a part of it.
-      if (piece?.bytes.byteLength !== length) throw new Refusal('BASE_ANSWER', 'an object ended early');
+      if (piece?.bytes.byteLength !== length) throw new Refusal('BASE_ANSWER', 'the object is shorter than announced');
       return piece;
     };
     let next: Promise<Piece> | Piece | undefined = end > start ? (first ?? read(start)) : undefined;

@@ -63,14 +63,14 @@ export function operationOf(method: string, { key, query }: RequestTarget): Oper
       if (!only('wait')) throw wrong;
       return method === 'GET' ? 'get' : 'head';
     }
-    if (method !== 'PUT' && method !== 'DELETE') throw new Refusal('METHOD', 'an object cannot do that');
+    if (method !== 'PUT' && method !== 'DELETE') throw new Refusal('METHOD', 'objects do not support the method');
     if (query.size > 0) throw wrong;
     return method === 'PUT' ? 'put' : 'delete';
   }
   if (method === 'GET' && query.get('info') === '' && only('info')) return 'info';
   if (method === 'GET' && query.get('list') === '' && only('list', 'prefix', 'after', 'limit')) return 'list';
   if (method === 'POST' && query.get('delete') === '' && only('delete')) return 'delete-many';
-  if (!['GET', 'HEAD', 'POST', 'PUT', 'DELETE'].includes(method)) throw new Refusal('METHOD', 'a volume cannot do that');
+  if (!['GET', 'HEAD', 'POST', 'PUT', 'DELETE'].includes(method)) throw new Refusal('METHOD', 'volumes do not support the method');
   throw wrong;
 }
 
@@ -79,7 +79,7 @@ export function waitOf({ query }: RequestTarget): number {
   const text = query.get('wait');
   if (text === undefined) return 0;
   const ms = /^\d{1,6}$/.test(text) ? Number(text) : Infinity;
-  if (ms > waitMaxMs) throw new Refusal('BAD_REQUEST', 'that is too long to wait');
+  if (ms > waitMaxMs) throw new Refusal('BAD_REQUEST', 'the requested wait is too long');
   return ms;
 }
 
@@ -110,7 +110,7 @@ export class VolumeOperations {
     const size = exchange.bodySize;
     if (!hasBody && size !== 0) throw new Refusal('BAD_REQUEST', 'this request has no body');
     if (size === undefined || (hasBody && exchange.request.headers['content-length'] === undefined)) {
-      throw new Refusal('LENGTH_REQUIRED', 'a body must tell its length');
+      throw new Refusal('LENGTH_REQUIRED', 'the body has no announced length');
     }
     if (operation === 'get' || operation === 'head') return this.#read(operation, exchange, target, rest, confirm);
     if (operation === 'put') return this.#put(exchange, target, grant, size, confirm);
@@ -140,7 +140,7 @@ export class VolumeOperations {
     try {
       if (await this.#send(operation, exchange, key)) return;
       const outcome = await rest(() => wait.outcome);
-      if (outcome === 'stopped') throw new Refusal('STOPPING', 'the server stops', { retryAfterSec: 1 });
+      if (outcome === 'stopped') throw new Refusal('STOPPING', 'the server is stopping', { retryAfterSec: 1 });
       if (exchange.isGone) return;
       await confirm();
       if (outcome === 'there' && (await this.#send(operation, exchange, key))) return;
@@ -148,7 +148,7 @@ export class VolumeOperations {
       exchange.response.off('close', end);
       wait.end();
     }
-    throw new Refusal('ABSENT', 'the object did not come');
+    throw new Refusal('ABSENT', 'the object was not put in time');
   }
 
   /** False when there is no such object. */
@@ -166,14 +166,14 @@ export class VolumeOperations {
     const { base, uploads, buffers, waiters, usage, objectMax, uploading } = this.#options;
     const key = baseKey(target.volume, target.key ?? '');
     const { headers } = exchange.request;
-    if (headers['content-encoding'] !== undefined) throw new Refusal('UNSUPPORTED', 'bodies are taken as they are');
+    if (headers['content-encoding'] !== undefined) throw new Refusal('UNSUPPORTED', 'encoded bodies are not accepted');
     const condition = headers['if-none-match'];
     const hasOther = ['if-match', 'if-modified-since', 'if-unmodified-since', 'if-range', 'content-range'].some(
       (name) => headers[name] !== undefined,
     );
-    if (hasOther || (condition !== undefined && condition !== '*')) throw new Refusal('BAD_REQUEST', 'this condition is not known');
+    if (hasOther || (condition !== undefined && condition !== '*')) throw new Refusal('BAD_REQUEST', 'the condition is unknown');
     if (size > objectMax) throw new Refusal('TOO_LARGE', 'the object is too large');
-    const taken = condition === undefined ? new Refusal('CONFLICT', 'there is such an object') : new Refusal('EXISTS', 'there is such an object');
+    const taken = condition === undefined ? new Refusal('CONFLICT', 'the object exists already') : new Refusal('EXISTS', 'the object exists already');
     // Who asks first, as some clients do, need not send what nobody wants.
     if (exchange.asksFirst && (await base.head(key)) !== undefined) throw taken;
     const quota = grant.quota ?? this.#options.quota;
@@ -203,9 +203,9 @@ export class VolumeOperations {
     if (size > deleteBodyMax) throw new Refusal('TOO_LARGE', 'too much to delete at once');
     exchange.invite();
     const keys = readKeys(await receiveText(exchange.request, size));
-    // All or nothing: one that is none must not show only after others are gone.
+    // Checked before any is deleted: an invalid key must not show after others are gone.
     if (!keys || keys.length > deleteMax || !keys.every((key) => isObjectKey(key) && isObjectKey(`${grant.volume}/${key}`))) {
-      throw new Refusal('BAD_REQUEST', 'these are no keys');
+      throw new Refusal('BAD_REQUEST', 'the body is not a list of keys');
     }
     return keys;
   }
@@ -228,7 +228,7 @@ export class VolumeOperations {
     const isPrefix = prefix === '' || (prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1)));
     // `after` may be any text that sorts among keys.
     if (!isPrefix || after.length > 200 || (query.has('limit') && !/^\d{1,4}$/.test(query.get('limit') ?? ''))) {
-      throw new Refusal('BAD_REQUEST', 'that cannot be listed');
+      throw new Refusal('BAD_REQUEST', 'the list has an invalid prefix, start or limit');
     }
     const objects: [key: string, size: number | null][] = [];
     let more = false;

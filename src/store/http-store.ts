@@ -205,7 +205,7 @@ export class HttpStore implements ObjectStore {
   #require(answer: HttpAnswer, doing: string): HttpAnswer {
     if (answer.headers['sealdrive'] === '1' || answer.status >= 500 || [401, 403, 407, 408, 429].includes(answer.status)) return answer;
     const { status } = answer;
-    const where = status >= 300 && status < 400 ? 'sends us elsewhere: write the address that it really has' : 'is no "sealdrive serve"';
+    const where = status >= 300 && status < 400 ? 'redirects to another address: write that one' : 'is no "sealdrive serve"';
     throw new StoreError('NOT_A_STORE', `${doing}: what answers at ${this.#transport.host} ${where} (status ${status})`);
   }
 

@@ -126,7 +126,7 @@ export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreE
   if ((status >= 300 && status < 400) || complaint.code === 'AuthorizationHeaderMalformed') {
     const advice =
       complaint.region === undefined ? 'check the endpoint and the region' : `the bucket lies in another region: write region=${complaint.region}`;
-    return new StoreError('NOT_A_STORE', `${doing}: the store sends us elsewhere (${details}); ${advice}`);
+    return new StoreError('NOT_A_STORE', `${doing}: the store redirects to another address (${details}); ${advice}`);
   }
   if (entry) return new StoreError(entry[0], `${doing}: ${entry[1]} (${details})`);
   if (status === 401 || status === 403) return new StoreError('DENIED', `${doing}: the store refuses (${details})`);

@@ -38,7 +38,7 @@ t.test('each refusal of a store is one line that says what to do', async (t) => 
     [403, 'RequestTimeTooSkewed', /clock differs too much.*set it/],
     [403, 'AccessDenied', /do not permit it/],
     [404, 'NoSuchBucket', /no such bucket: make it first, or check its name/],
-    [301, 'PermanentRedirect', /sends us elsewhere.*check the endpoint and the region/],
+    [301, 'PermanentRedirect', /redirects to another address.*check the endpoint and the region/],
     [507, 'InsufficientStorage', /no room left/],
     [405, '', /status 405/],
     [200, '', /not the ListBucketResult that was expected/],

@@ -253,8 +253,8 @@ for (const [name, open] of kinds) {
     t.teardown(() => server.stop());
     for (status of [301, 302, 307, 308]) {
       const store = open(t, server.origin);
-      await fails(t, store.get('keys/a'), 'NOT_A_STORE', /sends us elsewhere/, `get, ${status}`);
-      await fails(t, store.put('keys/a', sealedText('a')), 'NOT_A_STORE', /sends us elsewhere/, `put, ${status}`);
+      await fails(t, store.get('keys/a'), 'NOT_A_STORE', /redirects to another address/, `get, ${status}`);
+      await fails(t, store.put('keys/a', sealedText('a')), 'NOT_A_STORE', /redirects to another address/, `put, ${status}`);
     }
     t.equal(stranger.requests.length, 0);
   });
