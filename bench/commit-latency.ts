@@ -1,9 +1,9 @@
 /**
- * How long a change by one device takes until applications on another one see it, kernel caches included, on each kind
- * of store: real servers on loopback, two real mounts. A change is an overwrite of a file that the other side has read,
- * so that it is cached there, a new name whose absence is cached, a removed name, a new mode, in turn. `close` counts
- * from close(2), so the second until the commit is in it; `commit` counts from when `flush` says that the commit is in
- * the store.
+ * Measures how long a change by one device takes until applications on another one see it, kernel caches included, on
+ * each kind of store: real servers on loopback, two real mounts. A change is an overwrite of a file that the other side
+ * has read and cached, a new name whose absence is cached, a removed name, or a new mode, in turn. `close` counts from
+ * close(2), which includes the second until the commit; `commit` counts from the moment when `flush` reports the commit
+ * in the store.
  *
  *   node dist/bench/commit-latency.js [--stores directory,s3,http,...] [--count N] [--scratch DIRECTORY] [--json]
  */

@@ -1,6 +1,7 @@
 /**
  * The measured work of bench/drive.ts that no standard program does, in a process of its own, with plain blocking
- * calls: the time of starting Node.js stays out. One line of JSON comes out: how long it took. It checks what it reads.
+ * calls, so that the start of Node.js is not measured. It prints one line of JSON with the time taken. It checks what
+ * it reads.
  *
  *   node dist/bench/drive-work.js WORK PATH COUNT [SEED]
  */

@@ -1,14 +1,14 @@
 /**
- * How fast the mounted drive is at what people do with a drive, beside a plain directory and gocryptfs in the same run.
- * It answers with ratios, since absolute figures belong to the machine. The three stand mounted side by side and take
+ * Measures how fast the mounted drive is at everyday work, compared with a plain directory and gocryptfs in the same
+ * run. It reports ratios, since absolute figures depend on the machine. All three are mounted at the same time and take
  * turns at each row.
  *
  * node dist/bench/drive.js [--targets plain,gocryptfs,sealdrive] [--base CHECKOUT] [--rows NAME,...] [--size MIB]
  * [--files N] [--random N] [--rounds N] [--scratch DIRECTORY] [--tree DIRECTORY] [--json FILE] [--list]
  *
- * `--base` adds the target `base`: another checkout of Sealdrive, built, whose build takes its turns with this one's.
+ * `--base` adds the target `base`: another checkout of Sealdrive, whose build takes turns with this one.
  *
- * "stored" rows end when the bytes are safe at their last place: on the plain disk, in gocryptfs's folder, in the
+ * "stored" rows end when the bytes are safe at their destination: on the plain disk, in gocryptfs's folder, in the
  * store. Cold means: unmounted, mounted again, and the kernel's caches dropped (as root). The contents do not compress,
  * except tar's tree.
  */

@@ -1,7 +1,7 @@
 /**
- * How many requests a second does a driver carry, and how many bytes? Against the in-memory filesystem of the tests, so
- * that nothing but the driver is measured. `node dist/bench/fuse-requests.js [native|portable] [writeback]`; needs
- * FUSE. The load is made by a child process: a process must not wait for its own mount.
+ * Measures how many requests and bytes a second a driver carries, against the in-memory filesystem of the tests, so
+ * that only the driver is measured. `node dist/bench/fuse-requests.js [native|portable] [writeback]`; needs FUSE. The
+ * load is made by a child process: a process must not wait for its own mount.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

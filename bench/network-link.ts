@@ -1,8 +1,8 @@
 /**
- * A network link between this machine and a server on it, for bench/network.ts: a process of its own that passes TCP
- * connections on, adds the round trip, and keeps all connections together to a rate, each direction apart. A busy
- * connection does not starve the others (they take turns), as with the queues of today's routers. Slow start and losses
- * are left out, for everybody. It counts HTTP/1.1 requests by looking at their heads.
+ * A network link between this machine and a server on it, for bench/network.ts: a process of its own that forwards TCP
+ * connections, adds the round trip, and limits all connections together to a rate in each direction. A busy connection
+ * does not starve the others (they take turns), as with the queues of today's routers. Slow start and losses are not
+ * simulated. It counts HTTP/1.1 requests by their heads.
  *
  * fork('network-link.js', [PORT, ROUND_TRIP_MS, MBIT_PER_SECOND]); it sends { port }, and answers 'take' and 'look'
  * with a LinkUse since the last 'take'.

@@ -1,6 +1,7 @@
 /**
- * What bench/network.ts compares: drives on one S3 gateway behind one network link, and a plain client of the gateway.
- * Each is started, used, mounted anew without anything that this machine remembers, and asked when all is in the store.
+ * The targets that bench/network.ts compares: drives on one S3 gateway behind one network link, and a plain client of
+ * the gateway. Each can be started, used, mounted again without local state, and asked whether everything is in the
+ * store.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';

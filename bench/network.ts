@@ -1,7 +1,8 @@
 /**
- * How well the drive uses a network, beside `rclone mount` of a crypt remote on the same S3 gateway, and beside a plain
- * client of it (`raw`), which tells what link and gateway allow. Ceph's gateway runs on this machine; the link is
- * bench/network-link.ts. It answers with times, requests and ratios. Cold means: nothing on this machine but the keys.
+ * Measures how well the drive uses a network, compared with `rclone mount` of a crypt remote on the same S3 gateway,
+ * and with a plain client of it (`raw`), which shows what link and gateway allow. Ceph's gateway runs on this machine;
+ * the link is bench/network-link.ts. It reports times, requests and ratios. Cold means that this machine has nothing
+ * but the keys.
  *
  * node dist/bench/network.js [--targets raw,rclone,sealdrive] [--files N] [--size MIB] [--rounds N] [--round-trip MS]
  * [--rate MBIT] [--rows NAME,...] [--scratch DIRECTORY] [--json FILE] [--trace DIRECTORY]

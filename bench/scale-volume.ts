@@ -1,6 +1,6 @@
 /**
- * Fills a volume with many small files without a kernel: the operations that the filesystem would make, straight on an
- * open volume, so that bench/scale.ts has a large one in minutes. The tree is that of scale-work.ts.
+ * Fills a volume with many small files without a kernel: it runs the operations of the filesystem directly on an open
+ * volume, so that bench/scale.ts gets a large one in minutes. The tree is that of scale-work.ts.
  *
  *   node dist/bench/scale-volume.js STORE KEYFILE STATE COUNT tree|flat
  */

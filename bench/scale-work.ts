@@ -1,6 +1,6 @@
 /**
- * The work of bench/scale.ts that must be done in a process of its own, with plain blocking calls. Progress comes out
- * as lines of JSON.
+ * The work of bench/scale.ts that must be done in a process of its own, with plain blocking calls. It prints its
+ * progress as lines of JSON.
  *
  *   node dist/bench/scale-work.js tree|flat|sparse DIRECTORY COUNT
  */

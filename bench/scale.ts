@@ -1,8 +1,7 @@
 /**
- * Whether the drive stays the same with a million files: how fast they are made from the first to the last, what the
- * daemon's memory does meanwhile and whether it answers, how long a mount takes that knows nothing, and what `find` and
- * `ls -lR` cost. It prints figures and judges those that are promised: a mount in two seconds, 300 MiB of memory after
- * `find`.
+ * Measures whether the drive scales to a million files: how fast they are created from the first to the last, the
+ * daemon's memory and whether it answers meanwhile, how long the mount of a new device takes, and the cost of `find`
+ * and `ls -lR`. It prints figures and judges the promised ones: a mount in two seconds, 300 MiB of memory after `find`.
  *
  * With --generate the files are not made through the kernel, but by scale-volume.ts, which takes a fraction of the
  * time.

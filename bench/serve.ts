@@ -1,7 +1,7 @@
 /**
- * What `sealdrive serve` costs: requests and bytes a second through one client, and the server's processor time for
- * them, beside the bare directory that it serves and lighttpd's WebDAV, all on one disk over loopback. The client's own
- * work is in every figure; the processor time is the server's alone.
+ * Measures the cost of `sealdrive serve`: requests and bytes a second through one client, and the server's processor
+ * time for them, compared with the bare directory that it serves and lighttpd's WebDAV, all on one disk over loopback.
+ * The client's own work is in every figure; the processor time is the server's alone.
  *
  *   node dist/bench/serve.js [--scratch DIRECTORY] [--json]
  */

@@ -1,5 +1,5 @@
 /**
- * How fast is the tree, from memory pages to sealed packs? Builds 1,000,000 entries (argument 1: another count), looks
+ * Measures the tree, from memory pages to sealed packs. It builds 1,000,000 entries (argument 1: another count), looks
  * them up at random, scans them, and applies scattered changes. Run: `node dist/bench/tree.js`.
  */
 

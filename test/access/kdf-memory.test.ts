@@ -1,4 +1,4 @@
-/** How much memory is left is read from where the kernel tells it; without an answer nothing is refused. */
+/** Available memory is read from the kernel; nothing is refused when the kernel does not report it. */
 import t from 'tap';
 import { fitsInMemory } from '../../src/access/kdf-memory.js';
 import type { MemorySources } from '../../src/access/machine-memory.js';

@@ -1,4 +1,4 @@
-/** What `doctor` finds, on machines that are made up. */
+/** The findings of `doctor` on simulated machines. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';

@@ -1,4 +1,4 @@
-/** The system's clock as the rest of the program gets it. */
+/** The system clock of the program. */
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 

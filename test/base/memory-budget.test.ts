@@ -1,6 +1,4 @@
-/**
- * The shares of a mount's memory never exceed the whole, and a usual machine gets the figures that the documents name.
- */
+/** The shares of a mount's memory never exceed the whole, and a typical machine gets the documented figures. */
 import t from 'tap';
 import { budgetOf, memoryMin, memoryUsualMax, usualBudget } from '../../src/base/memory-budget.js';
 

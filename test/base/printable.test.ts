@@ -1,4 +1,4 @@
-/** The one way of printing names: nothing that steers a terminal or hides, and no two names that look alike by it. */
+/** Names are printed so that they cannot control a terminal or hide a part, and no two look alike because of it. */
 import t from 'tap';
 import { printable, printableJson, printableLines, printableText, replaceUnprintable, unicodeValue } from '../../src/base/printable.js';
 

@@ -4,7 +4,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { RateLimit } from '../../src/base/rate-limit.js';
 import { ManualClock } from '../suite/manual-clock.js';
 
-/** A clock on which nobody wakes up by himself. */
+/** A clock on which sleepers wake only when the test advances it. */
 class FrozenClock extends ManualClock {
   override sleep(_delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)));

@@ -1,4 +1,4 @@
-/** Names as text that loses no byte. */
+/** Names as text from which every byte can be recovered. */
 import t from 'tap';
 import { decodeSystemText, encodeSystemText, isUnicode, systemPath } from '../../src/base/system-text.js';
 import { SeededRandom, testSeed } from '../model/seeded-random.js';

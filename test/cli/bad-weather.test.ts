@@ -1,5 +1,6 @@
 /**
- * Bad weather as a person meets it: one line that says what to do, or a retry, and nothing that was written is lost.
+ * Faults of a store as a user sees them: one line that says what to do, or a retry, and nothing that was written is
+ * lost.
  */
 import { writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
- * Runs `bin/sealdrive` as a person or a script does: a process with arguments, a secret on a descriptor, an exit code
- * and two outputs.
+ * Runs `bin/sealdrive` as a user or a script does: a process with arguments, a secret on a descriptor, an exit code and
+ * two outputs.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';

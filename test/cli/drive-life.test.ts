@@ -1,4 +1,4 @@
-/** A drive from its making to its end, as a person sees it: through the command line and the kernel. */
+/** The life of a drive as a user sees it, through the command line and the kernel. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

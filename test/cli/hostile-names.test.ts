@@ -1,7 +1,6 @@
 /**
- * Names that steer a terminal, hide a part of themselves, or are no UTF-8, in every place where a command takes or
- * prints one (doc/cli.md, "Names in messages"): what is printed is harmless, and what is meant is that file and no
- * other.
+ * Names that control a terminal, hide a part of themselves, or are not UTF-8, in every place where a command takes or
+ * prints one (doc/cli.md, "Names in messages"): they are printed harmlessly, and name exactly their file.
  */
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,4 @@
-/**
- * A mount with little memory does the same, in smaller steps; `status` shows what it may take (doc/cli.md, "Memory").
- */
+/** A mount with little memory does the same in smaller steps; `status` shows its limit (doc/cli.md, "Memory"). */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile, writeFile } from 'node:fs/promises';

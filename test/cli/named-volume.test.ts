@@ -1,4 +1,4 @@
-/** Names of volumes: the config file, the commands that keep it, and what a name stands for. */
+/** Names of volumes: the config file, the commands that edit it, and how a name is resolved. */
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import t from 'tap';

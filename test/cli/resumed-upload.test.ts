@@ -1,5 +1,5 @@
 /**
- * What was sealed for the store before a crash goes there after it, as it is: nothing is sealed or cut anew
+ * Packs that were sealed before a crash are uploaded unchanged after it: nothing is sealed or chunked again
  * (doc/stores.md, "Over the network").
  */
 import { randomBytes } from 'node:crypto';

@@ -1,6 +1,6 @@
 /**
- * A drive in an S3 bucket whose habits are those of real ones: locked, archived, far away. The buckets are in this
- * process: whatever touches a drive here is asynchronous.
+ * A drive in an S3 bucket with the traits of real ones: locked, archived, far away. The buckets are in this process, so
+ * all access to a drive here is asynchronous.
  */
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Hosting a store and using it, through the command line: two commands to serve, and a drive on top of it. */
+/** Hosting a store and using it, through the command line: two commands start the server, and a drive uses it. */
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';

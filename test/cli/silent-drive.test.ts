@@ -1,6 +1,6 @@
 /**
- * A drive whose process does not answer, has died, or has lost its socket: it is never taken for one that is not
- * mounted (doc/cli.md, "A drive that does not answer").
+ * A drive whose daemon does not answer, has died, or has lost its socket is never reported as not mounted (doc/cli.md,
+ * "A drive that does not answer").
  */
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';

@@ -1,6 +1,6 @@
 /**
- * What is known of a store and its volume does not hang on how its place is spelled: attacks 6 and 7 of
- * doc/security.md, by every way around.
+ * The record of a store and its volume does not depend on how its location is spelled: attacks 6 and 7 of
+ * doc/security.md through every spelling.
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * What a command finds around it: options of Node.js, signals, a working directory that is gone, a user without a home
+ * The environment of a command: options of Node.js, signals, a missing working directory, a user without a home
  * (doc/cli.md, "Surroundings").
  */
 import { spawn } from 'node:child_process';

@@ -1,4 +1,4 @@
-/** What the command line says to arguments, before any volume comes into play. */
+/** Arguments of the command line, before any volume is involved. */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';

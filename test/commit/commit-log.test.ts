@@ -19,7 +19,7 @@ import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 t.setTimeout(900_000);
 
-/** A memory store that can be looked into, changed, copied and interrupted. */
+/** A memory store that a test can inspect, change, copy and interrupt. */
 class Store implements ObjectStore {
   readonly description = 'test';
   readonly local = false;

@@ -1,4 +1,4 @@
-/** What other devices, and the names of conflict copies, get to see of a device's name. */
+/** The form of a device's name that other devices and the names of conflict copies show. */
 import t from 'tap';
 import { newDevice } from '../../src/commit/device.js';
 import { cleanDeviceName } from '../../src/commit/device-name.js';

@@ -1,7 +1,7 @@
 /**
- * A program that makes files one after the other, syncs some, renames some, and says which it was answered; and the
- * check that each of those is there, whole. It is a process of its own: it can be killed, and can hang on a mount
- * without holding the test.
+ * A program that makes files one after the other, syncs some, renames some, and reports those that were acknowledged;
+ * and the check that each of those is there, whole. It runs in a process of its own, so it can be killed, and can hang
+ * on a mount without blocking the test.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,7 +1,7 @@
 /**
- * Every operation of the local disk and every put is a place to die: what was promised by then is there afterwards, and
- * nothing is half done. One action in every way at every point; sequences of two and three are sampled. TEST_ROUNDS
- * multiplies the samples; all sequences of two are `npm run crash-points`.
+ * Every operation of the local disk and every put is a crash point: everything promised by then is there afterwards,
+ * and nothing is half done. Single actions are tried in every way at every point; sequences of two and three are
+ * sampled. TEST_ROUNDS multiplies the samples; all sequences of two are `npm run crash-points`.
  */
 import t from 'tap';
 import { actions, addTally, CrashBase, type CrashSetting, type CrashTally, emptyTally, tryAllPoints } from '../suite/crash-workload.js';

@@ -1,7 +1,7 @@
 /**
- * All sequences of two actions, each cut off at every point in every way, in worker processes: what is too long for the
- * test command (`crash-points.test.ts` samples it, and does all single actions). Power loss takes every subset of what
- * was not synced, torn writes included, where there are at most `--losses` combinations; where there are more, see
+ * All sequences of two actions, each cut off at every point in every way, in worker processes. This takes too long for
+ * the test command (`crash-points.test.ts` samples it, and does all single actions). Power loss takes every subset of
+ * what was not synced, torn writes included, where there are at most `--losses` combinations; where there are more, see
  * `SimulatedDisk.powerLosses`. Ends with 1 when anything was lost.
  *
  * npm run crash-points -- [--actions 1|2|3] [--losses 32] [--settle 4] [--workers N] [--seed N] [--setting INDEX]

@@ -1,8 +1,8 @@
 /**
- * What happens around a mount that works, rather than in it: callers that are interrupted or killed, an unmount under
- * their feet, a daemon that stands still or gets signals, clocks that jump, few descriptors, little memory. Nothing
- * that was promised is lost, nobody hangs, and the service goes on (doc/semantics.md, "Errors"). TEST_SUSPEND_MS: how
- * long the daemon stands still (a minute, when asked for more than the test command has time for).
+ * Disturbances around a working mount: callers that are interrupted or killed, an unmount while files are in use, a
+ * daemon that is stopped or gets signals, clocks that jump, few descriptors, little memory. Nothing that was promised
+ * is lost, nobody hangs, and the service continues (doc/semantics.md, "Errors"). TEST_SUSPEND_MS sets how long the
+ * daemon is stopped, for example a minute, which is more than the test command has time for.
  */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** A few cuts of the power on file systems that this machine's kernel has; power-cuts.ts does many. */
+/** A few power cuts on the file systems that this machine's kernel has; power-cuts.ts does many. */
 import t from 'tap';
 import { testSeed } from '../suite/seeded-random.js';
 import { cutPower, whyNoCuts } from './power-cuts.js';

@@ -1,10 +1,10 @@
 /**
- * Cuts the power under a directory store: a file system on a disk that records its writes and flushes
- * (recording-disk.ts) gets a store, into which objects are put. Then the disk is put together as it can be when the
- * power goes at a moment of that: all that was flushed before, and of what was written since nothing, all, a beginning
- * (its last write torn between sectors) or any part. Each of these disks is checked by the tool of the file system, or
- * mounted as it is; every object that was acknowledged by then has to be there, whole, and every put that was cut can
- * be repeated. A directory whose object was not acknowledged may be damaged, but no name may be unusable for ever.
+ * Cuts the power under a directory store: objects are put into a store in a file system on a disk that records its
+ * writes and flushes (recording-disk.ts). Then the disk is rebuilt as a power cut at some moment can leave it: with
+ * everything that was flushed before, and nothing, all, a prefix (its last write torn between sectors) or any part of
+ * the later writes. Each of these disks is checked by the tool of the file system, or mounted as it is; every object
+ * that was acknowledged by then must be there, whole, and every interrupted put can be repeated. A directory whose
+ * object was not acknowledged may be damaged, but no name may stay unusable.
  *
  * node dist/test/crash/power-cuts.js FILESYSTEM [--cuts N] [--seed N] needs root, loop devices, and the file system in
  * the kernel

@@ -1,8 +1,7 @@
 /**
- * A folder whose files are in memory, and that records what reaches them: it stands for a disk when a file in it is the
- * image of a loop device. Each write and each flush is appended to a record as it is answered, so that the disk can be
- * put together as it was at any moment (power-cuts.ts). It runs as a process of its own: the kernel writes to it
- * whenever it likes.
+ * A folder whose files are in memory and whose writes are recorded: it stands for a disk when a file in it is the image
+ * of a loop device. Each write and each flush is appended to a record as it is answered, so the disk can be rebuilt as
+ * it was at any moment (power-cuts.ts). It runs in a process of its own, since the kernel writes to it at any time.
  *
  *   node dist/test/crash/recording-disk.js FOLDER RECORD
  *

@@ -1,6 +1,6 @@
 /**
- * A disk that is full, fails or takes no writes, at every stage that a change goes through: the error says what is the
- * matter, the service goes on when it is over, and nothing that was promised is lost (doc/semantics.md, "Errors").
+ * A disk that is full, fails or refuses writes, at every stage of a change: the error names the problem, the service
+ * continues once it has passed, and nothing that was promised is lost (doc/semantics.md, "Errors").
  */
 import t from 'tap';
 import { systemRandom } from '../../src/crypto/system-random.js';

@@ -1,6 +1,6 @@
 /**
- * rsync at work on the drive, for the soak: it brings a changing tree again and again. It keeps the source on another
- * filesystem, and knows what a run that was cut off may have left undone.
+ * rsync at work on the drive, for the soak: it copies a changing tree again and again. The source is on another
+ * filesystem, and the check allows for what an interrupted run may have left undone.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,6 @@
 /**
- * A short share of the soak (`npm run soak`), through the kernel: a few rounds of work, kill -9 and mount. TEST_ROUNDS
- * makes it longer.
+ * A short version of the soak (`npm run soak`), through the kernel: a few rounds of work, kill -9 and mount.
+ * TEST_ROUNDS makes it longer.
  */
 import t from 'tap';
 import { testSeed } from '../model/seeded-random.js';

@@ -1,7 +1,7 @@
 /**
  * A soak: random trees, SQLite, git and rsync at work on the mounted drive, a `kill -9` of the daemon every 20 seconds
  * (some rounds end in a flush or an orderly unmount instead), everything acknowledged verified after each mount, and
- * the daemon's memory and descriptors watched. At a difference it keeps the scratch folder and tells the seed.
+ * the daemon's memory and descriptors watched. At a difference it keeps the scratch folder and prints the seed.
  *
  *   npm run soak -- [--minutes 30] [--round SECONDS] [--seed N] [--writers N] [--scratch DIRECTORY] [--store URL]
  */

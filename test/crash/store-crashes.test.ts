@@ -1,8 +1,8 @@
 /**
- * The device dies while its store is unreliable: requests and answers get lost, and a put of the dead process may
- * arrive after all, when the next one works already. What was promised is there, and nothing of what is found is taken
- * for an attack. Every put of every workload is also tried as one that arrives after the next opening
- * (`crash-workload.ts`); the directory store's own discipline is in all settings with it.
+ * The device dies while its store is unreliable: requests and answers are lost, and a put of the dead process may still
+ * arrive while the next one is at work. Everything promised is there, and nothing that is found is taken for an attack.
+ * Every put of every workload is also tried as one that arrives after the next opening (`crash-workload.ts`); all
+ * settings with a directory store exercise that store's own discipline.
  */
 import t from 'tap';
 import { actions, CrashBase, type CrashSetting, tryAllPoints } from '../suite/crash-workload.js';

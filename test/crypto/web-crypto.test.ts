@@ -1,4 +1,4 @@
-/** The seal over an asynchronous cipher, as in a browser: WebCrypto, and libsodium for what WebCrypto lacks. */
+/** The seal over an asynchronous cipher, as in a browser: WebCrypto, and libsodium for the ciphers that it lacks. */
 import type { webcrypto } from 'node:crypto';
 import sodium from 'libsodium-wrappers-sumo';
 import t from 'tap';

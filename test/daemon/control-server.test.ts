@@ -1,4 +1,4 @@
-/** The control socket, without a mount: requests, answers, and those who should not ask. */
+/** The control socket, without a mount: requests, answers, and clients that are refused. */
 import { mkdirSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';

@@ -1,4 +1,4 @@
-/** A mount and a second front end on one volume. The kernel is played by the test; test/mount has the real one. */
+/** A mount and a second front end on one volume. The test plays the kernel; test/mount uses the real one. */
 import t, { type Test } from 'tap';
 import { FuseFilesystem } from '../../src/daemon/fuse-filesystem.js';
 import { KernelCache } from '../../src/daemon/kernel-cache.js';

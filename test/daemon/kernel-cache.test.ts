@@ -1,4 +1,4 @@
-/** What the kernel is told when the volume is changed elsewhere, and what it has to write back before. */
+/** Notifications to the kernel when the volume changes elsewhere, and the dirty data that it writes back before. */
 import t from 'tap';
 import { KernelCache } from '../../src/daemon/kernel-cache.js';
 import type { ConnectionInfo, NodeId, Notifier } from '../../src/fuse/operations.js';

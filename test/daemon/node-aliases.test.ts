@@ -1,6 +1,4 @@
-/**
- * Which inode a node id stands for: followed through conflicts and forgets, against a model of what the kernel knows.
- */
+/** The mapping from node ids to inodes, through conflicts and forgets, against a model of the kernel's knowledge. */
 import t from 'tap';
 import { NodeAliases } from '../../src/daemon/node-aliases.js';
 import type { NodeId } from '../../src/fuse/operations.js';

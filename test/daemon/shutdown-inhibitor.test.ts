@@ -1,4 +1,4 @@
-/** When the machine is kept awake, and when it is not. */
+/** The lock that delays a shutdown of the machine while there are uploads. */
 import t from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
 import { ShutdownInhibitor } from '../../src/daemon/shutdown-inhibitor.js';

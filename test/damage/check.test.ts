@@ -1,4 +1,4 @@
-/** One kind of damage a test: what an examination calls it, and how bad it says that is. */
+/** The code and severity that a check reports for each kind of damage, one kind per test. */
 import t from 'tap';
 import type { Sealed } from '../../src/base/brand.js';
 import type { Severity } from '../../src/check/finding.js';

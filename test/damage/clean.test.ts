@@ -1,4 +1,4 @@
-/** Nothing is found where nothing is wrong, however the volume came about. */
+/** A check finds nothing in a sound volume, however it came about. */
 import t from 'tap';
 import { codesOf, content, DamagedVolume } from './damaged-volume.js';
 

@@ -1,7 +1,7 @@
 /**
  * A small volume with everything that can be damaged, and the ways to damage it: two checkpoints whose trees have
- * branches, commits after them, packs with content, a store that lets objects be exchanged, and commits written on
- * purpose by a device that means harm.
+ * branches, commits after them, packs with content, a store whose objects can be replaced, and commits that a malicious
+ * device wrote on purpose.
  */
 
 import { addSlot } from '../../src/access/keyslots.js';

@@ -1,6 +1,5 @@
 /**
- * What repair puts back into a log that has lost something, and what it refuses to touch: from the copies of a device
- * whose hashes prove them.
+ * Repair restores a damaged log from the copies of a device, whose hashes prove them, and leaves everything else alone.
  */
 import { cpSync } from 'node:fs';
 import type { Test } from 'tap';

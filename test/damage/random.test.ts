@@ -1,7 +1,4 @@
-/**
- * Two devices that change the same tree at random, conflicts included: whatever comes of it, an examination finds
- * nothing.
- */
+/** Two devices change the same tree at random, conflicts included; a check of the result finds nothing. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

@@ -1,6 +1,6 @@
 /**
- * What repair makes of contradictions: afterwards an examination finds nothing, no content is gone, and what was
- * replaced is in the log.
+ * Repair resolves contradictions: afterwards a check finds nothing, no content is lost, and replaced values are in the
+ * log.
  */
 
 import type { Test } from 'tap';

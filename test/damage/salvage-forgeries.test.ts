@@ -1,6 +1,6 @@
 /**
- * What `salvage` makes of commits that were forged by somebody who has the keys of the volume and the store, but is no
- * device of it: what devices have written is never replaced, and what only the forgeries hold is kept apart.
+ * `salvage` on commits that were forged by somebody who has the keys of the volume and the store, but is not one of its
+ * devices: files written by devices are never replaced, and files found only in forgeries are kept apart.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

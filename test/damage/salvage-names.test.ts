@@ -1,6 +1,5 @@
 /**
- * Every file that can be read comes out under a name that tells the truth: nothing is overwritten, however names
- * collide, and no depth is too deep.
+ * Every readable file is salvaged under a truthful name: nothing is overwritten, however names collide, at any depth.
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * What can be saved from damaged volumes: everything that is left, with what is missing said, and nothing written into
- * the store.
+ * `salvage` on damaged volumes saves everything that is left, reports what is missing, and writes nothing into the
+ * store.
  */
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Programs get a path exactly, whatever bytes it has. */
+/** Programs get a path unchanged, whatever its bytes. */
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { encodeSystemText } from '../../src/base/system-text.js';

@@ -1,6 +1,6 @@
 /**
- * The attacks of doc/security.md by their numbers, one test each. What random personas do is personas.test.ts; what a
- * local attacker finds is local.test.ts. TEST_ROUNDS=N makes the sampled ones N times as thorough.
+ * The attacks of doc/security.md by their numbers, one test each. Random personas are in personas.test.ts, and local
+ * attackers in local.test.ts. TEST_ROUNDS=N makes the sampled ones N times as thorough.
  */
 import t, { type Test } from 'tap';
 import { claimedVolumeId, listSlots, unlock } from '../../src/access/keyslots.js';

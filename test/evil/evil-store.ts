@@ -1,7 +1,7 @@
 /**
- * A store that lies: it keeps every version of itself that there ever was, and answers as its persona wishes
- * (doc/security.md). What it does follows from a seed. Without a persona it is honest. It can do everything that a
- * store's owner can, and has no key.
+ * A store that lies: it keeps every version of itself, and answers as its persona wishes (doc/security.md). A seed
+ * determines its behaviour. Without a persona it is honest. It can do everything that the owner of a store can, and has
+ * no key.
  */
 import type { Disk } from '../../src/disk/disk.js';
 import { readBody } from '../../src/store/file-body.js';

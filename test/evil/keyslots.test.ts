@@ -1,5 +1,5 @@
 /**
- * A store that shows keyslots of its own making, to take time and memory, or to shut the user out: attack 18 of
+ * A store that presents forged keyslots to waste time and memory, or to lock the user out: attack 18 of
  * doc/security.md.
  */
 import t from 'tap';

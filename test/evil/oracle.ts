@@ -1,7 +1,7 @@
 /**
- * The judge of every attack (doc/security.md, "Criterion U"): what a device reads is what a trusted device wrote, in a
- * history that it may know, or an error that an application sees as EIO, ESTALE, EROFS or ETIMEDOUT. Everything else is
- * a violation, which it names.
+ * The judge of every attack (doc/security.md, "Criterion U"): a device reads what a trusted device wrote, in a history
+ * that it may know, or gets an error that an application sees as EIO, ESTALE, EROFS or ETIMEDOUT. Anything else is a
+ * violation, which the oracle names.
  */
 import { constants } from 'node:os';
 import { createLogger } from '../../src/base/logger.js';

@@ -1,6 +1,6 @@
 /**
- * Attacks by somebody who can write into the folder of a store: what lies elsewhere is neither changed, nor removed,
- * nor read (doc/security.md).
+ * Attacks by somebody who can write into the folder of a store: files elsewhere are neither changed, nor removed, nor
+ * read (doc/security.md).
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /**
- * What happens when somebody with write access to the store manipulates a volume: thirteen manipulations, tried on real
- * directories through the programs as users have them, for Sealdrive and for gocryptfs where it is installed. Prints a
- * table and the number of manipulations that went undetected: reads that succeeded with something else than what was
- * last written. Ends with 1 if that number is not 0 for Sealdrive.
+ * Shows what happens when somebody with write access to the store manipulates a volume: thirteen manipulations, tried
+ * on real directories through the released programs, for Sealdrive and for gocryptfs where it is installed. Prints a
+ * table and the number of undetected manipulations: reads that succeeded with something other than what was last
+ * written. Exits with 1 if that number is not 0 for Sealdrive.
  *
  *   node dist/test/evil/table.js [--json]
  */

@@ -1,7 +1,6 @@
 /**
- * A volume with a past, to be attacked: a few devices have written it in several steps, and after each step it is known
- * what a device may read and what the store held. Deterministic from the seed but for what the volume's own keys make
- * random.
+ * A volume with a history, to be attacked: a few devices wrote it in several steps, and for each step it is known what
+ * a device may read and what the store held. It is determined by the seed, except for the volume's random keys.
  */
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Requests and replies byte by byte, against values laid out by hand from <linux/fuse.h>. */
+/** Compares requests and replies byte by byte with values laid out by hand from <linux/fuse.h>. */
 import t from 'tap';
 import { MalformedBytesError } from '../../src/base/bytes.js';
 import { DirentBuffer } from '../../src/fuse/dirent-buffer.js';

@@ -1,5 +1,5 @@
 /**
- * Mounts the in-memory filesystem at its argument and serves until it is killed or unmounted. Says `ready` when
+ * Mounts the in-memory filesystem at its argument and serves until it is killed or unmounted. Prints `ready` when
  * mounted.
  */
 import { nativeDriver } from '../../src/fuse/native-driver.js';

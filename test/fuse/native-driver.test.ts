@@ -1,4 +1,6 @@
-/** Our own driver on the real kernel: the shared suite in each way of mounting, and what only this driver promises. */
+/**
+ * Our own driver on the real kernel: the shared suite in each way of mounting, and the promises of this driver alone.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** The addon by itself: what it offers beside the mount, and that closing at a bad moment harms nobody. */
+/** The native addon by itself: its functions besides mounting, and closing at a bad moment. */
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** The session without a kernel: what it negotiates, answers and takes back. */
+/** The session without a kernel: negotiation, replies, and lookups that are undone. */
 import t from 'tap';
 import { FuseError } from '../../src/fuse/fuse-error.js';
 import type { Negotiated } from '../../src/fuse/negotiation.js';

@@ -31,7 +31,7 @@ async function reopened(disk: SimulatedDisk): Promise<string[]> {
 }
 
 const bytes = (text: string): Uint8Array => Buffer.from(text, 'latin1');
-/** Lets what runs in the background go on. */
+/** Lets background work proceed. */
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 t.test('entries come back in order, whole or in parts, over several openings', async (t) => {

@@ -1,9 +1,9 @@
 /**
  * Runs tests of the compiled project under another Linux kernel than this machine's: a small Debian with that kernel in
- * qemu, the project on a second disk, and what the machine says on its serial line as the report. What each kernel
- * gives is in doc/semantics.md, "Kernels". It needs root, debootstrap, qemu-system-x86 and e2fsprogs, and is no part of
- * the test command. Emulation is software (TCG): the POSIX suite takes about a quarter of an hour. Packages come from
- * where this machine's apt has its own.
+ * qemu, the project on a second disk, and the output of the serial line as the report. The results per kernel are in
+ * doc/semantics.md, "Kernels". It needs root, debootstrap, qemu-system-x86 and e2fsprogs, and is not part of the test
+ * command. Emulation is software (TCG): the POSIX suite takes about a quarter of an hour. Packages come from the same
+ * archive as this machine's own.
  *
  *   npm run kernel -- 6.1 [--scratch DIRECTORY] [--pjdfstest DIRECTORY] [--shell 'COMMANDS'] [FILE..]
  *

@@ -1,6 +1,4 @@
-/**
- * The random programs on a plain directory: they agree with a filesystem that is right, and they see one that is wrong.
- */
+/** The random programs on a plain directory: they agree with a correct filesystem, and detect an incorrect one. */
 import { appendFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

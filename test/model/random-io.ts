@@ -1,8 +1,8 @@
 /**
  * Random input and output on one file of a directory, against the same bytes kept in memory: reads, writes, appends,
  * mapped stores, truncations, holes, zeroed ranges, copies within the file, syncs, reopens, and a second descriptor.
- * After a difference it tells the seed, the operation's number and the operations before it. Names and attributes are
- * random-tree.ts's.
+ * After a difference it reports the seed, the operation's number and the operations before it. Names and attributes are
+ * tested by random-tree.ts.
  *
  *   node dist/test/model/random-io.js DIRECTORY [--ops N] [--seed N] [--max BYTES] [--seconds N]
  *                                      [--without OPERATION,...]

@@ -1,8 +1,8 @@
 /**
- * Random operations on the names and contents of a directory, against a tree kept as plain data (tree-model.ts). What
- * was acknowledged so far can be saved, so that a crash loop verifies after a remount: every acknowledged operation
- * must be there; the one that was in flight may be there, may not, or (its content only) partly. Fine-grained I/O on
- * one file is random-io.ts's.
+ * Random operations on the names and contents of a directory, against a tree kept as plain data (tree-model.ts). The
+ * acknowledged state can be saved, so that a crash loop can verify it after a remount: every acknowledged operation
+ * must be there; the one in flight may have happened, not at all, or (its content only) partly. Fine-grained I/O on one
+ * file is tested by random-io.ts.
  *
  * node dist/test/model/random-tree.js DIRECTORY [--ops N] [--seed N] [--seconds N] [--save FILE] [--without
  * OPERATION,...] node dist/test/model/random-tree.js DIRECTORY --verify FILE

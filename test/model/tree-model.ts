@@ -1,7 +1,7 @@
 /**
  * A filesystem tree as plain data: what a directory must hold after a list of operations. It performs nothing
- * (random-tree.ts does) and knows only what outsiders can see: names, kinds, content, modes, links, xattrs, and those
- * times that were asked for. Names are latin1 byte strings, so any bytes but slash and NUL can stand in them.
+ * (random-tree.ts does) and knows only what applications can see: names, kinds, content, modes, links, xattrs, and
+ * times that were set. Names are latin1 byte strings, so they can hold any bytes but slash and NUL.
  */
 import { SeededRandom } from './seeded-random.js';
 

@@ -1,6 +1,6 @@
 /**
- * Access times through the mount, as the command line has them kept (doc/semantics.md, "Access times"): that reading
- * makes no commit, what a remount shows, and each policy of mount(8).
+ * Access times through the mount, under the options of the command line (doc/semantics.md, "Access times"): reading
+ * makes no commit, times survive a remount, and each policy of mount(8) holds.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The comparison sees each property that it promises to see. */
+/** The comparison detects a difference in each property that it promises to compare. */
 import { execFile } from 'node:child_process';
 import { appendFile, chmod, link, lutimes, mkdir, mkdtemp, rm, symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,7 +1,7 @@
 /**
- * What two devices change at the same time, through the kernel (doc/conflicts.md, "Open files"): what applications
- * wrote and the kernel still holds is not written over what the other device wrote, and whoever has a file open goes on
- * in the copy that is theirs.
+ * Two devices change the same files at the same time, through the kernel (doc/conflicts.md, "Open files"): dirty data
+ * in the kernel does not overwrite what the other device wrote, and an application that has a file open keeps using its
+ * copy.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';

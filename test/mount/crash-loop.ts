@@ -2,7 +2,7 @@
  * Kills the daemon (kill -9) at random moments under load, mounts again, and verifies that everything acknowledged is
  * there: the promise "close returned: survives kill -9 of the daemon" of doc/semantics.md, "Durability", and that no
  * fsck is needed. Power loss is not tried here. At a difference it keeps the scratch folder and the model's state, and
- * tells the seed.
+ * prints the seed.
  *
  *   node dist/test/mount/crash-loop.js [--rounds N] [--seed N] [--writers N] [--time MS] [--scratch DIRECTORY] [--store URL]
  *                                      [--without OPERATION,...]

@@ -1,7 +1,7 @@
 /**
- * Mounts a fresh volume on a store in memory at its argument: everything that a real mount is made of, but for the
- * command line. A process of its own, since whoever serves a mount must not spawn or wait for anything that uses it.
- * Says `ready`; unmounts at the end of its standard input. Warnings go to standard error.
+ * Mounts a fresh volume on a store in memory at its argument, with all parts of a real mount except the command line.
+ * It is a process of its own, since a process that serves a mount must not spawn or wait for anything that uses it. It
+ * prints `ready`, and unmounts at the end of its standard input. Warnings go to standard error.
  */
 import { systemClock } from '../../src/base/clock.js';
 import { createLogger } from '../../src/base/logger.js';

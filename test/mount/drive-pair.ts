@@ -1,6 +1,5 @@
 /**
- * One volume mounted twice on this machine, as two devices, with an application on each side: for tests and for
- * measuring.
+ * One volume mounted twice on this machine, as two devices, with an application on each side: for tests and benchmarks.
  */
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 /**
- * A sealdrive daemon as its users meet it: through the command line, in processes of its own, with its state in a
- * scratch directory. The only place that spells commands and options out, for the benchmark, the crash loop and the
- * tests of the mount. It never touches the mounted directory itself: a caller that hangs on it must be another process.
+ * A sealdrive daemon as its users run it: through the command line, in processes of its own, with its state in a
+ * scratch directory. Benchmarks, the crash loop and the tests of the mount spell out commands and options only here. It
+ * never touches the mounted directory itself, since a caller that may hang on it must be another process.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, readdir, readFile, readlink, rm } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
- * A short share of the fault runs (`npm run faults`): one kind of store after another as TEST_STORES names them, the
- * own server when it does not.
+ * A short version of the fault runs (`npm run faults`), on each kind of store in TEST_STORES in turn, by default on
+ * `sealdrive serve`.
  */
 import { join } from 'node:path';
 import t from 'tap';

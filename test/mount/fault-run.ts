@@ -1,8 +1,8 @@
 /**
- * Continuous file work on a mounted drive, with another device at work beside it, while the way to its store, and the
- * store itself, fail again and again (test/support/bad-weather.ts) and the daemon is killed now and then. Writes must
- * go on, what is cached must stay readable, nothing may hang longer than `--timeout`; and at the end a device that
- * knows nothing, on a healthy path, must find exactly what was acknowledged, and `check --data` nothing to complain of.
+ * Continuous file work on a mounted drive, with another device at work beside it, while its store and the network to it
+ * fail again and again (test/support/bad-weather.ts) and the daemon is killed now and then. Writes must continue,
+ * cached content must stay readable, and nothing may hang longer than `--timeout`. At the end a new device with a
+ * healthy connection must find exactly what was acknowledged, and `check --data` must find nothing wrong.
  *
  *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--trouble SECONDS] [--round SECONDS] [--scratch DIRECTORY]
  */

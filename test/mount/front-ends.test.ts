@@ -1,6 +1,6 @@
 /**
  * A mount and a second front end on the same volume in one process (doc/concurrency.md, "Front ends"): through the
- * kernel, the mount shows what the other one does, and what applications wrote does not undo it.
+ * kernel, the mount shows the changes of the other one, and dirty data of applications does not undo them.
  */
 import { mkdtemp, open, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

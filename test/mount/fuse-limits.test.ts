@@ -1,6 +1,6 @@
 /**
- * What FUSE cannot carry (doc/semantics.md, the section of that name): each difference from a local disk is as it is
- * written there.
+ * The limits of FUSE (doc/semantics.md, "What FUSE cannot carry"): each difference from a local disk is as documented
+ * there.
  */
 import { execFile } from 'node:child_process';
 import { readFile, statfs } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
  * The state directory of a mounted drive, or a part of it, is removed, moved or replaced: from then on nothing is
- * acknowledged that would not survive, and what was accepted before goes into the store (doc/semantics.md,
+ * acknowledged that would not survive, and everything accepted before goes into the store (doc/semantics.md,
  * "Durability").
  */
 import { closeSync, cpSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';

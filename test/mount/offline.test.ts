@@ -1,7 +1,7 @@
 /**
- * A drive whose network goes and comes, as its user meets it: the command line, a real mount, a server behind a proxy
- * that makes the weather: Sealdrive's own, or those that TEST_STORES names (`s3,sftp`). What the volume itself does is
- * in test/volume/offline-volume.test.ts.
+ * A drive whose network comes and goes, as its user sees it: the command line, a real mount, and a server behind a
+ * proxy that causes outages. The server is Sealdrive's own, or those named by TEST_STORES (`s3,sftp`). The volume by
+ * itself is tested in test/volume/offline-volume.test.ts.
  */
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';

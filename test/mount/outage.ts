@@ -1,7 +1,7 @@
 /**
- * What a mounted drive costs while its store is away, with files waiting to go there and nobody at work: processor
- * time, memory, and how often it knocks; then how long it takes until everything is in the store once that answers.
- * Once with a server that refuses, once with a link that swallows everything.
+ * Measures an idle mounted drive while its store cannot be reached and files wait for upload: processor time, memory
+ * and connection attempts; then how long it takes until everything is in the store once that answers. Once with a
+ * server that refuses, once with a link that swallows everything.
  *
  *   node dist/test/mount/outage.js [--store s3|webdav|sftp|http] [--seconds 60] [--size MIB] [--scratch DIRECTORY]
  */

@@ -1,7 +1,7 @@
 /**
  * pjdfstest (github.com/pjd/pjdfstest) on the mounted drive, where it is present: PJDFSTEST names its folder, with the
- * program built in it. It needs root and prove(1), and takes minutes. What it asks is asked by suite/posix-suite.ts
- * too, which needs neither.
+ * program built in it. It needs root and prove(1), and takes minutes. suite/posix-suite.ts covers the same behaviour
+ * and needs neither.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

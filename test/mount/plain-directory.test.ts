@@ -1,7 +1,7 @@
 /**
- * The POSIX suite on a plain directory: what the suite demands of the mounted drive is what this machine's own
- * filesystem does. TEST_DIRECTORY names another directory to try instead, such as a drive that is mounted already;
- * TEST_LACKS what it cannot do.
+ * The POSIX suite on a plain directory, which shows that the suite demands only what this machine's own filesystem
+ * does. TEST_DIRECTORY names another directory to test instead, such as a drive that is already mounted; TEST_LACKS
+ * names what it cannot do.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

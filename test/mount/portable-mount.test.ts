@@ -1,7 +1,7 @@
 /**
- * The drive through the portable driver (fuse-native): the POSIX suite, but for what a driver by path on libfuse 2 has
- * no way to carry. What is left out is named here, test by test or by its beginning, with the reason; everything else
- * must hold.
+ * The drive through the portable driver (fuse-native): the POSIX suite, except for what a path-based driver on libfuse
+ * 2 cannot carry. Exceptions are listed here, by title or the beginning of one, with the reason; everything else must
+ * hold.
  */
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';

@@ -1,8 +1,8 @@
 /**
- * Real work in a directory, each item verified by the program that knows best: copies of a large tree, git, a C
- * project, SQLite, rsync, and npm when asked. One item's failure does not keep the others from running. It knows
- * nothing of what is mounted; with `--store` it makes and mounts a drive on a real server of that kind for itself, and
- * has `check --data` look at it afterwards.
+ * Real work in a directory, each item verified by the program that did it: copies of a large tree, git, a C project,
+ * SQLite, rsync, and npm when asked. One item's failure does not keep the others from running. It does not care what is
+ * mounted; with `--store` it creates and mounts a drive on a real server of that kind, and runs `check --data`
+ * afterwards.
  *
  *   node dist/test/mount/real-work.js DIRECTORY|--store s3|webdav|sftp|http|directory [--only cp,tar,git,make,sqlite,rsync,npm] [--with-npm] [--json]
  *                                     [--tree DIRECTORY] [--entries N] [--transactions N]

@@ -1,6 +1,6 @@
 /**
- * What stays over an unmount and a mount, on the same device and on one that knew nothing: all that stat(2) tells, and
- * handles.
+ * Everything that stat(2) reports, and file handles, survive an unmount and a mount, on the same device and on a new
+ * one.
  */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';

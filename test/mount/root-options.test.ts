@@ -1,4 +1,4 @@
-/** What only root may ask of a mount: set-user-id programs and device nodes that have an effect (`--suid`, `--dev`). */
+/** Mount options for root only: `--suid` and `--dev`, under which set-user-id programs and device nodes take effect. */
 import { execFile } from 'node:child_process';
 import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

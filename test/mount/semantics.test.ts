@@ -1,4 +1,4 @@
-/** doc/semantics.md promises nothing without a test: every row of its tables names one that exists. */
+/** Every row of the tables in doc/semantics.md names a test that exists. */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { checkPromises } from '../suite/promise-table.js';

@@ -1,6 +1,6 @@
 /**
- * What the store grows by when a little is changed in a large file: the promise that only changed bytes are uploaded,
- * through the command line and the kernel, on any store that tells how much it holds.
+ * Measures how much the store grows after a small change in a large file, through the command line and the kernel, on
+ * any store that reports its size: only changed bytes may be uploaded.
  *
  *   node dist/test/mount/small-change.js [--size MIB] [--scratch DIRECTORY]
  */

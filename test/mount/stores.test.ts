@@ -1,6 +1,6 @@
 /**
- * The mounted drive on every kind of store, on real servers, side by side: much of it waits for commits and polls.
- * TEST_STORES (`s3,sftp`) chooses kinds; TEST_ROUNDS makes the crashes more.
+ * The mounted drive on every kind of store, on real servers, in parallel, since the tests mostly wait for commits and
+ * polls. TEST_STORES (`s3,sftp`) chooses kinds; TEST_ROUNDS adds crashes.
  */
 import { join } from 'node:path';
 import t from 'tap';

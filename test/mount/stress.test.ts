@@ -1,6 +1,5 @@
 /**
- * A short share of stress.ts: several processes at random on one drive, then everything again on a device that knew
- * nothing.
+ * A short version of stress.ts: several processes work at random on one drive, then a new device verifies everything.
  */
 import t from 'tap';
 import { testSeed } from '../model/seeded-random.js';

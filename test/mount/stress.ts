@@ -1,8 +1,8 @@
 /**
- * Many processes work at random on one drive, each call checked where there is a model of it; then everything is looked
- * at again: after the unmount the volume is examined with all its content, and mounted by a device that knows nothing
- * of it, which must show the same tree. The public tools fsstress and fsx (of xfstests or LTP) take part when their
- * programs are named. It kills nothing: that is crash-loop.ts.
+ * Many processes work at random on one drive, with each call checked against a model where there is one. After the
+ * unmount the volume is checked with all its content, and mounted by a new device, which must show the same tree. The
+ * public tools fsstress and fsx (of xfstests or LTP) take part when their programs are named. It kills nothing: that is
+ * crash-loop.ts.
  *
  *   node dist/test/mount/stress.js [--minutes N] [--processes N] [--seed N] [--scratch DIRECTORY] [--store URL]
  *                                  [--fsstress PROGRAM] [--fsx PROGRAM] [--cache-size SIZE]

@@ -1,6 +1,6 @@
 /**
- * Real programs at work in a directory until they are stopped, however that happens: each notes what was acknowledged
- * to it, and says afterwards whether all of that is there. For crash and fault runs; what has a model of its own is in
+ * Real programs at work in a directory until they are stopped in any way: each records what was acknowledged to it, and
+ * reports afterwards whether all of that is there. They serve crash and fault runs; programs with a model are in
  * test/model.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';

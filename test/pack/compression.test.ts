@@ -41,7 +41,7 @@ void t.test('a damaged frame is an error or the same bytes, never others and nev
   for (let round = 0; round < 300; round++) {
     const damaged = Buffer.from(frame.subarray(0, random.below(8) === 0 ? random.below(frame.length) : frame.length));
     if (damaged.length > 0) damaged[random.below(damaged.length)]! ^= 1 << random.below(8);
-    // The seal is what keeps bytes right: here only length and bounds are promised.
+    // The seal protects the bytes; only length and bounds are promised here.
     const result = await decompress(damaged, plain.length).catch((error: { code: string }) => error.code);
     if (result !== 'MALFORMED' && (result as Uint8Array).byteLength !== plain.length) return t.fail(`seed ${seed}, round ${round}`);
   }

@@ -17,7 +17,7 @@ import { packKeys } from '../suite/pack-keys.js';
 import { SeededRandom } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
-/** Counts requests, and answers what a test wants it to. */
+/** Counts requests, and answers as the test says. */
 class WatchedStore extends MemoryStore {
   readonly requests: { readonly key: ObjectKey; readonly offset: number; readonly length: number }[] = [];
   answer: ((bytes: Uint8Array | undefined) => Uint8Array | undefined) | undefined;

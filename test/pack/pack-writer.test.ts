@@ -120,7 +120,7 @@ void t.test('a finished pack has an index of its items and a PADME size', async 
 void t.test('a pack that is released during reads and syncs is closed after them', async (t) => {
   const disk = await freshDisk();
   const options = optionsOn(disk);
-  // A disk that does what it was asked only when it is told to.
+  // A disk that carries out a request only when the test says so.
   const late: (() => void)[] = [];
   let isClosed = false;
   const slow = {

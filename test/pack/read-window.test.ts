@@ -25,7 +25,7 @@ function counted(): { windows: ReadWindows; requests: number[] } {
 const item = 4200;
 const packSize = 16 * 1024 * 1024;
 
-/** Counts requests for packs of 16 MiB, and remembers what came, as a disk cache does. */
+/** Counts requests for packs of 16 MiB, and keeps received ranges, as a disk cache does. */
 function cached(): {
   read: (pack: PackId, offset: number) => Promise<Uint8Array>;
   requests: { readonly pack: PackId; readonly offset: number; readonly length: number }[];

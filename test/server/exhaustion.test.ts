@@ -1,6 +1,6 @@
 /**
- * What clients can make the server spend: connections, memory, lines of a log and room for uploads all have bounds, and
- * who has a token is served meanwhile.
+ * Clients that try to exhaust the server: connections, memory, log lines and space for uploads are all bounded, and
+ * clients with a token are served meanwhile.
  */
 
 import { EventEmitter } from 'node:events';

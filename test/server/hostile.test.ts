@@ -1,5 +1,5 @@
 /**
- * Clients that mean ill, or are broken: what they send must neither be believed, nor stay, nor keep others from being
+ * Malicious or broken clients: what they send must not be trusted, must not stay, and must not keep others from being
  * served.
  */
 import { mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Quotas: what counts, what does not fit, and what room deletions make. */
+/** Quotas: what counts, what is refused, and how deletions free space. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';

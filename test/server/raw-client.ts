@@ -1,4 +1,4 @@
-/** Clients that write what they like, byte by byte: what no HTTP library can be brought to send. */
+/** Clients that write raw bytes, for requests that no HTTP library would send. */
 
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';

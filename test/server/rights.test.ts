@@ -1,7 +1,4 @@
-/**
- * Every right, every operation, on keys that are there and keys that are not; and what those learn who have no right at
- * all.
- */
+/** Every right with every operation, on existing and missing keys, and what clients without any right can learn. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

@@ -1,4 +1,4 @@
-/** The file of tokens: what is accepted, what is refused, and how a running server follows it. */
+/** The token file: what is accepted, what is refused, and how a running server rereads it. */
 
 import { chmod, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

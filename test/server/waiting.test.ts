@@ -1,4 +1,4 @@
-/** Waiting for objects: who is woken by what, with one server and with two on one base, and how it ends. */
+/** Waiting for objects: what wakes a waiting request, with one server and with two on one base, and how a wait ends. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';

@@ -1,6 +1,6 @@
 /**
- * S3 credentials that AWS hands out, from servers that play its services on loopback. Each test sets the variables of
- * this process: the package reads no others.
+ * S3 credentials from AWS services, which servers on loopback play. Each test sets environment variables of this
+ * process, since the package reads no others.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';

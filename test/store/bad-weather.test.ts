@@ -1,7 +1,7 @@
 /**
- * Bad weather on the way to HTTP stores: silence, cuts, lies about lengths, storms, names that do not resolve,
- * certificates and proxies (the table in doc/stores.md, "Bad weather"). What only one server can do is in the tests of
- * its store.
+ * Faults on the way to HTTP stores: silence, cuts, false lengths, storms of errors, unknown host names, certificates
+ * and proxies (the table in doc/stores.md, "Bad weather"). Faults of a single kind of server are in the tests of its
+ * store.
  */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { canonicalUrl } from '../../src/store/canonical-location.js';
 
-/** Spellings of one place, each line another place. */
+/** Each line holds spellings of one location. */
 const places: readonly (readonly string[])[] = [
   [
     'https://example.org/volume',

@@ -1,6 +1,5 @@
 /**
- * Lists that a hostile store never ends, and answers that are larger than they need be: each is given up within bounds,
- * whatever kind of store it is.
+ * Endless lists and oversized answers from a hostile store: each is given up within bounds, for every kind of store.
  */
 import { mkdirSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';

@@ -1,5 +1,6 @@
 /**
- * The store behind `sealdrive serve`, in front of every kind of base that this machine has; and servers that are none.
+ * The store behind `sealdrive serve`, in front of every kind of base that this machine has, and other servers in its
+ * place.
  */
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** HTTP below the stores: limits of bandwidth, and what no store needs to know of. */
+/** The HTTP transport below the stores: bandwidth limits, and how they share connections and deadlines. */
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { RateLimit } from '../../src/base/rate-limit.js';

@@ -17,7 +17,7 @@ objectStoreSuite(t, 'limited and counted', async () => {
   };
 });
 
-/** Holds each request until it is let go. */
+/** Holds each request until it is released. */
 class HeldStore extends MemoryStore {
   readonly waiting: (() => void)[] = [];
 

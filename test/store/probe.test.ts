@@ -75,7 +75,7 @@ t.test('a store that fails altogether causes an error, not a report', async (t) 
   await t.rejects(probeStore(new FaultyStore(new MemoryStore(), random, { lostRequests: 100 }), random), { code: 'UNAVAILABLE' });
 });
 
-/** A store that notes which keys are asked for. */
+/** A store that records the requested keys. */
 class Watched extends MemoryStore {
   readonly touched = new Set<string>();
   override get(key: string, options?: GetOptions): Promise<Uint8Array | undefined> {

@@ -1,6 +1,6 @@
 /**
- * A store that is away: who waits how long, who is told at once, and how its return is noticed. The clock is the
- * test's.
+ * A store that goes offline: how long requests wait, when they fail at once, and how its return is noticed. The test
+ * sets the clock.
  */
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';

@@ -1,4 +1,4 @@
-/** S3 servers that are overloaded, confused or hostile: answers that the real gateway does not give. */
+/** S3 servers that are overloaded, confused or hostile, with answers that the real gateway never gives. */
 import t from 'tap';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { probeStore } from '../../src/store/probe.js';

@@ -1,4 +1,4 @@
-/** S3 as Ceph's gateway speaks it, in good and in bad weather. */
+/** The S3 store against Ceph's gateway, with and without faults. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

@@ -1,4 +1,6 @@
-/** Large objects in an S3 bucket: in parts, which survive cut links and restarts, and which nobody leaves behind. */
+/**
+ * Uploads of large objects to an S3 bucket: in parts, which survive cut links and restarts and are never left behind.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';

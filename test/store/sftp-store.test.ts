@@ -1,4 +1,4 @@
-/** SFTP as OpenSSH speaks it. */
+/** The SFTP store against OpenSSH's server. */
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';

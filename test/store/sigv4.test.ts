@@ -1,5 +1,5 @@
 /**
- * The vectors that Amazon publishes: "Examples: Signature Calculations" of the Amazon S3 API Reference, and the
+ * The test vectors that Amazon publishes: "Examples: Signature Calculations" of the Amazon S3 API Reference, and the
  * Signature Version 4 test suite.
  */
 import t from 'tap';

@@ -1,7 +1,4 @@
-/**
- * Certificates are verified whatever the environment says: no server that nobody vouches for, and no proxy, ever gets a
- * token.
- */
+/** Certificates are verified whatever the environment says: no untrusted server or proxy ever gets a token. */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';

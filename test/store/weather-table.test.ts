@@ -1,4 +1,4 @@
-/** doc/stores.md says what bad weather comes to, and names the tests that show it: each of them exists. */
+/** Every row of the table of faults in doc/stores.md names a test that exists. */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { sourcePath } from '../mount/posix-probe.js';

@@ -1,4 +1,4 @@
-/** WebDAV as lighttpd speaks it, and as servers do that are less strict. */
+/** The WebDAV store against lighttpd, and against less strict servers. */
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';

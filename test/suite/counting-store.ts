@@ -1,4 +1,4 @@
-/** Counts what passes through, for metrics and for tests that bound the number of requests. */
+/** A store decorator that counts requests, for metrics and for tests that bound their number. */
 import { bodySize } from '../../src/store/file-body.js';
 import type {
   AwaitOptions,

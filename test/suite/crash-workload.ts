@@ -1,12 +1,12 @@
 /**
- * Work on a volume that is cut off at a chosen point, and the verdict on what is found afterwards (doc/architecture.md,
- * "What survives what"). The local disk is simulated, and so is the moment of death; volume, filesystem and store are
- * the real ones.
+ * Runs work on a volume, cuts it off at a chosen point, and judges what is found afterwards (doc/architecture.md, "What
+ * survives what"). The local disk is simulated, and so is the moment of death; volume, filesystem and store are the
+ * real ones.
  *
- * A workload is a sequence of actions, each of them of atoms: what one system call does, wholly or not at all. It is
- * run once to its end, which gives a picture of the tree after each atom, and once more, which takes a picture of disk
- * and store before every operation of the disk that changes something and before every put. Each is a place to die;
- * from what each can leave behind, the volume is opened again.
+ * A workload is a sequence of actions, and an action is a sequence of atoms: one system call each, which happens wholly
+ * or not at all. The workload first runs to its end, to record the tree after each atom. It then runs again, to record
+ * the disk and the store before each disk operation that changes something and before each put. Each of these moments
+ * is a crash point; the volume is opened again from everything that a crash there can leave behind.
  */
 import { createHash } from 'node:crypto';
 import { describeError } from '../../src/base/errors.js';

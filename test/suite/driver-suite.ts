@@ -1,7 +1,7 @@
 /**
- * What every FUSE driver must do, on the real kernel. A process never waits synchronously for its own mount: everything
- * here is asynchronous or done by a child process. Starting a child waits until it runs its program, so neither that
- * program nor its working directory may lie on the mount: a shell goes there.
+ * The contract of a FUSE driver, tested on the real kernel. A process must never wait synchronously for its own mount,
+ * so everything here is asynchronous or done by a child process. Starting a child waits until it runs its program, so
+ * neither that program nor its working directory may lie on the mount: a shell changes into it instead.
  */
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';

@@ -1,6 +1,6 @@
 /**
- * A store that fails as networks do, from a seed: requests that never arrive, answers that get lost after the work was
- * done, answers out of order. And, on demand, a store that ignores the condition of a put, as some servers do.
+ * A store that fails as networks do, determined by a seed: requests never arrive, answers are lost after the work was
+ * done, and answers come out of order. On demand it also ignores the condition of a put, as some servers do.
  */
 
 import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';

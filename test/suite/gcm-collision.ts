@@ -1,6 +1,6 @@
 /**
- * The "invisible salamander" (Dodis, Grubbs, Ristenpart, Woodage, 2018): a message that AES-GCM takes for authentic
- * under two keys. Tests show with it that the seal's commitment is needed, and works.
+ * The "invisible salamander" (Dodis, Grubbs, Ristenpart, Woodage, 2018): a message that AES-GCM accepts as authentic
+ * under two keys. Tests use it to show that the seal's commitment is needed and works.
  */
 import { createCipheriv } from 'node:crypto';
 

@@ -1,4 +1,4 @@
-/** Sealed objects as they are for ever (doc/format.md, "The seal"), for everything that seals. */
+/** Sealed objects whose bytes must never change (doc/format.md, "The seal"), for every implementation of the seal. */
 import type { Plaintext } from '../../src/base/brand.js';
 import type { Random } from '../../src/base/random.js';
 import type { SealFormatOptions, SealKind } from '../../src/crypto/seal-format.js';

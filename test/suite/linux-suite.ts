@@ -1,7 +1,7 @@
 /**
- * What Linux gives applications beyond POSIX, one behaviour a test, asked through real system calls: flags of
- * chattr(1), handles, whiteouts, very large files. It runs on a plain directory and on the mounted drive, like
- * posix-suite.ts (doc/semantics.md).
+ * The behaviour of Linux beyond POSIX, one aspect per test, through real system calls: flags of chattr(1), handles,
+ * whiteouts, very large files. It runs on a plain directory and on the mounted drive, like posix-suite.ts
+ * (doc/semantics.md).
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A clock that stands still until somebody sleeps: a sleep moves it at once, so that waiting costs a test no time. */
+/** A clock that stands still until somebody sleeps: a sleep advances it at once, so waiting costs a test no time. */
 
 import type { Clock, Timespec } from '../../src/base/clock.js';
 import { timespecOfMs } from '../../src/base/clock.js';

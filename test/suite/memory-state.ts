@@ -1,4 +1,4 @@
-/** A volume's layers on an empty tree in memory, for tests of what goes on above the tree. */
+/** The layers of a volume on an empty tree in memory, for tests of the layers above the tree. */
 import type { Commit, Mutation, Sequence } from '../../src/commit/commit.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, type Ino, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';

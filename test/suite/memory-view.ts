@@ -1,6 +1,6 @@
 /**
- * The key space in a sorted array: what operations run on in tests. Can answer with page faults, and can check that it
- * holds a sound tree.
+ * The key space in a sorted array, on which operations run in tests. It can answer with page faults, and can check that
+ * it holds a sound tree.
  */
 
 import { ByteReader } from '../../src/base/bytes.js';

@@ -1,7 +1,7 @@
 /**
- * What the drive must do on every kind of store, through the command line and the kernel: POSIX, a small change that
- * stays small, a device that knows nothing and finds everything, two devices, and crashes of the daemon. What does not
- * touch the store is asked once, elsewhere.
+ * The tests that the drive must pass on every kind of store, through the command line and the kernel: POSIX, a small
+ * change that stays small, a new device that finds everything, two devices, and crashes of the daemon. Behaviour that
+ * does not involve the store is tested once, elsewhere.
  */
 import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';

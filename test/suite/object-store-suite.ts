@@ -1,4 +1,4 @@
-/** What every object store and every decorator of one must do: the contract in src/store/object-store.ts as tests. */
+/** The contract of src/store/object-store.ts as tests, for every object store and every decorator of one. */
 import type { Test } from 'tap';
 import type { Sealed } from '../../src/base/brand.js';
 import { equalBytes } from '../../src/base/bytes.js';

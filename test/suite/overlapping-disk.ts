@@ -1,6 +1,6 @@
 /**
- * A disk whose operations overlap: each takes a seeded number of turns before it happens, so that those begun together
- * end in any order. Around {@link SimulatedDisk}, whose operations happen when they are called.
+ * A disk whose operations overlap: each takes a seeded number of turns before it happens, so operations that begin
+ * together end in any order. It wraps {@link SimulatedDisk}, whose operations happen when they are called.
  */
 import type { Disk, DiskFile } from '../../src/disk/disk.js';
 import type { SeededRandom } from './seeded-random.js';

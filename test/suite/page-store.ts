@@ -1,4 +1,4 @@
-/** Tree pages in memory, for tests of the tree alone: counts what is asked, and can damage what it holds. */
+/** Tree pages in memory, for tests of the tree alone. It counts requests and can damage its pages. */
 import type { Plaintext } from '../../src/base/brand.js';
 import { toHex } from '../../src/base/bytes.js';
 import { hashBytes } from '../../src/crypto/hash.js';

@@ -1,4 +1,4 @@
-/** Part of the POSIX suite (posix-suite.ts): reading, writing, mapping, and files that have no name any more. */
+/** Part of the POSIX suite (posix-suite.ts): reading, writing, mapping, and unlinked files. */
 import { ProbeGoneError } from '../mount/posix-probe.js';
 import { type It, kib } from './posix-place.js';
 

@@ -1,4 +1,4 @@
-/** Part of the POSIX suite (posix-suite.ts): statfs(2), syncing, and what asks about the whole filesystem. */
+/** Part of the POSIX suite (posix-suite.ts): statfs(2), syncing, and queries about the whole filesystem. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import type { It } from './posix-place.js';

@@ -1,4 +1,6 @@
-/** Part of the POSIX suite (posix-suite.ts): which names a folder keeps apart, and every byte that may be in one. */
+/**
+ * Part of the POSIX suite (posix-suite.ts): which names a folder distinguishes, and the bytes that a name may contain.
+ */
 import { RawName } from '../mount/posix-probe.js';
 import type { It } from './posix-place.js';
 

@@ -1,4 +1,7 @@
-/** Part of the POSIX suite (posix-suite.ts): open(2): creating, truncating, refusing, descriptors and their flags. */
+/**
+ * Part of the POSIX suite (posix-suite.ts): open(2), including creation, truncation, refusals, descriptors and their
+ * flags.
+ */
 import { alice, type It, staff } from './posix-place.js';
 
 export function openTests(it: It): void {

@@ -1,4 +1,4 @@
-/** Part of the POSIX suite (posix-suite.ts): who may do what: modes, sticky and set-id bits. */
+/** Part of the POSIX suite (posix-suite.ts): permissions, with modes, sticky and set-id bits. */
 import type { Test } from 'tap';
 import { alice, bob, guests, type It, kib, type Need, type Place, staff } from './posix-place.js';
 

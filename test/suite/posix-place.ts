@@ -1,6 +1,6 @@
 /**
- * The stage of the POSIX suite (posix-suite.ts): what a directory can do, a folder and a process for each test, and the
- * users that tests play. It holds no test.
+ * The environment of the POSIX suite (posix-suite.ts): the capabilities of a directory, a folder and a process for each
+ * test, and the users that tests act as. It holds no tests.
  */
 import type { Test } from 'tap';
 import { Probe, type ProbeArgument, type ProbeEntry, type ProbeStat, RawName, unescapeName } from '../mount/posix-probe.js';

@@ -1,8 +1,8 @@
 /**
- * What applications expect of a local directory, one behaviour a test, asked through real system calls of other
- * processes. It runs on any directory: a plain one keeps the suite honest, the mounted one is what it is for
- * (doc/semantics.md). It is not a stress test (test/model) and asks nothing about crashes. The tests stand by topic in
- * posix-*.ts beside this file.
+ * The behaviour that applications expect of a local directory, one aspect per test, through real system calls of other
+ * processes. The suite runs on any directory: a plain one keeps it honest, and the mounted one is the subject
+ * (doc/semantics.md). It is not a stress test (test/model) and does not cover crashes. The tests are in posix-*.ts
+ * beside this file, by topic.
  */
 import { execFile } from 'node:child_process';
 import { chmod, mkdir } from 'node:fs/promises';

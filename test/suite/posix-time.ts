@@ -1,4 +1,4 @@
-/** Part of the POSIX suite (posix-suite.ts): which call changes which of the times, and setting them. */
+/** Part of the POSIX suite (posix-suite.ts): which call changes which times, and how times are set. */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

@@ -1,6 +1,6 @@
 /**
- * Pages of `doc/` whose tables end in a column `test`: each row promises something and names the tests that hold it to
- * that.
+ * Reads pages of `doc/` whose tables end in a column `test`: each row makes a promise and names the tests that verify
+ * it.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import type { Test } from 'tap';

@@ -1,4 +1,4 @@
-/** Operations such as applications would ask for, made at random over what a view holds. */
+/** Random operations such as applications make, over the entries of a view. */
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanEnd, orphanStart, rootIno } from '../../src/meta/key.js';
 import { lookup, readInode, scanEntries } from '../../src/operation/inode-view.js';

@@ -1,7 +1,7 @@
 /**
- * A disk in memory that records every operation and can stop the process or cut the power at any of them.
- * After power loss it keeps what POSIX promises and no more: synced content, names in synced directories, and of
- * everything else an adversarial but seeded part. `SimulatedDisk.crash` gives the disk that the next process finds.
+ * A disk in memory that records every operation and can stop the process or cut the power at any of them. After power
+ * loss it keeps only what POSIX promises, namely synced content and names in synced directories, and an adversarial but
+ * seeded part of everything else. `SimulatedDisk.crash` gives the disk that the next process finds.
  */
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';

@@ -1,6 +1,5 @@
 /**
- * The comments of a TypeScript file, as the compiler finds them: not what looks like one in a string, a template or a
- * pattern.
+ * The comments of a TypeScript file as the compiler finds them, without lookalikes in strings, templates and patterns.
  */
 import ts from 'typescript';
 

@@ -1,6 +1,6 @@
 /**
- * A clock that goes on only when the test says so: sleepers wake in their order, and what they begin has its turns
- * before the next one wakes.
+ * A clock that advances only when the test says so. Sleepers wake in order, and the work that one begins gets turns of
+ * the event loop before the next one wakes.
  */
 
 import type { Clock, Timespec } from '../../src/base/clock.js';

@@ -1,6 +1,6 @@
 /**
- * A remote store in memory that a test sends away and brings back, or whose uploads it holds. It knows itself whether
- * it is away, as a ReachabilityStore would have found out, so that no time has to pass.
+ * A remote store in memory that a test can take offline and bring back, or whose uploads it can hold. It reports itself
+ * offline as a ReachabilityStore would, so no time has to pass.
  */
 import type { Disk } from '../../src/disk/disk.js';
 import { systemDisk } from '../../src/disk/system-disk.js';

@@ -1,5 +1,5 @@
 /**
- * One device of a volume for tests: an open volume with a filesystem on it, spoken to by path. Many can share a store;
+ * One device of a volume for tests: an open volume with a filesystem on it, addressed by path. Many can share a store;
  * each has a state directory of its own. Nothing here goes through a kernel.
  */
 

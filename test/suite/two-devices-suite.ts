@@ -1,8 +1,8 @@
 /**
- * One volume mounted twice: what one device does reaches the kernel's caches of the other (doc/semantics.md, "Other
- * devices"), on any store. Everything is looked at first, so that it is cached, then changed on the other side, then
- * waited for. Nothing here sleeps: it asks until the answer is right, or until it has waited far longer than a commit
- * and a poll take.
+ * One volume mounted twice, on any store: changes by one device reach the kernel's caches of the other
+ * (doc/semantics.md, "Other devices"). Each test first reads everything, so that it is cached, then changes it on the
+ * other side and waits for the change. Nothing here sleeps: a test asks until the answer is right, or until it has
+ * waited far longer than a commit and a poll take.
  */
 import { copyFile, mkdir, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,7 +1,8 @@
 /**
- * One trouble after another between a client and a real server, as a seed has it: the server killed and restarted, its
- * storage stopped, connections cut at random and in the middle of bodies, lost answers, refusals, storms of 503, a link
- * that hangs or is slow. Each passes by itself, with a little fair weather between.
+ * One fault after another between a client and a real server, determined by a seed: the server is killed and restarted,
+ * its storage stops, connections are cut at random and in the middle of bodies, answers are lost, requests are refused
+ * or answered with 503, and the link hangs or is slow. Each fault passes by itself, with a healthy interval before the
+ * next.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { SeededRandom } from '../model/seeded-random.js';

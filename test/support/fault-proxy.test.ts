@@ -1,7 +1,4 @@
-/**
- * The proxy that makes bad weather may cut, delay and lose the end of a connection, and never changes what arrives
- * before that.
- */
+/** The fault proxy may cut, delay and lose the end of a connection, and never changes what arrives before that. */
 
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';

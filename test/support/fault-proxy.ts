@@ -1,6 +1,6 @@
 /**
- * Bad weather on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts what passes, as it is
- * told and by a seed. It knows nothing of what it carries; with `tunnel` it is a CONNECT proxy that leads every name to
+ * Faults on a real connection: a TCP proxy on loopback that delays, limits, hangs and cuts connections as it is told,
+ * and by a seed. It does not interpret what it carries; with `tunnel` it is a CONNECT proxy that leads every name to
  * the same server.
  */
 

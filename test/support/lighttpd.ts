@@ -1,6 +1,6 @@
 /**
- * WebDAV for tests: lighttpd on loopback, with places that want basic or digest authentication. Packages `lighttpd` and
- * `lighttpd-mod-webdav`.
+ * WebDAV for tests: lighttpd on loopback, with locations that require basic or digest authentication. Packages
+ * `lighttpd` and `lighttpd-mod-webdav`.
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
- * A service below a path in front of another S3 server, as Supabase's storage and many reverse proxies are one. It
- * leads what comes for `/PREFIX/...` to `/...`, in one of two ways: it checks the signature over the path that it sees,
- * prefix included, and signs anew (`signs`), or it only takes the prefix away (`strips`).
+ * A gateway below a path in front of another S3 server, like Supabase's storage and many reverse proxies. It forwards
+ * requests for `/PREFIX/...` to `/...` in one of two ways: it checks the signature over the whole path, prefix
+ * included, and signs the request again (`signs`), or it only removes the prefix (`strips`).
  */
 
 import type { ServerResponse } from 'node:http';

@@ -1,6 +1,6 @@
 /**
- * A bucket in memory behind a scripted server, that keeps to the S3 protocol as far as a test wants it to, and answers
- * with the weather that the test makes. It checks no signatures.
+ * A bucket in memory behind a scripted server. It follows the S3 protocol as far as a test wants, and fails as the test
+ * says. It checks no signatures.
  */
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';

@@ -1,4 +1,4 @@
-/** An HTTP server that answers as a test says: for the answers that no honest server can be brought to give. */
+/** An HTTP server that answers as a test says, for answers that no honest server would give. */
 
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';

@@ -1,6 +1,6 @@
 /**
  * `sealdrive serve` for tests: the real command as a process of its own on loopback, in front of a directory or any
- * other base, with tokens for as many volumes as a test wants. Nothing needs to be installed for it.
+ * other base, with tokens for as many volumes as a test wants. It needs no installed package.
  */
 
 import type { ChildProcess } from 'node:child_process';

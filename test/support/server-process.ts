@@ -1,6 +1,6 @@
 /**
- * Real servers as children of a test: started on loopback in a scratch folder, found ready by asking them, and stopped
- * by their own process ids and nothing else. They die with the test, however it ends.
+ * Real servers as children of a test: started on loopback in a scratch folder, polled until they are ready, and stopped
+ * only by their own process ids. They die with the test, however it ends.
  */
 
 import type { ChildProcess } from 'node:child_process';

@@ -1,7 +1,7 @@
 /**
- * A place for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with
- * where its stores are, what a program needs to use them, and how it crashes and hangs. What only one server can do is
- * in that server's own file.
+ * A server for stores of one kind, for tests that run on every kind: a real server on loopback (or a directory), with
+ * the locations of its stores, the environment that a program needs to use them, and ways to crash and hang it.
+ * Abilities of a single server are in that server's own file.
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Trees whose bytes changed, and trees that a hostile device built: errors, never wrong data, always an end. */
+/** Damaged trees and trees built by a hostile device give errors, never wrong data or an endless read. */
 import t from 'tap';
 import { ByteWriter } from '../../src/base/bytes.js';
 import { PageFault } from '../../src/base/page-fault.js';

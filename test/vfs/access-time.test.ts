@@ -1,6 +1,4 @@
-/**
- * Access times: the rules of mount(8), that reading alone brings nothing to the store, and what outlives the daemon.
- */
+/** Access times: the rules of mount(8), no uploads for mere reading, and times that outlive the daemon. */
 import t, { type Test } from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';

@@ -1,4 +1,7 @@
-/** The filesystem over a real volume: what the kernel leaves to it. What the kernel does itself is test/mount. */
+/**
+ * The filesystem over a real volume: the behaviour that the kernel leaves to it. The kernel's own part is tested in
+ * test/mount.
+ */
 import t from 'tap';
 import { toHex } from '../../src/base/bytes.js';
 import type { Ino } from '../../src/meta/key.js';
