@@ -29,7 +29,7 @@ const parallelJobs = 2;
 const checks: readonly (readonly [name: string, program: string, ...parameters: string[]])[] = [
   ['lint', 'oxlint', '--type-aware'],
   ['types', 'tsc', '-p', '.'],
-  ['formatting', 'biome', 'format'],
+  ['formatting', 'biome', 'check'],
 ];
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
