@@ -41,20 +41,20 @@ export interface DiskCacheOptions {
   readonly disk: Disk;
   /** Absolute; made when its parent is there. Nothing else lives in it, and one process at a time uses it. */
   readonly directory: string;
-  /** Bytes on the disk. 0: nothing is kept, and what was there is removed. */
+  /** Bytes on the disk. With 0 nothing is kept, and existing content is removed. */
   readonly bytesMax: number;
   /**
    * The cache shrinks rather than leave less than this free on its filesystem. Default: 1 GiB, or a twentieth of the
    * filesystem if that is less.
    */
   readonly freeMin?: number | undefined;
-  /** What names the running system until it is started anew; without it only the synced index is kept. */
+  /** Identifies the running system until it is rebooted; without it only the synced index is kept. */
   readonly bootId?: string | undefined;
   readonly random: Random;
   readonly logger?: Logger;
 }
 
-/** What a pack holds: pages of the tree are kept longer than content. */
+/** The content of a pack: tree pages are kept longer than file content. */
 export type CacheKind = 'content' | 'pages';
 
 interface CachedPack {
@@ -73,13 +73,13 @@ const freeMinDefault = 1024 * 1024 * 1024;
 const freeShareDefault = 0.05;
 /** Of the cache, for tree pages. */
 const pageShareMax = 0.5;
-/** How old the unsynced index may become: the longer the more it costs to write, for each pack. */
+/** How old the unsynced index may become, per pack: a larger index costs more to write. */
 const recentDelayMs = 250;
 const recentDelayPerPackMs = 0.5;
 const openFilesMax = 64;
-/** Written bytes after which the index is brought up to date: what a crash can make us fetch again. */
+/** Written bytes after which the index is updated: the most that a crash makes us fetch again. */
 const checkpointBytes = 64 * 1024 * 1024;
-/** Written bytes after which the free space is looked at again. */
+/** Written bytes after which the free space is checked again. */
 const spaceCheckBytes = 16 * 1024 * 1024;
 const fileNamePattern = /^([0-9a-z-]{1,100})\.[0-9a-f]{12}$/;
 const packIdPattern = /^[0-9a-z-]{1,100}$/;
@@ -103,7 +103,7 @@ export class DiskCache {
   #pinned: ReadonlySet<string> = new Set();
   #recentTimer: NodeJS.Timeout | undefined;
   #noting: Promise<void> = Promise.resolve();
-  /** What free space leaves of `#bytesMax`. */
+  /** The part of `#bytesMax` that the free space allows. */
   #allowed: number;
   #writtenSinceCheckpoint = 0;
   #writtenSinceSpaceCheck = 0;
@@ -164,7 +164,7 @@ export class DiskCache {
     this.#changed();
   }
 
-  /** Looks at the free space now, and gives back what others need. Never rejects. */
+  /** Checks the free space now, and frees what others need. Never rejects. */
   async relieve(): Promise<void> {
     if (this.#closed) return;
     await this.#checkSpace();
@@ -212,7 +212,7 @@ export class DiskCache {
   async write(packId: string, offset: number, bytes: Sealed, kind: CacheKind = 'content'): Promise<void> {
     assert(packIdPattern.test(packId), 'a pack id is a plain name');
     if (this.#closed || bytes.byteLength === 0 || bytes.byteLength > this.#bytesMax) return;
-    // What is pinned makes no room.
+    // Pinned packs are not evicted.
     if (bytes.byteLength > this.#allowed - this.#pinnedBytes) return this.#countForSpaceCheck(bytes.byteLength);
     const pack = this.#packs.get(packId) ?? this.#add(packId, kind);
     if (pack.ranges.covers(offset, offset + bytes.byteLength)) return;
@@ -264,7 +264,7 @@ export class DiskCache {
     await this.#remove(pack);
   }
 
-  /** Makes what is held now survive a crash. Never rejects; called by itself now and then, and by close. */
+  /** Makes the current content survive a crash. Never rejects; also runs on its own, and on close. */
   checkpoint(): Promise<void> {
     this.#checkpointing ??= this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
@@ -272,7 +272,7 @@ export class DiskCache {
     return this.#checkpointing;
   }
 
-  /** The index is brought up to date and files are closed. Reads and writes under way should have ended. */
+  /** Updates the index and closes the files. Reads and writes should have ended before. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#recentTimer);
@@ -344,7 +344,7 @@ export class DiskCache {
   async #afterFailedWrite(packId: string, pack: CachedPack, error: unknown): Promise<void> {
     this.#logger.warn('a pack cannot be cached', { pack: packId, error: describeError(error) });
     if (isDiskFull(error)) {
-      // Others need the space more: give a good part of it back now, and look how much there is before growing again.
+      // Others need the space more: a good part is freed now, and the free space is checked before growing again.
       await this.#shrink(Math.floor(this.#bytes * 0.75));
       await this.#checkSpace();
     } else if (this.#packs.get(packId) === pack) await this.evict(packId);
@@ -354,11 +354,11 @@ export class DiskCache {
     await this.#countForSpaceCheck(count);
     await this.#shrink(this.#allowed);
     this.#writtenSinceCheckpoint += count;
-    // In the background: a write to a cache does not wait for a sync.
+    // Runs in the background: a write to a cache does not wait for a sync.
     if (this.#writtenSinceCheckpoint >= checkpointBytes) void this.checkpoint();
   }
 
-  /** Also counts writes that were refused for lack of space: there may be space again. */
+  /** Also counts writes that were refused for lack of space, since there may be space again. */
   async #countForSpaceCheck(count: number): Promise<void> {
     this.#writtenSinceSpaceCheck += count;
     if (this.#writtenSinceSpaceCheck >= spaceCheckBytes) await this.#checkSpace();
@@ -405,18 +405,18 @@ export class DiskCache {
         } catch (error) {
           // An evicted pack has no file any more, and the index may name it: it is dropped when its file is not found.
           if (this.#packs.get(packId) !== pack) continue;
-          // After a failed sync nobody knows what is on the disk.
+          // After a failed sync the content of the disk is unknown.
           failed = true;
           await this.evict(packId);
           this.#logger.warn('a cached pack cannot be synced', { pack: packId, error: describeError(error) });
         }
       }
-      // The index must not name what could not be synced: once more, without it.
+      // The index must not name a file that could not be synced, so it is written again without it.
       if (failed) return await this.#checkpoint();
       await this.#disk.syncDirectory(this.#packsDirectory);
       await this.#writeIndex('index', index, true);
     } catch (error) {
-      // The old index stands, or none: it knows less, which is safe.
+      // The old index, or none, stays: it knows less, which is safe.
       for (const pack of this.#packs.values()) pack.unsynced = true;
       this.#logger.warn('the index of the cache cannot be written', { error: describeError(error) });
     }
@@ -447,13 +447,13 @@ export class DiskCache {
       if (files.has(name)) found.add(name);
       else await this.#disk.unlink(join(this.#packsDirectory, name)).catch(() => {});
     }
-    // What was pinned stays until somebody says what is pinned now.
+    // Packs pinned before stay until a new set of pins is given.
     const pinned = new Set<string>();
     for (const { packId, isPinned } of known) if (isPinned) pinned.add(packId);
     this.#pinned = pinned;
     for (const { packId, file, kind, ranges } of known) {
       if (!found.has(file)) continue;
-      // An unsynced index may speak of what was never synced.
+      // An unsynced index may name files that were never synced.
       const pack: CachedPack = { file, kind, ranges, bytes: ranges.diskBytes(), unsynced: recent !== undefined };
       this.#packs.set(packId, pack);
       this.#count(packId, pack, pack.bytes);

@@ -2,7 +2,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { openSync } from '../disk/files.js';
 
-/** Lines that wait; a disk that is slower loses some, and the next line says how many. */
+/** Lines that may wait. A slower disk loses some, and the next line says how many. */
 const waitingMax = 20_000;
 const flushMs = 200;
 
@@ -13,7 +13,7 @@ export class AccessLog {
   #lostCount = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** Made with mode 0600. Throws what the file system does. */
+  /** Creates the file with mode 0600. Throws errors of the filesystem. */
   constructor(path: string) {
     this.#path = path;
     this.#fd = openSync(path, 'a', 0o600);
@@ -28,7 +28,7 @@ export class AccessLog {
   }
 
   /**
-   * What comes from now on goes to what is at the path then. Throws what the file system does; the old file stays open.
+   * Writes later lines to the file that is now at the path. Throws errors of the filesystem, and keeps the old file then.
    */
   reopen(): void {
     this.#flush();

@@ -14,9 +14,9 @@ export interface ConnectionLimits {
   /** Connections that have shown one, in all and for one token. Beyond these the one that was idle longest is ended. */
   readonly knownMax: number;
   readonly knownPerTokenMax: number;
-  /** What a stranger has, from the connection on, to show a token and read an answer. */
+  /** Time that a stranger has, from connecting, to show a token and read an answer. */
   readonly strangerMs: number;
-  /** What a connection with a token may last without a request. */
+  /** Time that a connection with a token may stay open without a request. */
   readonly idleMs: number;
 }
 
@@ -24,9 +24,9 @@ export class Connections {
   readonly #limits: ConnectionLimits;
   readonly #nowMs: () => number;
   readonly #onDrop: (who: 'stranger' | 'known') => void;
-  /** Of TCP connections, and of the TLS connections on them. */
+  /** By the sockets of TCP connections and of the TLS connections on them. */
   readonly #bySocket = new WeakMap<Socket, Connection>();
-  /** For the TLS connection to find its TCP connection: by both ends' view of the client's address and port. */
+  /** By the client's address and port, which a TLS connection shares with its TCP connection. */
   readonly #byPeer = new Map<string, Connection>();
   readonly #all = new Set<Connection>();
   /** Each in the order of acceptance. */
@@ -48,7 +48,7 @@ export class Connections {
     return this.#strangerCount;
   }
 
-  /** Takes a new TCP connection in, and ends another where there is no place for both. */
+  /** Admits a new TCP connection, and closes another one when there is no place for both. */
   admit(socket: Socket): void {
     const connection = new Connection(socket, this.#nowMs);
     this.#bySocket.set(socket, connection);
@@ -65,7 +65,7 @@ export class Connections {
     else if (this.#strangerCount > this.#limits.strangersMax) this.#drop(firstOf(this.#largestParty()));
   }
 
-  /** The connection on which a TLS connection has come about, or a request has come; `undefined` when it is gone. */
+  /** The connection that carries `socket`, TCP or TLS; `undefined` when it is gone. */
   of(socket: Socket): Connection | undefined {
     const found = this.#bySocket.get(socket) ?? this.#byPeer.get(peerOf(socket));
     if (found) this.#bySocket.set(socket, found);
@@ -83,7 +83,7 @@ export class Connections {
     else if (this.#all.size - this.#strangerCount > knownMax) this.#dropIdle(this.#all, connection);
   }
 
-  /** Ends those whose time is over. */
+  /** Closes connections that have been open or idle for too long. */
   expire(): void {
     const nowMs = this.#nowMs();
     const { strangerMs, idleMs } = this.#limits;
@@ -105,8 +105,8 @@ export class Connections {
   }
 
   /**
-   * The one of `connections` that did nothing for the longest time; where all do something there is none to spare:
-   * requests have bounds of their own.
+   * Drops the connection that has been idle for the longest time. When all have requests under way none is dropped:
+   * requests have limits of their own.
    */
   #dropIdle(connections: ReadonlySet<Connection>, except: Connection): void {
     let oldest: Connection | undefined;
@@ -120,7 +120,7 @@ export class Connections {
   #drop(connection: Connection | undefined): void {
     if (!connection) return;
     this.#onDrop(connection.tokenId === undefined ? 'stranger' : 'known');
-    // At once: its socket reports its end only later.
+    // Removed at once, since its socket reports the end only later.
     this.#remove(connection);
     connection.destroy();
   }

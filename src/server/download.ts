@@ -9,12 +9,12 @@ import { pieceSize } from './piece-buffers.js';
 import { Refusal } from './refusal.js';
 import type { RangeRequest } from './request-target.js';
 
-/** Below this, memory is cheaper to take than to keep. */
+/** Buffers smaller than this are cheaper to allocate than to keep. */
 const smallSize = 64 * 1024;
 
 interface Piece {
   readonly bytes: Uint8Array;
-  /** To be called when they were sent. */
+  /** To be called when the bytes were sent. */
   readonly release: () => void;
 }
 
@@ -35,7 +35,7 @@ export class Downloads {
    */
   async send(exchange: Exchange, key: ObjectKey, range: RangeRequest | undefined): Promise<boolean> {
     if (range?.offset !== undefined && range.length !== undefined && range.length <= pieceSize) {
-      // The usual case: one look is enough, and the size of the whole need not be known.
+      // The usual case: a single read suffices, and the size of the object need not be known.
       const { offset } = range;
       const piece = await this.#read(key, offset, range.length);
       if (!piece) return false;
@@ -70,7 +70,7 @@ export class Downloads {
     const read = async (at: number): Promise<Piece> => {
       const length = Math.min(pieceSize, end - at);
       const piece = await this.#read(key, at, length);
-      // It was deleted meanwhile, or the base has lost a part of it.
+      // The object was deleted meanwhile, or the base has lost a part of it.
       if (piece?.bytes.byteLength !== length) throw new Refusal('BASE_ANSWER', 'the object is shorter than announced');
       return piece;
     };
@@ -79,7 +79,7 @@ export class Downloads {
       const { bytes, release }: Piece = await next;
       at += bytes.byteLength;
       next = at < end ? read(at) : undefined;
-      // It may fail while this one is on its way: then it is heard of below, or by nobody.
+      // It may fail while this piece is being sent; the failure is then noticed below, or not at all.
       if (next instanceof Promise) next.catch(() => {});
       if (!(await exchange.write(bytes, release))) return;
     }
@@ -101,7 +101,7 @@ export class Downloads {
       return undefined;
     }
     if (count <= smallSize) {
-      // A small object that was asked for as a whole: the piece goes back at once.
+      // A small object requested as a whole: the buffer of the piece is returned at once.
       const bytes = Buffer.from(buffer.subarray(0, count));
       release();
       return { bytes, release: () => {} };

@@ -18,15 +18,15 @@ export class Exchange {
   volume: string | undefined;
   operation = 'none';
   keyClass: string | undefined;
-  /** Milliseconds that it may take besides its bytes, because it waits. */
+  /** Milliseconds that the request may take in addition to moving its bytes, because it waits. */
   patienceMs = 0;
   bytesOut = 0;
-  /** Whether the client was told to go on sending, where it asked. */
+  /** Whether the client still waits for "100 Continue" before it sends its body. */
   #awaitsContinue: boolean;
   readonly #movedBefore: number;
   #movedLast: number;
   #movedLastMs: number;
-  /** A connection that is gone has none any more. */
+  /** Kept because a closed connection no longer has one. */
   readonly #address: string | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, startMs: number, awaitsContinue: boolean) {
@@ -43,12 +43,12 @@ export class Exchange {
     request.on('error', () => {});
   }
 
-  /** Bytes that went over the connection since the request came, either way. */
+  /** Bytes moved over the connection in both directions since the request arrived. */
   get moved(): number {
     return this.#movedByConnection() - this.#movedBefore;
   }
 
-  /** Since when nothing went over the connection, as far as this was asked. */
+  /** Milliseconds for which nothing has moved over the connection, as far as calls of this have noticed. */
   silentMs(nowMs: number): number {
     const moved = this.#movedByConnection();
     if (moved !== this.#movedLast) {
@@ -139,15 +139,15 @@ export class Exchange {
     this.answer(status, { error: { code } }, headers);
   }
 
-  /** The head of an answer whose `size` bytes follow by {@link write}; then {@link end}. */
+  /** Sends the head of an answer. Its `size` bytes follow by {@link write}, then {@link end}. */
   begin(status: number, size: number, headers: OutgoingHttpHeaders = {}): void {
     if (this.isGone) return;
     this.response.writeHead(status, { 'content-type': 'application/octet-stream', 'content-length': size, 'accept-ranges': 'bytes', ...headers });
   }
 
   /**
-   * Resolves when there is room for more; false when there is nobody any more. `onSent` is called when the bytes are
-   * not needed any more, if that comes.
+   * Resolves to true when there is room for more, and to false when the client is gone. `onSent` is called when the bytes
+   * are no longer needed, unless sending fails.
    */
   write(piece: Uint8Array, onSent: () => void): Promise<boolean> | boolean {
     const { response } = this;

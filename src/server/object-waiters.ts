@@ -11,16 +11,16 @@ import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 export interface ObjectWaitersOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Between two looks into the base; 0: it is never looked into. */
+  /** Interval at which the base is polled; 0 disables polling. */
   readonly pollMs: number;
 }
 
-/** `there`: look; `over`: the time is over, or nobody waits any more; `stopped`: the server ends. */
+/** `there`: the object may exist; `over`: time is up, or nobody waits any more; `stopped`: the server is stopping. */
 export type WaitOutcome = 'there' | 'over' | 'stopped';
 
 export interface Wait {
   readonly outcome: Promise<WaitOutcome>;
-  /** Gives it up: the outcome is `over`. */
+  /** Gives up the wait, whose outcome is then `over`. */
   end(): void;
 }
 
@@ -38,7 +38,7 @@ export class ObjectWaiters {
     this.#options = options;
   }
 
-  /** Begins to wait now; the caller looks for the object afterwards. */
+  /** Begins to wait now; the caller must look for the object afterwards. */
   wait(key: ObjectKey, timeoutMs: number): Wait {
     if (this.#stop.signal.aborted) return { outcome: Promise.resolve('stopped'), end: () => {} };
     let wake: (outcome: WaitOutcome) => void = () => {};
@@ -58,9 +58,9 @@ export class ObjectWaiters {
     return { outcome, end: () => wake('over') };
   }
 
-  /** The object is there now. */
+  /** Wakes the requests that wait for an object that was put. */
   announce(key: ObjectKey): void {
-    // Each takes itself out of the set, which a loop over it allows for.
+    // Each one removes itself from the set, which is safe during iteration.
     for (const wake of this.#waiting.get(key) ?? []) wake('there');
   }
 

@@ -1,7 +1,7 @@
 /**
  * Reusable memory for pieces of large objects: allocating it for each piece would keep the garbage collector busier
- * than the disk. A user may keep a buffer for ever, as one does whose client disconnected: it is then lost to the
- * others, and nothing else happens.
+ * than the disk. A buffer that is never given back, as when a client disconnects, is merely
+ * not reused.
  */
 
 export const pieceSize = 512 * 1024;
@@ -10,17 +10,17 @@ export class PieceBuffers {
   readonly #free: Buffer[] = [];
   readonly #keepMax: number;
 
-  /** Of those that are given back at most `keepMax` are kept. */
+  /** At most `keepMax` returned buffers are kept. */
   constructor(keepMax = 32) {
     this.#keepMax = keepMax;
   }
 
-  /** `pieceSize` bytes, with whatever was in them. */
+  /** `pieceSize` bytes with arbitrary content. */
   take(): Buffer {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(pieceSize);
   }
 
-  /** Nobody looks at it any more. */
+  /** Returns a buffer that nobody uses any more. */
   give(buffer: Buffer): void {
     if (this.#free.length < this.#keepMax) this.#free.push(buffer);
   }

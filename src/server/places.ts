@@ -16,7 +16,7 @@ export class Places {
     return this.#count;
   }
 
-  /** `taken`: {@link give} the same amount back. `all-full`, `own-full`: there is not so much in all, or for `name`. */
+  /** After `taken`, {@link give} the amount back. `all-full`, `own-full`: too little is left in all, or for `name`. */
   take(name: string, amount = 1): 'taken' | 'all-full' | 'own-full' {
     if (this.#count + amount > this.#max) return 'all-full';
     const own = this.#taken.get(name) ?? 0;
@@ -34,7 +34,7 @@ export class Places {
   }
 }
 
-/** Takes from `places`. Throws {@link Refusal} where there is not so much. */
+/** Takes from `places`. Throws {@link Refusal} when too little is left. */
 export function takePlace(places: Places, name: string, amount = 1): void {
   const outcome = places.take(name, amount);
   if (outcome === 'own-full') throw new Refusal('TOKEN_BUSY', 'too many requests of one token', { retryAfterSec: 1 });

@@ -28,16 +28,16 @@ export interface TokenEntry {
 
 export interface TokenFile {
   readonly tokens: readonly TokenEntry[];
-  /** Bytes, of volumes that have a quota of their own. */
+  /** Quotas in bytes, of volumes that have one of their own. */
   readonly quotas: ReadonlyMap<string, number>;
 }
 
-/** What a valid token gives. */
+/** The rights that a valid token grants. */
 export interface Grant {
   readonly tokenId: string;
   readonly volume: string;
   readonly right: TokenRight;
-  /** Bytes; `undefined`: the volume has none of its own. */
+  /** Bytes; `undefined` when the volume has no quota of its own. */
   readonly quota: number | undefined;
 }
 
@@ -86,7 +86,7 @@ export function encodeTokenFile(file: TokenFile): string {
   return `${JSON.stringify({ version: 1, tokens: file.tokens, quotas: Object.fromEntries(file.quotas) }, undefined, 2)}\n`;
 }
 
-/** What the file holds; where there is none, no tokens. Throws {@link ServerError} `TOKENS`. */
+/** The content of the file; a missing file holds no tokens. Throws {@link ServerError} `TOKENS`. */
 export async function readTokenFile(path: string): Promise<TokenFile> {
   const file = await readNamedFile(path, fileSizeMax).catch((error: unknown) => {
     throw new ServerError('TOKENS', `the token file ${path} cannot be read: ${describeError(error)}`, { cause: error });
@@ -97,17 +97,17 @@ export async function readTokenFile(path: string): Promise<TokenFile> {
 }
 
 /**
- * Replaces the file by what `change` makes of it; of two who change it at once one fails. Throws {@link ServerError}
+ * Replaces the file by what `change` returns. Of two simultaneous changes one fails. Throws {@link ServerError}
  * `TOKENS`, and what `change` throws.
  */
 export async function changeTokenFile(disk: Disk, path: string, change: (file: TokenFile) => TokenFile): Promise<void> {
   const temporary = `${path}.new`;
-  // Read when the temporary file is there, which keeps others from changing what was read.
+  // Read only once the temporary file exists, which keeps others from changing the file meanwhile.
   const changed = async (): Promise<Buffer> => Buffer.from(encodeTokenFile(change(await readTokenFile(path))));
   try {
     await replaceFile(disk, path, changed, { temporary, isExclusive: true });
   } catch (error) {
-    // Only what the system threw names a system call.
+    // Only errors of the system name a system call.
     if (!(error instanceof Error && 'syscall' in error)) throw error;
     const reason = diskErrorCode(error) === 'EEXIST' ? `it is being changed by somebody else (if not, remove ${temporary})` : describeError(error);
     throw new ServerError('TOKENS', `the token file ${path} cannot be changed: ${reason}`, { cause: error });
@@ -117,11 +117,11 @@ export async function changeTokenFile(disk: Disk, path: string, change: (file: T
 export interface TokenTableOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The file is looked at again when it was last looked at this long ago. Default: 1 second. */
+  /** Interval at which the file is checked for changes. Default: 1 second. */
   readonly recheckMs?: number;
 }
 
-/** Compared with where there is no such token, so that its absence takes as long to find. */
+/** Compared when there is no such token, so that its absence takes as long to find. */
 const nobody = '0'.repeat(64);
 
 export class TokenTable {
@@ -130,11 +130,11 @@ export class TokenTable {
   readonly #recheckMs: number;
   #entries: ReadonlyMap<string, TokenEntry> = new Map();
   #quotas: ReadonlyMap<string, number> = new Map();
-  /** Of the file that was read: when it is another, so may be what it holds. */
+  /** Identifies the file that was read; when it changes, the content may have changed, too. */
   #seen = '';
   #checkedMs = -Infinity;
   #checking: Promise<void> | undefined;
-  /** Why the file could not be used when it was looked at last: it is looked at for every stranger, and said once. */
+  /** Why the file could not be used at the last check. Strangers cause many checks, but the reason is logged once. */
   #complaint = '';
 
   private constructor(path: string, options: TokenTableOptions) {
@@ -143,7 +143,7 @@ export class TokenTable {
     this.#recheckMs = options.recheckMs ?? 1000;
   }
 
-  /** Throws {@link ServerError} `TOKENS` for a file that cannot be used; one that is not there yet may come. */
+  /** Throws {@link ServerError} `TOKENS` for a file that cannot be used. A missing file may appear later. */
   static async open(path: string, options: TokenTableOptions): Promise<TokenTable> {
     const table = new TokenTable(path, options);
     await table.#read();
@@ -163,12 +163,12 @@ export class TokenTable {
     return this.#quotas.get(volume);
   }
 
-  /** What the token of an `authorization` header gives, by the file as it was at most a moment ago. */
+  /** The grant of the token in an `authorization` header, by a recent state of the file. */
   async authorize(header: string | undefined): Promise<Grant | undefined> {
     if (this.#options.clock.monotonicMs() - this.#checkedMs >= this.#recheckMs) await this.refresh();
     const given = readAuthorization(header);
     if (!given) return undefined;
-    // It may have been added since: a client with a new token must not be refused.
+    // The token may just have been added, and a client with a new token must not be refused.
     if (!this.#entries.has(given.id)) await this.refresh();
     const entry = this.#entries.get(given.id);
     const isKnown = equalSecrets(given.hash, entry?.hash ?? nobody);
@@ -176,7 +176,7 @@ export class TokenTable {
     return { tokenId: entry.id, volume: entry.volume, right: entry.right, quota: this.#quotas.get(entry.volume) };
   }
 
-  /** Reads the file again if it is another. One that cannot be used leaves everything as it was. */
+  /** Reads the file again if it has changed. A file that cannot be used changes nothing. */
   refresh(): Promise<void> {
     this.#checking ??= this.#refresh().finally(() => {
       this.#checking = undefined;
@@ -200,7 +200,7 @@ export class TokenTable {
   }
 
   async #read(): Promise<void> {
-    // Taken first: what is written meanwhile is found by the next look.
+    // Taken before reading, so that the next check notices what is written meanwhile.
     const identity = await this.#identity();
     this.#seen = identity;
     const { tokens, quotas } = await readTokenFile(this.#path);

@@ -13,10 +13,10 @@ export type TokenRight = (typeof tokenRights)[number];
 export const isTokenRight = (text: unknown): text is TokenRight => tokenRights.some((right) => right === text);
 export const permits = (right: TokenRight, needed: TokenRight): boolean => tokenRights.indexOf(right) >= tokenRights.indexOf(needed);
 
-/** What a volume itself begins with: a base that holds one must be told from a base that holds several. */
+/** First segments of a volume's own keys: a base that holds one volume must differ from one that holds several. */
 const reservedNames = ['keys', 'log', 'packs', 'probe'];
 
-/** A segment of a key; no longer than leaves room for the keys of a volume. */
+/** One segment of a key, short enough to leave room for the keys of a volume. */
 export const isVolumeName = (text: string): boolean => /^[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?$/.test(text) && !reservedNames.includes(text);
 
 export interface NewToken {
@@ -32,7 +32,7 @@ export function makeToken(random: Random): NewToken {
   return { id, text, hash: sha256Hex(text) };
 }
 
-/** Id and hash of what an `authorization` header (RFC 6750) holds; `undefined` for what can be no token of ours. */
+/** Id and hash of the token in an `authorization` header (RFC 6750); `undefined` when it cannot be one of ours. */
 export function readAuthorization(header: string | undefined): { readonly id: string; readonly hash: string } | undefined {
   const [, token, id] = /^[Bb]earer +(sealdrive_([0-9a-f]{12})_[0-9a-f]{64})$/.exec(header ?? '') ?? [];
   return token === undefined || id === undefined ? undefined : { id, hash: sha256Hex(token) };

@@ -20,7 +20,7 @@ import { Refusal } from './refusal.js';
 
 export interface Upload {
   readonly body: ObjectBody;
-  /** Removes what the base has not taken. */
+  /** Removes the file unless the base has moved it. */
   discard(): Promise<void>;
 }
 
@@ -58,9 +58,9 @@ export class UploadFolder {
     await this.#folder.use(this.#place, async () => {});
   }
 
-  /** Removes what servers left behind that were killed. */
+  /** Removes uploads that killed servers left behind. */
   async removeStale(clock: Clock): Promise<void> {
-    // Below the folder itself, which may be a file system of its own.
+    // Confined to the folder itself, which may be a filesystem of its own.
     await this.#folder.use(this.#place, (path) => removeStaleFiles(this.#disk, new ConfinedFolder(this.#disk, path), '', clock)).catch(() => {});
   }
 
@@ -120,11 +120,11 @@ async function receiveSmall(request: IncomingMessage, size: number): Promise<Sea
     return undefined;
   });
   if (received !== size) throw new CutUpload('the body ended early');
-  // What comes from a device is sealed, whatever it is: nothing here can tell.
+  // Devices send sealed bytes, which nothing here can verify.
   return bytes as Uint8Array as Sealed;
 }
 
-/** Gathers what comes into pieces that are worth a write. */
+/** Gathers incoming bytes into pieces large enough to be worth a write. */
 async function receiveFile(request: IncomingMessage, size: number, file: DiskFile, buffers: PieceBuffers): Promise<void> {
   let buffer: Buffer | undefined;
   let filled = 0;
@@ -137,7 +137,7 @@ async function receiveFile(request: IncomingMessage, size: number, file: DiskFil
     buffers.give(whole);
   };
   try {
-    // What is copied here is copied at once: the pieces come in order, and only the writes overlap.
+    // The bytes are copied at once: pieces come in order, and only the writes overlap.
     await eachPiece(request, size, (piece, at) => {
       const writes: Promise<void>[] = [];
       for (let done = 0; done < piece.byteLength; ) {
@@ -154,13 +154,13 @@ async function receiveFile(request: IncomingMessage, size: number, file: DiskFil
   }
 }
 
-/** Settles when all promises have: the file is closed then, and no write may be under way. */
+/** Settles when all promises have settled: the file is closed then, and no write may be under way. */
 async function allOf(writes: readonly Promise<void>[]): Promise<void> {
   const failed = (await Promise.allSettled(writes)).find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
 }
 
-/** A small body that is text for ourselves, whole. Throws {@link CutUpload}. */
+/** Reads a small text body as a whole. Throws {@link CutUpload}. */
 export async function receiveText(request: IncomingMessage, size: number): Promise<string> {
   return Buffer.from(await receiveSmall(request, size)).toString('latin1');
 }
@@ -183,7 +183,7 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
     };
     const fail = (error: unknown): void => {
       failure ??= { error };
-      // The rest is read and dropped when the answer is sent.
+      // The rest of the body is read and dropped when the answer is sent.
       request.pause();
       settle();
     };
@@ -218,7 +218,7 @@ function eachPiece(request: IncomingMessage, size: number, take: (piece: Buffer,
       if (!isWhole) fail(new CutUpload('the client disconnected'));
     };
     request.on('data', onData).on('end', onEnd).on('close', onCut);
-    // It may have been cut before anybody listened.
+    // The request may have been cut before this listened.
     if (request.destroyed && !request.readableEnded) onCut();
     else if (request.complete && request.readableEnded) onEnd();
   });

@@ -33,7 +33,7 @@ export interface OperationOptions {
   readonly objectMax: number;
   /** Bytes of uploads under way. */
   readonly uploading: Places;
-  /** Of volumes without a quota of their own, in bytes. */
+  /** Bytes for each volume without a quota of its own. */
   readonly quota: number | undefined;
   /** Bytes free where the base lies, where that can be known. */
   readonly freeSpace: (() => Promise<number>) | undefined;
@@ -54,7 +54,7 @@ export const neededRight: Readonly<Record<Operation, TokenRight>> = {
   'delete-many': 'full',
 };
 
-/** What a request asks for. Throws {@link Refusal} for what makes no sense. */
+/** The operation that a request asks for. Throws {@link Refusal} for an unknown combination. */
 export function operationOf(method: string, { key, query }: RequestTarget): Operation {
   const wrong = new Refusal('BAD_REQUEST', 'no such request');
   const only = (...names: string[]): boolean => [...query.keys()].every((name) => names.includes(name));
@@ -74,7 +74,7 @@ export function operationOf(method: string, { key, query }: RequestTarget): Oper
   throw wrong;
 }
 
-/** Milliseconds that a request wants to wait for its object; 0: it does not. Throws {@link Refusal}. */
+/** Milliseconds that a request may wait for its object, 0 for no wait. Throws {@link Refusal}. */
 export function waitOf({ query }: RequestTarget): number {
   const text = query.get('wait');
   if (text === undefined) return 0;
@@ -133,7 +133,7 @@ export class VolumeOperations {
       if (!(await this.#send(operation, exchange, key))) throw new Refusal('ABSENT', 'there is no such object');
       return;
     }
-    // First of all: what is put between the look and the wait must wake us.
+    // The wait begins before the look, so that an object that is put in between wakes us.
     const wait = waiters.wait(key, waitMs);
     const end = (): void => wait.end();
     exchange.response.on('close', end);
@@ -174,7 +174,7 @@ export class VolumeOperations {
     if (hasOther || (condition !== undefined && condition !== '*')) throw new Refusal('BAD_REQUEST', 'the condition is unknown');
     if (size > objectMax) throw new Refusal('TOO_LARGE', 'the object is too large');
     const taken = condition === undefined ? new Refusal('CONFLICT', 'the object exists already') : new Refusal('EXISTS', 'the object exists already');
-    // Who asks first, as some clients do, need not send what nobody wants.
+    // A client that expects "100 Continue" need not send a body that is refused.
     if (exchange.asksFirst && (await base.head(key)) !== undefined) throw taken;
     const quota = grant.quota ?? this.#options.quota;
     takePlace(uploading, grant.tokenId, size);

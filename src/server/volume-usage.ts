@@ -12,13 +12,13 @@ import { Refusal } from './refusal.js';
 export interface VolumeUsageOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** A count this old is made again, beside the work. Default: 10 minutes. */
+  /** A count this old is renewed in the background. Default: 10 minutes. */
   readonly recountMs?: number;
   /** The longest wait for a count. Default: 15 seconds. */
   readonly patienceMs?: number;
 }
 
-/** Room that an upload takes up from its beginning on. Exactly one of the two is called, once. */
+/** Room reserved for an upload from its beginning. Exactly one of the two methods is called, once. */
 export interface Reservation {
   /** The object is in the volume. */
   keep(): void;
@@ -33,11 +33,11 @@ export const chargedSize = (size: number): number => Math.max(1, Math.ceil(size 
 interface Volume {
   counted: number | undefined;
   countedMs: number;
-  /** Something was deleted since it was counted. */
+  /** Whether something was deleted since the last count. */
   isStale: boolean;
-  /** By uploads under way. */
+  /** Bytes reserved by uploads under way. */
   reserved: number;
-  /** Put while a count is under way, which may have passed by the place. */
+  /** Bytes put during a count that may already have passed their place in the list. */
   added: number;
   counting: Promise<void> | undefined;
 }
@@ -58,13 +58,13 @@ export class VolumeUsage {
     this.#patienceMs = options.patienceMs ?? 15_000;
   }
 
-  /** Begins to count, so that the first who asks need not wait. */
+  /** Begins to count, so that the first request need not wait. */
   prepare(volume: string): void {
     const state = this.#volumeOf(volume);
     if (state.counted === undefined) this.#count(volume, state).catch(() => {});
   }
 
-  /** Bytes, as counted last and added to since. Throws {@link Refusal} and StoreError. */
+  /** Bytes by the last count, plus those put since. Throws {@link Refusal} and StoreError. */
   async used(volume: string): Promise<number> {
     const state = this.#volumeOf(volume);
     if (state.counted === undefined || state.isStale) await this.#patiently(this.#count(volume, state));
@@ -129,7 +129,7 @@ export class VolumeUsage {
       state.isStale = true;
       throw error;
     }
-    // What was put meanwhile may be counted twice until the next time: rather too much than too little.
+    // Objects put during the count may be counted twice until the next one: too much is safer than too little.
     state.counted = sum + state.added;
     state.countedMs = this.#clock.monotonicMs();
   }
