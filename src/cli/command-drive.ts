@@ -58,7 +58,7 @@ export const driveCommand = defineCommand<DriveArguments>({
       print();
     }
     await mountDetached({ directory, store, passphraseFd, stateDir }, secret);
-    print(`It is a folder like any other now. Take it away with: sealdrive unmount ${printable(directory)}`);
+    print(`It is a folder like any other now. Remove it with: sealdrive unmount ${printable(directory)}`);
   },
 });
 

@@ -165,7 +165,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       isSingleWriter: isUnknown ? undefined : probe !== undefined && isSingleWriter(probe),
       options,
     };
-    if (recovered) tell(`took away what a daemon that died had left at ${printable(mountPoint)}`);
+    if (recovered) tell(`removed what a dead daemon had left at ${printable(mountPoint)}`);
     return request;
   } finally {
     await store.close();

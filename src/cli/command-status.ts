@@ -36,7 +36,7 @@ export const statusCommand = defineCommand<StatusArguments>({
         describe: 'Mount points, names of volumes, or files and folders on a drive (default: all mounts)',
       })
       .options({
-        wait: { type: 'boolean', default: false, describe: 'First wait until everything is in the store, also while the store is away' },
+        wait: { type: 'boolean', default: false, describe: 'First wait until everything is in the store, also while the store is offline' },
         timeout: { type: 'string', describe: 'With --wait: give up after this time, for instance 5m (exit code 9)', coerce: lastOf },
         ...jsonOption,
       })
@@ -157,7 +157,7 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
 const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
 
 /** The state directory is gone, or its disk failed: nothing that is written from now on is kept. */
-const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['trouble'] !== undefined;
+const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['failure'] !== undefined;
 
 function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
   const { pending, statistics } = status;
@@ -176,10 +176,10 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
     if (!shownAlready.has(group)) rows.push([group, describeFacts(facts)]);
   }
   for (const pin of pins) rows.push(['pinned', describePin({ ...pin, mountPoint: status.mountPoint })]);
-  const { reachable, trouble, offlineSeconds } = status.details['store'] ?? {};
+  const { reachable, lastError, offlineSeconds } = status.details['store'] ?? {};
   if (offlineSeconds !== undefined)
     rows.push(['OFFLINE', `the store has not answered for ${offlineSeconds} s; what waits goes there when it is back`]);
-  else if (reachable === false) rows.push(['TROUBLE', `the store cannot be reached: ${printable(String(trouble))}`]);
+  else if (reachable === false) rows.push(['RETRYING', `the store cannot be reached: ${printable(String(lastError))}`]);
   if (isLocalDiskLost(status))
     rows.push(['BROKEN', 'this drive keeps nothing that is written any more, and says so to programs: unmount it, and mount it again']);
   if (isStale(status))

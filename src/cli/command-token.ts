@@ -122,7 +122,7 @@ interface RemoveArguments extends CommonArguments {
 
 const removeCommand = defineCommand<RemoveArguments>({
   command: 'remove <id>',
-  describe: 'Take a token away; a server that runs knows within a second',
+  describe: 'Remove a token; a running server follows within a second',
   builder: (yargs) =>
     yargs
       .positional('id', { type: 'string', demandOption: true, describe: 'Its id, or the beginning of it, as "token list" shows it' })
@@ -146,7 +146,7 @@ interface QuotaArguments extends CommonArguments {
 
 const quotaCommand = defineCommand<QuotaArguments>({
   command: 'quota <volume> <size>',
-  describe: 'Set what a volume may hold; "none" takes its quota away',
+  describe: 'Set what a volume may hold; "none" removes its quota',
   builder: (yargs) =>
     yargs
       .positional('volume', { type: 'string', demandOption: true, describe: 'The volume' })

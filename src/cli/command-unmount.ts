@@ -83,7 +83,7 @@ async function placeOf(word: string, { answering, silent }: FoundMounts): Promis
  */
 async function letGoOfSilent(silent: SilentMount, force: boolean): Promise<never> {
   const failure = silenceFailure(silent);
-  if (!force) throw new Failure('NO_ANSWER', `${failure.message}; "unmount --force" takes the mount away all the same`);
+  if (!force) throw new Failure('NO_ANSWER', `${failure.message}; "unmount --force" removes the mount all the same`);
   const { mountPoint, reason, record } = silent;
   await detach(mountPoint);
   const next =
@@ -110,5 +110,5 @@ async function takeAwayDead(mountPoint: string): Promise<void> {
     throw new Failure('MOUNT_POINT', `no Sealdrive of yours is mounted at ${printable(mountPoint)}; "sealdrive status" lists what is`);
   }
   await detach(mountPoint);
-  tell(`took away what a daemon that died had left at ${printable(mountPoint)}; mount again to bring its pending work to the store`);
+  tell(`removed what a dead daemon had left at ${printable(mountPoint)}; mount again to bring its pending work to the store`);
 }

@@ -71,7 +71,7 @@ async function claimMountPoint(native: NativeAddon, options: MountOptions, setti
       const dead = await findMount(given);
       if (dead?.type !== type) throw new FuseError('STALE', 'another filesystem at the mount point has lost its daemon', { cause: error });
       await native.unmount(systemPath(given), { lazy: true, abort: false, viaHelper: settings.viaHelper }).catch((cause: unknown) => {
-        throw new FuseError('STALE', 'a dead mount at the mount point cannot be taken away', { cause });
+        throw new FuseError('STALE', 'a dead mount at the mount point cannot be removed', { cause });
       });
     }
   }

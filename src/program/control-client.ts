@@ -204,7 +204,7 @@ async function lookForMounts(): Promise<FoundMounts> {
   for (const mountPoint of unclaimed) {
     const hasDied = await isDead(mountPoint);
     const reason = hasDied
-      ? 'the process that served it has died: mount again, which takes it away and brings what is left to the store'
+      ? 'the process that served it has died: mount again, which removes it and brings what is left to the store'
       : 'no process is listed for it; one that lives lists itself anew within some seconds, so try again';
     silent.push({ mountPoint, reason, isDead: hasDied, isHere: true, record: undefined });
   }

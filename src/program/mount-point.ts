@@ -103,7 +103,7 @@ export async function detach(mountPoint: string): Promise<void> {
     if (reason === undefined || !(await mountAt(mountPoint))) return;
     reasons.push(reason);
   }
-  throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is left over from a daemon that died, and cannot be taken away: ${reasons.join('; ')}`);
+  throw new Failure('MOUNT_POINT', `${printable(mountPoint)} is left over from a daemon that died, and cannot be removed: ${reasons.join('; ')}`);
 }
 
 /** How long a program that unmounts may take. */

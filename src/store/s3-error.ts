@@ -66,7 +66,7 @@ const locked = 'the store is locked for everybody: ask whoever runs it';
 const account = 'there is a problem with the account: ask whoever runs the store';
 const archived =
   'the object was moved to an archive: restore it there (RestoreObject, "aws s3api restore-object"), and end the lifecycle rule that archives what lies here';
-const keyTrouble = 'the key that the store encrypts this object with cannot be used: enable it in the key service (KMS), or permit its use';
+const keyRefused = 'the key that the store encrypts this object with cannot be used: enable it in the key service (KMS), or permit its use';
 const retained = 'a retention (Object Lock) keeps it from being removed until it ends';
 
 /** What does not pass by itself, so that nobody waits for it: what somebody has to do is said. */
@@ -104,14 +104,14 @@ const known: Readonly<Record<string, readonly [code: StoreErrorCode, reason: str
   InvalidBucketName: ['NOT_A_STORE', 'this is no name for a bucket'],
   InvalidObjectState: ['REFUSED', archived],
   ObjectNotInActiveTierError: ['REFUSED', archived],
-  KMSDisabled: ['REFUSED', keyTrouble],
-  KMSNotConfigured: ['REFUSED', keyTrouble],
+  KMSDisabled: ['REFUSED', keyRefused],
+  KMSNotConfigured: ['REFUSED', keyRefused],
 };
 
 function knownEntry(code: string): readonly [code: StoreErrorCode, reason: string] | undefined {
   if (Object.hasOwn(known, code)) return known[code];
   // `KMS.DisabledException` and its kin: a key that is disabled, waits for its deletion, is gone, or is not ours.
-  return code.startsWith('KMS.') ? ['REFUSED', keyTrouble] : undefined;
+  return code.startsWith('KMS.') ? ['REFUSED', keyRefused] : undefined;
 }
 
 export function s3Error(answer: HttpAnswer, doing: string, clock: Clock): StoreError {

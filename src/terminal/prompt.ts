@@ -55,7 +55,7 @@ function readLine(input: ReadStream, echo: ((text: string) => void) | undefined)
     let line = '';
     input.setEncoding('utf8');
     const interrupt = (): void => reject(new Failure('INTERRUPTED', 'interrupted'));
-    input.on('error', () => reject(new Failure('USAGE', 'the terminal went away while it was asked')));
+    input.on('error', () => reject(new Failure('USAGE', 'the terminal was closed during the question')));
     input.on('end', interrupt);
     input.on('data', (text: string) => {
       for (const key of text) {

@@ -52,7 +52,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       name: options.deviceName,
       index: log.deviceIndex,
       devices: log.roster.length,
-      ...(journal.failure ? { trouble: describeError(journal.failure) } : {}),
+      ...(journal.failure ? { failure: describeError(journal.failure) } : {}),
     },
     ...enrolmentFacts(log),
     freshness: {
@@ -65,7 +65,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       description: options.store.description,
       reachable: lastError === undefined && offlineMs === undefined,
       ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
-      ...(lastError === undefined ? {} : { trouble: describeError(lastError) }),
+      ...(lastError === undefined ? {} : { lastError: describeError(lastError) }),
     },
     ...(options.refused?.facts ? { refused: { ...options.refused.facts } } : {}),
     queue: { bytes: queue.bytes, maxBytes: queue.bytesMax },

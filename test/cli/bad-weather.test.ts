@@ -137,8 +137,8 @@ t.test('nothing is lost when credentials expire or may not delete', async (t) =>
   t.match(flushed.stderr, /token has expired: get new credentials/);
   // The background notices by itself, at its next try.
   let shown = '';
-  while (!shown.includes('TROUBLE')) shown = await place.succeed(['status', 'expiring']);
-  t.match(shown, /TROUBLE .*token has expired/);
+  while (!shown.includes('RETRYING')) shown = await place.succeed(['status', 'expiring']);
+  t.match(shown, /RETRYING .*token has expired/);
   t.equal(await readFile(place.path('drive', 'after'), 'utf8'), 'after', 'what waits can be read');
   write('NEWKEY');
   await place.succeed(['flush', 'expiring', '--timeout', '60s']);

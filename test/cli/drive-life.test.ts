@@ -127,7 +127,7 @@ t.test('the next mount after kill -9 recovers the mount point and all closed fil
   await ended(pid);
   const again = await place.run(mount);
   t.equal(again.code, 0, again.stderr);
-  t.match(again.stderr, /took away what a daemon that died had left/);
+  t.match(again.stderr, /removed what a dead daemon had left/);
   t.equal(readFileSync(join(mountPoint, 'closed'), 'utf8'), 'survives');
   const { pid: second } = await statusOf(mountPoint);
   process.kill(second, 'SIGKILL');

@@ -87,8 +87,8 @@ for (const { name, lose } of losses) {
     await place.succeed(['flush', mountPoint]);
     const status = await place.run(['status', '--json']);
     t.equal(status.code, exitCodes.LOCAL_DISK);
-    const { mounts } = JSON.parse(status.stdout) as { mounts: { details: { device: { trouble: string } } }[] };
-    t.match(mounts[0]!.details.device.trouble, /state directory was removed, moved or replaced/);
+    const { mounts } = JSON.parse(status.stdout) as { mounts: { details: { device: { failure: string } } }[] };
+    t.match(mounts[0]!.details.device.failure, /state directory was removed, moved or replaced/);
     t.match((await place.run(['status'])).stdout, /BROKEN/);
     await place.succeed(['unmount', mountPoint]);
     if (existsSync(state) && existsSync(place.path('aside'))) {

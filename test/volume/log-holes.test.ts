@@ -196,7 +196,7 @@ t.test('a mounted device stops at its next poll, and never puts into a hole', as
     await a.write('of a', 'x');
     await t.rejects(a.volume[first](), { code: 'FENCED' }, first);
     t.notOk(store.objects.has(logKey(root, end - 2)), 'the hole is still one');
-    t.match(a.volume.details()['store']?.['trouble'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is told');
+    t.match(a.volume.details()['store']?.['lastError'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is told');
     t.equal(await a.text('of a'), 'x', 'what was acknowledged is still there');
     for (const device of [a, b]) await device.close();
   }
