@@ -1,6 +1,7 @@
 /**
- * Operations on content: write, inline, fallocate, clone. They move references to sealed chunks; nothing here sees a byte of a large file, and all
- * but inline content is byte-exact without reading. Every inode has either extents or inline content (doc/format.md, "Tree keys").
+ * Executes the operations on content: write, inline, fallocate, clone. They move references to sealed chunks and never
+ * see the bytes of a large file; all except those on inline content are byte-exact without reading. Every inode has
+ * either extents or inline content (doc/format.md, "Tree keys").
  */
 import type { Plaintext } from '../base/brand.js';
 import { compareTimespec, type Timespec } from '../base/clock.js';
@@ -17,14 +18,14 @@ export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_COLLAPSE_RANGE = 8;
 export const FALLOC_FL_ZERO_RANGE = 16;
 export const FALLOC_FL_INSERT_RANGE = 32;
-/** What is allocated, collapsed or inserted is whole blocks, as on a disk. */
+/** Allocating, collapsing and inserting work on whole blocks, as on a disk. */
 const blockSize = 4096;
 const blockStart = (offset: number): number => offset - (offset % blockSize);
 const blockEnd = (offset: number): number => Math.min(fileSizeMax, blockStart(offset + blockSize - 1));
 
 const noBytes = new Uint8Array(0) as Plaintext;
 
-/** A regular file, else EISDIR or EINVAL. */
+/** Requires a regular file. Throws EISDIR or EINVAL. */
 export function requireRegular(view: ReadView, ino: Ino): Inode {
   const inode = requireInode(view, ino);
   if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
@@ -32,13 +33,13 @@ export function requireRegular(view: ReadView, ino: Ino): Inode {
   return inode;
 }
 
-/** Throws EINVAL for what is no range and EFBIG for what ends past {@link fileSizeMax}. */
+/** Throws EINVAL if it is not a range and EFBIG if it ends past {@link fileSizeMax}. */
 export function checkRange(offset: number, length: number): void {
   if (!(offset >= 0 && length >= 0) || (offset <= fileSizeMax && !Number.isInteger(offset))) throw new OperationError('EINVAL', 'not a range');
   if (offset > fileSizeMax || length > fileSizeMax - offset) throw new OperationError('EFBIG', 'past the largest size');
 }
 
-/** Removes what covers `from` to `to` (exclusive), keeping what sticks out on either side. Answers how many bytes were covered. */
+/** Removes what covers `from` to `to` (exclusive) and keeps the parts outside. Returns how many bytes were covered. */
 export function cutExtents(view: Transaction, ino: Ino, from: number, to: number): number {
   let freed = 0;
   // Collected first: the scan must not meet its own changes.
@@ -58,8 +59,8 @@ function putExtent(view: Transaction, ino: Ino, offset: number, extent: Extent):
 }
 
 /**
- * On an inode that has inline content the pieces hold that too: it is dropped. (Whoever seals content knows the inode and includes it; keeping
- * both would need bytes where there are only references.)
+ * If the inode has inline content, the pieces must include it, because it is dropped: keeping both would need bytes
+ * where there are only references.
  */
 export function executeWrite(run: Execution, operation: WriteOperation): void {
   const { ino, pieces, mtime, stamp } = operation;
@@ -76,7 +77,7 @@ export function executeWrite(run: Execution, operation: WriteOperation): void {
   run.changeInode(ino, () => ({ inline: noBytes, allocated, size, stamp, ...writtenTimes(mtime, before) }));
 }
 
-/** The content was written at `mtime`; the inode may have been changed since. */
+/** The content was written at `mtime`, but the inode may have been changed since. */
 function writtenTimes(mtime: Timespec | undefined, { ctime }: Inode): { readonly mtime?: Timespec; readonly ctime?: Timespec } {
   return mtime ? { mtime, ctime: compareTimespec(mtime, ctime) > 0 ? mtime : ctime } : {};
 }
@@ -120,7 +121,10 @@ function grownSize({ offset, length, mode }: FallocateOperation, size: number): 
   return (mode & FALLOC_FL_KEEP_SIZE) !== 0 ? size : Math.max(size, offset + length);
 }
 
-/** The holes of every block that the range touches become reserved. A file with inline content has no extents, so there only the size grows: what it reserves costs nothing anyway. */
+/**
+ * Reserves the holes of every block that the range touches. A file with inline content has no extents, so only its size
+ * grows: reserved space costs nothing anyway.
+ */
 function allocate(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { ino, offset, length, stamp, time } = operation;
   const size = grownSize(operation, before.size);
@@ -151,8 +155,8 @@ function reserveHoles(view: Transaction, ino: Ino, from: number, to: number): nu
 }
 
 /**
- * PUNCH_HOLE and ZERO_RANGE differ in what is left: nothing, or reserved space. A block that is punched in part stays as a whole, and one that is
- * zeroed in part is reserved as a whole.
+ * PUNCH_HOLE leaves nothing and ZERO_RANGE leaves reserved space. A block that is punched in part stays allocated as a
+ * whole, and one that is zeroed in part is reserved as a whole.
  */
 function zero(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { ino, offset, length, mode, stamp, time } = operation;
@@ -175,7 +179,10 @@ function zero(run: Execution, operation: FallocateOperation, before: Inode): voi
   run.changeInode(ino, () => ({ size: grownSize(operation, before.size), inline, allocated, stamp, ...timesOf(time) }));
 }
 
-/** What a hole from `from` to `to` leaves allocated: in the blocks where it begins and ends, whatever takes space now. Past the end of the file nothing. */
+/**
+ * The ranges that stay allocated after a hole from `from` to `to`: whatever takes space in the blocks where it begins
+ * and ends. Past the end of the file nothing stays.
+ */
 function coveredInPart(view: ReadView, ino: Ino, from: number, to: number, size: number): [from: number, to: number][] {
   const edges: [from: number, to: number][] = [];
   if (from % blockSize !== 0) edges.push([from, Math.min(to, blockEnd(from))]);
@@ -191,7 +198,7 @@ function checkBlocks({ offset, length }: FallocateOperation): void {
   if (offset % blockSize !== 0 || length % blockSize !== 0) throw new OperationError('EINVAL', 'not whole blocks');
 }
 
-/** Takes the range out: what followed moves down. It must end before the end of the file. */
+/** Removes the range; what follows moves down. The range must end before the end of the file. */
 function collapse(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { view } = run;
   const { ino, offset, length, stamp, time } = operation;
@@ -204,7 +211,7 @@ function collapse(run: Execution, operation: FallocateOperation, before: Inode):
     allocated = inline.byteLength;
   } else {
     allocated -= cutExtents(view, ino, offset, offset + length);
-    // Ascending, so that a moved extent lands where the previous one has left.
+    // In ascending order, so that an extent moves to where the previous one was.
     const moving = [...scanExtents(view, ino, offset + length, fileSizeMax)];
     for (const moved of moving) {
       view.delete(extentKey(ino, moved.offset));
@@ -214,7 +221,7 @@ function collapse(run: Execution, operation: FallocateOperation, before: Inode):
   run.changeInode(ino, () => ({ size: before.size - length, inline, allocated, stamp, ...timesOf(time) }));
 }
 
-/** Opens a hole at `offset`: what stood there moves up. It must begin inside the file. */
+/** Opens a hole at `offset`; what follows moves up. The hole must begin inside the file. */
 function insert(run: Execution, operation: FallocateOperation, before: Inode): void {
   const { view } = run;
   const { ino, offset, length, stamp, time } = operation;
@@ -226,14 +233,14 @@ function insert(run: Execution, operation: FallocateOperation, before: Inode): v
 
   const moving = [...scanExtents(view, ino, offset, fileSizeMax)].map(({ offset: at, extent }) => {
     if (at >= offset) return { offset: at, extent };
-    // The one that the insertion splits: its first part stays.
+    // The insertion splits this extent: its first part stays.
     putExtent(view, ino, at, sliceExtent(extent, 0, offset - at));
     return { offset, extent: sliceExtent(extent, offset - at, extent.length) };
   });
   let lost = 0;
   for (const { offset: at, extent } of moving.toReversed()) {
     view.delete(extentKey(ino, at));
-    // Reserved space past the end of the file may be pushed out of the largest size.
+    // Reserved space past the end of the file may be pushed beyond the largest size.
     const kept = Math.min(extent.length, fileSizeMax - (at + length));
     lost += extent.length - Math.max(0, kept);
     if (kept > 0) putExtent(view, ino, at + length, sliceExtent(extent, 0, kept));
@@ -249,8 +256,8 @@ function joinBytes(first: Uint8Array, second: Uint8Array): Plaintext {
 }
 
 /**
- * Shares the chunks of `from`; its holes and reserved space become holes of `to`. Stops at the end of the source. EOPNOTSUPP where inline content
- * is only partly concerned: the caller then copies bytes.
+ * Shares the chunks of `from`; holes and reserved space become holes in `to`. Stops at the end of the source. Throws
+ * EOPNOTSUPP if the range covers only part of inline content: the caller then copies bytes.
  */
 export function executeClone(run: Execution, operation: CloneOperation): void {
   const { view } = run;

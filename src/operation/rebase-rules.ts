@@ -1,10 +1,11 @@
 /**
- * Running an operation again on a base that other devices have changed (doc/conflicts.md, whose rules are the functions here). Each rule says what
- * plain operations come of one operation, and those are executed: nothing here writes to the tree by itself, and what was executed takes the
- * place of the operation that was asked, for the next rebase too.
+ * Runs an operation again on a base that other devices have changed; the functions here are the rules of
+ * doc/conflicts.md, "Promises". Each rule translates one operation into plain operations and executes those; nothing
+ * here writes to the tree in any other way. The executed operations replace the original one, also for the next rebase.
  *
- * The measure: what stands in the log is never overwritten or removed unless this device has seen it; what this device's applications were told
- * is done stays reachable, under another name if need be; and the outcome depends on nothing but the two bases and the operations.
+ * What is in the log is never overwritten or removed unless this device has seen it. What this device has acknowledged
+ * to its applications stays reachable, under another name if necessary. The result depends only on the two bases and
+ * the operations.
  */
 import { unreachable } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -38,30 +39,37 @@ import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
 
 /**
- * What became of a conflict. `renamed`: the name was taken, mine got a conflict name. `merged`: two directories of one name became one.
- * `copied`: the file was changed elsewhere too, my content is a file of its own. `restored`: what was removed elsewhere is back, since I use it.
- * `kept`: what I removed or replaced was changed elsewhere, and stays. `dropped`: my rename or change gave way.
+ * How a conflict was resolved.
+ * - `renamed`: the name was taken, and mine got a conflict name
+ * - `merged`: two directories of the same name became one
+ * - `copied`: the file was changed elsewhere too, and my content is a separate file
+ * - `restored`: something removed elsewhere is back, because I use it
+ * - `kept`: something that I removed or replaced was changed elsewhere, and stays
+ * - `dropped`: my rename or change gave way
  */
 export type ConflictCode = 'renamed' | 'merged' | 'copied' | 'restored' | 'kept' | 'dropped';
 
-/** What was changed here and elsewhere: `ino` has their content now, `copy` is the file that applications of this device had. */
+/**
+ * A file that was changed here and elsewhere: `ino` has their content now, and `copy` is the file that this device's
+ * applications had.
+ */
 export interface ConflictCopy {
   readonly ino: Ino;
   readonly copy: Ino;
-  /** The name under which `ino` stood here; undefined when that is not known. */
+  /** The directory and name of `ino` on this device; undefined when not known. */
   readonly parent: Ino | undefined;
   readonly name: ByteString;
-  /** It had further names. */
+  /** Whether it had further names. */
   readonly isLinked: boolean;
 }
 
-/** For status and log: no names are shown. */
+/** For status and logger, which show no names. */
 export interface Conflict {
   readonly code: ConflictCode;
   readonly ino: Ino;
-  /** What `ino` became or was joined to, where that is another inode. */
+  /** The inode that `ino` became or was joined to, if another one. */
   readonly other?: Ino;
-  /** With `copied`: for those who have the file open. */
+  /** Only for `copied`, for front ends that have the file open. */
   readonly copy?: ConflictCopy;
 }
 
@@ -70,28 +78,28 @@ export interface RebaseContext {
   /** For conflict names. */
   readonly deviceName: string;
   /**
-   * This device's newest view before the rebase: the old base with all of the operations that are now run again. It may grow while the rebase
-   * goes on, if the operations that it grows by are run again, too.
+   * This device's newest view before the rebase: the old base with all operations that are run again. It may grow
+   * during the rebase, provided that the added operations are run again too.
    */
   readonly oldView: ReadView;
-  /** Called in the same order with the same operations and bases, so that a replay allocates the same. */
+  /** Called in the same order for the same operations and bases, so that a replay allocates the same numbers. */
   allocateIno(): Ino;
-  /** One for all operations of one rebase. */
+  /** Shared by all operations of one rebase. */
   readonly state: RebaseState;
-  /** What was resolved is appended here. */
+  /** Resolved conflicts are appended here. */
   readonly conflicts: Conflict[];
 }
 
 export interface RebaseResult {
-  /** What was executed, in order; maybe nothing. Running just these on the new base gives the same tree. */
+  /** The executed operations in order, possibly none. Running just these on the new base gives the same tree. */
   readonly effective: readonly Operation[];
   readonly delta: StatisticsDelta;
 }
 
 interface Resolved {
-  /** A conflict copy, the file itself, or (0) none, since this device deleted the file afterwards. */
+  /** A conflict copy, the file itself, or 0 for none, because this device deleted the file afterwards. */
   readonly target: Ino | 0;
-  /** Of the content that was put there. */
+  /** The stamp of the content that was put there. */
   readonly stamp: ContentStamp | undefined;
 }
 
@@ -100,7 +108,7 @@ interface Place {
   readonly name: ByteString;
 }
 
-/** A map whose changes can be thrown away: an operation that meets a page fault runs again from its start. */
+/** A map whose changes can be discarded: an operation that meets a page fault is run again from its start. */
 class DraftMap<Key, Value> {
   readonly #kept = new Map<Key, Value>();
   readonly #draft = new Map<Key, Value>();
@@ -123,21 +131,21 @@ class DraftMap<Key, Value> {
   }
 }
 
-/** What earlier operations of one rebase became, for the later ones. */
+/** The outcomes of the operations already rebased, for the later ones. */
 export class RebaseState {
-  /** A directory of mine that was merged, and the one that it became. */
+  /** Maps a directory of mine that was merged to the one it became. */
   readonly merged = new DraftMap<Ino, Ino>();
   /**
-   * Files whose newest content (of the old view) is in place already, and where. Their later content operations say nothing new, unless the
-   * old view has grown since.
+   * Files whose newest content (in the old view) is already in place, and where. Their later content operations add
+   * nothing, unless the old view has grown since.
    */
   readonly resolved = new DraftMap<Ino, Resolved>();
-  /** What stands elsewhere than under the name that it was given. */
+  /** Entries that are not under the name they were given. */
   readonly places = new DraftMap<string, Place>();
   #inos: Ino[] = [];
   #inosUsed = 0;
 
-  /** A number that was drawn for a run that met a page fault serves the next run. */
+  /** A number allocated in a run that met a page fault is used again in the next run. */
   takeIno(allocateIno: () => Ino): Ino {
     const ino = this.#inos[this.#inosUsed++] ?? allocateIno();
     this.#inos[this.#inosUsed - 1] = ino;
@@ -161,8 +169,8 @@ export class RebaseState {
 }
 
 /**
- * Pure but for `context.state`, and synchronous. Throws PageFault only (discard the transaction, load, run again). An operation that has no
- * meaning on the new base is dropped and reported.
+ * Pure except for `context.state`, and synchronous. Throws only PageFault (discard the transaction, load, run again).
+ * An operation that has no meaning on the new base is dropped and reported.
  */
 export function executeRebased(view: Transaction, operation: Operation, context: RebaseContext): RebaseResult {
   context.state.begin();
@@ -171,7 +179,7 @@ export function executeRebased(view: Transaction, operation: Operation, context:
     rebase.run(operation);
   } catch (error) {
     if (!(error instanceof OperationError)) throw error;
-    // Every plain operation checks before it writes, so what was executed so far is whole.
+    // Every plain operation checks before it writes, so everything executed so far is complete.
     rebase.report('dropped', subjectOf(operation));
   }
   context.state.keep();
@@ -183,7 +191,7 @@ const sameStamp = (a: ContentStamp, b: ContentStamp): boolean => a.deviceIndex =
 const isAlive = (inode: Inode | undefined): inode is Inode => inode !== undefined && inode.nlink > 0;
 const placeKey = (parent: Ino, name: ByteString, ino: Ino): string => `${parent}/${ino}/${name}`;
 
-/** Pieces of one write operation: bounds a journal entry. */
+/** The most pieces in one write operation: bounds a journal entry. */
 const piecesMax = 512;
 
 class Rebase {
@@ -256,7 +264,10 @@ class Rebase {
     return this.#state.merged.get(ino) ?? ino;
   }
 
-  /** Where the inode stands that my operation knew under this name; `undefined` if another device moved or removed it. */
+  /**
+   * The present place of the inode that my operation knew under this name; `undefined` if another device moved or
+   * removed it.
+   */
   #locate(parent: Ino, name: ByteString, ino: Ino): Place | undefined {
     const asked = { parent: this.#now(parent), name };
     for (const place of [this.#state.places.get(placeKey(parent, name, ino)), asked]) {
@@ -269,7 +280,7 @@ class Rebase {
     if (place.parent !== this.#now(parent) || place.name !== name) this.#state.places.set(placeKey(parent, name, ino), place);
   }
 
-  /** A conflict name that is free here, and that none of my own operations is going to use. */
+  /** A conflict name that is free here and that none of my operations will use. */
   #freeName(parent: Ino, name: ByteString, time: Timespec, isDir: boolean): ByteString {
     for (let attempt = 1; ; attempt++) {
       const candidate = conflictName(name, this.#context.deviceName, time, isDir, attempt);
@@ -277,7 +288,7 @@ class Rebase {
     }
   }
 
-  /** The name of an inode in my old view, found through the directory that it was put in last. */
+  /** The name of an inode in my old view, found through the last directory it was put into. */
   #oldPlace(ino: Ino, inode: Inode): Place | undefined {
     if (inode.parent === 0 || ino === rootIno) return undefined;
     for (const entry of scanEntries(this.#oldView, inode.parent)) if (entry.ino === ino) return { parent: inode.parent, name: entry.name };
@@ -285,9 +296,9 @@ class Rebase {
   }
 
   /**
-   * Rule "directory of use": a directory that another device removed while I put something into it is made again, with its parents, at the place
-   * that it has in my view; one of the same name that stands there now takes its place. What I removed myself later on only lends its name
-   * to what will leave it: that goes to lost+found meanwhile.
+   * Rule "directory of use": if another device removed a directory while I put something into it, it is created again,
+   * with its parents, at its place in my view, or merged with a directory that has that name now. If I removed it later
+   * myself, its entries will leave it anyway and are put into lost+found meanwhile.
    */
   #directory(asked: Ino): Ino {
     const ino = this.#now(asked);
@@ -309,7 +320,7 @@ class Rebase {
     return asked;
   }
 
-  /** `/lost+found`, made when it is first needed; a file of that name does not stop it. */
+  /** `/lost+found`, created when first needed; a file of that name does not prevent it. */
   #lostAndFound(): Ino {
     const root = requireInode(this.#view, rootIno);
     for (let attempt = 1; ; attempt++) {
@@ -331,7 +342,9 @@ class Rebase {
     return [...scanXattrs(this.#oldView, ino)];
   }
 
-  /** Gives the inode a name again: by a link while it is somebody's orphan, else by making it anew, without content. */
+  /**
+   * Gives the inode a name again: by a link if it is still an orphan, otherwise by creating it again without content.
+   */
   #bringBack(ino: Ino, old: Inode, place: Place): void {
     if (readInode(this.#view, ino)) this.#emit({ type: 'link', ino, ...place, time: old.ctime });
     else this.#emit(createOf(ino, old, place, this.#oldXattrs(ino), old.ctime));
@@ -341,12 +354,12 @@ class Rebase {
   // Rules for names.
 
   /**
-   * The name is taken: two directories become one; anything else gets a conflict name. A directory that I renamed or removed afterwards is
-   * not merged: that would carry theirs along.
+   * If the name is taken, two directories are merged, and anything else gets a conflict name. A directory that I
+   * renamed or removed afterwards is not merged: that would rename or remove theirs too.
    */
   #create(operation: CreateOperation): void {
     const { ino, name } = operation;
-    // Put in place ahead of its turn, by an operation that needed it.
+    // An operation that needed it has already created it.
     if (readInode(this.#view, ino)) return;
     if (name === undefined) return this.#emit({ ...operation, parent: rootIno });
     const parent = this.#directory(operation.parent);
@@ -368,7 +381,10 @@ class Rebase {
     this.report('renamed', ino);
   }
 
-  /** Like a create. The file itself was removed elsewhere: it comes back under this name, since I wanted it here. */
+  /**
+   * Names work as for a create. If the file itself was removed elsewhere, it comes back under this name, because I
+   * wanted it here.
+   */
   #link(operation: LinkOperation): void {
     const { ino } = operation;
     const parent = this.#directory(operation.parent);
@@ -388,8 +404,8 @@ class Rebase {
   }
 
   /**
-   * Edit beats delete: the last name of a file that was changed elsewhere stays. So does the last one of a file that has other names in my view,
-   * when those are gone. What was moved elsewhere stays, too.
+   * Edit beats delete: the last name of a file that was changed elsewhere stays. So does the last remaining name of a
+   * file whose other names in my view are gone. A file that was moved elsewhere stays too.
    */
   #unlink(operation: UnlinkOperation): void {
     const { ino, baseStamp } = operation;
@@ -404,7 +420,7 @@ class Rebase {
     this.#emit({ ...operation, ...place });
   }
 
-  /** A directory that was filled, moved or also made elsewhere stays. */
+  /** A directory that was filled, moved or merged elsewhere stays. */
   #rmdir(operation: RmdirOperation): void {
     const { ino } = operation;
     const place = this.#locate(operation.parent, operation.name, ino);
@@ -417,8 +433,9 @@ class Rebase {
   }
 
   /**
-   * First in the log wins: what was moved or removed elsewhere is not moved by me. A directory does not move into itself, however the two moves
-   * came together. The new name is taken by what I did not mean to replace, or what I replaced was changed: mine gets a conflict name.
+   * The first in the log wins: I do not move what was moved or removed elsewhere. A directory never moves into itself,
+   * even when two moves combine to that. If the new name is taken by something that I did not mean to replace, or the
+   * file that I replaced was changed, mine gets a conflict name.
    */
   #rename(operation: RenameOperation): void {
     const { newParent: askedParent, newName, replacedIno } = operation;
@@ -459,7 +476,7 @@ class Rebase {
     return this.#mayVanish(there, inode, replacedStamp);
   }
 
-  /** Whether one name less is what I meant: another name is left, or it is the file that I knew and wanted gone. */
+  /** Whether I meant to remove this name: another name is left, or it is the file I knew and wanted gone. */
   #mayVanish(ino: Ino, inode: Inode, baseStamp: ContentStamp | undefined): boolean {
     if (inode.nlink > 1) return true;
     if (baseStamp && !sameStamp(inode.stamp, baseStamp)) return false;
@@ -469,9 +486,10 @@ class Rebase {
   // Rules for content.
 
   /**
-   * Whether a content operation can run as it is. If not, its effect is in place when this returns:
-   * changed elsewhere -> my final content becomes a conflict copy; removed elsewhere -> the file is back with my final content;
-   * removed by me later on -> there is nothing to keep.
+   * Whether a content operation can run unchanged. If not, its effect is already in place when this returns:
+   * - changed elsewhere: my final content becomes a conflict copy
+   * - removed elsewhere: the file is back with my final content
+   * - removed by me later: there is nothing to keep
    */
   #isCurrent(ino: Ino, baseStamp: ContentStamp | undefined): boolean {
     const inode = readInode(this.#view, ino);
@@ -499,7 +517,7 @@ class Rebase {
     return false;
   }
 
-  /** Where a file of my old view belongs now: under its own name if that is free, else under a conflict name. */
+  /** Where a file of my old view belongs now: under its own name if that is free, otherwise under a conflict name. */
   #placeFor(ino: Ino, old: Inode): Place {
     const place = this.#oldPlace(ino, old);
     const parent = place ? this.#directory(place.parent) : this.#lostAndFound();
@@ -510,7 +528,7 @@ class Rebase {
     return { parent, name: free };
   }
 
-  /** Rule "both contents are kept": mine, as it finally was, in a new file beside theirs. */
+  /** Rule "both contents are kept": puts my final content into a new file beside theirs. */
   #copy(ino: Ino, old: Inode): void {
     const oldPlace = this.#oldPlace(ino, old);
     const parent = oldPlace ? this.#directory(oldPlace.parent) : this.#lostAndFound();
@@ -522,7 +540,7 @@ class Rebase {
     this.#conflicts.push({ code: 'copied', ino, other: copy, copy: { ino, copy, parent: place, name: placeName, isLinked: old.nlink > 1 } });
   }
 
-  /** Gives `target` the final content that `ino` has in my old view, sharing its chunks. */
+  /** Gives `target` the final content of `ino` in my old view, sharing its chunks. */
   #resolve(target: Ino, old: Inode, ino: Ino): void {
     const { size, mtime, stamp } = old;
     const before = requireInode(this.#view, target);
@@ -545,7 +563,7 @@ class Rebase {
     if (this.#isCurrent(operation.ino, operation.baseStamp)) this.#emit(operation);
   }
 
-  /** What was shared from a file that is not what it was: the target gets its final content of my view, whatever the source is now. */
+  /** If the source is not what it was, the target gets its own final content from my view. */
   #clone(operation: CloneOperation): void {
     const { from, to, fromStamp } = operation;
     if (!this.#isCurrent(to, operation.baseStamp)) return;
@@ -557,7 +575,7 @@ class Rebase {
     else this.#state.resolved.set(to, { target: 0, stamp: undefined });
   }
 
-  // Rules for attributes: the last writer wins, and what is gone has none.
+  // Rules for attributes: the last writer wins, and a removed inode has none.
 
   #setattr(operation: SetattrOperation): void {
     const ino = this.#now(operation.ino);
@@ -565,7 +583,7 @@ class Rebase {
     if (!readInode(this.#view, ino)) return;
     const target = this.#state.resolved.get(operation.ino)?.target;
     const { size: _size, stamp: _stamp, baseStamp: _baseStamp, atime, mtime, ctime, ...rest } = operation;
-    // Times that belong to content which is elsewhere now (in the copy, with these times) say nothing about theirs.
+    // Times of content that is elsewhere now (in the copy, which has these times) do not apply to theirs.
     const times = target !== undefined && target !== ino ? {} : { ...(atime && { atime }), ...(mtime && { mtime }), ...(ctime && { ctime }) };
     const changesOwn = rest.mode !== undefined || rest.uid !== undefined || rest.gid !== undefined || rest.flags !== undefined;
     if (changesOwn || Object.keys(times).length > 0) this.#emit({ ...rest, ...times, ino });
@@ -578,7 +596,7 @@ class Rebase {
     for (const [name] of scanXattrs(this.#view, ino)) if (name === operation.name) return this.#emit({ ...operation, ino });
   }
 
-  /** Only orphans that are this device's: another one may still have its own open. */
+  /** Reclaims only this device's orphans: another device may still have its own open. */
   #reclaim(operation: ReclaimOperation): void {
     const holder = this.#view.get(orphanKey(operation.ino));
     if (holder !== undefined && new ByteReader(holder).varint() === this.#context.deviceIndex) this.#emit(operation);

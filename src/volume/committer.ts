@@ -1,7 +1,7 @@
 /**
- * Brings operations into the log, and has commits of others taken into the state (`arrival.ts`): the background half of an open volume. One lock guards it
- * all, so there is one commit, rebase or checkpoint at a time (doc/concurrency.md, "Committing").
- * It changes the state only through `volume-state.ts`, and knows nothing of files.
+ * The background half of an open volume: puts operations into the commit log and hands the commits of others to
+ * `arrival.ts`. One lock guards all of it, so only one commit, rebase or checkpoint runs at a time. It changes the
+ * state only through `volume-state.ts` and knows nothing about files (doc/concurrency.md, "Committing").
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -27,11 +27,11 @@ import type { Staging } from './staging.js';
 import { VolumeError } from './volume-error.js';
 import type { VolumeState } from './volume-state.js';
 
-/** The counters that must never go back, kept by the volume. */
+/** Counters that must never go back. The volume keeps them. */
 export interface Counters {
   /** The next inode counter of this device. */
   nextIno: number;
-  /** Operations and content stamps share one count. */
+  /** Shared by operations and content stamps. */
   serial: number;
 }
 
@@ -48,28 +48,31 @@ export interface CommitterOptions {
   readonly readOnly: boolean;
   /** A commit is made this long after the first change. */
   readonly commitDelayMs: number;
-  /** Asked to wait for commits of others, if it can; else the log is polled at this pace. */
+  /** The log is polled at `pace` unless the store can wait for the next commit itself. */
   readonly store: Pick<ObjectStore, 'awaitObject'>;
   readonly pace: PollPace;
-  /** A device that had nothing to commit for this long commits nothing, so that others see that it lives. Infinity: never. */
+  /**
+   * A device that has committed nothing for this long puts an empty commit, so that others see it is alive. Infinity:
+   * never.
+   */
   readonly heartbeatMs: number;
   readonly foldBounds: FoldBounds;
-  /** Applications wait while operations of more than this many bytes are in no commit. */
+  /** Applications wait while operations of more than this many bytes are not committed. */
   readonly pendingBytesMax: number;
-  /** Nobody needs to try: the store does not answer, and it will be told when it does. */
+  /** The drive has concluded that the store cannot be reached; `retrySoon` is called when it answers again. */
   readonly isOffline: () => boolean;
-  /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
+  /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly frontEnds: FrontEnds;
-  /** After each round of background work, however it ended. */
+  /** Called after each round of background work, however it ended. */
   readonly onRound: () => void;
 }
 
-/** The committed overlay is folded into the tree when it passes one of these. */
+/** The committed overlay is folded into the tree when it exceeds one of these. */
 export interface FoldBounds {
   readonly entries: number;
   readonly bytes: number;
-  /** What a device that mounts for the first time reads at most. Default: 500. */
+  /** Bounds how many commits a device reads when it mounts for the first time. Default: 500. */
   readonly commits?: number;
 }
 
@@ -77,12 +80,12 @@ export const foldEntriesMax = 60_000;
 const foldCommitsDefault = 500;
 const recentBytesFactor = 3;
 
-/** More pending than this is committed at once, without waiting for the delay. */
+/** With more pending operations than this, a commit starts without waiting for the delay. */
 const pendingOperationsSoon = 20_000;
-/** Applications wait when more than this is pending: the store is slower than they are. */
+/** With more pending operations than this, applications wait: the store is slower than they are. */
 const pendingOperationsMax = 100_000;
 const retryDelayMaxMs = 30_000;
-/** The background asks no more often than this, and no more often than every so many polls, whether the store still has what it had. */
+/** The background checks that the store still has what it had at most this often, and at most once in so many polls. */
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
 export class Committer {
@@ -92,17 +95,17 @@ export class Committer {
   readonly #watch: LogWatch;
   #loop: Promise<void> = Promise.resolve();
   #wake: (() => void) | undefined;
-  /** Of the pause between two tries. */
+  /** Ends the pause before the next retry. */
   #pause = new AbortController();
   #dirtySinceMs: number | undefined;
   #soon = false;
-  /** The next commit of somebody else may be there. */
+  /** The next commit of another device may be in the store. */
   #hinted = false;
   #polledMs: number;
   #checkedMs: number;
   #beatMs: number;
   #failure: VolumeError | undefined;
-  /** The last error of the background loop, until one round succeeds. */
+  /** The last error of the background loop; cleared when a round succeeds. */
   #lastError: unknown;
   #roomWaiters: (() => void)[] = [];
   #lastCommitMs: number | undefined;
@@ -116,7 +119,7 @@ export class Committer {
     });
     const { store, log, clock, logger, pace } = options;
     this.#polledMs = this.#checkedMs = clock.monotonicMs();
-    // After a start the newest own commit counts, whoever was alive then.
+    // After a start the newest commit of this device counts, even if another process made it.
     this.#beatMs = log.signOfLifeMs(log.deviceId) ?? clock.now().sec * 1000;
     this.#watch = new LogWatch({
       store,
@@ -132,8 +135,9 @@ export class Committer {
   }
 
   /**
-   * `arrived`: commits that the log already counts in its head. They are part of the state when it resolves, before anything is put, unless that needs a store
-   * that does not answer: then they are taken in later. Rejects with what else keeps them from it.
+   * `arrived`: commits that the log's head already counts. They are part of the state when this resolves, before
+   * anything is put; if that needs a store that does not answer, they are taken in later. Rejects with any other error
+   * that prevents it.
    */
   async start(arrived: readonly Commit[]): Promise<void> {
     this.#arrival.add(arrived);
@@ -150,22 +154,22 @@ export class Committer {
     this.#loop = this.#run();
   }
 
-  /** The store answers again: a pause between two tries ends. */
+  /** Called when the store answers again: ends the pause before the next retry. */
   retrySoon(): void {
     this.#pause.abort();
   }
 
-  /** Applications use the volume. */
+  /** Called when applications use the volume. */
   used(): void {
     this.#watch.used();
   }
 
-  /** Set after an integrity stop: nothing is written any more. */
+  /** Set after an integrity stop: nothing is written from then on. */
   get failure(): VolumeError | undefined {
     return this.#failure;
   }
 
-  /** Why the store could not be reached at the last try, if so. */
+  /** Why the last round failed, if it did. */
   get lastError(): unknown {
     return this.#lastError;
   }
@@ -174,7 +178,7 @@ export class Committer {
     return this.#lastCommitMs;
   }
 
-  /** Something was changed: a commit will follow. */
+  /** Called after a change: a commit will follow. */
   changed(): void {
     if (this.#dirtySinceMs !== undefined && this.#options.state.pendingCount < pendingOperationsSoon) return;
     this.#dirtySinceMs ??= this.#options.clock.monotonicMs();
@@ -182,7 +186,7 @@ export class Committer {
     this.#wake?.();
   }
 
-  /** Undefined when there is room for one more operation; else resolves when there may be. */
+  /** Undefined when there is room for one more operation; otherwise resolves when there may be. */
   room(): Promise<void> | undefined {
     const { state } = this.#options;
     if (state.operationCount < pendingOperationsMax && state.pendingBytes < this.#options.pendingBytesMax) return undefined;
@@ -191,9 +195,12 @@ export class Committer {
     return new Promise((resolve) => this.#roomWaiters.push(resolve));
   }
 
-  /** Commits until everything that was acknowledged before the call is in the store. Rejects when it cannot be reached or refuses. */
+  /**
+   * Commits until everything that was acknowledged before the call is in the store. Rejects if the store cannot be
+   * reached or refuses.
+   */
   async flush(signal?: AbortSignal): Promise<void> {
-    // The first round may be one that began before the call; a second one then holds what came meanwhile.
+    // The first commit may have begun before the call; a second one then holds the rest.
     const target = this.#options.counters.serial;
     for (;;) {
       signal?.throwIfAborted();
@@ -208,7 +215,7 @@ export class Committer {
     return this.#alone(() => this.#poll(signal));
   }
 
-  /** Ends the background work; what is pending stays in the journal. */
+  /** Ends the background work. Pending operations stay in the journal. */
   async stop(): Promise<void> {
     this.#stop.abort(new VolumeError('CLOSED', 'the volume is being closed'));
     this.#wake?.();
@@ -217,7 +224,7 @@ export class Committer {
     await this.#lock.run(() => {});
   }
 
-  /** One at a time. What others wait for is another commit when the head has moved. */
+  /** Runs one section at a time. When the head moves, the watch must wait for the next commit instead. */
   #alone(section: () => Promise<void>): Promise<void> {
     return this.#lock.run(async () => {
       const before = this.#options.log.head.sequence;
@@ -234,7 +241,7 @@ export class Committer {
     const { signal } = this.#stop;
     let failures = 0;
     while (!signal.aborted && !this.#failure) {
-      // While the store is unavailable the delay is kept to, however much is asked meanwhile.
+      // After a failure the delay is kept, whatever is requested meanwhile.
       if (failures > 0) {
         this.#pause = new AbortController();
         const pauseMs = Math.min(retryDelayMaxMs, 500 * 2 ** Math.min(failures, 10));
@@ -261,7 +268,7 @@ export class Committer {
     }
   }
 
-  /** Until the next round, in milliseconds; 0 or less: now. */
+  /** Milliseconds until the next round; 0 or less means now. */
   #dueInMs(): number {
     if (this.#hinted) return 0;
     return Math.min(this.#commitInMs(), this.#polledMs + this.#watch.pauseMs() - this.#options.clock.monotonicMs());
@@ -284,14 +291,14 @@ export class Committer {
       const checks = now - this.#checkedMs >= Math.max(checkIntervalMs, pollsPerCheck * this.#watch.pauseMs(now));
       if (checks) this.#checkedMs = now;
       await this.#poll(signal, { checkStore: checks, checkHole: !this.#watch.isResting(now) });
-      // The wall clock may have been set back.
+      // The wall clock may have been set back, hence `abs`.
       const restMs = Math.abs(clock.now().sec * 1000 - this.#beatMs);
       if (!readOnly && restMs >= heartbeatMs && this.#dirtySinceMs === undefined) await this.#beat(signal);
     }
     this.#polledMs = clock.monotonicMs();
   }
 
-  /** Sleeps, but wakes up when something is to be done sooner. */
+  /** Sleeps, but wakes up when there is something to do sooner. */
   async #waitFor(delayMs: number, signal: AbortSignal): Promise<void> {
     const wake = new Promise<void>((resolve) => {
       this.#wake = resolve;
@@ -319,19 +326,20 @@ export class Committer {
     try {
       if (this.#options.isOffline() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
       for (let left = 0; ; ) {
-        // The log's head is past what arrived already: nothing may be put before it is part of the state.
+        // The log's head already counts the arrived commits, so they must be part of the state before anything is put.
         await this.#arrival.takeIn();
-        // What the journal holds of dirty data before this point is in operations once everything was sealed.
+        // Once everything is sealed, the dirty data that the journal holds before this point is in operations.
         const cut = journal.end;
         await writer.sealAll();
         if (state.pendingCount === 0) break;
-        // What comes from now on waits for the next time.
+        // Operations that are added from now on wait for the next commit.
         if (left === 0) left = state.pendingLayers;
         state.freeze();
         try {
           if (await this.#putFlight(cut, signal)) left--;
         } finally {
-          // Failed with an unknown outcome: what flew is pending again, and the log tells at the next poll what is true.
+          // If the outcome is unknown, the flying operations become pending again; the next poll finds out what the log
+          // holds.
           state.thaw();
         }
         if (left === 0) break;
@@ -346,14 +354,16 @@ export class Committer {
   }
 
   /**
-   * Puts what flies into the log, however often others are faster: it goes on flying on top of theirs, without what was written meanwhile, so that little time lies
-   * between two tries. Answers false when nothing of it is left. `cut`: the journal's end before it was sealed.
+   * Puts the flying operations into the log. When it loses the race, it rebases them and retries without the operations
+   * written meanwhile, which keeps the time between two tries short. Returns false when the rebase left nothing of
+   * them. `cut`: the journal's end before everything was sealed.
    */
   async #putFlight(cut: number, signal: AbortSignal | undefined): Promise<boolean> {
     const { state, log, staging, counters, clock } = this.#options;
-    // Before the commit can be seen, this device must not be able to forget what it holds: it would give out its inode numbers again.
+    // Once the commit is visible, this device must not forget what it holds, or it would give out the same inode
+    // numbers again.
     const syncJournal = (): Promise<void> => this.#syncJournal();
-    // More waits than one commit can hold: what only later ones need goes up with those.
+    // If one commit cannot hold everything, packs that only later commits need are uploaded with those.
     const isAll = state.pendingCount === 0;
     const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
     let [packs] = await Promise.all([upload(), syncJournal(), log.checkAroundHead(signal)]);
@@ -375,20 +385,20 @@ export class Committer {
         staging.committed(packs);
         this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
         this.#makeRoom();
-        // The journal is needed before the cut for operations that did not fly.
+        // The journal before the cut is still needed for operations that did not fly.
         await this.#trimJournal(serial, isAll ? cut : undefined);
         await staging.release(packsOf(state.operations));
         return true;
       }
       await this.#poll(signal);
-      // A conflict copy holds what its file has now, and that may be newer than the flight.
+      // A conflict copy holds the newest content of its file, which may be newer than the flying operations.
       if (!staging.areStored(packsOf(state.flyingOperations))) packs = await upload();
       await syncJournal();
     }
     return false;
   }
 
-  /** One that fails does so for good, and what was accepted before it goes into the store without it. */
+  /** Ignores a failed journal: it never recovers, and what was accepted before goes into the store without it. */
   async #syncJournal(): Promise<void> {
     const { journal } = this.#options;
     try {
@@ -398,7 +408,7 @@ export class Committer {
     }
   }
 
-  /** No commit is possible: what waits for one survives a loss of power meanwhile. Throws VolumeError `UNAVAILABLE` in the end. */
+  /** Makes pending work survive a power loss while no commit is possible. Always throws VolumeError `UNAVAILABLE`. */
   async #saveHere(): Promise<never> {
     const { staging, writer } = this.#options;
     await writer.persistAll();
@@ -407,7 +417,7 @@ export class Committer {
     throw new VolumeError('UNAVAILABLE', 'the store does not answer; it is asked again in the background');
   }
 
-  /** A commit that changes nothing: a sign of life (doc/security.md, "Freshness"). */
+  /** Puts an empty commit as a sign of life (doc/security.md, "Freshness"). */
   async #beat(signal: AbortSignal): Promise<void> {
     const { clock, log, journal, logger } = this.#options;
     if (this.#failure) throw this.#failure;
@@ -423,7 +433,7 @@ export class Committer {
     }
   }
 
-  /** A commit whose order in the log does not matter. */
+  /** Puts a commit whose place in the log does not matter. */
   async #append(draft: CommitDraft, signal: AbortSignal | undefined): Promise<void> {
     while ((await this.#options.log.put(draft, signal)) === 'lost') await this.#poll(signal);
   }
@@ -437,14 +447,14 @@ export class Committer {
     const { state, log, foldBounds } = this.#options;
     const { entries, bytes, commits = foldCommitsDefault } = foldBounds;
     const isLarge = state.committed.count > entries || state.committed.bytes > bytes || log.head.sequence - state.covers > commits;
-    // Where the same is changed again and again, what is committed stays small and what is kept of its commits does not.
+    // When the same keys change again and again, the overlay stays small but the commits kept for it do not.
     if (isLarge || state.recentBytes > recentBytesFactor * bytes) await this.#checkpoint(signal);
   }
 
-  /** The journal learns that operations up to `serial` are in the log, and drops what it held for them. */
+  /** Records in the journal that operations up to `serial` are in the log, and drops its entries for them. */
   async #trimJournal(serial: number, cut: number | undefined): Promise<void> {
     const { journal } = this.#options;
-    // A journal that failed is read again when the volume is opened, and the log then says what is in it already.
+    // A failed journal is read again when the volume is opened, and the log then says what it already holds.
     if (journal.failure) return;
     try {
       journal.append(this.#baseEntry(serial, false));
@@ -455,7 +465,7 @@ export class Committer {
     }
   }
 
-  /** Writes down what the state stands on, for a journal that does not say so yet. */
+  /** Records the state's base in a journal that does not have it yet. */
   journalBase(): void {
     this.#options.journal.append(this.#baseEntry(this.#options.log.own.operationSerial, false));
   }
@@ -506,7 +516,7 @@ export class Committer {
     }
   }
 
-  /** Integrity errors stop the volume for good; everything else may pass. */
+  /** An integrity error stops the volume for good; every other error is retryable. */
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
     this.#failure ??= new VolumeError('FENCED', 'the store shows a history that does not fit what this device knows', { cause: error });
@@ -516,7 +526,7 @@ export class Committer {
   }
 }
 
-/** The packs that operations put content into. */
+/** The packs that hold the content of these operations. */
 function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
   const packs = new Set<PackId>();
   for (const { operation } of operations) {

@@ -1,6 +1,7 @@
 /**
- * Written content on its way to packs: holds it in memory (`dirty-file.ts`), journals what is small, seals what is large or old
- * into staging packs, and bounds the whole (doc/concurrency.md, "Dirty data"). Its operations go through the volume like any other.
+ * Takes written content to staging packs: holds it in memory (`dirty-file.ts`), journals small amounts, seals what is
+ * large or old, and bounds the total. It does not change the state itself: its operations go through the volume like
+ * any other (doc/concurrency.md, "Dirty data").
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -22,9 +23,9 @@ export interface ContentHost {
   /** How many chunks the next run should have at most, at least one. */
   runRoom(): number;
   journalDirty(ino: Ino, segment: DirtySegment, mtime: Timespec | undefined): void;
-  /** Closed files were sealed: they may go to the store. */
+  /** Called when closed files were sealed: their packs may be uploaded. */
   sealedAhead(): void;
-  /** Dirty data grew from nothing: a flush should come. */
+  /** Called when the first data becomes dirty: a flush should follow. */
   becameDirty(): void;
 }
 
@@ -34,9 +35,15 @@ export interface ContentLimits {
   readonly dirtyBytesMax: number;
   /** A file with this much dirty data is sealed in the background while it is still being written. */
   readonly sealBytes: number;
-  /** Up to this much un-journalled data is journalled when a file is closed or synced; more is sealed at once. */
+  /**
+   * Up to this much data that is not in the journal is journalled when a file is closed or synced; more is sealed at
+   * once.
+   */
   readonly journalBytesMax: number;
-  /** Closed files are sealed in the background when they hold this much together, so that a commit finds most of its packs in the store. */
+  /**
+   * Closed files are sealed in the background when they hold this much together. The commit then finds most of its
+   * packs in the store.
+   */
   readonly sealAheadBytes: number;
 }
 
@@ -54,7 +61,7 @@ export class ContentWriter {
   readonly #clock: Clock;
   #bytes = 0;
   #version = 0;
-  /** Since files were last sealed ahead. */
+  /** Files closed since the last time that closed files were sealed. */
   #closed = new Set<Ino>();
   #closedBytes = 0;
   #isSealingAhead = false;
@@ -93,14 +100,18 @@ export class ContentWriter {
     return {
       ...inode,
       size,
-      // It may fill a hole or overwrite what takes space already. Too much is harmless; too little makes tar and cp believe in a hole.
+      // The data may fill a hole or overwrite allocated space. Too large a value is harmless; too small a value makes
+      // tar and cp believe that there is a hole.
       allocated: Math.max(inode.allocated, Math.min(size, inode.allocated + file.bytes)),
       mtime,
       ctime: file.mtime && compareTimespec(file.mtime, inode.ctime) > 0 ? file.mtime : inode.ctime,
     };
   }
 
-  /** Keeps `data` itself. A promise when the writer must wait: until enough was sealed (rejects if that fails). */
+  /**
+   * Keeps `data` without a copy. Returns a promise when the writer must wait until enough was sealed; it rejects if
+   * sealing fails.
+   */
   write(ino: Ino, inode: Inode, offset: number, data: Uint8Array, mtime: Timespec | undefined): MaybePromise<void> {
     let file = this.#files.get(ino);
     if (!file) {
@@ -116,7 +127,7 @@ export class ContentWriter {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Replay: dirty data that the journal held. */
+  /** Restores dirty data from the journal during replay. */
   restore(ino: Ino, baseStamp: ContentStamp, offset: number, bytes: Uint8Array, version: number, mtime: Timespec | undefined): void {
     let file = this.#files.get(ino);
     if (!file) {
@@ -128,7 +139,7 @@ export class ContentWriter {
     if (mtime) file.mtime = mtime;
   }
 
-  /** An operation was applied: what it makes of the dirty data of its file. */
+  /** Updates the dirty data of a file after an operation on it was applied. */
   applied(operation: Operation): void {
     if (operation.type === 'create') return;
     const file = 'ino' in operation ? this.#files.get(operation.ino) : undefined;
@@ -137,7 +148,7 @@ export class ContentWriter {
       case 'setattr': {
         const { size, stamp } = operation;
         if (size !== undefined) this.#change(file, () => file.truncate(size));
-        // What is still dirty is sealed on top of this: it was no other device that changed the content.
+        // The remaining dirty data is sealed on top of this: no other device changed the content.
         if (stamp) file.baseStamp = stamp;
         if (operation.mtime !== undefined) file.mtime = undefined;
         break;
@@ -167,7 +178,7 @@ export class ContentWriter {
     if (file.bytes === 0 && !file.sealing) this.#files.delete(file.ino);
   }
 
-  /** What was written to the file until now survives the daemon: in the journal, or sealed if that is too much. */
+  /** Makes everything written to the file so far survive the daemon: journalled, or sealed if it is too much. */
   persist(ino: Ino): MaybePromise<void> {
     const file = this.#files.get(ino);
     if (!file) return undefined;
@@ -182,7 +193,10 @@ export class ContentWriter {
     return undefined;
   }
 
-  /** An application has closed the file: it is rarely written again soon, and may be sealed ahead of the next commit. */
+  /**
+   * An application has closed the file. It is unlikely to be written again soon and may be sealed ahead of the next
+   * commit.
+   */
   closed(ino: Ino): void {
     const file = this.#files.get(ino);
     if (!file || this.#closed.has(ino)) return;
@@ -192,8 +206,8 @@ export class ContentWriter {
   }
 
   /**
-   * The time of the newest dirty data, as its writer has it: goes to the journal together with the data, where no operation is needed for it. False, and
-   * nothing was done, when the data is there already, is too much, or is being sealed.
+   * Sets the modification time of dirty data and journals it with the data, so that no operation is needed for it.
+   * Returns false, and does nothing, when the data is already in the journal, is too much, or is being sealed.
    */
   noteTime(ino: Ino, mtime: Timespec): boolean {
     const file = this.#files.get(ino);
@@ -211,7 +225,7 @@ export class ContentWriter {
     for (const ino of inos) await this.persist(ino);
   }
 
-  /** Every dirty byte of the file that is there now becomes extents (or inline content). */
+  /** Turns every byte that is dirty now into extents (or inline content). */
   async seal(ino: Ino): Promise<void> {
     const upTo = this.#version;
     for (;;) {
@@ -230,7 +244,7 @@ export class ContentWriter {
     return this.#sealThese([...this.#files.keys()]);
   }
 
-  /** Failures are left to the next flush: what was not sealed stays dirty. */
+  /** Ignores failures: what was not sealed stays dirty until the next flush. */
   #sealAhead(): void {
     if (this.#isSealingAhead || this.#closedBytes < this.#limits.sealAheadBytes) return;
     const inos = [...this.#closed];
@@ -246,7 +260,7 @@ export class ContentWriter {
       });
   }
 
-  /** A few files at a time. */
+  /** Seals a few files at a time. */
   async #sealThese(inos: readonly Ino[]): Promise<void> {
     const left = inos.values();
     const worker = async (): Promise<void> => {
@@ -255,7 +269,7 @@ export class ContentWriter {
     await Promise.all([worker(), worker(), worker(), worker()]);
   }
 
-  /** Resolves when no snapshot of the file is being sealed; `undefined` when that is so now. */
+  /** Resolves when no snapshot of the file is being sealed; `undefined` if none is now. */
   sealing(ino: Ino): Promise<void> | undefined {
     return this.#files.get(ino)?.sealing;
   }
@@ -271,12 +285,12 @@ export class ContentWriter {
 
   #sealInBackground(file: DirtyFile, wholeChunksOnly: boolean): void {
     this.#seal(file, wholeChunksOnly).catch((error: unknown) => {
-      // The data stays dirty and is tried again at the next flush; those who wait for room must not wait for ever.
+      // The data stays dirty and the next flush retries; writers that wait for room must not wait forever.
       for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
     });
   }
 
-  /** Too much is dirty: seals the files that hold most of it. */
+  /** Seals the files with the most dirty data. */
   #relieve(): void {
     const bulky = [...this.#files.values()].toSorted((a, b) => b.bytes - a.bytes).slice(0, 4);
     for (const file of bulky) if (!file.sealing && file.bytes > 0) this.#sealInBackground(file, false);
@@ -289,7 +303,7 @@ export class ContentWriter {
       else if (this.#waiting.length > 0) this.#relieve();
     });
     file.sealing = done;
-    // Waiters of `sealing` only want to know that it ended; the one who started it hears how.
+    // Waiters of `sealing` only need to know that it ended; the caller of `#seal` gets the error.
     file.sealing = done.catch(() => {});
     return done;
   }
@@ -298,7 +312,8 @@ export class ContentWriter {
     try {
       await this.#sealDirty(file, wholeChunksOnly);
     } catch (error) {
-      // Its last user let go of a removed file while its content was being sealed: nobody can ask for it any more.
+      // The file was removed and closed for the last time while its content was being sealed: nobody can ask for it any
+      // more.
       if (!(error instanceof OperationError && error.code === 'ESTALE') || (await this.#host.inodeOf(file.ino)) !== undefined) throw error;
       this.#change(file, () => file.truncate(0));
     }
@@ -383,7 +398,7 @@ export class ContentWriter {
   }
 }
 
-/** File bytes `[from, to)` out of side-by-side segments: borrowed when one segment holds them all, else gathered. */
+/** The file's bytes `[from, to)` from adjacent segments: borrowed if one segment holds them all, otherwise gathered. */
 function plaintextOf(segments: readonly DirtySegment[], from: number, to: number): Plaintext {
   for (const segment of segments) {
     const at = from - segment.offset;
@@ -394,7 +409,7 @@ function plaintextOf(segments: readonly DirtySegment[], from: number, to: number
   return bytes as Uint8Array as Plaintext;
 }
 
-/** Extents replace inline content as a whole, so what is inline now becomes part of what is sealed. */
+/** Extents replace inline content as a whole, so the inline content becomes part of the data to seal. */
 function withInline(inode: Inode, snapshot: readonly DirtyRange[], ino: Ino): readonly DirtyRange[] {
   if (inode.inline.byteLength === 0) return snapshot;
   const merged = new DirtyFile(ino, inode.stamp, 0);

@@ -1,7 +1,7 @@
 /**
- * Keeps what is pinned on the local disk: fetches it, tells the disk cache what must stay, and follows what this and other devices change
- * (doc/cli.md, "pin"). It goes through the pinned trees whenever the log has grown, reading metadata, and fetches what is missing. Nothing waits for
- * it but the one who asks for a pin.
+ * Keeps pinned files on the local disk: fetches them, keeps the disk cache from evicting them, and follows changes by
+ * this and other devices (doc/cli.md, "pin"). Whenever the volume has changed it walks the pinned trees, reading
+ * metadata, and fetches what is missing. Only the caller that asks for a pin waits for it.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -23,11 +23,11 @@ import { loadList, type StatePlace, saveList } from './sealed-state-file.js';
 import { VolumeError } from './volume-error.js';
 
 /**
- * - `complete`: all of it is here
- * - `fetching`: not yet looked through, or on its way
+ * - `complete`: everything is on the local disk
+ * - `fetching`: not surveyed yet, or being fetched
  * - `waiting`: the store does not answer
- * - `full`: the cache has no room for all of it
- * - `damaged`: something in it cannot be read
+ * - `full`: the cache has no room for everything
+ * - `damaged`: some of it cannot be read
  */
 export type PinState = 'complete' | 'fetching' | 'waiting' | 'full' | 'damaged';
 
@@ -35,7 +35,7 @@ export interface PinProgress {
   readonly files: number;
   readonly bytes: number;
   readonly hereFiles: number;
-  /** Sealed bytes, as `bytes`. */
+  /** Sealed bytes, like `bytes`. */
   readonly hereBytes: number;
 }
 
@@ -48,12 +48,12 @@ export type PinOutcome = { readonly fits: true } | { readonly fits: false; reado
 export interface PinKeeperOptions {
   readonly read: Query;
   readonly packs: Pick<PackSource, 'isHere' | 'bring'>;
-  /** Undefined where everything lies on this machine anyway. */
+  /** Undefined when the whole store is on this machine anyway. */
   readonly cache: Pick<DiskCache, 'pin' | 'bytesAllowed' | 'checkpoint'> | undefined;
-  /** Requests at once, up to four. */
+  /** Concurrent requests, up to four. */
   readonly largeRequests: number;
   readonly place: StatePlace;
-  /** Changes whenever the volume may have. */
+  /** Changes whenever the volume may have changed. */
   readonly version: () => number;
   readonly isOffline: () => boolean;
   readonly clock: Clock;
@@ -66,14 +66,14 @@ interface KeptPin {
   progress: PinProgress;
 }
 
-/** Sealed chunks of one pack that are not here, ascending. */
+/** A sealed chunk of a pack that is not on the local disk. */
 interface Missing {
   readonly offset: number;
   readonly sealedLength: number;
   readonly file: FileLeft;
 }
 
-/** What a file still lacks, in sealed bytes. */
+/** The sealed bytes that a file still lacks. */
 interface FileLeft {
   bytes: number;
 }
@@ -82,23 +82,23 @@ const noProgress: PinProgress = { files: 0, bytes: 0, hereFiles: 0, hereBytes: 0
 const lookIntervalMs = 1000;
 const failurePauseMs = 5000;
 const reportMs = 200;
-/** Going through the trees takes no more than this share of the time. */
+/** Walking the trees takes at most this share of the time. */
 const walkShare = 1 / 20;
 const requestsMax = 4;
 const requestMax = 4 * 1024 * 1024;
-/** What lies between two chunks that are wanted is fetched with them up to this. */
+/** A gap of up to this many bytes between two wanted chunks is fetched with them. */
 const gapMax = 64 * 1024;
-/** Chunks that are gathered, so that small files share requests. */
+/** Chunks are gathered up to these limits, so that small files share requests. */
 const gatherChunks = 2048;
 const gatherBytes = 32 * 1024 * 1024;
 
 export class PinKeeper {
   readonly #options: PinKeeperOptions;
   readonly #stop = new AbortController();
-  /** Guards `#pins` against two who go through them at once. */
+  /** Guards `#pins`: only one survey or change runs at a time. */
   readonly #lock = new Lock();
   #pins: KeptPin[] = [];
-  /** How long it took to go through all of them, in milliseconds. */
+  /** How long the last survey took, in milliseconds. */
   #surveyMs = 0;
   #seenVersion = -1;
   #loop: Promise<void> = Promise.resolve();
@@ -111,7 +111,7 @@ export class PinKeeper {
     const pins = await loadList(this.#options.place, pinList);
     if (!pins) this.#options.logger.warn('the list of pins is damaged: nothing is pinned any more');
     this.#pins = (pins ?? []).map((pin) => ({ pin, state: 'fetching', progress: noProgress }));
-    // The cache remembers what was pinned; without pins it shall not.
+    // The cache remembers what was pinned; without pins it must forget it.
     if (this.#pins.length === 0) this.#options.cache?.pin(new Set());
     this.#loop = this.#run().catch(() => {});
   }
@@ -126,12 +126,15 @@ export class PinKeeper {
     return this.#pins.map(({ pin, state, progress }) => ({ ...pin, state, ...progress }));
   }
 
-  /** Whether the inode itself was pinned; what lies below a pinned folder is as well, and is not asked for here. */
+  /** Whether the inode itself was pinned. Inodes below a pinned folder do not count. */
   has(ino: Ino): boolean {
     return this.#pins.some(({ pin }) => pin.ino === ino);
   }
 
-  /** Pins an inode, if the cache can hold it with everything else that is pinned. Resolves before it is all here. Rejects with VolumeError, disk errors. */
+  /**
+   * Pins an inode, if the cache can hold it in addition to everything else that is pinned. Resolves before everything
+   * is fetched. Rejects with VolumeError or disk errors.
+   */
   add(pin: Pin): Promise<PinOutcome> {
     return this.#lock.run(async () => {
       const before = this.#pins;
@@ -144,7 +147,7 @@ export class PinKeeper {
           return outcome;
         }
       } catch (error) {
-        // Offline: what it takes is found out later.
+        // Offline: its size is found out later.
         if (!isStoreUnusable(error)) {
           this.#pins = before;
           throw error;
@@ -156,7 +159,7 @@ export class PinKeeper {
     });
   }
 
-  /** False: it was not pinned. */
+  /** Returns false if it was not pinned. */
   remove(ino: Ino): Promise<boolean> {
     return this.#lock.run(async () => {
       const left = this.#pins.filter(({ pin }) => pin.ino !== ino);
@@ -208,19 +211,23 @@ export class PinKeeper {
     );
   }
 
-  /** What stands under the pinned name now, or where the inode went. `undefined`: it is gone. */
+  /**
+   * The inode that has the pinned name now, or else the pinned inode wherever it was moved; `undefined` when it is
+   * gone.
+   */
   async #resolve(pin: Pin): Promise<Pin | undefined> {
     return this.#options.read((view) => {
       const inode = readInode(view, pin.ino);
       const named = pin.ino === rootIno ? undefined : lookup(view, pin.parent, pin.name)?.ino;
       if (named === pin.ino || pin.ino === rootIno) return inode && pin;
-      // A file that was written anew and renamed into place is what the name means; a folder is never replaced so.
+      // A file that was written anew and renamed into place is the one the user means; folders are never replaced that
+      // way.
       if (named !== undefined && !(inode && inode.nlink > 0 && isDirectory(inode))) return { ...pin, ino: named };
       return inode && inode.nlink > 0 ? pin : undefined;
     });
   }
 
-  /** Follows the pins, adds up what they take, and tells the cache what must stay. */
+  /** Follows the pins, adds up their size, and updates what the cache must keep. */
   async #survey(): Promise<PinOutcome> {
     const startMs = this.#options.clock.monotonicMs();
     await this.#follow();
@@ -263,7 +270,7 @@ export class PinKeeper {
     await this.#save();
   }
 
-  /** Each regular file at and below `root`. */
+  /** Visits each regular file at and below `root`. */
   async #walk(
     root: Ino,
     onFile: (ino: Ino, file: { readonly total: number; readonly missing: number; readonly packs: ReadonlySet<PackId> }) => void,
@@ -297,7 +304,7 @@ export class PinKeeper {
     }
   }
 
-  /** Brings here what is missing. Rejects with VolumeError `UNAVAILABLE` when the store does not answer. */
+  /** Fetches what is missing. Rejects with VolumeError `UNAVAILABLE` when the store does not answer. */
   async #keep(): Promise<void> {
     const outcome = await this.#survey();
     if (!outcome.fits) {
@@ -344,7 +351,7 @@ export class PinKeeper {
     const flushes: Promise<void>[] = [];
     const begin = (): void => {
       const flushed = flush();
-      // Looked at in the end.
+      // Its error is thrown at the end.
       flushed.catch(() => {});
       flushes.push(flushed);
     };
@@ -367,7 +374,7 @@ export class PinKeeper {
   }
 }
 
-/** Chunks of one pack, cut into requests. */
+/** Divides chunks of one pack into requests. */
 function requestsOf(chunks: readonly Missing[]): Missing[][] {
   const requests: Missing[][] = [];
   // A chunk that two files share is fetched once.

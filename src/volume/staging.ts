@@ -1,7 +1,8 @@
 /**
- * Packs on this device that the store does not have yet: the ones being filled, and the ones waiting for upload. A pack goes
- * filling -> finished -> in the store -> named by a commit, and stays readable and on this disk all the way (doc/concurrency.md, "Staging").
- * It does not know what refers to the packs: the committer uploads everything that stands here before the commit that needs it.
+ * The packs on this device that the store does not have yet: those being filled and those waiting for upload. A pack is
+ * filled, finished, put into the store and named by a commit, and stays readable on this disk all the while
+ * (doc/concurrency.md, "Staging"). It does not know which operations refer to the packs: the committer uploads them
+ * before the commit that needs them.
  */
 import type { Plaintext } from '../base/brand.js';
 import { Limiter } from '../base/limiter.js';
@@ -23,43 +24,50 @@ export interface StagingOptions {
   readonly disk: Disk;
   /** Holds nothing but staging packs. */
   readonly directory: HeldDirectory;
-  /** The directory, or a pack in it, was found removed, moved or replaced: what is written from here on would not be found again. */
+  /**
+   * Called when the directory or a pack in it was removed, moved or replaced: files written from now on would not be
+   * found again.
+   */
   readonly onLost: () => void;
   readonly keys: PackKeys;
   readonly cipher: BulkCipher | undefined;
   readonly store: ObjectStore;
   readonly random: Random;
-  /** The map that readers look into. */
+  /** The map in which readers look up packs. */
   readonly registry: Map<PackId, PackWriter>;
-  /** Uploads at once, up to four. */
+  /** Concurrent uploads, up to four. */
   readonly largeRequests: number;
-  /** Takes over the file of a pack that is in the store now (the disk cache), or answers false: then it is removed. */
+  /**
+   * Takes over the file of a pack that is in the store now (the disk cache). If it returns false, the file is removed.
+   */
   readonly adopt: (id: PackId, path: string, kind: CacheKind) => Promise<boolean>;
 }
 
-/** Packs are closed just below this, so that padding adds next to nothing; a run that was begun before still fits behind. */
+/**
+ * Packs are closed just below this size, where padding adds next to nothing; a run that has already begun still fits.
+ */
 const packBytesTarget = 16 * 1024 * 1024;
-/** For index and footer. */
+/** Reserved for index and footer. */
 const packEndBytes = 32 * 1024;
-/** A pack with less room than this is closed: a chunk does not fit. */
+/** A pack with less room than this is closed: a chunk would not fit. */
 const packRoomMin = packEndBytes + 64 * 1024;
 const sealOverhead = 128;
 const uploadsMax = 4;
-/** A pack with this much goes ahead; smaller ones would be many, and more padding. */
+/** A pack of this size is uploaded ahead of the commit. Smaller packs would be many, with more padding. */
 const aheadBytes = 4 * 1024 * 1024;
-/** One travels while the answer for another is awaited. */
+/** With two, one is sent while the other waits for its answer. */
 const aheadUploads = 2;
 
 interface Filling {
   readonly writer: Promise<PackWriter>;
-  /** Appends under way: the pack is not finished before they are in. */
+  /** Appends under way. The pack is not finished before they end. */
   readonly appends: Set<Promise<unknown>>;
   bytes: number;
-  /** On their way into it; compression may make them fewer. */
+  /** Bytes of the appends under way; compression may reduce them. */
   coming: number;
 }
 
-/** For packs whose directory is gone. */
+/** Holds packs in memory when their directory is gone. */
 const memoryDisk = {
   open: (): Promise<MemoryFile> => Promise.resolve(new MemoryFile()),
   syncDirectory: (): Promise<boolean> => Promise.resolve(true),
@@ -68,13 +76,15 @@ const memoryDisk = {
 export class Staging {
   readonly #options: StagingOptions;
   readonly #uploads: Limiter;
-  /** Chunks and pages never share a pack: pages are read by everybody at once, chunks by the few who want that file. */
+  /**
+   * Chunks and pages never share a pack: every device reads pages together, and chunks only when it needs that file.
+   */
   #chunks: Filling | undefined;
   #pages: Filling | undefined;
-  /** Closed packs, until they are in the store: by id, the upload that runs, if one does. */
+  /** Closed packs that are not in the store yet, by id, each with the upload under way, if any. */
   readonly #closed = new Map<PackId, { writer: PackWriter; upload: Promise<void> | undefined }>();
   readonly #closing = new Set<Promise<void>>();
-  /** Those of them that hold pages, by id. */
+  /** The packs that hold pages. */
   readonly #pagePacks = new Set<PackId>();
   #uploadedBytes = 0;
   /** Packs in the store that no commit names yet. */
@@ -94,7 +104,7 @@ export class Staging {
     return total;
   }
 
-  /** Bytes of packs in the store that still stand here. */
+  /** Bytes of packs that are in the store and still in the staging directory. */
   get landedBytes(): number {
     let total = 0;
     for (const writer of this.#landed.values()) total += writer.size;
@@ -106,7 +116,7 @@ export class Staging {
     return this.#uploadedBytes;
   }
 
-  /** How many chunks of up to `chunkBytes` a run should have to end where its pack does, at least one. */
+  /** How many chunks of up to `chunkBytes` a run should have to end where its pack ends, at least one. */
   runRoom(chunkBytes: number): number {
     const room = packBytesTarget - packEndBytes - (this.#chunks ? this.#chunks.bytes + this.#chunks.coming : 0);
     return Math.max(1, Math.floor(room / (chunkBytes + sealOverhead)));
@@ -125,7 +135,7 @@ export class Staging {
     return this.#append(filling, page.byteLength + sealOverhead, (writer) => writer.appendPage(page));
   }
 
-  /** What was appended until now survives power loss. */
+  /** Makes everything appended so far survive a power loss. */
   async sync(): Promise<void> {
     const writers = await this.#writers();
     await Promise.all(writers.map((writer) => this.#syncOne(writer)));
@@ -141,7 +151,7 @@ export class Staging {
   }
 
   /**
-   * Everything appended until now goes into the store, or those of it that are `needed`. Answers the packs that the next commit must name.
+   * Uploads everything appended so far, or only the `needed` packs. Returns the packs that the next commit must name.
    * Rejects with the first StoreError or PackError, and can be called again.
    */
   async upload(signal?: AbortSignal, needed?: ReadonlySet<PackId>): Promise<{ readonly id: PackId; readonly size: number }[]> {
@@ -154,8 +164,8 @@ export class Staging {
   }
 
   /**
-   * What is there goes up now if it is some megabytes, and if little else is on its way. Packs that wait count as well: while the drive is offline, or
-   * slower than the writers, they become full ones.
+   * Uploads the pack being filled if it holds some megabytes and few other packs wait for upload. Waiting packs count
+   * so that packs fill up while the drive is offline or slower than its writers.
    */
   goAhead(): void {
     const filling = this.#chunks;
@@ -169,14 +179,15 @@ export class Staging {
     return true;
   }
 
-  /** A commit names these packs now. */
+  /** A commit names these packs now: they are no longer returned by `upload`. */
   committed(packs: readonly { readonly id: PackId }[]): void {
     for (const { id } of packs) this.#unnamed.delete(id);
   }
 
   /**
-   * After a crash: up to where a pack that no commit names holds `items` (ascending) intact. Its file stays on this disk until one does: when it is not
-   * here, power loss took its name. The store is not asked: it may be unavailable, and its word is not needed. Throws PackError IO.
+   * After a crash: the offset up to which a pack that no commit names holds `items` (ascending) intact. The file stays
+   * on this disk until a commit names it, so if it is missing, a power loss took its name. The store is not asked: it
+   * may be unavailable, and its answer is not needed. Throws PackError IO.
    */
   async intactEnd(id: PackId, items: readonly PackItem[]): Promise<number> {
     const { disk, keys } = this.#options;
@@ -187,8 +198,8 @@ export class Staging {
   }
 
   /**
-   * After a crash: a pack that operations of the journal refer to. When its file is not here any more, a commit names it, as that of the operations.
-   * Throws PackError IO.
+   * After a crash: takes up a pack that operations in the journal refer to. If its file is gone, a commit already names
+   * the pack. Throws PackError IO.
    */
   async resume(id: PackId, items: readonly PackItem[]): Promise<void> {
     const { disk, keys, cipher } = this.#options;
@@ -201,7 +212,7 @@ export class Staging {
     }
   }
 
-  /** Removes staged files that nothing refers to: left behind by a crash between an append and its journal entry. */
+  /** Removes staged files that nothing refers to, left behind by a crash between an append and its journal entry. */
   async removeStrangers(): Promise<void> {
     const { disk, directory, registry } = this.#options;
     for (const { name } of await disk.readDirectory(directory.path)) {
@@ -214,7 +225,7 @@ export class Staging {
     await Promise.allSettled(writers.map((writer) => writer.close()));
   }
 
-  /** All packs that are not in the store, those that could not be begun left out. */
+  /** The writers of all packs, except those that could not be created. */
   async #writers(): Promise<PackWriter[]> {
     const filling = [this.#chunks, this.#pages].filter((one) => one !== undefined);
     const begun = await Promise.allSettled(filling.map((one) => one.writer));
@@ -234,7 +245,7 @@ export class Staging {
     return { writer: this.#create(id), appends: new Set(), bytes: 0, coming: 0 };
   }
 
-  /** Where the directory is gone, what was accepted before still goes into the store: by way of memory. */
+  /** If the directory is gone, data accepted earlier still reaches the store: by way of memory. */
   async #create(id: PackId): Promise<PackWriter> {
     const { disk, keys, cipher, registry, directory, onLost } = this.#options;
     const isInPlace = await directory.isInPlace();
@@ -263,14 +274,14 @@ export class Staging {
     }
   }
 
-  /** A pack that is full once everything on its way is in takes no more, and goes up. */
+  /** Closes and uploads a pack that will be full when the appends under way have ended. */
   #closeFull(filling: Filling): void {
     if (filling !== this.#chunks && filling !== this.#pages) return;
     if (filling.bytes + filling.coming + packRoomMin <= packBytesTarget) return;
     this.#sendUp(filling);
   }
 
-  /** A pack that could not be begun, or whose disk failed, takes no more appends; what it has is still uploaded. */
+  /** A pack that could not be created, or whose disk failed, takes no more appends; its content is still uploaded. */
   #forget(filling: Filling): void {
     filling.writer.then(
       () => this.#close(filling),
@@ -281,7 +292,7 @@ export class Staging {
     );
   }
 
-  /** No new appends go into it; appends under way are still waited for by `finish`. */
+  /** The pack takes no more appends; `finish` still waits for those under way. */
   #close(filling: Filling): void {
     if (this.#chunks === filling) this.#chunks = undefined;
     else if (this.#pages === filling) this.#pages = undefined;
@@ -292,13 +303,15 @@ export class Staging {
         writer.complete();
         this.#closed.set(writer.id, { writer, upload: undefined });
       })
-      // One that could not be begun holds nothing; who appended to it was told.
+      // A pack that could not be created holds nothing, and its appends have rejected.
       .catch(() => {})
       .finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
   }
 
-  /** It takes no more, and goes up while the next one fills; failures are left to the commit that needs the pack. */
+  /**
+   * Closes the pack and uploads it while the next one is filled. Failures are left to the commit that needs the pack.
+   */
   #sendUp(filling: Filling): void {
     this.#close(filling);
     void this.#uploadClosed().catch(() => {});
@@ -323,11 +336,12 @@ export class Staging {
   async #uploadPack(writer: PackWriter, signal: AbortSignal | undefined): Promise<void> {
     const { store, onLost } = this.#options;
     const { id, size } = await writer.finish();
-    // One that lost its name is still open.
+    // A file that lost its name is still open.
     const isInPlace = await writer.isInPlace();
     if (!isInPlace) onLost();
     const body = isInPlace ? { path: this.#path(id), size } : await writer.readAll();
-    // A pack's name is random and its bytes are ours: one that is there already is this very pack, put before a crash.
+    // A pack's name is random and only this device writes it: if it exists in the store, this same pack was put before
+    // a crash.
     await store.put(packKey(id), body, signal ? { signal } : {});
     this.#uploadedBytes += size;
     this.#unnamed.set(id, size);
@@ -336,8 +350,8 @@ export class Staging {
   }
 
   /**
-   * Lets the files of packs go that a commit names and that no pending operation needs (`needed`). Not before: after a crash the store's word that it
-   * has no such pack must not pass for power loss.
+   * Releases the files of packs that a commit names and no pending operation needs (`needed`). They must not go
+   * earlier: after a crash, a store that denies having a pack must not look like a power loss.
    */
   async release(needed: ReadonlySet<PackId>): Promise<void> {
     const { registry, adopt, disk } = this.#options;

@@ -1,12 +1,13 @@
 /**
- * The state of an open volume in memory: the layers and what they add up to. Everything here is synchronous; each method is one instant,
- * and the only await-free way from one state to the next. Who calls them when is `committer.ts` (doc/concurrency.md, "Layers").
+ * The state of an open volume in memory: the layers, and their sum. Every method is synchronous, one instant, and the
+ * state changes in no other way. It does not decide when: `committer.ts` does (doc/concurrency.md, "Layers").
  *
- * pending over flying over committed over folding over the tree at `root`:
- * - pending: operations that were answered and are in no commit yet, in layers of what a commit can hold
- * - flying: the same, in the commit that is being put
- * - committed: mutations of commits after `covers` (after the fold's commit while one runs)
+ * From the newest layer to the oldest:
+ * - pending: acknowledged operations that are in no commit yet, divided into layers that each fit into one commit
+ * - flying: the operations in the commit that is being put
+ * - committed: mutations of the commits after `covers` (while a fold runs, after the fold's commit)
  * - folding: committed mutations that are being written into a new tree
+ * - the tree at `root`
  */
 import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
@@ -19,7 +20,7 @@ import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { addTotals, Layer, PendingLayers, type PendingOperation, type Totals } from './pending-layers.js';
 
-/** Of a key and a value in memory, beside their bytes. */
+/** Memory that a key and a value take in addition to their bytes. */
 const mutationOverhead = 96;
 
 interface RecentCommit {
@@ -28,18 +29,21 @@ interface RecentCommit {
   readonly delta: Readonly<Totals>;
 }
 
-/** What the commit that is being put must hold. */
+/** The content of the commit that is being put. */
 export interface Flight {
   readonly mutations: readonly Mutation[];
   readonly delta: Readonly<Totals>;
-  /** Of its last operation. */
+  /** The serial of its last operation. */
   readonly serial: number;
 }
 
-/** Operations on their way onto newer commits, in their order. Nothing of it is part of the state before `VolumeState.finishRebase`. */
+/**
+ * A rebase in progress: operations that are run again on newer commits, in order. None of it is part of the state
+ * before `VolumeState.finishRebase`.
+ */
 export class RebaseRun {
   readonly commits: readonly Commit[];
-  /** What came of operations that fly, and of the others. */
+  /** The results of the flying operations; `pending` has the results of the others. */
   readonly flying: Layer | undefined;
   readonly pending = new PendingLayers();
   readonly #newer = new Overlay();
@@ -47,7 +51,10 @@ export class RebaseRun {
   readonly #below: readonly Overlay[];
   readonly #base: BaseView;
 
-  /** `before`: the layers of the operations that are run again, also of those that come meanwhile; `below`: those under them; newest first. */
+  /**
+   * `before`: the layers of the operations that are run again, including those added meanwhile. `below`: the layers
+   * under them. Both newest first.
+   */
   constructor(
     commits: readonly Commit[],
     layers: { readonly before: () => readonly Overlay[]; readonly below: readonly Overlay[]; readonly base: BaseView; readonly flies: boolean },
@@ -64,7 +71,7 @@ export class RebaseRun {
     return new TransactionView([...this.#after(), this.#newer, ...this.#below], this.#base);
   }
 
-  /** What came of one operation, that `flies` or does not; those that fly come first. */
+  /** Adds the result of one operation. Flying operations come first. */
   add(flies: boolean, operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
     const layer = flies ? this.flying : this.pending;
     assert(layer && !(flies && this.pending.operationCount > 0), 'what flies comes first');
@@ -75,7 +82,10 @@ export class RebaseRun {
     return [...(this.flying?.operations ?? []), ...this.pending.operations];
   }
 
-  /** The keys whose value is another one than the operations had given them before. What they alone mention is the same where a commit says so. */
+  /**
+   * The keys whose value differs from the one that the operations had given them; a key to which a commit gives the
+   * same value is unchanged. Keys that only commits mention are not included.
+   */
   *changed(): Iterable<TreeKey> {
     const [after, layersBefore] = [this.#after(), this.#before()];
     for (const key of keysOf(layersBefore)) {
@@ -100,10 +110,10 @@ export class VolumeState {
   #folding: Overlay | undefined;
   #committed = new Overlay();
   #flying: Layer | undefined;
-  /** The oldest of them flies next. */
+  /** The oldest layer flies next. */
   #pending = new PendingLayers();
   #view: LayeredView;
-  /** Commits that `committed` and `folding` are made of, to take another device's checkpoint over. */
+  /** The commits that `committed` and `folding` consist of, needed to adopt another device's checkpoint. */
   #recent: RecentCommit[] = [];
   #recentBytes = 0;
   #totals: Totals;
@@ -119,7 +129,7 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
-  /** The newest state. A new object after every change of layers: do not keep it across an await. */
+  /** The newest state. Every change of layers makes a new object, so do not keep it across an await. */
   get view(): LayeredView {
     return this.#view;
   }
@@ -144,12 +154,12 @@ export class VolumeState {
     return this.#flying ? [...this.#flying.operations, ...this.#pending.operations] : this.#pending.operations;
   }
 
-  /** Of them, those in the commit that is being put. */
+  /** The operations in the commit that is being put. */
   get flyingOperations(): readonly PendingOperation[] {
     return this.#flying?.operations ?? [];
   }
 
-  /** And those that are in none. */
+  /** The operations that are not in that commit. */
   get waitingOperations(): readonly PendingOperation[] {
     return this.#pending.operations;
   }
@@ -162,12 +172,12 @@ export class VolumeState {
     return this.#pending.operationCount;
   }
 
-  /** Of what does not fly: how many commits it takes. */
+  /** How many commits the pending operations take. */
   get pendingLayers(): number {
     return this.#pending.layerCount;
   }
 
-  /** Memory of what is in no commit yet. */
+  /** Memory of the operations that are in no commit yet. */
   get pendingBytes(): number {
     return this.#pending.bytes + (this.#flying?.bytes ?? 0);
   }
@@ -193,12 +203,12 @@ export class VolumeState {
     return this.#flying?.movesDirectories === true || this.#pending.movesDirectories;
   }
 
-  /** Directories that operations in no commit moved others to, or made them in. */
+  /** Directories that uncommitted operations moved other directories to, or created directories in. */
   get directoryPlaces(): readonly Ino[] {
     return [...(this.#flying?.directoryPlaces ?? []), ...this.#pending.directoryPlaces];
   }
 
-  /** What the log says, without what is in no commit yet. Throws PageFault. */
+  /** The committed value, without operations that are in no commit yet. Throws PageFault. */
   committedValue(key: TreeKey): Uint8Array | undefined {
     return new LayeredView(this.#committedOverlays(), this.#base).get(key);
   }
@@ -211,21 +221,24 @@ export class VolumeState {
     return new TransactionView(this.#overlays(), this.#base);
   }
 
-  /** One operation's changes become part of the state. It has some: one that changed nothing here could change something on another base. */
+  /**
+   * Adds the changes of one operation. Every operation is added if it changes anything here: on another base it could
+   * change something else.
+   */
   apply(operation: PendingOperation, changes: Overlay, delta: Totals): void {
     if (this.#pending.add([operation], changes, delta)) this.#view = this.#layers();
   }
 
   // Commit: freeze, then land or thaw.
 
-  /** What is pending becomes flying, or the oldest layer of it. */
+  /** Makes the oldest layer of the pending operations fly. */
   freeze(): void {
     assert(!this.#flying, 'one commit flies at a time');
     this.#flying = this.#pending.takeOldest();
     this.#view = this.#layers();
   }
 
-  /** What flies, as it is on the commits that were taken in last; `undefined` when a rebase left nothing of it. */
+  /** The flying operations on the newest commits taken in; `undefined` when a rebase left nothing of them. */
   get flight(): Flight | undefined {
     const serial = this.#flying?.operations.at(-1)?.serial;
     if (!this.#flying || serial === undefined) return undefined;
@@ -242,7 +255,7 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
-  /** The commit did not get into the log, or nobody knows: what flew is pending again. */
+  /** The commit did not get into the log, or its outcome is unknown: its operations become pending again. */
   thaw(): void {
     if (!this.#flying) return;
     this.#pending.putBack(this.#flying);
@@ -250,15 +263,17 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
-  // Commits of others (and own ones that came back from the log).
+  // Commits of others (and this device's own, if they came back from the log).
 
-  /** Takes commits in below what is in no commit yet, which must not depend on them (`independence.ts`). */
+  /**
+   * Takes commits in below the operations that are in no commit yet, which must not depend on them (`independence.ts`).
+   */
   advance(commits: readonly Commit[]): void {
     for (const commit of commits) this.#take(commit);
     this.#view = this.#layers();
   }
 
-  /** Where the operations are run again on top of commits that are not part of the state yet. */
+  /** Starts running the operations again on commits that are not part of the state yet. */
   rebaseOnto(commits: readonly Commit[]): RebaseRun {
     return new RebaseRun(commits, {
       before: () => this.#ownOverlays(),
@@ -268,7 +283,7 @@ export class VolumeState {
     });
   }
 
-  /** The end of a rebase: its commits are in, and what was in none is what the rebase made of it. */
+  /** Ends a rebase: takes its commits in and replaces the uncommitted operations with its results. */
   finishRebase({ commits, flying, pending }: RebaseRun): void {
     assert((flying !== undefined) === (this.#flying !== undefined), 'what flew still flies');
     for (const commit of commits) this.#take(commit);
@@ -285,7 +300,7 @@ export class VolumeState {
     const { checkpoint } = commit;
     if (!checkpoint || this.#folding || checkpoint.covers <= this.#covers) return;
     this.#adopt(checkpoint.root, checkpoint.covers);
-    // It counts everything; after an opening at an older commit what was counted here may begin in the middle.
+    // A checkpoint counts everything; after an open at an older commit the own count may have begun in the middle.
     this.#totals = { files: checkpoint.files, bytes: checkpoint.bytes };
     for (const recent of this.#recent) addTotals(this.#totals, recent.delta);
   }
@@ -297,12 +312,15 @@ export class VolumeState {
     for (const [key, value] of commit.mutations) this.#recentBytes += mutationOverhead + key.length + (value?.byteLength ?? 0);
   }
 
-  /** Approximate memory of the commits that no checkpoint of this state holds: a value that one has put and a later one has replaced counts, too. */
+  /**
+   * Approximate memory of the commits that no checkpoint of this state covers. Values that later commits replaced count
+   * too.
+   */
   get recentBytes(): number {
     return this.#recentBytes;
   }
 
-  /** What is committed becomes the fold's input. */
+  /** Turns the committed overlay into the fold's input. */
   beginFold(): { readonly changes: Overlay; readonly root: PageReference | undefined; readonly totals: Readonly<Totals> } {
     assert(!this.#folding, 'one fold at a time');
     this.#folding = this.#committed;
@@ -312,7 +330,7 @@ export class VolumeState {
     return { changes: this.#folding, root: this.#root, totals: { ...this.#foldTotals } };
   }
 
-  /** The new tree is in a checkpoint. */
+  /** The new tree is in a checkpoint: the fold's input is dropped. */
   endFold(root: PageReference | undefined, covers: Sequence): void {
     assert(this.#folding, 'a fold runs');
     this.#folding = undefined;
@@ -320,7 +338,7 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
-  /** The fold failed: its input is committed state as before. */
+  /** The fold failed: its input is part of the committed overlay again. */
   abandonFold(): void {
     if (!this.#folding) return;
     this.#folding.absorb(this.#committed);
@@ -366,7 +384,7 @@ export class VolumeState {
   }
 }
 
-/** Every key that one of them mentions, once. */
+/** Every key that one of the overlays mentions, once. */
 function* keysOf(overlays: readonly Overlay[]): Iterable<TreeKey> {
   for (const [index, overlay] of overlays.entries()) {
     const newer = overlays.slice(0, index);
@@ -374,7 +392,7 @@ function* keysOf(overlays: readonly Overlay[]): Iterable<TreeKey> {
   }
 }
 
-/** What the newest of them says; `undefined` when none says anything. */
+/** The value in the newest overlay that mentions the key; `undefined` when none does. */
 function valueIn(overlays: readonly Overlay[], key: TreeKey): Uint8Array | null | undefined {
   for (const overlay of overlays) {
     const value = overlay.get(key);
