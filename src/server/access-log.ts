@@ -28,7 +28,7 @@ export class AccessLog {
   }
 
   /**
-   * Writes later lines to the file that is now at the path. Throws errors of the filesystem, and keeps the old file then.
+   * Writes later lines to the file that is now at the path. Throws errors of the filesystem, and then keeps the old.
    */
   reopen(): void {
     this.#flush();

@@ -146,8 +146,8 @@ export class Exchange {
   }
 
   /**
-   * Resolves to true when there is room for more, and to false when the client is gone. `onSent` is called when the bytes
-   * are no longer needed, unless sending fails.
+   * Resolves to true when there is room for more, and to false when the client is gone. `onSent` is called when the
+   * bytes are no longer needed, unless sending fails.
    */
   write(piece: Uint8Array, onSent: () => void): Promise<boolean> | boolean {
     const { response } = this;

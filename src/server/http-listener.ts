@@ -1,6 +1,6 @@
 /**
- * The HTTP or HTTPS server of Node.js, set up strictly: limited heads, no lenient parsing, and a short answer to anything
- * that is not HTTP (doc/server.md, "Hostile clients"). It does not decide who may connect or what is answered.
+ * The HTTP or HTTPS server of Node.js, set up strictly: limited heads, no lenient parsing, and a short answer to
+ * anything that is not HTTP (doc/server.md, "Hostile clients"). It does not decide who may connect or what is answered.
  */
 import type { Server } from 'node:http';
 import { createServer as createHttpServer } from 'node:http';

@@ -1,6 +1,6 @@
 /**
  * The objects of a directory store where they lie: each is a plain file, or, where a filesystem has no hard links, a
- * directory that holds one file (doc/format.md, "Keys"). Both shapes may stand side by side. How objects get there is in
+ * directory that holds one file (doc/format.md, "Keys"). Both shapes may stand side by side. For puts see
  * directory-put.ts.
  */
 import { join } from 'node:path';

@@ -52,7 +52,7 @@ export class HttpAuthentication {
     this.#random = random;
   }
 
-  /** Takes the best way that the server offers. False: there is none that these credentials can go. */
+  /** Chooses the best scheme that the server offers. False when none suits these credentials. */
   accept(header: string): boolean {
     const challenges = parseChallenges(header);
     this.#nonceCount = 0;

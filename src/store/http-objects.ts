@@ -68,7 +68,7 @@ function rangeOfAnswer(answer: HttpAnswer, range: ByteRange, doing: string): Uin
   const { status, headers, body } = answer;
   if (status === 416) return new Uint8Array(0);
   if (status === 200) {
-    // A server may send the whole object when all of it was asked for; more than that did not come this far.
+    // A server may answer with the whole object when all of it was asked for.
     return body.subarray(Math.min(range.offset, body.byteLength), range.offset + range.length);
   }
   const parts = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(headers['content-range'] ?? '');
@@ -89,7 +89,7 @@ export function statusError(answer: HttpAnswer, doing: string, clock: Clock): St
   return new StoreError('PROTOCOL', `${doing}: the server answers with status ${status}`);
 }
 
-/** The request may succeed later, when the answer says, if it says that. */
+/** The error of a request that may succeed later, at the time that the answer names, if any. */
 export function unavailableError(answer: HttpAnswer, doing: string, clock: Clock, details = `status ${answer.status}`): StoreError {
   return new StoreError('UNAVAILABLE', `${doing}: the server cannot answer now (${details})`, { retryAfterMs: retryAfterMs(answer, clock) });
 }

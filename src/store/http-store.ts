@@ -34,7 +34,7 @@ export interface HttpStoreOptions {
   readonly origin: URL;
   /** The last one is the volume; those before it are a proxy's. */
   readonly segments: readonly string[];
-  /** Called before the first request, and again when the server does not take the token. */
+  /** Called before the first request, and again when the server rejects the token. */
   readonly loadToken: () => Promise<string | undefined>;
   /** Reads file bodies. */
   readonly disk: Disk;
@@ -44,9 +44,9 @@ export interface HttpStoreOptions {
 
 const listAnswerMax = 1024 * 1024;
 const deleteBatch = 1000;
-/** Shorter than what proxies take for a server that hangs. */
+/** Shorter than the timeouts of common proxies. */
 const waitMaxMs = 25_000;
-/** Between two waits where the server does not keep us waiting, as it should. */
+/** Pause between two waits when the server answers at once instead of waiting. */
 const waitPauseMs = 1000;
 
 interface ServeRequest extends ObjectRequest {
@@ -61,7 +61,7 @@ export class HttpStore implements ObjectStore {
   readonly #options: HttpStoreOptions;
   readonly #clock: Clock;
   readonly #transport: HttpTransport;
-  /** Of its own, so that waiting takes no connection from those who read and write. */
+  /** A separate transport, so that waits take no connections from reads and writes. */
   readonly #waitTransport: HttpTransport;
   readonly #root: string;
   readonly #objects = new HttpObjects({
@@ -164,7 +164,7 @@ export class HttpStore implements ObjectStore {
       if (answer.status !== 404) throw this.#error(answer, doing);
       const nowMs = this.#clock.monotonicMs();
       if (nowMs >= endMs) return false;
-      // A server that does not wait must not be asked without end.
+      // A server that does not wait must not be polled in a busy loop.
       if (nowMs - startMs < wait / 2) await this.#clock.sleep(Math.min(waitPauseMs, endMs - nowMs), signal);
     }
   }
@@ -199,8 +199,8 @@ export class HttpStore implements ObjectStore {
   }
 
   /**
-   * An answer of somebody else, such as a proxy that knows no such path, says nothing about objects: "absent" would be
-   * a lie.
+   * An answer of somebody else, such as a proxy that knows no such path, says nothing about objects, which
+   * must not be called absent then.
    */
   #require(answer: HttpAnswer, doing: string): HttpAnswer {
     if (answer.headers['sealdrive'] === '1' || answer.status >= 500 || [401, 403, 407, 408, 429].includes(answer.status)) return answer;

@@ -30,7 +30,7 @@ export interface HttpTransportOptions {
   readonly clock?: Clock;
   /** Reads bodies that are files. */
   readonly disk?: Disk;
-  /** Until a connection stands. Default: 10 seconds. */
+  /** Time to connect. Default: 10 seconds. */
   readonly connectMs?: number;
   /**
    * From the end of the request to the answer's headers, and between two pieces of a body in either direction. Default:
@@ -289,7 +289,7 @@ export class HttpTransport {
   #explain(error: unknown, doing: string): StoreError {
     if (error instanceof StoreError) return error;
     const code = codeOf(error);
-    // A broken invariant of ours is not the network's fault.
+    // A broken invariant must not be blamed on the network.
     if (code === undefined) throw error;
     const ofProxy = this.#explainProxy(error, code, doing);
     if (ofProxy) return ofProxy;
@@ -297,7 +297,7 @@ export class HttpTransport {
     return new StoreError('UNAVAILABLE', `${doing}: ${reason}`, { cause: error, ...(isFinal ? { retryAfterMs: Infinity } : {}) });
   }
 
-  /** What the proxy in between is to blame for. */
+  /** Failures that the proxy is to blame for. */
   #explainProxy(error: unknown, code: string, doing: string): StoreError | undefined {
     if (!this.#proxy || !(error instanceof Error)) return undefined;
     const { url, hasCredentials } = this.#proxy;
@@ -314,7 +314,7 @@ export class HttpTransport {
   }
 
   async close(): Promise<void> {
-    // Requests that are under way have no one left who waits for them.
+    // Nobody waits any more for the requests under way.
     await this.#dispatcher.destroy();
   }
 }
@@ -351,12 +351,12 @@ function codeOf(error: unknown): string | undefined {
       if (inner !== undefined) return inner;
     }
   }
-  // The parser's error may have a code that says nothing.
+  // The parser's error may have a meaningless code.
   if (error instanceof errors.HTTPParserError) return 'HPE_INVALID';
   return error instanceof errors.UndiciError ? error.name : undefined;
 }
 
-/** In words, and whether trying again at once is of no use. */
+/** The reason in words, and whether retrying at once is of no use. */
 function networkReason(code: string, host: string): readonly [reason: string, isFinal: boolean] | undefined {
   switch (code) {
     case 'ENOTFOUND':

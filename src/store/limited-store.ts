@@ -30,7 +30,7 @@ export class LimitedStore implements ObjectStore {
 
   constructor(inner: ObjectStore, options: LimitedStoreOptions) {
     this.#inner = inner;
-    // Outside the bounds: who waits must keep nobody from reading.
+    // Not limited: waiting requests must keep nobody from reading.
     if (inner.awaitObject) this.awaitObject = inner.awaitObject.bind(inner);
     this.#reads = new Limiter(options.readsMax);
     this.#writes = new Limiter(options.writesMax);
@@ -50,7 +50,7 @@ export class LimitedStore implements ObjectStore {
 
   get(key: ObjectKey, options?: GetOptions): Promise<Uint8Array | undefined> {
     return this.#reads.run(async () => {
-      // It may have been given up while it waited for its turn.
+      // The request may have been aborted while it waited for its turn.
       options?.signal?.throwIfAborted();
       return this.#inner.get(key, options);
     });

@@ -8,7 +8,7 @@ import type { Random } from '../base/random.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Disk } from '../disk/disk.js';
 
-/** The text names no store that we know: for the person who wrote it. */
+/** The text names no known store; the message is for the person who wrote it. */
 export class StoreLocationError extends CodedError<'UNKNOWN_SCHEME' | 'MALFORMED'> {}
 
 export interface LocationUrl {
@@ -27,7 +27,7 @@ export interface OpenRemoteOptions {
   readonly disk: Disk;
   readonly random: Random;
   readonly clock?: Clock | undefined;
-  /** What the bodies of objects keep to. Default: no limit. */
+  /** Limits the bodies of objects. Default: no limit. */
   readonly bandwidth?: Bandwidth | undefined;
 }
 

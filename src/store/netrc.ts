@@ -61,7 +61,7 @@ export async function loadHttpCredentials(host: string, user: string | undefined
   const own = join(isAbsolute(env['XDG_CONFIG_HOME'] ?? '') ? (env['XDG_CONFIG_HOME'] ?? '') : join(home, '.config'), 'sealdrive', 'netrc');
   const files = [env['NETRC'] || join(home, '.netrc')];
   files.unshift(own);
-  // The service manager sees to who can read these.
+  // The service manager restricts who can read these.
   const guarded = env['CREDENTIALS_DIRECTORY'] ? join(env['CREDENTIALS_DIRECTORY'], 'netrc') : undefined;
   if (guarded !== undefined) files.unshift(guarded);
   const name = host.replace(/:\d+$/, '');

@@ -73,7 +73,7 @@ type RemoteStore = ObjectStore & {
   create(): Promise<void>;
 };
 
-/** A user that nobody has heard of has no home, and no credentials in it. */
+/** An unknown user has no home directory, and no credentials in one. */
 const homeOrNowhere = (): string => knownHome() ?? '/nonexistent';
 
 async function openRemote(open: RemoteOpener, location: string, options: OpenStoreOptions): Promise<ObjectStore> {

@@ -76,7 +76,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     keys.push(key);
     return key;
   };
-  // Random bytes say nothing to anyone.
+  // Random bytes reveal nothing.
   const freshBody = (): Sealed => random.bytes(bodySize) as Sealed;
   const timed = async <T>(times: number[], work: () => Promise<T>): Promise<T> => {
     const startMs = clock.monotonicMs();
@@ -169,7 +169,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
       getMs: median(gets),
     };
   } finally {
-    // The first error is the one to tell; probes that stay behind do no harm.
+    // The first error is the one to report; probe objects that stay behind do no harm.
     if (!removed) await store.delete(keys).catch(() => {});
   }
 }

@@ -31,7 +31,7 @@ export interface Reachability {
 export interface ReachabilityStoreOptions {
   readonly clock: Clock;
   readonly logger?: Logger;
-  /** The longest that anybody waits for a store that says nothing. */
+  /** The longest wait for a store that does not answer. */
   readonly timeoutMs: number;
   /**
    * A question that costs little, past all limits of requests. Rejects with StoreError `UNAVAILABLE` when there is no
@@ -48,7 +48,7 @@ const probePauseMaxMs = 5000;
 
 interface Attempt {
   readonly startedMs: number;
-  /** Silence is what it expects: it says nothing about the store. */
+  /** This request expects silence, which says nothing about the store. */
   readonly isPatient: boolean;
   readonly giveUp: (error: StoreError) => void;
 }
@@ -63,7 +63,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
   readonly #attempts = new Set<Attempt>();
   readonly #listeners = new Set<(isOffline: boolean) => void>();
   readonly #closing = new AbortController();
-  /** The last sign of life, or the beginning. */
+  /** Time of the last answer, or of the start. */
   #answeredMs: number;
   /** Nothing was answered since `sinceMs`, and a probe runs. A new object for each outage. */
   #outage: { readonly sinceMs: number } | undefined;
@@ -152,7 +152,7 @@ export class ReachabilityStore implements ObjectStore, Reachability {
     let giveUp: (error: StoreError) => void = () => {};
     const givenUp = new Promise<never>((_, reject) => {
       giveUp = (error) => {
-        // First, so that what the aborted work says comes too late.
+        // Rejected first, so that the error of the aborted work comes too late.
         reject(error);
         controller.abort(error);
       };

@@ -62,7 +62,7 @@ class Attempts {
     this.#startMs = options.clock.monotonicMs();
   }
 
-  /** Something went well: time and backoff start anew. */
+  /** A part has succeeded: the deadline and the backoff start anew. */
   reset(): void {
     this.#failures = 0;
     this.#startMs = this.#options.clock.monotonicMs();
@@ -98,7 +98,7 @@ export class RetryingStore implements ObjectStore {
 
   constructor(inner: ObjectStore, options: RetryingStoreOptions) {
     this.#inner = inner;
-    // Who waits in a loop decides when to try again.
+    // Callers wait in a loop, and decide themselves when to try again.
     if (inner.awaitObject) this.awaitObject = inner.awaitObject.bind(inner);
     this.#disk = options.disk;
     this.#refused = options.refused;
@@ -140,7 +140,7 @@ export class RetryingStore implements ObjectStore {
   }
 
   delete(keys: readonly ObjectKey[]): Promise<void> {
-    // What a lost attempt removed counts as removed.
+    // Objects removed by a lost attempt count as removed.
     return this.#repeat('delete', undefined, () => this.#inner.delete(keys));
   }
 
@@ -156,7 +156,7 @@ export class RetryingStore implements ObjectStore {
         }
         const outcome = await this.#inner.put(key, body, options);
         if (outcome === 'created' || !uncertain) return outcome;
-        // Our lost attempt arrived after the read-back, or somebody else won meanwhile.
+        // Our lost attempt arrived after the read-back, or another writer won the race.
         const found = await compareObject(this.#inner, this.#disk, key, body, options.signal);
         if (found !== 'absent') return found === 'same' ? 'created' : 'exists';
         throw new StoreError('UNAVAILABLE', `the store says both that ${key} exists and that it does not`);

@@ -32,8 +32,8 @@ export class SftpSession {
   }
 
   /**
-   * Runs `task` over the connection, which is opened again when the last one has ended. Throws {@link StoreError}, or the
-   * reason of the signal.
+   * Runs `task` over the connection, which is opened again when the last one has ended. Throws {@link StoreError},
+   * or the reason of the signal.
    */
   async run<T>(doing: string, signal: AbortSignal | undefined, task: (connection: SftpConnection) => Promise<T>): Promise<T> {
     assert(!this.#isClosed, 'a closed store is not used');

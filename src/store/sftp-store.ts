@@ -257,8 +257,8 @@ export class SftpStore implements ObjectStore {
   }
 
   /**
-   * Gives a new file or folder the rights of the root, where others share it. A server that refuses them has rules of its
-   * own.
+   * Gives a new file or folder the rights of the root, where others share it. A server that refuses them has rules of
+   * its own.
    */
   async #share(connection: SftpConnection, made: SftpHandle | string, kind: 'file' | 'folder'): Promise<void> {
     if (!this.#access) {

@@ -129,8 +129,8 @@ export class WebdavCollection {
   }
 
   /**
-   * Passes each direct member of the collection at `path` (which ends in a slash or is empty) to `take`. False when there
-   * is no such collection.
+   * Passes each direct member of the collection at `path` (which ends in a slash or is empty) to `take`. False when
+   * there is no such collection.
    */
   async eachMember(path: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
     const { doing } = budget;
