@@ -8,7 +8,7 @@ import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { RunOptions } from './command-line.js';
 import { fingerprint, programPath, Workplace } from './command-line.js';
 
-/** Processes and key derivation take their time. */
+/** Starting processes and deriving keys take time. */
 t.setTimeout(600_000);
 const place = new Workplace();
 t.teardown(() => place.remove());

@@ -49,7 +49,7 @@ export class Workplace {
 
   run(words: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     return new Promise((settle, reject) => {
-      // tap puts hooks of its own into every Node.js process that it sees started: this one is to be as users have it.
+      // tap injects hooks into every Node.js process; this one must run as users run it.
       const parameters = ['-u', 'NODE_OPTIONS', ...(options.wrapper ?? []), process.execPath, programPath, ...words];
       const child = spawn('env', parameters, {
         cwd: options.cwd ?? this.folder,

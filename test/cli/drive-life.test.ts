@@ -9,7 +9,7 @@ import { findMount } from '../../src/fuse/mount-table.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { programPath, Workplace } from './command-line.js';
 
-/** Processes and key derivation take their time. */
+/** Starting processes and deriving keys take time. */
 t.setTimeout(600_000);
 const place = new Workplace();
 t.teardown(() => place.remove());

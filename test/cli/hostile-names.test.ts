@@ -14,7 +14,7 @@ import { Serve } from '../support/serve.js';
 import type { Outcome, RunOptions } from './command-line.js';
 import { Workplace } from './command-line.js';
 
-/** Processes and key derivation take their time. */
+/** Starting processes and deriving keys take time. */
 t.setTimeout(900_000);
 const place = new Workplace();
 t.teardown(() => place.remove());

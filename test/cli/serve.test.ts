@@ -15,7 +15,7 @@ import { Serve } from '../support/serve.js';
 import { findProgram, makeCertificate } from '../support/server-process.js';
 import { Workplace } from './command-line.js';
 
-/** Processes and key derivation take their time. */
+/** Starting processes and deriving keys take time. */
 t.setTimeout(600_000);
 const place = new Workplace();
 t.teardown(() => place.remove());

@@ -11,7 +11,7 @@ import { findMount } from '../../src/fuse/mount-table.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace } from './command-line.js';
 
-/** Processes take their time. */
+/** Starting processes takes time. */
 t.setTimeout(600_000);
 const skip = existsSync('/dev/fuse') ? false : 'needs /dev/fuse';
 const place = new Workplace();

@@ -10,7 +10,7 @@ import { exitCodes } from '../../src/terminal/exit-code.js';
 import type { Outcome } from './command-line.js';
 import { programPath, Workplace } from './command-line.js';
 
-/** Processes take their time. */
+/** Starting processes takes time. */
 t.setTimeout(600_000);
 const place = new Workplace();
 t.teardown(() => place.remove());

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 
 const bytesMax = 90_000;
 
-/** Run by the process, too: it must stand on its own. */
+/** The process runs this source too, so it must stand on its own. */
 function nameOf(number: number): string {
   return number % 5 === 4 ? `renamed-${number}` : `file-${number}`;
 }
@@ -53,12 +53,12 @@ export class AcknowledgedWriter {
   readonly #ended: Promise<unknown>;
   readonly #sizeMax: number;
   #count: number;
-  /** Error codes that it met, by how often. */
+  /** The number of errors, by code. */
   readonly errors = new Map<string, number>();
   #waiting: { readonly count: number; readonly resolve: () => void }[] = [];
   #failed: (() => void) | undefined;
 
-  /** Begins with file number `first`; `persistent`: after an error it tries the same file again. */
+  /** Starts with file number `first`; `persistent`: it retries the same file after an error. */
   constructor(directory: string, options: { readonly first?: number; readonly persistent?: boolean; readonly sizeMax?: number } = {}) {
     const { first = 0, persistent = false, sizeMax = bytesMax } = options;
     this.#directory = directory;
@@ -87,12 +87,12 @@ export class AcknowledgedWriter {
     return this.#child.pid ?? 0;
   }
 
-  /** Files 0 to this one, exclusive, were answered. */
+  /** The files below this number were acknowledged. */
   get count(): number {
     return this.#count;
   }
 
-  /** Resolves when `more` files more than now were answered. */
+  /** Resolves when `more` further files are acknowledged. */
   advance(more: number): Promise<void> {
     return new Promise((resolve) => this.#waiting.push({ count: this.#count + more, resolve }));
   }
@@ -104,7 +104,7 @@ export class AcknowledgedWriter {
     });
   }
 
-  /** Resolves when it has ended by itself. */
+  /** Resolves when the process has ended by itself. */
   async ended(): Promise<void> {
     await this.#ended;
   }
@@ -114,7 +114,7 @@ export class AcknowledgedWriter {
     await this.#ended;
   }
 
-  /** What is wrong with the files that were answered: nothing, if all is well. */
+  /** The defects of the acknowledged files; empty if there are none. */
   wrong(from = 0): string[] {
     const wrong: string[] = [];
     for (let number = from; number < this.#count; number++) {

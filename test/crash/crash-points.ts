@@ -26,7 +26,7 @@ export const settingName = ({ store, folds, foreign }: CrashSetting): string =>
 
 interface Job {
   readonly setting: number;
-  /** Indices of actions; each of the last position's follow. */
+  /** Indices of actions; every action is tried as the last one. */
   readonly prefix: readonly number[];
 }
 
@@ -38,16 +38,16 @@ interface JobRequest extends Job {
 
 const bases = new Map<number, CrashBase>();
 
-/** A prefix and then any action: the points of the prefix alone are those of the shorter sequence. */
+/** A prefix and then any action: the points of the prefix alone belong to the shorter sequence. */
 async function run({ setting, prefix, seed, lossesMax, settleEvery }: JobRequest): Promise<CrashTally> {
   const base = bases.get(setting) ?? (await CrashBase.make(crashSettings[setting]!));
   bases.set(setting, base);
   const tally = emptyTally();
-  // As the last action, a flush that the next one overlaps is a flush.
+  // A flush that overlaps the next action is a plain flush as the last action.
   for (const last of actions.filter(({ overlaps }) => !overlaps)) {
     const sequence: Action[] = [...prefix.map((index) => actions[index]!), last];
     const overlapsBefore = sequence.findIndex(({ overlaps }) => overlaps);
-    // What is still under way goes on during the last action.
+    // Work in progress continues during the last action.
     const from = overlapsBefore === -1 ? prefix.length : Math.min(overlapsBefore, prefix.length);
     addTally(tally, await tryAllPoints(base, sequence, { seed, from, lossesMax, settleEvery }));
   }
@@ -56,7 +56,7 @@ async function run({ setting, prefix, seed, lossesMax, settleEvery }: JobRequest
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-/** Shares the jobs out among processes; resolves when all are done. */
+/** Distributes the jobs among processes; resolves when all are done. */
 function runAll(jobs: readonly Job[], request: Omit<JobRequest, keyof Job>, workers: number): Promise<CrashTally[]> {
   const tallies = crashSettings.map(emptyTally);
   let next = 0;

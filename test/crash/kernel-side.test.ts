@@ -88,7 +88,7 @@ class Mount {
     await this.place.succeed(['unmount', this.directory, ...more]);
   }
 
-  /** Mounts anew for a device that has never seen the volume. */
+  /** Mounts for a new device. */
   async mountElsewhere(): Promise<void> {
     this.#elsewhere++;
     await this.mount('--state-dir', `${this.directory}-elsewhere-${this.#elsewhere}`, '--read-only');
@@ -106,7 +106,7 @@ async function gone(pid: number): Promise<void> {
   }
 }
 
-/** Until `test` holds; what it waits for has a bound of its own. */
+/** Polls until `test` holds; the awaited event has a bound of its own. */
 async function until(test: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await test())) await wait(50);
 }
@@ -127,7 +127,7 @@ else {
       writeFileSync(mount.path(name, 'large'), Buffer.alloc(2_000_000, name));
     }
     await mount.unmount();
-    // A device that has nothing of it but the newest commits.
+    // A device that has nothing but the newest commits.
     await mount.mount('--state-dir', place.path('hanging-fresh'));
     const { pid } = await mount.status();
     server.hold(true);
@@ -135,15 +135,15 @@ else {
       ['SIGINT', 'a'],
       ['SIGKILL', 'b'],
     ] as const) {
-      // Through the page cache, and past it: the kernel waits in two ways. (dd handles SIGINT, which ends no wait for
-      // the page cache, as on any disk.)
+      // The kernel waits in different ways through the page cache and past it. (dd handles SIGINT, which ends no wait
+      // for the page cache, as on any disk.)
       for (const command of [
         ['cat', mount.path(name, 'large')],
         ['dd', `if=${mount.path(name, 'large')}`, 'of=/dev/null', 'iflag=direct'],
       ] as const) {
         const [program, ...argument] = command;
         const reader = spawn(program, argument, { stdio: 'ignore', cwd: '/' });
-        // It is in the kernel, waiting for us.
+        // The process is in the kernel, waiting for the daemon.
         await until(() => /request_wait_answer|folio_wait|wait_on_page|fuse/.test(placeOf(reader.pid ?? 0)) || stateOf(reader.pid ?? 0) === 'D');
         const ended = once(reader, 'exit');
         const began = performance.now();
@@ -222,7 +222,7 @@ else {
     const running = spawn(program, ['-c', 'read line; (exit 7); echo $? $line'], { stdio: ['pipe', 'pipe', 'inherit'] });
     await until(() => stateOf(running.pid ?? 0) === 'S');
     t.throws(() => openSync(program, 'r+'), { code: 'ETXTBSY' });
-    // A new program under the old name, and the old one without any.
+    // A new program has the old name, and the old one has none.
     copyFileSync('/bin/sh', mount.path('next'));
     chmodSync(mount.path('next'), 0o755);
     await run('mv', [mount.path('next'), program]);
@@ -241,7 +241,7 @@ else {
     await writer.advance(30);
     const { pid } = await mount.status();
     const signals = ['SIGHUP', 'SIGUSR2', 'SIGPIPE', 'SIGWINCH', 'SIGTERM', 'SIGINT'] as const;
-    // SIGUSR2 and SIGPIPE are nothing to it either.
+    // The daemon ignores SIGUSR2 and SIGPIPE too.
     for (const signal of ['SIGHUP', 'SIGPIPE', 'SIGWINCH'] as const) process.kill(pid, signal);
     await writer.advance(5);
     for (let count = 0; count < 200; count++) {
@@ -277,7 +277,7 @@ else {
     for (const offset of ['+1d', '-1d', '+0']) {
       setClock(offset);
       await writer.advance(5);
-      // The background commit comes by itself, whatever the clock says.
+      // The background commit comes whatever the clock says.
       const made = writer.count;
       writeFileSync(mount.path(`at${offset}`), String(made));
       let { sequence } = (await mount.status()).details['commit']!;
@@ -340,7 +340,7 @@ else {
     await Promise.race([writer.failed(), writer.advance(150)]);
     const isAlive = existsSync(`/proc/${pid}`) && stateOf(pid) !== 'Z';
     t.comment(isAlive ? 'it lives' : 'it died', [...writer.errors]);
-    // What the kernel says of a dead daemon, or what a living one answers.
+    // The error of the kernel for a dead daemon, or the answer of a living one.
     for (const code of writer.errors.keys()) t.ok(['ENOMEM', 'ENOTCONN', 'ECONNABORTED'].includes(code), `the error is ${code}`);
     await writer.kill();
     if (isAlive) process.kill(pid, 'SIGKILL');
@@ -354,7 +354,7 @@ else {
   });
 }
 
-/** The function of the kernel in which a process sleeps; empty where that is not told. */
+/** The kernel function in which a process sleeps; empty where that is not reported. */
 function placeOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/wchan`, 'latin1');

@@ -31,9 +31,9 @@ const sector = 512;
 interface FilesystemKind {
   readonly size: number;
   readonly make: readonly string[];
-  /** Mends what the file system itself does not when it is mounted; gets the device. */
+  /** The tool that repairs what a mount of the file system does not; its argument is the device. */
   readonly check?: readonly string[];
-  /** How the tool ends when it has mended something. */
+  /** The exit codes of the tool when it has repaired something. */
   readonly mended?: readonly number[];
 }
 
@@ -66,11 +66,11 @@ async function run(program: string, ...parameters: string[]): Promise<string> {
 interface Put {
   readonly key: string;
   readonly bytes: Sealed;
-  /** Where the record ended when the put was acknowledged. */
+  /** The end of the record when the put was acknowledged. */
   readonly acknowledged: number;
 }
 
-/** What happened on a disk: its record, and which part of it made the empty file system. */
+/** The events on a disk: its record, and the part of it that made the empty file system. */
 interface Trace {
   readonly record: DiskRecord;
   readonly puts: readonly Put[];
@@ -91,7 +91,7 @@ async function withMounted<T>(name: string, image: string, folder: string, work:
   }
 }
 
-/** The keys of a volume's life: commits one after the other, packs side by side, and a keyslot. */
+/** The keys that a volume puts: commits one after the other, packs in parallel, and a keyslot. */
 const rounds = 12;
 
 export async function trace(name: string, scratch: string, random: SeededRandom): Promise<Trace> {
@@ -137,7 +137,7 @@ export async function trace(name: string, scratch: string, random: SeededRandom)
   return { record: readRecord(recordPath), puts, firstByte };
 }
 
-/** What is left of the writes since the last flush. */
+/** The fate of the writes since the last flush. */
 function survivors(since: readonly RecordedWrite[], way: number, random: SeededRandom): readonly RecordedWrite[] {
   if (way === 0) return [];
   if (way === 1) return since;
@@ -157,13 +157,13 @@ export interface CutReport {
   readonly cuts: number;
   /** Objects that had been acknowledged when the power went, over all cuts. */
   readonly acknowledged: number;
-  /** Disks on which the tool of the file system found something to mend. */
+  /** Disks on which the tool of the file system had something to repair. */
   readonly mended: number;
-  /** What was lost, in words. */
+  /** A description of what was lost. */
   readonly losses: readonly string[];
 }
 
-/** Records one life of a store and cuts it `cuts` times. */
+/** Records the life of a store and cuts it `cuts` times. */
 export async function cutPower(name: string, cuts: number, seed: number, progress: (done: number) => void = () => {}): Promise<CutReport> {
   const random = new SeededRandom(seed);
   const scratch = mkdtempSync(join(tmpdir(), 'sealdrive-cuts-'));
@@ -209,7 +209,7 @@ export async function cutPower(name: string, cuts: number, seed: number, progres
   }
 }
 
-/** Runs the tool of the file system. True: it mended something. */
+/** Runs the tool of the file system. Returns true when it repaired something. */
 async function check(name: string, path: string): Promise<boolean> {
   const { check: words = [], mended = [] } = filesystems[name]!;
   try {

@@ -24,7 +24,9 @@ export interface RecordedWrite {
   readonly bytes: Uint8Array;
 }
 
-/** What reached the disk, in order; `undefined` is a flush. `ends`: where each entry ends in the file of the record. */
+/**
+ * The writes that reached the disk, in order; `undefined` is a flush. `ends` holds the end of each entry in the record.
+ */
 export interface DiskRecord {
   readonly entries: readonly (RecordedWrite | undefined)[];
   readonly ends: readonly number[];

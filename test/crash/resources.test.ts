@@ -20,7 +20,7 @@ interface Stage {
   readonly store?: 'directory';
   /** Nothing is staged when the fault begins. */
   readonly flushed?: boolean;
-  /** What may happen, and what it is called then: none where nothing may fail. */
+  /** The error codes that may occur, by step; none where nothing may fail. */
   readonly codes: Readonly<Partial<Record<string, readonly VolumeErrorCode[]>>>;
 }
 
@@ -79,7 +79,7 @@ async function prepared(kind: Stage['store']): Promise<Bench> {
   return { disk, volume, device };
 }
 
-/** What works under a fault, and the codes of what does not. */
+/** The steps that work under a fault, and the error codes of those that do not. */
 async function work(device: TestDevice, label: string): Promise<{ readonly done: string[]; readonly failures: unknown[] }> {
   const done: string[] = [];
   const failures: unknown[] = [];
@@ -119,7 +119,7 @@ for (const stage of stages) {
       }
       t.equal((await device.read('second')).equals(patternOf('second', 300_000)), true, 'reading goes on');
       disk.fault = undefined;
-      // What could not be made durable is known to be unsafe until it is in the store.
+      // Data that could not be made durable counts as unsafe until it is in the store.
       await device.volume.flush();
       const after = await work(device, 'after');
       t.strictSame(after.failures, [], 'all works again');
@@ -147,7 +147,7 @@ t.test('a journal that cannot be made durable refuses records until the volume i
     let armed = true;
     disk.fault = ({ kind, path }) => (armed && kind === 'datasync' && path.includes('/journal/') ? code : undefined);
     await t.rejects(device.volume.sync(), { code: 'DISK' }, 'fsync tells');
-    // The disk says that all is well again, as disks do; what it lost stays lost.
+    // The disk reports no more errors, as disks do; lost data stays lost.
     armed = false;
     await t.rejects(device.volume.sync(), { code: 'DISK' }, 'and does not forget');
     await t.rejects(device.mkdir('refused'), { code: 'READ_ONLY' });

@@ -12,7 +12,7 @@ import { compareTrees } from '../mount/compare-trees.js';
 import type { Worker } from '../mount/worker.js';
 
 /**
- * Brings a changing tree to the drive again and again: what a finished run brought is there, and a run that was cut off
+ * Copies a changing tree to the drive again and again: the files of a finished run are there, and an interrupted run
  * touched only what it had to.
  */
 export class RsyncWorker implements Worker {
@@ -25,7 +25,7 @@ export class RsyncWorker implements Worker {
   #stopped = false;
   #trouble: string | undefined;
   #count = 0;
-  /** Names that the run under way, or the last one if it was cut off, may leave as they were. */
+  /** Names that the current run, or the last one if it was interrupted, may leave as they were. */
   readonly #changing = new Set<string>();
 
   constructor(directory: string, scratch: string, seed: number) {
@@ -52,12 +52,12 @@ export class RsyncWorker implements Worker {
         const path = join(this.#source, this.#random.below(2) === 0 ? name : join('deep', name));
         this.#changing.add(name);
         await writeFile(path, this.#random.bytes(this.#random.below(60_000)));
-        // rsync leaves a time alone that differs by less than a second.
+        // rsync does not update a time that differs by less than a second.
         await utimes(path, 1_000_000_000 + this.#count, 1_000_000_000 + this.#count);
       }
       for (const path of ['deep', '.']) await utimes(join(this.#source, path), 1_000_000_000, 1_000_000_000);
       this.#count++;
-      // Its parts have a session of their own: all of them end with it.
+      // Its processes have a session of their own, so all of them end with it.
       const child = spawn('rsync', ['-a', '--checksum', `${this.#source}/`, this.#target], { stdio: 'ignore', cwd: '/', detached: true });
       this.#child = child;
       const [code] = (await once(child, 'exit')) as [number | null];
@@ -88,8 +88,7 @@ export class RsyncWorker implements Worker {
     const wrong = differences.filter((line) => {
       const path = line.slice(0, line.indexOf(': '));
       const name = path.slice(path.lastIndexOf('/') + 1);
-      // Runs that were cut off leave their temporary files; one that may just have been, folders whose times are to be
-      // set.
+      // An interrupted run leaves its temporary files, and possibly folders whose times are not set yet.
       if (name.startsWith('.')) return false;
       return this.#changing.size === 0 || !(this.#changing.has(name) || name === 'deep' || name === '');
     });

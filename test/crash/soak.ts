@@ -21,7 +21,7 @@ import { RsyncWorker } from './rsync-worker.js';
 const execute = promisify(execFile);
 
 export interface SoakOptions {
-  /** Made and not mounted; it is left unmounted. */
+  /** The drive is created and not mounted; it is left unmounted. */
   readonly drive: Drive;
   /** On another filesystem than the drive. */
   readonly scratch: string;
@@ -36,16 +36,16 @@ export class SoakError extends Error {
   override readonly name = 'SoakError';
 }
 
-/** The most that was seen of a daemon in one round. */
+/** The maximum use of a daemon in one round. */
 interface DaemonUse {
   residentMax: number;
   descriptorMax: number;
 }
 
-/** A daemon with caches of 112 MiB and 64 MiB of dirty data stays well below this; one that leaks passes it. */
+/** A daemon with caches of 112 MiB and 64 MiB of dirty data stays well below this; a leaking one exceeds it. */
 const residentBound = 900 * 1024 * 1024;
 const descriptorBound = 400;
-/** Rounds that must have been seen before the last ones are compared with the first. */
+/** The number of rounds before the last ones are compared with the first. */
 const trendRounds = 12;
 
 async function descriptorsOf(pids: readonly number[]): Promise<number> {
@@ -60,7 +60,7 @@ async function descriptorsOf(pids: readonly number[]): Promise<number> {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-/** Looks at the daemon every half second until `signal`. */
+/** Samples the daemon every half second until `signal`. */
 async function watch(drive: Drive, signal: AbortSignal): Promise<DaemonUse> {
   const use: DaemonUse = { residentMax: 0, descriptorMax: 0 };
   const pids = await drive.processes();
@@ -74,7 +74,7 @@ async function watch(drive: Drive, signal: AbortSignal): Promise<DaemonUse> {
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
-/** Rejects with {@link SoakError} at the first loss. Answers what was done and seen. */
+/** Rejects with {@link SoakError} at the first loss. Returns what was done and observed. */
 export async function soak(
   options: SoakOptions,
 ): Promise<{ readonly rounds: number; readonly operations: number; readonly uses: readonly DaemonUse[] }> {

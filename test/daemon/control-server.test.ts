@@ -45,7 +45,7 @@ const handler: ControlHandler = {
 const listen = (path: string, served = handler, identifyPeer: PeerCheck = () => ({ pid: 1 })): Promise<ControlServer> =>
   ControlServer.listen(path, { handler: served, identifyPeer, logger: silentLogger });
 
-/** Everything that the server says to raw text. */
+/** The server's complete answer to raw text. */
 function talk(path: string, text: string): Promise<string> {
   return new Promise((settle) => {
     const socket = connect(path, () => socket.write(text));
@@ -125,7 +125,7 @@ t.test('the socket of a dead daemon is replaced', async (t) => {
   await server.close();
 });
 
-/** Connections of one process that say nothing. */
+/** Silent connections of one process. */
 async function connectIdle(path: string, count: number): Promise<Socket[]> {
   const sockets: Socket[] = [];
   for (let made = 0; made < count; made++) {

@@ -64,7 +64,7 @@ async function createWorld(t: Test) {
   t.teardown(() => daemon.destroy());
   const lookup = async (name: string): Promise<NodeId> => (await daemon.lookup(context, rootNodeId, name)).nodeId as NodeId;
   const read = async (nodeId: NodeId): Promise<string> => Buffer.concat(await daemon.read(context, nodeId, 0, 100, false)).toString();
-  /** What the kernel was told since the last time. */
+  /** The notifications to the kernel since the last call. */
   const told = (): string[] => kernel.told.splice(0);
   return { device, daemon, cache, kernel, lookup, read, told };
 }
@@ -124,7 +124,7 @@ t.test('content that the kernel reads again while it writes back is asked for on
   const drained = kernel.drained.bind(kernel);
   kernel.drained = async () => {
     await drained();
-    // An application reads the old content and changes a part of it, just before the other write is done.
+    // An application reads the old content and changes part of it, just before the other write is done.
     if (rounds++ !== 0) return;
     await daemon.read(context, file, 0, 4, false);
     kernel.write(file, 0, 'a...');

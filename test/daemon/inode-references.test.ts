@@ -22,7 +22,7 @@ t.test('counts agree with a plain map after any sequence of references', async (
   const references = new InodeReferences();
   const model = new Map<NodeId, number>();
   const nodeIds: NodeId[] = [];
-  // Numbers as devices allocate them: runs, each high in its own range. Few of them at times and many at others.
+  // Inode numbers as devices allocate them: runs, each high in its own range, sometimes few and sometimes many.
   const newId = (): NodeId => node(random.below(5) * 2 ** 40 + random.below(20_000) + 2);
   for (let step = 0; step < 200_000; step++) {
     const grows = Math.floor(step / 50_000) % 2 === 0;

@@ -10,7 +10,7 @@ import type { VolumeChange } from '../../src/volume/volume.js';
 const [fileA, fileB, copyOfA] = [makeIno(2, 1), makeIno(2, 2), makeIno(2, 3)];
 const node = (ino: Ino): NodeId => ino as number as NodeId;
 
-/** A kernel that takes its notices when the test says so. */
+/** A kernel that processes notifications when the test says so. */
 class RecordingNotifier implements Notifier {
   readonly told: string[] = [];
   #waiters: (() => void)[] = [];
@@ -41,7 +41,7 @@ class RecordingNotifier implements Notifier {
   }
 }
 
-/** Every file is regular and holds the text, whose size can change. */
+/** Every file is regular and holds the text, which may change in size. */
 function createWorld({ writebackCache = true, prune = true, text = 'content' } = {}) {
   const world = { text };
   const time = { sec: 0, nsec: 0 };

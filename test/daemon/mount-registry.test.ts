@@ -10,7 +10,7 @@ import { scratchDirectory } from '../suite/scratch.js';
 
 const record = { pid: process.pid, mountPoint: '/mnt/a', stateDirectory: '/state', socket: '/state/control.sock', volumeId: 'ab', store: 'memory' };
 
-/** Locks that belong to whoever holds them in this test: by inode, as the kernel has them. */
+/** Locks whose holder the test decides. */
 const locksWith = (isHeld: boolean): { lockExclusive(fd: number): boolean; isLocked(fd: number): boolean } => ({
   lockExclusive: () => true,
   isLocked: () => isHeld,

@@ -45,7 +45,7 @@ t.test('numbers are given back when the kernel has forgotten both, in whatever o
 t.test('a node id that the kernel holds changes its inode only in a conflict', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
-  /** What the kernel holds, and what it believes it to be. */
+  /** The node ids that the kernel holds, and the inodes that it takes them for. */
   const kernel = new Map<NodeId, Ino>();
   const aliases = new NodeAliases((nodeId) => kernel.has(nodeId));
   const inos = Array.from({ length: 6 }, (_, index) => makeIno(3, index + 1));

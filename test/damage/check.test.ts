@@ -17,7 +17,7 @@ interface Expected {
   readonly worst: Severity;
 }
 
-/** `harm` damages a fresh volume; the examination must find just `codes`. */
+/** `harm` damages a fresh volume; the check must find exactly `codes`. */
 function damage(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, expected: Expected, files = 12): void {
   t.test(name, async (t) => {
     const volume = await DamagedVolume.make(t, { files });
@@ -187,7 +187,7 @@ damage(
   { codes: ['CHUNK_DAMAGED'], worst: 'error' },
 );
 
-// Metadata that contradicts itself, committed by a device on purpose.
+// Contradictory metadata, committed by a device on purpose.
 
 const nobody = makeIno(77, 5);
 

@@ -15,7 +15,7 @@ t.teardown(() => place.remove());
 const key = place.path('key');
 writeFileSync(key, keyFile, { mode: 0o600 });
 
-/** A store on disk with the volume, and the words that name it. */
+/** A store on disk with the volume, and the arguments that name it. */
 async function exported(volume: DamagedVolume, name: string): Promise<string[]> {
   const store = place.path(name);
   await volume.exportTo(store);

@@ -35,7 +35,7 @@ type Teardown = Parameters<typeof scratchDirectory>[0];
 
 export const mebibyte = 1024 * 1024;
 
-/** Incompressible, and the same at every run. */
+/** Incompressible, and the same in every run. */
 export function content(seed: number, size: number): Buffer {
   const bytes = Buffer.alloc(size);
   let state = seed * 2654435761 + 1;
@@ -46,7 +46,7 @@ export function content(seed: number, size: number): Buffer {
   return bytes;
 }
 
-/** What opens the one keyslot. */
+/** The secret that opens the one keyslot. */
 export const keyFile = content(1, 64);
 
 export class DamagedVolume {
@@ -117,7 +117,7 @@ export class DamagedVolume {
     return checkVolume({ ...this.volume, random: systemRandom, data: true, names: false, ...options });
   }
 
-  /** Exchanges an object for what `change` makes of it. */
+  /** Replaces an object by the result of `change`. */
   async change(key: ObjectKey, change: (bytes: Uint8Array) => Uint8Array): Promise<void> {
     const bytes = await this.store.get(key);
     if (!bytes) throw new Error(`there is no ${key}`);
@@ -148,7 +148,7 @@ export class DamagedVolume {
     await this.change(b, () => first);
   }
 
-  /** A commit whose mutations no operation has made. */
+  /** A commit with mutations that come from no operation. */
   async commit(mutations: readonly Mutation[], deltas: { readonly filesDelta?: number; readonly bytesDelta?: number } = {}): Promise<Commit> {
     const log = await CommitLog.open({
       store: this.store,
@@ -177,7 +177,7 @@ export class DamagedVolume {
     await store.close();
   }
 
-  /** What the tree says about a path. */
+  /** The inode of a path in the tree. */
   async inode(path: string): Promise<{ readonly ino: Ino; readonly inode: Inode }> {
     const device = await this.device({ readOnly: true });
     try {

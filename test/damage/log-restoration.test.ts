@@ -19,7 +19,7 @@ t.setTimeout(900_000);
 
 type Teardown = Parameters<typeof scratchDirectory>[0];
 
-/** A volume, and the state directory of a device that has seen all of it. */
+/** A volume, and the state directory of a device that has seen everything in it. */
 class KnownVolume {
   readonly volume: DamagedVolume;
   readonly stateDirectory: string;
@@ -53,7 +53,7 @@ class KnownVolume {
     return planLogRestoration(this.options);
   }
 
-  /** The store is as it was at first. */
+  /** The store is as it was at the start. */
   async reset(): Promise<KnownVolume> {
     const { store } = this.volume;
     await store.delete([...(await objectsOf(store)).keys()]);
@@ -65,7 +65,7 @@ class KnownVolume {
     for (const sequence of sequences) await this.volume.remove(this.volume.commitKey(sequence));
   }
 
-  /** The store is byte for byte what it was, the device mounts, and nothing is found. */
+  /** The store is restored byte for byte, the device mounts, and a check finds nothing. */
   async expectWhole(t: Test): Promise<void> {
     t.strictSame(pictureOf(await objectsOf(this.volume.store)), pictureOf(this.before));
     t.strictSame(codesOf((await this.volume.check({ data: false })).report), []);
@@ -85,7 +85,7 @@ async function objectsOf(store: MemoryStore): Promise<Map<string, Uint8Array>> {
 
 const shared = await KnownVolume.make(t);
 
-/** Names and hashes of all objects: the bytes themselves take minutes to compare. */
+/** Names and hashes of all objects, since comparing the bytes takes minutes. */
 function pictureOf(objects: ReadonlyMap<string, Uint8Array>): string[] {
   return [...objects].map(([key, bytes]) => `${key} ${toHex(hashBytes(bytes))}`);
 }

@@ -43,7 +43,7 @@ t.test('a volume is sound after any mixture of changes by two devices', async (t
   t.pass(`TEST_SEED=${seed}`);
 });
 
-/** One change; those that the tree does not allow are part of the game. */
+/** One change. Changes that the tree does not allow are expected to fail. */
 async function change(device: TestDevice, random: SeededRandom): Promise<void> {
   const directory = (): string => ['', 'd0/', 'd1/', 'd0/d2/', 'd1/d3/'][random.below(5)]!;
   const path = (): string => `${directory()}${['d0', 'd1', 'd2', 'd3', 'f0', 'f1', 'f2', 'f3'][random.below(8)]}`;

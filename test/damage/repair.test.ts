@@ -54,7 +54,7 @@ async function pictureOf(volume: DamagedVolume): Promise<TreePicture> {
   }
 }
 
-/** `harm` damages; repair must leave nothing to find; `look` gets the tree afterwards. */
+/** `harm` damages the volume; a check after repair must find nothing; `look` gets the tree afterwards. */
 function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, look: (picture: TreePicture, t: Test) => void): void {
   t.test(name, async (t) => {
     const volume = await DamagedVolume.make(t, { files: 12 });
@@ -73,7 +73,7 @@ function mends(name: string, harm: (volume: DamagedVolume) => Promise<unknown>, 
   });
 }
 
-/** The content of the file of this size, wherever it is now. */
+/** The content of the file of this size, wherever it is. */
 function lost(picture: TreePicture, size: number): string | undefined {
   return Object.values(picture).find((text) => text.length === size);
 }

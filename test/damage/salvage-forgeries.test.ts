@@ -39,7 +39,7 @@ async function salvage(volume: DamagedVolume, options: Partial<SalvageOptions> =
   return { report, folder };
 }
 
-/** Somebody who can seal commits, and signs them as whoever it is. */
+/** An attacker who can seal commits, and signs them with its own key. */
 class Forger {
   readonly #volume: DamagedVolume;
   readonly #self = newDevice('forger', systemRandom).device;
@@ -67,8 +67,8 @@ class Forger {
   }
 
   /**
-   * Puts a commit in the place of number `sequence`, whatever was there. Without `fields` it is what its predecessor
-   * was but for the mutations.
+   * Puts a commit at number `sequence`, replacing any other. Without `fields` it equals its predecessor except for the
+   * mutations.
    */
   async put(sequence: number, mutations: readonly Mutation[], fields: Partial<CommitFields> = {}): Promise<void> {
     const { keys, volume, store } = this.#volume;
@@ -113,7 +113,7 @@ async function mischief(volume: DamagedVolume): Promise<Mutation[]> {
   ];
 }
 
-/** What is in `tree/` is what the devices wrote, and the forger's files are in `unproven/`, alone. */
+/** `tree/` has what the devices wrote, and only `unproven/` has the forger's files. */
 function expectApart(t: Test, folder: string, report: SalvageReport, genuine: Buffer): void {
   t.ok(readFileSync(join(folder, 'tree/later')).equals(genuine), 'the file that a device wrote is itself');
   t.notOk(existsSync(join(folder, 'tree/planted')), 'nothing is added to it');
@@ -159,7 +159,7 @@ t.test('a forged checkpoint behind a gap that names only the forger replaces not
   const changes = await mischief(volume);
   const forger = new Forger(volume);
   const { newest } = volume;
-  // Anybody can write two commits that nobody can open.
+  // Anybody can put two commits that nobody can open.
   for (const more of [1, 2]) await volume.store.put(volume.commitKey(newest + more), Buffer.from(`nothing ${more}`) as Uint8Array as Sealed);
   const { deviceId } = forger.enrolment;
   const roster = [{ ...forger.enrolment, deviceIndex: 0 }];
@@ -262,7 +262,7 @@ t.test('the history that this device has verified wins over another valid one', 
   t.equal(readFileSync(join(folder, 'tree/mine'), 'utf8'), 'mine');
 });
 
-/** What a commit at `sequence` has to say so that it obeys the rules, if its device enrols there. */
+/** The fields of a valid commit at `sequence` whose device enrols there. */
 async function placeOf(forger: Forger, sequence: number): Promise<{ lastCheckpoint: Sequence; deviceIndex: number }> {
   let deviceIndex = 1;
   for (let at = 1; at < sequence; at++) {

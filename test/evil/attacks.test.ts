@@ -50,7 +50,7 @@ const { keys, moments, now } = world;
 const secret: SlotSecret = { type: 'key-file', bytes: systemRandom.bytes(64) };
 t.comment(`TEST_SEED=${seed}`);
 
-/** A slot that opens at once, for the volume or another one. */
+/** A cheap slot, for the volume or another one. */
 const slotFor = (volume: Uint8Array, rootSecret: Uint8Array, of: SlotSecret = secret) =>
   createSlot({ secret: of, volumeId: volume, generation: 1, rootSecret, created: 1_700_000_000, label: '' }, systemRandom);
 
@@ -68,7 +68,7 @@ interface Item {
   readonly sealedLength: number;
 }
 
-/** Everything that lies in the packs. */
+/** All items in the packs. */
 async function itemsOf(objects: ReadonlyMap<string, Uint8Array>): Promise<Item[]> {
   const items: Item[] = [];
   for (const [key, bytes] of objects) {
@@ -86,7 +86,7 @@ const items = await itemsOf(now.objects);
 const sealedOf = ({ pack, offset, sealedLength }: Item): Uint8Array =>
   (now.objects.get(packKey(pack)) ?? new Uint8Array(0)).slice(offset, offset + sealedLength);
 
-/** Whether these bytes are accepted as the item; any error but that of a seal or an item is a failure of the test. */
+/** Whether these bytes are accepted as the item; any error other than that of a seal or an item fails the test. */
 async function opens(sealed: Uint8Array, { kind, pack, offset }: Item): Promise<boolean> {
   try {
     await decodeItem(kind, keys.current[kind].openBy(inlineCipher.decryptInto, itemPlace(pack, offset), sealed, false));
@@ -107,7 +107,7 @@ function refusesCrypto(action: () => unknown): boolean {
   }
 }
 
-/** Opens, reads and judges; a mount that is refused is lawful, unless `mustOpen`. Answers what was wrong. */
+/** Opens, reads and judges; a refused mount is lawful, unless `mustOpen`. Returns the violations. */
 async function attack(store: EvilStore, state: string | undefined, acceptable: readonly Picture[]): Promise<{ wrong: string[]; mounted: boolean }> {
   let device: TestDevice;
   try {
@@ -150,7 +150,7 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
     code: 'INTEGRITY',
   });
   t.ok(equalBytes((await unlock(await listSlots(store), secret, { random: systemRandom })).volumeId, volumeId), 'beside it the real one is found');
-  // The slot's header says another volume: it is bound.
+  // The slot's header names another volume, which is bound.
   const renamed = new Uint8Array(own.bytes);
   renamed.set(attacker.volume.volumeId, 8 + 4 + 12 + 16 + 8);
   await t.rejects(openSlot(renamed, secret, systemRandom), { code: 'WRONG_SECRET' });
@@ -159,7 +159,7 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
   other.plant(logKey(keys.root, 0), attacker.volume.store.objects.get(logKey(attacker.keys.root, 0)));
   await expectRefusal(t, other, undefined, 'FORK', 'a foreign genesis');
 
-  // Somebody with the epoch key who is not on the roster (a device that was expelled) cannot write as one that is.
+  // An attacker with the epoch key who is not on the roster (an expelled device) cannot write as a device that is.
   const stranger = new Signer(systemRandom.bytes(32));
   const enrolled = await commitAt(newest);
   const lastCheckpoint = enrolled.checkpoint ? newest : enrolled.lastCheckpoint;
@@ -203,7 +203,7 @@ t.test('2: a change of any single bit is detected', async (t) => {
   let tried = 0;
   for (let bit = 0; bit < genesis.byteLength * 8; bit++, tried++) {
     if (!refusesCrypto(() => openGenesis(keys.root, flipBit(genesis, bit), volumeId))) undetected++;
-    // Its seal alone, as if the id were the attacker's to choose.
+    // The seal alone, as if the attacker could choose the id.
     if (!refusesCrypto(() => keys.root.genesis().open(new Uint8Array(0), flipBit(genesis, bit)))) undetected++;
   }
   for (const { sequence, bytes } of logObjects.slice(1)) {
@@ -257,7 +257,7 @@ t.test('3: no object opens in another place, kind or volume', async (t) => {
       if (!refusesCrypto(() => opener.key.open(commitPlace(2, volumeId), sealed))) wrong++;
     }
   }
-  // One secret for all kinds, as if a subkey had leaked into another use: the kind is bound besides.
+  // One secret for all kinds, as if a subkey had leaked into another use: the kind is bound as well.
   const kinds = ['keyslot', 'genesis', 'commit', 'chunk', 'page', 'pack-index', 'pack-footer', 'trust', 'device', 'journal'] as const;
   const same = kinds.map((kind) => new SealKey({ kind, subkey: Buffer.alloc(32, 7), suite: 1, volumeId, epoch: 1, random: systemRandom }));
   for (const a of same) {
@@ -300,7 +300,7 @@ t.test('4: weak, absurd and unknown parameters are refused before any key deriva
   }
   const { user } = process.cpuUsage(began);
   t.ok(user < 30_000_000, 'hundreds of key derivations would have taken minutes');
-  // Versions and suites of framed objects: all that there could be.
+  // All possible versions and suites of framed objects.
   const commit = logObjects[1]!.bytes;
   const place = commitPlace(1, volumeId);
   let accepted = 0;
@@ -400,11 +400,11 @@ t.test('11: a rolled-back store is refused by every device that has seen a newer
   for (const [index, old] of moments.entries()) {
     if (index === moments.length - 1) break;
     const store = honestStore.copy(old.objects);
-    // The author of the newest commit, and the other device, which has seen less but more than this.
+    // The author of the newest commit, and the other device, which has seen less than that but more than this store.
     await expectRefusal(t, store, now.states[moments.length % 2 === 0 ? 'b' : 'a'], /ROLLBACK|OWN_COMMIT_MISSING/, `moment ${index}, newest writer`);
     const other = now.states[moments.length % 2 === 0 ? 'a' : 'b'];
     if (index < moments.length - 2) await expectRefusal(t, store, other, /ROLLBACK|OWN_COMMIT_MISSING/, `moment ${index}, other device`);
-    // A device that was never here needs the head code of another one.
+    // A new device needs the head code of another one.
     const headCode = { sequence: newest, hashStart: toHex(hashOf(newest)).slice(0, 16) };
     await t.rejects(world.open(store, undefined, { headCode }), { code: 'ROLLBACK' }, `moment ${index}, first mount with a head code`);
     const fresh = await world.open(store, undefined, { readOnly: true });
@@ -417,7 +417,7 @@ t.test('11: a rolled-back store is refused by every device that has seen a newer
   const early = await world.open(honestStore.copy(), undefined, { headCode: { sequence: 2, hashStart: toHex(hashOf(2)).slice(0, 16) } });
   await early.close();
   await t.rejects(world.open(honestStore.copy(), undefined, { headCode: { sequence: newest, hashStart: 'ab'.repeat(8) } }), { code: 'FORK' });
-  // While it is mounted: at the latest when some polls have found nothing.
+  // While mounted, the volume notices after some polls without a result at the latest.
   const store = honestStore.copy();
   const device = await world.open(store, now.states['a']);
   await device.volume.refresh();
@@ -449,7 +449,7 @@ t.test('12: a fork is detected by the first commit that crosses it, and the evid
   await b.volume.flush();
   await a.volume.refresh();
   t.same([await a.text('fork'), await b.text('fork')], ['left', 'right'], 'each sees a history of its own');
-  // The first record of b that reaches a: at the next number, since the one before is a's own.
+  // The first commit of b that reaches a is at the next number, since the one before is a's own.
   for (const [key, bytes] of right.objects) if (!left.objects.has(key)) left.plant(key, bytes);
   await b.write('more', 'of the right');
   await b.volume.flush();
@@ -463,7 +463,7 @@ t.test('12: a fork is detected by the first commit that crosses it, and the evid
   const evidence = new Uint8Array((await file.stat()).size);
   await file.read(evidence, 0);
   await file.close();
-  // It opens on top of the other history, and not on ours: so it was written by somebody who was shown another one.
+  // It opens on top of the other history, and not on ours, so its author was shown another history.
   t.ok(
     refusesCrypto(() =>
       keys.current.commit.open(commitPlace(sequence, hashBytes(left.objects.get(logKey(keys.root, sequence - 1)) ?? evidence)), evidence),
@@ -518,7 +518,7 @@ t.test('14: a missing object is never shown as a missing file', async (t) => {
     for (const state of [undefined, now.states['a'], now.states['b']]) {
       const store = honestStore.copy();
       store.plant(key, undefined);
-      // A device that was never here cannot miss the newest commits; the head code can (11).
+      // A new device cannot notice missing newest commits; the head code can (11).
       const acceptable =
         state === undefined && key.startsWith('log/')
           ? [{}, ...moments.map(({ picture }) => picture)]
@@ -588,7 +588,7 @@ t.test('18: answers that are too large and endless lists are refused', async (t)
 });
 
 t.test('19: a store that answers conditional puts wrongly is detected', async (t) => {
-  // Accepts both: the second put replaces the first, and both are told "created".
+  // This store accepts both: the second put replaces the first, and both are answered "created".
   const store = honestStore.copy();
   store.persona = { name: 'both', put: () => ({ keep: true, outcome: 'created' }) };
   const a = await world.open(store, now.states['a']);
@@ -606,7 +606,7 @@ t.test('19: a store that answers conditional puts wrongly is detected', async (t
   await b.close();
   await a.close();
 
-  // Says "exists" to the winner: the bytes tell that it won.
+  // This store answers "exists" to the winner, whose bytes show that it won.
   const denier = honestStore.copy();
   denier.persona = { name: 'denier', put: (_key, _bytes, exists) => ({ keep: !exists, outcome: 'exists' }) };
   const c = await world.open(denier, now.states['a']);
@@ -621,7 +621,7 @@ t.test('19: a store that answers conditional puts wrongly is detected', async (t
   t.equal(await d.text('mine'), 'once');
   await d.close();
 
-  // Says "exists" and shows nothing: no success is reported.
+  // This store answers "exists" and returns nothing: no success is reported.
   const hider = honestStore.copy();
   hider.persona = { name: 'hider', put: () => ({ keep: false, outcome: 'exists' }) };
   const e = await world.open(hider, now.states['a']);
@@ -637,7 +637,7 @@ t.test('14: no file vanishes when the store hides the newest packs after a crash
   const device = await world.open(store, undefined, { stateDirectory });
   const content = random.bytes(50_000);
   await device.write('kept', content);
-  // The pack arrives, its commit does not: the device dies in between.
+  // The pack arrives and its commit does not, since the device dies in between.
   store.persona = { name: 'half', put: (key) => ({ keep: key.startsWith('packs/'), outcome: 'exists' }) };
   await t.rejects(device.volume.flush());
   const died = world.stateDirectory(stateDirectory);

@@ -11,12 +11,12 @@ import type { SeededRandom } from '../suite/seeded-random.js';
 
 export type Objects = ReadonlyMap<ObjectKey, Uint8Array>;
 
-/** What a persona may do to the answers. What it leaves out is answered honestly. */
+/** A persona's hooks for answers. Requests without a hook are answered honestly. */
 export interface Persona {
   readonly name: string;
-  /** The whole object as it shall appear; ranges are cut from it. */
+  /** The whole object as it appears; ranges are cut from it. */
   get?(key: ObjectKey, honest: Uint8Array | undefined): Uint8Array | undefined;
-  /** What a put answers, and whether anything is kept of it. */
+  /** The answer to a put, and whether its object is kept. */
   put?(key: ObjectKey, bytes: Uint8Array, exists: boolean): { readonly keep: boolean; readonly outcome: PutOutcome };
   list?(prefix: string, honest: readonly ListedObject[]): Iterable<ListedObject>;
   head?(key: ObjectKey, honest: number | undefined): number | undefined;
@@ -27,12 +27,12 @@ export class EvilStore implements ObjectStore {
   readonly local = false;
   readonly #disk: Disk;
   #objects: Map<ObjectKey, Uint8Array>;
-  /** After every change: the objects as they were then. The bytes are shared, and never changed. */
+  /** The objects after every change. The bytes are shared and never changed. */
   readonly history: Objects[] = [];
   persona: Persona | undefined;
-  /** Puts that came while the persona was on, whatever was answered. */
+  /** Puts that came while the persona was active, whatever was answered. */
   writes = 0;
-  /** The most that one get has handed out. */
+  /** The largest answer to a get so far. */
   largestAnswer = 0;
 
   constructor(disk: Disk, objects: Objects = new Map()) {
@@ -45,12 +45,12 @@ export class EvilStore implements ObjectStore {
     return this.#objects;
   }
 
-  /** Another store with the objects of `version` (default: now), to be evil in another way. */
+  /** Another store with the objects of `version` (default: now), for another attack. */
   copy(version: Objects = this.#objects): EvilStore {
     return new EvilStore(this.#disk, version);
   }
 
-  /** Changes an object as its owner can, the persona unasked. `undefined` removes it. */
+  /** Changes an object as its owner can, bypassing the persona. `undefined` removes it. */
   plant(key: ObjectKey, bytes: Uint8Array | undefined): void {
     if (bytes) this.#objects.set(key, bytes);
     else this.#objects.delete(key);
@@ -63,7 +63,8 @@ export class EvilStore implements ObjectStore {
     if (!whole) return undefined;
     const start = options.range?.offset ?? 0;
     const bytes = whole.subarray(start, options.range ? start + options.range.length : undefined);
-    // The transport refuses what is longer than was asked for (test/store/s3-hostile.test.ts), as every store does.
+    // The transport refuses answers that are longer than requested (test/store/s3-hostile.test.ts), as every store
+    // does.
     const sizeMax = options.sizeMax ?? options.range?.length ?? 64 * 1024 * 1024;
     if (bytes.byteLength > sizeMax) throw new StoreError('PROTOCOL', `an answer of ${bytes.byteLength} bytes, at most ${sizeMax} are expected`);
     this.largestAnswer = Math.max(this.largestAnswer, bytes.byteLength);
@@ -108,7 +109,7 @@ export class EvilStore implements ObjectStore {
   async close(): Promise<void> {}
 }
 
-/** A copy with one bit turned over. */
+/** A copy with one bit flipped. */
 export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
   const flipped = new Uint8Array(bytes);
   flipped[bit >>> 3]! ^= 1 << (bit & 7);
@@ -118,7 +119,7 @@ export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
 const pick = <T>(random: SeededRandom, from: readonly T[]): T => from[random.below(from.length)]!;
 
 /**
- * Which objects a persona goes for: all, or those below one of the prefixes, of which it takes `percent` of 100, always
+ * The objects that a persona attacks: all, or those below one of the prefixes, and of these `percent` in 100, always
  * the same ones.
  */
 function chooser(random: SeededRandom, objects: Objects, percent: number): ReadonlySet<ObjectKey> {
@@ -127,9 +128,9 @@ function chooser(random: SeededRandom, objects: Objects, percent: number): Reado
   return chosen;
 }
 
-/** The personas that can be put on any store, each a function of the seed and of the store as it is. */
+/** The personas for any store, each a function of the seed and of the current store. */
 export const personas: Readonly<Record<string, (random: SeededRandom, store: EvilStore) => Persona>> = {
-  /** Bits turn over, now and then in every object that it has chosen, each time others. */
+  /** Flips different bits now and then in every chosen object. */
   bitRot(random, store) {
     const chosen = chooser(random, store.objects, 1 + random.below(60));
     return {
@@ -151,7 +152,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Two objects stand in each other's place, or one in the place of both. */
+  /** Swaps two objects, or puts one in the place of both. */
   swapper(random, store) {
     const keys = [...store.objects.keys()];
     const [a, b] = [pick(random, keys), pick(random, keys)];
@@ -165,7 +166,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Answers with what some other object of the same folder holds, each time another. */
+  /** Answers with the content of another object of the same folder, a different one each time. */
   replayer(random, store) {
     const chosen = chooser(random, store.objects, 1 + random.below(40));
     const folderOf = (key: ObjectKey): string => key.slice(0, key.indexOf('/'));
@@ -179,13 +180,13 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** The whole store as it was once. */
+  /** Shows the whole store as it was at some time. */
   rollback(random, store) {
     const old = pick(random, store.history.slice(0, -1));
     return rolledBack(old);
   },
 
-  /** What is under the log's newest numbers is gone; everything else is there. */
+  /** Hides the newest commits of the log, and nothing else. */
   freezer(random, store) {
     const log = [...store.objects.keys()].filter((key) => key.startsWith('log/')).toSorted();
     const hidden = new Set(log.slice(1 + random.below(Math.max(1, log.length - 1))));
@@ -196,7 +197,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Sizes, lists and existence are what it likes. */
+  /** Lies about sizes, lists and existence. */
   liar(random) {
     const odd = (): number => pick(random, [0, 1, -1, 2 ** 53, Number.NaN, random.u32()]);
     return {
@@ -212,7 +213,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Objects are gone: some that were there, and what is put is not kept. */
+  /** Drops some existing objects, and does not keep new ones. */
   dropper(random, store) {
     const chosen = chooser(random, store.objects, 1 + random.below(50));
     return {
@@ -223,7 +224,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Answers of many megabytes, and lists without end. */
+  /** Sends answers of many megabytes, and endless lists. */
   bomber(random, store) {
     const chosen = chooser(random, store.objects, 1 + random.below(60));
     const bomb = new Uint8Array(80 * 1024 * 1024).fill(random.below(256));
@@ -241,7 +242,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Sits on the numbers that the log has not reached, as far as it can name them without the keys. */
+  /** Occupies log numbers that are still free, as far as it can name them without the keys. */
   squatter(random, store) {
     const next = [...store.objects.keys()].filter((key) => key.startsWith('log/')).length;
     const squats = Array.from({ length: 50 }, (_, index) => {
@@ -256,7 +257,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
     };
   },
 
-  /** Everything that has a version or a suite gets another one. */
+  /** Changes the version or the suite of every object that has one. */
   downgrader(random, store) {
     const chosen = chooser(random, store.objects, 1 + random.below(80));
     const at = pick(random, [4, 5, 6, 7]);
@@ -273,7 +274,7 @@ export const personas: Readonly<Record<string, (random: SeededRandom, store: Evi
   },
 };
 
-/** Reads see `old`; what is put goes on top of it. */
+/** Reads see `old`; puts are added to it. */
 export function rolledBack(old: Objects): Persona {
   const added = new Map<ObjectKey, Uint8Array>();
   const at = (key: ObjectKey): Uint8Array | undefined => added.get(key) ?? old.get(key);

@@ -22,7 +22,7 @@ async function genuineSlot(cost: KdfCost): Promise<StoredSlot> {
   return { header: readSlotHeader(bytes), bytes };
 }
 
-/** Looks like `like`, costs what it likes, and opens with nothing. */
+/** A forged slot that resembles `like`, has any cost, and opens with no secret. */
 function bogusSlot(like: StoredSlot, cost: KdfCost = like.header.cost): StoredSlot {
   const bytes = Buffer.from(like.bytes);
   bytes.writeUInt32LE(cost.memoryKiB, 12);
@@ -33,7 +33,7 @@ function bogusSlot(like: StoredSlot, cost: KdfCost = like.header.cost): StoredSl
 }
 
 const listOf = (slots: readonly StoredSlot[]): SlotList => ({ slots, unreadable: [] });
-/** Time passes by as much as a trial takes on a slow machine, whenever somebody looks. */
+/** The clock advances by a trial on a slow machine at every reading. */
 const slowClock = (stepMs: number): (() => number) => {
   let atMs = 0;
   return () => (atMs += stepMs);
@@ -44,7 +44,7 @@ t.test('the slot that this machine used last is tried first, whatever other slot
   const genuine = await genuineSlot(kdfFloor);
   const bogus = Array.from({ length: 255 }, () => bogusSlot(genuine));
   const { slotId } = genuine.header;
-  // After the first trial there is no time for a second one.
+  // The first trial leaves no time for a second one.
   const unlocked = await unlock(listOf([...bogus, genuine]), secret, { random: systemRandom, used: [slotId], nowMs: slowClock(100_000) });
   t.equal(unlocked.slotId, slotId);
   const chosen = await unlock(listOf([...bogus, genuine]), secret, { random: systemRandom, chosen: slotId.slice(0, 10), nowMs: slowClock(100_000) });

@@ -26,14 +26,14 @@ async function statusOf(mountPoint: string): Promise<Status> {
   return mounts[0]!;
 }
 
-/** How a store or a disk could hold `text`: as it is, as hex, as base64 at any alignment, as UTF-16. */
+/** The forms in which a store or a disk could hold `text`: plain, hex, base64 at any alignment, and UTF-16. */
 function disguises(text: string): Buffer[] {
   const raw = Buffer.from(text, 'utf8');
   const base64 = [0, 1, 2].map((shift) => {
     const encoded = Buffer.concat([Buffer.alloc(shift, 0x41), raw])
       .toString('base64')
       .replaceAll('=', '');
-    // Without what the neighbours decide.
+    // The characters that depend on neighbours are cut off.
     return encoded.slice(shift === 0 ? 0 : 4, -2);
   });
   const hex = raw.toString('hex');
@@ -41,7 +41,7 @@ function disguises(text: string): Buffer[] {
   return [raw, Buffer.from(hex), Buffer.from(hex.toUpperCase()), wide, Buffer.from(wide).swap16(), ...base64.map((one) => Buffer.from(one))];
 }
 
-/** Files below the folders that hold one of `texts` in any disguise, in content or name. */
+/** Files below the folders that contain one of `texts` in any form, in content or name. */
 function holders(folders: readonly string[], texts: readonly string[]): string[] {
   const needles = texts.flatMap(disguises);
   const found: string[] = [];
@@ -73,7 +73,7 @@ t.test('6: a keyslot that was removed does not come back on this machine', { ski
   renameSync(before, store);
   const back = await place.run(['mount', store, place.makeFolder('six-mnt'), '--key-file', keyFile]);
   t.equal(back.code, exitCodes.LOCKED, 'the store has it again, and it is not opened');
-  // A machine that has seen nothing opens it, and says what it cannot know.
+  // A new machine opens it, and reports what it cannot know.
   const elsewhere = { XDG_STATE_HOME: place.path('six-elsewhere') };
   await place.succeed(['mount', store, place.path('six-mnt'), '--key-file', keyFile], { env: elsewhere });
   const { mounts } = JSON.parse(await place.succeed(['status', '--json'], { env: elsewhere })) as { mounts: Status[] };
@@ -205,7 +205,7 @@ t.test(
     writeFileSync(join(mountPoint, 'open to all'), 'x', { mode: 0o666 });
     chmodSync(mountPoint, 0o777);
     const { stateDirectory } = await statusOf(mountPoint);
-    // Without the test runner's options of Node.js, which write into a folder that only its user may write to.
+    // The test runner's Node.js options are removed, since they write into a folder of its own user.
     const asNobody = (code: string): string =>
       execFileSync('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', code], {
         uid: 65534,
@@ -216,7 +216,7 @@ t.test(
       });
     const tryRead = `try { require('fs').readdirSync(${JSON.stringify(mountPoint)}); console.log('in') } catch (e) { console.log(e.code) }`;
     t.match(asNobody(tryRead), /EACCES|EPERM/);
-    // The modes of the folder aside, as if they had been opened: the kernel tells the daemon who it is.
+    // Even if the modes of the folder were opened, the kernel tells the daemon who connects.
     chmodSync(stateDirectory, 0o755);
     chmodSync(place.path('state'), 0o755);
     chmodSync(place.path('state', 'sealdrive'), 0o755);

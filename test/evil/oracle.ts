@@ -25,26 +25,26 @@ const { errno } = constants;
 const allowed: ReadonlySet<number> = new Set([errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT]);
 const errnoOf = createErrnoOf(createLogger(() => {}, 'error'));
 
-/** Undefined when an application may see `error`; else what is wrong with it. */
+/** Undefined when an application may see `error`, else a description of the violation. */
 export function unlawful(error: unknown): string | undefined {
   const name = error instanceof Error ? `${error.name} ${'code' in error ? String(error.code) : ''}: ${error.message}` : String(error);
-  // What errno.ts does not know is EIO too, but nobody has meant it.
+  // Errors that errno.ts does not know also become EIO, but they are bugs.
   if (!(error instanceof VolumeError || error instanceof OperationError || error instanceof VfsError))
     return `an error of no layer that may show: ${name}`;
   return allowed.has(errnoOf(error)) ? undefined : `an errno that hides what happened: ${name}`;
 }
 
-/** Whether opening a volume may end with `error`: an error with a code, of a layer that knows what it refuses. */
+/** Whether opening a volume may fail with `error`: an error with a code, from a layer that refuses on purpose. */
 export function isRefusal(error: unknown): boolean {
   return [CommitError, StoreError, VolumeError, JournalError, PackError, CryptoError].some((kind) => error instanceof kind);
 }
 
-/** One thing that a device may read. `undefined`: reading it failed in a lawful way. */
+/** One value that a device may read; `undefined` when reading failed lawfully. */
 type Outcome<T> = { readonly value: T | undefined } | { readonly violation: string };
 
 export interface Verdict {
   readonly violations: readonly string[];
-  /** Reads that returned what they should, and reads that failed lawfully. */
+  /** The numbers of correct reads and of lawful failures. */
   readonly right: number;
   readonly refused: number;
 }
@@ -59,8 +59,8 @@ async function attempt<T>(work: () => T | Promise<T>): Promise<Outcome<T>> {
 }
 
 /**
- * Reads everything that is in one of `pictures` (the histories that the device may know), and looks for what is in
- * none.
+ * Reads everything that is in one of `pictures` (the histories that the device may know), and looks for entries that
+ * are in none.
  */
 export async function judge(device: TestDevice, pictures: readonly Picture[]): Promise<Verdict> {
   // Every read is judged by itself: a device may learn of a newer commit between two of them.

@@ -13,10 +13,10 @@ import { makeWorld } from './world.js';
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 6);
 const seed = testSeed();
 t.setTimeout(1_800_000);
-/** What may be left when all devices are closed, besides the world of the test: nothing that a store made them keep. */
+/** Nothing that a store made the devices keep may be left when all devices are closed. */
 const keptMax = 64 * 1024 * 1024;
 
-/** What is released in later turns is waited for. */
+/** Resources released in later turns of the event loop are awaited. */
 async function keptBytes(): Promise<number> {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
@@ -34,7 +34,7 @@ const faults: string[] = [];
 const onFault = (error: unknown): void => void faults.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
 process.on('unhandledRejection', onFault);
 
-/** Reads, polls, writes, flushes, reads again; how often what happened. Pushes what must not happen. */
+/** Reads, polls, writes, flushes and reads again. Returns counts of the outcomes, and pushes violations. */
 async function use(device: TestDevice, store: EvilStore, acceptable: readonly Moment['picture'][], violations: string[]): Promise<number> {
   const first = await judge(device, acceptable);
   violations.push(...first.violations);
@@ -83,11 +83,11 @@ t.test(`reads are correct or fail with an allowed error, whatever the store does
         const random = new SeededRandom(seed + round * 7919);
         const store = world.volume.store.copy();
         for (const moment of world.moments) store.history.push(moment.objects);
-        // A device that was never here, one that knows the newest commit, and one that was away for some time.
+        // A new device, one that knows the newest commit, and one that was offline for some time.
         const known = [undefined, world.moments.length - 1, random.below(world.moments.length)][round % 3];
         const state = known === undefined ? undefined : world.moments[known]?.states[random.below(2) === 0 ? 'a' : 'b'];
         const acceptable = world.moments.slice(known ?? 0).map(({ picture }) => picture);
-        // A copy of b's state from before its first step has seen nothing.
+        // A copy of b's state from before its first step, which has seen nothing.
         const everything = [{}, ...world.moments.map(({ picture }) => picture)];
         store.persona = make(random, store);
         let device: TestDevice;
@@ -115,7 +115,7 @@ t.test(`reads are correct or fail with an allowed error, whatever the store does
   t.ok(kept < keptMax, `${Math.round(kept / 2 ** 20)} MiB kept`);
 });
 
-/** Device b at the moments when a wrote knows one step less; its own state tells. */
+/** When a wrote last, device b knows one step less, as its own state shows. */
 function everythingSince(world: World, state: string | undefined): Moment['picture'][] {
   const index = world.moments.findIndex(({ states }) => Object.values(states).includes(state ?? ''));
   return world.moments.slice(Math.max(0, index - 1)).map(({ picture }) => picture);

@@ -26,11 +26,11 @@ if (!skip) {
 }
 const firstIn = (folder: string): string => join(folder, readdirSync(join(store, folder)).toSorted()[0]!);
 
-/** An old file of the user's, under a name such as Sealdrive's temporary files have. */
+/** An old file of the user, with a name like Sealdrive's temporary files. */
 const oldName = 'ab'.repeat(16);
 
 let count = 0;
-/** A store with a trap in it, and a folder elsewhere that holds all that the store does and files of the user. */
+/** A store with a trap in it, and a folder elsewhere with everything in the store and files of the user. */
 function setTrap(trapped: string, kind: 'link' | 'fifo'): { readonly store: string; readonly outside: string } {
   const [copy, outside] = [place.path(`store-${++count}`), place.path(`outside-${count}`)];
   for (const folder of [copy, outside]) cpSync(store, folder, { recursive: true });
@@ -49,7 +49,7 @@ function setTrap(trapped: string, kind: 'link' | 'fifo'): { readonly store: stri
 }
 
 const withKey = ['--key-file', keyFile];
-/** What a user does with a store, with a secret and without one. */
+/** The commands that a user runs on a store, with a secret and without one. */
 const commands: Readonly<Record<string, (at: string, state: string) => readonly string[]>> = {
   'doctor --no-probe': (at) => ['doctor', at, '--no-probe'],
   doctor: (at) => ['doctor', at],
@@ -77,7 +77,7 @@ async function attack(trap: { readonly store: string; readonly outside: string }
       execFileSync('cat', [join(mountPoint, 'file')], { stdio: 'ignore' });
       writeFileSync(join(mountPoint, 'new'), 'new');
     } catch {
-      // What is behind the trap cannot be read.
+      // The object behind the trap cannot be read.
     }
     const { code } = await place.run(['unmount', mountPoint, '--timeout', '5s'], options);
     if (code !== 0) await place.run(['unmount', mountPoint, '--force', '--timeout', '0s'], options);

@@ -33,10 +33,10 @@ interface Drive {
   readonly name: string;
   /** Makes a volume in `store`. */
   init(store: string, state: string): void;
-  /** Mounts for reading and writing. False: it refused. */
+  /** Mounts for reading and writing. Returns false when the mount was refused. */
   mount(store: string, state: string, directory: string): boolean;
   unmount(directory: string, state: string): void;
-  /** What is the users' own in the store, to be attacked: not what says how the store is laid out. */
+  /** The user data in the store, to be attacked, without files that describe the layout of the store. */
   isObject(path: string): boolean;
 }
 
@@ -79,7 +79,7 @@ const drives: readonly Drive[] = [
 
 const isInstalled = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`], quiet).status === 0;
 
-/** Everything below a folder: path to content, or to the code of the error that reading it gave. */
+/** Everything below a folder: path to content, or to the error code of reading it. */
 type Tree = Map<string, Buffer | { readonly failed: string }>;
 
 function readTree(directory: string): Tree {
@@ -110,8 +110,9 @@ function readTree(directory: string): Tree {
 type Result = 'refused' | 'detected' | 'harmless' | 'UNDETECTED';
 
 /**
- * Undetected: somewhere a read or a list succeeded with what nobody wrote last, or something was absent without an
- * error. An ENOENT for a name that was there is such an absence; any other error is a detection.
+ * A manipulation is undetected when a read or a list succeeded with something other than what was written last, or when
+ * something was absent without an error. An ENOENT for an existing name is such an absence; any other error is a
+ * detection.
  */
 function compare(found: Tree, wanted: Tree): Result {
   let errors = 0;
@@ -125,7 +126,7 @@ function compare(found: Tree, wanted: Tree): Result {
     if (!(right instanceof Buffer) || !right.equals(content)) return 'UNDETECTED';
   }
   for (const path of wanted.keys()) {
-    // Below a folder that could not be listed nothing is expected.
+    // Nothing is expected below a folder that could not be listed.
     const isExcused = [...found].some(([failed, content]) => !Buffer.isBuffer(content) && (failed === '' || path.startsWith(`${failed}/`)));
     if (!found.has(path) && !isExcused) return 'UNDETECTED';
   }
@@ -136,12 +137,12 @@ interface Scene {
   readonly store: string;
   /** Files of the store, largest first. */
   readonly objects: readonly string[];
-  /** Two files of the store that are alike in kind: one and a sibling. */
+  /** Two files of the store of the same kind. */
   readonly old: string;
   readonly foreign: string;
 }
 
-/** Files of the store that are there in both stores and differ, else those that only `from` has. */
+/** Files that exist in both stores and differ, else those that only `from` has. */
 function changed(scene: Scene, from: string): string[] {
   const both = scene.objects.filter((path) => existsSync(join(from, path)));
   return both.filter((path) => !readFileSync(join(from, path)).equals(readFileSync(join(scene.store, path))));
@@ -153,7 +154,7 @@ const flip = (path: string): void => {
   writeFileSync(path, bytes);
 };
 
-/** Each is tried on `count` objects of the store, one at a time; undefined: there is nothing to try it on. */
+/** Each is tried on `count` objects of the store, one at a time; undefined when there is no suitable object. */
 const manipulations: readonly (readonly [name: string, apply: (scene: Scene, index: number) => boolean])[] = [
   ['one bit of an object is flipped', (scene, index) => (flip(join(scene.store, scene.objects[index]!)), true)],
   ['an object loses its second half', ({ store, objects }, index) => (halve(join(store, objects[index]!)), true)],
@@ -251,7 +252,7 @@ function halve(path: string): void {
 
 const split = (path: string): { path: string; name: string } => ({ path: dirname(path), name: path.slice(path.lastIndexOf('/') + 1) });
 
-/** A name of the same form that is not there. */
+/** An unused name of the same form. */
 const newName = (name: string): string => name.replace(/[0-9a-zA-Z](?=[^0-9a-zA-Z]*$)/, (last) => (last === '0' ? '1' : '0'));
 
 const siblingOf = (objects: readonly string[], index: number): string | undefined => {
@@ -270,7 +271,7 @@ function filesOf(root: string): string[] {
 function fill(directory: string, version: number): void {
   mkdirSync(join(directory, 'letters'), { recursive: true });
   mkdirSync(join(directory, 'accounts'), { recursive: true });
-  // Does not compress: the objects are as large as what they hold.
+  // Incompressible, so the objects are as large as their content.
   const content = (text: string, length: number): Buffer => {
     const parts = Array.from({ length: Math.ceil(length / 64) }, (_, index) => createHash('sha512').update(`${text} ${version} ${index}`).digest());
     return Buffer.concat(parts).subarray(0, length);
@@ -320,7 +321,7 @@ function attackAll(drive: Drive): Row[] {
   for (const [manipulation, apply] of manipulations) {
     const results = { refused: 0, detected: 0, harmless: 0, UNDETECTED: 0 };
     let tried = 0;
-    // Largest first, and no more than it takes to meet every kind of object.
+    // Largest first, and just enough to cover every kind of object.
     for (let index = 0; index < 6; index++) {
       for (const name of ['try', 'try-state']) rmSync(at(name), { recursive: true, force: true });
       cpSync(at('store'), at('try'), { recursive: true });
@@ -330,7 +331,7 @@ function attackAll(drive: Drive): Row[] {
         .toSorted((a, b) => statSync(at('try', b)).size - statSync(at('try', a)).size || (a < b ? -1 : 1));
       if (index >= objects.length || !apply({ store: at('try'), objects, old: at('old'), foreign: at('foreign') }, index)) continue;
       tried++;
-      // The store stands where it always stood.
+      // The store is at its usual path.
       renameSync(at('store'), at('store-away'));
       renameSync(at('try'), at('store'));
       try {

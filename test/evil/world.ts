@@ -20,11 +20,11 @@ import type { Objects } from './evil-store.js';
 import { EvilStore } from './evil-store.js';
 import type { Picture } from './oracle.js';
 
-/** One moment of the past. */
+/** One moment of the history. */
 export interface Moment {
   readonly objects: Objects;
   readonly picture: Picture;
-  /** State directories as they were, by device. */
+  /** The state directories at that moment, by device. */
   readonly states: Readonly<Record<string, string>>;
 }
 
@@ -44,8 +44,8 @@ export interface World {
 export const chunkSize = 4096;
 
 /**
- * Steps of `steps` changes each, by the devices `a` and `b` in turn; the last ones fold the tree, so that there are
- * pages too.
+ * The history: `steps` steps, by the devices `a` and `b` in turn; the last ones fold the tree, so that there are pages
+ * too.
  */
 export async function makeWorld(seed: number, options: { readonly steps?: number; readonly random?: Random } = {}): Promise<World> {
   const { steps = 6 } = options;
@@ -94,7 +94,7 @@ export async function makeWorld(seed: number, options: { readonly steps?: number
   };
 }
 
-/** All keys of the volume, as a device that mounts it has them. */
+/** All keys of the volume, as a mounted device has them. */
 function keysOf(volume: World['volume']): VolumeKeys {
   const { store, volumeId, rootSecret } = volume;
   const random = new SeededRandom(1);
@@ -109,7 +109,7 @@ function keysOf(volume: World['volume']): VolumeKeys {
 
 const caller = { uid: 0, gid: 0, umask: 0o022, signal: new AbortController().signal };
 
-/** Changes of all kinds, and what the tree then looks like. */
+/** Makes changes of all kinds, and returns the resulting tree. */
 async function change(device: TestDevice, random: SeededRandom, step: number, before: Picture): Promise<Record<string, string>> {
   const picture: Record<string, string> = { ...before };
   const put = async (path: string, content: Uint8Array): Promise<void> => {
@@ -129,7 +129,7 @@ async function change(device: TestDevice, random: SeededRandom, step: number, be
   await device.filesystem.setxattr(target, 'user.note', Buffer.from(`note ${step}`), 0, false);
   picture[`${folder}/small#user.note`] = `note ${step}`;
   device.filesystem.forget(ino);
-  // The same file in every step: an older version of it is somewhere in the store.
+  // The same file changes in every step, so the store holds older versions of it.
   await put('always', Buffer.concat([Buffer.from(`version ${step} `), random.bytes(9000)]));
   await put('counter', Buffer.from(`version ${step}`));
   if (step > 1) {

@@ -65,7 +65,7 @@ interface Node {
   mtime: Timespec;
   ctime: Timespec;
   btime: Timespec;
-  /** Files: content, of which `size` bytes count. */
+  /** The content of a file, of which `size` bytes are valid. */
   content: Buffer;
   size: number;
   target: ByteString;
@@ -75,9 +75,9 @@ interface Node {
 }
 
 export interface MemoryFilesystemOptions {
-  /** Awaited before every read; gets the caller's signal. */
+  /** Awaited before every read, with the caller's signal. */
   readonly beforeRead?: (context: RequestContext) => Promise<void>;
-  /** No handles and no CREATE (the default), or an answer to each OPEN. */
+  /** True answers each OPEN; by default there are no handles and no CREATE. */
   readonly withOpen?: boolean;
 }
 
@@ -87,7 +87,7 @@ export class MemoryFilesystem implements FuseOperations {
   #nextIno = 2;
   connection: ConnectionInfo | undefined;
   destroyed = false;
-  /** Every call by name, for tests that ask what the kernel did. */
+  /** Every call by name, for tests of the kernel's requests. */
   readonly calls = new Map<string, number>();
 
   constructor(options: MemoryFilesystemOptions = {}) {
@@ -197,7 +197,7 @@ export class MemoryFilesystem implements FuseOperations {
     node.size = size;
   }
 
-  /** A change that the kernel did not make. */
+  /** Makes a change behind the kernel's back. */
   changeBehind(ino: NodeId, content: Uint8Array): void {
     const node = this.#node(ino);
     this.#resize(node, 0);
@@ -225,7 +225,7 @@ export class MemoryFilesystem implements FuseOperations {
     if (name === '.') return this.#entry(directory);
     if (name === '..') return this.#entry(this.#node(directory.parent));
     const ino = directory.children.get(name);
-    // A negative entry: it is for this test that it is not cached.
+    // A negative entry, which is not cached for the sake of the tests.
     if (ino === undefined) return { nodeId: 0, generation: 0, entryValidMs: 0, attrValidMs: 0, attributes: undefined };
     return this.#entry(this.#node(ino));
   }
@@ -386,7 +386,7 @@ export class MemoryFilesystem implements FuseOperations {
   readdir(_context: RequestContext, nodeId: NodeId, _handle: number, cookie: number, sink: DirentSink, plus: boolean): void {
     this.#count(plus ? 'readdirplus' : 'readdir');
     const directory = this.#directory(nodeId);
-    // Cookies are positions: good enough for a directory that does not change while it is listed.
+    // Cookies are positions, which suffice for a directory that does not change while it is listed.
     if (cookie < 1 && !sink.add('.', nodeId, S_IFDIR, 1)) return;
     if (cookie < 2 && !sink.add('..', directory.parent, S_IFDIR, 2)) return;
     let position = 2;

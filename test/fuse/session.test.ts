@@ -13,7 +13,7 @@ interface Sent {
   readonly payload: Buffer;
 }
 
-/** A session over a channel that keeps what is sent; `takes` is what the kernel says to each reply. */
+/** A session over a channel that records replies; `takes` is the kernel's response to each of them. */
 function start(overrides: Partial<FuseOperations> = {}, wishes: SessionOptions = { defaultPermissions: true, writebackCache: false }) {
   const filesystem = new MemoryFilesystem();
   const operations = new Proxy(filesystem, {

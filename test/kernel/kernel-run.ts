@@ -21,12 +21,12 @@ import { sourcePath } from '../mount/posix-probe.js';
 
 const execute = promisify(execFile);
 
-/** Which release of Debian has which kernel. */
+/** The release of Debian for each kernel. */
 const releases: Readonly<Record<string, string>> = { '5.10': 'bullseye', '6.1': 'bookworm', '6.12': 'trixie' };
 const defaultFiles = ['mount/plain-directory.test.js', 'mount/mount.test.js'];
-/** What the tests want of a system. perl-modules brings prove(1), which runs pjdfstest. */
+/** The packages that the tests need. perl-modules contains prove(1), which runs pjdfstest. */
 const packages = 'fuse3,libfuse2,gcc,libc6-dev,attr,acl,procps,kmod,initramfs-tools,perl,openssl,sqlite3,git,rsync,python3-minimal';
-/** No test needs what compiles, lints and formats, which is most of node_modules. */
+/** No test needs the compiler, linters and formatters, which are most of node_modules. */
 const leftOut = ['@biomejs', '@esbuild', '@oxlint', '@oxlint-tsgolint', '@typescript', 'esbuild', 'oxlint', 'oxlint-tsgolint', '.cache'];
 const marker = 'kernel-run ended with';
 const memory = '3G';
@@ -40,7 +40,7 @@ async function run(program: string, ...parameters: string[]): Promise<string> {
   return stdout;
 }
 
-/** What this program runs, and the package that has it. */
+/** The programs that this one runs, and their packages. */
 const programs: Readonly<Record<string, string>> = { debootstrap: 'debootstrap', 'qemu-system-x86_64': 'qemu-system-x86', mke2fs: 'e2fsprogs' };
 
 async function missingPackages(): Promise<string[]> {
@@ -49,7 +49,7 @@ async function missingPackages(): Promise<string[]> {
   return missing;
 }
 
-/** Where apt on this machine has Debian's main archive from; `undefined` leaves the choice to debootstrap. */
+/** The mirror of Debian's main archive on this machine; `undefined` leaves the choice to debootstrap. */
 async function archiveOf(): Promise<string | undefined> {
   const targets = await run('apt-get', 'indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Component: main', 'Origin: Debian').catch(
     () => '',
@@ -109,7 +109,7 @@ echo "${marker} $?"
 sync; echo o >/proc/sysrq-trigger; sleep 60
 `;
 
-/** What the machine runs: every file by itself, so that the report is TAP as it comes. */
+/** The script that the machine runs: every file by itself, so that the report is plain TAP. */
 function runScript(files: readonly string[], shell: string | undefined, hasPjdfstest: boolean): string {
   const head = `cd /work || exit 1
 uname -a
@@ -117,7 +117,7 @@ export PATH="/work/bin-node:$PATH" TEST_REQUIRE=fuse TAP_TIMEOUT=14400 SEALDRIVE
 ${hasPjdfstest ? 'export PJDFSTEST=/work/pjdfstest' : ''}
 `;
   if (shell !== undefined) return `${head}${shell}\n`;
-  // The command as a user has it, and which protocol the kernel speaks with it.
+  // The command as users run it, to show which protocol it negotiates with the kernel.
   const command = `mkdir /tmp/drive
 node bin/sealdrive init /tmp/store --key-file /tmp/key --no-recovery && node bin/sealdrive mount /tmp/store /tmp/drive --key-file /tmp/key || exit 1
 echo x >/tmp/drive/x && node bin/sealdrive unmount /tmp/drive && grep -ho '"protocol":"[0-9.]*"' /root/.local/state/sealdrive/*/daemon.log`;
@@ -156,7 +156,7 @@ async function boot(system: string, project: string, log: string): Promise<numbe
       ['-kernel', join(system, 'vmlinuz'), '-initrd', join(system, 'initrd')],
       // An emulated timer may be late on a busy machine, which is no fault of the board.
       ['-append', 'root=/dev/vda rw console=ttyS0 quiet init=/kernel-run mitigations=off no_timer_check panic=-1'],
-      // What the machine writes is thrown away with it.
+      // The machine's writes are discarded.
       ['-drive', `file=${join(system, 'system.img')},if=virtio,format=raw,snapshot=on,cache=unsafe`],
       ['-drive', `file=${project},if=virtio,format=raw,snapshot=on,cache=unsafe`],
     ].flat(),

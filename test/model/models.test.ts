@@ -50,7 +50,7 @@ void t.test('a saved model is loaded and verified by another run', async (t) => 
 
 void t.test('a name that something else moved is reported', async (t) => {
   const tree = await grown('moved');
-  // Names are bytes: some are no text.
+  // Names are bytes, and some are not UTF-8.
   const [name] = await readdir(join(directory, 'moved'), { encoding: 'buffer' });
   await rename(Buffer.concat([Buffer.from(join(directory, 'moved', '/')), name!]), join(directory, 'moved', 'elsewhere'));
   t.not((await tree.verify()).length, 0);

@@ -16,13 +16,13 @@ export interface RandomIoOptions {
   readonly directory: string;
   readonly ops: number;
   readonly seed: number;
-  /** Largest size that the file takes on, in bytes. */
+  /** The largest size of the file, in bytes. */
   readonly sizeMax?: number;
-  /** Ends earlier after this time. */
+  /** Ends after this time at the latest. */
   readonly durationMs?: number;
-  /** Operations that the directory does not offer. */
+  /** Operations that the directory does not support. */
   readonly without?: readonly RandomIoOperation[];
-  /** Called between operations now and then: drop caches, remount, whatever must not change the content. */
+  /** Called between operations now and then, to drop caches or remount without changing the content. */
   readonly disturb?: () => Promise<void>;
   readonly disturbEvery?: number;
 }
@@ -54,9 +54,7 @@ export class RandomIoError extends Error {
 /** Largest amount of one read or write in bytes. */
 const pieceMax = 192 * 1024;
 
-/**
- * Runs the operations; resolves with how many were made, rejects with {@link RandomIoError} at the first difference.
- */
+/** Runs the operations; resolves with their number, rejects with {@link RandomIoError} at the first difference. */
 export async function randomIo(options: RandomIoOptions): Promise<number> {
   const { directory, ops, seed, sizeMax = 2 << 20, durationMs = Number.POSITIVE_INFINITY, disturb, disturbEvery = 0 } = options;
   const random = new SeededRandom(seed);
@@ -89,7 +87,7 @@ export async function randomIo(options: RandomIoOptions): Promise<number> {
     const zeros = found.subarray(first, last + 1).every((byte) => byte === 0);
     throw new RandomIoError(`bytes ${offset + first}..${offset + last} differ${zeros ? ' (zeros were read)' : ''}`);
   };
-  /** Offsets like those of applications: often on a block's edge or just beside it. */
+  /** Offsets like those of applications: often at a block boundary or just beside it. */
   const place = (end: number): number => {
     const at = random.below(Math.max(1, end));
     if (random.chance(0.5)) return at;
@@ -207,7 +205,7 @@ export async function randomIo(options: RandomIoOptions): Promise<number> {
       if (answer.error !== undefined && answer.error !== 'ENXIO') throw new RandomIoError(`SEEK_DATA: ${answer.error}`);
       const data = answer.error === 'ENXIO' ? content.length : answer.value;
       if (data < offset || data > content.length) throw new RandomIoError(`SEEK_DATA from ${offset} found ${data}`);
-      // A filesystem may call zeros data, but never data a hole.
+      // A filesystem may report zeros as data, but never data as a hole.
       if (content.subarray(offset, data).some((byte) => byte !== 0)) throw new RandomIoError(`SEEK_DATA from ${offset} skipped data before ${data}`);
     },
     async stat() {
@@ -267,7 +265,8 @@ if (process.argv[1] === import.meta.filename) {
   if (directory === undefined) throw new Error('usage: random-io.js DIRECTORY [--ops N] [--seed N] [--max BYTES] [--seconds N]');
   const began = performance.now();
   const durationMs = values.seconds === undefined ? Number.POSITIVE_INFINITY : Number(values.seconds) * 1000;
-  // With a duration, one run after another with the next seed, so that a difference is found near its start.
+  // With a duration, runs follow one another with the next seed each, so that a difference is found near the start of a
+  // run.
   let [seed, done] = [Number(values.seed), 0];
   do {
     done += await randomIo({

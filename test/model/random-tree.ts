@@ -104,8 +104,8 @@ export class RandomTree {
   }
 
   /**
-   * Makes one operation. When it rejects the operation stays {@link pending}; call {@link settle} once the directory
-   * answers again.
+   * Performs one operation. When this rejects, the operation stays {@link pending}; call {@link settle} once the
+   * directory answers again.
    */
   async step(): Promise<void> {
     const operation = this.#choose();
@@ -136,7 +136,7 @@ export class RandomTree {
       const [node, stat] = [this.#model.find(path), stats[i]];
       if (node === undefined || stat === undefined) continue;
       node.ino ??= stat.ino;
-      // A hard link's other names see the same change.
+      // The other names of a hard link see the same change.
       if (operation.kind !== 'utimens') node.mtime = String(stat.mtime);
     }
   }
@@ -385,8 +385,9 @@ export class RandomTree {
   }
 
   /**
-   * After a crash: decides whether the operation in flight took place, and verifies all else. What is found becomes the
-   * model. Differences mean that something acknowledged is missing, or that the operation in flight did something else.
+   * After a crash: decides whether the operation in flight took place, and verifies everything else. The tree that is
+   * found becomes the model. Differences mean that something acknowledged is missing, or that the operation in flight
+   * did something else.
    */
   async settle(): Promise<string[]> {
     const operation = this.#pending;
@@ -402,7 +403,7 @@ export class RandomTree {
     if (operation.kind === 'create' || operation.kind === 'append' || operation.kind === 'overwrite' || operation.kind === 'truncate') {
       const { path } = operation;
       const [old, wanted] = [before.find(path)?.content ?? Buffer.alloc(0), after.find(path)?.content ?? Buffer.alloc(0)];
-      // The file itself may be half written; everything else may not.
+      // The file itself may be half written, and nothing else.
       const others = await this.#differences(after, after.find(path)?.id);
       if (others.length === 0) {
         const probe = await this.#open();
@@ -433,7 +434,7 @@ export class RandomTree {
     return [];
   }
 
-  /** The acknowledged state and the operation in flight, as JSON text; {@link restore} takes it back. */
+  /** The acknowledged state and the operation in flight, as JSON text for {@link restore}. */
   save(): string {
     return JSON.stringify({ pending: this.#pending, model: this.#model.save() });
   }

@@ -42,7 +42,7 @@ export class SeededRandom {
     throw new RangeError('no weights');
   }
 
-  /** Mostly small, sometimes up to `end`: sizes as files have them. */
+  /** A size like those of files: mostly small, sometimes up to `end`. */
   skewed(end: number): number {
     return this.below(Math.max(1, Math.floor(end / 4 ** this.below(6))));
   }

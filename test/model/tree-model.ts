@@ -40,7 +40,7 @@ export interface ModelNode {
   readonly children: Map<string, number>;
   /** Nanoseconds as decimal text; undefined where it is not known. */
   mtime: string | undefined;
-  /** As the filesystem gave it; undefined until it was seen. */
+  /** The value from the filesystem; undefined until it was seen. */
   ino: string | undefined;
 }
 
@@ -59,7 +59,7 @@ export function contentOf(operation: { readonly seed: number; readonly size: num
   return new SeededRandom(operation.seed).bytes(operation.size);
 }
 
-/** The paths whose attributes an operation may change, as they are called after it. */
+/** The paths whose attributes an operation may change, as named after it. */
 export function touchedBy(operation: TreeOperation): string[] {
   switch (operation.kind) {
     case 'rename':
@@ -158,7 +158,7 @@ export class TreeModel {
     if (node.kind === 'dir' || this.linksOf(node) === 0) this.nodes.delete(node.id);
   }
 
-  /** Does the operation, which must be possible. Times that it moves become unknown. */
+  /** Applies the operation, which must be possible. Times that it updates become unknown. */
   apply(operation: TreeOperation): void {
     switch (operation.kind) {
       case 'create': {

@@ -70,7 +70,7 @@ else {
     }
     await left.drive.flush();
     await right.drive.unmount();
-    // The heartbeat of a device that was mounted long ago is hours away.
+    // The next heartbeat commit of a mounted device is hours away.
     await right.drive.mount();
     await right.probe.ok('chdir', right.drive.directory);
     const commits = await commitsIn(store);
@@ -132,7 +132,7 @@ else {
         for (const [i, time] of now.entries()) t.ok(time > shown[i]!, `round ${round}, ${['file', 'folder', 'link'][i]}`);
         shown = now;
       }
-      // Writing and what others have open are not disturbed by caches that are let go.
+      // Dropping caches disturbs neither writers nor files that others have open.
       const fd = await p.ok('open', 'file', 'O_RDWR');
       await p.ok('write', fd, Buffer.from('C'), 0);
       t.equal((await p.readFile('file')).toString(), 'Content');

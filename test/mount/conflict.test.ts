@@ -46,7 +46,7 @@ else {
     const [before, theirs] = ['a'.repeat(3 * page), `${'a'.repeat(2 * page)}${'L'.repeat(page)}`];
     await share('notes', before);
     const fd = await right.probe.ok('open', right.at('notes'), 'O_RDWR');
-    // The kernel holds this back for seconds.
+    // The kernel keeps this dirty for seconds.
     await right.probe.ok('write', fd, Buffer.from('mine'), 0);
     await right.probe.ok('write', fd, Buffer.from('mine'), 2 * page);
     await left.probe.writeFile(left.at('notes'), theirs);
@@ -120,12 +120,12 @@ else {
     await left.drive.flush();
     const copy = await copyOf(right, 'plan');
     await right.drive.flush();
-    // The name is another inode to the kernel now; it has its conflict like the first.
+    // The name now leads to another inode for the kernel, with a conflict like the first.
     const second = await right.probe.ok('open', right.at('plan'), 'O_RDWR');
     t.equal((await right.probe.readAt(second, 10, 0)).toString(), 'left');
     await right.probe.ok('write', second, Buffer.from('two!'), 0);
     await left.probe.writeFile(left.at('plan'), 'LEFT');
-    // The copy gets its own, too.
+    // The copy gets a conflict too.
     await ask(
       () => left.probe.errno('stat', left.at(copy)),
       (code) => code === 'OK',

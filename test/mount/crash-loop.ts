@@ -21,11 +21,11 @@ export interface CrashLoopOptions {
   readonly drive: Drive;
   readonly rounds: number;
   readonly seed: number;
-  /** Trees that are worked on at once, each by a process of its own. */
+  /** The number of trees, each worked on by a process of its own. */
   readonly writers?: number;
   /** Longest time between a mount and the kill. */
   readonly roundMs?: number;
-  /** Every so many rounds, also an orderly unmount and mount (0: never). */
+  /** Every nth round has an orderly unmount and mount too (0: never). */
   readonly orderlyEvery?: number;
   /** Operations that are left out. */
   readonly without?: RandomTreeOptions['without'];
@@ -43,7 +43,7 @@ export class CrashLoopError extends Error {
 }
 
 /**
- * The drive must be made and not mounted; it is left unmounted. Resolves with the number of operations that were
+ * The drive must be created and not mounted; it is left unmounted. Resolves with the number of operations that were
  * acknowledged and found again; rejects with {@link CrashLoopError} at the first loss.
  */
 export async function crashLoop(options: CrashLoopOptions): Promise<number> {

@@ -10,9 +10,9 @@ import { Probe } from './posix-probe.js';
 export interface DrivePairOptions {
   /** An empty folder on another filesystem than the drives; the caller removes it. */
   readonly scratch: string;
-  /** Of a volume that is not there yet. */
+  /** The location of a volume that does not exist yet. */
   readonly store: string;
-  /** What the kind of store needs. */
+  /** The environment that the kind of store needs. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly mountOptions?: readonly string[];
 }
@@ -20,7 +20,7 @@ export interface DrivePairOptions {
 export interface Side {
   readonly drive: Drive;
   readonly probe: Probe;
-  /** Where a name of the volume is on this side. */
+  /** The path of a name of the volume on this side. */
   at(name: string): string;
 }
 
@@ -34,8 +34,8 @@ export class DrivePair {
   }
 
   /**
-   * Both mounted; the devices are called `left` and `right`. `onMade` gets each drive when there is something to take
-   * away.
+   * Both mounted; the devices are called `left` and `right`. `onMade` gets each drive once there is something to clean
+   * up.
    */
   static async start({ scratch, store, environment = {}, mountOptions = [] }: DrivePairOptions, onMade: (drive: Drive) => void): Promise<DrivePair> {
     const makeDrive = (name: string): Drive =>
@@ -60,7 +60,7 @@ export class DrivePair {
   }
 }
 
-/** Asks until `look` answers something that `isRight`, or until `patienceMs` are over; answers the last answer. */
+/** Polls until `look` returns a value that `isRight`, or until `patienceMs` have passed; returns the last value. */
 export async function ask<T>(look: () => Promise<T>, isRight: (answer: T) => boolean, patienceMs = 30_000): Promise<T> {
   const deadline = performance.now() + patienceMs;
   for (;;) {

@@ -12,10 +12,7 @@ import { sourcePath } from './posix-probe.js';
 
 const run = promisify(execFile);
 
-/**
- * How the command line is spoken; each list follows the program. SEALDRIVE_COMMAND (split at spaces) takes the
- * program's place.
- */
+/** The command lines; each list follows the program. SEALDRIVE_COMMAND (split at spaces) replaces the program. */
 export const driveCommands = {
   program: process.env['SEALDRIVE_COMMAND']?.split(' ') ?? [sourcePath('bin', 'sealdrive')],
   init: (store: string, secret: readonly string[]): string[] => ['init', store, '--no-recovery', ...secret],
@@ -46,7 +43,7 @@ export function runWithInput(command: readonly string[], input: string, env: Nod
     child.stdin.on('error', () => {});
     child.stdin.end(input);
     child.once('error', reject);
-    // A daemon may hold the pipes for ever, so the exit of the command counts and not the closing of its output.
+    // A daemon may hold the pipes open, so the exit of the command counts and not the end of its output.
     child.once('exit', (code, signal) => {
       clearTimeout(timer);
       child.stdout.destroy();
@@ -64,7 +61,7 @@ export async function isMounted(directory: string): Promise<boolean> {
   return table.split('\n').some((line) => line.split(' ')[4]?.replaceAll('\\040', ' ') === directory);
 }
 
-/** Processes that were started with this variable in their environment: a daemon that detached keeps it. */
+/** Processes that were started with this variable in their environment, which a detached daemon keeps. */
 export async function processesWith(variable: string): Promise<number[]> {
   const found: number[] = [];
   for (const entry of await readdir('/proc')) {
@@ -79,7 +76,7 @@ export async function processesWith(variable: string): Promise<number[]> {
 /** Processor time and memory of processes. */
 export interface ProcessUse {
   readonly cpuMs: number;
-  /** Resident now, and the most there ever was, in bytes. */
+  /** Resident memory now and at its peak, in bytes. */
   readonly resident: number;
   readonly residentMax: number;
 }
@@ -98,7 +95,7 @@ export async function useOf(pids: readonly number[]): Promise<ProcessUse> {
   return { cpuMs, resident, residentMax };
 }
 
-/** Detaches whatever is mounted at a directory, without asking it. */
+/** Detaches whatever is mounted at a directory, without asking the daemon. */
 export async function detach(directory: string): Promise<void> {
   while (await isMounted(directory)) await run('umount', ['-l', directory]);
 }
@@ -115,7 +112,7 @@ export class Drive {
 
   /**
    * `scratch` gets the folders `state`, `cache`, `mount` and (unless a store is named) `store`; the caller removes it.
-   * The passphrase is a test's, never a real one.
+   * The passphrase is for tests only.
    */
   constructor(options: {
     readonly scratch: string;
@@ -123,9 +120,9 @@ export class Drive {
     readonly directory?: string;
     readonly passphrase?: string;
     readonly mountOptions?: readonly string[];
-    /** What the kind of store needs in the environment. */
+    /** The environment variables that the kind of store needs. */
     readonly environment?: Readonly<Record<string, string>>;
-    /** Another build's `bin/sealdrive`, in place of this one's. */
+    /** `bin/sealdrive` of another build, in place of this one's. */
     readonly program?: string;
     /** Uses the key file `key` in the scratch folder, which costs no Argon2id; `init` makes it when it is not there. */
     readonly withKeyFile?: boolean;
@@ -162,13 +159,13 @@ export class Drive {
     return runWithInput([...this.#program, ...argument], `${this.#passphrase}\n`, this.#environment, timeoutMs);
   }
 
-  /** Makes the volume. */
+  /** Creates the volume. */
   async init(): Promise<void> {
     await this.#prepare();
     await this.#run(driveCommands.init(this.store, this.#secret));
   }
 
-  /** Mounts; resolves once the directory answers. What a crash left there is the daemon's to clean up. */
+  /** Mounts; resolves once the directory answers. The daemon cleans up what a crash left there. */
   async mount(timeoutMs?: number): Promise<void> {
     await this.#prepare();
     await this.#run([...driveCommands.mount(this.store, this.directory, this.#secret), ...this.#mountOptions], timeoutMs);
@@ -180,7 +177,7 @@ export class Drive {
     await this.#run(driveCommands.flush(this.directory), timeoutMs);
   }
 
-  /** As {@link flush}, by somebody who asks again while the store is still thought to be away. */
+  /** As {@link flush}, retried while the drive is still offline. */
   async flushPatiently(patienceMs = 300_000): Promise<void> {
     const deadline = performance.now() + patienceMs;
     for (;;) {
@@ -193,17 +190,17 @@ export class Drive {
     }
   }
 
-  /** What `sealdrive status --json` prints. */
+  /** The output of `sealdrive status --json`. */
   status(): Promise<string> {
     return this.#run(driveCommands.status);
   }
 
-  /** Examines the volume with all its content; rejects with what was found. */
+  /** Checks the volume with all its content; rejects with the findings. */
   async check(): Promise<void> {
     await this.#run(driveCommands.check(this.store, this.#secret));
   }
 
-  /** What its daemons have logged at `warn` and above, oldest first, as lines of JSON. */
+  /** The log lines of its daemons at `warn` and above, oldest first, as JSON. */
   async warnings(): Promise<string[]> {
     const folder = join(this.#environment['XDG_STATE_HOME'] ?? '', 'sealdrive');
     const found: string[] = [];
@@ -215,7 +212,9 @@ export class Drive {
     return found;
   }
 
-  /** Forgets all that this machine knows of the volume, as a new device would. Only while it is not mounted. */
+  /**
+   * Removes everything that this machine knows of the volume, so that it becomes a new device. Only while unmounted.
+   */
   async forget(): Promise<void> {
     await rm(this.#environment['XDG_STATE_HOME'] ?? '', { recursive: true, force: true });
   }
@@ -237,7 +236,7 @@ export class Drive {
     }
   }
 
-  /** kill -9 of the daemon, as a crash. The mount stays behind and answers ENOTCONN. */
+  /** Crashes the daemon with kill -9. The mount stays behind and answers ENOTCONN. */
   async kill(): Promise<void> {
     for (const pid of await this.processes()) {
       try {
@@ -249,7 +248,7 @@ export class Drive {
     await this.#ended();
   }
 
-  /** For a teardown: whatever state it is in, nothing is left running or mounted. */
+  /** For a teardown: leaves nothing running or mounted, whatever the state. */
   async destroy(): Promise<void> {
     await this.kill();
     await detach(this.directory);

@@ -32,10 +32,10 @@ export interface FaultRunOptions {
   /** On another filesystem than the drive; the caller removes it. */
   readonly scratch: string;
   readonly durationMs: number;
-  /** Between two deaths of the daemon. */
+  /** Time between two kills of the daemon. */
   readonly roundMs: number;
   readonly troubleMsMax: number;
-  /** The mounts' `--timeout`. */
+  /** The `--timeout` of the mounts. */
   readonly timeoutMs: number;
   readonly seed: number;
   readonly report?: (line: string) => void;
@@ -44,14 +44,14 @@ export interface FaultRunOptions {
 }
 
 export interface FaultRunResult {
-  /** Of the random trees, acknowledged and found at the end. */
+  /** Operations of the random trees that were acknowledged and found at the end. */
   readonly operations: number;
   readonly troubles: number;
   readonly kills: number;
-  /** Reads that had to go to the store: answered, and refused with ETIMEDOUT. */
+  /** Reads that had to go to the store: those answered, and those refused with ETIMEDOUT. */
   readonly remoteReads: number;
   readonly remoteReadsRefused: number;
-  /** The longest that one call took: of somebody who looks around and saves files, and of the remote reads. */
+  /** The longest call: of browsing and saving files, and of remote reads. */
   readonly localMsMax: number;
   readonly remoteMsMax: number;
   readonly residentMax: number;
@@ -62,16 +62,16 @@ export class FaultRunError extends Error {
 }
 
 /**
- * A daemon with caches of 112 MiB, 64 MiB of dirty data and 128 MiB of operations in no commit, twice while they are
- * run again, stays below this.
+ * A daemon with caches of 112 MiB, 64 MiB of dirty data and 128 MiB of uncommitted operations, twice while they are
+ * rebased, stays below this.
  */
 const residentBound = 640 * mib;
-/** What a loaded machine may add to `--timeout`. */
+/** The delay that a loaded machine may add to `--timeout`. */
 const slackMs = 10_000;
 const staticFiles = 12;
 const staticSize = 2 * mib;
 
-/** Looks around and saves small files, as a file manager and an editor do: always answered, and soon. */
+/** Browses and saves small files, like a file manager and an editor: every call is answered, and soon. */
 class FileManager {
   #msMax = 0;
   readonly #directory: string;
@@ -114,7 +114,7 @@ class FileManager {
   }
 }
 
-/** Another device, with hardly a cache: what it reads comes from the store, right or not at all. */
+/** Another device, with a tiny cache: its reads go to the store, and are right or fail. */
 class RemoteReader {
   #answered = 0;
   #refused = 0;
@@ -219,7 +219,7 @@ class Copier implements Worker {
   }
 
   async verify(): Promise<string | undefined> {
-    // The oldest may have been going when the drive went.
+    // The oldest may have been half removed when the drive went away.
     for (const target of this.#finished.slice(-4)) {
       const { differences } = await compareTrees(this.#source, target);
       if (differences.length > 0) return `${target}:\n${differences.join('\n')}`;
@@ -228,7 +228,7 @@ class Copier implements Worker {
   }
 }
 
-/** Random input and output on one file, again and again until the drive goes; what it reads it compares at once. */
+/** Random I/O on one file, repeated until the drive goes away; each read is compared at once. */
 async function ioOn(probe: Probe, directory: string, seed: number, signal: AbortSignal): Promise<void> {
   for (let round = 0; !signal.aborted; round++) {
     const place = join(directory, `io-${seed}-${round}`);
@@ -239,8 +239,8 @@ async function ioOn(probe: Probe, directory: string, seed: number, signal: Abort
 }
 
 /**
- * So many operations, then a pause. At full speed two outages of a minute would fill the queue (100,000 operations),
- * and writers be refused.
+ * Runs this many operations, then pauses. At full speed two outages of a minute would fill the queue (100,000
+ * operations), and writers would be refused.
  */
 async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
@@ -250,14 +250,13 @@ async function workAtPace(tree: RandomTree, ops: number, pauseMs: number, signal
 }
 
 /**
- * What needs the store may be refused: then it did not happen, or not all of it, and what was acknowledged before is
- * there as soon as the store is.
+ * Calls that need the store may be refused: then they did not happen, or only in part, and everything acknowledged
+ * before is there as soon as the store is.
  */
 const isRefused = (error: unknown): boolean => error instanceof ProbeCallError && error.code === 'ETIMEDOUT';
 
 /**
- * As {@link workAtPace} on a device that keeps hardly anything: to change a part of a page it needs what the store has
- * of it.
+ * As {@link workAtPace}, on a device with a tiny cache, which must read a page from the store to change a part of it.
  */
 async function workUnlessRefused(tree: RandomTree, ops: number, pauseMs: number, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
@@ -265,7 +264,7 @@ async function workUnlessRefused(tree: RandomTree, ops: number, pauseMs: number,
       await workAtPace(tree, ops, pauseMs, signal);
     } catch (error) {
       if (!isRefused(error)) throw error;
-      // With its descriptors.
+      // This closes its descriptors too.
       await tree.close();
       const differences = await settleOnceAnswered(tree, signal);
       if (differences.length > 0) throw new FaultRunError(`after a refusal:\n${differences.join('\n')}`, { cause: error });
@@ -286,7 +285,7 @@ async function settleOnceAnswered(tree: RandomTree, signal: AbortSignal): Promis
 
 const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** Rejects when somebody wants it to end; never resolves. */
+/** Rejects when the run is to end; never resolves. */
 function untilAborted(signal: AbortSignal | undefined): Promise<never> {
   return new Promise((_, reject) => {
     const onAbort = (): void => reject(new FaultRunError('it was told to end'));
@@ -307,7 +306,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     const folder = join(scratch, name);
     await mkdir(folder, { recursive: true });
     if (name !== 'one') await copyFile(join(scratch, 'one', 'key'), join(folder, 'key'));
-    // Wherever it is mounted from, the tree is at one place: the models know its paths.
+    // The tree is at one place, whatever it is mounted from, since the models know its paths.
     const directory = name === 'other' ? join(folder, 'mount') : join(scratch, 'mount');
     return new Drive({ scratch: folder, directory, store, environment, withKeyFile: true, mountOptions: [...mountOptions, ...more] });
   };
@@ -319,7 +318,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     throw new FaultRunError(`seed ${seed}, after ${clock()}: ${message}${reason}`, { cause });
   };
   let [kills, residentMax, localMsMax] = [0, 0, 0];
-  /** Whatever goes on ends with it: the weather, the work, the watching. */
+  /** It ends everything in progress: the faults, the work and the watching. */
   const all = new AbortController();
   const within = (own: AbortController): AbortSignal => AbortSignal.any([all.signal, own.signal]);
   let storm: Promise<void> = Promise.resolve();
@@ -330,7 +329,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     return probe;
   };
   const trees: RandomTree[] = [];
-  /** Of the other device. */
+  /** The random trees of the other device. */
   const others: RandomTree[] = [];
   const workers: Worker[] = [];
   try {
@@ -366,7 +365,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await other.mount();
     const otherPaths = contents.map((_, index) => join(other.directory, 'static', `${index}`));
     const reader = new RemoteReader(otherPaths, contents, await startProbe(), random);
-    // Its commits race with those of the first device, for the same numbers and never for the same files.
+    // Its commits race with those of the first device for the same numbers, but never for the same files.
     const otherTree = new RandomTree({ directory: join(other.directory, 'tree-other'), seed: seed + 3, sizeMax: 50_000, nodeMax: 60 });
     others.push(otherTree);
     const otherMaker = await startProbe();
@@ -387,7 +386,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       }
     })();
 
-    /** All that was acknowledged is there, as seen through what is mounted now. In fair weather. */
+    /** Verifies, without faults, that everything acknowledged is there in the current mount. */
     const judge = async (what: string): Promise<void> => {
       for (const [index, tree] of trees.entries()) {
         const differences = await tree.settle().catch((cause: Error) => [cause.message]);
@@ -432,7 +431,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       if (otherFailure !== undefined) fail('the other device', otherFailure);
       const killing = random.chance(0.7);
       isOver = killing;
-      // In whatever weather it is.
+      // Also during a fault.
       if (killing) await drive.kill();
       ended.abort();
       await working;
@@ -468,7 +467,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await drive.unmount();
     await other.unmount();
     for (const one of [drive, other]) {
-      // Nobody changes what somebody else changes, so there are no conflicts either.
+      // No file is changed by both devices, so there are no conflicts.
       const bad = (await one.warnings()).filter((line) => /"level":"error"|another device changed/.test(line));
       if (bad.length > 0) fail(`the daemon logged: ${bad.slice(0, 5).join('\n')}`);
     }

@@ -50,7 +50,7 @@ else {
   const at = (name: string): string => join(mountPoint, name);
   const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? 'no code';
   const textOf = (name: string): Promise<string> => readFile(at(name), 'latin1').catch(codeOf);
-  /** The kernel takes notices within a moment. */
+  /** The kernel processes notifications within a moment. */
   const shows = (name: string, wanted: string): Promise<string> =>
     ask(
       () => textOf(name),

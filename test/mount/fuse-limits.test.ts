@@ -112,7 +112,7 @@ else {
     await p.writeFile('changed', 'x');
     const before = (await p.stat('stat', 'changed')).ctime;
     const fd = await p.ok('open', 'changed', 'O_RDONLY');
-    // The kernel's clock for files moves every few milliseconds.
+    // The kernel's clock for files advances every few milliseconds.
     for (let now = before; now <= before; now = (await p.stat('stat', 'clock')).ctime) await p.writeFile('clock', 'x');
     await p.ok('setflags', fd, 0x80);
     t.equal((await p.stat('stat', 'changed')).ctime, before);

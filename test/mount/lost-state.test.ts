@@ -9,7 +9,7 @@ import t from 'tap';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { Workplace } from '../cli/command-line.js';
 
-/** Processes take their time. */
+/** Starting processes takes time. */
 t.setTimeout(600_000);
 const skip = existsSync('/dev/fuse') ? false : 'needs /dev/fuse';
 
@@ -46,7 +46,7 @@ const losses: readonly Loss[] = [
   },
 ];
 
-/** Writes, syncs and closes; the code of the first error. */
+/** Writes, syncs and closes; returns the code of the first error. */
 function writeDurably(path: string, bytes: Uint8Array): string | undefined {
   try {
     const fd = openSync(path, 'w');
@@ -96,7 +96,7 @@ for (const { name, lose } of losses) {
       t.strictSame(added, [], 'nothing is put into what took its place');
     }
 
-    // Another machine sees all that was accepted.
+    // Another machine sees everything that was accepted.
     await place.succeed(['mount', store, mountPoint, '--key-file', keyFile, '--state-dir', place.path('other-state')]);
     t.equal(readFileSync(join(mountPoint, 'small'), 'utf8'), 'closed before');
     t.ok(readFileSync(join(mountPoint, 'large')).equals(large));

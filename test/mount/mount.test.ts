@@ -30,7 +30,7 @@ else {
     daemon.stdin.end();
     await exited;
     t.comment(said);
-    // Removed files that were open are freed by then, as is everything that the suite has removed.
+    // Everything that the suite has removed is freed by then, also files that were open.
     if (!said.includes('ended with 1 files')) throw new Error(`files are left over: ${said}`);
     if (warned !== '') throw new Error(`the daemon warned: ${warned}`);
   });

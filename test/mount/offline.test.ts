@@ -51,7 +51,7 @@ async function createWorld(t: { teardown(fn: () => unknown): void; setTimeout(ms
     await proxy.stop();
     await server.stop();
   });
-  // The server looks for new tokens now and then.
+  // The server looks for new tokens periodically.
   await until(async () => !/status 401/.test((await work.run(['init', store, '--key-file', keyFile, '--no-recovery'], options)).stderr));
   return {
     work,
@@ -74,7 +74,7 @@ async function createWorld(t: { teardown(fn: () => unknown): void; setTimeout(ms
   };
 }
 
-/** What came into the cache is known to a next daemon a moment later. */
+/** The next daemon knows of new cache content only after a moment. */
 async function untilCacheIsNoted(cache: string): Promise<void> {
   await until(async () => {
     const index = await readFile(join(cache, 'recent'), 'latin1').catch(() => '');
@@ -107,7 +107,7 @@ else {
       await untilCacheIsNoted(join(await state(), 'cache'));
       process.kill(pid, 'SIGKILL');
       await until(() => codeOf(readdir(path())).then((code) => code === 'ENOTCONN'));
-      // A secret that opens nothing is told so, as with a network.
+      // A wrong secret is reported as it is with a network.
       await writeFile(work.path('wrong'), randomBytes(64));
       const wrong = await run('mount', store, path(), '--key-file', work.path('wrong'));
       t.not(wrong.code, 0);
@@ -126,7 +126,7 @@ else {
       await succeed('status', path(), '--wait', '--timeout', '2m');
       t.equal((await status()).pending.operations, 0);
       await succeed('unmount', path());
-      // A device that knows nothing.
+      // A new device.
       await rm(await state(), { recursive: true });
       await mount();
       t.ok(waiting.equals(await readFile(path('waiting'))));

@@ -24,14 +24,16 @@ export interface Outage {
   readonly seconds: number;
   readonly cpuMs: number;
   readonly connections: number;
-  /** Bytes, when it began and at most. */
+  /** Memory in bytes, at the start and at most. */
   readonly residentBefore: number;
   readonly residentMax: number;
-  /** From when the store answers until a flush has ended. */
+  /** From the first answer of the store until a flush has ended. */
   readonly recoveredMs: number;
 }
 
-/** `size` bytes of files are saved as each outage begins. The folder is on another filesystem than the drive. */
+/**
+ * Files of `size` bytes in total are saved as each outage begins. The folder is on another filesystem than the drive.
+ */
 export async function measureOutages(server: StoreServer, scratch: string, seconds: number, size: number): Promise<Outage[]> {
   const random = new SeededRandom(1);
   const proxy = await FaultProxy.start(server.port, random);
@@ -51,7 +53,7 @@ export async function measureOutages(server: StoreServer, scratch: string, secon
       else proxy.weather.isHanging = true;
       if (how === 'refused') proxy.cutAll();
       await execute('cp', ['-a', source, join(drive.directory, how)], { cwd: '/' });
-      // Sealing what was saved is work that is done in any case.
+      // Sealing the saved files is work that has to be done in any case.
       await wait(5000);
       const [calm, connections] = [await useOf(await drive.processes()), proxy.connections];
       let residentMax = calm.resident;

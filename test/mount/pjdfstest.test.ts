@@ -28,13 +28,13 @@ else {
     await drive.mount();
     const directory = join(drive.directory, 'pjdfstest');
     await mkdir(directory);
-    // What only some filesystems promise (a ctime that a rename moves on) it asks of those whose name it knows, and we
-    // promise it.
+    // pjdfstest tests optional promises (a rename updates the ctime) only on filesystems that it knows by name, and we
+    // make them.
     const tools = join(scratch, 'tools');
     await mkdir(tools);
     await writeFile(join(tools, 'df'), '#!/bin/sh\necho drive ext4\n', { mode: 0o755 });
     const env = { ...process.env, PATH: `${tools}:${process.env['PATH']}` };
-    // A process of its own: nothing in here may wait for the mount that it serves.
+    // The drive runs in a process of its own, since nothing in here may wait for a mount that it serves.
     const prove = spawn('prove', ['-rQ', join(folder, 'tests')], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     const collect = (part: Buffer): void => {

@@ -17,7 +17,7 @@ if (given !== undefined) posixSuite(t, { directory: given, capabilities: lacks }
 else {
   const directory = await mkdtemp(join(tmpdir(), 'plain-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
-  // ext4 keeps the xattrs of a file within one block.
+  // ext4 limits the xattrs of a file to one block.
   posixSuite(t, { directory, capabilities: { xattrSizeMax: 3000, otherUsers: root, deviceNodes: root, trustedXattrs: root, ...lacks } });
   linuxSuite(t, { directory, capabilities: { root, xattrTotal: 3000 } });
 }

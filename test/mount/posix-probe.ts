@@ -20,10 +20,10 @@ export class RawName {
   }
 }
 
-/** Text is a path, name or flag expression; bytes are file data; numbers are numbers. */
+/** Text is a path, name or flag expression, and bytes are file data. */
 export type ProbeArgument = string | number | bigint | Uint8Array | RawName;
 
-/** What a call answered. `error` is an errno name; times are nanoseconds since 1970; `data` and `target` are hex. */
+/** The answer of a call. `error` is an errno name; times are nanoseconds since 1970; `data` and `target` are hex. */
 export interface ProbeAnswer {
   readonly value: number;
   readonly error?: string;
@@ -68,7 +68,7 @@ export class ProbeGoneError extends Error {
   override readonly name = 'ProbeGoneError';
 }
 
-/** A call that had to succeed did not. `code` is the errno name. */
+/** A call that had to succeed failed. `code` is the errno name. */
 export class ProbeCallError extends Error {
   override readonly name = 'ProbeCallError';
   readonly code: string;
@@ -78,7 +78,7 @@ export class ProbeCallError extends Error {
   }
 }
 
-/** Written as the interpreter reads it: see the head of posix-probe.c. */
+/** In the syntax of the interpreter: see the head of posix-probe.c. */
 export function escapeName(name: string | Uint8Array): string {
   const bytes = typeof name === 'string' ? Buffer.from(name) : name;
   if (bytes.length === 0) return '%';
@@ -105,7 +105,7 @@ function writeArgument(argument: ProbeArgument): string {
   return String(argument);
 }
 
-/** A file of this repository, wherever the compiled program that asks stands. */
+/** A file of this repository, wherever the calling compiled program lies. */
 export function sourcePath(...parts: string[]): string {
   const here = import.meta.dirname;
   const root = here.split(`${sep}dist${sep}`)[0] ?? here;
@@ -156,7 +156,7 @@ export class Probe {
     return new Probe(spawn(await program, { cwd: '/', stdio: ['pipe', 'pipe', 'inherit'] }));
   }
 
-  /** Makes one system call and gives its answer, whether it succeeded or not. */
+  /** Makes one system call and returns its answer, whether it succeeded or not. */
   call(name: string, ...argument: readonly ProbeArgument[]): Promise<ProbeAnswer> {
     const line = [name, ...argument.map(writeArgument)].join(' ');
     return new Promise((resolve, reject) => {
@@ -172,7 +172,7 @@ export class Probe {
     return answer.value;
   }
 
-  /** As {@link ok}, and gives the whole answer. */
+  /** As {@link ok}, but returns the whole answer. */
   async need(name: string, ...argument: readonly ProbeArgument[]): Promise<ProbeAnswer> {
     const answer = await this.call(name, ...argument);
     if (answer.error !== undefined) throw new ProbeCallError([name, ...argument.map(writeArgument)].join(' ').slice(0, 200), answer.error);

@@ -24,11 +24,11 @@ export interface RealWorkOptions {
   readonly directory: string;
   /** Items to do; all but npm when not given. */
   readonly only?: readonly string[];
-  /** The tree that is copied; one is made when not given. */
+  /** The tree that is copied; one is made if not given. */
   readonly tree?: string;
   /** At least this many entries in a tree that is made. */
   readonly entries?: number;
-  /** Per journal mode of SQLite. */
+  /** Transactions per journal mode of SQLite. */
   readonly transactions?: number;
 }
 
@@ -36,11 +36,11 @@ export interface RealWorkResult {
   readonly item: string;
   readonly ok: boolean;
   readonly seconds: number;
-  /** What was found: counts when it went well, the reason when not. */
+  /** The result: counts of a success, the reason of a failure. */
   readonly detail: string;
 }
 
-/** Where the items stand: `place` on the drive under test, `aside` on the machine's own disk. */
+/** Folders for the items: `place` on the drive under test, `aside` on the machine's own disk. */
 interface Work {
   readonly place: string;
   readonly aside: string;
@@ -65,7 +65,7 @@ function need(condition: boolean, what: string): void {
   if (!condition) throw new Error(what);
 }
 
-/** A tree like those that people have: many small text files, some large ones, links, odd names, old times, modes. */
+/** A tree like those of users: many small text files, some large ones, links, odd names, old times, modes. */
 async function makeTree(path: string, entries: number): Promise<void> {
   const random = new SeededRandom(7);
   const words = Array.from({ length: 500 }, () => random.below(2 ** 31).toString(36));
@@ -178,7 +178,7 @@ const items: Readonly<Record<string, (work: Work) => Promise<string>>> = {
     need((await git(clone, 'status', '--porcelain')) === '', 'not clean after gc');
     await git(clone, 'worktree', 'add', '-q', join(place, 'worktree'), 'v1');
     await same(join(place, 'worktree', 'module-3'), join(origin, 'module-3'), 'a worktree').catch(async () => {
-      // Checkouts have times of their own, so the contents are compared alone.
+      // Checkouts have new times, so only the contents are compared.
       await run('diff', ['-r', join(place, 'worktree', 'module-3'), join(origin, 'module-3')], '/');
     });
     await git('/', 'clone', '-q', '--bare', clone, join(place, 'bare.git'));
@@ -224,7 +224,7 @@ const items: Readonly<Record<string, (work: Work) => Promise<string>>> = {
           `BEGIN; INSERT INTO entry VALUES(${i}, 'name ${i}', randomblob(${50 + (i % 700)})); UPDATE entry SET body = randomblob(99) WHERE id = ${Math.floor(i / 2)}; COMMIT;`,
       );
       await run('sqlite3', [file], place, `${setUp}\n${inserts.join('\n')}\n`);
-      // Two processes at once: whoever is locked out waits.
+      // Two processes at once: the one that is locked out waits.
       const more = (base: number): string =>
         `PRAGMA busy_timeout=30000;\n${Array.from({ length: 50 }, (_, i) => `INSERT INTO entry VALUES(${base + i}, 'more ${base + i}', randomblob(300));`).join('\n')}\n`;
       await Promise.all([run('sqlite3', [file], place, more(1_000_000)), run('sqlite3', [file], place, more(2_000_000))]);
@@ -268,7 +268,7 @@ const items: Readonly<Record<string, (work: Work) => Promise<string>>> = {
 
 export const realWorkItems: readonly string[] = Object.keys(items);
 
-/** Does the items one after another in new folders of the directory, and removes them. */
+/** Runs the items one after another in new folders of the directory, and removes the folders. */
 export async function realWork(options: RealWorkOptions, report: (result: RealWorkResult) => void = () => {}): Promise<RealWorkResult[]> {
   const { directory, only = realWorkItems.filter((item) => item !== 'npm'), entries = 30_000, transactions = 400 } = options;
   const aside = await mkdtemp(join(tmpdir(), 'real-work-'));
@@ -311,8 +311,7 @@ export async function realWork(options: RealWorkOptions, report: (result: RealWo
 }
 
 /**
- * Has `work` done on a drive of its own, on a server of that kind; all of it is in the store, and was examined, when it
- * resolves.
+ * Runs `work` on a new drive, on a server of that kind; everything is in the store and was checked when this resolves.
  */
 async function onDrive(storeKind: string | undefined, work: (directory: string) => Promise<RealWorkResult[]>): Promise<RealWorkResult[]> {
   const [kind] = storeKindsOf(storeKind);

@@ -23,7 +23,7 @@ else {
   t.teardown(() => drive.destroy());
   await drive.init();
 
-  /** A folder with one of everything; gives the names. */
+  /** A folder with one of everything; returns the names. */
   const makeOneOfEach = async (p: Probe): Promise<string[]> => {
     await p.writeFile('small', 'content');
     await p.ok('chmod', 'small', 0o4751);
@@ -80,7 +80,7 @@ else {
     const edges: number[] = [];
     for (let at = 0; edges.length < 20; ) {
       const { value, error } = await p.call('lseek', fd, at, edges.length % 2 === 0 ? 'SEEK_DATA' : 'SEEK_HOLE');
-      // A directory has no holes to tell of, and past the end there is nothing.
+      // A directory has no holes, and past the end there is nothing.
       if (error !== undefined) break;
       at = value;
       edges.push(at);
@@ -101,7 +101,7 @@ else {
     await p.ok('chdir', drive.directory);
     const list = await makeOneOfEach(p);
     t.equal(list.length, 13);
-    // Written back and read again: what the kernel made of it is not asked here.
+    // The files are written back and read again, so that the kernel's cached attributes do not matter.
     await p.ok('chdir', '/');
     await drive.unmount();
     await drive.mount();

@@ -15,12 +15,12 @@ const stranger = 41001;
 
 interface Effect {
   readonly options: string;
-  /** The effective user id of a set-user-id program of root that a stranger runs. */
+  /** The effective user id of root's set-user-id program when another user runs it. */
   readonly uid: number;
   readonly device: string;
 }
 
-/** Mounts with these options, and tells what a stranger gets from a program and a device node. */
+/** Mounts with these options, and returns what another user gets from a program and a device node. */
 async function effectOf(t: Test, scratch: string, mountOptions: readonly string[]): Promise<Effect> {
   const drive = new Drive({ scratch, withKeyFile: true, mountOptions: ['--allow-other', ...mountOptions] });
   t.teardown(() => drive.destroy());
@@ -35,7 +35,7 @@ async function effectOf(t: Test, scratch: string, mountOptions: readonly string[
     await p.ok('chmod', 'zero', 0o666);
     await p.ok('chmod', '.', 0o755);
   }
-  // Whoever runs it must reach it: the folders of a test are their owner's only.
+  // The other user must be able to reach the program, and the folders of a test are private.
   const bound = `mount --bind "$1" /mnt && exec setpriv --reuid=${stranger} --regid=${stranger} --clear-groups /mnt/id -u`;
   const { stdout } = await run('unshare', ['--mount', 'sh', '-c', bound, 'sh', drive.directory]);
   const device = await p.errno('open', 'zero', 'O_RDONLY');
@@ -64,7 +64,7 @@ else {
     const scratch = await scratchDirectory(t);
     for (const option of ['--suid', '--dev']) {
       const command = [...driveCommands.program, ...driveCommands.mount(join(scratch, 'store'), scratch, []), option];
-      // A user namespace without a map: the files stay those of root, the user id does not.
+      // In a user namespace without a map the files still belong to root, but the process has no user id.
       const failed = await run('unshare', ['--user', '--', ...command], { cwd: '/', env: { ...process.env, XDG_STATE_HOME: scratch } }).then(
         () => undefined,
         (error: unknown) => error as { readonly code: number; readonly stderr: string },

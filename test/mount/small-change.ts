@@ -18,7 +18,7 @@ export interface SmallChange {
   /** Bytes of the changed file, and those that the store holds for it before. */
   readonly size: number;
   readonly stored: number;
-  /** Bytes that one overwrite of 4 KiB added: in the middle, and at a place across two chunks. */
+  /** Bytes that one overwrite of 4 KiB added: in the middle of a chunk, and across two chunks. */
   readonly added: readonly number[];
 }
 
@@ -30,15 +30,14 @@ async function bytesIn(directory: string): Promise<number> {
   return bytes;
 }
 
-/** In another process: whoever waits for the drive must not be who looks after it. */
+/** It runs in another process, since a process that looks after the drive must not wait for it. */
 async function shell(script: string, ...argument: string[]): Promise<string> {
   return (await run('sh', ['-ec', script, 'sh', ...argument])).stdout;
 }
 
 /**
- * Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount that remembers nothing.
- * Leaves the drive mounted. `stored` tells how many bytes the store holds; for a store in a folder it need not be
- * given.
+ * Writes a file of `sizeMib`, overwrites 4 KiB at a time, and checks the content after a mount without local state.
+ * Leaves the drive mounted. `stored` returns the size of the store in bytes; a store in a folder does not need it.
  */
 export async function measureSmallChange(
   drive: Drive,

@@ -19,20 +19,20 @@ import { Drive } from './drive-process.js';
 import { Probe, type ProbeAnswer, RawName, unescapeName } from './posix-probe.js';
 
 export interface StressOptions {
-  /** Made and not mounted; it is left unmounted. */
+  /** The drive is created and not mounted; it is left unmounted. */
   readonly drive: Drive;
   readonly durationMs: number;
-  /** Random trees that are worked on at once, each by a process of its own; one more process works within files. */
+  /** The number of random trees, each worked on by a process of its own; one more process works within files. */
   readonly processes: number;
   readonly seed: number;
-  /** A place for what the public tools write down. */
+  /** A folder for the output of the public tools. */
   readonly scratch: string;
   readonly fsstress?: string | undefined;
   readonly fsx?: string | undefined;
   readonly report?: (line: string) => void;
 }
 
-/** What was done and found again. Counts of calls that succeeded; `entries` are all names on the drive in the end. */
+/** The work that was verified: counts of successful calls; `entries` are all names on the drive at the end. */
 export interface StressResult {
   readonly treeOperations: number;
   readonly fileOperations: number;
@@ -49,7 +49,7 @@ const operationsOfOneFsx = 10_000;
 /** A hung tool is a failure. */
 const graceMs = 300_000;
 
-/** Runs a public tool to its end; what it said is the error when it fails. `output` may be large. */
+/** Runs a public tool to its end; its output is the error when it fails. `output` may be large. */
 function runTool(program: string, parameters: readonly string[], cwd: string, timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     execFile(program, [...parameters], { cwd, timeout: timeoutMs, maxBuffer: 1 << 30 }, (error: ExecFileException | null, out, err) => {
@@ -60,12 +60,12 @@ function runTool(program: string, parameters: readonly string[], cwd: string, ti
   });
 }
 
-/** What a remount must not change: everything but the access time, and the device's number. */
+/** The attributes that a remount must keep: everything except the access time and the device number. */
 function lasting(answer: ProbeAnswer): string {
   return JSON.stringify(answer, (key, value: unknown) => (key === 'atime' || key === 'dev' || key === 'value' ? undefined : value));
 }
 
-/** Every name below `root`, as the probe writes it, and what is known of it. Directories are read one after another. */
+/** Every name below `root`, as the probe writes it, and its attributes. Directories are read one after another. */
 async function everything(root: string): Promise<Map<string, string>> {
   const probe = await Probe.start();
   try {

@@ -15,14 +15,15 @@ import { promisify } from 'node:util';
 const execute = promisify(execFile);
 
 /**
- * Programs other than the random trees: each notes what was acknowledged, and says after a mount whether it is there.
+ * Programs other than the random trees: each records what was acknowledged, and reports after a mount whether it is
+ * there.
  */
 export interface Worker {
   readonly name: string;
   begin(): void;
-  /** Why it stopped by itself, if it did: something failed that it was doing. */
+  /** The failure at which it stopped by itself, if any. */
   readonly trouble: string | undefined;
-  /** After the drive went away, or before it is unmounted. */
+  /** Called after the drive went away, or before it is unmounted. */
   end(): Promise<void>;
   verify(): Promise<string | undefined>;
 }
@@ -38,7 +39,7 @@ export class SqliteWorker implements Worker {
   #next = 1;
   #acknowledged = 0;
 
-  /** `pauseMs`: between two transactions. */
+  /** `pauseMs` is the pause between two transactions. */
   constructor(directory: string, journalMode: string, pauseMs = 0) {
     this.#pauseMs = pauseMs;
     this.name = `sqlite (${journalMode})`;
@@ -99,7 +100,7 @@ export class SqliteWorker implements Worker {
   }
 }
 
-/** Commits again and again; a commit that git has reported is there afterwards, and the repository is whole. */
+/** Commits repeatedly; a commit that git has reported is there afterwards, and the repository is intact. */
 export class GitWorker implements Worker {
   readonly name = 'git';
   readonly #directory: string;
@@ -110,7 +111,7 @@ export class GitWorker implements Worker {
   #acknowledged: string | undefined;
   #count = 0;
 
-  /** `pauseMs`: between two commits. */
+  /** `pauseMs` is the pause between two commits. */
   constructor(directory: string, pauseMs = 0) {
     this.#pauseMs = pauseMs;
     this.#directory = join(directory, 'repository');
@@ -166,11 +167,11 @@ export class GitWorker implements Worker {
 
   async verify(): Promise<string | undefined> {
     if (this.#acknowledged === undefined) {
-      // The first commit was under way: git cannot go on with what an interrupted "init" left.
+      // The first commit was in progress: git cannot continue after an interrupted "init".
       await rm(this.#directory, { recursive: true, force: true });
       return undefined;
     }
-    // Locks of a git that was killed are its user's to remove.
+    // The user has to remove the locks of a killed git.
     for (const name of await readdir(join(this.#directory, '.git'), { recursive: true })) {
       if (name.endsWith('.lock')) await rm(join(this.#directory, '.git', name));
     }

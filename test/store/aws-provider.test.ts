@@ -27,15 +27,15 @@ const before = { ...process.env };
 
 interface Place {
   readonly home: string;
-  /** Which keys requests to the bucket were signed with, without those that follow one another. */
+  /** The keys that requests to the bucket were signed with, without consecutive duplicates. */
   readonly signers: string[];
-  /** Which of them the bucket takes; empty: all. */
+  /** The keys that the bucket accepts; empty for all. */
   readonly taken: Set<string>;
   write(name: string, text: string): Promise<string>;
   open(parameters?: string): Promise<ObjectStore>;
 }
 
-/** A home without credentials and a bucket that notes who signs; `variables` are all of AWS that there are. */
+/** A home without credentials and a bucket that records the signing keys; `variables` are the only AWS variables. */
 async function makePlace(t: Test, variables: Readonly<Record<string, string>> = {}): Promise<Place> {
   const home = await scratchDirectory(t);
   for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
@@ -114,7 +114,7 @@ t.test('the role of an instance is used, and its credentials are renewed before 
   t.equal(asked, 0, 'opening makes no request');
   t.equal(await store.put('keys/a', sealedText('a')), 'created');
   t.equal(place.signers[0], 'ROLE1 token-ROLE1');
-  // Two minutes are left of the first ones: they are used while others are fetched.
+  // The first ones are valid for two more minutes, and are used while others are fetched.
   while (place.signers.length === 1) await store.head('keys/a');
   t.same(place.signers, ['ROLE1 token-ROLE1', 'ROLE2 token-ROLE2']);
   t.equal(asked, 2);

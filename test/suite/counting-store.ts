@@ -17,10 +17,10 @@ export interface StoreCounts {
   lists: number;
   deletes: number;
   heads: number;
-  /** Requests that were rejected, for any reason. */
+  /** Rejected requests, for any reason. */
   failures: number;
   bytesGot: number;
-  /** Bodies that the store took, also where they existed. */
+  /** Bodies that the store received, also for objects that existed. */
   bytesPut: number;
 }
 

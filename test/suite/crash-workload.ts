@@ -28,19 +28,19 @@ import { createTestVolume, TestDevice, type TestVolume } from './test-device.js'
 
 const caller = { uid: 1000, gid: 1000, umask: 0o022, signal: new AbortController().signal };
 
-/** What one system call does. */
+/** The effect of one system call. */
 export type Atom = (device: TestDevice) => unknown;
 
 export interface Action {
   readonly name: string;
   readonly atoms: readonly Atom[];
-  /** What was done before it survives power loss once it has returned. */
+  /** Everything before it survives power loss once it has returned. */
   readonly durable?: boolean;
-  /** Begun before the next action, waited for after it. */
+  /** It starts before the next action and is awaited after it. */
   readonly overlaps?: boolean;
 }
 
-/** Bytes that look like no others, and do not compress. */
+/** Unique bytes that do not compress. */
 export function patternOf(label: string, size: number): Uint8Array {
   return new SeededRandom(Buffer.from(label).reduce((sum, byte) => Math.imul(sum, 31) + byte, 7)).bytes(size);
 }
@@ -55,7 +55,7 @@ const create =
   async (device) =>
     device.filesystem.mknod(caller, ...(await placeOf(device, path)), S_IFREG | 0o644, 0);
 
-/** write(2) and close(2). Nothing when the file is not there. */
+/** write(2) and close(2). Does nothing when the file does not exist. */
 const write =
   (path: string, offset: number, bytes: Uint8Array): Atom =>
   async (device) => {
@@ -104,13 +104,13 @@ const truncate =
 const setxattr = (path: string, name: string, value: Uint8Array): Atom =>
   inodeOf(path, (device, ino) => device.filesystem.setxattr(ino, name, value, 0, false));
 
-/** Times long ago are part of the picture, since only these are the same twice. */
+/** Only old times are part of the picture, since only these are the same in every run. */
 const setTimes = (path: string): Atom =>
   inodeOf(path, (device, ino) => device.filesystem.setattr(ino, { mtime: { sec: 1_000_000, nsec: 5 }, atime: { sec: 2_000_000, nsec: 0 } }));
 
 const single = (name: string, ...atoms: Atom[]): Action => ({ name, atoms });
 
-/** Everything that is cut off, one by one and in sequences. The tree they work on is made by {@link makeTree}. */
+/** The actions that are cut off, one by one and in sequences. {@link makeTree} makes the tree that they work on. */
 export const actions: readonly Action[] = [
   single('create', create('new')),
   single('create and write', create('new'), write('new', 0, patternOf('new', 700))),
@@ -146,7 +146,7 @@ export const actions: readonly Action[] = [
     'chmod',
     inodeOf('full', (device, ino) => device.filesystem.setattr(ino, { mode: 0o700 })),
   ),
-  // As rsync and tar do: times are set when all is there.
+  // Times are set at the end, as rsync and tar do.
   single('set times', create('full/last'), write('full/last', 0, patternOf('last', 300)), setTimes('full/last'), setTimes('full')),
   single('copy', create('copy'), async (device) => {
     if (!(await device.exists('copy')) || !(await device.exists('large'))) return;
@@ -158,7 +158,7 @@ export const actions: readonly Action[] = [
   { name: 'flush meanwhile', atoms: [(device) => device.volume.flush()], durable: true, overlaps: true },
 ];
 
-/** What {@link actions} work on: half of it in the store, half of it only journalled. */
+/** The tree that {@link actions} work on: half of it in the store, half of it only in the journal. */
 async function makeTree(device: TestDevice): Promise<void> {
   await device.write('small', patternOf('small', 400));
   await setxattr('small', 'user.old', patternOf('old', 20))(device);
@@ -171,12 +171,12 @@ async function makeTree(device: TestDevice): Promise<void> {
   await device.volume.sync();
 }
 
-/** Names below this one are another device's; pictures leave them out. */
+/** Names below this one belong to another device; pictures omit them. */
 export const foreignName = 'foreign';
 
 /**
- * Path to what is there: type, mode, links, size, content, xattrs, target. Times are left out: they are not the same
- * twice.
+ * Path to type, mode, links, size, content, xattrs and target. Recent times are omitted, since they differ between
+ * runs.
  */
 export type TreeFacts = Readonly<Record<string, string>>;
 
@@ -218,32 +218,33 @@ const ownFacts = (facts: TreeFacts): string =>
 
 export interface CrashSetting {
   /**
-   * `memory`: a store elsewhere, which goes on; `directory`: on the same disk, which loses power with everything else.
+   * `memory` is a store elsewhere, which survives; `directory` is on the same disk, which loses power with everything
+   * else.
    */
   readonly store: 'memory' | 'directory';
   /** Every commit is folded into a new tree. */
   readonly folds: boolean;
-  /** Another device commits while the workload is under way. */
+  /** Another device commits while the workload runs. */
   readonly foreign: boolean;
 }
 
-/** How the store treats the process that is going to die. */
+/** How the store behaves towards the process that is going to die. */
 export interface StoreFaults {
   readonly seed: number;
-  /** Of 100 requests. */
+  /** In percent of requests. */
   readonly lostRequests: number;
   readonly lostAnswers: number;
 }
 
 type Objects = ReadonlyMap<ObjectKey, Uint8Array>;
 
-/** The store of the process that is going to die: it tells of each put, and fails as it is asked to. */
+/** The store of the process that is going to die: it announces each put, and fails as configured. */
 class WatchedStore implements ObjectStore {
   readonly description = 'watched';
   readonly #inner: ObjectStore;
   readonly #random: SeededRandom;
   readonly #faults: StoreFaults | undefined;
-  /** Called before each put with what it will make. */
+  /** Called before each put with the object to come. */
   onPut: ((key: ObjectKey, bytes: Uint8Array | undefined) => void) | undefined;
 
   constructor(inner: ObjectStore, faults: StoreFaults | undefined) {
@@ -274,7 +275,7 @@ class WatchedStore implements ObjectStore {
   }
 
   put(key: ObjectKey, body: ObjectBody, options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal }): Promise<PutOutcome> {
-    // Packs are put from files; what arrives late of one hurts nobody, since nothing refers to it.
+    // Packs are put from files; a late pack is harmless, since nothing refers to it.
     this.onPut?.(key, body instanceof Uint8Array ? new Uint8Array(body) : undefined);
     return this.#request(() => this.#inner.put(key, body, options));
   }
@@ -295,7 +296,7 @@ class WatchedStore implements ObjectStore {
   }
 }
 
-/** A {@link MemoryStore} whose objects can be taken as they are at an instant. */
+/** A {@link MemoryStore} whose objects can be captured at an instant. */
 class PictureStore extends MemoryStore {
   #objects: Objects = new Map();
 
@@ -316,17 +317,17 @@ class PictureStore extends MemoryStore {
     options?: { readonly ifAbsent?: boolean; readonly signal?: AbortSignal },
   ): Promise<PutOutcome> {
     const outcome = await super.put(key, body, options);
-    // Made once and never changed in place: pictures share it.
+    // Never changed in place, since pictures share it.
     if (outcome === 'created') {
       const bytes = (await super.get(key)) ?? new Uint8Array(0);
-      // No await from here on: others are put meanwhile.
+      // No await from here on: other objects are put meanwhile.
       this.#objects = new Map(this.#objects).set(key, bytes);
     }
     return outcome;
   }
 }
 
-/** What a crash leaves: the disk and, when the store is elsewhere, what the store holds. */
+/** The state that a crash leaves: the disk and, when the store is elsewhere, the objects of the store. */
 interface World {
   readonly disk: SimulatedDisk;
   /** Empty when the store is on the disk. */
@@ -365,7 +366,7 @@ export class CrashBase {
     return this.#world;
   }
 
-  /** A world of its own for the next run, and the store in it. */
+  /** A fresh world for the next run, and the store in it. */
   async enter({ disk, objects }: World): Promise<{ readonly disk: SimulatedDisk; readonly store: DirectoryStore | PictureStore }> {
     const own = disk.clone(1);
     if (this.setting.store === 'memory') return { disk: own, store: await PictureStore.of(own, objects) };
@@ -400,17 +401,17 @@ function openDevice(
 
 // --- Runs
 
-/** The trees that a sequence goes through: one before it, and one after each atom. */
+/** The trees of a sequence: one before it, and one after each atom. */
 interface Reference {
   readonly trees: readonly string[];
-  /** By the index of the tree after it. */
+  /** Indexed by the tree after it. */
   readonly names: readonly string[];
 }
 
 const isRefusal = (error: unknown): boolean =>
   error instanceof OperationError || error instanceof VfsError || /no such path/.test(describeError(error));
 
-/** Runs the sequence to its end, undisturbed. An atom that is refused (nothing there any more) changes nothing. */
+/** Runs the sequence undisturbed to its end. An atom that is refused (its file is gone) changes nothing. */
 async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promise<Reference> {
   const { disk, store } = await base.enter(base.world);
   const device = await base.open(store, disk);
@@ -418,7 +419,7 @@ async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promis
   const names = ['the start'];
   for (const action of sequence) {
     for (const atom of action.atoms) {
-      // A flush changes nothing that can be seen.
+      // A flush has no visible effect.
       if (action.durable) trees.push(trees[trees.length - 1]!);
       else {
         await attempt(atom, device);
@@ -431,7 +432,7 @@ async function referenceOf(base: CrashBase, sequence: readonly Action[]): Promis
   return { trees, names };
 }
 
-/** Again while the store cannot be reached, as anybody would. */
+/** Retried while the store cannot be reached, as a user would. */
 async function persistently(atom: Atom, device: TestDevice): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
@@ -451,53 +452,50 @@ async function attempt(atom: Atom, device: TestDevice): Promise<void> {
   }
 }
 
-/** What was promised when a picture was taken. */
+/** The promises in force when a picture was taken. */
 interface Promises {
   /** Atoms that had returned. */
   readonly done: number;
-  /** So many of them were durable. */
+  /** The number of them that were durable. */
   readonly durable: number;
-  /** What another device had flushed. */
+  /** The data that another device had flushed. */
   readonly foreign: readonly string[];
 }
 
-/** A place to die: the world in the instant before something in it changes. */
+/** A crash point: the world in the instant before something in it changes. */
 interface CrashPoint {
   readonly what: string;
   readonly world: World;
   readonly promised: Promises;
-  /** The write that is about to be done, done by half. */
+  /** The next write, half done. */
   readonly torn?: (disk: SimulatedDisk) => void;
-  /** A put that is under way, and may arrive at any time. */
+  /** A put in flight, which may arrive at any time. */
   readonly put?: readonly [ObjectKey, Uint8Array];
 }
 
 export interface CrashOptions {
   readonly seed: number;
-  /** Opening and closing the volume count too; otherwise only what lies between. */
+  /** Whether opening and closing the volume count too, and not only the actions between them. */
   readonly whole?: boolean;
-  /** Only points from this action of the sequence on: those before it are those of the shorter sequence. */
+  /** Only points from this action of the sequence on, since earlier ones belong to the shorter sequence. */
   readonly from?: number;
-  /** Only every so many points, beginning anywhere. */
+  /** Only every nth point, from any start. */
   readonly stride?: number;
-  /** Only places before a put of a commit or a key. */
+  /** Only points before a put of a commit or a key. */
   readonly putsOnly?: boolean;
   readonly faults?: StoreFaults;
   /** The recovery is cut off too, at each of its points. */
   readonly nested?: boolean;
-  /**
-   * At most so many combinations of what power loss took are all tried; with more, as {@link
-   * SimulatedDisk.powerLosses}.
-   */
+  /** All outcomes of a power loss are tried up to this number; beyond it, see {@link SimulatedDisk.powerLosses}. */
   readonly lossesMax?: number;
   /**
-   * Every outcome is opened and its tree compared. Every so many of those after power loss (and all others) are also
-   * worked with, flushed, and compared with what a device sees that was never there.
+   * Every outcome is opened and its tree compared. Every nth outcome of a power loss (and all others) is also changed,
+   * flushed, and compared with the view of a new device.
    */
   readonly settleEvery?: number;
 }
 
-/** Runs the sequence once, taking a picture wherever it could die. */
+/** Runs the sequence once, taking a picture at each crash point. */
 async function record(base: CrashBase, sequence: readonly Action[], options: CrashOptions): Promise<CrashPoint[]> {
   const { whole = false, from = 0 } = options;
   const { disk, store } = await base.enter(base.world);
@@ -510,7 +508,7 @@ async function record(base: CrashBase, sequence: readonly Action[], options: Cra
   };
   const watch = (): void => {
     disk.onChange = ({ kind, path }, torn) => {
-      // What the other device does on its own disk is not this one's concern.
+      // The other device's own disk does not matter here.
       if (!path.startsWith('/other')) picture(`${kind} ${path}`, torn ? { torn } : {});
     };
     watched.onPut = (key, bytes) => picture(`put ${key}`, bytes ? { put: [key, bytes] } : {});
@@ -549,7 +547,7 @@ async function record(base: CrashBase, sequence: readonly Action[], options: Cra
   picture('the end of the sequence');
   if (whole) {
     await device.close();
-    // An orderly end makes everything durable.
+    // A clean close makes everything durable.
     promised.durable = promised.done;
     picture('the end');
   }
@@ -560,14 +558,14 @@ async function record(base: CrashBase, sequence: readonly Action[], options: Cra
   return points;
 }
 
-/** What was tried. */
+/** Counts of the attempts. */
 export interface CrashTally {
   points: number;
-  /** Ways in which the world can look after the crash at one of the points. */
+  /** Outcomes of a crash at one of the points. */
   outcomes: number;
-  /** Those that differ: each was recovered from, and judged. */
+  /** Distinct outcomes: each was recovered from and judged. */
   recoveries: number;
-  /** Points whose outcomes were too many to try all. */
+  /** Points with too many outcomes to try all of them. */
   sampled: number;
   readonly wrong: string[];
 }
@@ -582,14 +580,14 @@ export function addTally(to: CrashTally, more: CrashTally): void {
   to.wrong.push(...more.wrong);
 }
 
-/** What was found in a world: the tree, or why there is none. The same world need not be looked at twice. */
+/** The result for a world: the tree, or why there is none. It is cached, since worlds repeat. */
 type Verdict = { readonly tree: string; readonly wrong: readonly string[] };
 
 const lossesSampled = 6;
-/** What other devices have on their disks is in no danger here. */
+/** The disks of other devices are in no danger here. */
 const othersPlaces = ['/other', '/fresh'];
 
-/** Runs one sequence, and dies at every point of it in every way. */
+/** Runs one sequence, and crashes at every point of it in every way. */
 export async function tryAllPoints(base: CrashBase, sequence: readonly Action[], options: CrashOptions): Promise<CrashTally> {
   const { seed, stride = 1, nested = false, lossesMax = 32, settleEvery = 1 } = options;
   const tally = emptyTally();
@@ -651,7 +649,7 @@ export async function tryAllPoints(base: CrashBase, sequence: readonly Action[],
   return tally;
 }
 
-/** Opens what the crash left, looks at it, works with it, and compares with what a device sees that was never there. */
+/** Opens the volume after the crash, reads it, changes it, and compares it with the view of a new device. */
 async function recover(
   base: CrashBase,
   world: World,
@@ -695,7 +693,7 @@ async function recover(
   return { tree, wrong };
 }
 
-/** Flushes, and compares with what a device sees that was never there. Closes the device. */
+/** Flushes, compares the result with the view of a new device, and closes the device. */
 async function settled(
   base: CrashBase,
   device: TestDevice,
@@ -705,7 +703,7 @@ async function settled(
   foreign: readonly string[],
 ): Promise<string[]> {
   const wrong: string[] = [];
-  // It works as before.
+  // The volume is usable as before.
   await device.write('after', 'life goes on');
   await device.unlink('after');
   await device.volume.flush();
@@ -715,7 +713,7 @@ async function settled(
   const flushed = await factsOf(device);
   if (ownFacts(flushed.facts) !== tree) wrong.push(`the flush changed the tree: ${differenceOf(tree, ownFacts(flushed.facts))}`);
   const counted = device.volume.statistics().files;
-  // Other commits may come in between: a removed file is freed by an operation of its own.
+  // Other commits may come in between, since a removed file is freed by an operation of its own.
   if (counted !== flushed.files) wrong.push(`${flushed.files} inodes are there, ${counted} are counted`);
   const fresh = await base.open(store, disk, '/fresh');
   const seen = await factsOf(fresh);

@@ -40,7 +40,7 @@ export interface DriverSuiteSettings {
 
 export type MountForTest = (t: Test, settings?: DriverSuiteSettings) => Promise<Mount>;
 
-/** Mounts for one test in a folder of its own, and unmounts after it. */
+/** Mounts in a new folder for one test, and unmounts after it. */
 export function mountWith(driver: Driver, base: DriverSuiteSettings = {}): MountForTest {
   return async (t, settings = {}) => {
     const path = await fs.mkdtemp(join(tmpdir(), 'sealdrive-driver-'));
@@ -65,7 +65,7 @@ export function mountWith(driver: Driver, base: DriverSuiteSettings = {}): Mount
   };
 }
 
-/** Tries again until it holds; the test's own timeout is the bound. */
+/** Retries until it holds, within the test's own timeout. */
 export async function eventually(holds: () => Promise<boolean> | boolean): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -477,7 +477,7 @@ print('done')`;
     const child = spawn('dd', [`if=${join(path, 'x')}`, 'iflag=direct', 'of=/dev/null'], { stdio: 'ignore' });
     const exited = once(child, 'exit');
     await eventually(() => waiting.length > 0);
-    // It aborts the connection, and then finds the mount still busy.
+    // This aborts the connection, and then finds the mount still busy.
     await run('umount', ['-f', path]).catch(() => {});
     await exited;
     await mounted.ended;

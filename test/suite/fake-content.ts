@@ -22,7 +22,7 @@ export function fakeExtent(random: SeededRandom, length: number, chunksMax = 4):
     chunks.push({ plainLength, sealedLength: plainLength + 80 });
     rest -= plainLength;
   }
-  // A slice drops chunks that it does not touch, and so may an extent as it is made.
+  // A slice drops chunks that it does not touch, and so may a new extent.
   let packOffset = random.below(1000);
   let firstSkip = skip;
   while (firstSkip >= chunks[0]!.plainLength) {
@@ -34,7 +34,7 @@ export function fakeExtent(random: SeededRandom, length: number, chunksMax = 4):
   return { kind: 'data', length, skip: firstSkip, pack, packOffset, chunks };
 }
 
-/** What the extent holds. */
+/** The content of the extent. */
 export function contentOf(extent: DataExtent): Uint8Array {
   const plain: number[] = [];
   const seed = Number.parseInt(extent.pack.slice(-12), 16);

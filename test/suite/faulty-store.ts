@@ -8,11 +8,11 @@ import { StoreError } from '../../src/store/object-store.js';
 import type { SeededRandom } from './seeded-random.js';
 
 export interface Faults {
-  /** Of 100 requests so many never arrive. */
+  /** Percentage of requests that never arrive. */
   readonly lostRequests?: number;
-  /** Of 100 requests so many are done, but their answer is lost. */
+  /** Percentage of requests that are executed, but whose answer is lost. */
   readonly lostAnswers?: number;
-  /** Of 100 requests so many take some turns of the event loop. */
+  /** Percentage of requests that take some turns of the event loop. */
   readonly delays?: number;
 }
 
@@ -20,7 +20,7 @@ export class FaultyStore implements ObjectStore {
   readonly #inner: ObjectStore;
   readonly #random: SeededRandom;
   faults: Faults;
-  /** Puts of keys for which it answers true never arrive. */
+  /** Puts of keys for which it returns true never arrive. */
   refuses: ((key: ObjectKey) => boolean) | undefined;
 
   constructor(inner: ObjectStore, random: SeededRandom, faults: Faults) {
@@ -81,7 +81,7 @@ export class FaultyStore implements ObjectStore {
   }
 }
 
-/** Takes every put and says `created`: what a server does that does not know `If-None-Match: *`. */
+/** Accepts every put and answers `created`, like a server that ignores `If-None-Match: *`. */
 export class UnconditionalStore implements ObjectStore {
   readonly #inner: ObjectStore;
   readonly description = 'unconditional';

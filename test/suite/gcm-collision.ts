@@ -9,7 +9,7 @@ type Element = bigint;
 const toElement = (bytes: Uint8Array): Element => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
 const toBytes = (element: Element): Buffer => Buffer.from(element.toString(16).padStart(32, '0'), 'hex');
 
-/** Multiplication in GCM's field: bits are reflected, the leftmost is the coefficient of 1. */
+/** Multiplication in the field of GCM, whose bits are reflected: the leftmost is the coefficient of 1. */
 function multiply(x: Element, y: Element): Element {
   let product = 0n;
   let shifted = y;

@@ -28,7 +28,7 @@ export const goldenBase: SealFormatOptions = {
   epoch: 1,
 };
 
-/** What sealing the payload for the place gives, with these options in place of those of the base. */
+/** The sealed payload for the place, with these options in place of those of the base. */
 export const goldenSeals: readonly (readonly [more: Partial<SealFormatOptions>, hex: string])[] = [
   [
     {},

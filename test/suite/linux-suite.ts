@@ -16,7 +16,7 @@ export interface LinuxCapabilities {
    * fails instead.
    */
   readonly immutableOnOpen: boolean;
-  /** Total bytes of xattrs that one file keeps at least. */
+  /** The least total size of xattrs that one file can keep, in bytes. */
   readonly xattrTotal: number;
 }
 
@@ -26,7 +26,7 @@ const [immutable, appendOnly, noDump, noAtime, compressed] = [0x10, 0x20, 0x40, 
 const [xflagImmutable, xflagNoAtime] = [0x8, 0x40];
 const keptFlags = immutable | appendOnly | noAtime;
 
-/** Adds the tests to `t`. `directory` is emptied of what they made; capabilities that are not given are demanded. */
+/** Adds the tests to `t`. `directory` is emptied of what they made; capabilities that are not given are required. */
 export function linuxSuite(t: Test, options: { readonly directory: string; readonly capabilities?: Partial<LinuxCapabilities> }): void {
   const capabilities = { ...everything, ...options.capabilities };
 
@@ -84,7 +84,7 @@ export function linuxSuite(t: Test, options: { readonly directory: string; reado
         await p.call('open', 'f', 'O_WRONLY').then(async ({ value }) => {
           await p.call('write', value, Buffer.from('other'));
           t.match(await p.errno('fsync', value), /EPERM|EIO/, 'what was written is refused when it is stored');
-          // The kernel tells the first syncfs as well.
+          // The kernel reports the error to the first syncfs as well.
           const folder = await p.ok('open', '.', 'O_RDONLY|O_DIRECTORY');
           await p.call('syncfs', folder);
           await p.ok('close', folder);

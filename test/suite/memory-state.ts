@@ -11,7 +11,7 @@ import { emptyVolume } from './memory-view.js';
 export const ownDevice = 1;
 export const otherDevice = 2;
 
-/** A state whose tree is an empty volume, whatever its root is said to be. */
+/** A state whose tree is an empty volume, whatever root it is given. */
 export function emptyState(): VolumeState {
   const genesis = emptyVolume();
   const tree = {
@@ -22,7 +22,7 @@ export function emptyState(): VolumeState {
   return new VolumeState(tree as unknown as TreeReader, { root: undefined, covers: 0 as Sequence, totals: { files: 1, bytes: 0 } });
 }
 
-/** Runs an operation of this device, as a volume does. */
+/** Runs an operation by this device, as a volume does. */
 export function run(state: VolumeState, serial: number, operation: Operation): void {
   const recorded = recordBase(state.view, operation);
   const transaction = state.transaction();
@@ -40,7 +40,10 @@ export const inoOf = (deviceIndex: number, counter: number): Ino => makeIno(devi
 
 export const hasName = (state: VolumeState, name: string): boolean => state.view.get(direntKey(rootIno, name)) !== undefined;
 
-/** What a device commits that runs `operations` on an empty volume, without the mutation of the root's inode unless `withRoot`. */
+/**
+ * The commit of a device that runs `operations` on an empty volume, with the mutation of the root's inode only if
+ * `withRoot`.
+ */
 export function commitOf(sequence: number, deviceId: string, operations: readonly Operation[], withRoot = false): Commit {
   const state = emptyState();
   for (const [index, operation] of operations.entries()) run(state, index + 1, operation);

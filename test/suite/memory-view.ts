@@ -14,7 +14,7 @@ import type { Transaction } from '../../src/operation/view.js';
 export class MemoryView implements Transaction {
   readonly #values: Map<TreeKey, Uint8Array>;
   #keys: TreeKey[] | undefined;
-  /** Asked at every read: true makes it a page fault. */
+  /** Called at every read; true makes it a page fault. */
   faults: () => boolean = () => false;
 
   constructor(values: Iterable<readonly [TreeKey, Uint8Array]> = []) {
@@ -29,7 +29,7 @@ export class MemoryView implements Transaction {
     return this.#sorted().map((key) => [key, this.#values.get(key) as Uint8Array]);
   }
 
-  /** Everything in it, as text that equals another's if and only if the trees are equal. */
+  /** The whole tree as text, which equals that of another tree exactly when the trees are equal. */
   fingerprint(): string {
     return this.entries()
       .map(([key, value]) => `${Buffer.from(key, 'latin1').toString('hex')}=${Buffer.from(value).toString('hex')}`)
@@ -59,7 +59,7 @@ export class MemoryView implements Transaction {
   }
 
   put(key: TreeKey, value: Uint8Array): void {
-    // Values come from writers that are used again: a store of its own, like the real one's.
+    // Values are copied, as in the real store, since their writers are reused.
     if (!this.#values.has(key)) this.#keys = undefined;
     this.#values.set(key, new Uint8Array(value));
   }
@@ -91,7 +91,7 @@ function lowerBound(keys: readonly TreeKey[], key: TreeKey): number {
 
 const epoch = { sec: 1_700_000_000, nsec: 0 };
 
-/** A volume as its genesis leaves it: an empty root directory. */
+/** A new volume: an empty root directory. */
 export function emptyVolume(): MemoryView {
   const times = { atime: epoch, mtime: epoch, ctime: epoch, btime: epoch };
   const numbers = { nlink: 2, uid: 0, gid: 0, rdev: 0, flags: 0, size: 0, allocated: 0, generation: 0 };
@@ -99,7 +99,7 @@ export function emptyVolume(): MemoryView {
   return new MemoryView([[inodeKey(rootIno), encodeInode(inode as Inode)]]);
 }
 
-/** What is wrong with the tree, in sentences; empty if nothing is. */
+/** Violations in the tree, as sentences; empty if it is sound. */
 export function treeProblems(view: MemoryView): string[] {
   const problems: string[] = [];
   const inodes = new Map<Ino, Inode>();

@@ -33,7 +33,7 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
   const root = process.getuid?.() === 0;
   const { environment } = server;
 
-  /** A made and mounted drive, gone after the test, which fails when the daemon had something to complain of. */
+  /** A new mounted drive, removed after the test, which fails when the daemon logged a warning. */
   const mounted = async (test: Test, name: string, mountOptions: readonly string[] = []): Promise<Drive> => {
     const drive = new Drive({ scratch: join(scratch, name), store: await server.location(name), environment, mountOptions, withKeyFile: true });
     test.teardown(() => drive.destroy());

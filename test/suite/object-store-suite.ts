@@ -10,13 +10,13 @@ export interface StoreUnderTest {
   readonly store: ObjectStore;
   /** Makes a finished local file of these bytes that the store can read; returns its path. */
   readonly writeFile?: (bytes: Uint8Array) => Promise<string>;
-  /** Puts something under a name that Sealdrive would never write, where the store allows that. */
+  /** Puts an object under a name that Sealdrive would never use, where the store allows that. */
   readonly plantForeign?: (name: string) => Promise<void>;
   /** Called after the store is closed. */
   readonly remove?: () => Promise<void>;
 }
 
-/** Test bytes stand in for sealed ones. */
+/** Plain test bytes stand in for sealed ones. */
 export const asSealed = (bytes: Uint8Array): Sealed => bytes as Sealed;
 export const sealedText = (text: string): Sealed => asSealed(Buffer.from(text));
 
@@ -178,7 +178,7 @@ export function objectStoreSuite(t: Test, name: string, make: () => Promise<Stor
     if (!plantForeign) return;
     await store.put('keys/mine', sealedText('mine'));
     for (const name of ['keys/UPPER', 'keys/with space', '.DS_Store', 'keys/.hidden', 'README.md', 'lost+found/x']) await plantForeign(name);
-    // Whether a store reports foreign names is its own affair; the ones that are keys must all be there.
+    // A store may omit foreign names, but must list all those that are keys.
     t.ok((await collect(store.list(''))).includes('keys/mine'));
     t.ok((await collect(store.list('keys/'))).includes('keys/mine'));
   });

@@ -31,7 +31,7 @@ export class PageStore implements PageSource, PageSink {
     return this.add(copy);
   }
 
-  /** Puts a page there as it is, however wrong. */
+  /** Puts a page there unchecked. */
   add(page: Uint8Array): PageReference {
     this.writes++;
     this.writtenBytes += page.byteLength;

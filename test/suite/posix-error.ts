@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { ProbeArgument } from '../mount/posix-probe.js';
 import { alice, type It, type Place, staff } from './posix-place.js';
 
-/** Every call that takes a path: where the path goes in, with whatever else the call needs. */
+/** Every call that takes a path, as a function of the path that supplies the other arguments. */
 const pathCalls: readonly (readonly [string, (path: ProbeArgument) => readonly ProbeArgument[]])[] = [
   ['open', (path) => [path, 'O_RDONLY']],
   ['open', (path) => [path, 'O_CREAT|O_WRONLY']],
@@ -34,7 +34,7 @@ const pathCalls: readonly (readonly [string, (path: ProbeArgument) => readonly P
   ['statvfs', (path) => [path]],
 ];
 
-/** Calls that make the last name, so its absence is no error. */
+/** Calls that create the last name, so its absence is no error. */
 function makes(call: string, argument: readonly ProbeArgument[]): boolean {
   return ['mkdir', 'symlink', 'mkfifo'].includes(call) || argument[0] === 'source' || (call === 'open' && argument[1] !== 'O_RDONLY');
 }

@@ -26,7 +26,7 @@ const contentCases: readonly ContentCase[] = [
 
 const [root, member, stranger] = ['root', 'a member of the group', 'somebody outside the group'];
 
-/** By who changes the content: the mode before, and after. */
+/** The mode before and after, by the user who changes the content. */
 type ModesAfter = readonly (readonly [caller: string, before: number, after: number])[];
 
 const modesAfter: ModesAfter = [
@@ -38,7 +38,7 @@ const modesAfter: ModesAfter = [
   [stranger, 0o2676, 0o676],
 ];
 
-/** Where the group may not execute, set-group-id is no privilege, and stays for who is in the group. */
+/** Set-group-id is no privilege where the group may not execute, and stays for members of the group. */
 const modesWithoutExecution: ModesAfter = [
   [root, 0o2766, 0o2766],
   [member, 0o6766, 0o2766],
@@ -71,7 +71,7 @@ async function checkModes(t: Test, p: Place, { act }: ContentCase, modes: ModesA
 /** The value of `security.capability` for CAP_NET_RAW: version 2 with the effective bit, permitted, inheritable. */
 const netRawCapability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 
-/** What chown(2) is called for, by kind. A link has no mode of its own. */
+/** The objects that chown(2) is called for, by kind. A link has no mode of its own. */
 const nodeMakers: readonly (readonly [kind: string, make: (p: Place) => Promise<unknown>])[] = [
   ['file', (p) => p.file('f', 'x')],
   ['folder', (p) => p.ok('mkdir', 'f')],

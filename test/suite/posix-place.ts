@@ -5,7 +5,7 @@
 import type { Test } from 'tap';
 import { Probe, type ProbeArgument, type ProbeEntry, type ProbeStat, RawName, unescapeName } from '../mount/posix-probe.js';
 
-/** What the directory is able to do. Whatever is not said to be missing is demanded. */
+/** The capabilities of the directory. Those not declared missing are required. */
 export interface PosixCapabilities {
   /** The tests run as root and the directory admits other users. */
   readonly otherUsers: boolean;
@@ -19,8 +19,8 @@ export interface PosixCapabilities {
   /** SEEK_HOLE finds holes, and st_blocks does not count them. */
   readonly holes: boolean;
   /**
-   * The limit is met by write itself. Where the kernel caches writes of a filesystem that cannot tell it the limit,
-   * only fsync meets it.
+   * The size limit is enforced by write(2). Where the kernel caches writes of a filesystem that cannot tell it the
+   * limit, only fsync enforces it.
    */
   readonly sizeLimitOnWrite: boolean;
   readonly punchHole: boolean;
@@ -34,7 +34,7 @@ export interface PosixCapabilities {
   readonly directoryLinks: boolean;
 }
 
-/** The default: what this machine's own filesystems do. */
+/** The default: the capabilities of this machine's own filesystems. */
 export const everything: PosixCapabilities = {
   otherUsers: true,
   deviceNodes: true,
@@ -55,7 +55,7 @@ export const everything: PosixCapabilities = {
   directoryLinks: true,
 };
 
-/** An unprivileged user, another one, and groups; none needs to exist in /etc/passwd. */
+/** Two unprivileged users, and groups; none needs to exist in /etc/passwd. */
 export const alice = 41001;
 export const bob = 41002;
 export const staff = 42001;
@@ -178,7 +178,7 @@ export class Place {
   }
 }
 
-/** Makes this many empty files, and gives their names in order. */
+/** Makes this many empty files, and returns their names in order. */
 export async function makeFiles(p: Place, directory: string, count: number): Promise<string[]> {
   await p.ok('mkdir', directory);
   const names = Array.from({ length: count }, (_, i) => `entry-${i.toString(36)}-${'x'.repeat(i % 40)}`);

@@ -30,11 +30,11 @@ import { xattrTests } from './posix-xattr.js';
 const run = promisify(execFile);
 
 export interface PosixSuiteOptions {
-  /** Emptied of what the tests made. */
+  /** It is empty again after the tests. */
   readonly directory: string;
-  /** Those that are not given are demanded. */
+  /** Capabilities that are not given are required. */
   readonly capabilities?: Partial<PosixCapabilities>;
-  /** Why a single test cannot hold there, if so. */
+  /** Why a single test cannot pass there, if so. */
   readonly exception?: (name: string) => string | undefined;
 }
 

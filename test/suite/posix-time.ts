@@ -11,7 +11,7 @@ interface TimeCase {
   readonly name: string;
   readonly prepare?: (p: Place) => Promise<unknown>;
   readonly act: (p: Place) => Promise<unknown>;
-  /** Path (after the act) to what must change: m, c, both, or nothing. */
+  /** Path (after the act) to the times that must change: m, c, both, or none. */
   readonly expect: Readonly<Record<string, 'mc' | 'c' | ''>>;
   /** Where a path was before the act, if elsewhere. */
   readonly before?: Readonly<Record<string, string>>;
@@ -95,7 +95,7 @@ const timeCases: readonly TimeCase[] = [
   },
 ];
 
-/** Makes the next read reach the filesystem. */
+/** Ensures that the next read reaches the filesystem. */
 async function uncache(p: Place, path: string): Promise<void> {
   const fd = await p.open(path, 'O_RDWR');
   await p.ok('fsync', fd);

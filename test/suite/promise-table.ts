@@ -32,7 +32,7 @@ function promises(text: string): Row[] {
   return rows;
 }
 
-/** Fails for every row of `text` that names no test, or one that is not there. There are at least `rowsMin`. */
+/** Fails for every row of `text` that names no test or a missing one. There are at least `rowsMin` rows. */
 export function checkPromises(t: Pick<Test, 'ok' | 'fail'>, text: string, rowsMin: number): void {
   const rows = promises(text);
   t.ok(rows.length >= rowsMin, `${rows.length} promises`);

@@ -29,11 +29,11 @@ export function allEntries(view: ReadView): Entry[] {
 
 const names = ['a', 'b', 'c.txt', 'd'];
 
-/** One device's applications. */
+/** The applications of one device. */
 export class RandomApplications {
   readonly deviceIndex: number;
   readonly #random: SeededRandom;
-  // 1 is the root, which no device allocates.
+  // Number 1 is the root, which no device allocates.
   #inos = 1;
   #stamps = 0;
   #sec = 1_700_000_000;
@@ -55,7 +55,10 @@ export class RandomApplications {
     return items.length === 0 ? undefined : items[this.#random.below(items.length)];
   }
 
-  /** May be one that fails, as those of applications do; `undefined` when the view has nothing for what was drawn. */
+  /**
+   * It may fail, as operations of applications do; `undefined` when the view has nothing that the drawn operation
+   * needs.
+   */
   next(view: ReadView): Operation | undefined {
     const random = this.#random;
     const time = { sec: this.#sec++, nsec: 0 };

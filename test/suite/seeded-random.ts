@@ -37,7 +37,7 @@ export class SeededRandom implements Random {
   }
 }
 
-/** The seed of this run: from TEST_SEED, else a fresh one. Tests put it in the message of every failure. */
+/** The seed of this run: TEST_SEED, or else a new one. Tests include it in the message of every failure. */
 export function testSeed(): number {
   const given = process.env['TEST_SEED'];
   return given === undefined ? Math.floor(Math.random() * 0x7fffffff) : Number(given);

@@ -8,7 +8,7 @@ import { posix } from 'node:path';
 import type { Disk, DiskDirectory, DiskEntry, DiskFile, DiskStat, OpenMode } from '../../src/disk/disk.js';
 import { SeededRandom } from './seeded-random.js';
 
-/** The process is gone: whatever it was doing never returns. */
+/** The process is gone: its pending calls never return. */
 export class SimulatedCrashError extends Error {
   override readonly name = 'SimulatedCrashError';
 }
@@ -36,7 +36,7 @@ export interface DiskOperation {
   readonly path: string;
 }
 
-/** Only these change something: crash points are counted over them. */
+/** The operations that change something. Crash points are counted over them. */
 const changing: ReadonlySet<DiskOperationKind> = new Set([
   'create',
   'write',
@@ -61,8 +61,8 @@ class FileNode {
   unsynced: Change[] = [];
   linkCount = 0;
   /**
-   * It has another name since it was last synced, which does not know its place on the disk yet (without hard links, as
-   * on FAT).
+   * It was renamed since it was last synced, so that the new name does not know its place on the disk yet (without hard
+   * links, as on FAT).
    */
   isMoved = false;
   mtimeMs = 0;
@@ -121,7 +121,7 @@ function applied(content: Buffer, change: Change): Buffer {
   return grown;
 }
 
-/** An inode and all that names in it lead to or led to, each once. */
+/** An inode and everything that its names lead to or led to, each once. */
 function* inodesBelow(inode: Inode, seen: Set<Inode> = new Set()): Generator<Inode> {
   if (seen.has(inode)) return;
   seen.add(inode);
@@ -161,16 +161,16 @@ function systemError(code: string, call: string, path: string): Error {
 export interface SimulatedDiskOptions {
   readonly seed?: number;
   /**
-   * Filesystems that know no hard links (vfat): link fails with EPERM, and what was moved and not synced since may be
-   * empty after power loss.
+   * A filesystem without hard links (vfat): link fails with EPERM, and a file that was moved and not synced since may
+   * be empty after power loss.
    */
   readonly links?: boolean;
   readonly freeBytes?: number;
-  /** What file times say, in milliseconds since 1970. */
+  /** The time that files get, in milliseconds since 1970. */
   readonly nowMs?: () => number;
 }
 
-/** What becomes of one unsynced change when the power goes. A name is there or not; a write can also be torn. */
+/** The fate of one unsynced change at a power loss. A name is there or not; a write can also be torn. */
 export type Fate = 'missing' | 'present' | 'half' | 'half and zeros';
 const safeFates = ['present'] as const;
 const nameFates = ['missing', 'present'] as const;
@@ -185,15 +185,15 @@ export class SimulatedDisk implements Disk {
   #crashed = false;
   #changeCount = 0;
   #crashAt = Infinity;
-  /** Everything that was asked, in order. */
+  /** Every operation, in order. */
   readonly operations: DiskOperation[] = [];
-  /** Files and directories that were opened and not closed yet. */
+  /** Files and directories that are open. */
   readonly openPaths = new Set<{ readonly path: string }>();
   /** Called before each operation: a returned error code is thrown instead of doing it. */
   fault: ((operation: DiskOperation) => string | undefined) | undefined;
   /**
-   * Called before each operation that changes something: a place to die, of which {@link clone} takes a picture. `tear`
-   * does a write by half.
+   * Called before each operation that changes something: a crash point, of which {@link clone} takes a picture. `tear`
+   * performs half of a write.
    */
   onChange: ((operation: DiskOperation, tear: ((disk: SimulatedDisk) => void) | undefined) => void) | undefined;
 
@@ -204,7 +204,7 @@ export class SimulatedDisk implements Disk {
     this.#inoNext = survived?.inoNext ?? 2;
   }
 
-  /** How many operations so far changed something: the crash points of this run are 0 .. changeCount - 1. */
+  /** The number of operations that changed something: the crash points of this run are 0 .. changeCount - 1. */
   get changeCount(): number {
     return this.#changeCount;
   }
@@ -224,8 +224,8 @@ export class SimulatedDisk implements Disk {
   }
 
   /**
-   * Another disk with the same content, what of it is durable included; its random choices come from `seed`. Files open
-   * here are not open there.
+   * Another disk with the same content and the same durable part; its random choices come from `seed`. Files open here
+   * are not open there.
    */
   clone(seed: number): SimulatedDisk {
     const copies = new Map<Inode, Inode>();
@@ -233,7 +233,7 @@ export class SimulatedDisk implements Disk {
       const known = copies.get(inode);
       if (known) return known as T;
       if (inode.kind === 'file') {
-        // Contents are replaced, never changed in place.
+        // Contents are replaced and never changed in place.
         const file = Object.assign(new FileNode(inode.ino, inode.content), { durable: inode.durable, linkCount: inode.linkCount });
         file.unsynced = [...inode.unsynced];
         file.mtimeMs = inode.mtimeMs;
@@ -255,21 +255,23 @@ export class SimulatedDisk implements Disk {
     return disk;
   }
 
-  /** What the next process finds. Everything on this disk fails with {@link SimulatedCrashError} from now on. */
+  /**
+   * The disk that the next process finds. Everything on this disk fails with {@link SimulatedCrashError} from now on.
+   */
   crash(kind: CrashKind): SimulatedDisk {
     this.#crashed = true;
     if (kind === 'power') this.#losePower();
     const next = new SimulatedDisk(this.#options, { root: this.#root, random: this.#random, inoNext: this.#inoNext });
-    // What the process had not synced is in no less danger when it is dead.
+    // Unsynced data stays in danger after the process is dead.
     next.#names = this.#names;
     return next;
   }
 
   /**
-   * What the next process can find after power loss now: every combination of fates of what is not synced, when there
-   * are at most `max` (then `exhaustive`); otherwise nothing, all, each prefix with its last write whole or torn, each
-   * change alone missing or alone present, and `sampled` drawn ones. Names keep the order of changes to one name. What
-   * lies below `spared` loses nothing. This disk stays as it is.
+   * The disks that the next process can find after a power loss now: every combination of fates of the unsynced
+   * changes, when there are at most `max` (then `exhaustive`); otherwise no changes, all, each prefix with its last
+   * write whole or torn, each change alone missing or alone present, and `sampled` random combinations. Names keep the
+   * order of changes to one name. What lies below `spared` loses nothing. This disk stays as it is.
    */
   powerLosses(
     max: number,
@@ -330,8 +332,7 @@ export class SimulatedDisk implements Disk {
   }
 
   /**
-   * Each change that is not synced gets its fate: names first, then contents as {@link #files} has them. What is left
-   * is durable.
+   * Each unsynced change gets its fate: names first, then contents in the order of {@link #files}. The rest is durable.
    */
   #settle(fates: readonly Fate[]): void {
     const files = this.#files();
@@ -366,7 +367,7 @@ export class SimulatedDisk implements Disk {
     visit(this.#root);
   }
 
-  /** Two disks whose names and contents are the same have the same one; what is durable of it does not count. */
+  /** Disks with the same names and contents have the same fingerprint, whatever part is durable. */
   digest(): string {
     const lines: string[] = [];
     const visit = (path: string, inode: Inode): void => {
@@ -423,7 +424,7 @@ export class SimulatedDisk implements Disk {
   }
 
   /**
-   * Part of a write: whole sectors of it, and of the rest what was there before, zeros where the file was grown for it.
+   * Part of a write: some whole sectors, and otherwise the former content, or zeros where the file was grown for it.
    */
   #torn(change: Change, before: Buffer): Change {
     if ('size' in change || this.#random.below(2) === 0) return change;
@@ -457,7 +458,7 @@ export class SimulatedDisk implements Disk {
     this.#names = this.#names.filter((change) => !committed.has(change));
   }
 
-  /** Every operation passes here; `partly` is what a crash in its middle leaves behind. */
+  /** Every operation passes through here; `partly` performs the part that a crash in its middle leaves behind. */
   #enter(kind: DiskOperationKind, path: string, partly?: () => void, tear?: (disk: SimulatedDisk) => void): void {
     if (this.#crashed) throw new SimulatedCrashError(`${kind} ${path} after the crash`);
     const operation = { kind, path };

@@ -23,7 +23,7 @@ export class SwitchedStore extends MemoryStore implements Reachability {
     super({ disk });
   }
 
-  /** `hanging`: nothing is answered, and nobody knows it yet. */
+  /** `hanging`: requests get no answer, and the drive has not noticed yet. */
   set mood(mood: StoreMood) {
     this.#mood = mood;
     this.#awaySinceMs = mood === 'away' ? performance.now() : undefined;
@@ -39,7 +39,7 @@ export class SwitchedStore extends MemoryStore implements Reachability {
     return () => this.#listeners.delete(listener);
   }
 
-  /** From now on uploads stand still. */
+  /** From now on uploads are held. */
   hold(): void {
     this.#held ??= [];
   }
@@ -49,7 +49,7 @@ export class SwitchedStore extends MemoryStore implements Reachability {
     this.#held = undefined;
   }
 
-  /** Uploads that stand still. */
+  /** Uploads that are held. */
   get heldCount(): number {
     return this.#held?.length ?? 0;
   }
@@ -94,7 +94,7 @@ export class SwitchedStore extends MemoryStore implements Reachability {
   }
 }
 
-/** Asks until `condition` holds: what it waits for happens in the background. The test's own timeout bounds it. */
+/** Polls until `condition` holds, within the test's own timeout. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
 }

@@ -36,10 +36,10 @@ export async function createTestVolume(
 
 export type DeviceOptions = Partial<OpenOptions> & { readonly disk: Disk; readonly stateDirectory: string };
 
-/** A path without a leading slash; the empty one is the root. */
+/** A path without a leading slash; the empty path is the root. */
 export type TestPath = string;
 
-/** What a tree looks like: path to content, link target (`-> x`) or `dir`. */
+/** A tree as data: path to content, link target (`-> x`) or `dir`. */
 export type TreePicture = Record<string, string>;
 
 const never = new AbortController().signal;
@@ -98,7 +98,7 @@ export class TestDevice {
   }
 
   /**
-   * Creates the file if need be and writes at `offset`; like close(2), it is safe against the daemon's death when it
+   * Creates the file if necessary and writes at `offset`. Like close(2), the write survives the daemon's death once it
    * returns.
    */
   async write(path: TestPath, content: string | Uint8Array, offset = 0): Promise<void> {

@@ -16,7 +16,7 @@ interface Teardown {
   fail(message: string): unknown;
 }
 
-/** What several devices share. */
+/** The state that several devices share. */
 export interface TestRealm {
   readonly store: ObjectStore;
   readonly volumeId: Uint8Array;

@@ -16,9 +16,9 @@ const patienceMs = 30_000;
 export interface TwoDevicesOptions {
   /** Empty, on another filesystem than the drives; the caller removes it. */
   readonly scratch: string;
-  /** Of a volume that is not there yet. */
+  /** The location of a volume that does not exist yet. */
   readonly store: string;
-  /** What the kind of store needs. */
+  /** The environment that the kind of store needs. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -36,11 +36,11 @@ export async function twoDevicesSuite(t: Test, { scratch, store, environment = {
   await one.mount();
   await two.mount();
   const [left, right] = [await Probe.start(), await Probe.start()];
-  // Before the mounts go: a probe may hold files open.
+  // This happens before the unmounts, since a probe may hold files open.
   const here = (name: string): string => join(one.directory, name);
   const there = (name: string): string => join(two.directory, name);
 
-  /** Asks until `look` answers `wanted`; then passes. The last answer is shown when it never does. */
+  /** Polls until `look` returns `wanted`, then passes. The last result is shown when it never does. */
   const becomes = async (test: Pick<Test, 'equal'>, look: () => Promise<unknown>, wanted: unknown, what: string): Promise<void> => {
     const deadline = performance.now() + patienceMs;
     const wantedText = JSON.stringify(wanted);

@@ -23,7 +23,7 @@ export class Apache {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** `folder` is empty, in a folder of the test's own, and removed by the caller after {@link stop}. */
+  /** `folder` must be empty and in a folder of the test; the caller removes it after {@link stop}. */
   static async start(folder: string): Promise<Apache> {
     const root = join(folder, 'root');
     const state = join(folder, 'state');
@@ -31,7 +31,7 @@ export class Apache {
       await mkdir(path);
       await chmod(path, 0o777);
     }
-    // Started by root, it serves as another user, who has to get here.
+    // When root starts the server it runs as another user, who must be able to reach the folder.
     for (const path of [folder, dirname(folder)]) await chmod(path, 0o755);
     const port = await freePort();
     const load = ['mpm_event', 'authz_core', 'dav', 'dav_fs'].map((name) => `LoadModule ${name}_module ${modules}/mod_${name}.so`).join('\n');

@@ -11,12 +11,12 @@ import type { StoreServer } from './store-server.js';
 
 export interface BadWeatherOptions {
   readonly server: StoreServer;
-  /** In front of the server; the clients go through it. */
+  /** The proxy in front of the server, which the clients use. */
   readonly proxy: FaultProxy;
   readonly random: SeededRandom;
-  /** The longest trouble. */
+  /** The longest fault. */
   readonly troubleMsMax: number;
-  /** Hears what begins, for a report. */
+  /** Called with the name of each fault that begins, for a report. */
   readonly report?: (trouble: string) => void;
 }
 
@@ -24,14 +24,14 @@ type Trouble = (lastsMs: number, signal: AbortSignal) => Promise<void>;
 
 const tooBusy = 'HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
 
-/** Ends early, and well, when the signal says so: what was made bad must be made good again. */
+/** Resolves early when the signal aborts, so that the fault is undone. */
 const pass = (lastsMs: number, signal: AbortSignal): Promise<void> => wait(lastsMs, undefined, { signal }).catch(() => {});
 
 export class BadWeather {
   readonly #options: BadWeatherOptions;
   readonly #troubles: Readonly<Record<string, Trouble>>;
   #waiting: string[] = [];
-  /** Before the next trouble. */
+  /** The pause before the next fault. */
   #calmMs = 500;
   #count = 0;
 
@@ -60,7 +60,7 @@ export class BadWeather {
         weather.isHanging = true;
         await pass(lastsMs, signal);
         weather.isHanging = false;
-        // What was swallowed never comes: these connections are of no use any more.
+        // Swallowed bytes never arrive, so these connections are useless.
         proxy.cutAll();
       },
       async 'a slow link'(lastsMs, signal) {
@@ -93,19 +93,19 @@ export class BadWeather {
     };
   }
 
-  /** Troubles so far. */
+  /** The number of faults so far. */
   get count(): number {
     return this.#count;
   }
 
-  /** How many kinds there are. */
+  /** The number of kinds of faults. */
   get kinds(): number {
     return Object.keys(this.#troubles).length;
   }
 
   /**
-   * Makes trouble until `signal`; resolves in fair weather, rejects when a server does not come back. Each kind comes
-   * before one comes again.
+   * Causes faults until `signal`; resolves without one active, rejects when a server does not come back. Every kind
+   * comes once before any comes again.
    */
   async run(signal: AbortSignal): Promise<void> {
     const { random, troubleMsMax, report = () => {} } = this.#options;
@@ -118,8 +118,8 @@ export class BadWeather {
       const lastsMs = random.chance(0.25) ? troubleMsMax : Math.min(troubleMsMax, 500 + random.below(Math.ceil(troubleMsMax / 4)));
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
-      // The longer it is, the more there is to catch up with: one outage after the other without an end would only show
-      // how long the queue is.
+      // The pause grows with the fault, since the drive has more to catch up with: endless outages would only show the
+      // length of the queue.
       this.#calmMs = 500 + random.below(3000) + lastsMs / 5;
       await this.#troubles[name]!(lastsMs, signal);
     }

@@ -11,7 +11,7 @@ const seed = testSeed();
 t.comment(`TEST_SEED=${seed}`);
 const random = new SeededRandom(seed);
 
-/** Sends `bytes` through the proxy; resolves with what arrived when the connection has ended. */
+/** Sends `bytes` through the proxy; resolves with the received bytes when the connection has ended. */
 async function carried(
   t: { teardown(fn: () => unknown): void },
   bytes: Buffer,

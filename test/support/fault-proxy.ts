@@ -11,20 +11,17 @@ import type { SeededRandom } from '../suite/seeded-random.js';
 export interface Weather {
   /** Added to each piece in each direction. */
   latencyMs: number;
-  /** Of all connections together, each direction; 0 for no limit. */
+  /** The rate of all connections together, in each direction; 0 for no limit. */
   bytesPerSecond: number;
-  /** Per piece that passes in either direction: how likely it is to be cut in two and lost from there on, 0 to 1. */
+  /** The probability, 0 to 1, that a piece in either direction is cut in two and lost from there on. */
   cutChance: number;
-  /** Of the next answers so many never arrive: their first byte cuts the connection. */
+  /** The number of next answers that never arrive: their first byte cuts the connection. */
   answersLost: number;
-  /** What arrives is taken and never passed on. */
+  /** Data is accepted and never forwarded. */
   isHanging: boolean;
-  /** Connections are closed as soon as they stand. */
+  /** Connections are closed as soon as they are established. */
   isRefusing: boolean;
-  /**
-   * What each new connection is answered with when it has asked something, and then closed; empty: nothing, and what it
-   * asked is passed on.
-   */
+  /** The answer to the first request of each new connection, which is then closed; if empty, requests are forwarded. */
   answer: string;
 }
 
@@ -35,7 +32,7 @@ export class FaultProxy {
   readonly #random: Pick<SeededRandom, 'below'>;
   #cuts = 0;
   #connections = 0;
-  /** When the link is free again, by direction, in the milliseconds of performance.now(). */
+  /** The time at which the link is free again, by direction, in milliseconds of performance.now(). */
   readonly #freeMs = { up: 0, down: 0 };
 
   private constructor(server: Server, random: Pick<SeededRandom, 'below'>) {
@@ -43,7 +40,7 @@ export class FaultProxy {
     this.#random = random;
   }
 
-  /** In front of a port of loopback. */
+  /** Starts a proxy in front of a port on loopback. */
   static start(port: number, random: Pick<SeededRandom, 'below'>, options: { readonly tunnel?: boolean } = {}): Promise<FaultProxy> {
     const server = createServer();
     const proxy = new FaultProxy(server, random);
@@ -64,12 +61,12 @@ export class FaultProxy {
     return this.#cuts;
   }
 
-  /** That were asked for so far, refused ones too. */
+  /** Connections requested so far, including refused ones. */
   get connections(): number {
     return this.#connections;
   }
 
-  /** Cuts everything that stands. */
+  /** Cuts all connections. */
   cutAll(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -121,13 +118,13 @@ export class FaultProxy {
     client.on('error', () => client.destroy());
     client.on('close', () => this.#sockets.delete(client));
     client.once('data', () => client.end(answer));
-    // A body may follow: taken, so that closing is no reset that takes the answer away.
+    // A body that follows is read, so that closing does not cause a reset that destroys the answer.
     client.resume();
   }
 
   #carry(from: Socket, to: Socket, direction: 'up' | 'down'): void {
     const { weather } = this;
-    /** On their way: whatever the weather becomes, none overtakes another. */
+    /** Pieces in transit: none overtakes another, even when the settings change. */
     const late: { readonly dueMs: number; readonly piece: Buffer }[] = [];
     let [isCut, hasEnded] = [false, false];
     const deliver = (): void => {
@@ -148,7 +145,7 @@ export class FaultProxy {
         return;
       }
       if (weather.cutChance > 0 && this.#random.below(1_000_000) < weather.cutChance * 1_000_000) {
-        // What comes after it must not arrive in its place.
+        // Later data must not arrive in its place.
         isCut = true;
         if (late.length > 0) this.#cut(from, to);
         else to.write(piece.subarray(0, this.#random.below(piece.byteLength)), () => this.#cut(from, to));
@@ -166,7 +163,7 @@ export class FaultProxy {
         return;
       }
       late.push({ dueMs: Math.max(nowMs + waitMs, late.at(-1)?.dueMs ?? 0), piece });
-      // What is on its way does not hold back the next piece, but for the rate.
+      // A piece in transit delays the next one only by the rate.
       if (isLimited) from.pause();
       if (late.length === 1) setTimeout(deliver, waitMs);
     });

@@ -18,7 +18,7 @@ export function skipWebdav(): string | undefined {
 }
 
 export class Lighttpd {
-  /** What it serves: `open/`, `basic/`, `digest/` and `readonly/`. */
+  /** The served folder: `open/`, `basic/`, `digest/` and `readonly/`. */
   readonly root: string;
   readonly port: number;
   readonly user = 'alice';
@@ -35,7 +35,7 @@ export class Lighttpd {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** `folder` is empty and removed by the caller after {@link stop}. */
+  /** `folder` must be empty; the caller removes it after {@link stop}. */
   static async start(folder: string): Promise<Lighttpd> {
     const root = join(folder, 'root');
     for (const name of ['root/open', 'root/basic', 'root/digest', 'root/readonly', 'tmp']) await mkdir(join(folder, name), { recursive: true });
@@ -73,7 +73,7 @@ $HTTP["url"] =~ "^/readonly/" { webdav.is-readonly = "enable" }
     return new Lighttpd(root, port, process);
   }
 
-  /** kill -9, as a crash. */
+  /** Crashes the server with kill -9. */
   get pid(): number {
     return this.#process.pid;
   }
@@ -82,13 +82,13 @@ $HTTP["url"] =~ "^/readonly/" { webdav.is-readonly = "enable" }
     return this.#process.kill();
   }
 
-  /** After {@link stop}: at the same port, with what it had. */
+  /** Starts it again after {@link stop}, at the same port and with its data. */
   async restart(): Promise<void> {
     this.#process.restart();
     await this.#process.ready(() => isListening(this.port));
   }
 
-  /** Makes every request hang, or go on. */
+  /** Makes every request hang, or continue. */
   hold(isHeld: boolean): void {
     this.#process.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }

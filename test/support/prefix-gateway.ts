@@ -14,10 +14,10 @@ import type { ScriptedRequest } from './scripted-server.js';
 import { ScriptedServer } from './scripted-server.js';
 
 export interface PrefixGatewayOptions {
-  /** Encoded, begins with a slash and does not end in one. */
+  /** Percent-encoded; begins with a slash and does not end in one. */
   readonly prefix: string;
   readonly way: 'signs' | 'strips';
-  /** Of the server behind it: `http://host:port`. */
+  /** The origin of the server behind it: `http://host:port`. */
   readonly origin: string;
   readonly credentials: AwsCredentials;
 }
@@ -34,7 +34,7 @@ function pass(request: ScriptedRequest, answer: ServerResponse, options: PrefixG
   const inner = path.slice(prefix.length);
   const { body } = request;
   const headers = way === 'signs' ? signAnew(request, inner, search, options) : plainHeaders(request, (name) => name !== 'host');
-  // The server behind it sees the name that was asked for, as behind any reverse proxy that is set up for S3.
+  // The server behind it sees the requested host name, as behind any reverse proxy that is set up for S3.
   const { hostname, port } = new URL(origin);
   const passed = sendRequest(
     {

@@ -47,7 +47,7 @@ export class Rgw {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** `folder` is empty and removed by the caller after {@link stop}. */
+  /** `folder` must be empty; the caller removes it after {@link stop}. */
   static async start(folder: string): Promise<Rgw> {
     const [port, tlsPort, monitorPort] = [await freePort(), await freePort(), await freePort()];
     for (const name of ['mon', 'osd', 'run', 'log']) await mkdir(join(folder, name));
@@ -102,17 +102,17 @@ export class Rgw {
     return runTool('radosgw-admin', ['-c', this.#configuration, '-n', 'client.rgw', ...words]);
   }
 
-  /** Makes every request hang, or go on. */
+  /** Makes every request hang, or continue. */
   holdStorage(isHeld: boolean): void {
     this.#processes.storage.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }
 
-  /** kill -9 of the gateway; what it stores stays. */
+  /** Crashes the gateway with kill -9; its data stays. */
   killGateway(): Promise<void> {
     return this.#processes.gateway.kill();
   }
 
-  /** After {@link killGateway}: at the same port. */
+  /** Starts the gateway again after {@link killGateway}, at the same port. */
   async restartGateway(): Promise<void> {
     this.#processes.gateway.restart();
     await this.#processes.gateway.ready(() => isListening(this.port));
@@ -151,8 +151,8 @@ export class Rgw {
 }
 
 /**
- * The lease: a storage daemon that was held for longer than one lasts leaves requests waiting for ever, as there is
- * nobody else to renew it.
+ * A storage daemon that is held for longer than its lease leaves requests waiting forever, since no other daemon renews
+ * it.
  */
 function cephConfiguration(folder: string, fsid: string, monitorPort: number, port: number, tlsPort: number): string {
   return `[global]

@@ -12,9 +12,9 @@ export interface BucketHabits {
   /** Of `If-None-Match: *`. */
   readonly condition: 'kept' | 'ignored' | 'refused';
   readonly ranges: boolean;
-  /** Takes uploads in parts. Default: no. */
+  /** Accepts uploads in parts. Default: no. */
   readonly uploads?: boolean;
-  /** Keeps old versions under a default retention, and so takes no body without a checksum. Default: no. */
+  /** Keeps old versions under a default retention, and therefore refuses a body without a checksum. Default: no. */
   readonly isLocked?: boolean;
 }
 
@@ -39,12 +39,12 @@ function hasChecksum(headers: IncomingHttpHeaders, body: Buffer): boolean {
 
 export class ScriptedBucket {
   readonly objects = new Map<string, Buffer>();
-  /** Objects that are listed and that nobody gets. */
+  /** Objects that are listed but cannot be read. */
   readonly archived = new Set<string>();
-  /** By their ids. */
+  /** Uploads by id. */
   readonly uploads = new Map<string, ScriptedUpload>();
   #count = 0;
-  /** Asked first; true: it has answered, or means not to. */
+  /** Called first; true when it has answered, or withholds the answer. */
   weather: (request: ScriptedRequest, answer: ServerResponse) => boolean = () => false;
   readonly #habits: BucketHabits;
 
@@ -84,7 +84,7 @@ export class ScriptedBucket {
     answer.writeHead(200, this.#habits.isLocked === true ? { 'x-amz-version-id': `v${this.#count++}` } : {}).end();
   }
 
-  /** False: it is another request. */
+  /** Returns false for other requests. */
   #upload(key: string, query: URLSearchParams, { method, headers, body }: ScriptedRequest, answer: ServerResponse): boolean {
     const id = query.get('uploadId') ?? '';
     const found = this.uploads.get(id);

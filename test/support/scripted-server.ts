@@ -14,7 +14,7 @@ export type Script = (request: ScriptedRequest, answer: ServerResponse) => void;
 
 export class ScriptedServer {
   readonly requests: ScriptedRequest[] = [];
-  /** Hears of bodies while they come: how many bytes of one are here. */
+  /** Called while a body arrives, with the number of bytes so far. */
   onArrival: (method: string, target: string, bytes: number) => void = () => {};
   readonly #server: Server;
 

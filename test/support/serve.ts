@@ -15,12 +15,12 @@ const readyMs = 60_000;
 export interface ServeOptions {
   /** Default: a directory below the folder. */
   readonly base?: string;
-  /** More words of the command line. */
+  /** Further arguments of the command line. */
   readonly words?: readonly string[];
   /** PEM files; without them it is plain HTTP. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   readonly env?: Readonly<Record<string, string>>;
-  /** Of a server that has these tokens already: two servers on one base. */
+  /** The token file of another server, for two servers on one base. */
   readonly tokenFile?: string;
 }
 
@@ -47,7 +47,7 @@ export class Serve {
     this.accessLog = join(folder, 'access.log');
   }
 
-  /** `folder` is empty, of this server alone, and removed by the caller after {@link stop}. */
+  /** `folder` must be empty and for this server alone; the caller removes it after {@link stop}. */
   static async start(folder: string, options: ServeOptions = {}): Promise<Serve> {
     const base = options.base ?? join(folder, 'base');
     const tokenFile = options.tokenFile ?? join(folder, 'tokens.json');
@@ -65,13 +65,14 @@ export class Serve {
     return this.#process.metricsPort;
   }
 
-  /** What it wrote to its standard error so far: its log. */
+  /** Its standard error so far, which is its log. */
   get log(): string {
     return this.#process.log();
   }
 
   /**
-   * A new token for `volume`, in a file of its own: the path of the file, and the location of the volume for commands.
+   * Makes a token for `volume` in a new file; returns the path of the file, and the location of the volume for
+   * commands.
    */
   volume(volume: string, right: 'read' | 'append' | 'full' = 'full', quota?: string): { readonly location: string; readonly tokenPath: string } {
     const tokenPath = join(this.#folder, `token-${this.#count++}`);
@@ -81,7 +82,7 @@ export class Serve {
     return { location: `${this.origin}/${volume}?token-file=${encodeURIComponent(tokenPath)}${authorities}`, tokenPath };
   }
 
-  /** As a person takes a token away. */
+  /** Removes a token through the command line. */
   removeToken(tokenPath: string): void {
     const [, id = ''] = readFileSync(tokenPath, 'utf8').split('_');
     runSealdrive(['token', 'remove', id, '--tokens', this.tokenFile], this.#env);
@@ -103,7 +104,7 @@ export class Serve {
     await this.#process.ended;
   }
 
-  /** After {@link stop} or {@link kill}: at the same address. */
+  /** Starts it again after {@link stop} or {@link kill}, at the same address. */
   async restart(): Promise<void> {
     const port = Number(new URL(this.origin).port);
     this.#process = await launch(wordsOf(this.#folder, this.base, this.tokenFile, port, this.#options), this.#env);
@@ -136,10 +137,10 @@ function wordsOf(folder: string, base: string, tokenFile: string, port: number, 
   ];
 }
 
-/** Starts it and waits for the address that it says. It dies with the test, however that ends. */
+/** Starts it and waits until it prints its address. It dies with the test, however that ends. */
 function launch(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Running> {
   const guard = findProgram('setpriv');
-  // tap puts hooks of its own into every Node.js process that it sees started: this one is to be as users have it.
+  // tap injects hooks into every Node.js process; this one must run as users run it.
   const rest = ['-u', 'NODE_OPTIONS', process.execPath, program, ...words];
   const child = spawn(guard ?? 'env', guard === undefined ? rest : ['--pdeathsig', 'KILL', 'env', ...rest], {
     env,
@@ -175,7 +176,7 @@ function launch(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Runni
 }
 
 function runSealdrive(words: readonly string[], env: NodeJS.ProcessEnv): void {
-  // A test runner's own options of Node.js are none of the program's.
+  // The program must not get the test runner's options of Node.js.
   const command = ['-u', 'NODE_OPTIONS', process.execPath, program, ...words];
   const { status, stderr, stdout } = spawnSync('env', command, { env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`sealdrive ${words[0]} ${words[1]} ended with ${status}: ${stderr}${stdout}`);

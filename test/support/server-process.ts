@@ -21,7 +21,7 @@ export function findProgram(name: string): string | undefined {
       accessSync(path, constants.X_OK);
       return path;
     } catch {
-      // Not there: the next one.
+      // Not there: try the next one.
     }
   }
   return undefined;
@@ -39,7 +39,7 @@ export function reasonToSkip(kind: string, programs: readonly string[]): string 
   return reason;
 }
 
-/** A TCP port of loopback that nobody listens on now. */
+/** A TCP port on loopback without a listener. */
 export function freePort(): Promise<number> {
   return new Promise((settle, reject) => {
     const server = createServer();
@@ -51,7 +51,7 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** Runs a program to its end; throws with what it said when it fails. */
+/** Runs a program to its end; throws with its output when it fails. */
 export function runTool(program: string, parameters: readonly string[], env: Readonly<Record<string, string>> = {}): string {
   const { status, stdout, stderr, error } = spawnSync(findProgram(program) ?? program, parameters, {
     encoding: 'utf8',
@@ -62,7 +62,7 @@ export function runTool(program: string, parameters: readonly string[], env: Rea
   return stdout;
 }
 
-/** The process and all that it has started, as far as they live. */
+/** The process and its descendants that are alive. */
 function familyOf(pid: number): number[] {
   try {
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
@@ -108,12 +108,12 @@ export class ServerProcess {
     return this.#child.pid ?? 0;
   }
 
-  /** Starts it again after {@link kill}, with the same words; then wait for {@link ready}. */
+  /** Starts it again after {@link kill}, with the same arguments; then wait for {@link ready}. */
   restart(): void {
     [this.#child, this.#ended] = this.#start();
   }
 
-  /** Asks until the answer is true; throws with what the server said when it ended instead. */
+  /** Polls until the result is true; throws with the server's output if it ends instead. */
   async ready(ask: () => Promise<boolean>): Promise<void> {
     const endMs = performance.now() + readyMs;
     while (!(await ask())) {
@@ -122,7 +122,7 @@ export class ServerProcess {
     }
   }
 
-  /** To it and all that it has started: `SIGSTOP` makes it hang, `SIGCONT` lets it go on. */
+  /** Sends a signal to it and its descendants: `SIGSTOP` makes it hang, `SIGCONT` lets it continue. */
   signal(signal: NodeJS.Signals): void {
     for (const pid of this.#child.pid === undefined ? [] : familyOf(this.#child.pid)) {
       try {
@@ -133,14 +133,14 @@ export class ServerProcess {
     }
   }
 
-  /** kill -9, with all that it has started. */
+  /** Kills it and its descendants with kill -9. */
   async kill(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.signal('SIGKILL');
     await this.#ended;
   }
 }
 
-/** Whether something takes connections at a port of loopback. */
+/** Whether something accepts connections at a port on loopback. */
 export function isListening(port: number): Promise<boolean> {
   return new Promise((settle) => {
     const socket = connect(port, '127.0.0.1');
@@ -153,7 +153,7 @@ export function isListening(port: number): Promise<boolean> {
 }
 
 /**
- * Makes a certificate of its own authority for `names` (as openssl spells them: `DNS:localhost`), valid for `days`; the
+ * Makes a certificate with a new authority for `names` (as openssl spells them: `DNS:localhost`), valid for `days`; the
  * paths of its two files.
  */
 export function makeCertificate(folder: string, name: string, names: string, days: number): { readonly certificate: string; readonly key: string } {

@@ -11,9 +11,9 @@ export class Sshd {
   readonly user = userInfo().username;
   /** A directory for stores. */
   readonly root: string;
-  /** Of a user who may come in. */
+  /** The key of a user who is admitted. */
   readonly keyPath: string;
-  /** Of one who may not. */
+  /** The key of a user who is not. */
   readonly strangerKeyPath: string;
   /** A file of known hosts that has the server's key. */
   readonly knownHostsPath: string;
@@ -28,16 +28,16 @@ export class Sshd {
     this.#process = process;
   }
 
-  /** `folder` is empty and removed by the caller after {@link stop}. */
+  /** `folder` must be empty; the caller removes it after {@link stop}. */
   static async start(folder: string): Promise<Sshd> {
     const port = await freePort();
     await mkdir(join(folder, 'root'));
-    // Where it empties itself before it knows who calls.
+    // The empty folder to which sshd confines itself before authentication.
     if (process.getuid?.() === 0) await mkdir('/run/sshd', { recursive: true, mode: 0o755 });
     for (const name of ['host', 'user', 'stranger']) runTool('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);
     await writeFile(join(folder, 'authorized_keys'), await readFile(join(folder, 'user.pub'), 'utf8'), { mode: 0o600 });
     const [type, key] = (await readFile(join(folder, 'host.pub'), 'utf8')).split(' ');
-    // At any port: proxies stand in front of it.
+    // The key is valid at any port, since proxies are in front of the server.
     await writeFile(join(folder, 'known_hosts'), `[127.0.0.1]:* ${type} ${key}\n`);
     for (const path of [folder, dirname(folder)]) await chmod(path, 0o755);
     await writeFile(
@@ -66,18 +66,18 @@ Subsystem sftp internal-sftp
     return new Sshd(folder, port, child);
   }
 
-  /** kill -9, with all sessions. */
+  /** Crashes the server and all sessions with kill -9. */
   stop(): Promise<void> {
     return this.#process.kill();
   }
 
-  /** After {@link stop}: at the same port, with the same keys. */
+  /** Starts it again after {@link stop}, at the same port, with the same keys. */
   async restart(): Promise<void> {
     this.#process.restart();
     await this.#process.ready(() => isListening(this.port));
   }
 
-  /** Makes every session hang, or go on. */
+  /** Makes every session hang, or continue. */
   hold(isHeld: boolean): void {
     this.#process.signal(isHeld ? 'SIGSTOP' : 'SIGCONT');
   }

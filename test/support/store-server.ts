@@ -17,20 +17,20 @@ import { Sshd, skipSftp } from './sshd.js';
 
 export interface StoreServer {
   readonly kind: StoreKind;
-  /** Where it listens on loopback; 0 for the directory. */
+  /** The port on loopback; 0 for the directory. */
   readonly port: number;
-  /** Beside its own environment, what a program needs that uses its stores. */
+  /** The environment variables that a program needs to use its stores, besides its own. */
   readonly environment: Readonly<Record<string, string>>;
   /**
    * The location of the store called `name` (lower case), as the command line takes it, once it can be used; `port`: of
    * a proxy in front.
    */
   location(name: string, port?: number): Promise<string>;
-  /** kill -9 of what clients talk to. */
+  /** Crashes the process that clients talk to with kill -9. */
   kill(): Promise<void>;
-  /** After {@link kill}; what was stored is there. */
+  /** Starts it again after {@link kill}, with its data. */
   restart(): Promise<void>;
-  /** Makes every request hang, or go on. */
+  /** Makes every request hang, or continue. */
   hold(isHeld: boolean): void;
   stop(): Promise<void>;
 }
@@ -126,18 +126,16 @@ export type StoreKind = keyof typeof starters;
 
 export const storeKinds = Object.keys(starters) as readonly StoreKind[];
 
-/** Why there can be no such server here; throws where TEST_REQUIRE names the kind. */
+/** The reason why there can be no such server here; throws where TEST_REQUIRE names the kind. */
 export const whyNoStore = (kind: StoreKind): string | undefined => starters[kind].skip();
 
-/** `folder` is empty, and removed by the caller after `stop`. */
+/** `folder` must be empty; the caller removes it after `stop`. */
 export async function startStoreServer(kind: StoreKind, folder: string): Promise<StoreServer> {
   await mkdir(folder, { recursive: true });
   return { kind, ...(await starters[kind].start(folder)) };
 }
 
-/**
- * The kinds that words such as those of TEST_STORES name; all when there are none. Throws for a word that names none.
- */
+/** The kinds named by words such as those of TEST_STORES; all when there are none. Throws for an unknown word. */
 export function storeKindsOf(words: string | undefined): readonly StoreKind[] {
   if (words === undefined || words === '') return storeKinds;
   return words.split(',').map((word) => {
@@ -147,7 +145,7 @@ export function storeKindsOf(words: string | undefined): readonly StoreKind[] {
   });
 }
 
-/** What the objects of a store add up to, in bytes, as the store itself lists them. */
+/** The total size of the objects that a store lists, in bytes. */
 export async function bytesStored(server: StoreServer, location: string): Promise<number> {
   const store = await openStore(location, {
     disk: systemDisk,

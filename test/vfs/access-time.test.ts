@@ -14,7 +14,7 @@ const user: Caller = { uid: 1000, gid: 100, umask: 0o022, signal: new AbortContr
 const old = { sec: 1_000_000, nsec: 5 };
 const daySec = 86_400;
 
-/** The system's clock, ahead by what was waited for. */
+/** The system clock, ahead by the simulated waits. */
 class LateClock implements Clock {
   #aheadSec = 0;
   now(): ReturnType<Clock['now']> {
@@ -39,11 +39,11 @@ interface Drive {
   readonly fs: Filesystem;
   readonly inos: readonly Ino[];
   readonly stateDirectory: string;
-  /** How many the log had when all was in the store. */
+  /** The number of commits when everything was in the store. */
   readonly commits: number;
 }
 
-/** Files that were read long ago, all of it in the store. */
+/** Files with old access times, all of them in the store. */
 async function drive(t: Test, count: number, policy: AccessTimePolicy = 'lazy'): Promise<Drive> {
   const realm = await createTestRealm();
   const clock = new LateClock();
@@ -124,7 +124,7 @@ t.test('it goes along with the next change of the same inode, and with no other'
   t.same((await other.getattr(inos[1]!)).atime, old);
 });
 
-/** What another device sees of the files. */
+/** The files as another device sees them. */
 async function seenElsewhere(t: Test, realm: TestRealm, inos: readonly Ino[]): Promise<number[]> {
   const other = new Filesystem(await openTestVolume(t, realm));
   return Promise.all(inos.map(async (ino) => (await other.getattr(ino)).atime.sec));
@@ -138,7 +138,7 @@ t.test('unless asked for, it never goes to the store for its own sake, neither a
   t.same(volume.pending(), nothing);
   await volume.flush();
   t.equal(await commitsIn(realm), commits);
-  // From here on there may be a commit that shows other devices that this one lives.
+  // From here on there may be a heartbeat commit.
   clock.pass(daySec + 1);
   for (const ino of inos) await fs.read(user, ino, 0, 1);
   await fs.stop();

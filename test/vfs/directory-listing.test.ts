@@ -135,7 +135,7 @@ t.test('deleting everything that is told while reading misses nothing', async (t
   const seen = new Set<string>();
   let cookie = 0;
   for (;;) {
-    // The kernel uses only a part of each reply, and asks again after that part.
+    // The kernel uses only part of each reply, and asks again after that part.
     const told = await readdir(handle, cookie, 90);
     if (told.length === 0) break;
     for (const entry of told.slice(0, 37)) {

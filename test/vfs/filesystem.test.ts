@@ -214,7 +214,7 @@ t.test('allocating more than there is room for is ENOSPC, and leaves the file as
 type SpaceStep = readonly [call: 'write' | 'truncate' | 'fallocate', at: number, length: number, mode: number, blocksAfter: number];
 const [keep, punch, zeroRange] = [1, 3, 16];
 
-/** What ext4 with blocks of 4 KiB shows. */
+/** The values of ext4 with blocks of 4 KiB. */
 const spaceCases: readonly (readonly [name: string, ...steps: SpaceStep[]])[] = [
   ['a range across a block boundary', ['fallocate', 4095, 2, 0, 16], ['write', 4095, 2, 0, 16], ['truncate', 4095, 0, 0, 8]],
   ['the same past the end', ['fallocate', 4095, 2, keep, 16], ['truncate', 0, 0, 0, 1]],
