@@ -4,6 +4,8 @@
  */
 import t from 'tap';
 import { toHex } from '../../src/base/bytes.js';
+import type { Timespec } from '../../src/base/clock.js';
+import { FS_IMMUTABLE_FL } from '../../src/meta/inode.js';
 import type { Ino } from '../../src/meta/key.js';
 import { rootIno } from '../../src/meta/key.js';
 import {
@@ -70,6 +72,20 @@ t.test('a default list is inherited in place of the umask', async (t) => {
   t.equal(toHex(await fs.getxattr(directory.ino, defaultAclName)), toHex(encodeAcl(acl)));
   const link = await fs.symlink(user, parent, 'l', 'f');
   t.same(await fs.listxattr(user, link.ino), []);
+});
+
+t.test('the times of a write from before a file became immutable are taken, those of a later one are not', async (t) => {
+  const { ino } = await fs.mknod(user, await folder(), 'f', 0o100666, 0);
+  await fs.setflags(ino, FS_IMMUTABLE_FL);
+  const { ctime } = await fs.getattr(ino);
+  const after = (ms: number): { readonly mtime: Timespec; readonly ctime: Timespec } => {
+    const nsec = ctime.nsec + ms * 1e6;
+    const time = { sec: ctime.sec + Math.floor(nsec / 1e9), nsec: ((nsec % 1e9) + 1e9) % 1e9 };
+    return { mtime: time, ctime: time };
+  };
+  // The kernel's clock can lead by a tick.
+  for (const ms of [-1000, -1, 0, 4, 9]) t.resolves(Promise.resolve(fs.setattr(ino, after(ms))), `${ms} ms`);
+  await t.rejects(async () => fs.setattr(ino, after(1000)), { code: 'EPERM' });
 });
 
 t.test('list and mode follow each other', async (t) => {
