@@ -1,6 +1,6 @@
 /**
- * The name that the later of two gets: `name (conflict DEVICE DATE).ext` (doc/conflicts.md). Works on byte strings: names need not be UTF-8, but
- * one that is stays so.
+ * Makes the name that the later of two files gets: `name (conflict DEVICE DATE).ext` (doc/conflicts.md, "Names"). It
+ * does not check that the name is free. Works on byte strings: names need not be UTF-8, but valid UTF-8 stays valid.
  */
 import type { ByteString } from '../base/brand.js';
 import { byteStringOf } from '../base/bytes.js';
@@ -20,13 +20,15 @@ function truncateBytes(bytes: ByteString, length: number): ByteString {
   return bytes.slice(0, end);
 }
 
-/** The day in UTC, so that every device makes the same name. Times out of the calendar's range count as its first day. */
+/**
+ * The day in UTC, so that every device makes the same name. Times outside the calendar's range count as its first day.
+ */
 function dateOf(time: Timespec): string {
   const date = new Date(time.sec * 1000);
   return Number.isNaN(date.getTime()) ? '1970-01-01' : date.toISOString().replace(/T.*/, '');
 }
 
-/** What a device's name contributes: nothing that a file name or a terminal would stumble over. */
+/** The part of a conflict name made from a device's name, without anything that troubles a file name or a terminal. */
 function deviceLabel(name: string): ByteString {
   return truncateBytes(byteStringOf(cleanDeviceName(name).replaceAll(/[()]/g, '_')), deviceMax);
 }

@@ -1,6 +1,7 @@
 /**
- * What one running operation writes through: the transaction, who runs it, and what it adds to the volume's totals. The only place that encodes
- * inodes, entries and orphans into the tree; what to write is decided in `operation-*.ts`.
+ * One running operation's access to its transaction: who runs it, and what it adds to the volume's totals. This is the
+ * only place that encodes inodes, entries and orphans into the tree (doc/format.md, "Tree keys"); `operation-*.ts`
+ * decide what to write.
  */
 import { assert } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -14,12 +15,12 @@ import { OperationError } from './operation.js';
 import type { StatisticsDelta } from './statistics.js';
 import type { Transaction } from './view.js';
 
-/** A directory's or file's names end here (EMLINK). */
+/** The most names of a file or directory (EMLINK). */
 export const nlinkMax = 2 ** 31;
 
 export class Execution {
   readonly view: Transaction;
-  /** Who runs it: orphans that it makes are held, and later freed, by this device. */
+  /** The device that runs it: it holds the orphans that the operation makes, and frees them later. */
   readonly deviceIndex: number;
   #files = 0;
   #bytes = 0;
@@ -40,7 +41,10 @@ export class Execution {
     this.view.put(inodeKey(ino), encodeInode(inode));
   }
 
-  /** Reads, changes and writes: sees what the same operation wrote before. Throws ESTALE when there is no such inode. */
+  /**
+   * Reads, changes and writes an inode; sees what the same operation wrote before. Throws ESTALE when there is no such
+   * inode.
+   */
   changeInode(ino: Ino, changed: (inode: Inode) => Partial<Inode>): void {
     const before = requireInode(this.view, ino);
     const after = { ...before, ...changed(before) };
@@ -74,7 +78,7 @@ export class Execution {
     return this.view.get(orphanKey(ino)) !== undefined;
   }
 
-  /** A directory that still has a place, else ESTALE, ENOTDIR or (removed) ENOENT. */
+  /** Requires a directory that still has a name. Throws ESTALE, ENOTDIR or (removed) ENOENT. */
   requireDirectory(ino: Ino): Inode {
     const inode = requireInode(this.view, ino);
     if (!isDirectory(inode)) throw new OperationError('ENOTDIR', 'the parent is not a directory');
@@ -82,7 +86,7 @@ export class Execution {
     return inode;
   }
 
-  /** A directory's content changed: its times, and its count of subdirectories. */
+  /** Updates a directory after its content changed: its times and its count of subdirectories. */
   touchDirectory(ino: Ino, time: Timespec, subdirectories: number): void {
     this.changeInode(ino, (directory) => ({ nlink: directory.nlink + subdirectories, mtime: time, ctime: time }));
   }

@@ -1,14 +1,19 @@
-/** The way from an inode up to the root. */
+/**
+ * Finds the way from an inode up to the root. It works on any view and keeps nothing (doc/format.md, "Tree keys").
+ */
 import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type Ino, rootIno } from '../meta/key.js';
 import { lookup, readInode, scanEntries } from './inode-view.js';
 import type { ReadView } from './view.js';
 
-/** Folders above one another. */
+/** The deepest nesting of folders that is followed. */
 const pathDepthMax = 4096;
 
-/** Whether `is` says yes to the inode or a directory above it; for a file of several names the one counts that it came to last. */
+/**
+ * Whether `is` accepts the inode or a directory above it. For a file with several names, its most recent directory
+ * counts.
+ */
 export function hasAncestor(view: ReadView, ino: Ino, is: (ino: Ino) => boolean): boolean {
   let at = ino;
   for (let step = 0; step < pathDepthMax; step++) {
@@ -20,7 +25,7 @@ export function hasAncestor(view: ReadView, ino: Ino, is: (ino: Ino) => boolean)
   return false;
 }
 
-/** A path from the root, with a leading slash; `undefined` when there is none. `hint`: a name that it had. */
+/** A path from the root, with a leading slash; `undefined` when there is none. `hint`: a former name. */
 export async function pathOf(
   read: <T>(query: (view: ReadView) => T) => MaybePromise<T>,
   ino: Ino,

@@ -1,6 +1,6 @@
 /**
- * Reading inodes, directory entries and extents through a {@link ReadView}: decoded, synchronous, nothing cached. It knows the tree's keys and
- * values (doc/format.md, "Tree keys") and no operation; what changes them is in `operation-*.ts`.
+ * Reads inodes, directory entries and extents through a {@link ReadView}: decoded, synchronous, nothing cached. It
+ * knows the tree's keys and values (doc/format.md, "Tree keys") but no operations; `operation-*.ts` change them.
  */
 import type { ByteString } from '../base/brand.js';
 import { type Dirent, decodeDirent } from '../meta/dirent.js';
@@ -36,7 +36,10 @@ export function lookup(view: ReadView, parent: Ino, name: ByteString): Dirent | 
   return value === undefined ? undefined : decodeDirent(value);
 }
 
-/** The directory's entries in the byte order of their names, those after `afterName` (exclusive) if given; neither `.` nor `..`. */
+/**
+ * The directory's entries, without `.` and `..`, in the byte order of their names; only those after `afterName` if
+ * given.
+ */
 export function* scanEntries(view: ReadView, directory: Ino, afterName?: ByteString): IterableIterator<NamedDirent> {
   // The least key above a name is the name with a zero byte; no name holds one.
   const from = afterName === undefined ? direntKey(directory, '') : direntKey(directory, `${afterName}\0`);
@@ -53,7 +56,10 @@ const offsetOf = (key: TreeKey): number => {
   return decoded.type === 'extent' ? decoded.offset : 0;
 };
 
-/** The extents that cover some byte of `from` to `to` (exclusive), whole and ascending: the first may begin before `from`, the last end after `to`. */
+/**
+ * The whole extents that cover any byte from `from` to `to` (exclusive), ascending: the first may begin before `from`,
+ * the last end after `to`.
+ */
 export function* scanExtents(view: ReadView, ino: Ino, from: number, to: number): IterableIterator<PlacedExtent> {
   if (to <= from) return;
   const before = from > 0 ? view.floor(extentKey(ino, 0), extentKey(ino, from - 1)) : undefined;

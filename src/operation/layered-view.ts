@@ -1,6 +1,7 @@
 /**
- * One sorted key space made of layers: overlays, newest first, over the tree. A key's newest mention wins; a deletion hides what is below.
- * `TransactionView` adds one more overlay on top that holds what a single operation changes.
+ * One sorted key space made of layers: overlays, newest first, over the tree (doc/concurrency.md, "Layers"). The newest
+ * mention of a key wins; a deletion hides what is below. `TransactionView` adds an overlay with the changes of a single
+ * operation.
  */
 import type { TreeKey } from '../meta/key.js';
 import { Overlay, type OverlayCursor } from './overlay.js';
@@ -24,7 +25,7 @@ export class LayeredView implements ReadView {
   readonly #overlays: readonly Overlay[];
   readonly #base: BaseView;
 
-  /** `overlays`: newest first. They may go on changing; a scan sees changes ahead of it. */
+  /** `overlays`: newest first. They may keep changing; a scan sees changes ahead of it. */
   constructor(overlays: readonly Overlay[], base: BaseView) {
     this.#overlays = overlays;
     this.#base = base;
@@ -65,7 +66,7 @@ export class LayeredView implements ReadView {
   }
 
   floor(from: TreeKey, to: TreeKey): readonly [TreeKey, Uint8Array] | undefined {
-    // A deleted candidate sends the search below it; deletions in a row are rare and short.
+    // If the candidate is deleted, the search continues below it; long runs of deletions are rare.
     for (let bound = to; ; ) {
       let best: TreeKey | undefined;
       for (const overlay of this.#overlays) {
@@ -103,7 +104,9 @@ function predecessor(key: TreeKey): TreeKey {
   return (last === 0 ? head : head + String.fromCharCode(last - 1) + '\xff'.repeat(256)) as TreeKey;
 }
 
-/** What one operation sees and changes. Nothing reaches the layers below until the caller absorbs {@link changes}. */
+/**
+ * The view of one operation and its changes. Nothing reaches the layers below until the caller absorbs {@link changes}.
+ */
 export class TransactionView implements Transaction {
   readonly changes = new Overlay();
   readonly #layers: LayeredView;

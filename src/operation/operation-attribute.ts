@@ -1,6 +1,7 @@
 /**
- * setattr: modes, owners, times, flags, and truncation. Who may do so, and what a write clears (set-user-ID bits), is decided in `vfs`, which puts
- * the outcome into the operation. Flags are only kept here.
+ * Executes setattr: modes, owners, times, flags, and truncation. `vfs` decides who may do so and what a write clears
+ * (set-user-ID bits), and puts the result into the operation. Flags are only stored here (doc/semantics.md,
+ * "Attributes").
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -32,7 +33,7 @@ export function executeSetattr(run: Execution, operation: SetattrOperation): voi
   }));
 }
 
-/** What is past the end is dropped, reserved space too, also where the size stays; growing makes a hole. */
+/** Drops everything past the end, including reserved space, even if the size stays; growing makes a hole. */
 function truncated(run: Execution, { ino, stamp }: SetattrOperation, before: Inode, size: number): Partial<Inode> {
   const freed = size <= before.size ? cutExtents(run.view, ino, size, fileSizeMax) : 0;
   const inline = size < before.inline.byteLength ? (before.inline.slice(0, size) as Plaintext) : before.inline;

@@ -1,8 +1,9 @@
 /**
- * Operations as bytes, for the journal (doc/format.md, "Journal segment"). Strict: what it did not write is refused.
+ * Encodes operations for the journal (doc/format.md, "Journal segment"); it does not run them. Strict: refuses whatever
+ * it would not have written itself.
  *
- * `name`, `target`: varint length + bytes. `time`: seconds zigzag varint, nanoseconds u32. `stamp`: device index varint, counter varint.
- * `x?`: u8 0, or 1 and x. `bytes`: varint length + bytes. All other fields are varints unless said otherwise.
+ * `name`, `target`, `bytes`: varint length + bytes. `time`: seconds zigzag varint, nanoseconds u32. `stamp`: device
+ * index varint, counter varint. `x?`: u8 0, or 1 and x. All other fields are varints unless said otherwise.
  *
  * | type | number | fields |
  * | --- | --- | --- |
@@ -10,8 +11,8 @@
  * | link | 2 | ino, parent, name, time |
  * | unlink | 3 | parent, name, ino, base stamp?, time |
  * | rmdir | 4 | parent, name, ino, time |
- * | rename | 5 | parent, name, new parent, new name, flags, ino, replaced ino (0: none), replaced stamp?, whiteout ino (0: none), time |
- * | setattr | 6 | ino, u16 bits of what follows (in this order): mode 1, uid 2, gid 4, size 8, flags 16, atime 32, mtime 64, ctime 128, stamp 256, base stamp 512, time 1024 |
+ * | rename | 5 | parent, name, new parent, new name, flags, ino, replaced ino, replaced stamp?, whiteout ino, time |
+ * | setattr | 6 | ino, u16 bits of the fields that follow, in the order of the bits |
  * | write | 7 | ino, piece count + (offset, bytes of the extent) each, size, mtime?, stamp, base stamp, up to |
  * | inline | 8 | ino, bytes, size, mtime?, stamp, base stamp, up to |
  * | fallocate | 9 | ino, offset, length, mode, stamp, base stamp?, time? |
@@ -19,6 +20,9 @@
  * | setxattr | 11 | ino, name, bytes, flags, mode (0: none, else mode + 1), time |
  * | removexattr | 12 | ino, name, time |
  * | reclaim | 13 | ino |
+ *
+ * A replaced or whiteout ino of 0 means none. The bits of setattr: mode 1, uid 2, gid 4, size 8, flags 16, atime 32,
+ * mtime 64, ctime 128, stamp 256, base stamp 512, time 1024.
  */
 import { unreachable } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -199,7 +203,7 @@ function readString(reader: ByteReader): ByteString {
   return reader.byteString(reader.varint());
 }
 
-/** A copy: what outlives the journal's buffer must not share it. */
+/** A copy: it must not share memory with the journal's buffer, which it outlives. */
 function readBytes(reader: ByteReader): Uint8Array {
   return new Uint8Array(reader.bytes(reader.varint()));
 }
@@ -358,7 +362,7 @@ function readModeOrNone(reader: ByteReader): number | undefined {
   return mode === 0 ? undefined : mode - 1;
 }
 
-/** Each counted item takes a byte at least, so a larger count is a lie that must not allocate. */
+/** Each counted item takes at least one byte, so a larger count is invalid and must not cause an allocation. */
 function readCount(reader: ByteReader): number {
   const count = reader.varint();
   if (count > reader.remaining) throw new MalformedBytesError('count exceeds what is left');

@@ -1,6 +1,6 @@
 /**
- * Runs any operation on a transaction: the one switch over all of them. What each does stands in the file of its family; running them on a base
- * that other devices have changed is `rebase-rules.ts`.
+ * Executes any operation on a transaction: the one switch over all of them (doc/architecture.md, "A write"). Each
+ * family of operations is in its own file; `rebase-rules.ts` runs them on a base that other devices have changed.
  */
 import { unreachable } from '../base/assert.js';
 import { Execution } from './execution.js';
@@ -14,8 +14,9 @@ import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
 
 /**
- * Pure and synchronous. Throws {@link OperationError} before it has written anything, or PageFault at any point (then discard the transaction and
- * run it again). `deviceIndex`: the device that runs it. Answers what it adds to the volume's totals.
+ * Pure and synchronous. Throws {@link OperationError} before it has written anything, or PageFault at any point (then
+ * discard the transaction and run it again). `deviceIndex`: the device that runs it. Returns what it adds to the
+ * volume's totals.
  */
 export function execute(view: Transaction, operation: Operation, deviceIndex: number): StatisticsDelta {
   const run = new Execution(view, deviceIndex);
@@ -57,8 +58,9 @@ function dispatch(run: Execution, operation: Operation): void {
 }
 
 /**
- * The operation with the facts that a later rebase compares with: the stamps of what it changes, removes or replaces, as `view` has them now. To be
- * called at the instant at which the operation is first executed, before it is journalled. Content that was written carries its own base.
+ * Adds the facts that a later rebase compares with: the stamps of what the operation changes, removes or replaces, as
+ * `view` has them now. Call it at the instant at which the operation is first executed, before it is journalled.
+ * Written content has its own base.
  */
 export function recordBase(view: ReadView, operation: Operation): Operation {
   switch (operation.type) {

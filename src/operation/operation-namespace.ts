@@ -1,6 +1,7 @@
 /**
- * Operations on names: create, link, unlink, rmdir, rename, reclaim. Each checks all before it writes anything. Permission, sticky bits and mount
- * options are the business of `vfs`; conflicts with other devices that of `rebase-rules.ts`.
+ * Executes the operations on names: create, link, unlink, rmdir, rename, reclaim. Each checks everything before it
+ * writes anything. `vfs` handles permissions, sticky bits and mount options; `rebase-rules.ts` handles conflicts with
+ * other devices (doc/semantics.md, "Names").
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
@@ -73,7 +74,9 @@ export function executeCreate(run: Execution, operation: CreateOperation): void 
   run.touchDirectory(parent, time, isDir ? 1 : 0);
 }
 
-/** Also brings orphans back: files of O_TMPFILE, and (asked for by rebase only) what another device removed, directories included. */
+/**
+ * Also gives orphans a name: O_TMPFILE files and (only in a rebase) what another device removed, including directories.
+ */
 export function executeLink(run: Execution, operation: LinkOperation): void {
   const { ino, parent, name, time } = operation;
   const directory = run.requireDirectory(parent);
@@ -85,7 +88,7 @@ export function executeLink(run: Execution, operation: LinkOperation): void {
   if (isDir && !wasOrphan) throw new OperationError('EPERM', 'a directory has one name');
   if (inode.nlink === 0 && !wasOrphan) throw new OperationError('ENOENT', 'the inode was removed');
   if (inode.nlink >= nlinkMax || (isDir && directory.nlink >= nlinkMax)) throw new OperationError('EMLINK', 'too many links');
-  // A removed directory is empty, but the walk up from the parent is what keeps a cycle impossible.
+  // A removed directory is empty, but only the walk up from the parent makes a cycle impossible.
   if (isDir && isInside(run.view, parent, ino)) throw new OperationError('EINVAL', 'a directory cannot be inside itself');
 
   if (wasOrphan) run.deleteOrphan(ino);
@@ -119,7 +122,10 @@ export function executeRmdir(run: Execution, operation: RmdirOperation): void {
   dropLink(run, operation);
 }
 
-/** One name less. What has none left stays as an orphan until nobody holds it: a file may be open, a directory be someone's cwd. */
+/**
+ * Removes one name. An inode without names stays as an orphan until nobody uses it: a file may be open, a directory may
+ * be the cwd of a process.
+ */
 function dropLink(run: Execution, { ino, time }: { readonly ino: Ino; readonly time: RmdirOperation['time'] }): void {
   const inode = requireInode(run.view, ino);
   const nlink = isDirectory(inode) ? 0 : inode.nlink - 1;
@@ -143,7 +149,7 @@ export function executeRename(run: Execution, operation: RenameOperation): void 
   const replaced = lookup(view, newParent, newName);
   if (replaced && (flags & RENAME_NOREPLACE) !== 0) throw new OperationError('EEXIST', 'the new name is taken');
   if (!replaced && exchange) throw new OperationError('ENOENT', 'there is nothing to exchange with');
-  // Two names of one inode: POSIX wants nothing to happen.
+  // Two names of one inode: POSIX requires that nothing happens.
   if (replaced?.ino === ino) return;
   if (replaced && replaced.ino !== replacedIno) throw new OperationError('EEXIST', 'something else took the new name');
   const inode = requireInode(view, ino);
@@ -183,7 +189,7 @@ export function executeRename(run: Execution, operation: RenameOperation): void 
   run.touchDirectory(newParent, time, dirs - replacedDirs);
 }
 
-/** What overlayfs takes for "deleted here": a character device 0:0. */
+/** The marker that overlayfs uses for a deleted entry: a character device 0:0. */
 function whiteoutInode(ino: Ino, { uid, gid, parent, time }: Pick<Inode, 'uid' | 'gid' | 'parent'> & { readonly time: Inode['ctime'] }): Inode {
   const stamp = { deviceIndex: deviceIndexOf(ino), counter: 0 };
   const times = { atime: time, mtime: time, ctime: time, btime: time };

@@ -1,5 +1,6 @@
 /**
- * Operations on extended attributes. Which namespaces there are and who may touch them is decided in `vfs`; here every name is just bytes.
+ * Executes the operations on extended attributes. `vfs` decides which namespaces exist and who may use them; here every
+ * name is just bytes (doc/semantics.md, "Attributes").
  */
 import type { ByteString } from '../base/brand.js';
 import { S_IFMT } from '../meta/inode.js';
@@ -14,13 +15,13 @@ export const XATTR_REPLACE = 2;
 export const xattrValueMax = 65536;
 export const xattrListBytesMax = 65536;
 
-/** Throws EINVAL (a name that the tree cannot hold) or E2BIG. */
+/** Throws EINVAL (if the tree cannot hold the name) or E2BIG. */
 export function checkXattr(name: ByteString, value: Uint8Array): void {
   if (name.length < 1 || name.length > 255 || name.includes('\0')) throw new OperationError('EINVAL', 'not an attribute name');
   if (value.byteLength > xattrValueMax) throw new OperationError('E2BIG', 'an attribute has at most 65,536 bytes');
 }
 
-/** What listxattr would answer: every name with its zero. */
+/** The length of the listxattr result: every name with its zero byte. */
 export function xattrListBytes(names: Iterable<ByteString>): number {
   let total = 0;
   for (const name of names) total += name.length + 1;

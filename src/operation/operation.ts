@@ -1,7 +1,8 @@
 /**
- * The semantic operations: everything that changes a volume, as plain data. An operation holds all that its outcome depends
- * on besides the tree (times, inode numbers, who), so that it can be journalled, replayed after a crash and run again on a newer base.
- * What each does is in `operation-*.ts`; how it is written to the journal in `operation-codec.ts`.
+ * The semantic operations: everything that changes a volume, as plain data. An operation contains everything that its
+ * outcome depends on besides the tree (times, inode numbers, users), so that it can be journalled, replayed after a
+ * crash and run again on a newer base (doc/architecture.md, "A write"). `operation-*.ts` execute them;
+ * `operation-codec.ts` encodes them for the journal.
  */
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
@@ -10,7 +11,7 @@ import type { Extent } from '../meta/extent.js';
 import type { ContentStamp } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 
-/** Makes an inode of any type and its name. `name` undefined: O_TMPFILE (nlink 0, an orphan until linked). */
+/** Creates an inode of any type and its name. `name` undefined: O_TMPFILE (nlink 0, an orphan until linked). */
 export interface CreateOperation {
   readonly type: 'create';
   readonly parent: Ino;
@@ -33,13 +34,19 @@ export interface LinkOperation {
   readonly time: Timespec;
 }
 
-/** Removes a name. `ino` is what it named when it was asked: another inode there now was made by someone else and stays. */
+/**
+ * Removes a name. `ino` is the inode it named at the time of the request: if another inode has the name now, someone
+ * else created it and it stays.
+ */
 export interface UnlinkOperation {
   readonly type: 'unlink';
   readonly parent: Ino;
   readonly name: ByteString;
   readonly ino: Ino;
-  /** The file's stamp when it was asked: a file that another device has changed since is not deleted. `recordBase` sets it. */
+  /**
+   * The file's stamp at the time of the request: a file that another device has changed since is not deleted. Set by
+   * `recordBase`.
+   */
   readonly baseStamp?: ContentStamp | undefined;
   readonly time: Timespec;
 }
@@ -52,7 +59,7 @@ export interface RmdirOperation {
   readonly time: Timespec;
 }
 
-/** `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4 (then `whiteoutIno` is the new device node's number). */
+/** `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4 (the new device node is `whiteoutIno`). */
 export interface RenameOperation {
   readonly type: 'rename';
   readonly parent: Ino;
@@ -61,15 +68,18 @@ export interface RenameOperation {
   readonly newName: ByteString;
   readonly flags: number;
   readonly ino: Ino;
-  /** What stood under the new name when it was asked: only that may be replaced. */
+  /** The inode that had the new name at the time of the request: only that one may be replaced. */
   readonly replacedIno: Ino | undefined;
-  /** That one's stamp when it was asked. `recordBase` sets it. */
+  /** Its stamp at the time of the request. Set by `recordBase`. */
   readonly replacedStamp?: ContentStamp | undefined;
   readonly whiteoutIno: Ino | undefined;
   readonly time: Timespec;
 }
 
-/** Only what is to change is present. `size` needs `stamp`. `time` becomes ctime (and mtime where the size changes). */
+/**
+ * Only the attributes to change are present. `size` needs `stamp`. `time` becomes ctime (and mtime if the size
+ * changes).
+ */
 export interface SetattrOperation {
   readonly type: 'setattr';
   readonly ino: Ino;
@@ -83,15 +93,15 @@ export interface SetattrOperation {
   /** The kernel's own ctime (writeback cache); otherwise `time`. */
   readonly ctime?: Timespec;
   readonly stamp?: ContentStamp;
-  /** With `size`: the file's stamp when it was asked. `recordBase` sets it. */
+  /** With `size`: the file's stamp at the time of the request. Set by `recordBase`. */
   readonly baseStamp?: ContentStamp | undefined;
   /** Not set for a mere atime update, which leaves ctime alone. */
   readonly time: Timespec | undefined;
 }
 
 /**
- * Puts sealed content in place of whatever covered it: each piece covers `[offset, offset + extent.length)`. Size grows to at least `size`.
- * Dirty data of the same file with a version up to `upTo` is what these extents hold.
+ * Puts sealed content in place of whatever it covers: each piece covers `[offset, offset + extent.length)`. Size grows
+ * to at least `size`. These extents hold the file's dirty data up to version `upTo`.
  */
 export interface WriteOperation {
   readonly type: 'write';
@@ -100,7 +110,7 @@ export interface WriteOperation {
   readonly size: number;
   readonly mtime: Timespec | undefined;
   readonly stamp: ContentStamp;
-  /** What the file's stamp was when this content was based on it; another one at rebase is a conflict. */
+  /** The file's stamp when this content was based on it; a different one at rebase is a conflict. */
   readonly baseStamp: ContentStamp;
   readonly upTo: number;
 }
@@ -117,7 +127,7 @@ export interface InlineOperation {
   readonly upTo: number;
 }
 
-/** fallocate: `mode` holds FALLOC_FL_* (KEEP_SIZE 1, PUNCH_HOLE 2, COLLAPSE_RANGE 8, ZERO_RANGE 16, INSERT_RANGE 32). */
+/** `mode`: FALLOC_FL_KEEP_SIZE 1, PUNCH_HOLE 2, COLLAPSE_RANGE 8, ZERO_RANGE 16, INSERT_RANGE 32. */
 export interface FallocateOperation {
   readonly type: 'fallocate';
   readonly ino: Ino;
@@ -125,13 +135,13 @@ export interface FallocateOperation {
   readonly length: number;
   readonly mode: number;
   readonly stamp: ContentStamp;
-  /** The file's stamp when it was asked. `recordBase` sets it. */
+  /** The file's stamp at the time of the request. Set by `recordBase`. */
   readonly baseStamp?: ContentStamp | undefined;
-  /** Undefined: whoever asked sets the times itself (the kernel's writeback cache). */
+  /** Undefined: the caller sets the times itself (the kernel's writeback cache). */
   readonly time: Timespec | undefined;
 }
 
-/** copy_file_range by sharing chunks. Both files' dirty data was sealed before. */
+/** copy_file_range by sharing chunks. The dirty data of both files has been sealed before. */
 export interface CloneOperation {
   readonly type: 'clone';
   readonly from: Ino;
@@ -140,7 +150,7 @@ export interface CloneOperation {
   readonly toOffset: number;
   readonly length: number;
   readonly stamp: ContentStamp;
-  /** The stamps of `to` and `from` when it was asked. `recordBase` sets them. */
+  /** The stamps of `to` and `from` at the time of the request. Set by `recordBase`. */
   readonly baseStamp?: ContentStamp | undefined;
   readonly fromStamp?: ContentStamp | undefined;
   /** As in {@link FallocateOperation}. */
@@ -165,7 +175,7 @@ export interface RemovexattrOperation {
   readonly time: Timespec;
 }
 
-/** Frees an orphan that nothing holds any more: its inode, extents, xattrs. Does nothing if it has a name again. */
+/** Frees an orphan that nothing uses any more: its inode, extents, xattrs. Does nothing if it has a name again. */
 export interface ReclaimOperation {
   readonly type: 'reclaim';
   readonly ino: Ino;
@@ -205,5 +215,5 @@ export type OperationErrorCode =
   | 'EROFS';
 export class OperationError extends AnswerError<OperationErrorCode> {}
 
-/** Sizes and offsets end here: the largest that Linux gives a file (2^63 - 1) does not fit a number, 2^53 - 1 does. */
+/** The largest size and offset: Linux's maximum (2^63 - 1) does not fit into a number, 2^53 - 1 does. */
 export const fileSizeMax = Number.MAX_SAFE_INTEGER;

@@ -1,13 +1,13 @@
 /**
- * A sorted map of changes that are not in the tree yet: tree key to value, or to `null` where the key is deleted.
- * It is a plain data structure: it knows no layers (`layered-view.ts`) and no atomicity (`volume/transactions.ts`).
- *
- * A hash map answers lookups; the order is kept beside it as a list of sorted blocks, so that an insertion moves at most one block.
+ * A sorted map of changes that are not in the tree yet: from tree key to value, or to `null` if the key is deleted
+ * (doc/concurrency.md, "Layers"). It is a plain data structure that knows no layers (`layered-view.ts`) and no
+ * atomicity (`volume/transactions.ts`). A hash map answers lookups; a list of sorted blocks keeps the order, so that an
+ * insertion moves at most one block.
  */
 import type { TreeKey } from '../meta/key.js';
 
 const blockMax = 512;
-/** What an entry costs in memory besides its bytes, for bounds. */
+/** Memory that an entry takes in addition to its bytes. */
 const entryOverhead = 96;
 
 export class Overlay {
@@ -15,7 +15,7 @@ export class Overlay {
   /** Sorted blocks of sorted keys; no block is empty. */
   readonly #blocks: TreeKey[][] = [];
   #bytes = 0;
-  /** Counts changes of the order, so that a running scan knows to find its place again. */
+  /** Counts changes of the order, so that a running scan knows when to find its place again. */
   #revision = 0;
 
   get count(): number {
@@ -27,7 +27,7 @@ export class Overlay {
     return this.#bytes;
   }
 
-  /** The value, `null` for a deletion, `undefined` when this overlay says nothing about the key. */
+  /** The value, `null` for a deletion, `undefined` when this overlay does not mention the key. */
   get(key: TreeKey): Uint8Array | null | undefined {
     return this.#values.get(key);
   }
@@ -43,7 +43,7 @@ export class Overlay {
     } else this.#bytes -= before?.byteLength ?? 0;
   }
 
-  /** Takes over everything that `newer` says. */
+  /** Takes over all changes of `newer`. */
   absorb(newer: Overlay): void {
     for (const [key, value] of newer.#values) this.set(key, value);
   }
@@ -96,13 +96,13 @@ export class Overlay {
     if (last === undefined || key > last) block.push(key);
     else block.splice(upperBound(block, key), 0, key);
     if (block.length > blockMax) {
-      // Ascending insertion is the usual case: it leaves full blocks behind when only a little is split off.
+      // Insertion is usually ascending: splitting off only a little leaves full blocks behind.
       const keep = at === this.#blocks.length - 1 ? blockMax - 32 : blockMax >>> 1;
       this.#blocks.splice(at + 1, 0, block.splice(keep));
     }
   }
 
-  /** For cursors: the place of the first key >= `key` (or > `key` when `after`). */
+  /** For cursors: the position of the first key >= `key` (or > `key` when `after`). */
   place(key: TreeKey, after: boolean): { readonly revision: number; readonly blocks: readonly (readonly TreeKey[])[]; block: number; index: number } {
     let block = this.#blockFor(key);
     const keys = this.#blocks[block];
@@ -119,7 +119,7 @@ export class Overlay {
   }
 }
 
-/** Walks an overlay upwards; changes of the overlay in between are seen. */
+/** Walks an overlay in ascending order and sees changes made meanwhile. */
 export class OverlayCursor {
   readonly #overlay: Overlay;
   #place: ReturnType<Overlay['place']>;
@@ -131,7 +131,7 @@ export class OverlayCursor {
     this.#key = this.#place.blocks[this.#place.block]?.[this.#place.index];
   }
 
-  /** The key that the cursor stands on, `undefined` at the end. */
+  /** The key at the cursor, `undefined` at the end. */
   get key(): TreeKey | undefined {
     return this.#key;
   }

@@ -1,4 +1,6 @@
-/** Totals of a volume: kept along with its state, written into checkpoints, shown by `status`. */
+/**
+ * The totals of a volume: part of its state, written into checkpoints (doc/format.md, "Commit") and shown by `status`.
+ */
 
 export interface VolumeStatistics {
   readonly files: number;

@@ -1,6 +1,6 @@
 /**
- * Going through what lies below a directory, or a single file, in steps that each show one instant: what pins keep and what `status PATH` adds up. It
- * reads metadata only, and what changes meanwhile may be met or not.
+ * Walks a single file or everything below a directory, in steps that each show one instant, for pins and `status PATH`
+ * (doc/concurrency.md, "One instant"). It reads metadata only, and may or may not see changes made meanwhile.
  */
 
 import type { ByteString } from '../base/brand.js';
@@ -11,7 +11,7 @@ import type { Ino } from '../meta/key.js';
 import { readInode, scanEntries, scanExtents } from './inode-view.js';
 import type { ReadView } from './view.js';
 
-/** As Volume.read. */
+/** Like Volume.read. */
 export type Query = <T>(query: (view: ReadView) => T) => MaybePromise<T>;
 
 export interface FoundInode {
@@ -22,13 +22,16 @@ export interface FoundInode {
 const entriesPerStep = 256;
 const extentsPerStep = 1024;
 
-/** Everything below `root`, and `root` itself, in batches; each inode once. Ends when there is no such inode. Rejects with VolumeError and the signal's reason. */
+/**
+ * `root` and everything below it, in batches; each inode once. Ends at once when there is no such inode. Rejects with
+ * VolumeError and the signal's reason.
+ */
 export async function* walkSubtree(read: Query, root: Ino, signal?: AbortSignal): AsyncGenerator<readonly FoundInode[], void> {
   const top = await read((view) => readInode(view, root));
   if (!top) return;
   yield [{ ino: root, inode: top }];
   const directories: Ino[] = isDirectory(top) ? [root] : [];
-  // A file of several names is met once; directories have one.
+  // A file with several names is visited once; directories have one name.
   const linked = new Set<Ino>();
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const here = directory;

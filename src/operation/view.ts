@@ -1,10 +1,8 @@
 /**
- * How code looks at the volume's key space: synchronously, or not at all.
- *
- * A query or an operation is a synchronous function over a view. When a page that it needs is not in memory the view throws a
- * PageFault; whoever runs the function loads the page and runs the function again from its start. So everything between two
- * reads of one function happens at one instant, there are no locks on metadata, and the same function runs again when operations
- * are rebased onto a newer commit (doc/concurrency.md).
+ * The synchronous view of the volume's key space that queries and operations run on. If a page that they need is not in
+ * memory, the view throws a PageFault; the caller loads the page and runs the function again from its start. Everything
+ * that one function reads is therefore from one instant, metadata needs no locks, and the same function runs again when
+ * operations are rebased onto a newer commit. It does not load pages itself (doc/concurrency.md, "One instant").
  */
 import type { TreeKey } from '../meta/key.js';
 
@@ -13,11 +11,14 @@ export interface ReadView {
   get(key: TreeKey): Uint8Array | undefined;
   /** Entries with `from <= key < to`, ascending. Throws PageFault on any step. */
   scan(from: TreeKey, to: TreeKey): IterableIterator<readonly [TreeKey, Uint8Array]>;
-  /** The greatest entry with `from <= key <= to`, such as the extent that begins at or before an offset. Throws PageFault. */
+  /** The greatest entry with `from <= key <= to`, such as the extent that covers an offset. Throws PageFault. */
   floor(from: TreeKey, to: TreeKey): readonly [TreeKey, Uint8Array] | undefined;
 }
 
-/** A view that one operation changes; the changes appear together when the operation returns, and not at all when it throws. */
+/**
+ * A view that one operation changes. The changes appear together when the operation returns, and not at all when it
+ * throws.
+ */
 export interface Transaction extends ReadView {
   put(key: TreeKey, value: Uint8Array): void;
   delete(key: TreeKey): void;

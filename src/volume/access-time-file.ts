@@ -1,6 +1,6 @@
 /**
- * When files were read on this machine, as far as the volume itself does not say so: in the state directory (doc/format.md, "Local files"), so
- * that it outlives the daemon without a commit (doc/decision/0022).
+ * Access times that the volume itself does not hold yet, kept in the state directory so that they outlive the daemon
+ * without a commit (doc/format.md, "Local files"; doc/decision/0022).
  */
 import type { Timespec } from '../base/clock.js';
 import type { Ino } from '../meta/key.js';
@@ -11,11 +11,11 @@ export interface NotedAccess {
   readonly atime: Timespec;
 }
 
-/** Where access times are kept between two mounts. Both calls may reject with the error of the disk; one call at a time. */
+/** Keeps access times between two mounts. Both calls may reject with disk errors; one call at a time. */
 export interface AccessTimeStore {
-  /** The bound of what it holds, in inodes. */
+  /** The most inodes it holds. */
   readonly countMax: number;
-  /** In the order in which they were saved; empty when what is there cannot be read. */
+  /** In the order in which they were saved; empty when the file cannot be read. */
   load(): Promise<readonly NotedAccess[]>;
   save(noted: readonly NotedAccess[]): Promise<void>;
 }

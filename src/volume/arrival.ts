@@ -1,6 +1,7 @@
 /**
- * Commits that the log has verified, on their way into the state: at once, or by running what is pending again on top of them (doc/concurrency.md,
- * "Kernel caches" and "Committing"). What the rules of a rebase are is `rebase-rules.ts`. One call of `takeIn` at a time: the commit lock sees to that.
+ * Takes commits that the log has verified into the state: at once, or by running the pending operations again on top of
+ * them (doc/concurrency.md, "Kernel caches" and "Committing"). The rules of a rebase are in `rebase-rules.ts`. `takeIn`
+ * must not run twice at a time: the commit lock ensures that.
  */
 import type { Logger } from '../base/logger.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -24,50 +25,53 @@ export interface ArrivalOptions {
   readonly log: CommitLog;
   readonly journal: Journal;
   readonly writer: ContentWriter;
-  /** As in `committer.ts`. */
+  /** See `committer.ts`. */
   readonly counters: { nextIno: number; serial: number };
   readonly logger: Logger;
   readonly readOnly: boolean;
-  /** Makes the context of a rebase: its rules need to allocate inodes and to look at the old state. */
+  /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly frontEnds: FrontEnds;
-  /** What the journal must know of the state as it is now. */
+  /** Makes the base entry that describes the present state for the journal. */
   readonly baseEntry: (committedSerial: number, reset: boolean) => Uint8Array;
 }
 
-/** Who writes into such a file without a pause has to wait from this round of a rebase on. */
+/**
+ * From this round of a rebase on, writers to files that the commits changed wait: one that never paused would keep the
+ * rebase from ending.
+ */
 const holdRound = 2;
-/** A record of the journal is bounded, and so is the memory that making it takes. */
+/** A journal record is bounded, and so is the memory needed to make it. */
 const recordBytes = 4 * 1024 * 1024;
-/** A slice of synchronous work between two turns of the event loop. */
+/** The length of a slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export class Arrival {
   readonly #options: ArrivalOptions;
-  /** What the state does not hold yet. */
+  /** Commits that the state does not hold yet. */
   readonly #commits: Commit[] = [];
 
   constructor(options: ArrivalOptions) {
     this.#options = options;
   }
 
-  /** They follow what was added before, and the log counts them in its head. */
+  /** Adds commits that follow those added before and that the log's head counts. */
   add(commits: readonly Commit[]): void {
     this.#commits.push(...commits);
   }
 
-  /** Makes everything that was added part of the state. What is not, if this fails, stays for the next time. */
+  /** Makes all added commits part of the state. If this fails, the rest stay for the next call. */
   async takeIn(): Promise<void> {
     if (this.#commits.length > 0) await this.#advance([...this.#commits]);
   }
 
-  /** Takes verified commits in: at once when nothing that is pending depends on them, else by running what is pending again on top of them. */
+  /** Takes verified commits in: at once if no pending operation depends on them, otherwise by a rebase. */
   async #advance(commits: readonly Commit[]): Promise<void> {
     const { log, counters } = this.#options;
     for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
-      // A crash may have lost what was counted last.
+      // A crash may have lost the last values.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
       counters.serial = Math.max(counters.serial, own.operationSerial);
     }
@@ -84,12 +88,13 @@ export class Arrival {
     const { state, journal, writer, log, counters, frontEnds, baseEntry } = this.#options;
     for (let round = 1; ; round++) {
       await this.#collect(change);
-      // An own one that came back from the log says that some of what is pending is in it.
+      // A commit of this device that came back from the log contains some of the pending operations.
       const isOwn = foreign.length < commits.length;
       const stays = state.operationCount === 0 || (!isOwn && areIndependent(state, foreign, change));
       if (!stays || touchesDirty(writer, change)) return this.#rebase(commits, change);
       if (!this.#isCollected(change) && round < collectRoundsMax) continue;
-      // No await from the check to here: what is dirty in the kernel would be written on the new base, over what the others wrote.
+      // No await from the check to here: dirty data in the kernel would be written on the new base, over the changes of
+      // others.
       state.advance(commits);
       this.#commits.splice(0, commits.length);
       if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
@@ -98,7 +103,10 @@ export class Arrival {
     }
   }
 
-  /** What applications wrote and the kernel still holds of these files comes in now, while it is still based on what they saw. */
+  /**
+   * Collects what applications wrote to these files and the kernel still holds, while it is still based on what they
+   * saw.
+   */
   async #collect(change: VolumeChange): Promise<void> {
     if (change.contents.size > 0 && !this.#options.readOnly) await this.#options.frontEnds.collect(change);
   }
@@ -107,21 +115,24 @@ export class Arrival {
     return this.#options.readOnly || this.#options.frontEnds.isCollected(change);
   }
 
-  /** Runs what is pending again on top of `commits` (the log's verdict on the order), in slices, while applications go on. */
+  /**
+   * Runs the pending operations again on top of `commits` (the log has decided the order), in slices, while
+   * applications continue.
+   */
   async #rebase(commits: readonly Commit[], change: VolumeChange & Changing): Promise<void> {
     const { state, journal, writer, log, frontEnds, logger } = this.#options;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
       if (round === holdRound) frontEnds.hold(change);
-      // Content that was based on what the others changed becomes operations, so that the rules see it.
+      // Content based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
       const run = state.rebaseOnto(commits);
       const context = this.#options.rebaseContext();
       const flyingCount = state.flyingOperations.length;
       let done = 0;
       let sliceStart = performance.now();
-      // Operations that arrive meanwhile are run on the old state, answered, and then met here.
+      // Operations that arrive meanwhile run on the old state, are acknowledged, and are then handled here.
       for (; done < state.operationCount; done++) {
         const one = state.operationAt(done);
         if (one && one.serial > ownSerial) await this.#rebaseOne(run, done < flyingCount, one.operation, context);
@@ -133,7 +144,7 @@ export class Arrival {
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
       if (!this.#isCollected(change) && round < holdRound) continue;
-      // What stayed as it was must not be told: the kernel would take a directory away from whoever stands in it.
+      // Unchanged keys must not be reported: the kernel would take a directory away from processes whose cwd it is.
       for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
       if (!journal.failure) this.#journal(run.operations, ownSerial);
@@ -145,7 +156,7 @@ export class Arrival {
     }
   }
 
-  /** What became of the operations. It counts as soon as the base entry is there, which comes last. */
+  /** Journals the results of the operations. They count as soon as the base entry is there, which comes last. */
   #journal(operations: readonly PendingOperation[], ownSerial: number): void {
     const { journal, baseEntry } = this.#options;
     let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
@@ -175,7 +186,7 @@ export class Arrival {
 
 type Changing = ReturnType<typeof changesOf>;
 
-/** Whether content that is dirty here was changed there. */
+/** Whether a file with dirty data here was changed there. */
 function touchesDirty(writer: ContentWriter, change: VolumeChange): boolean {
   const dirty = writer.inos();
   for (const ino of dirty) if (change.inodes.has(ino)) return true;

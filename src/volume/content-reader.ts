@@ -1,6 +1,7 @@
 /**
- * File content for readers: dirty segments over extents over holes, as borrowed pieces. A read's plan is one synchronous query, so
- * it shows one instant; only chunks that are not in memory are awaited. Sequential readers get their next chunks fetched ahead.
+ * Reads file content: dirty segments over extents over holes, as borrowed pieces. A read is planned in one synchronous
+ * query, so it shows one instant; only chunks that are not in memory are awaited (doc/architecture.md, "A read").
+ * Chunks are fetched ahead for sequential readers. It does not write: `content-writer.ts` does.
  */
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js';
 import { type DataExtent, sliceExtent } from '../meta/extent.js';
@@ -11,25 +12,25 @@ import type { ReadView } from '../operation/view.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ContentWriter } from './content-writer.js';
 
-/** Where opened chunks come from. */
+/** The source of opened chunks. */
 export type ChunkSource = Pick<PackSource, 'readRun' | 'readPart' | 'prefetchRuns'>;
 
 type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
 
 const zeros = new Uint8Array(1024 * 1024);
-/** Readers that are followed; a new one takes the oldest one's place. */
+/** The most streams that are tracked; a new one replaces the oldest. */
 const streamsMax = 256;
 const readAheadFirst = 512 * 1024;
-/** What is fetched ahead is asked for in pieces of up to this: several are on their way, and as one ends the next begins. */
+/** Read-ahead is requested in pieces of up to this size: several are on their way, and as one ends the next begins. */
 const readAheadStep = 4 * 1024 * 1024;
-/** Readers that were heard of within so many reads share it. */
+/** Streams with a read among this many latest reads share the total. */
 const recentReads = 64;
 
-/** Bytes that are fetched ahead. */
+/** How many bytes are fetched ahead. */
 export interface ReadAhead {
   /** For one sequential reader. */
   readonly max: number;
-  /** For all readers together: it must still be in memory when they come to it. */
+  /** For all readers together: the chunks must still be in memory when they are read. */
   readonly total: number;
 }
 
@@ -37,7 +38,7 @@ interface Stream {
   next: number;
   window: number;
   fetchedTo: number;
-  /** Number of its last read among all. */
+  /** The number of its last read, counted over all streams. */
   lastRead: number;
 }
 
@@ -56,7 +57,7 @@ export class ContentReader {
     this.#ahead = ahead;
   }
 
-  /** See Volume.readContent. Answers `undefined` when there is no such inode. */
+  /** See Volume.readContent. Returns `undefined` when there is no such inode. */
   read(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[] | undefined> {
     const ahead = this.#follow(ino, offset, size);
     const jumps = this.#streams.get(ino)?.window === 0;
@@ -93,7 +94,7 @@ export class ContentReader {
     });
   }
 
-  /** What to fetch ahead after this read, if anything: more while reads follow each other. */
+  /** The range to fetch ahead after this read, if any. It grows while reads follow each other. */
   #follow(ino: Ino, offset: number, size: number): { readonly from: number; readonly to: number } | undefined {
     const read = ++this.#reads;
     const stream = this.#streams.get(ino);
@@ -119,7 +120,7 @@ export class ContentReader {
     const share = Math.max(readAheadFirst, Math.floor(this.#ahead.total / this.#recentStreams(read)));
     const window = Math.min(stream.window, share);
     const step = Math.min(readAheadStep, window / 4);
-    // One query and one request serve many reads; where pieces end is the same for all of them, as with the runs of chunks.
+    // One query and one request serve many reads. Pieces end at the same offsets for all of them, as runs of chunks do.
     const to = Math.floor((stream.next + window) / step) * step;
     if (to - from < step) return undefined;
     stream.fetchedTo = to;
@@ -160,7 +161,10 @@ export class ContentReader {
       : (parts as (Uint8Array | Uint8Array[])[]).flat();
   }
 
-  /** Bytes `from` to `to` of what the extent covers. `jumps`: this reader is not expected to want the rest of these chunks. */
+  /**
+   * Bytes `from` to `to` of the extent's content. `jumps`: this reader is not expected to need the rest of these
+   * chunks.
+   */
   #resolveExtent(extent: DataExtent, from: number, to: number, jumps: boolean): MaybePromise<Uint8Array | Uint8Array[]> {
     const runFrom = extent.skip + from;
     const runTo = extent.skip + to;
@@ -227,7 +231,10 @@ function sliceData(extent: DataExtent, from: number, to: number): DataExtent {
   return sliced.kind === 'data' ? sliced : extent;
 }
 
-/** Stretches of the file that hold data (or reserved space), ascending, possibly touching, from the one that reaches past `from`. */
+/**
+ * Ranges of the file that hold data (or reserved space), ascending, possibly touching; the first is the one that ends
+ * after `from`.
+ */
 function* dataRanges(
   view: ReadView,
   ino: Ino,

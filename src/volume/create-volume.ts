@@ -1,4 +1,7 @@
-/** Makes a volume in a store: its genesis, whose first commit holds an empty root directory. Keyslots are the caller's business. */
+/**
+ * Creates a volume in a store: its genesis commit, which holds an empty root directory (doc/format.md, "Commit"). It
+ * does not create keyslots; the caller does.
+ */
 import type { Clock, Timespec } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { createVolumeLog } from '../commit/genesis.js';
@@ -18,11 +21,12 @@ export interface CreateOptions {
 }
 
 /**
- * A random read opens a whole chunk, a sequential one pays some microseconds a chunk: 64 KiB keeps both within reach of filesystems with 4 KiB blocks.
+ * A random read opens a whole chunk, and a sequential read costs some microseconds per chunk. 64 KiB keeps both
+ * comparable to filesystems with 4 KiB blocks.
  */
 const defaultChunkSize = 64 * 1024;
 
-/** Makes a volume in `store`: its genesis, and so its id. The keyslots are the caller's. */
+/** Creates a volume in `store`, and so its id, without keyslots. */
 export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
   const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);
@@ -44,7 +48,7 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
   }
 }
 
-/** Owned by whoever makes the volume. */
+/** Owned by the user who creates the volume. */
 function newRootDirectory(time: Timespec): Inode {
   return {
     mode: S_IFDIR | 0o755,

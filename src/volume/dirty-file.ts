@@ -1,7 +1,7 @@
 /**
- * The written but not yet sealed content of one file: sorted, disjoint segments of plaintext in memory.
- * Segment bytes are never changed once they are in place (readers borrow them); an overwrite replaces what it covers.
- * Who seals and when is `content-writer.ts`; doc/concurrency.md, "Dirty data", tells the life of a segment.
+ * Content of one file that was written and is not sealed yet: sorted, disjoint segments of plaintext in memory. Segment
+ * bytes never change (readers borrow them); an overwrite replaces what it covers. It does not decide when to seal:
+ * `content-writer.ts` does (doc/concurrency.md, "Dirty data").
  */
 import { assert } from '../base/assert.js';
 import type { Timespec } from '../base/clock.js';
@@ -14,27 +14,27 @@ export interface DirtySegment {
   readonly bytes: Uint8Array;
   /** Volume-wide write counter: later writes have greater versions. */
   readonly version: number;
-  /** The journal holds it: it survives the daemon. */
+  /** The journal holds it, so it survives the daemon. */
   journalled: boolean;
 }
 
-/** A stretch of the file without gaps in its dirty data. */
+/** A range of the file in which all data is dirty. */
 export interface DirtyRange {
   readonly offset: number;
   readonly length: number;
-  /** In order, side by side. */
+  /** Ascending and adjacent. */
   readonly segments: readonly DirtySegment[];
 }
 
 export class DirtyFile {
   readonly ino: Ino;
-  /** The content that the first of these writes was based on. */
+  /** The stamp of the content that the first of these writes was based on. */
   baseStamp: ContentStamp;
   /** Time of the last write, unless the times were set explicitly since. */
   mtime: Timespec | undefined;
   /** Set while a snapshot of the segments is being sealed: operations that cut content wait for it. */
   sealing: Promise<void> | undefined;
-  /** When the oldest of the segments came, monotonic ms. */
+  /** When the oldest segment was written, in monotonic ms. */
   sinceMs: number;
   #segments: DirtySegment[] = [];
   #bytes = 0;
@@ -65,7 +65,7 @@ export class DirtyFile {
     return this.#segments;
   }
 
-  /** Puts `bytes` (which it keeps) over whatever was dirty there. */
+  /** Puts `bytes` (kept without a copy) over whatever was dirty there. */
   write(offset: number, bytes: Uint8Array, version: number, journalled: boolean): void {
     const end = offset + bytes.byteLength;
     const segment: DirtySegment = { offset, bytes, version, journalled };
@@ -88,7 +88,7 @@ export class DirtyFile {
     this.#segments.splice(first, covered.length, ...before, segment, ...after);
   }
 
-  /** Forgets what lies at or after `size`. */
+  /** Forgets everything at or after `size`. */
   truncate(size: number): void {
     this.#keep((segment) => {
       const end = segment.offset + segment.bytes.byteLength;
@@ -121,7 +121,7 @@ export class DirtyFile {
     for (const segment of kept) this.#bytes += segment.bytes.byteLength;
   }
 
-  /** The segments that overlap `[from, to)`, in order, whole. */
+  /** The whole segments that overlap `[from, to)`, ascending. */
   overlapping(from: number, to: number): DirtySegment[] {
     const found: DirtySegment[] = [];
     let index = this.#firstReaching(from);
@@ -129,7 +129,7 @@ export class DirtyFile {
     return found;
   }
 
-  /** What is dirty now, as stretches without gaps. */
+  /** The dirty data as ranges without gaps. */
   ranges(): DirtyRange[] {
     const ranges: { offset: number; length: number; segments: DirtySegment[] }[] = [];
     for (const segment of this.#segments) {
@@ -172,7 +172,7 @@ function part(segment: DirtySegment, from: number, to: number): DirtySegment {
   };
 }
 
-/** Copies file bytes `[from, from + target.length)` out of side-by-side segments that cover them. */
+/** Copies the file's bytes `[from, from + target.length)` from adjacent segments that cover them. */
 export function gather(segments: readonly DirtySegment[], from: number, target: Uint8Array): void {
   const to = from + target.byteLength;
   for (const segment of segments) {

@@ -1,6 +1,7 @@
 /**
- * Where single files stand: in the store or still on their way, and how much of them lies on this machine (doc/semantics.md, "Status of a file").
- * What applications have written and the kernel has not handed over yet is unknown here.
+ * The status of single files: whether the store has them, and how much of them is on this machine (doc/semantics.md,
+ * "Status of a file"). It does not know about data that applications have written and the kernel has not handed over
+ * yet.
  */
 
 import { type Inode, isRegular } from '../meta/inode.js';
@@ -12,8 +13,8 @@ import type { RunPlace } from '../pack/pack-writer.js';
 import type { PendingOperation } from './pending-layers.js';
 
 /**
- * - `stored`: the store has everything that is known of it here
- * - `uploading`: what it lacks is in the commit that is being made
+ * - `stored`: the store has everything that this device knows of it
+ * - `uploading`: the rest is in the commit that is being put
  * - `pending`: the store has an older version
  * - `local`: the store has never had it
  */
@@ -21,12 +22,12 @@ export type FileState = 'stored' | 'uploading' | 'pending' | 'local';
 
 export interface FileStatus {
   readonly state: FileState;
-  /** Content that takes space, in bytes as the store holds it, and how much of it lies on this machine. */
+  /** Content that takes space, in bytes as the store holds it. */
   readonly contentBytes: number;
   readonly hereBytes: number;
 }
 
-/** A directory with all that lies below it, or one file. */
+/** A directory with everything below it, or one file. */
 export interface SubtreeStatus {
   /** Regular files. */
   readonly files: number;
@@ -45,12 +46,15 @@ interface Standing {
   isCreated: boolean;
 }
 
-/** Which inodes the operations touch: made anew when there are others. */
+/** The inodes that the operations touch; built again when the operations change. */
 export class StandingIndex {
   #key = '';
   #standings = new Map<Ino, Standing>();
 
-  /** `waiting` and `flying` as the volume's state has them; `dirty`: whether the file has content that is in no operation yet. */
+  /**
+   * `waiting` and `flying` come from the volume's state. `dirty`: whether the file has content that is in no operation
+   * yet.
+   */
   stateOf(ino: Ino, waiting: readonly PendingOperation[], flying: readonly PendingOperation[], dirty: boolean): FileState {
     const key = `${waiting.length} ${waiting.at(-1)?.serial ?? 0} ${flying.length} ${flying.at(-1)?.serial ?? 0}`;
     if (key !== this.#key) {
@@ -76,7 +80,7 @@ export class StandingIndex {
   }
 }
 
-/** Inodes whose own state an operation changes; directories whose entries it changes are among them. */
+/** The inodes that an operation changes, including directories whose entries it changes. */
 function inosOf(operation: Operation): Ino[] {
   const inos: Ino[] = [];
   if ('ino' in operation) inos.push(operation.ino);
@@ -88,7 +92,7 @@ function inosOf(operation: Operation): Ino[] {
 
 type Presence = Pick<PackSource, 'isHere'>;
 
-/** Sealed bytes of a run, and how many of them are here. */
+/** The sealed bytes of a run, and how many of them are on this machine. */
 function runBytes(packs: Presence, run: RunPlace): { readonly total: number; readonly here: number } {
   const total = run.chunks.reduce((sum, { sealedLength }) => sum + sealedLength, 0);
   if (packs.isHere(run.pack, run.packOffset, total)) return { total, here: total };
@@ -101,7 +105,7 @@ function runBytes(packs: Presence, run: RunPlace): { readonly total: number; rea
   return { total, here };
 }
 
-/** How much of a file's stored content lies on this machine. Rejects with VolumeError. */
+/** How much of a file's stored content is on this machine. Rejects with VolumeError. */
 export async function presenceOf(
   read: Query,
   packs: Presence,
@@ -121,7 +125,7 @@ export async function presenceOf(
   return { contentBytes, hereBytes };
 }
 
-/** Everything at and below `root`; `undefined` when there is no such inode. */
+/** The status of everything at and below `root`; `undefined` when there is no such inode. */
 export async function subtreeStatus(
   read: Query,
   packs: Presence,

@@ -1,6 +1,7 @@
 /**
- * The front ends of an open volume and the one path by which they hear of changes: what other devices commit is told to all
- * of them, what is done through one to all others (doc/concurrency.md, "Front ends"). It knows no kernel and no operation.
+ * The front ends of an open volume, and the one way in which they hear of changes: all of them hear of commits of other
+ * devices, and all others of changes made through one of them (doc/concurrency.md, "Front ends"). It knows no kernel
+ * and no operation.
  */
 import type { Logger } from '../base/logger.js';
 import type { Ino } from '../meta/key.js';
@@ -8,13 +9,16 @@ import { Turn } from './turn.js';
 import type { ChangeListener, VolumeChange } from './volume.js';
 import { changedContent } from './volume-change.js';
 
-/** Reads can bring old content back into a cache while a change waits. After this many rounds it waits no longer. */
+/** While a change waits, reads can bring old content back into a cache. After this many rounds it waits no longer. */
 export const collectRoundsMax = 4;
 
-/** A front end is told apart by its handle of the volume. */
+/** A front end is identified by its handle of the volume. */
 export type FrontEnd = object;
 
-/** In the calls, `by` is the front end that makes the change; it is not told. Undefined: another device makes it. */
+/**
+ * `by` is the front end that makes the change and therefore does not hear of it; undefined when another device makes
+ * it.
+ */
 export class FrontEnds {
   readonly #listeners = new Map<FrontEnd, ChangeListener>();
   readonly #logger: Logger;
@@ -30,7 +34,7 @@ export class FrontEnds {
     this.#listeners.set(frontEnd, listener);
   }
 
-  /** For a change that is made through `by`. Undefined when nobody else listens. */
+  /** Begins a change made through `by`. Returns undefined when nobody else listens. */
   announce(by: FrontEnd): Announcement | undefined {
     const own = this.#listeners.has(by) ? 1 : 0;
     return this.#listeners.size > own ? new Announcement(this, by) : undefined;
@@ -41,7 +45,7 @@ export class FrontEnds {
     return this.#others(by).some((listener) => listener.isUsed(ino));
   }
 
-  /** Has others write back what they hold of the changed files. Does not reject. */
+  /** Has the other front ends write back what they hold of the changed files. Does not reject. */
   async collect(change: VolumeChange, by?: FrontEnd): Promise<void> {
     const inTime = await Promise.all(this.#others(by).map((listener) => listener.collect(change)));
     if (inTime.includes(false))
@@ -69,7 +73,7 @@ export class FrontEnds {
   }
 }
 
-/** One change that is made here, from its first attempt until it is visible or has failed. */
+/** A change made on this device, from its first attempt until it is visible or has failed. */
 export class Announcement {
   readonly #frontEnds: FrontEnds;
   readonly #by: FrontEnd;
@@ -81,7 +85,9 @@ export class Announcement {
     this.#by = by;
   }
 
-  /** Called right before the content of `inos` changes: throws a Turn while other front ends may hold some of it back. */
+  /**
+   * Called right before the content of `inos` changes. Throws a Turn while other front ends may hold some of it back.
+   */
   awaitCollected(inos: readonly Ino[]): void {
     if (inos.length === 0) return;
     const change = (this.#collected ??= changedContent(inos));

@@ -1,6 +1,7 @@
 /**
- * Whether what this device has not committed yet would come out the same on top of commits of others, so that it need not be run again
- * (doc/concurrency.md, "Operations that commits do not concern"). A device that has much to say gets its turn that way, however often others commit.
+ * Decides whether the uncommitted operations of this device would have the same result on top of commits of others, so
+ * that they need not be run again (doc/concurrency.md, "Operations that commits do not concern"). A device with much to
+ * commit gets its turn that way, however often others commit. It does not rebase: `arrival.ts` does.
  */
 import { PageFault } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
@@ -11,9 +12,10 @@ import type { VolumeChange } from './volume.js';
 import type { VolumeState } from './volume-state.js';
 
 /**
- * `change`: what `commits`, all of other devices, have changed. Every operation that changes anything writes each inode that its outcome depends on, but for the
- * source of a clone, the directory in which a file without a name is made, and the directories above a directory that moves, which other moves could close into a
- * circle. May say no where it could say yes.
+ * `change`: what `commits`, all of other devices, have changed. An operation that changes anything writes each inode
+ * that its outcome depends on, with three exceptions: the source of a clone, the directory of a file that is created
+ * without a name, and the directories above a moved directory, because other moves could close a cycle. May return
+ * false where true would be correct.
  */
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<VolumeChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
@@ -21,7 +23,10 @@ export function areIndependent(state: VolumeState, commits: readonly Commit[], c
   return !state.movesDirectories || !areAbove(state, placedDirectories(commits));
 }
 
-/** Directories that got a name. One that was not there before them is above none that was, unless one of those was placed, too. */
+/**
+ * Directories that got a name. A directory that these commits created can only be above an older one if an older one
+ * was placed too.
+ */
 function placedDirectories(commits: readonly Commit[]): Set<Ino> {
   const placed = new Set<Ino>();
   for (const { mutations } of commits) {
@@ -35,8 +40,9 @@ function placedDirectories(commits: readonly Commit[]): Set<Ino> {
 }
 
 /**
- * Whether one of `placed` was above a directory at the time when another one was moved there. A directory's parent was then what the log says, or where an operation
- * in no commit has made it or moved it to: all of those are looked at. True also where that is not known without a page that is not in memory.
+ * Whether one of `placed` was above a directory when another directory was moved there. The parent of a directory was
+ * then the one in the log, or one that an uncommitted operation has created it in or moved it to: all of these are
+ * checked. Also true if it cannot be known without a page that is not in memory.
  */
 function areAbove(state: VolumeState, placed: ReadonlySet<Ino>): boolean {
   if (placed.size === 0) return false;

@@ -1,17 +1,20 @@
 /**
- * What the volume writes into its journal (doc/format.md, "Journal segment"). The journal itself keeps entries as bytes.
+ * The entries that the volume writes into its journal, as bytes (doc/format.md, "Journal segment"). The journal itself
+ * does not look into them; `replay.ts` acts on them. Numbers are u53 unless said otherwise; `x?` is u8 0, or 1 and x.
  *
  * | type | fields |
  * | --- | --- |
- * | 1 operation | serial u53, then the operation as in `operation-codec.ts` |
- * | 2 dirty data | ino u53, version u53, offset u53, u8 0/1 with mtime (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence u53, hash 32, covers u53, u8 0/1 with the checkpoint's root (56), committed serial u53, next ino counter u53, counter u53, u8 0/1 reset |
- * | 4 forget | serial u53: power loss took content of this operation, which was never synced: it and everything after it is gone |
- * | 5 moved | what a rebase made of an operation: u8 0/1 whether it is the first of its rebase, then as 1 |
+ * | 1 operation | serial, then the operation as in `operation-codec.ts` |
+ * | 2 dirty data | ino, version, offset, mtime? (seconds i53, nanoseconds u32), bytes to the end |
+ * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset |
+ * | 4 forget | serial of an operation that was never synced and whose content was lost to a power failure |
+ * | 5 moved | the result of an operation in a rebase: u8 0/1 whether it is the first of its rebase, then as 1 |
  *
- * A base entry says on what commit the pending operations stand, and how to load that state. Operations up to the committed serial are in that
- * commit or before it; after a rebase (`reset`) none of the operations before the entry counts, but what became of them: the moved ones before it, from the
- * newest first one on, and operations after it (doc/concurrency.md, "Replay"). Moved ones that no such entry follows count nothing: a crash ended that rebase.
+ * A base entry says which commit the pending operations are based on and how to load that state (`root` is the
+ * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase (`reset`),
+ * no operation before the entry counts. What counts instead are the moved entries before it, from the newest first one
+ * on, and the operations after it (doc/concurrency.md, "Replay"). Moved entries without a base entry after them do not
+ * count: a crash ended that rebase. A forget entry removes its operation and everything after it.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
@@ -29,7 +32,7 @@ export interface OperationEntry {
 
 export interface MovedEntry {
   readonly type: 'moved';
-  /** Those of an earlier rebase do not count any more. */
+  /** Entries of an earlier rebase no longer count. */
   readonly isFirst: boolean;
   readonly serial: number;
   readonly operation: Operation;
@@ -54,7 +57,7 @@ export interface BaseEntry {
   /** This device's operations up to here are in commits up to `sequence`. */
   readonly committedSerial: number;
   readonly nextInoCounter: number;
-  /** Serials and stamps up to here were given out. */
+  /** Serials and stamps up to this one have been given out. */
   readonly counter: number;
   readonly reset: boolean;
 }

@@ -1,7 +1,7 @@
 /**
- * When to look for commits of others (doc/concurrency.md, "Hearing of others"). A store that can tell is asked to wait for the next commit;
- * the others are polled: often while the mount is used or the log moves, seldom when both rest, since polls cost money. It decides and
- * wakes; the looking itself is the committer's.
+ * Decides when to look for commits of others (doc/concurrency.md, "Hearing of others"). A store that supports it is
+ * asked to wait for the next commit. Other stores are polled, because polls cost money: often while the mount is in use
+ * or the log moves, seldom when both rest. It only wakes the committer, which does the polling.
  */
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -9,31 +9,31 @@ import { type Logger } from '../base/logger.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 
 export interface PollPace {
-  /** Between two polls while something happens. */
+  /** The pause between two polls while the volume is in use. */
   readonly busyMs: number;
-  /** At most this, however long nothing happened. */
+  /** The longest pause, however long nothing happened. */
   readonly idleMs: number;
 }
 
-/** A look at a file of this machine costs microseconds. */
+/** Polling a file on this machine costs microseconds. */
 export const localPace: PollPace = { busyMs: 250, idleMs: 1000 };
-/** Three seconds are promised from a commit to its effect elsewhere (doc/semantics.md, "Other devices"). */
+/** A commit must take effect elsewhere within three seconds (doc/semantics.md, "Other devices"). */
 export const remotePace: PollPace = { busyMs: 2000, idleMs: 15_000 };
 
-/** The pause between two polls is this share of the time in which nothing happened, within the pace. */
+/** The pause between two polls is this fraction of the time since anything happened, within the pace. */
 const quietShare = 20;
-/** One wait for the next commit: proxies cut what lasts a minute. */
+/** One wait for the next commit; proxies cut requests after a minute. */
 const awaitMs = 55_000;
-/** While the store tells by itself, polls are only there for one that forgets to. */
+/** While the store reports commits itself, polls only catch those that it misses. */
 const watchedPollMs = 60_000;
-/** An answer `no` that comes this soon was no wait. */
+/** A negative answer that comes sooner than this was not a wait. */
 const hastyMs = awaitMs / 4;
 const backoffMinMs = 500;
 const backoffMaxMs = 60_000;
 
 export interface LogWatchOptions {
   readonly store: Pick<ObjectStore, 'awaitObject'>;
-  /** Where the commit after the head will be. */
+  /** The key of the commit after the head. */
   readonly nextKey: () => ObjectKey;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -47,7 +47,7 @@ export class LogWatch {
   #usedMs: number;
   #movedMs: number;
   #moves = 0;
-  /** The store has shown that it can wait. */
+  /** The store has proven that it can wait. */
   #isWatching = false;
   #stopped = false;
   #waiting: AbortController | undefined;
@@ -63,7 +63,7 @@ export class LogWatch {
     if (this.#options.store.awaitObject) this.#loop = this.#watch();
   }
 
-  /** Applications use the mount. After a long rest that is a reason to look at once. */
+  /** Called when applications use the mount. After a long rest this triggers a poll at once. */
   used(): void {
     const now = this.#options.clock.monotonicMs();
     const pauseMs = this.pauseMs(now);
@@ -71,7 +71,7 @@ export class LogWatch {
     if (!this.#isWatching && pauseMs > this.#options.pace.busyMs) this.#options.onHint(false);
   }
 
-  /** The head of the log is another one than before: what is waited for is, too. */
+  /** The log's head has moved, so the key to wait for has changed. */
   moved(): void {
     this.#movedMs = this.#options.clock.monotonicMs();
     this.#moves++;
@@ -79,7 +79,7 @@ export class LogWatch {
     this.#resume?.();
   }
 
-  /** From one poll to the next, as things are. */
+  /** The pause until the next poll, as things are. */
   pauseMs(now = this.#options.clock.monotonicMs()): number {
     const { busyMs, idleMs } = this.#options.pace;
     if (this.#isWatching) return Math.max(watchedPollMs, busyMs);
@@ -87,7 +87,7 @@ export class LogWatch {
     return Math.min(Math.max(idleMs, busyMs), Math.max(busyMs, quietMs / quietShare));
   }
 
-  /** Nothing happened for so long that polls are as rare as they get, and what can be left out of them is. */
+  /** Nothing has happened for so long that polls have become as rare and as small as they get. */
   isResting(now = this.#options.clock.monotonicMs()): boolean {
     const { busyMs, idleMs } = this.#options.pace;
     return !this.#isWatching && idleMs > localPace.idleMs && this.pauseMs(now) >= Math.max(idleMs, busyMs);
@@ -101,7 +101,7 @@ export class LogWatch {
 
   async #watch(): Promise<void> {
     const { nextKey, clock, logger, onHint } = this.#options;
-    /** Failures, and answers that were none, in a row. */
+    /** Consecutive failures and useless answers. */
     let useless = 0;
     while (!this.#stopped) {
       const movesBefore = this.#moves;
@@ -113,7 +113,8 @@ export class LogWatch {
         this.#isWatching = true;
         if (isThere === true) {
           onHint(true);
-          // If there really is something, the head moves; if not, the store told nonsense and is asked again later each time.
+          // If there really is a commit, the head moves; otherwise the answer was wrong and the next request waits
+          // longer each time.
           useless++;
         } else useless = clock.monotonicMs() - startMs < hastyMs ? useless + 1 : 0;
         if (useless > 3) this.#isWatching = false;
@@ -132,7 +133,7 @@ export class LogWatch {
     }
   }
 
-  /** Sleeps until the log moves, at most `delayMs`. Answers what counts as useless from then on. */
+  /** Sleeps until the log moves, at most `delayMs`. Returns the new count of useless answers. */
   async #rest(delayMs: number, useless: number): Promise<number> {
     if (this.#stopped) return 0;
     const nap = new AbortController();

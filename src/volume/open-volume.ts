@@ -1,6 +1,7 @@
 /**
- * An open volume as the filesystem above sees it (`volume.ts`), and the border at which every error of the layers below becomes a VolumeError (`remedy.ts`).
- * What it is made of is put together by `volume-opening.ts`.
+ * An open volume as the filesystem above sees it (`volume.ts`), and the border where every error of the layers below
+ * becomes a VolumeError (`remedy.ts`). It holds no state: `volume-opening.ts` assembles its parts (doc/architecture.md,
+ * "Composition").
  */
 import type { ByteString } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
@@ -31,7 +32,7 @@ import type { VolumeFacts } from './volume-facts.js';
 import type { VolumeParts } from './volume-parts.js';
 import type { VolumeStatus } from './volume-status.js';
 
-/** What runs in an open volume. */
+/** The running parts of an open volume. */
 export interface VolumeWorks {
   readonly parts: VolumeParts;
   readonly transactions: Transactions;
@@ -44,7 +45,7 @@ export interface VolumeWorks {
   readonly status: VolumeStatus;
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
-  /** Ends and closes all of it. */
+  /** Stops and closes all parts. */
   readonly close: () => Promise<void>;
 }
 
@@ -135,7 +136,7 @@ export class OpenVolume implements Volume {
         announcement?.changed(changedContent([ino]));
         return room;
       });
-      // Nothing was collected for what was done at once.
+      // Nothing was collected if it completed at once.
       return announcement && inode instanceof Promise ? Promise.resolve(written).finally(() => announcement.done()) : written;
     });
   }
@@ -163,7 +164,7 @@ export class OpenVolume implements Volume {
     const { writer } = this.#works;
     return remedied(() => {
       const persisted = writer.persist(ino);
-      // What is being sealed now goes up by itself.
+      // Content that is being sealed now is uploaded anyway.
       if (!(persisted instanceof Promise)) writer.closed(ino);
       return persisted;
     });
@@ -189,7 +190,7 @@ export class OpenVolume implements Volume {
     return remedied(async () => {
       const timer = onProgress ? setInterval(report, progressIntervalMs) : undefined;
       try {
-        // Whoever is in the middle of an upload has the lock: the limit of this flush is not theirs.
+        // An upload under way may hold the lock, and the limit of this flush must not abort it.
         if (!this.readOnly) await unlessAborted(this.#flush(signal), signal);
         report();
       } finally {
@@ -198,7 +199,7 @@ export class OpenVolume implements Volume {
     });
   }
 
-  /** What a lost connection has broken is tried again, for as long as the drive is not offline. */
+  /** Retries after a lost connection, for as long as the drive is not offline. */
   async #flush(signal: AbortSignal | undefined): Promise<void> {
     const { committer, transactions, parts } = this.#works;
     const { reachability, clock } = parts.options;
@@ -213,12 +214,12 @@ export class OpenVolume implements Volume {
     }
   }
 
-  /** Takes in what other devices have committed until now. */
+  /** Takes in the commits that other devices have made so far. */
   refresh(): Promise<void> {
     return remedied(() => this.#works.committer.poll());
   }
 
-  /** Ends without flushing: what is pending stays in the journal for the next time. */
+  /** Ends without flushing: pending operations stay in the journal until the next start. */
   close(): Promise<void> {
     this.#closing ??= this.#works.close();
     return this.#closing;
@@ -282,7 +283,7 @@ function requireRegular(inode: Inode | undefined): Inode {
   return inode;
 }
 
-/** The outcome of `work`, thrown or rejected errors turned into VolumeErrors. */
+/** The outcome of `work`, with errors turned into VolumeErrors. */
 function remedied<Outcome>(work: () => Outcome): Outcome {
   try {
     const outcome = work();
@@ -296,7 +297,7 @@ function throwRemedy(error: unknown): never {
   throw remedyOf(error);
 }
 
-/** Rejects with the signal's reason as soon as it is aborted; the work is then left to itself. */
+/** Rejects with the signal's reason as soon as it is aborted; the work continues unobserved. */
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
   return new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 /**
- * How long an application waits for what comes from the store. One timer serves everybody who waits: there may be thousands of waits a second, most of them
- * over within a millisecond. It stops nothing: the work goes on (doc/concurrency.md, "A store that is offline").
+ * Limits how long an application waits for the store. One timer serves all waits: there may be thousands per second,
+ * and most end within a millisecond. It cancels nothing: the work continues (doc/concurrency.md, "A store that is
+ * offline").
  */
 import type { Clock } from '../base/clock.js';
 import { VolumeError } from './volume-error.js';
@@ -13,19 +14,19 @@ interface Wait {
 export class Patience {
   readonly #clock: Clock;
   readonly #patienceMs: number | undefined;
-  /** Who gives up first comes first. */
+  /** Ordered by deadline. */
   readonly #waits = new Set<Wait>();
   #watching = false;
 
-  /** `patienceMs`: for ever when not given. */
+  /** `patienceMs`: no limit if undefined. */
   constructor(clock: Clock, patienceMs: number | undefined) {
     this.#clock = clock;
     this.#patienceMs = patienceMs;
   }
 
   /**
-   * The outcome of `work`. Rejects with VolumeError `UNAVAILABLE` when it does not come in time, or `INTERRUPTED`; the work itself goes on, so that the
-   * next one who asks may find it done.
+   * The outcome of `work`. Rejects with VolumeError `UNAVAILABLE` when it takes too long, or `INTERRUPTED`. The work
+   * itself continues, so the next caller may find it done.
    */
   wait<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
     const patienceMs = this.#patienceMs;

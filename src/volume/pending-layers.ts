@@ -1,7 +1,7 @@
 /**
- * Operations that are in no commit yet, with what they changed, in layers: each holds what one commit can, so that a device that could not commit for
- * long makes its way out of it step by step, and no commit becomes larger than others may read (doc/concurrency.md, "Layers"). Plain data: when
- * a layer flies or lands is `volume-state.ts`'s.
+ * Operations that are in no commit yet and their changes, in layers that each fit into one commit. A device that could
+ * not commit for long catches up layer by layer, and no commit exceeds what others may read (doc/concurrency.md,
+ * "Layers"). Plain data: `volume-state.ts` decides when a layer flies or lands.
  */
 import { assert } from '../base/assert.js';
 import { decodeInode, isDirectory, S_IFDIR, S_IFMT } from '../meta/inode.js';
@@ -11,7 +11,7 @@ import { RENAME_EXCHANGE } from '../operation/operation-namespace.js';
 import { Overlay } from '../operation/overlay.js';
 
 export interface PendingOperation {
-  /** This device's count of operations. */
+  /** Counts this device's operations. */
   readonly serial: number;
   readonly operation: Operation;
 }
@@ -21,9 +21,12 @@ export interface Totals {
   bytes: number;
 }
 
-/** Of changes, in memory: more than they take in a commit. A commit may have 48 MiB, and what flies may grow in a rebase. */
+/**
+ * The most bytes of changes in memory, which exceed their size in a commit. A commit may have 48 MiB, and flying
+ * operations may grow in a rebase.
+ */
 export const layerBytesMax = 8 * 1024 * 1024;
-/** An operation's memory beside the bytes that it holds. */
+/** Memory that an operation takes in addition to its bytes. */
 const operationOverhead = 160;
 const pieceBytes = 96;
 const chunkBytes = 24;
@@ -34,11 +37,11 @@ export class Layer {
   readonly totals: Totals = { files: 0, bytes: 0 };
   #operationBytes = 0;
   #movesDirectories = false;
-  /** Directories that others were moved to, or made in. */
+  /** Directories that others were moved to or created in. */
   readonly #places = new Set<Ino>();
   readonly #onlyRead = new Set<Ino>();
 
-  /** Whether a directory went from one to another. May be true where none did. */
+  /** Whether a directory was moved to another parent. May be true when none was. */
   get movesDirectories(): boolean {
     return this.#movesDirectories;
   }
@@ -47,7 +50,7 @@ export class Layer {
     return this.#places;
   }
 
-  /** What operations depend on and leave as it is: sources of clones, directories of files without a name. */
+  /** Inodes that operations depend on without changing them: sources of clones, directories of files without a name. */
   get onlyRead(): ReadonlySet<Ino> {
     return this.#onlyRead;
   }
@@ -87,13 +90,13 @@ export class Layer {
     addTotals(this.totals, delta);
   }
 
-  /** Whether it can take these in as well. An empty one takes anything. */
+  /** Whether the layer has room for these changes. An empty layer takes anything. */
   fits(changes: Overlay): boolean {
     return this.operations.length === 0 || this.changes.bytes + changes.bytes <= layerBytesMax;
   }
 }
 
-/** Layers in the order of their operations. There is always a newest one, which alone may be empty. */
+/** Layers in the order of their operations. There is always a newest one, and only that one may be empty. */
 export class PendingLayers {
   readonly #layers: Layer[] = [new Layer()];
 
@@ -103,7 +106,7 @@ export class PendingLayers {
     return newest;
   }
 
-  /** Newest first, as views want them. */
+  /** Newest first, the order that views need. */
   get overlays(): Overlay[] {
     return this.#layers.map(({ changes }) => changes).toReversed();
   }
@@ -143,7 +146,7 @@ export class PendingLayers {
     return this.#layers.flatMap((layer) => [...layer.directoryPlaces]);
   }
 
-  /** As {@link Layer.onlyRead}, of any of them. */
+  /** Like {@link Layer.onlyRead}, over all layers. */
   readsOnly(ino: Ino): boolean {
     return this.#layers.some((layer) => layer.onlyRead.has(ino));
   }
@@ -158,7 +161,7 @@ export class PendingLayers {
     return undefined;
   }
 
-  /** Answers whether a new layer was begun. */
+  /** Returns whether a new layer was begun. */
   add(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): boolean {
     const fits = this.#newest.fits(changes);
     const layer = fits ? this.#newest : new Layer();
@@ -173,7 +176,7 @@ export class PendingLayers {
     return oldest;
   }
 
-  /** After {@link takeOldest}: with what follows it, where that fits. */
+  /** Undoes {@link takeOldest}: merges the layer with those that follow, where they fit. */
   putBack(oldest: Layer): void {
     const next = this.#layers[0];
     if (next && oldest.fits(next.changes)) {
@@ -189,7 +192,7 @@ export function addTotals(totals: Totals, delta: Readonly<Totals>): void {
   totals.bytes += delta.bytes;
 }
 
-/** `changes`: what it has changed, among it the inodes of what it moved. */
+/** `changes`: what the operation has changed, including the inodes that it moved. */
 function movesDirectory(operation: RenameOperation, changes: Overlay): boolean {
   if (operation.parent === operation.newParent) return false;
   const { ino, replacedIno, flags } = operation;

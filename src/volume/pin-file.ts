@@ -1,9 +1,14 @@
-/** Which files and folders are pinned on this machine, in the state directory (doc/format.md, "Local files"): sealed, since it holds names. */
+/**
+ * The list of pinned files and folders of this machine, in the state directory (doc/format.md, "Local files"). It is
+ * sealed because it contains names. It fetches nothing: `pin-keeper.ts` does.
+ */
 import type { ByteString } from '../base/brand.js';
 import type { Ino } from '../meta/key.js';
 import type { ListFormat } from './sealed-state-file.js';
 
-/** The inode, and the name under which it was pinned: a file that is replaced by another one of its name stays pinned. */
+/**
+ * An inode and the name under which it was pinned. If another file replaces it under that name, that file is pinned.
+ */
 export interface Pin {
   readonly ino: Ino;
   readonly parent: Ino;

@@ -1,4 +1,7 @@
-/** What went wrong below, in the words of this layer: every lower error becomes one that names the remedy. */
+/**
+ * Translates the errors of lower layers into VolumeErrors, each of which names the remedy (doc/architecture.md,
+ * "Layers"). It handles none of them.
+ */
 
 import { MalformedBytesError } from '../base/bytes.js';
 import { diskErrorCode } from '../disk/disk.js';
@@ -9,15 +12,15 @@ import { StoreError } from '../store/object-store.js';
 import { TreeError } from '../tree/tree-error.js';
 import { VolumeError } from './volume-error.js';
 
-/** How deep causes are looked through. */
+/** The most nested causes that are examined. */
 const causesMax = 8;
 
-/** This process has run out of something, whichever layer met it: not the fault of a disk or a store. */
+/** Whether this process has run out of descriptors or memory, in whichever layer: not the fault of a disk or store. */
 export function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | undefined {
   for (let at = error, depth = 0; at instanceof Error && depth < causesMax; at = at.cause, depth++) {
     const code = diskErrorCode(at);
     if (code === 'EMFILE' || code === 'ENFILE') return 'NO_DESCRIPTORS';
-    // V8 has a RangeError for a buffer that it gets no memory for, and libraries have words of their own.
+    // V8 throws a RangeError when it gets no memory for a buffer, and libraries have their own messages.
     if (
       code === 'ENOMEM' ||
       code === 'ERR_MEMORY_ALLOCATION_FAILED' ||
@@ -29,7 +32,10 @@ export function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | u
   return undefined;
 }
 
-/** The VolumeError for an error of store, pack, tree or journal, and for a process that has run out of something; anything else as it is. */
+/**
+ * The VolumeError for an error of the store, a pack, the tree or the journal, or for a process that has run out of
+ * something; any other error unchanged.
+ */
 export function remedyOf(error: unknown): unknown {
   if (error instanceof VolumeError) return error;
   const exhausted = exhaustionOf(error);
@@ -51,7 +57,7 @@ export function remedyOf(error: unknown): unknown {
     const code = error.code === 'IO' ? 'DISK' : error.code;
     return new VolumeError(code, 'the journal cannot be written', { cause: error });
   }
-  // What the disk itself threw: node:fs names the system call.
+  // Errors of the disk itself: node:fs names the system call.
   if (error instanceof Error && 'syscall' in error) {
     if (isDiskFull(error)) return new VolumeError('FULL', 'the local disk is full', { cause: error });
     return new VolumeError('DISK', 'the local disk failed', { cause: error });
@@ -59,7 +65,7 @@ export function remedyOf(error: unknown): unknown {
   return error;
 }
 
-/** What is asked for is in the store and cannot be had from there now: whoever can go on without it does. */
+/** The requested data is in the store but cannot be had now: callers that can go on without it do. */
 export function isStoreUnusable(error: unknown): boolean {
   const remedy = remedyOf(error);
   return remedy instanceof VolumeError && (remedy.code === 'UNAVAILABLE' || remedy.code === 'REFUSED');

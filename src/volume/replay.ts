@@ -1,6 +1,7 @@
 /**
- * Finding the state again after the last daemon ended, however it ended: what the journal's entries say, which of its operations are
- * still pending, and the packs that they need (doc/concurrency.md, "Replay").
+ * Restores the state after the last daemon ended, however it ended: what the journal holds, which of its operations are
+ * still pending, and the packs that they need (doc/concurrency.md, "Replay"). It decodes no entries: `journal-entry.ts`
+ * does.
  */
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
@@ -18,23 +19,29 @@ import type { Staging } from './staging.js';
 import type { VolumeState } from './volume-state.js';
 
 export interface Remembered {
-  /** What the pending operations stand on; undefined when the journal is empty. */
+  /** The base of the pending operations; undefined when the journal is empty. */
   readonly base: BaseEntry | undefined;
   readonly operations: readonly RememberedOperation[];
-  /** Operations that gave files content which lies in packs, as they stand in the journal first. */
+  /** The first occurrences of operations that gave files content in packs. */
   readonly writes: readonly RememberedOperation[];
-  /** Positions of the journal, from and before: dirty data and ends of it that power loss made nothing of. */
+  /**
+   * Ranges of journal positions (`to` exclusive) in which, after a power loss, neither dirty data nor operations that
+   * end it count.
+   */
   readonly lost: readonly { readonly from: number; readonly to: number }[];
-  /** The newest serial or stamp that the journal speaks of. */
+  /** The newest serial or stamp in the journal. */
   readonly serialMax: number;
 }
 
 export interface RememberedOperation extends PendingOperation {
-  /** In the journal. */
+  /** Its position in the journal. */
   readonly position: number;
 }
 
-/** Reads the journal through, but for dirty data: that is not kept, and found again by {@link replayContent}. Throws JournalError, MalformedBytesError. */
+/**
+ * Reads the whole journal without keeping dirty data, which {@link replayContent} finds again. Throws JournalError,
+ * MalformedBytesError.
+ */
 export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Remembered> {
   let base: BaseEntry | undefined;
   let operations: RememberedOperation[] = [];
@@ -74,14 +81,17 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
   return { base, operations, writes, lost, serialMax };
 }
 
-/** Who takes dirty data over. */
+/** Receives dirty data. */
 export interface ContentTarget {
   restore(entry: DirtyEntry): MaybePromise<void>;
-  /** It may make an end of dirty data. */
+  /** Dirty data may end with the operation. */
   applied(operation: Operation): void;
 }
 
-/** Gives back what was dirty: reads the journal once more, in its order, and keeps nothing of it. Throws JournalError, MalformedBytesError, and what the target throws. */
+/**
+ * Restores the dirty data: reads the journal once more, in order, and keeps nothing of it. Throws JournalError,
+ * MalformedBytesError, and what the target throws.
+ */
 export async function replayContent(journal: Pick<Journal, 'entries'>, lost: Remembered['lost'], target: ContentTarget): Promise<void> {
   let resetPosition = -1;
   for await (const { entry, position } of journal.entries()) {
@@ -89,14 +99,15 @@ export async function replayContent(journal: Pick<Journal, 'entries'>, lost: Rem
     if (decoded.type === 'base' && decoded.reset) resetPosition = position;
     if (lost.some(({ from, to }) => position >= from && position < to)) continue;
     if (decoded.type === 'dirty') await target.restore(decoded);
-    // What a rebase repeats has made an end of dirty data where it stood first: what came since is newer than it.
+    // An operation that a rebase repeats ended dirty data at its first place: data written since is newer than it.
     else if (decoded.type === 'operation' && position !== resetPosition) target.applied(decoded.operation);
   }
 }
 
 /**
- * Without the operation `serial`, whose content power loss took, and everything after it, up to position `to`. A rebase repeats an operation under another serial:
- * what it had made an end of before is dirty again from there on, where it stood first.
+ * Removes the operation `serial`, whose content was lost to a power failure, and everything after it, up to position
+ * `to`. A rebase repeats an operation under another serial; dirty data that it had ended is dirty again from its first
+ * place on.
  */
 export function withoutLost(
   { operations, writes, lost }: Pick<Remembered, 'operations' | 'writes' | 'lost'>,
@@ -115,7 +126,7 @@ export function withoutLost(
   };
 }
 
-/** Runs the pending operations on the state at their base, where they ran before. Answers how many. */
+/** Runs the pending operations on the state at their base, where they ran before. Returns how many. */
 export async function replayOperations(
   state: VolumeState,
   operations: readonly PendingOperation[],
@@ -137,8 +148,9 @@ export async function replayOperations(
 }
 
 /**
- * The serial of the first pending operation whose content power loss took, if one lost it: the journal may have reached the disk before the
- * staging pack did. It was never synced then, and neither was anything after it, since a sync takes the packs first.
+ * The serial of the first pending operation whose content a power failure took, if any: the journal may have reached
+ * the disk before the staging pack did. Neither it nor anything after it had been synced, since a sync writes the packs
+ * first.
  */
 export async function firstLost(staging: Staging, operations: readonly PendingOperation[]): Promise<number | undefined> {
   const intactEnd = new Map<PackId, number>();
@@ -148,7 +160,10 @@ export async function firstLost(staging: Staging, operations: readonly PendingOp
   return operations.find(isLost)?.serial;
 }
 
-/** Packs that pending operations put content into: those whose files are here are finished and uploaded like any other. */
+/**
+ * Takes up the packs that hold content of pending operations: those whose files exist are finished and uploaded like
+ * any other.
+ */
 export async function resumePacks(staging: Staging, operations: readonly PendingOperation[]): Promise<void> {
   for (const [id, items] of itemsOf(operations)) await staging.resume(id, items);
 }
@@ -158,7 +173,7 @@ function extentsOf(operation: Operation): readonly DataExtent[] {
   return operation.pieces.map(({ extent }) => extent).filter((extent) => extent.kind === 'data');
 }
 
-/** Where sealed content lies: the same for an operation and its repetition. */
+/** The place of sealed content: the same for an operation and its repetition. */
 function placeOf(extent: DataExtent): string {
   return `${extent.pack} ${extent.packOffset}`;
 }
@@ -167,7 +182,7 @@ function endOf(extent: DataExtent): number {
   return extent.chunks.reduce((end, { sealedLength }) => end + sealedLength, extent.packOffset);
 }
 
-/** What pending operations refer to in each pack, ascending. */
+/** The items that pending operations refer to in each pack, ascending. */
 function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly PackItem[]> {
   const items = new Map<PackId, Map<number, PackItem>>();
   for (const { operation } of operations) {

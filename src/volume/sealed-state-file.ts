@@ -1,11 +1,12 @@
 /**
- * A list that this device keeps for itself in its state directory (doc/format.md, "Local files"): sealed, and replaced as a whole.
+ * Stores a list that this device keeps for itself in its state directory (doc/format.md, "Local files"): sealed, and
+ * replaced as a whole. It does not know what the entries mean.
  *
  * | field | encoding |
  * | --- | --- |
  * | version | u8 1 |
  * | count | varint |
- * | entries | as whoever keeps the list writes them |
+ * | entries | as their `ListFormat` encodes them |
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
@@ -18,13 +19,13 @@ import { readWholeFile, replaceFile } from '../disk/whole-file.js';
 export interface StatePlace {
   readonly disk: Disk;
   readonly stateDirectory: string;
-  /** Of kind device. */
+  /** A key of kind device. */
   readonly key: SealKey;
 }
 
-/** How the entries of one kind of list are written. */
+/** How the entries of one kind of list are encoded. */
 export interface ListFormat<T> {
-  /** The file's name, and the place that its seal is bound to: apart from the device's own file, which has an empty one. */
+  /** The file's name, also the place that its seal is bound to; the place of the device's own file is empty. */
   readonly name: string;
   readonly countMax: number;
   readonly write: (writer: ByteWriter, entry: T) => void;
@@ -33,14 +34,14 @@ export interface ListFormat<T> {
 
 const version = 1;
 
-/** Durable when it resolves. One call at a time. Rejects with the error of the disk. */
+/** Saves the list; durable when it resolves. One call at a time. Rejects with disk errors. */
 export async function saveList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>, entries: readonly T[]): Promise<void> {
   const writer = new ByteWriter(64 + entries.length * 40).u8(version).varint(entries.length);
   for (const entry of entries) format.write(writer, entry);
   await replaceFile(disk, join(stateDirectory, format.name), key.seal(Buffer.from(format.name, 'latin1'), writer.finish() as Plaintext));
 }
 
-/** Empty where there is no file; `undefined`: the file is damaged, or another volume's. */
+/** Loads the list: empty when there is no file, `undefined` when the file is damaged or belongs to another volume. */
 export async function loadList<T>({ disk, stateDirectory, key }: StatePlace, format: ListFormat<T>): Promise<T[] | undefined> {
   const sealed = await readWholeFile(disk, join(stateDirectory, format.name));
   if (!sealed) return [];

@@ -1,6 +1,7 @@
 /**
- * How old what is shown may be: a store that withholds commits shows an old state that verifies (doc/security.md, "Freshness"). Only a newer
- * commit of another device proves that nothing older was withheld, so the newest of these is what grows old.
+ * How old the state shown to applications may be: a store that withholds commits shows an old state that verifies
+ * (doc/security.md, "Freshness"). Only a newer commit of another device proves that no older one is withheld, so the
+ * age counts from the newest of these. It only reports: nothing is refused.
  */
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
@@ -14,7 +15,7 @@ export class Staleness {
   readonly #startedMs: number;
   #wasStale = false;
 
-  /** `maxMs`: what is older is told as stale; undefined: nothing is. */
+  /** `maxMs`: an older state is reported as stale; undefined: never. */
   constructor(
     log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>,
     clock: Clock,
@@ -33,11 +34,11 @@ export class Staleness {
   }
 
   /**
-   * For how long nothing proves that commits are not withheld, in milliseconds. Undefined: there is no other device that could prove it. Where the newest sign
-   * lies before the newest checkpoint, at least since that.
+   * Milliseconds since the last proof that no commits are withheld; undefined when no other device could prove it. If
+   * the last proof is older than the newest checkpoint, the time since that checkpoint.
    */
   get ageMs(): number | undefined {
-    // Index 0 only made the volume.
+    // Index 0 only created the volume.
     const others = this.#log.roster.filter(({ deviceId, deviceIndex }) => deviceIndex !== 0 && deviceId !== this.#log.deviceId);
     if (others.length === 0) return undefined;
     const sinceMs = this.#log.newestSignOfOthersMs ?? this.#log.lastCheckpoint?.wallTimeMs ?? this.#startedMs;
@@ -49,7 +50,7 @@ export class Staleness {
     return this.#maxMs !== undefined && ageMs !== undefined && ageMs > this.#maxMs;
   }
 
-  /** Says so in the log when that has changed. */
+  /** Logs a change. */
   check(): void {
     const { isStale, ageMs = 0 } = this;
     if (isStale === this.#wasStale) return;

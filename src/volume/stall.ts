@@ -1,4 +1,7 @@
-/** Since when nothing has been uploaded although there is work: what makes writers hear that the queue is full (doc/concurrency.md, "Back-pressure"). */
+/**
+ * Detects a stall: nothing has been uploaded although there is work, so writers hear that the queue is full
+ * (doc/concurrency.md, "Back-pressure"). It does not stop or retry uploads.
+ */
 import type { Clock } from '../base/clock.js';
 import type { Reachability } from '../store/reachability-store.js';
 import type { Committer } from './committer.js';
@@ -19,7 +22,10 @@ export class Stall {
     this.#options = options;
   }
 
-  /** In milliseconds of the monotonic clock; `undefined` while uploads may go on. It begins when the first question finds it. */
+  /**
+   * When the stall began, in milliseconds of the monotonic clock; `undefined` while uploads progress. A stall begins
+   * when it is first asked for.
+   */
   get sinceMs(): number | undefined {
     const { reachability, committer, staging, clock } = this.#options;
     if (reachability?.offlineSinceMs !== undefined) return reachability.offlineSinceMs;

@@ -1,6 +1,7 @@
 /**
- * Queries and operations of an open volume: each runs synchronously over the layers, at one instant, and runs again from its start when it met a page that
- * is not in memory, or had to wait its turn (doc/concurrency.md, "One instant"). What is changed here is brought into the log by `committer.ts`.
+ * Runs queries and operations of an open volume: each runs synchronously over the layers, at one instant, and runs
+ * again from its start if it met a page that is not in memory or had to wait its turn (doc/concurrency.md, "One
+ * instant"). It commits nothing: `committer.ts` does.
  */
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type PageFault, withPages } from '../base/page-fault.js';
@@ -43,18 +44,18 @@ export class Transactions {
     this.#options = options;
   }
 
-  /** As {@link Volume.read}; errors are those of the layers below. */
+  /** Like {@link Volume.read}, with errors of the layers below. */
   read<T>(query: (view: ReadView) => T): MaybePromise<T> {
     const { committer, state } = this.#options;
     committer.used();
     return withPages(() => query(state.view), this.#load);
   }
 
-  /** As {@link Volume.transact}, through the front end `by`; errors are those of the layers below. */
+  /** Like {@link Volume.transact}, through the front end `by`, with errors of the layers below. */
   transact<T>(plan: Plan<T>, by: FrontEnd): MaybePromise<T> {
     const announcement = this.#options.frontEnds.announce(by);
     const outcome = withPages(() => this.#attempt(plan, false, announcement), this.#load);
-    // Nothing was collected for what was done at once.
+    // Nothing was collected if it completed at once.
     return announcement && outcome instanceof Promise ? outcome.finally(() => announcement.done()) : outcome;
   }
 
@@ -62,7 +63,7 @@ export class Transactions {
     return this.transact(() => ({ operation, result: undefined }), by);
   }
 
-  /** Applies an operation that holds sealed content: it must not wait for itself, and changes nothing that can be seen. */
+  /** Applies an operation that holds sealed content. It must not wait for itself, and changes nothing visible. */
   applySealed(operation: Operation): MaybePromise<void> {
     return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true, undefined), this.#load);
   }
@@ -86,7 +87,7 @@ export class Transactions {
     return this.#isClosed;
   }
 
-  /** Nothing is changed from here on. */
+  /** Refuses changes from now on. */
   close(): void {
     this.#isClosed = true;
   }
@@ -104,7 +105,7 @@ export class Transactions {
     const delta = execute(transaction, recorded, deviceIndex);
     if (transaction.changes.count === 0) return result;
     const serial = counters.serial + 1;
-    // With a journal that failed, what was accepted before can still be sealed and brought into the store.
+    // Even with a failed journal, content accepted earlier can still be sealed and put into the store.
     if (!sealing || !journal.failure) journal.append(encodeOperationEntry(serial, recorded));
     counters.serial = serial;
     state.apply({ serial, operation: recorded }, transaction.changes, delta);
@@ -114,12 +115,13 @@ export class Transactions {
     return result;
   }
 
-  /** Throws a PageFault whose load is what the operation must wait for. */
+  /** Throws a PageFault whose load is the wait that the operation needs. */
   #awaitTurn(operation: Operation): void {
     const { committer, queue, writer } = this.#options;
-    // What frees space or only lets go must never wait for space.
+    // An operation that frees space must never wait for space.
     const room = operation.type === 'reclaim' ? undefined : committer.room();
-    // The kernel takes writes that we must refuse later, when nobody may look any more: what leads up to them is refused instead.
+    // The kernel accepts writes that we would have to refuse later, when no application would notice; so the operations
+    // that precede them are refused instead.
     const isBeginning =
       (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFREG) || (operation.type === 'setattr' && operation.size !== undefined);
     if (isBeginning && queue.isHopeless) throw new VolumeError('FULL', 'too much waits for the store, and it takes nothing');

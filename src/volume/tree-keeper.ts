@@ -1,7 +1,7 @@
 /**
- * Keeps the tree's pages on the local disk, so that folders can be listed while the drive is offline: goes through the tree in the background, one page
- * at a time, and fetches what is not here (doc/decision/0012-the-tree-is-fetched-ahead.md). What it fetches is the disk cache's to keep; it
- * holds nothing itself but which parts of the tree it has been through.
+ * Keeps the tree's pages on the local disk, so that folders can be listed while the drive is offline: walks the tree in
+ * the background, one page at a time, and fetches missing pages (doc/decision/0012-the-tree-is-fetched-ahead.md). The
+ * disk cache holds the pages; this only remembers which parts of the tree are complete.
  */
 
 import { latin1Slice } from '../base/bytes.js';
@@ -15,9 +15,9 @@ import { TreePage } from '../tree/tree-page.js';
 export interface TreeKeeperOptions {
   readonly packs: Pick<PackSource, 'readPage' | 'isHere'>;
   readonly root: () => PageReference | undefined;
-  /** Sealed bytes of pages, whole tree: what lies beyond is fetched when it is asked for. */
+  /** The most sealed bytes of pages; pages beyond that are fetched on demand. */
   readonly bytesMax: number;
-  /** True while there is nobody to fetch from. */
+  /** True while nothing can be fetched. */
   readonly isOffline: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -26,7 +26,7 @@ export interface TreeKeeperOptions {
 /** Applications come first. */
 const startDelayMs = 3000;
 const intervalMs = 5000;
-/** A tree that cannot be read is looked at again after so many intervals. */
+/** A tree that cannot be read is retried after this many intervals. */
 const failureIntervals = 12;
 
 const idOf = (reference: PageReference): string => latin1Slice(reference.hash, 0, reference.hash.byteLength);
@@ -35,7 +35,7 @@ export class TreeKeeper {
   readonly #options: TreeKeeperOptions;
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
-  /** Branches below which everything was here when it was gone through. */
+  /** Branches below which everything was on the local disk in the last walk. */
   #complete = new Set<string>();
   #keptRoot: string | undefined;
   #bytes = 0;
@@ -54,7 +54,7 @@ export class TreeKeeper {
     await this.#loop;
   }
 
-  /** Whether every page of the tree was here when it was last gone through. */
+  /** Whether the last walk found or fetched every page of the tree. */
   get isWhole(): boolean {
     return this.#isWhole;
   }
@@ -73,7 +73,7 @@ export class TreeKeeper {
         const walked = new Set<string>();
         this.#bytes = 0;
         this.#isWhole = reference === undefined || (await this.#keep(reference, walked));
-        // Only what belongs to the newest tree is remembered.
+        // Only branches of the newest tree are remembered.
         this.#complete = walked;
         this.#keptRoot = reference && idOf(reference);
       } catch (error) {
@@ -84,7 +84,7 @@ export class TreeKeeper {
     }
   }
 
-  /** The page and what hangs below it. False: not all of it, for want of room. */
+  /** Keeps the page and everything below it. False if some of it does not fit. */
   async #keep(reference: PageReference, walked: Set<string>): Promise<boolean> {
     this.#stop.signal.throwIfAborted();
     const id = idOf(reference);
@@ -99,7 +99,7 @@ export class TreeKeeper {
     let isWhole = true;
     for (let index = 0; index < page.count && isWhole; index++) {
       const child = page.referenceAt(index);
-      // A leaf that is here need not be read.
+      // A leaf that is on the local disk need not be read.
       if (page.level === 1 && this.#options.packs.isHere(child.pack, child.offset, child.length)) this.#bytes += child.length;
       else isWhole = await this.#keep(child, walked);
     }

@@ -1,27 +1,28 @@
 /**
- * Bounds what waits on this machine for the store: written data, staged packs and the journal (doc/concurrency.md, "Back-pressure"). A writer who is faster than the network
- * waits for room as long as the store takes anything. When it has taken nothing for as long as anybody may wait, the writer hears that the disk is full,
- * as it is for him. The disk cache gives way first, and a reserve is left on the disk: a journal that cannot be written ends all writing.
+ * Bounds what waits on this machine for the store: written data, staged packs and the journal (doc/concurrency.md,
+ * "Back-pressure"). A writer that is faster than the network waits for room while the store takes anything. When it has
+ * taken nothing for as long as applications may wait, the writer gets "disk full". The disk cache gives way first, and
+ * a reserve is left on the disk, because a failed journal ends all writing. It uploads nothing: `staging.ts` does.
  */
 import type { Clock } from '../base/clock.js';
 import type { Stall } from './stall.js';
 import { VolumeError } from './volume-error.js';
 
 export interface UploadQueueOptions {
-  /** What waits now, in bytes on the local disk, or on their way there. */
+  /** The bytes that wait now, on the local disk or on their way there. */
   readonly bytes: () => number;
   readonly bytesMax: number;
   readonly stall: Pick<Stall, 'sinceMs'>;
   readonly patienceMs: number;
   readonly clock: Clock;
-  /** Free bytes on the disk, after the cache has given back what it can. */
+  /** Free bytes on the disk, after the cache has freed what it can. */
   readonly freeBytes: () => Promise<number>;
   readonly reserveBytes: number;
 }
 
-/** Between two looks while somebody waits. */
+/** The interval between two checks while a writer waits. */
 const lookMs = 200;
-/** Bytes that come in between two looks at the disk. */
+/** The bytes written between two checks of the disk's free space. */
 const spaceCheckBytes = 16 * 1024 * 1024;
 
 export class UploadQueue {
@@ -44,12 +45,12 @@ export class UploadQueue {
     return this.#options.bytesMax;
   }
 
-  /** What may still be written now. */
+  /** The bytes that may still be written now. */
   get roomBytes(): number {
     return this.#isDiskShort ? 0 : Math.max(0, this.#options.bytesMax - this.#options.bytes());
   }
 
-  /** Undefined: there is room. Else resolves when there is; rejects with VolumeError `FULL`. */
+  /** Undefined when there is room. Otherwise resolves when there is, or rejects with VolumeError `FULL`. */
   room(): Promise<void> | undefined {
     if (Math.abs(this.#options.bytes() - this.#bytesAtCheck) >= spaceCheckBytes) void this.#checkSpace();
     if (this.roomBytes > 0) return undefined;
@@ -59,15 +60,15 @@ export class UploadQueue {
     return this.#waiting;
   }
 
-  /** Nothing can be written, and nothing will make room for as long as anybody waits. */
+  /** There is no room, and none will appear within the time that applications may wait. */
   get isHopeless(): boolean {
     return this.roomBytes === 0 && !this.#hasHope();
   }
 
-  /** As `promise`, which waits for the store; rejects with VolumeError `FULL` when the store takes nothing. */
+  /** Awaits `promise`, which waits for the store. Rejects with VolumeError `FULL` when the store takes nothing. */
   async patiently(promise: Promise<void>): Promise<void> {
     const done = promise.then(() => true);
-    // It may be refused after nobody waits any more.
+    // It may reject after everybody has stopped waiting.
     done.catch(() => {});
     do this.#requireHope();
     while (!(await Promise.race([done, this.#options.clock.sleep(lookMs).then(() => false)])));
@@ -77,7 +78,7 @@ export class UploadQueue {
     for (;;) {
       if (this.#isDiskShort) await this.#checkSpace();
       if (this.roomBytes > 0) return;
-      // What fills the disk is somebody else's: no upload makes room.
+      // Something else fills the disk: no upload makes room.
       if (this.#isDiskShort && this.#options.bytes() < spaceCheckBytes)
         throw new VolumeError('FULL', 'the disk that holds the state directory is full');
       this.#requireHope();
@@ -107,7 +108,7 @@ export class UploadQueue {
     try {
       this.#isDiskShort = (await this.#options.freeBytes()) < this.#options.reserveBytes;
     } catch {
-      // A disk that cannot say how much is free may still take more; if not, the write says so.
+      // A disk that does not report its free space may still have room; if not, the write fails.
       this.#isDiskShort = false;
     }
   }

@@ -1,4 +1,7 @@
-/** What commits and operations change, as front ends are told: which inodes, whose content, which names. */
+/**
+ * Describes what commits and operations change for front ends: which inodes, whose content, which names
+ * (doc/concurrency.md, "Front ends"). It does not notify them: `front-ends.ts` does.
+ */
 import type { Commit } from '../commit/commit.js';
 import { decodeKey, type Ino, type TreeKey } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
@@ -11,14 +14,14 @@ class Changes implements VolumeChange {
   readonly entries: { readonly parent: Ino; readonly name: string }[] = [];
   readonly copies: ConflictCopy[] = [];
 
-  /** Notes that the value of a key changed, for whatever reason: then the content of its inode may be another one. */
+  /** Records that the value of a key changed in any way, so the content of its inode may have changed too. */
   add(key: TreeKey): void {
     const ino = this.addKey(key);
-    // Small content lies in the inode itself, and a truncation shows nowhere else.
+    // Small content is in the inode itself, and a truncation changes nothing else.
     if (ino !== undefined) this.contents.add(ino);
   }
 
-  /** Notes which inode and which name a key is about. Answers the inode if its value can hold content. */
+  /** Records which inode and name a key belongs to. Returns the inode if its value can hold content. */
   addKey(key: TreeKey): Ino | undefined {
     const decoded = decodeKey(key);
     if (decoded.type === 'snapshot') return undefined;
@@ -39,21 +42,21 @@ export function changesOf(commits: readonly Commit[]): Changes {
   return changes;
 }
 
-/** The content of these files, and nothing else. */
+/** A change of the content of these files only. */
 export function changedContent(inos: readonly Ino[]): VolumeChange {
   const changes = new Changes();
   for (const ino of inos) changes.addContent(ino);
   return changes;
 }
 
-/** The attributes of a file, and nothing else. */
+/** A change of the attributes of a file only. */
 export function changedAttributes(ino: Ino): VolumeChange {
   const changes = new Changes();
   changes.inodes.add(ino);
   return changes;
 }
 
-/** What an operation that was made here changed: `keys` are those whose values it set. */
+/** What an operation of this device changed: `keys` are those whose values it set. */
 export function changesBy(operation: Operation, keys: Iterable<TreeKey>): VolumeChange {
   const changes = new Changes();
   for (const key of keys) changes.addKey(key);

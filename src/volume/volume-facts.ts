@@ -1,4 +1,7 @@
-/** What an open volume tells of itself in `status`. Nothing secret, no names of files. */
+/**
+ * The facts that an open volume reports in `status`: nothing secret, and no names of files (doc/cli.md, "Names in
+ * messages").
+ */
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
@@ -31,7 +34,7 @@ export interface FactSources {
   readonly keeper: TreeKeeper | undefined;
   readonly journal: Journal;
   readonly memory: MemoryBudget;
-  /** What is used of it. */
+  /** How much of it is used. */
   readonly memoryBytes: number;
 }
 
@@ -85,7 +88,10 @@ function provenFacts({ ageMs, maxMs, isStale }: Staleness): Record<string, Fact>
   };
 }
 
-/** Who else takes part, and since when, as far as it is known: a stranger among them has had a secret of the volume. */
+/**
+ * Which other devices take part, and since when, as far as known: an unknown device among them has had a secret of the
+ * volume.
+ */
 function enrolmentFacts(log: CommitLog): VolumeFacts {
   const enrolled: Record<string, string> = {};
   for (const { enrolment, enrolledMs } of log.members) {
@@ -97,14 +103,14 @@ function enrolmentFacts(log: CommitLog): VolumeFacts {
 }
 
 /**
- * How long ago, in seconds, each other device wrote the newest commit that is known here (its last proof of life). A store that withholds
- * commits can only let it grow.
+ * How long ago, in seconds, each other device wrote its newest known commit (its last sign of life). If a store
+ * withholds commits, this only grows.
  */
 function signsOfLife(log: CommitLog, clock: Clock): Record<string, string> {
   const nowMs = clock.now().sec * 1000;
   const signs: Record<string, string> = {};
   for (const { deviceId, deviceIndex, name } of log.roster) {
-    // Index 0 only made the volume: it signs nothing any more.
+    // Index 0 only created the volume and signs nothing any more.
     if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
     const atMs = log.signOfLifeMs(deviceId);
     signs[deviceLabel(deviceIndex, name)] =

@@ -1,6 +1,7 @@
 /**
- * Opens a volume: puts together what runs in it, on the parts that `volume-parts.ts` finds, replays the journal, and starts the background work. An opening that
- * fails closes what it has opened.
+ * Opens a volume: assembles what runs in it from the parts that `volume-parts.ts` finds, replays the journal, and
+ * starts the background work. If opening fails, everything opened so far is closed (doc/architecture.md,
+ * "Composition").
  */
 import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
@@ -27,19 +28,19 @@ import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
 const defaultHeartbeatMs = 8 * 3_600_000;
-/** The journal keeps a segment or two also when nothing waits. */
+/** The journal keeps a segment or two even when nothing waits. */
 const journalBytesFree = 32 * 1024 * 1024;
 /** Left on the disk for the journal when staging has taken the rest. */
 const diskReserveBytes = 64 * 1024 * 1024;
-/** The tree that is fetched ahead takes this share of the cache at most, and no more bytes than the second. */
+/** The tree that is fetched ahead takes at most this share of the cache, and at most this many bytes. */
 const treeShare = 0.25;
 const treeBytesMax = 512 * 1024 * 1024;
 const patienceDefaultMs = 30_000;
-/** How often the cache looks whether others need its space. */
+/** How often the cache checks whether others need its space. */
 const relieveIntervalMs = 15_000;
 const readAheadLocal = 2 * 1024 * 1024;
 const readAheadRemote = 16 * 1024 * 1024;
-/** Closed files are sealed ahead only towards a store with a network in between. */
+/** Closed files are sealed ahead only if the store is across a network. */
 const sealAheadBytes = 1024 * 1024;
 
 /**
@@ -189,9 +190,9 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
   });
 
   const replayed = await replayOperations(state, remembered.operations, deviceIndex, counters);
-  // What is journalled from here on stands on this state, even if the log has gone on by the next start.
+  // Entries from now on are based on this state, even if the log has moved on by the next start.
   if (!remembered.base && !readOnly) committer.journalBase();
-  // After the journal had failed, what was dirty was brought into the store without it: all of it, in commits that are newer than any entry.
+  // After the journal failed, all dirty data went into the store without it, in commits newer than any of its entries.
   const isOutdated = log.own.operationSerial > remembered.serialMax;
   if (!isOutdated) {
     await replayContent(journal, remembered.lost, {
@@ -212,7 +213,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
   return volume;
 }
 
-/** What was written and is not sealed yet survives the process, and then a loss of power. */
+/** Makes data that is not sealed yet survive the process, and then a power loss. */
 async function saveForNextTime({ staging, journal, options }: VolumeParts, writer: ContentWriter): Promise<void> {
   try {
     await writer.persistAll();

@@ -1,6 +1,7 @@
 /**
- * What an open volume is made of, put together in the state in which the last life left it: keys, log, journal, staging, layers. Reads, and writes nothing but what
- * opening needs (an enrolment, what power loss took). What runs on it is `volume-opening.ts`, what the journal says `replay.ts`.
+ * The parts of an open volume, assembled in the state in which the last process left them: keys, log, journal, staging,
+ * layers. It writes only what opening needs (an enrolment, a note of what power loss took). `volume-opening.ts` runs
+ * them; `replay.ts` reads the journal (doc/architecture.md, "Composition").
  */
 
 import { join } from 'node:path';
@@ -40,19 +41,19 @@ export interface OpenOptions {
   readonly random: Random;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Exists, is private, and is locked by the caller: one daemon a state directory. */
+  /** Exists, is private, and is locked by the caller: one daemon per state directory. */
   readonly stateDirectory: string;
   readonly volumeId: Uint8Array;
   /** 32 bytes, taken over. */
   readonly rootSecret: Uint8Array;
   readonly readOnly: boolean;
-  /** Who knows whether the store answers; undefined: it always does, as far as one can know. */
+  /** Knows whether the store answers; undefined if that is never in doubt. */
   readonly reachability?: Reachability | undefined;
-  /** What the store does not give; told by `status`. */
+  /** Objects that the store refuses, for `status`. */
   readonly refused?: Pick<RefusedObjects, 'facts'> | undefined;
-  /** How long an application waits for the store before it is told that there is no answer. Undefined: for as long as the store takes. */
+  /** How long an application waits for the store before it gets an error. Undefined: no limit. */
   readonly patienceMs?: number | undefined;
-  /** Bytes of sealed packs kept on the local disk; undefined: what suits the store. */
+  /** Bytes of sealed packs kept on the local disk; undefined: depends on the store. */
   readonly cacheSize?: number | undefined;
   /** See {@link DiskCache}. */
   readonly cacheFreeMin?: number | undefined;
@@ -60,23 +61,23 @@ export interface OpenOptions {
   /** Bytes on the local disk that may wait for the store; undefined: 10 GiB, or half of what is free. */
   readonly queueSize?: number | undefined;
   readonly deviceName: string;
-  /** Who encrypts in bulk; this thread when not given. */
+  /** Encrypts in bulk; this thread when not given. */
   readonly cipher?: BulkCipher | undefined;
-  /** What another device shows as its head code: the log must contain that commit. */
+  /** The head code that another device shows: the log must contain that commit. */
   readonly headCode?: HeadCode | undefined;
-  /** Called before this device enrols, with how many others there are; what it throws ends the opening. */
+  /** Called before this device enrols, with the number of other devices; if it throws, the volume is not opened. */
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
-  /** The log is polled this often while the volume is in use; undefined: what suits the store. */
+  /** The log is polled this often while the volume is in use; undefined: depends on the store. */
   readonly pollIntervalMs?: number | undefined;
-  /** A device that changes nothing shows this often that it lives; 0: never. Undefined: every eight hours. */
+  /** A device without changes shows this often that it is alive; 0: never. Undefined: every eight hours. */
   readonly heartbeatMs?: number | undefined;
-  /** Without a sign of life of another device for this long, what is shown is told to be stale. Undefined: never. */
+  /** When no other device has shown a sign of life for this long, the state is reported as stale. Undefined: never. */
   readonly maxStalenessMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
   readonly foldBounds?: FoldBounds;
-  /** What may be kept in memory; undefined: as much as is usual. */
+  /** Limits of memory; undefined: the defaults. */
   readonly memory?: MemoryBudget;
 }
 
@@ -100,14 +101,20 @@ export interface VolumeParts {
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
 const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 
-/** `remembered`: what the journal holds and nothing has run yet. `arrived`: commits of the log that the state does not hold yet. */
+/**
+ * `remembered`: what the journal holds and has not been run yet. `arrived`: commits of the log that the state does not
+ * hold yet.
+ */
 export interface OpenedParts {
   readonly parts: VolumeParts;
   readonly remembered: Remembered;
   readonly arrived: readonly Commit[];
 }
 
-/** `opened` gets everything that must be closed, also when this throws: CommitError, StoreError, JournalError, PackError. */
+/**
+ * `opened` gets everything that must be closed, even when this throws CommitError, StoreError, JournalError or
+ * PackError.
+ */
 export async function openParts(options: OpenOptions, opened: ClosingStack): Promise<OpenedParts> {
   const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger, memory = usualBudget } = options;
   const root = new RootKeys(options.rootSecret, random);
@@ -144,7 +151,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   const registry = new Map<PackId, PackWriter>();
   const stagingDirectory = join(stateDirectory, 'staging');
   await ensureDirectory(disk, stagingDirectory);
-  // Also when it was there: whoever made it may have died before this.
+  // Even if it existed: the process that created it may have died before this.
   await disk.syncDirectory(stateDirectory);
   const staging = new Staging({
     disk,
@@ -169,13 +176,13 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   });
   const tree = new TreeReader(packs, { cacheMax: memory.shares.treePages });
   let remembered = await readJournal(journal);
-  // What is in the log needs nothing of this disk.
+  // Operations that are in the log need nothing from this disk.
   const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
   const lost = await firstLost(staging, unsaved);
   if (lost !== undefined) {
     const before = remembered.operations.length;
     remembered = { ...remembered, ...withoutLost(remembered, lost) };
-    // Before anything new: after another crash it must still be clear what is gone.
+    // Before anything new, so that after another crash it is still known what is gone.
     if (!readOnly) journal.append(encodeForgetEntry(lost));
     logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
   }
@@ -197,14 +204,14 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, arrived };
 }
 
-/** The layers at `start.sequence`, and the commits after it that the log knows already. */
+/** The layers at `start.sequence`, and the later commits that the log already knows. */
 async function loadState(
   tree: TreeReader,
   log: CommitLog,
   start: { readonly root: VolumeState['root']; readonly covers: number; readonly sequence: number },
 ): Promise<{ state: VolumeState; arrived: Commit[] }> {
   const checkpoint = log.lastCheckpoint?.checkpoint;
-  // A checkpoint that a crash kept from the journal holds the same state in a newer tree.
+  // If a crash kept a checkpoint from the journal, it holds the same state in a newer tree.
   const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
   const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);
   const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };

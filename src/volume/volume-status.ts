@@ -1,4 +1,6 @@
-/** What an open volume says about itself and its files (doc/semantics.md, "Status of a file"). It changes nothing. */
+/**
+ * Reports the status of an open volume and its files (doc/semantics.md, "Status of a file"). It changes nothing.
+ */
 import { toHex } from '../base/bytes.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Ino } from '../meta/key.js';
@@ -79,7 +81,7 @@ export class VolumeStatus {
     return this.#standings.stateOf(ino, waitingOperations, flyingOperations, isDirty);
   }
 
-  /** Whether the inode or a folder above it is pinned. For a file of several names, the folder that it came to last counts. */
+  /** Whether the inode or a folder above it is pinned. For a file with several names, its most recent folder counts. */
   #isPinned(ino: Ino): MaybePromise<boolean> {
     const { read, pins } = this.#options;
     return read((view) => hasAncestor(view, ino, (at) => pins.has(at)));

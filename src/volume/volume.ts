@@ -1,6 +1,6 @@
 /**
- * What an open volume offers to the filesystem above it (doc/architecture.md, "A volume's state: one key space in layers"). The implementation is `open-volume.ts`; tests of
- * upper layers may open one on a memory store, there is no second implementation.
+ * The interface of an open volume to the filesystem above it (doc/architecture.md, "A volume's state: one key space in
+ * layers"). `open-volume.ts` is the only implementation; tests of upper layers may open one on a memory store.
  */
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
@@ -15,43 +15,44 @@ import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { PinKeeper } from './pin-keeper.js';
 
-/** What changed in the volume, for those who keep copies of it. */
+/** A change of the volume, for front ends that keep copies of it. */
 export interface VolumeChange {
   readonly inodes: ReadonlySet<Ino>;
   /** Inodes whose content or size changed, a subset of `inodes`. */
   readonly contents: ReadonlySet<Ino>;
   readonly entries: readonly { readonly parent: Ino; readonly name: string }[];
-  /** Files whose content of this device became conflict copies. */
+  /** Files whose content on this device became conflict copies. */
   readonly copies: readonly ConflictCopy[];
 }
 
 /**
- * A front end that keeps copies of what the volume holds, such as the kernel's caches. It hears of every change that is not made
- * through itself. The calls for one change come in this order, with the same object; several changes can be under way at a time.
+ * A front end that keeps copies of the volume's content, such as the kernel's caches. It hears of every change that is
+ * not made through itself. The calls for one change come in this order, with the same object; several changes can be
+ * under way at a time.
  */
 export interface ChangeListener {
   /**
-   * Before the change: has everything that applications wrote to these files, and that was held back so far, written to the volume.
-   * Does not reject; false when it took too long and was given up.
+   * Before the change: writes back everything that applications wrote to these files and that was held back so far.
+   * Does not reject; returns false when it took too long and was abandoned.
    */
   collect(change: VolumeChange): Promise<boolean>;
-  /** Whether nothing that is based on the old content can be held back again. Asked right before the change becomes visible. */
+  /** Whether no data based on the old content can be held back again. Asked right before the change becomes visible. */
   isCollected(change: VolumeChange): boolean;
   /**
-   * Writes to these files wait from here on until `done`: somebody writes without a pause, and the change would never become
-   * visible. There is no `collect` afterwards. Only for changes of other devices.
+   * Makes writes to these files wait until `done`, because a writer that never pauses would keep the change from
+   * becoming visible. No `collect` follows. Only for changes of other devices.
    */
   hold(change: VolumeChange): void;
   /** The change is visible to `read` from here on. */
   changed(change: VolumeChange): void;
-  /** The change is visible, or was given up. Comes in any case if `collect` or `hold` did. */
+  /** The change is visible, or was abandoned. Always follows a `collect` or `hold`. */
   done(change: VolumeChange): void;
-  /** Whether this front end uses the inode: it is not freed then, although it has no name any more. */
+  /** Whether this front end uses the inode, which is then not freed although it has no name any more. */
   isUsed(ino: Ino): boolean;
 }
 
 export interface PendingWork {
-  /** Operations that applications were answered and the store does not have yet. */
+  /** Acknowledged operations that the store does not have yet. */
   readonly operations: number;
   /** Files with such operations or with dirty data. */
   readonly files: number;
@@ -64,27 +65,29 @@ export interface FlushProgress extends PendingWork {
   readonly uploadedBytes: number;
 }
 
-/** Reads, and says what to do; a pure function. */
+/** A pure function that reads the state and returns what to do. */
 export type Plan<T> = (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T };
 
 export interface Volume {
   /** 32 bytes as hex. */
   readonly id: string;
   readonly readOnly: boolean;
-  /** The store is known not to answer. */
+  /** The drive has concluded that the store cannot be reached. */
   readonly isOffline: boolean;
 
-  /** Runs `query` over the newest state (pending operations included), again after every page fault. It must be a pure function. */
+  /**
+   * Runs `query`, a pure function, on the newest state (pending operations included), and again after every page fault.
+   */
   read<T>(query: (view: ReadView) => T): MaybePromise<T>;
   /** Runs `operation` and journals it; throws what the operation throws, having changed nothing. */
   apply(operation: Operation): MaybePromise<void>;
   /**
-   * Like `apply`, for an operation that depends on the state: `plan` is a pure function that reads and says what to do (or throws); it and
-   * the operation run at one instant. Answers what `plan` made of it.
+   * Like `apply`, for an operation that depends on the state. `plan` is a pure function that reads and returns what to
+   * do (or throws); it and the operation run at one instant. Returns the plan's result.
    */
   transact<T>(plan: Plan<T>): MaybePromise<T>;
 
-  /** The inode as applications must see it: its size and mtime include dirty data that is not sealed yet. */
+  /** The inode as applications must see it: size and mtime include dirty data that is not sealed yet. */
   inode(view: ReadView, ino: Ino): Inode | undefined;
 
   allocateIno(): Ino;
@@ -92,48 +95,65 @@ export interface Volume {
   nextStamp(): ContentStamp;
   now(): Timespec;
 
-  /** Up to `size` bytes at `offset`, short only at the end of the file. The pieces are borrowed: use them at once, do not change them. */
+  /**
+   * Up to `size` bytes at `offset`, fewer only at the end of the file. The pieces are borrowed: use them at once and do
+   * not change them.
+   */
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
   /**
-   * Sets mtime and ctime (the later of it and what it was) of a file whose newest content is not in the journal yet, and brings both there: survives the
-   * daemon, without an operation. False: nothing was done. For the last step of a plan. Throws VolumeError.
+   * Sets mtime and ctime (to the later of `time` and its old value) of a file whose newest content is not in the
+   * journal yet, and journals both: they survive the daemon without an operation. Returns false if it did nothing. For
+   * the last step of a plan. Throws VolumeError.
    */
   noteWriteTime(ino: Ino, time: Timespec): boolean;
-  /** To be asked before each `writeContent`: undefined when the upload queue has room; else resolves when it has, or rejects with VolumeError `FULL`. */
+  /**
+   * Must be called before each `writeContent`: undefined when the upload queue has room; otherwise resolves when it
+   * has, or rejects with VolumeError `FULL`.
+   */
   writeRoom(): Promise<void> | undefined;
   /**
-   * Owns `data` from the call on, and keeps it without a copy: the caller must not change it any more. Waits when too much is dirty (back-pressure). Grows
-   * the size; sets mtime and ctime to `time` (undefined: the writer sets them itself, as the kernel's writeback cache does).
+   * Takes ownership of `data` and keeps it without a copy: the caller must not change it any more. Waits when too much
+   * is dirty (back-pressure). Grows the size; sets mtime and ctime to `time` (undefined: the writer sets them itself,
+   * as the kernel's writeback cache does).
    */
   writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void>;
-  /** Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file counts as a hole. */
+  /**
+   * Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file
+   * counts as a hole.
+   */
   seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
-  /** Makes all dirty data of the file part of the journalled state, so that operations on extents (clone, punch) see it. */
+  /** Makes all dirty data of the file part of the state, so that operations on extents (clone, punch) see it. */
   sealContent(ino: Ino): MaybePromise<void>;
-  /** An application closes the file: what was written to it until now survives the death of the daemon. */
+  /** Called when an application closes the file: what was written to it so far survives the death of the daemon. */
   persistContent(ino: Ino): MaybePromise<void>;
-  /** Everything acknowledged until now survives power loss: all operations, and what was written to `ino` (to every file when not given). */
+  /**
+   * Makes everything acknowledged so far survive a power loss: all operations, and data written to `ino` (to every file
+   * when not given).
+   */
   sync(ino?: Ino): Promise<void>;
-  /** Everything until now is in the store. Reports progress if asked; rejects with VolumeError when it cannot be. */
+  /** Puts everything so far into the store. Reports progress if asked; rejects with VolumeError when it cannot. */
   flush(options?: { readonly onProgress?: (progress: FlushProgress) => void; readonly signal?: AbortSignal }): Promise<void>;
 
   statistics(): VolumeStatistics;
   pending(): PendingWork;
-  /** Where access times that are no part of the volume outlive this process. */
+  /** Keeps access times that are not in the volume beyond this process. */
   readonly accessTimes: AccessTimeStore;
-  /** What stays on this machine. */
+  /** Files and folders that stay on this machine. */
   readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'settled'>;
-  /** Where one inode stands; `undefined` when there is no such inode. Rejects with VolumeError. */
+  /** The status of one inode; `undefined` when there is no such inode. Rejects with VolumeError. */
   fileStatus(ino: Ino): Promise<Pinned<FileStatus> | undefined>;
-  /** As {@link Volume.fileStatus}, for an inode with all that lies below it. */
+  /** Like {@link Volume.fileStatus}, for an inode with everything below it. */
   subtreeStatus(ino: Ino, signal?: AbortSignal): Promise<Pinned<SubtreeStatus> | undefined>;
-  /** A path of the inode from the root, with a leading slash; `undefined` when it has none. `hint`: a name that it had. */
+  /** A path of the inode from the root, with a leading slash; `undefined` when it has none. `hint`: a former name. */
   pathOf(ino: Ino, hint?: { readonly parent: Ino; readonly name: ByteString }): Promise<ByteString | undefined>;
-  /** What can still be written before writers wait, in bytes; `undefined` while the store answers. */
+  /** The bytes that can still be written before writers wait; `undefined` while the store answers. */
   offlineRoomBytes(): number | undefined;
   /** A handle for one more front end of this volume. */
   frontEnd(): Volume;
-  /** Tells `listener`, of which a front end has at most one, what others change: other devices, other front ends, the program. */
+  /**
+   * Registers `listener`, at most one per front end, for changes by others: other devices, other front ends, the
+   * program.
+   */
   onChange(listener: ChangeListener): void;
   /** Inodes without a name that some front end of this device uses. */
   readonly orphans: Set<Ino>;
