@@ -106,7 +106,7 @@ export class ControlRequests implements ControlHandler {
         `what is pinned would take ${mebibytes(outcome.neededBytes)}, and the cache may take ${mebibytes(outcome.allowedBytes)}: mount with a larger --cache-size, or make room on its disk`,
       );
     }
-    const report = wait ? await pins.settled(ino as Ino, onProgress, signal) : pins.list().find((one) => one.ino === ino);
+    const report = wait ? await pins.completed(ino as Ino, onProgress, signal) : pins.list().find((one) => one.ino === ino);
     return { pins: report ? [await this.#pinStatus(report)] : [] };
   }
 

@@ -172,7 +172,7 @@ export class PinKeeper {
   }
 
   /** Resolves when the pin is complete, cannot become so for now, or is gone. */
-  async settled(ino: Ino, onProgress: (progress: PinProgress) => void, signal: AbortSignal): Promise<PinReport | undefined> {
+  async completed(ino: Ino, onProgress: (progress: PinProgress) => void, signal: AbortSignal): Promise<PinReport | undefined> {
     for (;;) {
       signal.throwIfAborted();
       const report = this.list().find((one) => one.ino === ino);

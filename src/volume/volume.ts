@@ -139,7 +139,7 @@ export interface Volume {
   /** Keeps access times that are not in the volume beyond this process. */
   readonly accessTimes: AccessTimeStore;
   /** Files and folders that stay on this machine. */
-  readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'settled'>;
+  readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'completed'>;
   /** The status of one inode; `undefined` when there is no such inode. Rejects with VolumeError. */
   fileStatus(ino: Ino): Promise<Pinned<FileStatus> | undefined>;
   /** Like {@link Volume.fileStatus}, for an inode with everything below it. */

@@ -146,7 +146,7 @@ t.test('what is pinned is fetched, follows changes, and stays', async (t) => {
   const root = await reader.ino('');
   t.strictSame(await reader.volume.pins.add({ ino: music, parent: root, name: 'music' }), { fits: true });
   const never = new AbortController().signal;
-  const report = await reader.volume.pins.settled(music, () => {}, never);
+  const report = await reader.volume.pins.completed(music, () => {}, never);
   t.match(report, { state: 'complete', files: 31, hereFiles: 31 });
   t.equal(report?.bytes, report?.hereBytes);
   t.equal((await reader.volume.fileStatus(await reader.ino('music/deep/long')))?.isPinned, true);
