@@ -48,7 +48,7 @@ async function measure({ left, right }: DrivePair): Promise<{ close: Latencies; 
   await l.writeFile(left.at('mode'), 'x');
   const textThere = (name: string): Promise<string> => r.readFile(right.at(name)).then(String, (error: Error) => error.message);
   const isThere = (name: string): Promise<string> => r.errno('stat', right.at(name));
-  /** A change, how the other side looks at it, and what it shall see. */
+  /** A change, how the other side observes it, and the expected result. */
   const kinds: ((round: number) => [() => Promise<unknown>, () => Promise<unknown>, unknown])[] = [
     (round) => [() => l.writeFile(left.at('changed'), `version ${round}`), () => textThere('changed'), `version ${round}`],
     (round) => [() => l.writeFile(left.at(`new ${round}`), 'content'), () => isThere(`new ${round}`), 'OK'],
@@ -68,7 +68,7 @@ async function measure({ left, right }: DrivePair): Promise<{ close: Latencies; 
   for (let round = 0; round < 2 * count; round++) {
     const [change, look, wanted] = kinds[round % kinds.length]!(round);
     await look();
-    // Changes come at any time between two polls.
+    // A change may come at any time between two polls.
     await wait(Math.random() * 700);
     const how = round < count ? 'close' : 'commit';
     await change();

@@ -117,7 +117,7 @@ const works: Readonly<Record<string, () => Record<string, number>>> = {
     }
     return { ms: performance.now() - began };
   },
-  /** Milliseconds until the first byte of each file of `createMedium`: the median. */
+  /** The median time until the first byte of each file of `createMedium`, in milliseconds. */
   firstByte() {
     const byte = Buffer.alloc(1);
     const times: number[] = [];

@@ -23,15 +23,15 @@ const run = promisify(execFile);
 
 interface Target {
   readonly name: string;
-  /** Where the work is done. */
+  /** The folder for the work. */
   readonly directory: string;
-  /** Makes and mounts it, once. */
+  /** Creates and mounts it, once. */
   start(): Promise<void>;
-  /** Resolves when all that was written is at its last place. */
+  /** Resolves when everything written is at its destination. */
   settle(): Promise<void>;
-  /** Mounts again, so that nothing is remembered. */
+  /** Mounts again with cold caches. */
   remount(): Promise<void>;
-  /** The processes whose time and memory count. */
+  /** The processes whose time and memory are measured. */
   processes(): Promise<number[]>;
   stop(): Promise<void>;
 }
@@ -126,24 +126,24 @@ interface Settings {
   readonly archiveEntries: number;
 }
 
-/** What a row leaves behind or needs: made untimed where it is missing. */
+/** The data that a row leaves behind or needs; it is made untimed where it is missing. */
 type Fixture = 'big' | 'small' | 'tree' | 'repository';
 
 interface Row {
   readonly name: string;
   readonly title: (settings: Settings) => string;
   readonly needs?: Fixture;
-  /** Removed before, because the row makes it. */
+  /** Removed before the row, which makes it. */
   readonly makes?: Fixture;
   readonly removes?: Fixture;
   readonly cold?: boolean;
-  /** Done once before, untimed. */
+  /** Runs once before, untimed. */
   readonly warm?: boolean;
-  /** Milliseconds of the work, and until it was synced where the work knows that. */
+  /** The milliseconds of the work, and until it was synced where the work reports that. */
   readonly work: (path: (name: string) => string, settings: Settings) => Promise<number>;
-  /** Title of a second figure: the same work until all is stored. */
+  /** Title of a second figure: the same work until everything is stored. */
   readonly stored?: string;
-  /** What the rate counts, for one run. */
+  /** The number and unit of the rate, for one run. */
   readonly amount: (settings: Settings) => readonly [number, string];
 }
 
@@ -154,7 +154,7 @@ async function bench(work: string, path: string, count: number): Promise<number>
 
 async function timed(command: string, argument: readonly string[], cwd = '/'): Promise<number> {
   const began = performance.now();
-  // The output is made and thrown away, as with a terminal that is fast.
+  // The output is produced and discarded, as with a fast terminal.
   await new Promise<void>((resolve, reject) => {
     const child = spawn(command, argument, { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
     const errors: Buffer[] = [];
@@ -380,13 +380,13 @@ interface Figure {
   readonly row: string;
   readonly title: string;
   readonly unit: string;
-  /** By target. */
+  /** Results by target. */
   readonly ms: Readonly<Record<string, number>>;
   readonly rate: Readonly<Record<string, number>>;
   readonly cpuMs: Readonly<Record<string, number>>;
   readonly resident: Readonly<Record<string, number>>;
   readonly residentMax: Readonly<Record<string, number>>;
-  /** Speed over speed: 0.5 is half as fast as the other. */
+  /** The ratio of speeds: 0.5 is half as fast as the other. */
   readonly ratios: Readonly<Record<string, number>>;
 }
 

@@ -23,7 +23,7 @@ say('4 KiB file creations', files / seconds(() => { for (let i = 0; i < files; i
 say('readdir with stat, entries', files / seconds(() => { for (const name of fs.readdirSync(path + '/d')) fs.statSync(path + '/d/' + name); }), 'per second');
 const out = fs.openSync(path + '/big', 'w');
 const write = () => { for (let at = 0; at < bytes; at += block.length) fs.writeSync(out, block, 0, block.length, at); fs.fsyncSync(out); };
-// The first time the memory behind the file is made; that is not the driver's work.
+// The first round allocates the memory behind the file, which is not the driver's work.
 write();
 const writing = seconds(write);
 fs.closeSync(out);

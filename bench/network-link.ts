@@ -12,17 +12,17 @@ import type { Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import { setPriority } from 'node:os';
 
-/** What went over the link. */
+/** The traffic over the link. */
 export interface LinkUse {
   readonly connections: number;
-  /** By method. */
+  /** Requests by method. */
   readonly requests: Readonly<Record<string, number>>;
-  /** Bytes to the server and back, heads of HTTP included. */
+  /** Bytes to the server and back, including HTTP heads. */
   readonly bytesUp: number;
   readonly bytesDown: number;
   /**
-   * One line a request: when its head came (ms since the last 'take'), how long until its answer began and ended, what
-   * it was.
+   * One line per request: when its head came (ms since the last 'take'), how long until its answer began and ended, and
+   * the request.
    */
   readonly trace: readonly string[];
 }
@@ -30,15 +30,15 @@ export interface LinkUse {
 const traceMax = 50_000;
 /** One turn of a connection on the link. */
 const turnBytes = 16 * 1024;
-/** More than this on its way stops the sender: a window that fills the link and no more. */
+/** More than this in flight stops the sender: a window that just fills the link. */
 const windowBytes = 1024 * 1024;
 
 interface Direction {
-  /** When the link is free again, ms. */
+  /** The time at which the link is free again, in ms. */
   freeMs: number;
   /** Connections with bytes to send, the next one first. */
   readonly waiting: Pipe[];
-  /** On their way, in order of arrival. */
+  /** Pieces in flight, in order of arrival. */
   readonly flying: { readonly pipe: Pipe; readonly bytes: Buffer | undefined; readonly atMs: number }[];
   timer: NodeJS.Timeout | undefined;
 }
@@ -50,10 +50,10 @@ const delayMs = roundTripMs / 2;
 const bytesPerMs = (megabits * 1_000_000) / 8 / 1000;
 
 try {
-  // A link does not become slower because the machines at its ends are busy. Only root may ask for this.
+  // The simulated link must not become slower because this machine is busy. Only root may raise the priority.
   setPriority(-15);
 } catch {
-  // Then it takes its turn.
+  // Then it runs at normal priority.
 }
 
 const makeDirection = (): Direction => ({ freeMs: 0, waiting: [], flying: [], timer: undefined });
@@ -68,7 +68,7 @@ class Pipe {
   /** Read from the sender and not yet delivered. */
   #held = 0;
   #isWaiting = false;
-  /** Nothing arrives before: a connection is made first. */
+  /** Nothing arrives before this, since the connection is made first. */
   readonly #openMs: number;
 
   constructor(from: Socket, to: Socket, direction: Direction, openMs: number) {
@@ -78,7 +78,7 @@ class Pipe {
     this.#openMs = openMs;
   }
 
-  /** `undefined` is the end. */
+  /** `undefined` marks the end. */
   take(bytes: Buffer | undefined): void {
     if (bytes === undefined) this.#queue.push(undefined);
     else {
@@ -102,7 +102,7 @@ class Pipe {
     schedule(this.#direction);
   }
 
-  /** Puts the next piece on the link, which is free at `startMs`; answers when it is free again. */
+  /** Puts the next piece on the link, which is free at `startMs`; returns the time at which it is free again. */
   send(startMs: number): number {
     const bytes = this.#queue.shift();
     const endMs = startMs + (bytes?.byteLength ?? 0) / bytesPerMs;
@@ -130,12 +130,12 @@ function schedule(direction: Direction): void {
   }, 1);
 }
 
-/** The link's own clock decides, not the timer's: a timer that comes late sends what should have gone meanwhile. */
+/** The link's own clock decides, not the timer: a late timer sends everything that was due meanwhile. */
 function run(direction: Direction): void {
   const nowMs = performance.now();
   while (direction.waiting.length > 0 && direction.freeMs <= nowMs) {
     const pipe = direction.waiting.shift() as Pipe;
-    // An idle link saves nothing up, but for what the last millisecond of the timer took.
+    // An idle link does not accumulate capacity, except for the last millisecond of the timer.
     direction.freeMs = pipe.send(Math.max(direction.freeMs, nowMs - 2));
   }
   let done = 0;
@@ -147,10 +147,10 @@ function run(direction: Direction): void {
   if (direction.waiting.length > 0 || direction.flying.length > 0) schedule(direction);
 }
 
-/** Follows the requests of one connection by their heads and lengths of body. */
+/** Follows the requests of one connection by their heads and body lengths. */
 class RequestCounter {
   #head = '';
-  /** Bytes of the body that are still to come; undefined within a head. */
+  /** Remaining bytes of the body; undefined within a head. */
   #left: number | undefined;
   #line = '';
   #startMs = 0;
@@ -194,7 +194,7 @@ class RequestCounter {
     this.#firstMs = 0;
   }
 
-  /** The request before is over. */
+  /** The previous request has ended. */
   close(): void {
     if (this.#line === '' || use.trace.length >= traceMax) return;
     const [start, first, last] = [this.#startMs - sinceMs, this.#firstMs - this.#startMs, this.#lastMs - this.#startMs];
@@ -203,7 +203,7 @@ class RequestCounter {
   }
 }
 
-/** Passes on what one side sends; `look` sees it as it comes. */
+/** Forwards the bytes from one side; `look` sees them as they come. */
 function carry(from: Socket, to: Socket, direction: Direction, openMs: number, look: (bytes: Buffer) => void): void {
   const pipe = new Pipe(from, to, direction, openMs);
   from.on('data', (bytes) => {
@@ -231,7 +231,7 @@ const server = createServer({ allowHalfOpen: true }, (client) => {
       if (one.errored) other.destroy();
     });
   }
-  // The client's first bytes come a round trip after it began to connect.
+  // The client's first bytes arrive a round trip after it began to connect.
   const openMs = performance.now() + roundTripMs;
   carry(client, origin, directions.up, openMs, (bytes) => {
     use.bytesUp += bytes.byteLength;
@@ -257,5 +257,5 @@ process.on('message', (what) => {
   sinceMs = performance.now();
   process.send?.({ ...taken, trace: taken.trace.toSorted() });
 });
-// It ends with the benchmark, however that ends.
+// The process ends with the benchmark, however that ends.
 process.on('disconnect', () => process.exit(0));

@@ -16,15 +16,13 @@ const run = promisify(execFile);
 
 export interface NetworkTarget {
   readonly name: string;
-  /** Where the work is done. */
+  /** The folder for the work. */
   readonly directory: string;
-  /** Makes it, without mounting. */
+  /** Creates it, without mounting. */
   make(): Promise<void>;
   mount(): Promise<void>;
   unmount(): Promise<void>;
-  /**
-   * Nothing is known here any more: keys and configuration apart, as on another machine. Only while it is not mounted.
-   */
+  /** Removes all local state except keys and configuration, as on another machine. Only while unmounted. */
   forget(): Promise<void>;
   /**
    * Resolves when all that was written is in the store; since when, in the milliseconds of performance.now().
@@ -32,16 +30,16 @@ export interface NetworkTarget {
    */
   settle(hasBegun: () => Promise<boolean>): Promise<number>;
   processes(): Promise<number[]>;
-  /** Whatever state it is in. */
+  /** Works in every state. */
   stop(): Promise<void>;
 }
 
 export interface TargetOptions {
   readonly scratch: string;
-  /** Through the link. */
+  /** The address of the gateway through the link. */
   readonly endpoint: string;
   readonly user: RgwUser;
-  /** One of its own, which exists and is empty. */
+  /** An existing, empty bucket for this target. */
   readonly bucket: string;
 }
 
@@ -71,9 +69,9 @@ export function sealdriveTarget({ scratch, endpoint, bucket }: TargetOptions): N
 }
 
 /**
- * Flags that a careful user would find: many transfers, no wait before uploads, what the server says of times (the
- * store's own would cost a request a file in listings), long-lived listings, large parts for multipart uploads, and no
- * looking for changes.
+ * Flags that a careful user would find: many transfers, no wait before uploads, the server's times (the store's own
+ * would cost one request per file in listings), long-lived listings, large parts for multipart uploads, and no polling
+ * for changes.
  */
 export const rcloneFlags = [
   '--vfs-cache-mode=full',
@@ -113,7 +111,7 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
       port = await freePort();
       const remote = ['--rc', `--rc-addr=127.0.0.1:${port}`, '--rc-no-auth'];
       const files = [`--config=${config}`, `--cache-dir=${cache}`, `--log-file=${join(own, 'log')}`];
-      // Not as a daemon: it would open the port of its remote control twice.
+      // Not as a daemon, which would open its remote control port twice.
       const child = spawn('rclone', ['mount', 'crypt:', directory, ...remote, ...files, ...rcloneFlags], { env: environment, stdio: 'ignore' });
       while (!(await isMounted(directory))) {
         if (child.exitCode !== null) throw new Error(`rclone has mounted nothing: ${await readFile(join(own, 'log'), 'utf8')}`);
@@ -131,8 +129,8 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
         const answer = await fetch(`http://127.0.0.1:${port}/vfs/stats`, { method: 'POST' });
         const { diskCache } = (await answer.json()) as { diskCache: { uploadsInProgress: number; uploadsQueued: number; erroredFiles: number } };
         if (diskCache.erroredFiles > 0) throw new Error(`rclone failed: ${(await readFile(join(own, 'log'), 'utf8')).slice(-1000)}`);
-        // A file comes into its queue some time after it was closed: where only a part of it was known here, after all
-        // of it was fetched.
+        // A file enters its queue some time after it was closed: if only a part of it was local, after the rest was
+        // fetched.
         const isIdle = diskCache.uploadsInProgress + diskCache.uploadsQueued === 0 && (await hasBegun());
         idleSinceMs = isIdle ? (idleSinceMs ?? performance.now()) : undefined;
         if (idleSinceMs !== undefined && performance.now() - idleSinceMs > queueingMs) return idleSinceMs;
@@ -148,8 +146,8 @@ export function rcloneTarget({ scratch, endpoint, user, bucket }: TargetOptions)
 }
 
 /**
- * A command that does the work in the mount, in a process of its own; its output is thrown away. Resolves with the
- * milliseconds that it took.
+ * Runs a command in the mount, in a process of its own, and discards its output. Resolves with the milliseconds that it
+ * took.
  */
 export function timed(command: string, argument: readonly string[]): Promise<number> {
   const began = performance.now();

@@ -27,7 +27,7 @@ import { type NetworkTarget, rcloneFlags, rcloneTarget, sealdriveTarget, timed }
 const run = promisify(execFile);
 const mib = 1 << 20;
 
-/** The link's process, from this side. */
+/** The client of the link's process. */
 class Link {
   readonly port: number;
   readonly #child: ChildProcess;
@@ -43,7 +43,7 @@ class Link {
     return new Link(child, port);
   }
 
-  /** What went over it since the last call. */
+  /** Returns the traffic since the last call. */
   take(): Promise<LinkUse> {
     return this.#ask('take');
   }
@@ -74,12 +74,12 @@ interface Settings {
 }
 
 interface Sample {
-  /** What the application waited for. */
+  /** The time that the application waited. */
   readonly ms: number;
-  /** Until all was in the store, where something was written. */
+  /** The time until everything was in the store, where something was written. */
   readonly storedMs: number | undefined;
   readonly use: LinkUse;
-  /** Of the daemon. */
+  /** Memory and processor time of the daemon. */
   readonly resident: number;
   readonly cpuMs: number;
 }
@@ -87,11 +87,11 @@ interface Sample {
 interface Row {
   readonly name: string;
   readonly title: (settings: Settings) => string;
-  /** What stands before: a fresh mount that knows nothing, the one that is there, or none (the row mounts). */
+  /** The mount before the row: a cold one, the existing one, or none (the row mounts). */
   readonly from: 'cold' | 'mounted' | 'forgotten' | 'unmounted';
   readonly isWriting?: boolean;
   readonly work: (target: NetworkTarget, path: (name: string) => string, settings: Settings) => Promise<number>;
-  /** Bytes of content that had to go over the link: the share of it is shown. */
+  /** Bytes of content that had to go over the link, to show its utilization. */
   readonly bytes?: (settings: Settings) => number;
 }
 
@@ -106,7 +106,7 @@ async function timedMount(target: NetworkTarget): Promise<number> {
   return performance.now() - began;
 }
 
-/** In this order: each needs what those before have made. */
+/** The order matters, since each row needs the data of earlier ones. */
 const rows: readonly Row[] = [
   {
     name: 'create',
@@ -182,7 +182,7 @@ async function measure(row: Row, target: NetworkTarget, settings: Settings, link
   return { ms, storedMs, use, resident, cpuMs: Math.max(0, cpuMs - before.cpuMs) };
 }
 
-/** What a plain client gets out of link and gateway. */
+/** Measures what a plain client gets out of link and gateway. */
 async function measureRaw(location: string, sizeMib: number, link: Link): Promise<Record<'put' | 'get' | 'head', Sample>> {
   const store = await openStore(location, { disk: systemDisk, random: systemRandom, env: process.env });
   const [partMib, atOnce] = [8, 4];
@@ -232,7 +232,7 @@ interface Figure {
   readonly connections: number;
   readonly bytesUp: number;
   readonly bytesDown: number;
-  /** Of what the link could have carried in the time; content only. */
+  /** The share of the link's capacity in that time; content only. */
   readonly linkShare: number | undefined;
   readonly residentMib: number;
   readonly cpuMs: number;
@@ -368,7 +368,7 @@ async function main(): Promise<void> {
     }
     const samples = new Map<string, Sample[]>();
     for (let round = 0; round < Number(values.rounds); round++) {
-      // Rows that make something make it once more.
+      // Rows that make something make it again.
       if (round > 0)
         for (const target of targets) await run('rm', ['-rf', ...['small', 'big', 'medium'].map((name) => join(target.directory, name))]);
       for (const row of rows) {

@@ -68,7 +68,7 @@ for (let index = 0; index < count; index++) {
   const ino = await make(folder, shape === 'tree' ? `document-${index}.txt` : `entry-${index}`, S_IFREG | 0o644);
   await volume.writeContent(ino, 0, content, volume.now());
   await volume.persistContent(ino);
-  // The kernel's requests come in turns of the event loop.
+  // Yields, since requests of the kernel come in turns of the event loop.
   if (index % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
   if ((index + 1) % reportEvery === 0) {
     const now = performance.now();

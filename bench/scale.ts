@@ -23,7 +23,7 @@ const mib = 1 << 20;
 const mountMsMax = 2000;
 const residentMax = 300 * mib;
 const sampleMs = 500;
-/** Every so many samples the daemon is asked for its status. */
+/** The daemon is asked for its status every this many samples. */
 const samplesPerStatus = 8;
 
 const { values } = parseArgs({
@@ -56,14 +56,14 @@ async function timed<T>(work: () => Promise<T>): Promise<{ readonly ms: number; 
   return { ms: performance.now() - began, result };
 }
 
-/** The daemon alone: commands that ask it run in the same environment. */
+/** Only the daemon counts, since commands that query it run in the same environment. */
 async function daemons(): Promise<number[]> {
   const pids = await drive.processes();
   const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
   return pids.filter((_, index) => names[index]!.includes('serve-mount'));
 }
 
-/** Does the work while the daemon is watched; says how long it took and what the daemon used. */
+/** Does the work while it samples the daemon; returns the time taken and the daemon's use of resources. */
 async function watched(name: string, work: () => Promise<unknown>): Promise<{ readonly residentMax: number }> {
   const pids = await daemons();
   const before = await useOf(pids);
@@ -90,7 +90,7 @@ async function watched(name: string, work: () => Promise<unknown>): Promise<{ re
   return { residentMax: highest };
 }
 
-/** Runs one of the programs beside this one, and says what it says. */
+/** Runs one of the programs beside this one, and passes its output on. */
 async function workOf(program: string, ...argument: readonly string[]): Promise<void> {
   const child = spawn(process.execPath, [join(import.meta.dirname, program), ...argument], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
@@ -99,7 +99,7 @@ async function workOf(program: string, ...argument: readonly string[]): Promise<
   if (code !== 0) throw new Error(`${program} ended with ${code}`);
 }
 
-/** Runs a program that lists, and answers how many lines it printed. */
+/** Runs a listing program, and returns the number of lines that it printed. */
 function countLines(command: string, argument: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, argument, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, LC_ALL: 'C' } });

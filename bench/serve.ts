@@ -28,7 +28,7 @@ const largeCount = 12;
 interface Subject {
   readonly name: string;
   readonly store: ObjectStore;
-  /** Of the server; `undefined`: there is none. */
+  /** The process of the server; `undefined` when there is none. */
   readonly pid: number | undefined;
   readonly stop: () => Promise<unknown>;
 }
@@ -38,7 +38,7 @@ interface Row {
   readonly what: string;
   readonly perSecond: number;
   readonly unit: 'requests' | 'MiB';
-  /** Milliseconds of the server's processor time for a request or a MiB. */
+  /** The server's processor time for a request or a MiB, in milliseconds. */
   readonly cpuMs: number | undefined;
 }
 

@@ -41,7 +41,7 @@ try {
     const ino = Math.floor(number / 2);
     return `${number % 2 === 0 ? 'D' : 'I'}\0\0\0\0${String.fromCharCode(ino >>> 24, (ino >>> 16) & 255, (ino >>> 8) & 255, ino & 255)}${number % 2 === 0 ? `file-${number}.txt` : ''}`;
   };
-  // As a volume's would be: half directory entries of 8 bytes, half inodes of some 70.
+  // Entries like those of a volume: half directory entries of 8 bytes, half inodes of some 70.
   const valueOf = (number: number): Uint8Array => {
     const value = Buffer.alloc(number % 2 === 0 ? 8 : 70);
     value.writeUInt32LE(Math.imul(number, 0x9e3779b1) >>> 0, 0);

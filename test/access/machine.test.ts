@@ -8,7 +8,7 @@ import { exitCodes } from '../../src/terminal/exit-code.js';
 import { parseBytes, parseDurationMs } from '../../src/terminal/option-kind.js';
 import { formatBytes, plural } from '../../src/terminal/terminal.js';
 
-/** Has everything. */
+/** A machine that has everything. */
 const wellProbe: MachineProbe = {
   platform: 'linux',
   nodeVersion: '22.1.0',

@@ -26,7 +26,7 @@ void t.test('a field that makes the buffer grow is written into the grown buffer
   t.end();
 });
 
-void t.test('what a reader would refuse is not written', (t) => {
+void t.test('values that a reader would refuse are not written', (t) => {
   for (const value of [2 ** 53, 2 ** 60, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) t.throws(() => new ByteWriter(16).varint(value), `${value}`);
   t.equal(new ByteReader(new ByteWriter(16).varint(Number.MAX_SAFE_INTEGER).finish()).varint(), Number.MAX_SAFE_INTEGER);
   t.end();

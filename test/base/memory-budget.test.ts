@@ -4,7 +4,7 @@ import { budgetOf, memoryMin, memoryUsualMax, usualBudget } from '../../src/base
 
 const MiB = 1024 * 1024;
 
-t.test('the shares fit into the whole, whatever its size, and none is too small to be used', async (t) => {
+t.test('the shares fit into the whole, whatever its size, and none is too small for use', async (t) => {
   const sizes: number[] = [];
   for (let size = memoryMin; size <= 64 * 1024 * MiB; size = Math.ceil(size * 1.01) + 1) sizes.push(size);
   for (const size of [...sizes, 64 * 1024 * MiB]) {
@@ -12,7 +12,7 @@ t.test('the shares fit into the whole, whatever its size, and none is too small 
     const sum = Object.values(shares).reduce((a, b) => a + b, 0);
     if (sum > size || totalBytes !== size) t.fail(`${size}: the shares are ${sum}`);
     if (readAheadBytes > shares.chunks) t.fail(`${size}: more is fetched ahead than is kept`);
-    // A chunk has up to 4 MiB, a page up to 1 MiB, a request of the kernel 1 MiB.
+    // A chunk has up to 4 MiB, a page up to 1 MiB, and a request of the kernel 1 MiB.
     if (shares.chunks < 8 * MiB || shares.dirty < 8 * MiB || shares.contentWindows < 4 * MiB) t.fail(`${size}: too small`);
     if (largeRequests < 1 || reads < 4 || writes < 2) t.fail(`${size}: too few requests`);
   }
@@ -38,7 +38,7 @@ t.test('a machine with enough memory gets the usual figures', async (t) => {
   });
 });
 
-t.test('more memory makes caches larger, and never what others have to wait for', async (t) => {
+t.test('more memory enlarges caches, but not the queues that others wait for', async (t) => {
   const { shares, reads, writes } = budgetOf(8 * 1024 * MiB);
   t.ok(shares.chunks > 1024 * MiB);
   t.strictSame([shares.operations, shares.overlay, reads, writes], [128 * MiB, 16 * MiB, 24, 8]);

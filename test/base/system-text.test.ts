@@ -12,7 +12,7 @@ t.test('UTF-8 is itself, and every other byte a lone surrogate', async (t) => {
   t.equal(decodeSystemText(Buffer.from('\ufffd')), '\ufffd', 'a replacement character that was there');
 });
 
-t.test('any bytes come back as they were', async (t) => {
+t.test('any bytes are recovered unchanged', async (t) => {
   const seed = testSeed();
   t.comment(`TEST_SEED=${seed}`);
   const random = new SeededRandom(seed);

@@ -179,7 +179,7 @@ t.test('content is evicted before tree pages, and pinned content stays', async (
 t.test('cached data survives a kill of the process, and is not trusted after a restart of the system', async (t) => {
   const directory = `${await scratchDirectory(t)}/cache`;
   const options = { disk: systemDisk, directory, bytesMax: 1024 * 1024, freeMin: 0, random };
-  // Nobody closes it.
+  // The cache is not closed.
   const killed = await DiskCache.open({ ...options, bootId: 'one' });
   await write(killed, 'aa', 0, 5000);
   while (!(await readWhole(systemDisk, `${directory}/recent`).catch(() => undefined))) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -201,7 +201,7 @@ t.test('a cache with a damaged index starts empty', async (t) => {
     if (round % 2 === 0) index[random.below(index.length)]! ^= 1 << random.below(8);
     await writeWhole(disk, '/cache/index', round % 2 === 0 ? index : index.subarray(0, random.below(index.length)));
     const again = await open(disk);
-    // A flipped bit may also name other ranges: who reads them finds bytes that do not verify, and evicts.
+    // A flipped bit may also name other ranges; a reader finds that their bytes do not verify, and evicts them.
     await again.read('aa', 0, 100);
     await again.evict('aa');
     await write(again, 'aa', 0, 100);
@@ -233,7 +233,7 @@ t.test('everything that is present after a crash at any point was written in ful
       const steps = new SeededRandom(seed);
       let disk = new SimulatedDisk({ seed: seed + point });
       disk.crashAt(point);
-      // Two lives with a crash each: what the first left must not deceive the second or third.
+      // Two runs with a crash each: remains of the first must not deceive the second or third.
       for (let life = 0; life < 3; life++) {
         const where = `${kind}, point ${point}, life ${life}, TEST_SEED=${seed}`;
         try {

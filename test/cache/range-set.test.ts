@@ -31,7 +31,7 @@ t.test('a range set agrees with a plain array of bytes', async (t) => {
   t.pass('200 rounds agree');
 });
 
-t.test('the space on disk counts each block once', async (t) => {
+t.test('space on disk counts each block once', async (t) => {
   const set = new RangeSet();
   set.add(0, 1);
   set.add(100, 200);

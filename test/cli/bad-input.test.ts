@@ -17,7 +17,10 @@ const mountPoint = place.makeFolder('mnt');
 
 type Assertions = Pick<typeof t, 'equal' | 'match'>;
 
-/** Runs, and checks the exit code, that it is one line which `says` fits, and that `untouched` is as it was. */
+/**
+ * Runs a command, and checks its exit code, that its output is one line that matches `says`, and that `untouched` is
+ * unchanged.
+ */
 async function refuses(
   t: Assertions,
   words: readonly string[],
@@ -133,7 +136,7 @@ t.test('a second mount of the same state, or at the same place, is refused', asy
   t.teardown(() => place.succeed(['unmount', mountPoint]));
   await refuses(t, mountWith(second), 'IN_USE', /mounted already/, {}, second);
   await refuses(t, mountWith(mountPoint, '--state-dir', place.path('elsewhere')), 'IN_USE', /mounted already/, {}, second);
-  // The registry is a hint: the lock of the state directory holds without it.
+  // The registry is a hint: the lock of the state directory works without it.
   const words = mountWith(second, '--state-dir', place.path('state', 'sealdrive'));
   await refuses(t, words, 'IN_USE', /in use by another mount/, { env: { XDG_STATE_HOME: place.makeFolder('blind') } }, second);
 });
@@ -164,7 +167,7 @@ t.test('a full local disk is reported', { skip: namespaceSkip() }, async (t) => 
   await refuses(t, mountWith(mountPoint, '--state-dir', state), 'LOCAL_DISK', /room|space/, { wrapper });
 });
 
-/** A private /dev without what a test wants to be missing; the program is copied where any user can read it. */
+/** A private /dev without the devices that a test removes; the program is copied to where any user can read it. */
 const withDevices = (...nodes: string[]): string => `mount -t tmpfs -o mode=755 none /dev; mknod -m 666 /dev/null c 1 3; ${nodes.join('; ')}`;
 
 t.test('a missing /dev/fuse is reported', { skip: namespaceSkip() }, async (t) => {

@@ -13,7 +13,7 @@ import { complain, ScriptedBucket } from '../support/scripted-bucket.js';
 import type { ScriptedServer } from '../support/scripted-server.js';
 import { Workplace } from './command-line.js';
 
-// The servers run in this process: whatever touches a drive here is asynchronous.
+// The servers run in this process, so all access to a drive here is asynchronous.
 const place = new Workplace();
 t.teardown(() => place.remove());
 
@@ -135,7 +135,7 @@ t.test('nothing is lost when credentials expire or may not delete', async (t) =>
   t.not(flushed.code, 0);
   t.match(flushed.stderr, /^sealdrive: [^\n]*\n$/);
   t.match(flushed.stderr, /token has expired: get new credentials/);
-  // The background notices by itself, at its next try.
+  // The background retry notices by itself.
   let shown = '';
   while (!shown.includes('RETRYING')) shown = await place.succeed(['status', 'expiring']);
   t.match(shown, /RETRYING .*token has expired/);

@@ -19,17 +19,17 @@ export interface Outcome {
 }
 
 export interface RunOptions {
-  /** Given on descriptor 3, which the arguments name. */
+  /** The secret on descriptor 3, which the arguments name. */
   readonly secret?: string;
-  /** Given on descriptor 4. */
+  /** The secret on descriptor 4. */
   readonly newSecret?: string;
-  /** What runs the program: `unshare ...` and the like. */
+  /** A command that runs the program, such as `unshare ...`. */
   readonly wrapper?: readonly string[];
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A folder of its own for state, mount points and stores, with a command line in it. */
+/** A scratch folder for state, mount points and stores, with a command line that uses it. */
 export class Workplace {
   readonly folder: string;
 
@@ -54,7 +54,7 @@ export class Workplace {
       const child = spawn('env', parameters, {
         cwd: options.cwd ?? this.folder,
         env: { PATH: process.env['PATH'], HOME: this.folder, XDG_STATE_HOME: this.path('state'), ...options.env },
-        // A session of its own: no terminal to ask on.
+        // A new session, without a terminal to ask on.
         detached: true,
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
       });
@@ -78,14 +78,14 @@ export class Workplace {
     });
   }
 
-  /** Runs and insists on exit code 0; the standard output. */
+  /** Runs a command that must exit with 0; returns its standard output. */
   async succeed(words: readonly string[], options: RunOptions = {}): Promise<string> {
     const { code, stdout, stderr } = await this.run(words, options);
     if (code !== 0) throw new Error(`sealdrive ${words.join(' ')} ended with ${code}: ${stderr}${stdout}`);
     return stdout;
   }
 
-  /** A volume that a key file opens, which takes no time; its store and key file. */
+  /** Makes a volume that a key file opens quickly; returns its store and key file. */
   async makeVolume(name = 'store'): Promise<{ readonly store: string; readonly keyFile: string }> {
     const store = this.path(name);
     const keyFile = this.path(`${name}.key`);
@@ -93,7 +93,7 @@ export class Workplace {
     return { store, keyFile };
   }
 
-  /** Unmounts what is still mounted below, and removes everything. */
+  /** Unmounts everything still mounted below, and removes the folder. */
   async remove(): Promise<void> {
     for (const name of readdirSync(this.folder)) {
       if (await findMount(this.path(name))) await this.run(['unmount', this.path(name), '--force', '--timeout', '0s']);

@@ -52,7 +52,7 @@ t.test('everything is there after a drive is created, used, unmounted and mounte
   t.equal(await place.succeed(['unmount', mountPoint]), `Unmounted ${mountPoint}\n`);
   t.strictSame(readdirSync(mountPoint), []);
 
-  // Another device: nothing but the store and the key.
+  // Another device, with nothing but the store and the key.
   await place.succeed([...mount, '--state-dir', place.path('second-state'), '--read-only']);
   t.equal(readFileSync(join(mountPoint, 'letters', 'one.txt'), 'utf8'), 'dear reader');
   t.ok(readFileSync(join(mountPoint, 'large')).equals(Buffer.alloc(3_000_000, 'sealdrive')));
@@ -92,7 +92,7 @@ t.test('an open file stops an unmount, but not with --force', async (t) => {
   t.match(refused.stderr, `(pid ${process.pid})`, 'it names who holds them');
   t.equal((await statusOf(mountPoint)).state, 'serving');
   await place.succeed(['unmount', mountPoint, '--force']);
-  // The connection is gone, and the kernel says so to whoever still holds a file.
+  // The connection is gone, and the kernel reports this to every process that has a file open.
   try {
     closeSync(fd);
   } catch (error) {
@@ -157,7 +157,7 @@ t.test('SIGTERM and an unmount from outside upload everything to the store', asy
   await ended(second.pid);
 
   await place.succeed(mount);
-  // What another device has committed comes within seconds.
+  // Commits of another device arrive within seconds.
   while (!readdirSync(mountPoint).includes('second')) await new Promise((settle) => setTimeout(settle, 50));
   t.equal(readFileSync(join(mountPoint, 'second'), 'utf8'), '2');
   await place.succeed(['unmount', mountPoint]);
@@ -168,7 +168,7 @@ t.test('a mount in the foreground stays until it is unmounted, and exits with 0'
   const mountPoint = place.makeFolder('front-mnt');
   const running = place.run(['mount', store, mountPoint, '--key-file', keyFile, '--foreground', '--json']);
   while (!(await findMount(mountPoint))) await new Promise((settle) => setTimeout(settle, 50));
-  // The mount is there a moment before the daemon is in the registry.
+  // The mount exists a moment before the daemon is in the registry.
   while ((await place.run(['unmount', mountPoint])).code !== 0) await new Promise((settle) => setTimeout(settle, 50));
   const { code, stdout, stderr } = await running;
   t.equal(code, 0, stderr);
@@ -223,7 +223,7 @@ t.test('the passphrase is asked for at a terminal and not shown', { skip: hasScr
   let answered = 0;
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     screen += text;
-    // Typed only when asked: a backspace, and starting over, on the way.
+    // Typed only at the prompt, with a backspace and a fresh start on the way.
     if (answered === 0 && screen.includes('New passphrase: ')) {
       answered++;
       child.stdin.write('wrong\u0015sesamx\u007fe\r');

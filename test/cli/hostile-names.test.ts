@@ -19,7 +19,7 @@ t.setTimeout(900_000);
 const place = new Workplace();
 t.teardown(() => place.remove());
 
-/** As disk/environment.ts has them: a lone surrogate is a byte. */
+/** Text as in disk/environment.ts: a lone surrogate is a byte. */
 const hostile: Readonly<Record<string, string>> = {
   'a line end': 'a\nsealdrive: all is well',
   'an escape sequence': 'a\u001b]0;title\u0007\u001b[31m',
@@ -34,12 +34,12 @@ const hostile: Readonly<Record<string, string>> = {
   'an overlong slash': 'a\udcc0\udcafb',
   'a backslash': String.raw`a\nb\x1b`,
 };
-/** All of it in one name. */
+/** All of these in one name. */
 const worst = Object.values(hostile)
   .map((name) => name.slice(1))
   .join('');
 
-/** Node.js starts programs with UTF-8 only: a shell makes the bytes. */
+/** Node.js starts programs with UTF-8 only, so a shell makes the bytes. */
 const makeBytes = `for word; do shift; word=$(printf '%bx' "$word"); set -- "$@" "\${word%x}"; done; exec "$@"`;
 const octal = (word: string): string =>
   Array.from(encodeSystemText(word), (byte) =>
@@ -53,7 +53,7 @@ async function run(words: readonly string[], options: RunOptions = {}): Promise<
 // oxlint-disable-next-line no-control-regex
 const steers = /[\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Default_Ignorable_Code_Point}\u0000-\u0009\u000b-\u001f\u007f-\u009f]/u;
 
-/** Neither output holds what steers a terminal, or bytes that are no UTF-8. */
+/** Neither output contains terminal control characters or bytes that are not UTF-8. */
 function isHarmless(t: Pick<typeof import('tap').t, 'notMatch'>, { stdout, stderr }: Outcome, what: string): void {
   for (const text of [stdout, stderr]) {
     t.notMatch(text, steers, `${what}: nothing steers the terminal`);
@@ -138,7 +138,7 @@ t.test('text from a server cannot control the terminal', async (t) => {
   const said = `<?xml version="1.0"?><Error><Code>Access\u202eDenied</Code><Message>no\u009b31m\u202e\u2028</Message></Error>`;
   const server = createServer((request, response) => {
     request.resume();
-    // Node.js takes header texts as latin1: a byte of C1 arrives as one.
+    // Node.js reads header text as latin1: a C1 byte stays one.
     response.writeHead(403, 'no\u009b31m', { 'content-type': 'application/xml', 'x-amz-request-id': 'a\u009b31m', server: '\u009b31m' });
     response.end(said);
   }).listen(0, '127.0.0.1');
@@ -272,7 +272,7 @@ if (why === false) {
     const home = place.path('home\udcff');
     const here = place.path('here\udcfe');
     for (const folder of [home, here, `${here}/m`]) mkdirSync(encodeSystemText(folder));
-    // What starts the program takes both as bytes, too.
+    // The launcher takes both as bytes, too.
     const inside = `cd "$1" && HOME=$2 && export HOME && unset XDG_STATE_HOME && shift 2 && exec "$@"`;
     const there = (words: readonly string[]): Promise<Outcome> =>
       place.run(words.map(octal), { wrapper: ['sh', '-c', makeBytes, 'sh', 'sh', '-c', octal(inside), 'sh', octal(here), octal(home)] });

@@ -37,14 +37,14 @@ t.test('a mount with 64M of memory writes and reads a file that is larger', asyn
   await place.succeed(words);
   const hash = createHash('sha256');
   const file = await open(place.path('mnt', 'large'), 'w');
-  // Each MiB differs, and none compresses.
+  // Each MiB differs and is incompressible.
   for (let index = 0; index < 160; index++) {
     const piece = createHash('shake256', { outputLength: MiB }).update(String(index)).digest();
     hash.update(piece);
     await file.write(piece);
   }
   await file.close();
-  // Many that are open at once share what may wait.
+  // Many files that are open at once share the limit of dirty data.
   const names = Array.from({ length: 24 }, (_, index) => place.path('mnt', `part-${index}`));
   await Promise.all(names.map((name, index) => writeFile(name, Buffer.alloc(2 * MiB, index))));
   await place.succeed(['flush']);

@@ -18,12 +18,12 @@ const place = new Workplace();
 t.teardown(() => place.remove());
 
 interface Sample {
-  /** Words that are taken, and what they mean. */
+  /** Accepted words, and their values. */
   readonly good: readonly (readonly [OptionWord, unknown])[];
   readonly bad: readonly OptionWord[];
 }
 
-/** What the table does not say by itself: examples of each kind, by its `takes`. */
+/** Examples of each kind of value, by its `takes`, which the table does not contain. */
 const samples: readonly (readonly [RegExp, Sample])[] = [
   [/^a text$/, { good: [['a word', 'a word']], bad: [] }],
   [
@@ -73,7 +73,7 @@ const samples: readonly (readonly [RegExp, Sample])[] = [
   [/^one of "native"/, { good: [['fuse-native', 'fuse-native']], bad: ['none'] }],
   [/headCode/, { good: [[`17-${'ab'.repeat(8)}`, { sequence: 17, hashStart: 'ab'.repeat(8) }]], bad: ['17', `0-${'ab'.repeat(8)}`] }],
 ];
-/** Values that an option refuses although they are of its kind. */
+/** Values of the right kind that an option refuses. */
 const refused: Readonly<Record<string, OptionWord>> = { timeout: '10ms', queueSize: '1M', memory: '32M', pollInterval: '1ms', heartbeat: '1s' };
 
 function sampleOf({ kind }: MountOption): Sample {
@@ -138,7 +138,7 @@ t.test('the config file accepts the allowed options, and its errors say what the
     t.equal(volumeSettings.has(name), row.isSetting === true, name);
     const { good, bad } = sampleOf(row);
     for (const [word] of good) t.equal(says({ [name]: word }) === '', row.isSetting === true, `${name}: ${word}`);
-    // NaN is no JSON.
+    // JSON has no NaN.
     for (const word of [...bad.filter((one) => one === one), {}]) {
       t.match(says({ [name]: word }), row.isSetting ? `"${name}" takes ${row.kind.takes}` : `there is no setting "${name}"`);
     }

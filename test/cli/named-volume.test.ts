@@ -76,7 +76,7 @@ t.test('volume names are added, listed and removed', async (t) => {
   t.equal(statSync(configFile).mode & 0o777, 0o600);
   t.match(await place.succeed(['volume', 'list']), /^one {2}.*some\/store \(for .*one\)\ntwo {2}s3:/);
   const before = readFileSync(configFile, 'utf8');
-  // Each run takes a while: the other flaws are in the tests of the file itself.
+  // Each run takes a while, so the other errors are in the tests of the file itself.
   for (const words of [
     ['volume', 'add', 'one', 'other'],
     ['volume', 'add', 'three', 'other', '--mount-point', 'one'],
@@ -113,7 +113,7 @@ t.test('a volume is created, mounted, inspected and unmounted by its name', asyn
   await place.succeed(['flush', 'drive']);
   t.match(JSON.parse(await place.succeed(['volume', 'list', '--json'])), { volumes: [{ mountedAt: [place.path('mnt')] }] });
   await place.succeed(['unmount', 'drive']);
-  // A name that is also a folder is the name, from wherever it is said; a path is the folder.
+  // A name that is also a folder means the name, in every working directory; a path means the folder.
   const folder = place.makeFolder('work', 'drive');
   const { stderr } = await place.run(['doctor', 'drive'], { cwd: place.path('work') });
   t.match(stderr, /note: drive is the volume of that name.*\.\/drive/);

@@ -45,7 +45,7 @@ t.test('the next mount after kill -9 in the middle of an upload sends the same p
       if (method === 'PUT' && path.includes('/packs/') && bytes > 500_000) settle(path);
     };
   });
-  // Never synchronously: the server that the drive needs runs in this process.
+  // Never synchronous, since the server of the drive runs in this process.
   await writeFile(join(mountPoint, 'large'), content);
   const target = await arriving;
   const status = JSON.parse(await place.succeed(['status', 'slow', '--json'])) as { readonly mounts: readonly { readonly pid: number }[] };

@@ -78,7 +78,7 @@ t.test('the next mount after kill -9 in the middle of a large upload sends the m
   const drive = place.makeFolder('parts-drive');
   await place.succeed(['mount', 'parts', drive], { env });
   const content = randomBytes(15 * 1024 * 1024);
-  /** That the third part of the only pack begins to arrive: two are there. */
+  /** Waits until the third part of the only pack begins to arrive, when two are there. */
   const arriving = new Promise<void>((settle) => {
     server.onArrival = (_, path) => {
       if (!path.includes('partNumber=3')) return;

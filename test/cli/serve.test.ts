@@ -46,7 +46,7 @@ t.test('a drive on a served volume is created, written, and read by a second dev
   await place.succeed(['mount', second.location, two, '--key-file', keyFile, '--state-dir', place.path('state-two')]);
   t.equal(readFileSync(join(two, 'letters', 'one.txt'), 'utf8'), 'dear reader');
   t.ok(readFileSync(join(two, 'large')).equals(large));
-  // A device that can only add works as any other does.
+  // A device with an append token works like any other.
   writeFileSync(join(two, 'answer.txt'), 'dear writer');
   await place.succeed(['flush', two]);
   await eventually(() => readdirSync(one).includes('answer.txt'));
@@ -73,7 +73,7 @@ t.test('a drive on a served volume is created, written, and read by a second dev
     t.notOk(logged.includes(readFileSync(tokenPath, 'utf8').trim().slice(-64)), 'no token in a log');
   for (const line of access.trimEnd().split('\n')) t.match(JSON.parse(line), { time: /^2/, method: /^[A-Z]+$/, status: Number, ms: Number }, line);
   t.match(access, /"class":"log","wait":true,"status":200/, 'somebody was told at once');
-  // What the host has is what a directory has: the volume can be used where it lies.
+  // The host has an ordinary directory store, so the volume can be used in place.
   t.match(await place.succeed(['check', join(server.base, 'photos'), '--key-file', keyFile]), /.+/);
 });
 

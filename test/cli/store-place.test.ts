@@ -17,7 +17,7 @@ t.setTimeout(600_000);
 const skip = whyNoFuse();
 const isRoot = process.getuid?.() === 0;
 
-/** Spellings of the folder `store`, from the folder of the workplace. */
+/** Spellings of the folder `store`, relative to the folder of the workplace. */
 function spellingsOf(store: string): Readonly<Record<string, string>> {
   const link = place.path(`${basename(store)}-link`);
   symlinkSync(store, link);
@@ -44,7 +44,7 @@ const exchange = (a: string, b: string): void => {
   renameSync(`${a}-away`, b);
 };
 
-/** Commands that would open what is in the store now. */
+/** Commands that would open the volume that is in the store now. */
 function openings(store: string, keyFile: string, name: string): Readonly<Record<string, readonly string[]>> {
   const key = ['--key-file', keyFile];
   return {

@@ -39,7 +39,7 @@ function runShell(script: string, env: Readonly<Record<string, string>> = {}): P
   });
 }
 
-/** Whether somebody listens for debuggers where Node.js does unless it is told otherwise, or says so in `stderr`. */
+/** Whether a process listens on the default debugger port of Node.js, or says so in `stderr`. */
 const isDebugged = (pid: number): boolean => {
   const sockets = readFileSync(`/proc/${pid}/net/tcp`, 'latin1') + readFileSync(`/proc/${pid}/net/tcp6`, 'latin1');
   return /:240D \S+ 0A/.test(sockets);
@@ -103,7 +103,7 @@ t.test('SIGUSR1 opens no debugger, before there is a secret or after', { skip: n
   t.equal(readFileSync(join(mountPoint, 'file'), 'utf8'), 'goes on');
   await place.succeed(['unmount', mountPoint]);
 
-  // One that waits for its passphrase.
+  // A command that waits for its passphrase.
   const waiting = spawn('env', ['-u', 'NODE_OPTIONS', programPath, 'key', 'list', store, '--passphrase-fd', '0'], {
     env: { PATH: process.env['PATH'], HOME: place.folder },
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -111,7 +111,7 @@ t.test('SIGUSR1 opens no debugger, before there is a secret or after', { skip: n
   const ended = new Promise<number | null>((resolve) => waiting.once('close', (code) => resolve(code)));
   let said = '';
   waiting.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
-  // Also in the moments in which it starts: what the shell gets ends it, as a signal may.
+  // Also while it starts: a signal that reaches the shell instead ends it, which is allowed.
   await place.succeed(['--version']);
   waiting.kill('SIGUSR1');
   waiting.stdin.end('wrong passphrase\n');
@@ -121,7 +121,7 @@ t.test('SIGUSR1 opens no debugger, before there is a secret or after', { skip: n
 
 t.test('the program works in a directory that was removed or is too deep to be named', async (t) => {
   const gone = 'mkdir gone && cd gone && rmdir ../gone && ';
-  // A shell cannot go there itself.
+  // A shell cannot change into it.
   const name = 'd'.repeat(250);
   const descend = `const { mkdirSync } = require('node:fs'); for (let i = 0; i < 20; i++) { try { mkdirSync('${name}'); } catch {} process.chdir('${name}'); }`;
   const run = "process.exit(require('node:child_process').spawnSync(process.execPath, process.argv.slice(1), { stdio: 'inherit' }).status)";

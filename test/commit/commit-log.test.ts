@@ -141,7 +141,7 @@ function checkpointDraft(log: CommitLog): CommitDraft {
   return draft('', { checkpoint: { root, covers: log.head.sequence, files: 3, bytes: 4 }, mutations: [] });
 }
 
-/** Puts, however often another device wins. */
+/** Puts, however often another device wins the race. */
 async function write(log: CommitLog, text: string): Promise<Commit> {
   const wanted = draft(text);
   for (;;) {
@@ -511,7 +511,7 @@ t.test('two installations with one identity are detected', async (t) => {
   const a = await openLog(volume, disk);
   const clone = await openLog(volume, disk);
   await write(a, 'from the original');
-  // It takes that for a commit of its own that a crash cut off; the second such one is nobody's.
+  // It takes the first for its own commit that a crash interrupted; it cannot explain the second.
   await write(clone, 'from the clone');
   await t.rejects(write(a, 'more'), code('FORK'));
   const reader = await openLog(volume, await newDisk());

@@ -60,7 +60,7 @@ t.test('recovery words tolerate other case and spaces, but no misspelling', (t) 
 
 t.test('costs outside the bounds are refused before any work', async (t) => {
   const { bytes } = await createSlot(base, systemRandom);
-  // Each would take minutes, or all memory.
+  // Each of these would take minutes, or all memory.
   const costs: [number, number][] = [
     [12, 64 * 1024 - 1],
     [12, 0],

@@ -22,7 +22,7 @@ async function encrypt(call: SealCall, plain: Uint8Array): Promise<Uint8Array> {
   return new Uint8Array(await subtle.encrypt(gcm(call), await aesKey(call.key), plain));
 }
 
-/** `undefined`: not authentic. */
+/** `undefined` when it is not authentic. */
 async function decrypt(call: SealCall, encrypted: Uint8Array): Promise<Uint8Array | undefined> {
   try {
     if (call.suite === 2) return sodium.crypto_aead_chacha20poly1305_ietf_decrypt(null, encrypted, call.aad, sealNonce, call.key);

@@ -238,23 +238,23 @@ t.test('every prefix of the last segment opens with its whole records', async (t
 
 interface History {
   appended: string[];
-  /** Being appended when the crash came: all of it is there, or none. */
+  /** The entry being appended at the crash: all of it is there, or none. */
   inflight: string[];
   synced: number;
   trimmed: number;
 }
 
-/** A journal's life until the disk crashes; what it promised is in `history`. */
+/** The life of a journal until the disk crashes; its promises are in `history`. */
 async function live(disk: SimulatedDisk, random: SeededRandom, history: History, steps: number): Promise<void> {
   const journal = await Journal.open(optionsFor(disk));
   const found = await replayed(journal);
-  // Everything found is durable from now on, and what was not found is gone for good.
+  // Every entry found is durable from now on, and the others are gone for good.
   const all = [...history.appended, ...history.inflight];
   const first = all.indexOf(found[0]!);
   history.inflight = [];
   history.appended = all.slice(0, found.length === 0 ? history.trimmed : first + found.length);
   history.synced = history.appended.length;
-  /** Position -> how many entries there were before it. */
+  /** Position -> number of entries before it. */
   const entriesBefore = new Map<number, number>();
   for (let step = 0; step < steps; step++) {
     const choice = random.below(10);
@@ -309,7 +309,7 @@ t.test('all synced records survive a crash at any disk operation, in order', asy
         let disk = new SimulatedDisk({ seed: seed + run + at * 1000 });
         const history: History = { appended: [], inflight: [], synced: 0, trimmed: 0 };
         disk.crashAt(at);
-        // Twice: a crash after a crash too.
+        // Twice, to test a crash after a crash too.
         for (let life = 0; life < 2; life++) {
           const message = `TEST_SEED=${seed} run ${run} at ${at} ${kind} life ${life}`;
           try {

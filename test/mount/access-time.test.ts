@@ -96,7 +96,7 @@ else {
     await right.drive.check();
   });
 
-  await t.test('relatime counts what the kernel has in its cache, once, and brings it to the store', async (t) => {
+  await t.test('relatime counts reads from the kernel cache, once, and stores them', async (t) => {
     const scratch = await scratchDirectory(t);
     await new Drive({ scratch, withKeyFile: true }).init();
     let shown: bigint[] = [];
@@ -118,7 +118,7 @@ else {
     });
   });
 
-  await t.test('strictatime moves it on at each reading, of what the kernel has in its cache too', async (t) => {
+  await t.test('strictatime updates the access time at each read, also from the kernel cache', async (t) => {
     const scratch = await scratchDirectory(t);
     await new Drive({ scratch, withKeyFile: true }).init();
     let shown: bigint[] = [];
@@ -146,7 +146,7 @@ else {
     });
   });
 
-  await t.test('noatime moves nothing, nodiratime moves no folder', async (t) => {
+  await t.test('noatime updates no access times, nodiratime none of folders', async (t) => {
     const scratch = await scratchDirectory(t);
     await new Drive({ scratch, withKeyFile: true }).init();
     await mounted(t, scratch, ['--atime', 'noatime'], async (p, drive) => {

@@ -47,7 +47,7 @@ const changes: readonly (readonly [what: string, change: (path: string) => Promi
   ['another kind', (path) => run('sh', ['-c', 'rm pipe && mkdir pipe'], { cwd: path }), /pipe: a fifo \/ a directory/],
 ];
 for (const [what, change, expected] of changes) {
-  void t.test(`${what} is seen`, async (t) => {
+  void t.test(`${what} is detected`, async (t) => {
     const other = await copy(what.replaceAll(' ', '-'));
     await change(other);
     const { differences } = await compareTrees(original, other);
@@ -55,7 +55,7 @@ for (const [what, change, expected] of changes) {
   });
 }
 
-void t.test('another xattr is seen', async (t) => {
+void t.test('another xattr is detected', async (t) => {
   const other = await copy('xattr');
   const probe = await Probe.start();
   await probe.ok('setxattr', join(other, 'single'), 'user.note', Buffer.from('1'));

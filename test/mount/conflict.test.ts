@@ -42,7 +42,7 @@ else {
       )
     )[count - 1] ?? 'no copy';
 
-  await t.test('what was written and not yet synced becomes a copy when another device changed the file', async (t) => {
+  await t.test('unsynced data becomes a conflict copy when another device changed the file', async (t) => {
     const [before, theirs] = ['a'.repeat(3 * page), `${'a'.repeat(2 * page)}${'L'.repeat(page)}`];
     await share('notes', before);
     const fd = await right.probe.ok('open', right.at('notes'), 'O_RDWR');
@@ -63,7 +63,7 @@ else {
     t.ok((await textOf(left, 'notes')) === theirs, 'and keeps its own');
   });
 
-  await t.test('whoever has the file open goes on in the copy, whoever opens it meets the other version', async (t) => {
+  await t.test('an application that has the file open keeps using the copy, and a new open gets the other version', async (t) => {
     await share('draft.txt', 'first line\n');
     const fd = await right.probe.ok('open', right.at('draft.txt'), 'O_RDWR|O_APPEND');
     await right.probe.ok('write', fd, Buffer.from('mine\n'));
@@ -112,7 +112,7 @@ else {
     t.equal(await textOf(left, copy), 'first line\nmine\nmine again\n', 'the other device has the copy, whole');
   });
 
-  await t.test('a second conflict of the same open file goes on from its copy, and one of the file makes another', async (t) => {
+  await t.test('a second conflict of the same open file continues from its copy, and one of the file makes another copy', async (t) => {
     await share('plan', 'base');
     const first = await right.probe.ok('open', right.at('plan'), 'O_RDWR');
     await right.probe.ok('write', first, Buffer.from('one!'), 0);
@@ -150,7 +150,7 @@ else {
     t.same(after.toSorted(), ['2111', 'LEFT', 'Two!', 'theirs in the copy'], 'each descriptor goes on in its own');
   });
 
-  await t.test('a file with two names: neither shows the copy', async (t) => {
+  await t.test('neither name of a file with two names shows the copy', async (t) => {
     await share('name', 'base');
     await left.probe.ok('link', left.at('name'), left.at('other name'));
     await ask(
@@ -173,7 +173,7 @@ else {
     await right.probe.ok('close', fd);
   });
 
-  await t.test('stores to a mapping that were not synced become a copy, too', async (t) => {
+  await t.test('unsynced stores to a mapping become a conflict copy too', async (t) => {
     await share('mapped', 'm'.repeat(page));
     const fd = await right.probe.ok('open', right.at('mapped'), 'O_RDWR');
     const map = await right.probe.ok('mmap', fd, page, 0, 'PROT_READ|PROT_WRITE', 'MAP_SHARED');
@@ -190,7 +190,7 @@ else {
     await right.probe.ok('close', fd);
   });
 
-  await t.test('both sides end with the same files, and the store is whole', async (t) => {
+  await t.test('both devices end with the same files, and the store is sound', async (t) => {
     await left.drive.flush();
     await right.drive.flush();
     const listing = async (side: typeof left): Promise<string[]> => {

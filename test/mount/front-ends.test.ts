@@ -58,7 +58,7 @@ else {
       2000,
     );
 
-  await t.test('what another front end creates, writes, renames, truncates and removes is seen at once', async (t) => {
+  await t.test('changes by another front end are visible at once: creating, writing, renaming, truncating, removing', async (t) => {
     t.equal(await textOf('file'), 'ENOENT', 'the kernel keeps the absent name');
     t.same(await readdir(mountPoint), [], 'and the listing');
     await beside.write('file', 'content');
@@ -88,7 +88,7 @@ else {
     );
   });
 
-  await t.test('a file that is open in the mount follows', async (t) => {
+  await t.test('a file that is open in the mount shows the changes', async (t) => {
     await writeFile(at('open'), 'first line\n');
     const file = await open(at('open'), 'r+');
     const seen = async (): Promise<string> => (await file.read(Buffer.alloc(100), 0, 100, 0)).buffer.toString('latin1').replaceAll('\0', '');
@@ -98,7 +98,7 @@ else {
     await file.close();
   });
 
-  await t.test('what an application wrote and the kernel holds does not undo a later write, nor a truncation', async (t) => {
+  await t.test('dirty data of an application undoes neither a later write nor a truncation', async (t) => {
     await writeFile(at('dirty'), '.'.repeat(8192));
     const file = await open(at('dirty'), 'r+');
     await file.write(Buffer.from('aaaa'), 0, 4, 0);

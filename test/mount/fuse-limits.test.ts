@@ -27,7 +27,7 @@ else {
   t.teardown(() => p.close());
   await p.ok('chdir', drive.directory);
 
-  await t.test('an immutable file opens for writing, and what is written is refused when it is stored', async (t) => {
+  await t.test('an immutable file opens for writing, and the data is refused when it is written back', async (t) => {
     for (const [name, flag] of [
       ['immutable', immutable],
       ['append-only', appendOnly],
@@ -45,7 +45,7 @@ else {
     }
   });
 
-  await t.test('a write past 2^53 - 1 is refused when it is stored', async (t) => {
+  await t.test('a write past 2^53 - 1 is refused when it is written back', async (t) => {
     const fd = await p.ok('open', 'large', 'O_RDWR|O_CREAT', 0o644);
     const end = 2n ** 53n - 1n;
     t.equal(await p.errno('ftruncate', fd, end), 'OK');
@@ -57,7 +57,7 @@ else {
     await p.ok('unlink', 'large');
   });
 
-  await t.test('ranges are neither inserted nor taken out: EOPNOTSUPP', async (t) => {
+  await t.test('inserting and collapsing ranges is EOPNOTSUPP', async (t) => {
     await p.writeFile('ranges', Buffer.alloc(16_384, 'x'));
     const fd = await p.ok('open', 'ranges', 'O_RDWR');
     t.equal(await p.errno('fallocate', fd, 'FALLOC_FL_COLLAPSE_RANGE', 0, 4096), 'EOPNOTSUPP');
@@ -66,7 +66,7 @@ else {
     t.equal((await p.readFile('ranges')).length, 16_384);
   });
 
-  await t.test('clones, deduplication and maps of extents are not asked for: EOPNOTSUPP', async (t) => {
+  await t.test('clones, deduplication and extent maps are EOPNOTSUPP', async (t) => {
     await p.writeFile('source', Buffer.alloc(8192, 'x'));
     await p.writeFile('target', Buffer.alloc(8192, 'x'));
     const [source, target] = [await p.ok('open', 'source', 'O_RDONLY'), await p.ok('open', 'target', 'O_RDWR')];
@@ -78,13 +78,13 @@ else {
     for (const fd of [source, target]) await p.ok('close', fd);
   });
 
-  await t.test('there are no swap files: EINVAL', async (t) => {
+  await t.test('swap files are refused with EINVAL', async (t) => {
     await p.writeFile('swap', Buffer.alloc(1 << 16));
     await run('mkswap', [join(drive.directory, 'swap')]);
     t.equal(await p.errno('swapon', 'swap'), 'EINVAL');
   });
 
-  await t.test('flags that mean nothing here are refused: EOPNOTSUPP', async (t) => {
+  await t.test('unsupported flags are refused with EOPNOTSUPP', async (t) => {
     await p.writeFile('flags', 'x');
     const fd = await p.ok('open', 'flags', 'O_RDONLY');
     t.equal(await p.errno('setflags', fd, compressed), 'EOPNOTSUPP');
@@ -99,7 +99,7 @@ else {
     t.match(options, /nosuid.*nodev/);
   });
 
-  await t.test('a read that the kernel answers from its cache may leave the access time', async (t) => {
+  await t.test('a read that the kernel answers from its cache may not update the access time', async (t) => {
     await p.writeFile('cached', 'content');
     await p.ok('utimens', 'cached', 5, 10);
     const before = (await p.stat('stat', 'cached')).ctime;
@@ -108,7 +108,7 @@ else {
     t.ok(atime === 5n || atime >= before - 1_000_000_000n, 'the old one or a new one');
   });
 
-  await t.test('the change time that chattr makes is seen once the kernel has let go of the file', async (t) => {
+  await t.test('the change time of chattr is visible once the kernel has dropped the file', async (t) => {
     await p.writeFile('changed', 'x');
     const before = (await p.stat('stat', 'changed')).ctime;
     const fd = await p.ok('open', 'changed', 'O_RDONLY');
@@ -124,7 +124,7 @@ else {
     t.ok((await p.stat('stat', 'changed')).ctime > before);
   });
 
-  await t.test('there are no quotas, and all of this leaves a drive that can be unmounted and is sound', async (t) => {
+  await t.test('there are no quotas, and the drive can be unmounted and is sound', async (t) => {
     const { bavail, blocks } = await statfs(drive.directory);
     t.ok(bavail > 0 && blocks >= bavail);
     await p.ok('chdir', '/');

@@ -31,14 +31,14 @@ const losses: readonly Loss[] = [
   { name: 'only the staged packs are removed, with their folder', lose: (state) => rmSync(join(state, 'staging'), { recursive: true }) },
   { name: 'the state directory is moved away', lose: (state, aside) => renameSync(state, aside) },
   {
-    name: 'an empty one takes its place',
+    name: 'the state directory is replaced by an empty one',
     lose: (state, aside) => {
       renameSync(state, aside);
       mkdirSync(state, { mode: 0o700 });
     },
   },
   {
-    name: 'a copy takes its place',
+    name: 'the state directory is replaced by a copy',
     lose: (state, aside) => {
       renameSync(state, aside);
       cpSync(aside, state, { recursive: true, filter: (path) => !path.endsWith('.sock') });

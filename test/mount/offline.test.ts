@@ -93,7 +93,7 @@ else {
   t.setTimeout(600_000);
 
   for (const kind of storeKindsOf(process.env['TEST_STORES'] ?? 'http')) {
-    t.test(`a drive is killed with work that is not in the store, and mounts without a network (${kind})`, async (t) => {
+    t.test(`a drive that was killed with unstored work mounts without a network (${kind})`, async (t) => {
       const { work, proxy, store, mount, path, run, status, succeed, state } = await createWorld(t, kind);
       await mount('--timeout', '3s');
       const stored = randomBytes(400_000);
@@ -167,7 +167,7 @@ else {
       await succeed('unmount', path());
     });
 
-    t.test(`a store that hangs keeps nobody longer than the timeout, and a signal ends the drive in its time (${kind})`, async (t) => {
+    t.test(`a hanging store delays nobody longer than the timeout, and a signal still ends the drive in time (${kind})`, async (t) => {
       const { proxy, mount, path, run, status, state } = await createWorld(t, kind);
       await mount();
       await writeFile(path('one'), randomBytes(300_000));
@@ -204,7 +204,7 @@ else {
       t.equal((await run('unmount', path())).code, 0);
     });
 
-    t.test(`what is pinned is there without a network, after a remount (${kind})`, async (t) => {
+    t.test(`pinned files are readable without a network after a remount (${kind})`, async (t) => {
       const { proxy, mount, path, run, succeed, state, directory } = await createWorld(t, kind);
       await mount();
       await succeed('pin', '--list');

@@ -13,8 +13,8 @@ const exceptions: readonly (readonly [why: string, ...names: string[]])[] = [
   [
     'names reach the driver as UTF-8 text',
     'names of 255 bytes',
-    'a directory of 255 bytes',
-    'a name that is no UTF-8',
+    'a directory with a name of 255 bytes',
+    'a name that is not UTF-8',
     'a symbolic link holds any bytes',
   ],
   [
@@ -32,7 +32,7 @@ const exceptions: readonly (readonly [why: string, ...names: string[]])[] = [
     'link to a symbolic link',
   ],
   ['rename comes without flags', 'NOREPLACE refuses'],
-  ['the kernel decides by itself which bits go, and does not know the groups of who asks', 'set-group-id without group execution after'],
+  ['the kernel decides by itself which bits go, and does not know the groups of who asks', 'set-group-id without group execution is kept after'],
   ['chown with neither owner nor group does not reach it', 'chown without an owner and a group'],
   ['who asks is not told: what is made belongs to the daemon’s user', 'a new file belongs', 'in a sticky directory only owners'],
   [
@@ -54,7 +54,7 @@ else {
   t.teardown(() => drive.destroy());
   await drive.init();
   await drive.mount();
-  await t.test('what every directory does', (t) => {
+  await t.test('the POSIX suite passes', (t) => {
     posixSuite(t, {
       directory: drive.directory,
       capabilities: {
@@ -73,7 +73,7 @@ else {
     });
     t.end();
   });
-  await t.test('it is unmounted, nothing was complained of, and the volume is sound', async (t) => {
+  await t.test('the drive unmounts without warnings, and the volume is sound', async (t) => {
     await drive.unmount();
     t.same(await drive.warnings(), []);
     await drive.check();

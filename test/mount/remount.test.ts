@@ -95,7 +95,7 @@ else {
     return found;
   };
 
-  await t.test('inode numbers and everything else that stat tells stay over a remount, and are the same on another device', async (t) => {
+  await t.test('inode numbers and all other attributes survive a remount, and are the same on another device', async (t) => {
     await drive.mount();
     const p = await Probe.start();
     await p.ok('chdir', drive.directory);

@@ -47,7 +47,7 @@ async function effectOf(t: Test, scratch: string, mountOptions: readonly string[
 
 if (why !== false) t.plan(0, why);
 else {
-  await t.test('without the options neither has an effect; each option gives its own', async (t) => {
+  await t.test('set-user-id and device nodes take effect only with their option', async (t) => {
     const scratch = await scratchDirectory(t);
     await new Drive({ scratch, withKeyFile: true }).init();
     const plain = await effectOf(t, scratch, []);
@@ -60,7 +60,7 @@ else {
     t.notMatch(dev.options, 'nodev');
   });
 
-  await t.test('for anybody but root they are refused, and nothing is mounted', async (t) => {
+  await t.test('the options are refused for anybody but root, and nothing is mounted', async (t) => {
     const scratch = await scratchDirectory(t);
     for (const option of ['--suid', '--dev']) {
       const command = [...driveCommands.program, ...driveCommands.mount(join(scratch, 'store'), scratch, []), option];

@@ -19,7 +19,7 @@ const skip =
 const group = 30_000;
 const users = { ann: 20_001, bob: 20_002 } as const;
 
-t.test('both write, both see it, and either may be the one who enrolled last', { skip }, async (t) => {
+t.test('both users write and see all files, whichever enrolled last', { skip }, async (t) => {
   chmodSync(place.folder, 0o755);
   const store = place.makeFolder('store');
   chownSync(store, users.ann, group);

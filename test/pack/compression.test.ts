@@ -7,7 +7,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const text = (length: number): Buffer => Buffer.alloc(length, 'The quick brown fox jumps over the lazy dog. ');
 
-void t.test('only what is worth it is compressed', async (t) => {
+void t.test('only compressible data is compressed', async (t) => {
   t.notOk(looksCompressible(text(511)), 'small');
   t.ok(looksCompressible(text(512)));
   t.ok(looksCompressible(Buffer.alloc(262_144)));
@@ -16,7 +16,7 @@ void t.test('only what is worth it is compressed', async (t) => {
   t.equal(await compress(half), undefined, 'a gain of less than a tenth is not taken');
 });
 
-void t.test('what was compressed comes back', async (t) => {
+void t.test('compressed data is restored', async (t) => {
   for (const length of [512, 1000, 65_535, 131_072, 131_073, 262_144, 1_000_000, chunkPlainMax]) {
     const plain = text(length);
     const frame = (await compress(plain)) as Uint8Array;
@@ -33,7 +33,7 @@ void t.test('a frame that would grow out of bounds is refused before it is decom
   await t.rejects(decompress(bomb, 262_144), { code: 'MALFORMED' });
 });
 
-void t.test('a damaged frame is an error or the same bytes, never others and never a crash', async (t) => {
+void t.test('a damaged frame is an error or gives the same bytes, and never crashes', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const plain = text(3000);
@@ -48,7 +48,7 @@ void t.test('a damaged frame is an error or the same bytes, never others and nev
   return t.pass('all refused or of the right length');
 });
 
-void t.test('an item comes back, and nothing but what the encoder makes is accepted', async (t) => {
+void t.test('an item is restored, and only the output of the encoder is accepted', async (t) => {
   for (const kind of ['chunk', 'page'] as const) {
     for (const plain of [Buffer.alloc(0), text(10), text(100_000), randomBytes(5000)]) {
       const payload = Buffer.concat(await encodeItem(kind, plain as Uint8Array as Plaintext, true)) as Uint8Array as Plaintext;

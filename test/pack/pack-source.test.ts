@@ -98,7 +98,7 @@ const part = (run: RunPlace, first: number, last: number): RunPlace => ({
 const offsetOf = (run: RunPlace, index: number): number =>
   run.chunks.slice(0, index).reduce((sum, chunk) => sum + chunk.sealedLength, run.packOffset);
 
-void t.test('neighbouring chunks are fetched with one request of at most 4 MiB, and are then in memory', async (t) => {
+void t.test('adjacent chunks are fetched with one request of at most 4 MiB, and are then in memory', async (t) => {
   const { store, run, chunks, open } = await fixture();
   const source = open();
   t.ok(same(await source.readRun(run, 3, 9), chunks.slice(3, 10)));
@@ -179,7 +179,7 @@ void t.test('a chunk of another length than the tree records is an error', async
   t.throws(() => source.readChunk(id, run.packOffset, 262_143, run.chunks[0]!.sealedLength), { code: 'MALFORMED' }, 'also from memory');
 });
 
-void t.test('the disk cache serves what the store sent, and damaged copies in it are fetched again', async (t) => {
+void t.test('the disk cache serves data from the store, and damaged copies in it are fetched again', async (t) => {
   const { store, run, chunks, page, pagePlain, open } = await fixture();
   const diskCache = new RangeCache();
   await open({ diskCache }).readRun(run, 0, 3);
@@ -213,7 +213,7 @@ void t.test('chunks that were moved to another pack do not open', async (t) => {
   await t.rejects(readPackIndex(packKeys, moved, bytes.byteLength, read), { code: 'NOT_AUTHENTIC' });
 });
 
-/** A store whose bytes can be had without waiting. */
+/** A store whose bytes can be read synchronously. */
 class PresentStore extends WatchedStore {
   readsNow = 0;
   damage = false;

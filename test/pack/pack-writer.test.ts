@@ -47,7 +47,7 @@ async function contentOf(disk: SimulatedDisk, path: string): Promise<Buffer> {
   return bytes;
 }
 
-void t.test('appends lie side by side in call order, whatever they compress to', async (t) => {
+void t.test('appends are adjacent in call order, whatever they compress to', async (t) => {
   const disk = await freshDisk();
   const options = optionsOn(disk);
   const writer = await PackWriter.create(options);
@@ -167,7 +167,7 @@ void t.test('a pack that is released during reads and syncs is closed after them
   await t.rejects(writer.read(0, 1), { code: 'MISSING' });
 });
 
-void t.test('appends that a full disk refuses fail, and later ones get their places', async (t) => {
+void t.test('appends that a full disk refuses fail, and later ones take their place', async (t) => {
   const disk = await freshDisk();
   const writer = await PackWriter.create(optionsOn(disk));
   const first = await writer.appendRun([chunk(1000)]);
@@ -184,7 +184,7 @@ void t.test('appends that a full disk refuses fail, and later ones get their pla
   await writer.close();
 });
 
-void t.test('after a crash at any point all synced items are intact, and the pack can be finished', async (t) => {
+void t.test('all synced items are intact after a crash at any point, and the pack can be finished', async (t) => {
   const seed = testSeed();
   const scenario = async (options: PackWriterOptions, synced: PackItem[]): Promise<void> => {
     const writer = await PackWriter.create(options);
@@ -255,14 +255,14 @@ void t.test('a missing or truncated staging file is MISSING', async (t) => {
   await t.rejects(PackWriter.create(options), { code: 'IO' }, 'a pack is never written over another');
 });
 
-void t.test('after the process died, a pack that is synced or finished again survives power loss, its name too', async (t) => {
+void t.test('a pack that is synced or finished again after the process died survives power loss, with its name', async (t) => {
   for (const finishes of [false, true]) {
     const disk = await freshDisk();
     const options = optionsOn(disk);
     const writer = await PackWriter.create(options);
     const run = await writer.appendRun([chunk(50_000)]);
     if (finishes) {
-      // It dies after the footer was written and before that was synced.
+      // The process dies after the footer was written and before it was synced.
       disk.fault = ({ kind }) => (kind === 'sync-directory' ? 'EIO' : undefined);
       await t.rejects(writer.finish(), { code: 'IO' });
       disk.fault = undefined;

@@ -52,7 +52,7 @@ function cached(): {
   return { read, requests };
 }
 
-t.test('small reads one after the other cost few requests and get the right bytes', async (t) => {
+t.test('sequential small reads cost few requests and get the right bytes', async (t) => {
   const { windows, requests } = counted();
   let differences = 0;
   for (let offset = 0; offset < size; offset += 4200) {
@@ -63,14 +63,14 @@ t.test('small reads one after the other cost few requests and get the right byte
   t.ok(requests.length < 12, `${requests.length} requests`);
 });
 
-t.test('scattered and large reads are asked for as they are', async (t) => {
+t.test('scattered and large reads are requested unchanged', async (t) => {
   const { windows, requests } = counted();
   for (const offset of [2_000_000, 10, 1_000_000]) await windows.read(pack, offset, 5000);
   await windows.read(pack, 1_005_000, 600_000);
   t.same(requests, [5000, 5000, 5000, 600_000]);
 });
 
-t.test('packs do not mix, and what did not verify is asked for again', async (t) => {
+t.test('packs are not mixed up, and data that did not verify is requested again', async (t) => {
   const { windows, requests } = counted();
   await windows.read(pack, 0, 100);
   await windows.read(pack, 100, 100);
@@ -94,7 +94,7 @@ t.test('a failed window is not kept', async (t) => {
   t.equal((await windows.read(pack, 150, 100)).byteLength, 100);
 });
 
-t.test('a read over two windows that both fail hears of the first, and nothing is left unheard', async (t) => {
+t.test('a read over two failing windows reports the first error, and no rejection is left unhandled', async (t) => {
   const open: { readonly end: number; readonly reject: (reason: Error) => void }[] = [];
   const windows = new ReadWindows(
     (_pack, offset, length) =>
@@ -108,11 +108,11 @@ t.test('a read over two windows that both fail hears of the first, and nothing i
   for (const { reject } of open) reject(new Error('away'));
   await t.rejects(one, /away/);
   await t.rejects(two, /away/);
-  // A rejection that nobody hears ends the process in this turn.
+  // An unhandled rejection ends the process in this turn.
   await new Promise(setImmediate);
 });
 
-t.test('a trail gets its next window before it needs it', async (t) => {
+t.test('a sequential reader gets its next window before it needs it', async (t) => {
   let read = 0;
   const open: number[] = [];
   const windows = new ReadWindows(async (_pack, offset, length) => {
@@ -128,14 +128,14 @@ t.test('a trail gets its next window before it needs it', async (t) => {
   t.ok(open.length < 12, `${open.length} requests for 16 MiB`);
 });
 
-t.test('what was read to the end of one pack goes on in the next', async (t) => {
+t.test('a sequential read continues from the end of one pack in the next', async (t) => {
   const { read, requests } = cached();
   for (const of of [pack, other]) for (let offset = 0; offset + item <= packSize; offset += item) await read(of, offset);
   const second = requests.filter((one) => one.pack === other);
   t.ok(second.length <= 6, `${second.length} requests for the second pack`);
 });
 
-t.test('neighbours in another order cost no more requests than in theirs', async (t) => {
+t.test('adjacent reads in another order cost no more requests', async (t) => {
   const { read, requests } = cached();
   for (let start = 0; start + 100 * item < packSize; start += 100 * item) {
     const order = Array.from({ length: 100 }, (_, index) => start + index * item);
@@ -147,7 +147,7 @@ t.test('neighbours in another order cost no more requests than in theirs', async
   t.ok(requests.length < 30, `${requests.length} requests for ${Math.floor(packSize / item)} reads`);
 });
 
-t.test('reads all over a pack bring it along, bit by bit and once', async (t) => {
+t.test('reads all over a pack fetch it piece by piece, and only once', async (t) => {
   const { read, requests } = cached();
   for (let count = 0; count < 2000; count++) await read(pack, random.below(Math.floor(packSize / item)) * item);
   const bytes = requests.reduce((sum, { length }) => sum + length, 0);
@@ -155,7 +155,7 @@ t.test('reads all over a pack bring it along, bit by bit and once', async (t) =>
   t.ok(bytes < 1.3 * packSize, `${bytes} bytes`);
 });
 
-t.test('where requests cost nothing only reads that follow each other bring anything along', async (t) => {
+t.test('only sequential reads prefetch when requests cost nothing', async (t) => {
   const requests: number[] = [];
   const windows = new ReadWindows(
     async (_pack, _offset, length) => {

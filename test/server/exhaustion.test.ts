@@ -43,7 +43,7 @@ const get = (target: string, token: string, ...headers: string[]): string =>
 const measured = (served: Served, name: string): number =>
   Number(new RegExp(`^sealdrive_${name} (\\d+)$`, 'm').exec(served.server.measure().text())?.[1]);
 
-/** A client that keeps its one connection. */
+/** A client with one persistent connection. */
 function keptClient(t: Test, served: Served, token: string): () => Promise<number | undefined> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   t.teardown(() => agent.destroy());
@@ -68,7 +68,7 @@ t.test('the connection is closed after a request without a valid token, however 
     const before = served.access.length;
     const client = await RawClient.connect(served.server.port);
     client.send(text);
-    // A connection that was ended in the middle of what it sent may lose the answer, too.
+    // A connection that is closed while it sends may lose the answer too.
     const statuses = statusesOf(await client.rest());
     t.ok(statuses.length <= 1 && statuses.every((status) => status === 401), name);
     t.ok(served.access.length <= before + 1, name);
@@ -87,7 +87,7 @@ t.test('pipelined requests are bounded in number, and a stopping server does not
   const modest = await RawClient.connect(served.server.port);
   modest.send(wait.repeat(4));
   await eventually(() => measured(served, 'waiters') === 1);
-  // Nothing more is read: what follows stays in the network's buffers.
+  // Nothing more is read: later bytes stay in the network's buffers.
   modest.send(wait.repeat(10_000));
   t.equal(await served.server.stop(60_000), true, 'nothing was cut');
   t.same(statusesOf(await modest.rest()), [503]);
@@ -151,7 +151,7 @@ t.test('a connection that presents no token in time is closed, whatever else it 
   const served = await serve(t, { limits: { headMs: 200 }, ...tls });
   const silent = await RawClient.connect(served.server.port);
   const chatty = await RawClient.connect(served.server.port);
-  // Empty lines before a request begin none; over TLS they are no handshake either.
+  // Empty lines do not start a request; over TLS they are no handshake either.
   const talk = setInterval(() => chatty.send('\r\n'), 50);
   await Promise.all([silent.rest(), chatty.rest()]);
   clearInterval(talk);

@@ -27,9 +27,9 @@ interface Place {
   readonly base: DirectoryStore;
   readonly token: string;
   connect(): Promise<RawClient>;
-  /** The head of a request, without its end. */
+  /** The head of a request without its final empty line. */
   head(method: string, target: string, ...headers: string[]): string;
-  /** Names in the folder of uploads. */
+  /** Names in the upload folder. */
   uploads(): Promise<string[]>;
 }
 
@@ -98,7 +98,7 @@ t.test('ambiguous requests are refused', async (t) => {
     client.send(text);
     const statuses = statusesOf(await client.until(/HTTP\/1\.1 [2345]/));
     client.end();
-    // Whatever is still being done is done.
+    // Waits until all work in progress has ended.
     await eventually(() => /sealdrive_requests 0\n[^]*sealdrive_connections 0\n/.test(served.server.measure().text()));
     t.ok(
       statuses.every((status) => status >= 400),
@@ -113,7 +113,7 @@ t.test('bytes after a body are read as another request, or end the connection', 
   const { served, base, connect, head } = await place(t);
   const client = await connect();
   client.send(`${head('PUT', '/photos/keys/a', 'content-length: 3')}\r\nabcdefg`);
-  // What came with it is no request, so that nothing of it may have been one either.
+  // The rest is no valid request, so the connection is not trusted at all.
   t.same(statusesOf(await client.rest()), []);
   await eventually(() => /sealdrive_requests 0\n/.test(served.server.measure().text()));
   t.same(await collect(base.list('')), []);
@@ -171,7 +171,7 @@ t.test('a slow client is disconnected, whatever it is slow at', async (t) => {
   slowReader.send(`${head('GET', '/photos/packs/ab/large')}\r\n`);
   t.match(await slowHead.rest(), /^HTTP\/1\.1 408 /);
   t.equal(await slowBody.rest(), '');
-  // What was moved buys time: a reader that has taken some is cut later, but it is cut.
+  // Progress buys time: a reader that has taken some data is disconnected later, but it is.
   await eventually(() => served.access.some(({ operation, cut }) => operation === 'get' && cut === true));
   await eventually(async () => (await uploads()).length === 0);
   t.match(served.server.measure().text(), /sealdrive_expired_total 2/);
@@ -240,7 +240,7 @@ t.test('an object that is too large is refused before it is sent', async (t) => 
   const polite = await connect();
   polite.send(`${head('PUT', '/photos/packs/ab/x', 'content-length: 100001', 'expect: 100-continue')}\r\n`);
   t.same(statusesOf(await polite.rest()), [413]);
-  // Who sends it all the same gets to see why.
+  // A client that sends the body anyway sees the reason.
   const stubborn = await connect();
   stubborn.send(`${head('PUT', '/photos/packs/ab/x', 'content-length: 1000000')}\r\n`);
   stubborn.send(new Uint8Array(1_000_000));

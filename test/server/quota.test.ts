@@ -43,7 +43,7 @@ t.test('an object that exceeds the quota is refused as full before any of it is 
   await t.rejects(store.put('packs/aa/3', bytes(101 * kib)), { code: 'FULL', message: /quota/ });
   t.same(await collect(store.list('')), ['packs/aa/1', 'packs/aa/2']);
   t.match(await info(served, token), { quota: 300 * kib, used: 200 * kib, free: 100 * kib, right: 'append' });
-  // A put that found something there takes no room.
+  // A put that finds an existing object takes no space.
   t.equal(await store.put('packs/aa/1', bytes(100 * kib)), 'exists');
   await store.put('packs/aa/4', bytes(100 * kib));
   await t.rejects(store.put('log/1', sealedText('x')), { code: 'FULL' });
@@ -102,7 +102,7 @@ t.test('a recount includes the objects that another server put', async (t) => {
   t.teardown(() => Promise.all([first.close(), second.close()]));
   await first.put('packs/aa/1', bytes(100 * kib));
   await second.put('packs/aa/2', bytes(100 * kib));
-  // The first one has not heard of it; a deletion makes it count again.
+  // The first server does not know of it; a deletion makes it count again.
   t.match(await info(one, token), { used: 100 * kib });
   await first.delete(['packs/aa/none']);
   t.match(await info(one, token), { used: 200 * kib });
@@ -116,7 +116,7 @@ t.test('a full disk is reported as full', async (t) => {
     ...systemDisk,
     async open(path, mode) {
       const file = await systemDisk.open(path, mode);
-      // What is opened for writing there is an upload, or an object on its way.
+      // Files opened for writing there are uploads, or objects being made.
       if (mode !== 'create-new' || path.includes('_sealdrive')) return file;
       return new Proxy(file, {
         get(target, name) {

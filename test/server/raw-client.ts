@@ -16,7 +16,7 @@ export class RawClient {
       this.#received += text;
       this.#tell();
     });
-    // A server that cuts a connection may reset it.
+    // A server that closes a connection may reset it.
     socket.on('error', () => {});
     this.#closed = new Promise((resolve) => {
       socket.on('close', () => {
@@ -39,13 +39,13 @@ export class RawClient {
     if (!this.socket.destroyed) this.socket.write(typeof text === 'string' ? Buffer.from(text, 'latin1') : text);
   }
 
-  /** Everything that came until the server closed the connection. */
+  /** Everything received until the server closed the connection. */
   async rest(): Promise<string> {
     await this.#closed;
     return this.#received;
   }
 
-  /** Resolves when what came matches, or the connection is closed; answers what came. */
+  /** Resolves with the received text when it matches, or when the connection is closed. */
   async until(pattern: RegExp): Promise<string> {
     while (!pattern.test(this.#received) && !this.socket.destroyed) await new Promise<void>((resolve) => this.#watchers.push(resolve));
     return this.#received;
@@ -62,10 +62,10 @@ export class RawClient {
   }
 }
 
-/** The statuses of all answers in what a connection gave. */
+/** The statuses of all answers in the text from a connection. */
 export const statusesOf = (received: string): number[] => [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map((match) => Number(match[1]));
 
-/** Asks again until the answer is true; a test that waits for ever is ended by the runner. */
+/** Polls until the result is true; the runner ends a test that waits forever. */
 export async function eventually(ask: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await ask())) await new Promise((resolve) => setTimeout(resolve, 5));
 }

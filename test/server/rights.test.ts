@@ -30,7 +30,7 @@ const existing = 'packs/ab/there';
 const absent = 'packs/ab/not-there';
 const original = 'the first and only bytes';
 
-/** One who asks, and the statuses that they get; see {@link expected}. */
+/** A client, and the statuses that it gets; see {@link expected}. */
 const askers = {
   nobody: undefined,
   garbage: 'Bearer sealdrive_x',
@@ -240,7 +240,7 @@ t.test('an invalid key cannot name anything, so internal files of the base store
   ];
   for (const target of targets) {
     const { status } = await rawGet(target);
-    // A parser may have taken some of it away before it was sent.
+    // A URL parser may have removed part of it before it was sent.
     t.ok([400, 403].includes(status), `${target}: ${status}`);
   }
   t.same(
@@ -265,7 +265,7 @@ t.test('a list comes in pages, and each begins where the last one ended', async 
   t.equal(pages, 2);
 });
 
-/** As it is written: clients of a higher level tidy targets up. */
+/** Sent as written, since higher-level clients normalize targets. */
 async function rawGet(target: string): Promise<{ readonly status: number }> {
   const { request } = await import('node:http');
   return new Promise((resolve, reject) => {

@@ -20,11 +20,11 @@ import type { ObjectStore } from '../../src/store/object-store.js';
 
 export interface ServedOptions extends Partial<Omit<ObjectServerOptions, 'base' | 'tokens'>> {
   readonly base: ObjectStore;
-  /** Empty, of this server alone unless `tokenFile` is another's. */
+  /** Empty, and for this server alone unless `tokenFile` is another's. */
   readonly folder: string;
   readonly tokenFile?: string;
   readonly random: Random;
-  /** Of the volume `photos`. */
+  /** The quota of the volume `photos`, in bytes. */
   readonly volumeQuota?: number;
 }
 
@@ -53,7 +53,7 @@ export class Served {
     const access: AccessEntry[] = [];
     const logLines: string[] = [];
     const logger = createLogger((line) => logLines.push(line), 'debug');
-    // Looked at for every request: a test must not wait for the second that passes otherwise.
+    // Reread for every request, so that a test need not wait for the usual second.
     const tokens = await TokenTable.open(tokenFile, { clock: systemClock, logger, recheckMs: 0 });
     const server = await ObjectServer.start({
       uploads: uploadFolderAt(join(folder, 'uploads'), random),
@@ -93,7 +93,7 @@ export class Served {
     return changeTokenFile(systemDisk, this.tokenFile, ({ tokens, quotas }) => ({ tokens: tokens.filter((entry) => entry.id !== id), quotas }));
   }
 
-  /** A file of tokens that is none: what a person may leave behind in the middle of their work. */
+  /** A malformed token file, as a user may leave it in the middle of an edit. */
   async spoilTokens(): Promise<void> {
     await writeFile(this.tokenFile, '{"version":1,"tok', { mode: 0o600 });
   }

@@ -104,7 +104,7 @@ t.test('a file that others can read or write is refused', async (t) => {
     await chmod(path, mode);
     await t.rejects(readTokenFile(path), { code: 'TOKENS', message: /chmod 600/ }, mode.toString(8));
   }
-  // A group that reads is how a service gets at a file that it must not change.
+  // A service reads a file that it must not change through its group.
   for (const mode of [0o600, 0o400, 0o640]) {
     await chmod(path, mode);
     t.same((await readTokenFile(path)).tokens, []);

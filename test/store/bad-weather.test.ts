@@ -68,7 +68,7 @@ const kinds: readonly (readonly [name: string, open: (t: Teardown, origin: strin
   ['WebDAV', webdavAt],
 ];
 
-/** A TCP server of which `serve` sees every connection; its origin. */
+/** Starts a TCP server whose connections `serve` handles; returns its origin. */
 async function listen(t: Teardown, serve: (socket: Socket) => void): Promise<string> {
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
@@ -86,7 +86,7 @@ async function listen(t: Teardown, serve: (socket: Socket) => void): Promise<str
 
 const retrying = (inner: ObjectStore): RetryingStore => new RetryingStore(inner, { clock: systemClock, random, disk: systemDisk, baseMs: 5 });
 
-/** That a request fails with one line of this kind. */
+/** Checks that a request fails with one line of this kind. */
 async function fails(t: Pick<Test, 'match' | 'notMatch'>, request: Promise<unknown>, code: string, message: RegExp, told: string): Promise<void> {
   const error = await request.then(
     () => undefined,
@@ -121,7 +121,7 @@ for (const [name, open] of kinds) {
     const body = Buffer.from('x'.repeat(100_000));
     let requests = 0;
     const server = await ScriptedServer.start(({ method, target }, answer) => {
-      // WebDAV asks how the store is written to.
+      // WebDAV first asks how the store is written to.
       if (method !== 'GET' || target.endsWith('_sealdrive')) {
         answer.writeHead(404).end();
         return;
@@ -313,7 +313,7 @@ t.test('self-signed, expired and misnamed certificates are refused with their re
   t.same(served, ['good'], 'nobody else heard anything');
   const plain = await ScriptedServer.start((_, answer) => void answer.end());
   t.teardown(() => plain.stop());
-  // A proxy in between changes nothing of that.
+  // A proxy in between makes no difference.
   const tunnel = await FaultProxy.start(other.port, random, { tunnel: true });
   t.teardown(() => tunnel.stop());
   const tunnelled = { authorities: other.cert, env: { https_proxy: `http://127.0.0.1:${tunnel.port}` } };

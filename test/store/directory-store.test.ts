@@ -261,7 +261,7 @@ t.test('a crash at any point leaves each object whole or absent, and each acknow
         for (const { key, bytes } of bodies) {
           const got = await store.get(key);
           if (got ? !equalBytes(got, bytes) : acknowledged.has(key)) t.fail(`${key} is ${got ? 'torn' : 'lost'}: ${where}`);
-          // Whatever the crash left behind, the put can be repeated.
+          // The put can be repeated, whatever the crash left behind.
           const outcome = await store.put(key, asSealed(bytes), { ifAbsent: true });
           if (outcome !== (got ? 'exists' : 'created')) t.fail(`${key} cannot be put again: ${where}`);
           const again = await store.get(key);

@@ -69,7 +69,7 @@ async function listAll(store: ObjectStore, signal?: AbortSignal): Promise<number
 const page = (token: string, keys: readonly string[]): string =>
   `<ListBucketResult>${keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size></Contents>`).join('')}` +
   `<IsTruncated>true</IsTruncated><NextContinuationToken>${token}</NextContinuationToken></ListBucketResult>`;
-/** The marker of a store is not there, which is what most stores have. */
+/** The marker of a store is missing, as in most stores. */
 const dav = (answer: ServerResponse, body: string): void => {
   answer.writeHead(207, { 'content-type': 'application/xml' }).end(`<D:multistatus xmlns:D="DAV:">${body}</D:multistatus>`);
 };
@@ -106,7 +106,7 @@ t.test('WebDAV: an endless list of foreign names is given up', async (t) => {
       return;
     }
     answer.writeHead(207).write('<D:multistatus xmlns:D="DAV:">');
-    // Padded by white space, which costs whoever reads it little.
+    // Padded by white space, which is cheap to read.
     const entry = Buffer.from(`<D:response><D:href>/drive/keys/FOREIGN</D:href></D:response>${' '.repeat(64 * 1024)}`);
     const more = (): void => {
       while (!answer.destroyed) {
@@ -161,7 +161,7 @@ t.test('a directory: endlessly nested folders are given up', async (t) => {
   const disk: Disk = {
     ...systemDisk,
     readDirectory: async (path, isWanted) => (isWanted ? folders.filter(({ name }) => isWanted(name)) : systemDisk.readDirectory(path)),
-    // All of them are there.
+    // All of them are listed.
     openDirectory: async () => ({ path: root, setAccess: async () => {}, close: () => void count++ }),
   };
   const store = await DirectoryStore.create(root, { disk, random });
@@ -233,7 +233,7 @@ t.test('each listed object allows one more request and some more bytes', (t) => 
   t.end();
 });
 
-/** What a document comes to when it arrives in pieces of `pieceSize`. */
+/** The result for a document that arrives in pieces of `pieceSize`. */
 function read(pieces: Iterable<string>, pieceSize = 1000): { readonly records: XmlNode[]; readonly root: XmlNode } {
   const records: XmlNode[] = [];
   const reader = new XmlReader('list', 'entry', 'listing', (record) => records.push(record));

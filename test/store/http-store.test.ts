@@ -35,7 +35,7 @@ async function folder(): Promise<string> {
   return path;
 }
 
-/** The contract over a server in front of the base that `make` makes. */
+/** Runs the contract over a server in front of the base that `make` returns. */
 function suite(name: string, make: (place: string) => Promise<{ readonly base: ObjectStore; readonly uploads?: string }>): void {
   objectStoreSuite(t, name, async () => {
     const place = await folder();

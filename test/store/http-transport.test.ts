@@ -29,7 +29,7 @@ async function serve(
 const request = { method: 'GET', target: '/', headers: {}, answerMax: 10_000_000, doing: 'trying' };
 
 t.test('bodies in both directions keep to the limits that all requests share', async (t) => {
-  // Of the limits only: everything else takes its real time.
+  // The clock of the limits only: everything else runs in real time.
   const clock = new ManualClock();
   const disk = new SimulatedDisk();
   const bandwidth = { upload: new RateLimit(clock, 100_000), download: new RateLimit(clock, 200_000) };
@@ -79,7 +79,7 @@ t.test('a limit that was lifted no longer slows anything', async (t) => {
 });
 
 t.test('our own delay is not taken for a slow server', async (t) => {
-  // The one clock of the limit and of the deadline: a hundred minutes pass, of which the server is to blame for none.
+  // The limit and the deadline share one clock: a hundred minutes pass, none of them due to the server.
   const clock = new ManualClock();
   const bandwidth = { upload: new RateLimit(clock), download: new RateLimit(clock, 100) };
   const { transport } = await serve(t, (_, answer) => void answer.writeHead(200).end(Buffer.alloc(600_000)), {
@@ -87,7 +87,7 @@ t.test('our own delay is not taken for a slow server', async (t) => {
     clock: {
       now: () => clock.now(),
       monotonicMs: () => clock.monotonicMs(),
-      // Deadlines pass when their time has come on that clock.
+      // Deadlines expire by that clock.
       async sleep(delayMs, signal) {
         const endMs = clock.monotonicMs() + delayMs;
         while (clock.monotonicMs() < endMs) {

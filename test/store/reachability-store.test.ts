@@ -15,7 +15,7 @@ import { writeWhole } from '../suite/whole-file.js';
 
 type Weather = 'fine' | 'hanging' | 'refusing';
 
-/** Answers, never answers, or refuses, as it is told; and counts. */
+/** Answers, never answers, or refuses, as the test says; and counts. */
 class MoodyStore extends MemoryStore {
   weather: Weather = 'fine';
   gets = 0;
@@ -70,7 +70,7 @@ function createWorld(offline = false): World {
   return { inner, clock, store, changes };
 }
 
-/** How a request ended, once it has. */
+/** The outcome of a request, once it has ended. */
 function follow(request: Promise<unknown>): { outcome: string } {
   const followed: { outcome: string } = { outcome: 'waiting' };
   request.then(

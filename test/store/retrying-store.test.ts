@@ -72,7 +72,7 @@ t.test('an object that another writer put meanwhile is not taken for our own', a
 t.test('a lost attempt that arrives late still counts as our own', async (t) => {
   const inner = new ScriptedStore();
   inner.script.push(lost, async (put) => {
-    // Between the read-back and this second attempt the first one arrives.
+    // The first attempt arrives between the read-back and this second one.
     await put();
     return put();
   });

@@ -84,7 +84,7 @@ t.test('a storm of 429, 500 and 503 is waited out, for as long as the server ask
 t.test('a body that was changed on the way is sent again', async (t) => {
   const complaints = ['XAmzContentSHA256Mismatch', 'BadDigest', 'IncompleteBody'];
   const { store } = await serve(t, (request, answer) => {
-    // Between two attempts it is looked whether the first one got there after all.
+    // A read between two attempts shows whether the first one arrived after all.
     const next = request.method === 'PUT' ? complaints.shift() : undefined;
     if (next) complain(answer, 400, next);
     else if (request.method === 'PUT') answer.writeHead(200).end();
@@ -225,7 +225,7 @@ t.test('a permanent error is reported at once with its remedy, and a temporary o
     const { server, store } = await serve(t, (_, answer) => complain(answer, status, code), 30_000);
     const retrying = new RetryingStore(store, { clock: new ManualClock(), random, disk: systemDisk });
     await t.rejects(retrying.get('keys/a'), { code: expected, message }, code);
-    // A clock that is wrong and credentials that are replaced are worth a second request, an outage many.
+    // A wrong clock or replaced credentials justify one retry, an outage many.
     const isTriedAgain = server.requests.length > 2;
     t.equal(isTriedAgain, expected === 'UNAVAILABLE', `${code}: ${server.requests.length} requests`);
   }

@@ -54,7 +54,7 @@ async function run(): Promise<void> {
     });
   const retrying = (inner: ObjectStore): RetryingStore => new RetryingStore(inner, { clock: systemClock, random, disk: systemDisk, baseMs: 10 });
 
-  /** What no store does: making buckets, and objects under names that are no keys. */
+  /** Requests that no store makes: creating buckets, and objects under names that are no keys. */
   const rawPut = async (path: string, credentials: RgwUser = rgw.user): Promise<void> => {
     const payloadHash = sha256Hex('');
     const encoded = `/${path.split('/').map(encodeUnreserved).join('/')}`;
@@ -279,7 +279,7 @@ async function run(): Promise<void> {
     for (let index = 0; index < 60; index++) bodies.set(`packs/00/${index}`, random.bytes(1 + random.below(200_000)));
     await Promise.all(
       [...bodies].map(async ([key, bytes]) => {
-        // As staged: half of them lie in files.
+        // Half of them are in files, like staged packs.
         const path = await writeWhole(systemDisk, join(scratch, `cut-${key.replaceAll('/', '-')}`), bytes);
         const body = bytes.byteLength % 2 === 0 ? asSealed(bytes) : { path, size: bytes.byteLength };
         t.equal(await store.put(key, body, { ifAbsent: true }), 'created');

@@ -176,7 +176,7 @@ t.test('one object and no unfinished upload is left, whichever answer is lost', 
     const { bucket, server } = await startBucket(t);
     const { script } = bucket;
     let lost = 0;
-    // The request is carried out, and its answer goes nowhere.
+    // The request is carried out, and its answer is lost.
     bucket.weather = (request, answer) => {
       if (lost > 0 || !isLost(request)) return false;
       lost++;
@@ -230,7 +230,7 @@ t.test('a large pack reaches the gateway over a link that is cut all the time', 
   await rgw.makeBucket('bucket');
   const proxy = await FaultProxy.start(rgw.port, random);
   t.teardown(() => proxy.stop());
-  // Of 256 pieces of 64 KiB all get through once in two thousand attempts; of 80 once in eleven.
+  // All of 256 pieces of 64 KiB get through once in two thousand attempts; all of 80 once in eleven.
   proxy.weather.cutChance = 0.03;
   const { bytes, file } = await makeBody('cut', 16 * mebibyte);
   const store = retrying(storeAt(t, `http://127.0.0.1:${proxy.port}`));

@@ -242,7 +242,7 @@ t.test('known_hosts files are read as OpenSSH reads them', async (t) => {
     '*.wild.example,!bad.wild.example ecdsa-sha2-nistp256 CCCC',
     '@revoked plain.example ssh-rsa DDDD',
     '@cert-authority plain.example ssh-rsa EEEE',
-    // 192.168.1.61, hidden.
+    // A hashed name for 192.168.1.61.
     '|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= ssh-ed25519 FFFF',
     'short',
   ].join('\n');

@@ -27,7 +27,7 @@ else {
   const scratch = await scratchDirectory(t);
   const [far, near, command] = [join(scratch, 'far'), join(scratch, 'near'), join(scratch, 'command')];
   for (const folder of [far, near]) await mkdir(folder);
-  // No shell and no network in between: the server speaks with whoever starts it.
+  // There is no shell and no network in between: the server talks to the process that starts it.
   await writeFile(command, `#!/bin/sh\nexec ${server}\n`);
   await chmod(command, 0o700);
   await run('sshfs', ['-o', `ssh_command=${command},disable_hardlink`, `nobody:${far}`, near]);

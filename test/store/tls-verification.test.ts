@@ -19,7 +19,7 @@ const random = new SeededRandom(seed);
 t.comment(`TEST_SEED=${seed}`);
 const skip = reasonToSkip('http', ['openssl']) ?? false;
 
-/** What a person might have set to get something else to work. */
+/** A variable that a user might have set to make another program work. */
 process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
 /** Node.js warns once that it has read the variable. That warning is expected; others are printed as usual. */
 const warned: string[] = [];
@@ -32,9 +32,9 @@ process.removeAllListeners('warning').on('warning', (warning) => {
 interface Place {
   readonly port: number;
   readonly certificate: string;
-  /** What came in, with its credentials. */
+  /** The received requests, with their credentials. */
   readonly heard: string[];
-  /** A directory with all credentials that the test gives, for localhost. */
+  /** A directory with all credentials of the test, for localhost. */
   readonly home: string;
 }
 

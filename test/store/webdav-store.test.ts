@@ -40,10 +40,7 @@ async function run(): Promise<void> {
   const apache = await Apache.start(join(scratch, 'apache'));
   t.teardown(() => apache.stop());
   let count = 0;
-  /**
-   * As if the server had failed the look at its conditional puts when the store was made: Apache does so only
-   * sometimes.
-   */
+  /** As if the server had failed the test of its conditional puts when the store was made, as Apache sometimes does. */
   const claimByMoving = (root: string): Promise<void> => writeFile(join(root, '_sealdrive'), 'Sealdrive store, claim=move\n');
 
   const makeStore = (options: Partial<WebdavCollectionOptions> = {}): WebdavStore =>
@@ -82,14 +79,14 @@ async function run(): Promise<void> {
     await maker.close();
     await claimByMoving(join(apache.root, ...segments));
     return {
-      // It closes connections when it likes, which is what retries are for.
+      // The server may close connections at any time, which retries handle.
       store: retrying(makeStore({ segments, origin: new URL(apache.origin) })),
       writeFile: (bytes) => writeWhole(systemDisk, join(scratch, `file-${count++}`), bytes),
     };
   });
 
   t.test('the probe finds what the servers do', async (t) => {
-    // As a drive does: these servers close connections after refusals, also while the next request is on its way.
+    // Retries, as in a drive: these servers close connections after refusals, also while the next request is in flight.
     const exact = { conditionalPut: 'exact', ranges: true, readAfterWrite: true, listAfterWrite: true, listOrdered: true, delete: 'works' };
     const strict = makeStore();
     t.teardown(() => strict.close());
@@ -133,7 +130,7 @@ async function run(): Promise<void> {
       for (const wrong of [undefined, { ...password, password: 'wrong' }] as const) {
         const store = makeStore({ segments: [place, 'store'], loadCredentials: async () => wrong });
         await t.rejects(store.get('keys/a'), { code: 'DENIED', message: /other credentials/ });
-        // It takes seconds over each wrong password, so once has to do.
+        // The server takes seconds for each wrong password, so there is only one.
         if (wrong === undefined) {
           await t.rejects(store.put('keys/b', sealedText('b')), { code: 'DENIED' });
           await t.rejects(collect(store.list('')), { code: 'DENIED' });
@@ -184,7 +181,7 @@ async function run(): Promise<void> {
     const leave = async (name: string, hours: number): Promise<void> => {
       await mkdir(join(root, '_tmp', name), { recursive: true });
       await writeFile(join(root, '_tmp', name, 'body'), 'cut off');
-      // The server runs as somebody else.
+      // The server runs as another user.
       for (const path of [join(root, '_tmp'), join(root, '_tmp', name)]) await chmod(path, 0o777);
       const sec = Date.now() / 1000 - hours * 3600;
       await utimes(join(root, '_tmp', name), sec, sec);
@@ -193,13 +190,13 @@ async function run(): Promise<void> {
     await leave(old, 49);
     await leave(recent, 20);
     await leave(foreign, 500);
-    // Ours is a year late: only the server's counts.
+    // Our clock is a year late: only the server's counts.
     const clock: Clock = { ...systemClock, now: () => ({ ...systemClock.now(), sec: systemClock.now().sec + 365 * 86400 }) };
     const store = makeStore({ segments, origin: new URL(apache.origin), clock });
     t.teardown(() => store.close());
     t.equal(await store.put('keys/a', sealedText('a')), 'created');
     while (existsSync(join(root, '_tmp', old))) await new Promise((resolve) => setTimeout(resolve, 20));
-    // In the order in which they are listed: what comes later was looked at as well when the next write is done.
+    // They are listed in this order, so later ones have been visited too when the next write is done.
     t.equal(await store.put('keys/b', sealedText('b')), 'created');
     t.same((await readdir(join(root, '_tmp'))).toSorted(), [recent, foreign]);
   });
@@ -231,13 +228,13 @@ async function run(): Promise<void> {
   }
 
   t.test('a server that ignores conditions is detected when the store is made', async (t) => {
-    // In front of a real server: it forgets the header, as some do.
+    // A proxy in front of a real server drops the header, as some servers do.
     const careless = await ScriptedServer.start(({ method, target, headers, body }, answer) => {
       const dropped = ['host', 'connection', 'content-length', 'transfer-encoding', 'if-none-match'];
       const rest = Object.entries(headers).filter(([name]) => !dropped.includes(name));
       const forwarded = Object.fromEntries(rest.map(([name, value]) => [name, String(value).replace(/^http:\/\/[^/]+/, apache.origin)]));
       const forward = (): Promise<Response> => fetch(apache.origin + target, { method, headers: forwarded, ...(body.length > 0 ? { body } : {}) });
-      // Once more where the server closed the connection just then, as it may when nothing was sent for a while.
+      // Retried once where the server closed the connection just then, as it may when nothing was sent for a while.
       void forward()
         .catch(forward)
         .then(async (got) => {

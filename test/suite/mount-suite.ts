@@ -45,7 +45,7 @@ export function mountSuite(t: Test, { server, scratch, seed, crashes }: MountSui
   void t.test('POSIX', async (t) => {
     const drive = await mounted(t, 'posix', root ? ['--allow-other'] : []);
     const { directory } = drive;
-    await t.test('what every directory does', (t) => {
+    await t.test('the POSIX suite passes', (t) => {
       posixSuite(t, { directory, capabilities: { otherUsers: root, deviceNodes: root, trustedXattrs: root, sizeLimitOnWrite: false } });
       t.end();
     });

@@ -255,7 +255,7 @@ export function privilegeBitTests(it: It): void {
   for (const content of contentCases) {
     const { name, act, needs = [] } = content;
     it(`a ${name} clears set-id bits unless root does it`, 'otherUsers', ...needs, (t, p) => checkModes(t, p, content, modesAfter));
-    it(`a ${name} by a member of the group keeps set-group-id without group execution`, 'otherUsers', ...needs, (t, p) =>
+    it(`set-group-id without group execution is kept after a ${name} by a member of the group`, 'otherUsers', ...needs, (t, p) =>
       checkModes(t, p, content, modesWithoutExecution),
     );
     it(`a ${name} removes the capabilities of a program, also by root`, 'otherUsers', 'trustedXattrs', ...needs, async (t, p) => {

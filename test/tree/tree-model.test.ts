@@ -50,7 +50,7 @@ const value = (random: SeededRandom): Uint8Array => random.bytes(random.below(20
 interface Scenario {
   readonly name: string;
   readonly batches: number;
-  /** Entries so large that pages are not well filled. */
+  /** Entries so large that pages are badly filled. */
   readonly isCoarse?: boolean;
   /** The changes of batch `number`; may repeat keys (the last counts). */
   batch(random: SeededRandom, number: number, model: Map<string, Uint8Array>): Iterable<TreeChange>;
@@ -105,7 +105,7 @@ const scenarios: Scenario[] = [
     },
   },
   {
-    // Keys so long that a branch has few children: five levels of what takes millions of entries otherwise.
+    // Keys so long that a branch has few children: five levels, which otherwise take millions of entries.
     name: 'a deep tree, changed in a few places at a time',
     batches: 60,
     isCoarse: true,
@@ -127,7 +127,7 @@ for (const { name, batches, isCoarse = false, batch } of scenarios) {
     const random = new SeededRandom(seed);
     const store = new PageStore();
     const model = new Map<string, Uint8Array>();
-    // Small enough that pages come and go.
+    // Small enough that pages are evicted.
     const reader = new TreeReader(store, { cacheMax: 400_000 });
     let root: PageReference | undefined;
     let operations = 0;

@@ -67,7 +67,7 @@ async function commitsIn(realm: TestRealm): Promise<number> {
   return count;
 }
 
-t.test('what is read has a new access time at once, and makes no operation and no commit', async (t) => {
+t.test('reading updates the access time at once, without an operation or a commit', async (t) => {
   const { realm, volume, fs, inos, commits } = await drive(t, 50);
   const before = volume.now();
   for (const ino of inos) await fs.read(user, ino, 0, 100);
@@ -84,7 +84,7 @@ t.test('what is read has a new access time at once, and makes no operation and n
   t.ok(listed.length >= 16);
 });
 
-t.test('directories and symbolic links have one too', async (t) => {
+t.test('directories and symbolic links have access times too', async (t) => {
   const { volume, fs } = await drive(t, 0);
   const { ino: directory } = await fs.mkdir(user, rootIno, 'd', 0o755);
   const { ino: link } = await fs.symlink(user, rootIno, 'l', 'target');
@@ -95,7 +95,7 @@ t.test('directories and symbolic links have one too', async (t) => {
   for (const ino of [directory, link]) t.ok((await fs.getattr(ino)).atime.sec >= before.sec);
 });
 
-t.test('a second reading moves it on only after a change or a day', async (t) => {
+t.test('a second read updates the access time only after a change or a day', async (t) => {
   const { clock, fs, inos } = await drive(t, 1);
   const [ino] = inos;
   await fs.read(user, ino!, 0, 1);
@@ -113,7 +113,7 @@ t.test('a second reading moves it on only after a change or a day', async (t) =>
   t.ok((await fs.getattr(ino!)).atime.sec >= second.sec + daySec);
 });
 
-t.test('it goes along with the next change of the same inode, and with no other', async (t) => {
+t.test('the access time is stored with the next change of the same inode, and with no other', async (t) => {
   const { realm, volume, fs, inos } = await drive(t, 2);
   for (const ino of inos) await fs.read(user, ino, 0, 1);
   const { atime } = await fs.getattr(inos[0]!);
@@ -130,7 +130,7 @@ async function seenElsewhere(t: Test, realm: TestRealm, inos: readonly Ino[]): P
   return Promise.all(inos.map(async (ino) => (await other.getattr(ino)).atime.sec));
 }
 
-t.test('unless asked for, it never goes to the store for its own sake, neither after a day nor at the unmount', async (t) => {
+t.test('access times alone are not stored by default, neither after a day nor at the unmount', async (t) => {
   const { realm, clock, volume, fs, inos, commits } = await drive(t, 20);
   const nothing = { operations: 0, files: 0, dirtyBytes: 0, uploadBytes: 0 };
   for (const ino of inos) await fs.read(user, ino, 0, 1);
@@ -150,7 +150,7 @@ t.test('unless asked for, it never goes to the store for its own sake, neither a
   );
 });
 
-t.test('what was read is remembered on this machine, from one mount to the next', async (t) => {
+t.test('access times are kept on this machine from one mount to the next', async (t) => {
   const { realm, volume, fs, inos, stateDirectory } = await drive(t, 5);
   const [read, unread] = [inos.slice(1), inos[0]];
   for (const ino of read) await fs.read(user, ino, 0, 1);
@@ -165,7 +165,7 @@ t.test('what was read is remembered on this machine, from one mount to the next'
   t.same((await again.getattr(read[0]!)).atime, old);
 });
 
-t.test('once an hour it is brought to the disk, for a daemon that is killed', async (t) => {
+t.test('access times are saved to disk once an hour, in case the daemon is killed', async (t) => {
   const { clock, volume, fs, inos } = await drive(t, 2);
   const saved: Promise<void>[] = [];
   const { save } = volume.accessTimes;
@@ -180,7 +180,7 @@ t.test('once an hour it is brought to the disk, for a daemon that is killed', as
   t.equal((await volume.accessTimes.load()).length, 2);
 });
 
-t.test('a list that cannot be read or written is no trouble', async (t) => {
+t.test('an unreadable or unwritable list of access times does no harm', async (t) => {
   const { volume, fs, inos } = await drive(t, 1);
   volume.accessTimes.load = () => Promise.reject(new Error('no disk'));
   volume.accessTimes.save = () => Promise.reject(new Error('no disk'));
@@ -190,7 +190,7 @@ t.test('a list that cannot be read or written is no trouble', async (t) => {
   t.ok((await fs.getattr(inos[0]!)).atime.sec > old.sec);
 });
 
-t.test('with relatime it goes to the store when the drive is unmounted', async (t) => {
+t.test('relatime stores access times when the drive is unmounted', async (t) => {
   const { realm, volume, fs, inos } = await drive(t, 3, 'relatime');
   for (const ino of inos) await fs.read(user, ino, 0, 1);
   const times = await Promise.all(inos.map(async (ino) => (await fs.getattr(ino)).atime.sec));
@@ -199,7 +199,7 @@ t.test('with relatime it goes to the store when the drive is unmounted', async (
   t.same(await seenElsewhere(t, realm, inos), times);
 });
 
-t.test('with relatime everything is written a day after the last time, in one commit', async (t) => {
+t.test('relatime stores all access times a day after the last time, in one commit', async (t) => {
   const { realm, clock, volume, fs, inos, commits } = await drive(t, 20, 'relatime');
   for (const ino of inos.slice(1)) await fs.read(user, ino, 0, 1);
   clock.pass(daySec + 1);
@@ -211,7 +211,7 @@ t.test('with relatime everything is written a day after the last time, in one co
   t.equal(await commitsIn(realm), commits + 1 + 1, 'one commit, and the enrolment of the other device');
 });
 
-t.test('with strictatime each reading moves it on', async (t) => {
+t.test('strictatime updates the access time at each read', async (t) => {
   const { clock, fs, inos } = await drive(t, 1, 'strictatime');
   const times: number[] = [];
   for (let i = 0; i < 3; i++) {
@@ -223,7 +223,7 @@ t.test('with strictatime each reading moves it on', async (t) => {
   t.ok(times[0]! < times[1]! && times[1]! < times[2]!, String(times));
 });
 
-t.test('with nodiratime listing a folder leaves its time', async (t) => {
+t.test('nodiratime keeps the access time of a listed folder', async (t) => {
   const { volume, inos } = await drive(t, 1);
   const fs = new Filesystem(volume, { accessTimes: { keepsFolders: true } });
   const { ino } = await fs.mkdir(user, rootIno, 'd', 0o755);
@@ -234,7 +234,7 @@ t.test('with nodiratime listing a folder leaves its time', async (t) => {
   t.ok((await fs.getattr(inos[0]!)).atime.sec > old.sec, 'reading a file moves its own');
 });
 
-t.test('a time that is set counts, not what was read before', async (t) => {
+t.test('an access time that is set overrides earlier reads', async (t) => {
   const { realm, volume, fs, inos } = await drive(t, 1);
   await fs.read(user, inos[0]!, 0, 1);
   await fs.setattr(inos[0]!, { atime: old });
@@ -245,7 +245,7 @@ t.test('a time that is set counts, not what was read before', async (t) => {
   t.same((await other.getattr(inos[0]!)).atime, old);
 });
 
-t.test('no more is kept, and no more is written at a time, than the bounds say', async (t) => {
+t.test('the number of access times kept, and written at a time, is bounded', async (t) => {
   const { volume, fs, inos } = await drive(t, 10);
   const times = new AccessTimes(volume, { policy: 'relatime', keptMax: 6, writtenMax: 4 });
   const inodes = await volume.read((view) => inos.map((ino) => volume.inode(view, ino)));
@@ -264,7 +264,7 @@ t.test('no more is kept, and no more is written at a time, than the bounds say',
   );
 });
 
-t.test('a removed file is no trouble, and with noatime nothing is noted', async (t) => {
+t.test('a removed file does no harm, and noatime records nothing', async (t) => {
   const { volume, fs, inos } = await drive(t, 2);
   await fs.read(user, inos[0]!, 0, 1);
   await fs.unlink(rootIno, 'file-0');
@@ -275,7 +275,7 @@ t.test('a removed file is no trouble, and with noatime nothing is noted', async 
   t.same((await quiet.getattr(inos[1]!)).atime, old);
 });
 
-t.test('while the store is away nothing is written, so that an unmount waits for nothing', async (t) => {
+t.test('access times are not written while the drive is offline, so that an unmount does not wait', async (t) => {
   const { volume, inos } = await drive(t, 1);
   const away = new Proxy(volume, {
     get(target, name) {

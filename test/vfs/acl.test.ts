@@ -28,13 +28,13 @@ const extended: Acl = [
   { tag: ACL_OTHER, permission: 1, id: none },
 ];
 
-t.test('a list becomes the bytes of the kernel and comes back', async (t) => {
+t.test('an ACL is encoded as the kernel does and decoded again', async (t) => {
   const bytes = encodeAcl(extended);
   t.equal(Buffer.from(bytes.subarray(0, 20)).toString('hex'), '0200000001000600ffffffff02000700e8030000');
   t.same(decodeAcl(bytes), extended);
 });
 
-t.test('malformed lists are refused with EINVAL', async (t) => {
+t.test('malformed ACLs are refused with EINVAL', async (t) => {
   const refused: [string, Acl][] = [
     ['empty', []],
     ['no owner', extended.slice(1)],
@@ -58,7 +58,7 @@ t.test('the mode shows owner, mask and others', async (t) => {
   t.notOk(isMinimalAcl(extended));
 });
 
-t.test('chmod moves the mask where there is one, else the group', async (t) => {
+t.test('chmod changes the mask where there is one, else the group', async (t) => {
   const changed = aclAfterChmod(extended, 0o100770);
   t.equal(permissionBitsOf(changed), 0o770);
   t.equal(changed[2]!.permission, 5, 'the owning group stays');
@@ -66,7 +66,7 @@ t.test('chmod moves the mask where there is one, else the group', async (t) => {
   t.equal(permissionBitsOf(aclAfterChmod(minimalAcl(0o644), 0o751)), 0o751);
 });
 
-t.test('a new inode gets the default list, masked by its mode', async (t) => {
+t.test('a new inode gets the default ACL, masked by its mode', async (t) => {
   const { mode, access } = inheritAcl(extended, 0o100666);
   t.equal(mode, 0o100640);
   t.equal(access[4]!.permission, 4);
@@ -74,7 +74,7 @@ t.test('a new inode gets the default list, masked by its mode', async (t) => {
   t.equal(inheritAcl(minimalAcl(0o775), 0o42777).mode, 0o42775, 'special bits stay');
 });
 
-t.test('setfacl writes what we read', { skip: hasSetfacl() ? false : 'no setfacl here' }, async (t) => {
+t.test('ACLs written by setfacl are understood', { skip: hasSetfacl() ? false : 'no setfacl here' }, async (t) => {
   const directory = t.testdir({ file: '' });
   execFileSync('setfacl', ['-m', 'u:1000:rwx,g:100:r,m::r', `${directory}/file`]);
   const text = execFileSync('getfattr', ['-n', 'system.posix_acl_access', '-e', 'hex', '--absolute-names', `${directory}/file`], {

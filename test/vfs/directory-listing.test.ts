@@ -105,7 +105,7 @@ function listing(count: number, faultEvery = 0): Listing {
   return result;
 }
 
-t.test('every entry is told once, in name order, with ascending cookies after `..`', async (t) => {
+t.test('every entry is listed once, in name order, with ascending cookies after `..`', async (t) => {
   for (const count of [0, 1, 15, 16, 17, 100, 1000]) {
     for (const room of [1, 7, 24, 100, 5000]) {
       const told = await readAll(new Reader(listing(count)), room);
@@ -118,7 +118,7 @@ t.test('every entry is told once, in name order, with ascending cookies after `.
   }
 });
 
-t.test('reading goes on at any cookie of the last two requests, whatever was deleted before it', async (t) => {
+t.test('a listing continues at any cookie of the last two requests, whatever was deleted before it', async (t) => {
   const source = listing(2000);
   const handle = new Reader(source);
   const first = await readdir(handle, 0, 300);
@@ -129,7 +129,7 @@ t.test('reading goes on at any cookie of the last two requests, whatever was del
   t.equal((await readdir(new Reader(source), 0, 1))[0]!.name, nameOf(400));
 });
 
-t.test('deleting everything that is told while reading misses nothing', async (t) => {
+t.test('deleting every listed entry while reading misses nothing', async (t) => {
   const source = listing(3000);
   const handle = new Reader(source);
   const seen = new Set<string>();
@@ -160,7 +160,7 @@ t.test('an old cookie leads back to its place in an unchanged directory', async 
   }
 });
 
-t.test('a place is found again when only the beginnings of old batches are kept, and refused when nothing is', async (t) => {
+t.test('a position is found again from the starts of old batches, and refused when none are kept', async (t) => {
   const source = listing(3000);
   const reader = new Reader(source, { namesMax: 500, batchesMax: 20 });
   const all = await readAll(reader, 100);
@@ -179,7 +179,7 @@ t.test('readers share cookies without disturbing each other', async (t) => {
   t.equal((await readdir(reader, second[9]!.cookie, 1))[0]!.name, nameOf(50));
 });
 
-t.test('rewinding shows what has come since', async (t) => {
+t.test('rewinding shows new entries', async (t) => {
   const source = listing(10);
   const handle = new Reader(source);
   await readAll(handle, 100);
@@ -200,7 +200,7 @@ t.test('page faults neither repeat nor lose an entry', async (t) => {
   }
 });
 
-t.test('a request is answered with what it has when the next page is missing', async (t) => {
+t.test('a request returns the entries that it has when the next page is missing', async (t) => {
   const handle = new Reader(listing(500, 100));
   await readdir(handle, 0, 1);
   const told: string[] = [];
@@ -209,7 +209,7 @@ t.test('a request is answered with what it has when the next page is missing', a
   t.ok(told.length > 0 && told.length < 500);
 });
 
-t.test('an entry without an inode is still told', async (t) => {
+t.test('an entry without an inode is still listed', async (t) => {
   const source = listing(1);
   const handle = new Reader(source);
   const inodes: unknown[] = [];

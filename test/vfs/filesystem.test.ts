@@ -49,12 +49,12 @@ async function contentOf(ino: Ino): Promise<string> {
   return Buffer.concat(await fs.read(user, ino, 0, 1 << 20)).toString('latin1');
 }
 
-t.test('a new inode belongs to its maker, without what the umask takes', async (t) => {
+t.test('a new inode belongs to its maker, without the bits of the umask', async (t) => {
   const made = await fs.mknod(user, await folder(), 'f', 0o100666, 0);
   t.match(made, { mode: 0o100640, uid: 1000, gid: 100, nlink: 1, size: 0 });
 });
 
-t.test('a set-group-id directory gives its group, and to directories the bit', async (t) => {
+t.test('new entries of a set-group-id directory inherit its group, and directories also the bit', async (t) => {
   const parent = await folder();
   await fs.setattr(parent, { gid: 55 });
   await fs.setattr(parent, { mode: 0o2777 });
@@ -62,7 +62,7 @@ t.test('a set-group-id directory gives its group, and to directories the bit', a
   t.match(await fs.mkdir(user, parent, 'd', 0o755), { gid: 55, mode: 0o42750 });
 });
 
-t.test('a default list is inherited in place of the umask', async (t) => {
+t.test('a default ACL is inherited in place of the umask', async (t) => {
   const parent = await folder();
   await fs.setxattr(parent, defaultAclName, encodeAcl(acl), 0, false);
   const file = await fs.mknod(user, parent, 'f', 0o100666, 0);
@@ -88,7 +88,7 @@ t.test('the times of a write from before a file became immutable are taken, thos
   await t.rejects(reportWrite(1000), { code: 'EPERM' });
 });
 
-t.test('list and mode follow each other', async (t) => {
+t.test('ACL and mode follow each other', async (t) => {
   const { ino } = await fs.mknod(user, await folder(), 'f', 0o100600, 0);
   await fs.setxattr(ino, accessAclName, encodeAcl(acl), 0, false);
   t.equal((await fs.getattr(ino)).mode, 0o100774);
@@ -100,7 +100,7 @@ t.test('list and mode follow each other', async (t) => {
   await t.rejects(async () => fs.setxattr(ino, defaultAclName, encodeAcl(acl), 0, false), { code: 'EACCES' });
 });
 
-t.test('set-id bits go when the owner changes or a stranger writes', async (t) => {
+t.test('set-id bits are cleared when the owner changes or another user writes', async (t) => {
   const parent = await folder();
   const { ino } = await fs.mknod(root, parent, 'f', 0o100644, 0);
   await fs.setattr(ino, { mode: 0o6755 });
@@ -115,7 +115,7 @@ t.test('set-id bits go when the owner changes or a stranger writes', async (t) =
   t.equal((await fs.setattr(parent, { uid: 5 })).mode, 0o42755, 'directories keep theirs');
 });
 
-t.test('xattr values are copies of what was given', async (t) => {
+t.test('xattr values are copied on set', async (t) => {
   const { ino } = await fs.mknod(user, await folder(), 'f', 0o100600, 0);
   const value = Buffer.from('value');
   await fs.setxattr(ino, 'user.a', value, 0, false);
@@ -143,7 +143,7 @@ t.test('a copy within the volume equals its source, small or large, and ends whe
   await t.rejects(fs.copyRange(user, ino, 0, ino, 5, 10), { code: 'EINVAL' });
 });
 
-t.test('a removed file can be read until it is let go, then it is freed', async (t) => {
+t.test('a removed file can be read until it is released, and is then freed', async (t) => {
   const parent = await folder();
   const { ino } = await fs.mknod(user, parent, 'f', 0o100600, 0);
   await fs.write(user, ino, 0, Buffer.from('still here'), false);
@@ -155,7 +155,7 @@ t.test('a removed file can be read until it is let go, then it is freed', async 
   await t.rejects(async () => fs.getattr(ino), { code: 'ESTALE' });
 });
 
-t.test('a file without a name gets one by link, and then outlives whoever made it', async (t) => {
+t.test('an unnamed file can be given a name by link, and then outlives its process', async (t) => {
   const parent = await folder();
   const { ino, nlink } = await fs.tmpfile(user, parent, 0o100600);
   t.equal(nlink, 0);
@@ -164,7 +164,7 @@ t.test('a file without a name gets one by link, and then outlives whoever made i
   t.equal((await fs.lookup(parent, 'named'))?.ino, ino);
 });
 
-t.test('rename tells what it replaced', async (t) => {
+t.test('rename returns the inode that it replaced', async (t) => {
   const parent = await folder();
   const { ino: a } = await fs.mknod(user, parent, 'a', 0o100600, 0);
   const { ino: b } = await fs.mknod(user, parent, 'b', 0o100600, 0);
@@ -189,7 +189,7 @@ t.test('a listing has the directory, its parent and its entries, with attributes
   t.throws(() => fs.readdir(file.ino, 0, false, () => true), { code: 'ENOTDIR' });
 });
 
-t.test('what a crash left without a name is freed at the next start', async (t) => {
+t.test('files that a crash left without a name are freed at the next start', async (t) => {
   const stateDirectory = await scratchDirectory(t);
   const other = await createTestRealm();
   const first = await openTestVolume(t, other, { stateDirectory });
@@ -202,7 +202,7 @@ t.test('what a crash left without a name is freed at the next start', async (t) 
   await t.rejects(async () => new Filesystem(second).getattr(ino), { code: 'ESTALE' });
 });
 
-t.test('a time that an inode cannot hold becomes the nearest that it can', async (t) => {
+t.test('a time that an inode cannot hold becomes the nearest possible one', async (t) => {
   const { ino } = await fs.mknod(user, await folder(), 'f', 0o100644, 0);
   for (const [asked, kept] of [
     [2 ** 52 - 1, 2 ** 52 - 1],
@@ -244,7 +244,7 @@ const spaceCases: readonly (readonly [name: string, ...steps: SpaceStep[]])[] = 
   ['a hole in what is reserved', ['fallocate', 0, 20_000, 0, 40], ['fallocate', 100, 8000, punch, 40], ['fallocate', 1, 19_998, punch, 16]],
 ];
 
-t.test('what is allocated counts in whole blocks, as on a disk', async (t) => {
+t.test('allocated space counts in whole blocks, as on a disk', async (t) => {
   const parent = await folder();
   for (const [index, [name, ...steps]] of spaceCases.entries()) {
     const { ino } = await fs.mknod(user, parent, `space-${index}`, 0o100644, 0);
