@@ -1,6 +1,6 @@
 /**
- * The facts that an open volume reports in `status`: nothing secret, and no names of files (doc/cli.md, "Names in
- * messages").
+ * The facts that an open volume reports in `status`: nothing secret, and no names of files (doc/security.md,
+ * "Freshness").
  */
 import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';

@@ -1,4 +1,7 @@
-/** Operations on content against a model that holds every byte (src/operation/operation-content.ts, operation-attribute.ts). */
+/**
+ * Tests operations on content against a model that holds every byte (src/operation/operation-content.ts,
+ * operation-attribute.ts).
+ */
 import t from 'tap';
 import type { Extent } from '../../src/meta/extent.js';
 import { inlineMax, S_IFREG } from '../../src/meta/inode.js';
@@ -102,7 +105,7 @@ void t.test('a write cuts what it covers and keeps both sides', (t) => {
   t.end();
 });
 
-void t.test('a write in place of inline content drops it, inline content in place of extents drops them', (t) => {
+void t.test('writing extents drops inline content, and writing inline content drops extents', (t) => {
   const view = volumeWithFiles();
   execute(view, inline(a, Buffer.from('small'), 10), 1);
   t.equal(Buffer.from(readFile(view, a)).toString(), 'small\0\0\0\0\0');
@@ -115,7 +118,7 @@ void t.test('a write in place of inline content drops it, inline content in plac
   t.end();
 });
 
-void t.test('what is truncated away does not come back when the file grows', (t) => {
+void t.test('truncated data does not come back when the file grows', (t) => {
   const view = volumeWithFiles();
   execute(view, write(a, 0, fakeExtent(new SeededRandom(3), 5000)), 1);
   execute(view, truncate(a, 10), 1);
@@ -145,7 +148,7 @@ void t.test('times and stamps follow content changes', (t) => {
   t.end();
 });
 
-void t.test('allocation fills holes only, punching makes them, and neither changes a byte elsewhere', (t) => {
+void t.test('fallocate reserves only holes, punching makes holes, and neither changes other bytes', (t) => {
   const view = volumeWithFiles();
   const extent = fakeExtent(new SeededRandom(4), 100);
   execute(view, write(a, 100, extent), 1);
@@ -161,7 +164,7 @@ void t.test('allocation fills holes only, punching makes them, and neither chang
   t.end();
 });
 
-void t.test('content operations refuse what they cannot do, with the errno of the man pages', (t) => {
+void t.test('content operations fail with the errnos of the man pages', (t) => {
   const view = volumeWithFiles();
   const directory = makeIno(1, 3);
   const fifo = makeIno(1, 4);
@@ -203,7 +206,7 @@ void t.test('a file of the largest size can be truncated, punched and read at it
   t.end();
 });
 
-/** What the operation does to bytes; `undefined` where the model does not know (errors). */
+/** The effect of the operation on bytes; `undefined` where the model does not know (errors). */
 function applyToModel(model: Uint8Array, operation: Operation, source: Uint8Array): Uint8Array {
   const resized = (size: number): Uint8Array => {
     const next = new Uint8Array(size);
@@ -244,7 +247,7 @@ function applyToModel(model: Uint8Array, operation: Operation, source: Uint8Arra
   }
 }
 
-void t.test('random operations on content leave every byte where the model has it', (t) => {
+void t.test('random operations on content give the same bytes as a model', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   for (let round = 0; round < 40; round++) {

@@ -1,4 +1,6 @@
-/** Operations on names, attributes and extended attributes: outcomes and errnos (src/operation/operation-*.ts). */
+/**
+ * Tests operations on names, attributes and extended attributes: results and errnos (src/operation/operation-*.ts).
+ */
 import t from 'tap';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
@@ -42,7 +44,7 @@ const unlink = (parent: Ino, name: string, of: Ino): Operation => ({ type: 'unli
 const rmdir = (parent: Ino, name: string, of: Ino): Operation => ({ type: 'rmdir', parent, name, ino: of, time });
 const link = (of: Ino, parent: Ino, name: string): Operation => ({ type: 'link', ino: of, parent, name, time });
 
-void t.test('create makes a whole inode, and its directory notices', (t) => {
+void t.test('create makes a complete inode and updates its directory', (t) => {
   const view = emptyVolume();
   t.equal(attempt(view, create(rootIno, 'f', 10, file, { xattrs: [['user.a', Uint8Array.of(1)]] })), 'done');
   t.match(readInode(view, ino(10)), { mode: file, nlink: 1, uid: 1, gid: 2, size: 0, generation: 0, parent: rootIno, mtime: time, btime: time });
@@ -65,7 +67,7 @@ void t.test('create makes a whole inode, and its directory notices', (t) => {
   t.end();
 });
 
-void t.test('create refuses taken, long and impossible names, and parents that are none', (t) => {
+void t.test('create refuses existing, long and invalid names, and parents that are not directories', (t) => {
   const view = emptyVolume();
   attempt(view, create(rootIno, 'f', 10, file));
   t.equal(attempt(view, create(rootIno, 'f', 11, file)), 'EEXIST');
@@ -81,7 +83,7 @@ void t.test('create refuses taken, long and impossible names, and parents that a
   t.end();
 });
 
-void t.test('a file without a name is an orphan until it is linked, and a removed one until it is reclaimed', (t) => {
+void t.test('a file without a name is an orphan until it is linked or reclaimed', (t) => {
   const view = emptyVolume();
   attempt(view, create(rootIno, undefined, 10, file));
   t.equal(readInode(view, ino(10))?.nlink, 0);
@@ -102,7 +104,7 @@ void t.test('a file without a name is an orphan until it is linked, and a remove
   t.end();
 });
 
-void t.test('link, unlink and rmdir refuse with the errnos of the man pages', (t) => {
+void t.test('link, unlink and rmdir fail with the errnos of the man pages', (t) => {
   const view = emptyVolume();
   attempt(view, create(rootIno, 'f', 10, file));
   attempt(view, create(rootIno, 'd', 11, directory));
@@ -145,7 +147,7 @@ void t.test('rename follows rename(2)', (t) => {
   t.equal(readInode(view, ino(11))?.nlink, 3);
   t.equal(rename(view, [rootIno, 'f'], [rootIno, 'g']), 'done');
   t.equal(readInode(view, ino(14))?.nlink, 0);
-  t.equal(rename(view, [rootIno, 'g'], [ino(11), 'moved'], 2), 'done', 'a file and a directory change places');
+  t.equal(rename(view, [rootIno, 'g'], [ino(11), 'moved'], 2), 'done', 'a file and a directory are exchanged');
   t.match(readInode(view, ino(12)), { parent: rootIno });
   t.equal(rename(view, [rootIno, 'a'], [rootIno, 'g']), 'done', 'over an empty directory');
   t.equal(readInode(view, ino(12))?.nlink, 0);
@@ -161,7 +163,7 @@ void t.test('rename follows rename(2)', (t) => {
   t.end();
 });
 
-void t.test('a removed directory can be brought back, but not into itself', (t) => {
+void t.test('a removed directory can be restored, but not inside itself', (t) => {
   const view = emptyVolume();
   attempt(view, create(rootIno, 'd', 10, directory));
   attempt(view, rmdir(rootIno, 'd', ino(10)));
@@ -172,7 +174,7 @@ void t.test('a removed directory can be brought back, but not into itself', (t) 
   t.end();
 });
 
-void t.test('extended attributes are made, replaced and removed, within their bounds', (t) => {
+void t.test('extended attributes are created, replaced and removed within their limits', (t) => {
   const view = emptyVolume();
   attempt(view, create(rootIno, 'f', 10, file));
   const set = (name: string, size: number, flags: number, mode?: number): string =>
@@ -188,14 +190,14 @@ void t.test('extended attributes are made, replaced and removed, within their bo
   t.equal((readInode(view, ino(10))?.mode ?? 0) & ~S_IFMT, 0o770);
   let count = 0;
   while (set(`user.${'x'.repeat(240)}${count}`, 0, 0) === 'done') count++;
-  t.equal(set('user.one-more-of-some-length'.repeat(9), 0, 0), 'E2BIG', 'the list has a bound');
+  t.equal(set('user.one-more-of-some-length'.repeat(9), 0, 0), 'E2BIG', 'the list is limited');
   t.equal(attempt(view, { type: 'removexattr', ino: ino(10), name: 'user.a', time }), 'done');
   t.equal(attempt(view, { type: 'removexattr', ino: ino(10), name: 'user.a', time }), 'ENODATA');
   t.same(treeProblems(view), []);
   t.end();
 });
 
-void t.test('random operations keep the tree sound, the totals right, and survive the journal', (t) => {
+void t.test('random operations keep the tree valid and the totals right, and survive the journal', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   for (let round = 0; round < 30; round++) {
@@ -228,7 +230,7 @@ void t.test('random operations keep the tree sound, the totals right, and surviv
   t.end();
 });
 
-void t.test('the codec refuses every cut, every trailing byte and unknown types', (t) => {
+void t.test('the codec refuses truncated entries, trailing bytes and unknown types', (t) => {
   const applications = new RandomApplications(1, new SeededRandom(5));
   const view = emptyVolume();
   const seen = new Set<string>();

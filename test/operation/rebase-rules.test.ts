@@ -1,4 +1,6 @@
-/** The rules of conflict (src/operation/rebase-rules.ts, doc/conflicts.md): each by itself, then two devices at random. */
+/**
+ * Tests the conflict rules (src/operation/rebase-rules.ts, doc/conflicts.md): each by itself, then devices at random.
+ */
 import t, { type Test } from 'tap';
 import { PageFault } from '../../src/base/page-fault.js';
 import { isRegular, S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
@@ -15,7 +17,7 @@ import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const time = { sec: 1_704_067_200, nsec: 0 };
 
-/** A device that has done something which is not in the log yet. */
+/** A device with operations that are not in the log yet. */
 class Device {
   readonly view: MemoryView;
   readonly index: number;
@@ -28,7 +30,7 @@ class Device {
     this.index = index;
   }
 
-  /** Runs it as a volume does; false if it failed. */
+  /** Runs an operation as a volume does; false if it failed. */
   apply(operation: Operation): boolean {
     const complete = recordBase(this.view, operation);
     try {
@@ -124,7 +126,7 @@ function rebase(
   for (const operation of device.operations) {
     for (let attempt = 0; ; attempt++) {
       const transaction = view.copy();
-      // Ever rarer, so that long operations come through.
+      // Faults become rarer and rarer, so that long operations succeed.
       const rarity = 10 * 2 ** Math.min(attempt, 12);
       if (faults) transaction.faults = oldView.faults = () => faults.below(rarity) === 0;
       try {
@@ -151,7 +153,7 @@ const text = (view: MemoryView, path: string): string => {
 };
 const codes = (rebased: Rebased): string[] => rebased.conflicts.map((conflict) => conflict.code);
 
-/** Two devices start from what `prepare` made; `theirs` is in the log first, `mine` is rebased onto it. */
+/** Two devices start from the result of `prepare`; `theirs` is in the log first, `mine` is rebased onto it. */
 function meet(t: Test, prepare: (device: Device) => void, theirs: (device: Device) => void, mine: (device: Device) => void): Rebased {
   const common = new Device(emptyVolume(), 0);
   prepare(common);
@@ -163,14 +165,14 @@ function meet(t: Test, prepare: (device: Device) => void, theirs: (device: Devic
   t.same(treeProblems(rebased.view), []);
   const replayed = first.view.copy();
   for (const operation of rebased.effective) execute(replayed, operation, 2);
-  t.equal(replayed.fingerprint(), rebased.view.fingerprint(), 'what was executed gives the same tree without the rules');
+  t.equal(replayed.fingerprint(), rebased.view.fingerprint(), 'the executed operations give the same tree without the rules');
   return rebased;
 }
 
 const nothing = (): void => {};
 const mark = '(conflict laptop 2024-01-01)';
 
-void t.test('operations on different things all take effect, unchanged', (t) => {
+void t.test('operations on different files all take effect unchanged', (t) => {
   const rebased = meet(
     t,
     (c) => c.put('/old', 'old'),
@@ -186,7 +188,7 @@ void t.test('operations on different things all take effect, unchanged', (t) => 
   t.end();
 });
 
-void t.test('the later of two files of one name gets a conflict name, and what I do with it afterwards follows', (t) => {
+void t.test('the later of two files with one name gets a conflict name, and later operations on it follow', (t) => {
   const rebased = meet(
     t,
     nothing,
@@ -213,7 +215,7 @@ void t.test('the later of two files of one name gets a conflict name, and what I
   t.end();
 });
 
-void t.test('two directories of one name become one, with the content of both', (t) => {
+void t.test('two directories with one name are merged', (t) => {
   const rebased = meet(
     t,
     nothing,
@@ -235,7 +237,7 @@ void t.test('two directories of one name become one, with the content of both', 
   t.end();
 });
 
-void t.test('a new directory that I renamed afterwards does not carry theirs along', (t) => {
+void t.test('renaming my new directory does not rename theirs of the same name', (t) => {
   const rebased = meet(
     t,
     nothing,
@@ -253,7 +255,7 @@ void t.test('a new directory that I renamed afterwards does not carry theirs alo
   t.end();
 });
 
-void t.test('a file that both changed is kept twice', (t) => {
+void t.test('a file changed on both devices is kept twice', (t) => {
   const rebased = meet(
     t,
     (c) => c.put('/f', 'base'),
@@ -270,7 +272,7 @@ void t.test('a file that both changed is kept twice', (t) => {
   t.end();
 });
 
-void t.test('a file that both saved by replacing it is kept twice', (t) => {
+void t.test('a file replaced on both devices is kept twice', (t) => {
   const save = (device: Device, content: string): void => {
     device.put('/.tmp', content);
     device.move('/.tmp', '/doc.txt');
@@ -294,7 +296,7 @@ void t.test('a file that both saved by replacing it is kept twice', (t) => {
   t.end();
 });
 
-void t.test('edit beats delete, whoever was first', (t) => {
+void t.test('edit beats delete, whichever came first', (t) => {
   const kept = meet(
     t,
     (c) => c.put('/f', 'base'),
@@ -328,7 +330,7 @@ void t.test('edit beats delete, whoever was first', (t) => {
   t.end();
 });
 
-void t.test('a directory that was removed elsewhere is made again for what I put into it', (t) => {
+void t.test('a directory removed elsewhere is created again for files I put into it', (t) => {
   for (const gone of [false, true]) {
     const rebased = meet(
       t,
@@ -384,7 +386,7 @@ void t.test('a directory that was filled elsewhere is not removed', (t) => {
   t.end();
 });
 
-void t.test('of two moves of one file the first in the log wins', (t) => {
+void t.test('the first of two moves of a file wins', (t) => {
   const rebased = meet(
     t,
     (c) => c.put('/f', 'base'),
@@ -400,7 +402,7 @@ void t.test('of two moves of one file the first in the log wins', (t) => {
   t.end();
 });
 
-void t.test('two moves that together would make a cycle: the later is dropped', (t) => {
+void t.test('the later of two moves that would form a cycle is dropped', (t) => {
   const rebased = meet(
     t,
     (c) => {
@@ -415,7 +417,7 @@ void t.test('two moves that together would make a cycle: the later is dropped', 
   t.end();
 });
 
-void t.test('of two modes the later in the log wins, and what is gone has none', (t) => {
+void t.test('the later of two chmods wins, and one on a removed file is dropped', (t) => {
   const mode = (device: Device, bits: number): void => {
     device.apply({ type: 'setattr', ino: device.inoOf('/f') as Ino, mode: bits, time });
   };
@@ -440,7 +442,7 @@ void t.test('of two modes the later in the log wins, and what is gone has none',
   t.end();
 });
 
-void t.test('what I copied from a file that they changed has the bytes that I copied', (t) => {
+void t.test('a copy of a file that they changed keeps the bytes I copied', (t) => {
   const rebased = meet(
     t,
     (c) => c.put('/from', 'base'),
@@ -469,11 +471,11 @@ void t.test('only the device that holds an orphan frees it', (t) => {
       b.reclaim(ino as Ino);
     },
   );
-  t.ok(readInode(rebased.view, ino as Ino), 'it may still be open over there');
+  t.ok(readInode(rebased.view, ino as Ino), 'it may still be open on the other device');
   t.end();
 });
 
-void t.test('content that arrives while the rebase runs goes where the earlier went', (t) => {
+void t.test('content written during a rebase follows its file into the conflict copy', (t) => {
   const common = new Device(emptyVolume(), 0);
   const ino = common.put('/f', 'base');
   const first = new Device(common.view, 1);
@@ -485,7 +487,11 @@ void t.test('content that arrives while the rebase runs goes where the earlier w
   const conflicts: Conflict[] = [];
   const context = { deviceIndex: 2, deviceName: 'laptop', oldView: second.view, allocateIno: () => makeIno(2, 7), state, conflicts };
   executeRebased(view, second.operations[0]!, context);
-  t.match(conflicts, [{ code: 'copied', copy: { ino, copy: makeIno(2, 7), name: 'f', isLinked: false } }], 'whoever has it open can follow');
+  t.match(
+    conflicts,
+    [{ code: 'copied', copy: { ino, copy: makeIno(2, 7), name: 'f', isLinked: false } }],
+    'applications that have it open can follow',
+  );
   t.equal(text(view, `/f ${mark}`), 'early');
   second.put('/f', 'late');
   executeRebased(view, second.operations[1]!, context);
@@ -494,7 +500,7 @@ void t.test('content that arrives while the rebase runs goes where the earlier w
   t.end();
 });
 
-void t.test('a conflict name keeps the extension, fits 255 bytes and does not cut a character', (t) => {
+void t.test('a conflict name keeps the extension, fits into 255 bytes and cuts no character', (t) => {
   const day = { sec: 1_704_067_200, nsec: 0 };
   t.equal(conflictName('a.tar', 'x/y', day, false, 1), 'a (conflict x_y 2024-01-01).tar');
   t.equal(conflictName('v1.2', 'pc', day, true, 1), 'v1.2 (conflict pc 2024-01-01)');
@@ -514,7 +520,7 @@ void t.test('a conflict name keeps the extension, fits 255 bytes and does not cu
   t.end();
 });
 
-/** The content of every file that has a name, as text, by the stamp of who wrote it. */
+/** The content of every file that has a name, as text, by the stamp of its writer. */
 function liveContents(view: MemoryView): Map<string, { readonly content: string; readonly ino: Ino }> {
   const found = new Map<string, { content: string; ino: Ino }>();
   for (const { ino } of allEntries(view)) {
@@ -525,7 +531,7 @@ function liveContents(view: MemoryView): Map<string, { readonly content: string;
   return found;
 }
 
-/** Contents that `device` made since `base` and that still have a name there must have one in `result`. */
+/** Content that `device` wrote since `base` and that still has a name there must have a name in `result`. */
 function lostContents(base: MemoryView, device: MemoryView, result: MemoryView): string[] {
   const before = liveContents(base);
   const after = new Set([...liveContents(result).values()].map((file) => file.content));
@@ -534,11 +540,11 @@ function lostContents(base: MemoryView, device: MemoryView, result: MemoryView):
   return lost;
 }
 
-/** Files, links and the like that have a name in both views, or are new in one of them, must have one in `result`. */
+/** Files, links and the like that have a name in both views, or are new in one, must have a name in `result`. */
 function lostInodes(base: MemoryView, theirs: MemoryView, mine: MemoryView, result: MemoryView): Ino[] {
   const inosOf = (view: MemoryView): Set<Ino> => new Set(allEntries(view).map((entry) => entry.ino));
   const [before, first, second, after] = [base, theirs, mine, result].map(inosOf);
-  // A directory may have become another of its name.
+  // A directory may have been merged into another one of its name.
   const isDir = (ino: Ino): boolean => [theirs, mine].some((view) => ((readInode(view, ino)?.mode ?? 0) & S_IFMT) === S_IFDIR);
   const wanted = [...first!, ...second!].filter((ino) => !before!.has(ino) || (first!.has(ino) && second!.has(ino)));
   return wanted.filter((ino) => !after!.has(ino) && !isDir(ino));
@@ -551,7 +557,7 @@ function runAtRandom(applications: RandomApplications, device: Device, count: nu
   }
 }
 
-void t.test('whatever three devices do, no content is lost, the tree is sound, and the outcome is the same again', (t) => {
+void t.test('random work of three devices loses no content, keeps the tree valid and merges deterministically', (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);
   const rounds = Number(process.env['TEST_ROUNDS'] ?? 300);
@@ -593,7 +599,7 @@ void t.test('whatever three devices do, no content is lost, the tree is sound, a
     };
     const once = check(second, first.view, base, 2 ** 30);
 
-    // A third device wins the next race too: what the first rebase made is rebased again.
+    // A third device wins the next race too: the results of the first rebase are rebased again.
     const third = new Device(first.view, 3);
     runAtRandom(new RandomApplications(3, random), third, 1 + random.below(10));
     check({ view: once.view, index: 2, operations: once.effective }, third.view, first.view, 2 ** 31);

@@ -1,4 +1,7 @@
-/** How commits of others become part of the state (src/volume/arrival.ts): at once, or below operations that are run again. */
+/**
+ * Tests how commits of others become part of the state (src/volume/arrival.ts): at once, or below operations that are
+ * run again.
+ */
 import t from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
 import { encodeInode } from '../../src/meta/inode.js';
@@ -70,13 +73,13 @@ function begin() {
 }
 
 const theirFile = inoOf(otherDevice, 5);
-/** Another device makes a file in the root: what is pending in the root must be run again. */
+/** Another device creates a file in the root, so pending operations there must be run again. */
 const near = commitOf(1, 'other', [createFile('theirs', theirFile)], true);
 /** Another device changes an inode that nothing here depends on. */
 const root = readInode(emptyState().view, rootIno);
 const far = makeCommit(1, 'other', root ? [[inodeKey(theirFile), encodeInode(root)]] : []);
 
-t.test('commits that touch nothing pending go in below it, and nothing is run again', async (t) => {
+t.test('commits of others that touch no pending operation run nothing again', async (t) => {
   const { state, said, create, arrival } = begin();
   create('mine');
   arrival.add([far]);
@@ -89,7 +92,7 @@ t.test('commits that touch nothing pending go in below it, and nothing is run ag
   t.ok(readInode(state.view, theirFile));
 });
 
-t.test('operations in the same directory are run again, and the journal counts them only with its last entry', async (t) => {
+t.test('operations in the same directory are run again and count in the journal only from its last entry on', async (t) => {
   const { state, said, create, arrival } = begin();
   create('one');
   create('two');
@@ -103,11 +106,11 @@ t.test('operations in the same directory are run again, and the journal counts t
   t.strictSame(
     state.operations.map(({ serial }) => serial),
     [3, 4],
-    'as new operations: the old numbers belong to the old base',
+    'as new operations, because the old numbers belong to the old base',
   );
 });
 
-t.test('an own commit that comes back from the log takes its operations out of the pending ones', async (t) => {
+t.test('operations are no longer pending when their commit comes back from the log', async (t) => {
   const { state, counters, create, arrival } = begin();
   const chown: Operation = { type: 'setattr', ino: rootIno, uid: 5, time: { sec: 9, nsec: 0 } };
   run(state, ++counters.serial, chown);
@@ -122,14 +125,14 @@ t.test('an own commit that comes back from the log takes its operations out of t
   t.ok(hasName(state, 'not yet'));
 });
 
-t.test('the counters go on from what an own commit has used, also when a crash lost them here', async (t) => {
+t.test('counters continue after the values in an own commit even if a crash lost them', async (t) => {
   const { counters, arrival } = begin();
   arrival.add([{ ...makeCommit(1, 'me', []), operationSerial: 70, nextInoCounter: 500 }]);
   await arrival.takeIn();
   t.strictSame(counters, { nextIno: 500, serial: 70 });
 });
 
-t.test('what applications do while operations are run again is not lost', async (t) => {
+t.test('changes made while operations are run again are not lost', async (t) => {
   const { state, scene, create, arrival } = begin();
   create('before');
   let rounds = 0;
@@ -144,7 +147,7 @@ t.test('what applications do while operations are run again is not lost', async 
   for (const name of ['before', 'at once', 'meanwhile', 'theirs']) t.ok(hasName(state, name), name);
 });
 
-t.test('a change waits until the kernel has given back what it held of the file, but not for ever', async (t) => {
+t.test('a change of a file waits until the kernel has written it back, but not forever', async (t) => {
   for (const rounds of [2, Infinity]) {
     const { said, scene, arrival } = begin();
     let count = 0;
@@ -159,7 +162,7 @@ t.test('a change waits until the kernel has given back what it held of the file,
   }
 });
 
-t.test('who writes to such a file without a pause is held up, and let go afterwards', async (t) => {
+t.test('a writer that never pauses is held until a change of its file has been taken in', async (t) => {
   const { said, scene, create, arrival } = begin();
   create('mine');
   scene.dirty = [theirFile];
@@ -172,7 +175,7 @@ t.test('who writes to such a file without a pause is held up, and let go afterwa
   t.strictSame(said, ['collect', 'collect', 'hold', 'moved', 'reset', 'changed', 'done']);
 });
 
-t.test('commits that could not be taken in stay for the next time, and nobody is held up meanwhile', async (t) => {
+t.test('commits that could not be taken in are retried later, and writers do not wait meanwhile', async (t) => {
   const { state, said, scene, create, arrival } = begin();
   create('mine');
   scene.seal = () => Promise.reject(new Error('the disk is full'));

@@ -1,4 +1,7 @@
-/** The background half of a volume (src/volume/committer.ts): what a commit does in which order, and what each failure leaves. */
+/**
+ * Tests the background half of a volume (src/volume/committer.ts): the order of the steps of a commit, and the state
+ * that each failure leaves.
+ */
 import t from 'tap';
 import { createLogger } from '../../src/base/logger.js';
 import type { Commit, CommitDraft } from '../../src/commit/commit.js';
@@ -18,10 +21,10 @@ import { commitOf, createFile, emptyState, hasName, inoOf, otherDevice, ownDevic
 import { PageStore } from '../suite/page-store.js';
 import { StepClock } from '../suite/step-clock.js';
 
-/** Members that the real thing has as well. */
+/** Members that the real class has too. */
 type Named<Real> = { readonly [Name in keyof Real]?: unknown };
 
-/** A committer whose log, journal and packs are only said to be there. `said` is what they were asked, in order. */
+/** A committer with a fake log, journal and packs. `said` records the calls to them, in order. */
 function begin(options: Partial<CommitterOptions> = {}) {
   const state = emptyState();
   const said: string[] = [];
@@ -123,16 +126,17 @@ function begin(options: Partial<CommitterOptions> = {}) {
 const theirs = commitOf(1, 'other', [createFile('theirs', inoOf(otherDevice, 5))], true);
 const noAnswer = new StoreError('UNAVAILABLE', 'no answer');
 
-t.test('a commit is put when its packs are in the store, and the journal forgets only what is in the log', async (t) => {
+t.test('a commit is put after its packs, and the journal drops only what is in the log', async (t) => {
   const { state, said, create, committer } = begin();
   create('mine');
   await committer.flush();
-  // The first sync: what the commit holds cannot be lost here any more, so that its inode numbers are not given out again.
+  // The first sync: the content of the commit cannot be lost here any more, so its inode numbers are not given out
+  // again.
   t.strictSame(said, ['seal', 'upload', 'sync', 'uploaded', 'put', 'base', 'sync', 'trim 7']);
   t.equal(state.operationCount, 0);
 });
 
-t.test('a lost race takes the faster commit in and puts the same operations again, and nothing that came meanwhile', async (t) => {
+t.test('after losing the race, a commit is retried with the same operations on top of the winner', async (t) => {
   const { state, said, drafts, arrivals, scene, create, committer } = begin();
   create('mine');
   const put = scene.put;
@@ -143,13 +147,13 @@ t.test('a lost race takes the faster commit in and puts the same operations agai
     return 'lost';
   };
   await committer.flush();
-  t.equal(said.filter((what) => what === 'upload').length, 1, 'nothing is uploaded in between');
+  t.equal(said.filter((what) => what === 'upload').length, 1, 'nothing is uploaded between the two puts');
   t.equal(drafts.length, 2);
   t.strictSame([hasName(state, 'mine'), hasName(state, 'theirs'), state.operationCount], [true, true, 1]);
-  t.ok((drafts[1]?.operationSerial ?? 0) > (drafts[0]?.operationSerial ?? 0), 'what was run again has a new number');
+  t.ok((drafts[1]?.operationSerial ?? 0) > (drafts[0]?.operationSerial ?? 0), 'operations run again have new serials');
 });
 
-t.test('a put without an answer leaves its operations pending, and they are put again', async (t) => {
+t.test('operations stay pending and are put again if a put got no answer', async (t) => {
   const { state, drafts, scene, create, committer } = begin();
   create('mine');
   const put = scene.put;
@@ -161,7 +165,7 @@ t.test('a put without an answer leaves its operations pending, and they are put 
   t.strictSame([state.operationCount, drafts.length], [0, 2]);
 });
 
-t.test('a put without an answer that was in the log after all is not put again', async (t) => {
+t.test('a commit that reached the log without an answer is not put again', async (t) => {
   const { state, drafts, arrivals, scene, create, committer } = begin();
   create('mine');
   scene.put = () => Promise.reject(noAnswer);
@@ -174,7 +178,7 @@ t.test('a put without an answer that was in the log after all is not put again',
   t.strictSame([state.operationCount, drafts.length], [0, 1]);
 });
 
-t.test('an upload that fails puts nothing', async (t) => {
+t.test('nothing is committed if an upload fails', async (t) => {
   const { state, said, scene, create, committer } = begin();
   create('mine');
   scene.upload = () => Promise.reject(noAnswer);
@@ -191,17 +195,17 @@ t.test('a history that does not fit stops the volume for good', async (t) => {
   t.equal(committer.failure?.code, 'FENCED');
   said.length = 0;
   await t.rejects(committer.flush(), { code: 'FENCED' });
-  t.strictSame(said, [], 'nothing is tried again');
+  t.strictSame(said, [], 'nothing is retried');
 });
 
-t.test('offline, what is pending is made safe against a loss of power, and nothing is put', async (t) => {
+t.test('while offline, pending operations are synced to the local disk and nothing is put', async (t) => {
   const { said, create, committer } = begin({ isOffline: () => true });
   create('mine');
   await t.rejects(committer.flush(), { code: 'UNAVAILABLE' });
   t.strictSame(said, ['persist', 'sync packs', 'sync']);
 });
 
-t.test('a checkpoint holds what was committed, and is put after its pages are in the store', async (t) => {
+t.test('a checkpoint holds all committed changes and is put after its pages', async (t) => {
   const { state, said, create, committer } = begin({ foldBounds: { entries: 0, bytes: 0 } });
   create('mine');
   await committer.flush();
@@ -210,7 +214,7 @@ t.test('a checkpoint holds what was committed, and is put after its pages are in
   t.ok(state.root);
 });
 
-t.test('a checkpoint that cannot be put leaves what was committed, and the next one holds it', async (t) => {
+t.test('if a checkpoint cannot be put, the next one holds its changes', async (t) => {
   const { state, scene, create, committer } = begin({ foldBounds: { entries: 0, bytes: 0 } });
   create('mine');
   const put = scene.put;
@@ -223,7 +227,7 @@ t.test('a checkpoint that cannot be put leaves what was committed, and the next 
   t.equal(state.committed.count, 0);
 });
 
-t.test('when sealing fails nothing is put, and the next flush goes on', async (t) => {
+t.test('nothing is put if sealing fails, and the next flush retries', async (t) => {
   const { state, said, scene, create, committer } = begin();
   create('mine');
   scene.seal = () => Promise.reject(new Error('the disk is full'));

@@ -1,4 +1,7 @@
-/** Written content on its way to packs (src/volume/content-writer.ts): what is sealed, what stays dirty, and who waits. */
+/**
+ * Tests the way of written content to packs (src/volume/content-writer.ts): what is sealed, what stays dirty, and who
+ * waits.
+ */
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import { decodeInode, type Inode, inlineMax, S_IFREG } from '../../src/meta/inode.js';
@@ -15,7 +18,7 @@ const chunkSize = 1 << 16;
 const blank = decodeInode(emptyVolume().get(inodeKey(rootIno)) ?? new Uint8Array(0));
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** A volume of one file around the writer. Sealing waits while `gate` is set. */
+/** A volume with one file around the writer. Sealing waits while `gate` is set. */
 function begin(limits: Partial<ContentLimits> = {}) {
   const clock = new StepClock();
   const scene = {
@@ -66,7 +69,7 @@ function close(scene: ReturnType<typeof begin>['scene']): () => void {
   return open;
 }
 
-t.test('what is written while the file is being sealed stays dirty, and is sealed on top of it', async (t) => {
+t.test('data written while its file is being sealed stays dirty and is sealed next', async (t) => {
   const { scene, writer, write } = begin();
   await write(0, 10_000);
   const open = close(scene);
@@ -81,11 +84,11 @@ t.test('what is written while the file is being sealed stays dirty, and is seale
   await writer.seal(ino);
   t.equal(writer.get(ino), undefined);
   const [first, second] = scene.applied;
-  t.strictSame(second?.baseStamp, first?.stamp, 'it was no other device that changed the content in between');
+  t.strictSame(second?.baseStamp, first?.stamp, 'no other device changed the content in between');
   t.ok((second?.upTo ?? 0) > (first?.upTo ?? 0));
 });
 
-t.test('sealing that fails leaves the data dirty, and the next time seals all of it', async (t) => {
+t.test('data stays dirty if sealing fails, and is sealed the next time', async (t) => {
   const { scene, writer, write } = begin();
   await write(0, 10_000);
   scene.failure = new Error('the disk is full');
@@ -97,7 +100,7 @@ t.test('sealing that fails leaves the data dirty, and the next time seals all of
   t.strictSame([writer.bytes, writer.fileCount, scene.applied.length], [0, 0, 1]);
 });
 
-t.test('small content goes into the inode, and larger content into chunks at the places of the grid', async (t) => {
+t.test('small content is stored in the inode, larger content in chunks on the chunk grid', async (t) => {
   const small = begin();
   await small.write(3, inlineMax - 3);
   await small.writer.sealAll();
@@ -118,7 +121,7 @@ t.test('a file that is still being written is sealed in whole chunks only', asyn
   t.equal(writer.bytes, chunkSize, 'its ends may still be filled');
 });
 
-t.test('a writer waits while too much is dirty, and goes on when enough of it is sealed', async (t) => {
+t.test('a writer waits while too much is dirty and continues when enough is sealed', async (t) => {
   const { scene, writer, write } = begin({ dirtyBytesMax: 10_000 });
   t.equal(write(0, 10_000), undefined);
   const open = close(scene);
@@ -133,14 +136,14 @@ t.test('a writer waits while too much is dirty, and goes on when enough of it is
   t.ok(writer.bytes <= 10_000);
 });
 
-t.test('a writer that waits hears when sealing fails, and what it wrote is kept', async (t) => {
+t.test('a waiting writer gets an error when sealing fails, and its data is kept', async (t) => {
   const { scene, writer, write } = begin({ dirtyBytesMax: 10_000 });
   scene.failure = new Error('the disk is full');
   await t.rejects(Promise.resolve(write(0, 20_000)), { message: 'the disk is full' });
   t.equal(writer.bytes, 20_000);
 });
 
-t.test('what is closed goes to the journal once, and is sealed where that is too much', async (t) => {
+t.test('a closed file is journalled once, or sealed if it is too large', async (t) => {
   const { scene, writer, write } = begin({ journalBytesMax: 1000 });
   await write(0, 600);
   await writer.persist(ino);
@@ -154,7 +157,7 @@ t.test('what is closed goes to the journal once, and is sealed where that is too
   t.equal(writer.bytes, 0);
 });
 
-t.test('the content of a file that is removed while it is sealed goes without an error', async (t) => {
+t.test('removing a file while its content is being sealed causes no error', async (t) => {
   const { scene, writer, write } = begin();
   await write(0, 10_000);
   const open = close(scene);
@@ -167,7 +170,7 @@ t.test('the content of a file that is removed while it is sealed goes without an
   t.strictSame([writer.bytes, writer.fileCount], [0, 0]);
 });
 
-t.test('the time of a write is noted with its data, but not while the file is being sealed', async (t) => {
+t.test('the time of a write is journalled with its data, but not while the file is being sealed', async (t) => {
   const { scene, writer, write } = begin();
   const time = { sec: 5, nsec: 0 };
   await write(0, 10_000);

@@ -8,7 +8,7 @@ t.comment(`TEST_SEED=${seed}`);
 const random = new SeededRandom(seed);
 const size = 400;
 
-/** Bytes of a file as its dirty segments tell them; -1 where nothing is dirty. */
+/** The bytes of a file according to its dirty segments; -1 where nothing is dirty. */
 function picture(file: DirtyFile): number[] {
   const bytes = Array.from({ length: size }, () => -1);
   let at = 0;
@@ -20,7 +20,7 @@ function picture(file: DirtyFile): number[] {
   return bytes;
 }
 
-t.test('what is forgotten is what was sealed, whatever was written, cut and sealed before', async (t) => {
+t.test('sealing makes exactly the sealed data clean, after any writes, truncations and seals', async (t) => {
   for (let round = 0; round < 200; round++) {
     const file = new DirtyFile(rootIno, { deviceIndex: 0, counter: 0 }, 0);
     const bytes = Array.from({ length: size }, () => -1);

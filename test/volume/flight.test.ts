@@ -1,4 +1,7 @@
-/** A commit that others keep being faster than: what flies goes on flying (src/volume/committer.ts, doc/concurrency.md "Committing"). */
+/**
+ * Tests a commit that keeps losing the race: its operations go on flying (src/volume/committer.ts; doc/concurrency.md,
+ * "Committing").
+ */
 import t from 'tap';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectBody, ObjectKey, PutOutcome } from '../../src/store/object-store.js';
@@ -11,7 +14,7 @@ const seed = testSeed();
 t.comment(`TEST_SEED=${seed}`);
 const random = new SeededRandom(seed);
 
-/** One device's way to the store: something happens before each of its commits arrives. */
+/** One device's access to the store: something happens before each of its commits arrives. */
 class RacedStore extends FaultyStore {
   race: () => Promise<void> = () => Promise.resolve();
   readonly asked: ObjectKey[] = [];
@@ -45,7 +48,7 @@ async function begin(): Promise<{ store: RacedStore; mine: TestDevice; theirs: T
 }
 
 for (const place of ['elsewhere', 'in the same directory']) {
-  t.test(`a commit gets through though another device works ${place}, and does not grow meanwhile`, async (t) => {
+  t.test(`a commit succeeds and does not grow although another device keeps committing ${place}`, async (t) => {
     const { store, mine, theirs } = await begin();
     const [myPlace, theirPlace] = place === 'elsewhere' ? ['mine', 'theirs'] : ['mine', 'mine'];
     await mine.write(`${myPlace}/first`, random.bytes(300_000));
@@ -60,7 +63,7 @@ for (const place of ['elsewhere', 'in the same directory']) {
     };
     await mine.volume.flush();
     t.equal(races, 6);
-    t.equal(store.packs, packsBefore + 1, 'what was written meanwhile waits for the next commit');
+    t.equal(store.packs, packsBefore + 1, 'data written meanwhile waits for the next commit');
     t.ok(mine.volume.pending().operations > 0);
     await theirs.volume.refresh();
     t.equal((await theirs.read(`${myPlace}/first`)).byteLength, 300_000);
@@ -72,7 +75,7 @@ for (const place of ['elsewhere', 'in the same directory']) {
   });
 }
 
-t.test('a conflict copy of what flies holds what was written since, and no commit names a pack before it is stored', async (t) => {
+t.test('a conflict copy of a flying file has its newest content, and packs are stored before a commit names them', async (t) => {
   const { store, mine, theirs, again } = await begin();
   await mine.write('shared', random.bytes(300_000));
   const last = random.bytes(200_000);

@@ -1,4 +1,7 @@
-/** When what waits need not be run again on commits of others (src/volume/independence.ts): held against running it again. */
+/**
+ * Tests when pending operations need not be run again on commits of others (src/volume/independence.ts), by running
+ * them again.
+ */
 import t from 'tap';
 import { ByteReader } from '../../src/base/bytes.js';
 import type { Commit, Sequence } from '../../src/commit/commit.js';
@@ -14,7 +17,7 @@ import { emptyState } from '../suite/memory-state.js';
 import { RandomApplications } from '../suite/random-operation.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
-/** Only these are freed by a device. */
+/** A device frees only its own orphans. */
 function isOwnOrphan(state: VolumeState, ino: Ino, deviceIndex: number): boolean {
   const holder = state.view.get(orphanKey(ino));
   return holder !== undefined && new ByteReader(holder).varint() === deviceIndex;
@@ -36,7 +39,7 @@ function work(state: VolumeState, applications: RandomApplications, count: numbe
   }
 }
 
-/** What it did becomes a commit, there and in the states of others. */
+/** Its operations become a commit, in its own state and in those of others. */
 function commit(state: VolumeState, sequence: number): Commit {
   state.freeze();
   const { flight } = state;
@@ -52,7 +55,7 @@ interface Outcome {
   readonly totals: unknown;
 }
 
-/** What running it all again makes of it; throws if that is a conflict. */
+/** The result of running all operations again; throws if there is a conflict. */
 function rebased(state: VolumeState, commits: readonly Commit[], deviceIndex: number): Outcome {
   const run = state.rebaseOnto(commits);
   const conflicts: Conflict[] = [];
@@ -81,7 +84,7 @@ function outcomeOf({ operations, overlays, totals }: ReturnType<VolumeState['reb
 const rounds = Number(process.env['TEST_ROUNDS'] ?? 3000);
 const seed = testSeed();
 
-t.test(`what is found to be independent comes out the same when it is run again (TEST_SEED=${seed})`, (t) => {
+t.test(`operations found independent have the same result when run again (TEST_SEED=${seed})`, (t) => {
   let independent = 0;
   for (let round = 0; round < rounds; round++) {
     const random = new SeededRandom(seed + round * 7919);
@@ -108,7 +111,7 @@ t.test(`what is found to be independent comes out the same when it is run again 
   t.end();
 });
 
-t.test('two moves that would close a circle, and a copy of what changed, are not independent', (t) => {
+t.test('two moves that would close a cycle, or a clone of a changed file, are not independent', (t) => {
   const time = { sec: 1, nsec: 0 };
   const inoOf = (counter: number): Ino => makeIno(0, counter);
   const owner = { uid: 0, gid: 0, rdev: 0, target: undefined, xattrs: [], time };
@@ -157,16 +160,12 @@ t.test('two moves that would close a circle, and a copy of what changed, are not
   t.equal(
     ask(create(above, 'new', inoOf(11), S_IFDIR), move(moved, left, 'moved', target)),
     true,
-    'a directory that they made is above none of ours',
+    'a directory that they created is above none of ours',
   );
-  t.equal(ask(move(below, moved, 'below', left), move(moved, left, 'moved', target)), false, 'what moved is mentioned by both');
+  t.equal(ask(move(below, moved, 'below', left), move(moved, left, 'moved', target)), false, 'both moved the same directory');
   t.equal(ask(move(above, right, 'above', left), move(moved, left, 'moved', target)), false, 'above where it went');
-  t.equal(
-    ask(move(moved, left, 'moved', rootIno), move(target, above, 'target', right)),
-    true,
-    'directories that have nothing to do with each other',
-  );
-  t.equal(ask(move(above, right, 'above', below), move(file, left, 'file', target)), true, 'a file that moves closes no circle');
+  t.equal(ask(move(moved, left, 'moved', rootIno), move(target, above, 'target', right)), true, 'unrelated directories');
+  t.equal(ask(move(above, right, 'above', below), move(file, left, 'file', target)), true, 'moving a file closes no cycle');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...clone, from: file, to: copy, stamp: myStamp }), false, 'the source of a copy');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, stamp: myStamp }), false, 'the same file');
   t.equal(ask({ ...size, stamp: theirStamp }, { ...size, ino: copy, stamp: myStamp }), true, 'another file');

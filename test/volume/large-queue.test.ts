@@ -1,4 +1,7 @@
-/** A device that could not commit for long, and has much to say then (src/volume/pending-layers.ts, doc/concurrency.md "Committing" and "Rebase"). */
+/**
+ * Tests a device with a large queue after a long time without commits (src/volume/pending-layers.ts;
+ * doc/concurrency.md, "Committing" and "Rebase").
+ */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
@@ -27,7 +30,7 @@ async function begin(t: Parameters<typeof scratchDirectory>[0]) {
   return { open, commitSizes };
 }
 
-/** Attributes fill a queue with the fewest operations; `names` of them, set again and again. */
+/** Fills a queue with the fewest operations: `names` attributes, set again and again. */
 async function fill(device: TestDevice, path: string, bytes: number, names: number): Promise<void> {
   const ino = await device.ino(path);
   const time = { sec: 1, nsec: 0 };
@@ -37,7 +40,7 @@ async function fill(device: TestDevice, path: string, bytes: number, names: numb
   }
 }
 
-t.test('more than a commit can hold goes in several, in order', async (t) => {
+t.test('more operations than one commit can hold are committed in several, in order', async (t) => {
   const { open, commitSizes } = await begin(t);
   const mine = await open('mine');
   await mine.write('file', 'content');
@@ -56,8 +59,8 @@ t.test('more than a commit can hold goes in several, in order', async (t) => {
   await Promise.all([mine.close(), theirs.close()]);
 });
 
-// What a record of the journal can hold is 64 MiB.
-t.test('however much is pending is run again on a commit of another device, and the next life knows it', async (t) => {
+// A journal record can hold 64 MiB.
+t.test("a large queue is rebased onto another device's commit and survives a restart", async (t) => {
   const { open } = await begin(t);
   const mine = await open('mine');
   await mine.write('file', 'content');
@@ -82,7 +85,7 @@ t.test('however much is pending is run again on a commit of another device, and 
   await Promise.all([theirs.close(), after.close()]);
 });
 
-t.test('what changes again and again is folded before its commits fill the memory', async (t) => {
+t.test('keys that change again and again are folded before their commits fill the memory', async (t) => {
   const { open } = await begin(t);
   let folds = 0;
   const log = { ...silentLogger, info: (message: string): void => void (folds += message === 'checkpoint' ? 1 : 0) };

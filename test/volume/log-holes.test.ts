@@ -1,6 +1,7 @@
 /**
- * A hole in the log: one commit is gone from the store while later ones are there. Every kind of device finds it before it shows or puts anything, whichever
- * commit it is, whatever the store lists, and also while the volume is mounted (doc/security.md, "Holes in the log").
+ * Tests holes in the log: one commit is gone from the store while later ones are there. Every kind of device notices
+ * before it shows or puts anything, whichever commit is missing, whatever the store lists, and also while the volume is
+ * mounted (doc/security.md, "Holes in the log").
  */
 import { cpSync } from 'node:fs';
 import t from 'tap';
@@ -38,7 +39,7 @@ async function open(store: EvilStore, state: string | undefined, options: Partia
   return TestDevice.open({ store, volumeId, rootSecret }, { disk: systemDisk, stateDirectory, ...options });
 }
 
-/** State directories of devices with a history, by what they have seen. */
+/** State directories of devices with a history, by the history they have seen. */
 const states: Record<string, string> = {};
 const newestOf = (store: EvilStore): number => Math.max(...[...store.objects.keys()].map((key) => sequenceOfKey(root, key) ?? 0));
 
@@ -55,7 +56,7 @@ const newestOf = (store: EvilStore): number => Math.max(...[...store.objects.key
     await device.write(`file ${step}`, `text of step ${step}`);
     await device.volume.flush();
     await device.close();
-    // One that never writes more than its enrolment, and one that has only read.
+    // A device that never writes more than its enrolment, and one that has only read.
     const watches = async (stateDirectory: string, readOnly: boolean): Promise<void> => {
       await (await TestDevice.open(volume, { disk: systemDisk, stateDirectory, readOnly })).close();
     };
@@ -104,7 +105,7 @@ const hidesAfter = (missing: number): Persona => ({
   list: (_, honestList) => honestList.filter(({ key }) => (sequenceOfKey(root, key) ?? 0) < missing),
 });
 
-/** The error must be one of integrity, and nothing was put. Answers what was wrong. */
+/** Requires an integrity error and that nothing was put. Returns what was wrong. */
 async function refusal(store: EvilStore, state: string | undefined, options: Partial<DeviceOptions>): Promise<string | undefined> {
   const { writes } = store;
   try {
@@ -118,7 +119,7 @@ async function refusal(store: EvilStore, state: string | undefined, options: Par
   return store.writes === writes ? undefined : `${store.writes - writes} puts`;
 }
 
-t.test('the volume under test is what it should be', async (t) => {
+t.test('the volume under test has the intended history', async (t) => {
   t.ok(newest >= newestWanted);
   for (const [name, state, options] of kinds) {
     const device = await open(whole.copy(), state, { ...options, readOnly: true });
@@ -162,7 +163,7 @@ const away: Persona = {
   },
 };
 
-t.test('a device that started without the store stops when that returns with a hole, and puts nothing', async (t) => {
+t.test('a device that started offline stops and puts nothing when the store returns with a hole', async (t) => {
   const commitsOf = (store: EvilStore): number => [...store.objects.keys()].filter((key) => key.startsWith('log/')).length;
   for (const name of ['up to date', 'up to date too', 'behind the checkpoint']) {
     for (let missing = 0; missing < newest; missing++) {
@@ -182,7 +183,7 @@ t.test('a device that started without the store stops when that returns with a h
   }
 });
 
-t.test('a mounted device stops at its next poll, and never puts into a hole', async (t) => {
+t.test('a mounted device stops at its next poll and never puts into a hole', async (t) => {
   for (const first of ['flush', 'refresh'] as const) {
     const store = whole.copy();
     const [a, b] = [await open(store, states['up to date']), await open(store, states['up to date too'])];
@@ -196,7 +197,7 @@ t.test('a mounted device stops at its next poll, and never puts into a hole', as
     await a.write('of a', 'x');
     await t.rejects(a.volume[first](), { code: 'FENCED' }, first);
     t.notOk(store.objects.has(logKey(root, end - 2)), 'the hole is still one');
-    t.match(a.volume.details()['store']?.['lastError'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is told');
+    t.match(a.volume.details()['store']?.['lastError'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is reported');
     t.equal(await a.text('of a'), 'x', 'what was acknowledged is still there');
     for (const device of [a, b]) await device.close();
   }
@@ -215,7 +216,7 @@ t.test('a mounted device whose own head vanished puts nothing behind it', async 
   await device.close();
 });
 
-t.test('a mounted device that rests notices a hole behind it', async (t) => {
+t.test('an idle mounted device notices a hole in older commits', async (t) => {
   const store = whole.copy();
   const device = await open(store, states['up to date'], { readOnly: true });
   store.plant(logKey(root, newest - 3), undefined);
@@ -225,7 +226,7 @@ t.test('a mounted device that rests notices a hole behind it', async (t) => {
   await device.close();
 });
 
-t.test('commits that come between the questions are no hole', async (t) => {
+t.test('commits that arrive between two requests are not taken for a hole', async (t) => {
   const store = whole.copy();
   const writer = await open(store, states['up to date too']);
   const slow = async (): Promise<void> => {
@@ -234,7 +235,7 @@ t.test('commits that come between the questions are no hole', async (t) => {
   };
   const get = store.get.bind(store);
   let turns = 0;
-  // The other device commits after every third answer: whatever was absent is there a moment later.
+  // The other device commits after every third answer: an absent object is there a moment later.
   store.get = async (key, options) => {
     const answer = await get(key, options);
     if (turns > 0 && turns-- % 3 === 0) {
@@ -245,7 +246,7 @@ t.test('commits that come between the questions are no hole', async (t) => {
     }
     return answer;
   };
-  // Each identity once: two copies of one would be told apart, and stopped.
+  // Each identity is used once: two copies of one would be detected and stopped.
   const racing = kinds.filter(([name]) => !['up to date too', 'behind the checkpoint'].includes(name));
   for (const [name, state, options] of racing) {
     turns = 30;
@@ -266,7 +267,7 @@ t.test('commits that come between the questions are no hole', async (t) => {
   await writer.close();
 });
 
-t.test('a list that is late, or names that strangers have put, are no hole', async (t) => {
+t.test('late listings and foreign names are not taken for a hole', async (t) => {
   const late = whole.copy();
   late.persona = {
     name: 'late',

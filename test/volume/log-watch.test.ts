@@ -1,4 +1,7 @@
-/** When the log is looked at: how often at which times, and what a store that waits for us can and cannot make us do. No real time passes. */
+/**
+ * Tests when the log is polled (src/volume/log-watch.ts): how often at which times, and what a store that can wait may
+ * cause. No real time passes.
+ */
 import t from 'tap';
 import type { Clock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
@@ -13,7 +16,7 @@ import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const hourMs = 3_600_000;
 
-/** A sleep moves the clock, after whoever can run has run. */
+/** A sleep moves the clock after everything that can run has run. */
 class PatientClock extends ManualClock {
   override async sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     await new Promise(setImmediate);
@@ -35,7 +38,7 @@ const watchOf = (
     onHint,
   });
 
-t.test('the pause between polls grows with the time in which nothing happened, and falls back at the first use', (t) => {
+t.test('the pause between polls grows while nothing happens and falls back on first use', (t) => {
   const clock = new ManualClock();
   const hints: boolean[] = [];
   const watch = watchOf(clock, undefined, (isThere) => hints.push(isThere));
@@ -45,17 +48,17 @@ t.test('the pause between polls grows with the time in which nothing happened, a
   clock.advance(hourMs);
   t.equal(watch.pauseMs(), remotePace.idleMs, 'and no more than that');
   watch.used();
-  t.same(hints, [false], 'whoever sleeps is told');
+  t.same(hints, [false], 'a sleeping waiter is woken');
   t.equal(watch.pauseMs(), remotePace.busyMs);
   watch.used();
   t.equal(hints.length, 1, 'once');
   clock.advance(hourMs);
   watch.moved();
-  t.equal(watch.pauseMs(), remotePace.busyMs, 'a log that moves is use as well');
+  t.equal(watch.pauseMs(), remotePace.busyMs, 'a moving log counts as use');
   t.end();
 });
 
-t.test('a store that can wait is asked to, and a new head is another thing to wait for', async (t) => {
+t.test('a store that supports it waits for the next commit, and again after each new head', async (t) => {
   const clock = new PatientClock();
   const asked: { readonly resolve: (isThere: boolean) => void; readonly signal: AbortSignal | undefined; readonly timeoutMs: number }[] = [];
   const hints: boolean[] = [];
@@ -67,7 +70,7 @@ t.test('a store that can wait is asked to, and a new head is another thing to wa
   const watch = watchOf(clock, waiting, (isThere) => hints.push(isThere));
   watch.start();
   t.equal(asked.length, 1);
-  t.ok((asked[0]?.timeoutMs ?? 0) < 60_000, 'less than a proxy bears');
+  t.ok((asked[0]?.timeoutMs ?? 0) < 60_000, 'less than proxies allow');
   asked[0]?.resolve(true);
   await new Promise(setImmediate);
   t.same(hints, [true]);
@@ -76,7 +79,7 @@ t.test('a store that can wait is asked to, and a new head is another thing to wa
   while (asked.length < 2) await new Promise(setImmediate);
   watch.moved();
   while (asked.length < 3) await new Promise(setImmediate);
-  t.equal(asked[1]?.signal?.aborted, true, 'what was waited for is not waited for any more');
+  t.equal(asked[1]?.signal?.aborted, true, 'the wait for the old commit is cancelled');
   await watch.stop();
   t.equal(asked[2]?.signal?.aborted, true);
 });
@@ -86,7 +89,7 @@ for (const [name, answer] of [
   ['says at once that there is nothing', () => Promise.resolve(false)],
   ['fails at once', () => Promise.reject(new StoreError('PROTOCOL', 'no'))],
 ] as const) {
-  t.test(`a store that ${name} is asked seldom, and polled as if it could not wait`, async (t) => {
+  t.test(`a store that ${name} is asked seldom and polled like one that cannot wait`, async (t) => {
     const clock = new PatientClock();
     const startMs = clock.monotonicMs();
     let count = 0;
@@ -102,7 +105,7 @@ for (const [name, answer] of [
   });
 }
 
-t.test('a remote volume that rests costs at most 300 requests an hour', async (t) => {
+t.test('an idle remote volume costs at most 300 requests an hour', async (t) => {
   const clock = new PatientClock();
   const store = new CountingStore(new MemoryStore({ disk: systemDisk }));
   const volume = await createTestVolume(store);

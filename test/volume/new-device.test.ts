@@ -1,4 +1,6 @@
-/** Whoever has a drive mounted hears of devices that join: who, and when. */
+/**
+ * Tests that mounted devices report devices that join: which, and when (doc/security.md, "Freshness").
+ */
 import t from 'tap';
 import { createLogger } from '../../src/base/logger.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
@@ -6,7 +8,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
-t.test('a device that enrols is in the log of the others, and in what they tell, also after a restart', async (t) => {
+t.test('other devices log and report a newly enrolled device, also after a restart', async (t) => {
   const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
   const lines: string[] = [];
   const stateDirectory = await scratchDirectory(t);
@@ -24,7 +26,7 @@ t.test('a device that enrols is in the log of the others, and in what they tell,
   await first.close();
   const again = await open();
   t.equal(JSON.stringify(again.volume.details()['devices']), told);
-  t.equal(lines.filter((line) => line.includes('a new device takes part')).length, 1, 'it is said once');
+  t.equal(lines.filter((line) => line.includes('a new device takes part')).length, 1, 'it is logged once');
   await again.close();
   await second.close();
 });

@@ -1,4 +1,7 @@
-/** A volume whose store goes away and comes back: what works meanwhile, what is refused and when, and what goes out by itself. */
+/**
+ * Tests a volume whose store goes offline and comes back: what works meanwhile, what is refused and when, and what is
+ * uploaded without being asked (doc/concurrency.md, "A store that is offline").
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +16,7 @@ import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const MiB = 1024 * 1024;
 
-// Timers of the volume do not keep a process, and a store in memory has no connections that would.
+// The volume's timers do not keep a process alive, and a store in memory has no connections that would.
 const hold = setInterval(() => {}, 2 ** 30);
 t.teardown(() => clearInterval(hold));
 
@@ -46,7 +49,7 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof VolumeError ? error.code : String(error)),
   );
 
-t.test('a device that knows the volume opens without the store, works, and brings everything there when it is back', async (t) => {
+t.test('a known volume opens and works without the store, and uploads everything when it is back', async (t) => {
   const { store, open } = await createWorld(t);
   const first = await open('a');
   await first.mkdir('folder');
@@ -76,7 +79,7 @@ t.test('a device that knows the volume opens without the store, works, and bring
   await other.close();
 });
 
-t.test('what is on this machine is read, what is not is refused', async (t) => {
+t.test('while offline, files on this machine can be read and others are refused', async (t) => {
   const { store, open } = await createWorld(t);
   const writer = await open('a');
   await writer.write('read', randomBytes(500_000));
@@ -98,12 +101,12 @@ t.test('what is on this machine is read, what is not is refused', async (t) => {
   const caller = new AbortController();
   const given = codeOf(Promise.resolve(offline.volume.readContent(await offline.ino('unread'), 0, 4096, caller.signal)));
   caller.abort();
-  t.equal(await given, 'INTERRUPTED', 'and a caller who gives up need not wait');
+  t.equal(await given, 'INTERRUPTED', 'and an interrupted caller need not wait');
   await offline.close();
   await writer.close();
 });
 
-t.test('a file is stored, changed, on its way and stored again', async (t) => {
+t.test('the status of a file follows it from stored through pending and uploading to stored', async (t) => {
   const { store, open } = await createWorld(t);
   const device = await open('a');
   await device.mkdir('folder');
@@ -123,7 +126,7 @@ t.test('a file is stored, changed, on its way and stored again', async (t) => {
   t.equal(await stateOf('folder/file'), 'uploading');
   t.equal(await stateOf('folder/other'), 'uploading');
   await device.write('folder/file', 'more', 5);
-  t.equal(await stateOf('folder/file'), 'pending', 'and changed again meanwhile');
+  t.equal(await stateOf('folder/file'), 'pending', 'and has changed again meanwhile');
   store.release();
   await flushed;
   await device.volume.flush();
@@ -132,7 +135,7 @@ t.test('a file is stored, changed, on its way and stored again', async (t) => {
   await device.close();
 });
 
-t.test('what is pinned is fetched, follows changes, and stays', async (t) => {
+t.test('pinned files are fetched, kept up to date and never evicted', async (t) => {
   const { store, open, stateOf } = await createWorld(t);
   const writer = await open('a');
   await writer.mkdir('music');
@@ -162,7 +165,7 @@ t.test('what is pinned is fetched, follows changes, and stays', async (t) => {
     await Promise.all((await readdir(stateOf('b'))).filter((name) => name === 'pins').map((name) => readFile(join(stateOf('b'), name)))),
   );
   t.ok(sealed.length > 0);
-  t.equal(sealed.includes('music'), false, 'its name is not to be read on the disk');
+  t.equal(sealed.includes('music'), false, 'its name cannot be read on the disk');
   store.mood = 'away';
   const offline = await open('b');
   for (const path of ['music/song3', 'music/song29', 'music/deep/long', 'music/deep/new']) {
@@ -192,7 +195,7 @@ t.test('a pinned file that is replaced under its name stays pinned', async (t) =
   await device.close();
 });
 
-t.test('what does not fit into the cache is not pinned', async (t) => {
+t.test('a folder that does not fit into the cache is not pinned', async (t) => {
   const { open } = await createWorld(t);
   const writer = await open('a');
   await writer.write('large', randomBytes(3 * MiB));
@@ -206,7 +209,7 @@ t.test('what does not fit into the cache is not pinned', async (t) => {
   await writer.close();
 });
 
-t.test('a writer who is faster than the store waits, and what waits is bounded', async (t) => {
+t.test('a writer that is faster than the store waits, and the queue stays bounded', async (t) => {
   const { store, open } = await createWorld(t);
   const queueSize = 24 * MiB;
   const device = await open('a', { queueSize, commitDelayMs: 20, contentLimits: { dirtyBytesMax: 4 * MiB } });
@@ -237,7 +240,7 @@ t.test('a writer who is faster than the store waits, and what waits is bounded',
   await device.close();
 });
 
-t.test('a full queue and no store: the disk is full, nothing that is there is lost, and it passes', async (t) => {
+t.test('the disk counts as full while the queue is full and the store is offline, and nothing is lost', async (t) => {
   const { store, open } = await createWorld(t);
   const device = await open('a', { queueSize: 16 * MiB, commitDelayMs: 20, patienceMs: 50, contentLimits: { dirtyBytesMax: 4 * MiB } });
   await device.write('precious', 'old content');
@@ -248,7 +251,7 @@ t.test('a full queue and no store: the disk is full, nothing that is there is lo
   t.equal(error, 'FULL');
   t.equal(device.volume.offlineRoomBytes(), 0, 'and df says so');
   t.equal(await codeOf(device.write('another', 'x')), 'FULL');
-  t.equal(await codeOf(device.truncate('precious', 0)), 'FULL', 'what would be written anew is not cut first');
+  t.equal(await codeOf(device.truncate('precious', 0)), 'FULL', 'a file to be rewritten is not truncated first');
   t.equal(await device.text('precious'), 'old content');
   await device.mkdir('a folder');
   await device.unlink('large');
@@ -260,7 +263,7 @@ t.test('a full queue and no store: the disk is full, nothing that is there is lo
   await device.close();
 });
 
-t.test('a flush that is given up ends at once, whatever the upload does', async (t) => {
+t.test('an interrupted flush ends at once, even during an upload', async (t) => {
   const { store, open } = await createWorld(t);
   const device = await open('a', { commitDelayMs: 1 });
   store.hold();
@@ -274,7 +277,7 @@ t.test('a flush that is given up ends at once, whatever the upload does', async 
   store.release();
 });
 
-t.test('folders that nobody has opened can be listed when the store is away', async (t) => {
+t.test('folders that were never opened can be listed while the store is offline', async (t) => {
   const { store, open } = await createWorld(t);
   const writer = await open('a', { foldBounds: { entries: 10, bytes: 1000 } });
   for (let folder = 0; folder < 5; folder++) {

@@ -1,4 +1,6 @@
-/** An open volume from outside: what it answers survives what it must, and two of them agree. */
+/**
+ * Tests an open volume from outside: acknowledged data survives what it must, and two volumes agree.
+ */
 
 import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
@@ -27,7 +29,7 @@ async function directoryVolume(t: Parameters<typeof scratchDirectory>[0]) {
   return { volume, store, stateDirectory };
 }
 
-t.test('what was flushed is there for a device that has never seen the volume', async (t) => {
+t.test('a new device sees everything that was flushed', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const first = await TestDevice.open(volume, await stateDirectory('a'));
   await first.mkdir('photos');
@@ -45,7 +47,7 @@ t.test('what was flushed is there for a device that has never seen the volume', 
   await second.close();
 });
 
-t.test('what was closed survives the daemon without a flush, and goes to the store at the next one', async (t) => {
+t.test('closed files survive the daemon without a flush and reach the store with the next one', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const first = await TestDevice.open(volume, await stateDirectory('a'));
   await first.write('a', 'inline');
@@ -91,7 +93,7 @@ async function storeBytes(store: DirectoryStore): Promise<number> {
   return total;
 }
 
-t.test('checkpoints carry the volume on, for this device and for new ones', async (t) => {
+t.test('checkpoints preserve the volume for this device and new ones', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const bounds = { foldBounds: { entries: 50, bytes: 1 << 30 } };
   const first = await TestDevice.open(volume, { ...(await stateDirectory('a')), ...bounds });
@@ -113,7 +115,7 @@ t.test('checkpoints carry the volume on, for this device and for new ones', asyn
   await second.close();
 });
 
-t.test('two devices see each other, and nothing is overwritten silently', async (t) => {
+t.test("two devices see each other's changes, and nothing is overwritten silently", async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const a = await TestDevice.open(volume, { ...(await stateDirectory('a')), deviceName: 'anna' });
   const b = await TestDevice.open(volume, { ...(await stateDirectory('b')), deviceName: 'bert' });
@@ -137,7 +139,7 @@ t.test('two devices see each other, and nothing is overwritten silently', async 
   await b.close();
 });
 
-t.test("a truncation between writes that are not sealed yet is nobody else's change", async (t) => {
+t.test("a truncation between unsealed writes is not taken for another device's change", async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const a = await TestDevice.open(volume, await stateDirectory('a'));
   const b = await TestDevice.open(volume, await stateDirectory('b'));
@@ -154,7 +156,7 @@ t.test("a truncation between writes that are not sealed yet is nobody else's cha
   await b.close();
 });
 
-t.test('what others do not change is not told to the kernel, also when it is not in the store yet', async (t) => {
+t.test('the kernel is not told of files that others did not change, even uncommitted ones', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const a = await TestDevice.open(volume, await stateDirectory('a'));
   const b = await TestDevice.open(volume, await stateDirectory('b'));
@@ -181,7 +183,7 @@ t.test('what others do not change is not told to the kernel, also when it is not
   await b.close();
 });
 
-t.test('what others commit elsewhere leaves what waits as it is, here and in the journal', async (t) => {
+t.test('commits to other files leave pending operations unchanged, also in the journal', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const here = await stateDirectory('a');
   const first = await TestDevice.open(volume, here);
@@ -197,9 +199,9 @@ t.test('what others commit elsewhere leaves what waits as it is, here and in the
     await b.write(`theirs/${index}`, `by b ${index}`);
     await b.volume.flush();
     await first.volume.refresh();
-    t.equal(await first.text(`theirs/${index}`), `by b ${index}`, 'what the other did is seen at once');
+    t.equal(await first.text(`theirs/${index}`), `by b ${index}`, 'changes of the other device are visible at once');
   }
-  t.equal(first.volume.pending().operations, pending.operations, 'nothing was made of what waits');
+  t.equal(first.volume.pending().operations, pending.operations, 'pending operations are unchanged');
   const picture = await first.picture();
   await first.close();
   const again = await TestDevice.open(volume, here);
@@ -211,7 +213,7 @@ t.test('what others commit elsewhere leaves what waits as it is, here and in the
   await b.close();
 });
 
-t.test('after power loss at any moment what was synced is there', async (t) => {
+t.test('synced data survives a power loss at any moment', async (t) => {
   const store = new MemoryStore();
   const volume = await createTestVolume(store);
   const disk = new SimulatedDisk({ seed: 7 });
@@ -231,7 +233,7 @@ t.test('after power loss at any moment what was synced is there', async (t) => {
   await again.close();
 });
 
-t.test('after a crash between upload and commit the volume opens while its store is away', async (t) => {
+t.test('after a crash between upload and commit the volume opens while its store is offline', async (t) => {
   const disk = new SimulatedDisk({ seed: 11 });
   await disk.makeDirectory('/state');
   await disk.syncDirectory('/');
@@ -242,7 +244,7 @@ t.test('after a crash between upload and commit the volume opens while its store
   const content = randomBytes(400_000);
   await first.write('large', content);
   await first.volume.sync();
-  // The packs arrive; the commit does not.
+  // The packs reach the store; the commit does not.
   store.refuses = (key) => key.startsWith('log/');
   await t.rejects(first.volume.flush(), { code: 'UNAVAILABLE' });
   const next = disk.crash('process');
@@ -252,7 +254,7 @@ t.test('after a crash between upload and commit the volume opens while its store
   await again.close();
 });
 
-t.test('a staged file that cannot be read is told as a failure of the local disk', async (t) => {
+t.test('an unreadable staging pack is reported as a failure of the local disk', async (t) => {
   const disk = new SimulatedDisk({ seed: 12 });
   await disk.makeDirectory('/state');
   await disk.syncDirectory('/');
@@ -269,11 +271,11 @@ t.test('a staged file that cannot be read is told as a failure of the local disk
   next.fault = ({ kind, path }) => (path.includes('/staging/') && kind === 'read' ? 'EIO' : undefined);
   await t.rejects(again.read('large'), { name: 'VolumeError', code: 'DISK' }, 'while it is mounted');
   next.fault = undefined;
-  t.ok((await again.read('large')).equals(content), 'and once the disk reads again, all is there');
+  t.ok((await again.read('large')).equals(content), 'and everything is there once the disk can be read again');
   await again.close();
 });
 
-t.test('with a cache that holds no page at all everything still works, if slowly', async (t) => {
+t.test('everything works with a cache that holds no pages', async (t) => {
   const disk = new SimulatedDisk({ seed: 13 });
   for (const path of ['/a', '/b']) await disk.makeDirectory(path);
   await disk.syncDirectory('/');
@@ -289,7 +291,7 @@ t.test('with a cache that holds no page at all everything still works, if slowly
   const picture = await first.picture();
   const second = await TestDevice.open(volume, { ...options, stateDirectory: '/b', deviceName: 'b' });
   t.strictSame(await second.picture(), picture);
-  // A rename across folders needs pages of both, of the inode, and of what it replaces.
+  // A rename across folders needs pages of both folders, of the inode, and of the file it replaces.
   await second.rename(`one/${'long name '.repeat(12)}7`, `two/${'long name '.repeat(12)}31`);
   await first.write(`one/${'long name '.repeat(12)}8`, 'changed');
   await second.volume.flush();
@@ -301,7 +303,7 @@ t.test('with a cache that holds no page at all everything still works, if slowly
   await again.close();
 });
 
-t.test('the time of a write that the kernel tells goes with the content, and is no operation', async (t) => {
+t.test('a write time set by the kernel is stored with the content without an operation', async (t) => {
   const disk = new SimulatedDisk({ seed: 14 });
   await disk.makeDirectory('/a');
   await disk.syncDirectory('/');

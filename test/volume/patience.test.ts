@@ -4,7 +4,7 @@ import { StepClock } from '../suite/step-clock.js';
 
 const never = <T>(): Promise<T> => new Promise(() => {});
 
-t.test('each wait ends at its own time, and what comes in time is answered', async (t) => {
+t.test('each wait ends at its own deadline, and results in time are delivered', async (t) => {
   const clock = new StepClock();
   const patience = new Patience(clock, 1000);
   const ended: string[] = [];
@@ -32,17 +32,17 @@ t.test('each wait ends at its own time, and what comes in time is answered', asy
   t.same(ended.at(-1), 'fourth UNAVAILABLE');
   wait('fifth', never());
   await clock.advance(1000);
-  t.same(ended.at(-1), 'fifth UNAVAILABLE', 'after a time in which nobody waited');
+  t.same(ended.at(-1), 'fifth UNAVAILABLE', 'after a pause without waits');
 });
 
-t.test('a caller that gives up is answered at once, with or without a bound', async (t) => {
+t.test('an interrupted caller gets its error at once, with or without a limit', async (t) => {
   for (const patienceMs of [undefined, 1000]) {
     const patience = new Patience(new StepClock(), patienceMs);
     const caller = new AbortController();
     const waits = patience.wait(never(), caller.signal);
     caller.abort();
     await t.rejects(waits, { code: 'INTERRUPTED' });
-    await t.rejects(patience.wait(never(), caller.signal), { code: 'INTERRUPTED' }, 'also before it began');
+    await t.rejects(patience.wait(never(), caller.signal), { code: 'INTERRUPTED' }, 'also if aborted before the wait');
     t.equal(await patience.wait(Promise.resolve(5), new AbortController().signal), 5);
   }
 });

@@ -1,4 +1,7 @@
-/** What the journal means after power loss took the content of an operation, that a rebase had repeated under another serial, too. */
+/**
+ * Tests what the journal means after a power failure took the content of an operation, even if a rebase had repeated it
+ * under another serial (doc/concurrency.md, "Replay").
+ */
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import type { JournalEntry } from '../../src/journal/journal.js';
@@ -15,21 +18,21 @@ const write = (pack: string): Operation =>
 const mkdir = { type: 'create' } as never as Operation;
 const at = (position: number, serial: number, operation: Operation): Remembrance => ({ position, serial, operation });
 
-t.test('what a lost operation had made an end of is dirty again', (t) => {
+t.test('data that a lost operation had sealed is dirty again', (t) => {
   const operations = [at(2, 7, mkdir), at(3, 8, write('lost'))];
   const left = withoutLost({ operations, writes: [at(3, 8, write('lost'))], lost: [] }, 8, 6);
   t.same(left, { operations: operations.slice(0, 1), writes: [], lost: [{ from: 3, to: 6 }] });
   t.end();
 });
 
-t.test('also where a rebase has repeated it under another serial', (t) => {
+t.test('data is dirty again even if a rebase repeated the lost operation under another serial', (t) => {
   const writes = [at(3, 8, write('lost'))];
-  // The repetition: one record, in which all have the same position.
+  // The repetition: one record whose entries all have the same position.
   const operations = [at(9, 20, mkdir), at(9, 21, write('lost'))];
   const left = withoutLost({ operations, writes, lost: [] }, 21);
   t.same(left.operations, operations.slice(0, 1));
-  t.same(left.lost, [{ from: 3, to: Number.POSITIVE_INFINITY }], 'from where it was first');
-  t.same(withoutLost({ operations, writes, lost: [] }, 22), { operations, writes, lost: [] }, 'nothing is lost, nothing goes');
+  t.same(left.lost, [{ from: 3, to: Number.POSITIVE_INFINITY }], 'from its first place on');
+  t.same(withoutLost({ operations, writes, lost: [] }, 22), { operations, writes, lost: [] }, 'nothing is removed if nothing was lost');
   t.end();
 });
 
@@ -52,17 +55,17 @@ const serialsOf = async (...records: readonly Uint8Array[][]): Promise<number[]>
   return operations.map(({ serial }) => serial);
 };
 
-t.test('what a rebase made of the operations counts from its base entry on, over however many records it came', async (t) => {
+t.test('the results of a rebase count from its base entry on, however many records hold them', async (t) => {
   const before = [[base(0, false)], [operation(1), operation(2)]];
   t.same(await serialsOf(...before), [1, 2]);
   t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false)]), [1, 2], 'a crash ended it');
   t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false), base(0, true)], [operation(5)]), [3, 4, 5]);
-  t.same(await serialsOf(...before, [moved(3, true)], [moved(5, true), base(0, true)]), [5], 'of one that began anew');
-  t.same(await serialsOf(...before, [moved(3, true), base(0, true)], [base(0, true)]), [], 'nothing is left of them the next time');
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(5, true), base(0, true)]), [5], 'of a rebase that was restarted');
+  t.same(await serialsOf(...before, [moved(3, true), base(0, true)], [base(0, true)]), [], 'none of them is left after another rebase');
   t.same(await serialsOf(...before, [base(0, true), operation(3)], [operation(4)]), [3, 4], 'all in one record, as earlier versions wrote it');
 });
 
-t.test('dirty data is given back in the order of the journal, one entry after the other, and not kept', async (t) => {
+t.test('dirty data is restored in journal order, one entry at a time', async (t) => {
   const dirty = (version: number): readonly Uint8Array[] =>
     encodeDirtyEntry({ ino: 5 as Ino, version, offset: 0, mtime: undefined, bytes: new Uint8Array(100_000).fill(version) });
   const journal = journalOf(
@@ -79,5 +82,5 @@ t.test('dirty data is given back in the order of the journal, one entry after th
     applied: (one: Operation) => void seen.push(`${one.type} ${'name' in one ? one.name : ''}`),
   };
   await replayContent(journal, [{ from: 3, to: 4 }], target);
-  t.same(seen, ['dirty 1 100000', 'unlink 1', 'dirty 2 100000', 'dirty 4 100000'], 'but for what was lost, and for repetitions');
+  t.same(seen, ['dirty 1 100000', 'unlink 1', 'dirty 2 100000', 'dirty 4 100000'], 'except for lost entries and repetitions');
 });

@@ -1,4 +1,6 @@
-/** Packs that wait on this machine for a store that is away (src/volume/staging.ts). */
+/**
+ * Tests packs that wait on this machine for a store that is offline (src/volume/staging.ts).
+ */
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
@@ -47,11 +49,11 @@ async function begin(): Promise<Begun> {
 const run = (bytes: number): Plaintext[] =>
   Array.from({ length: bytes / 65536 }, () => Buffer.from(systemRandom.bytes(65536)) as Uint8Array as Plaintext);
 
-t.test('packs that wait keep nothing in memory for more content', async (t) => {
+t.test('packs that wait for upload hold no buffers for more content', async (t) => {
   const { staging, registry } = await begin();
   for (let count = 0; count < 5; count++) {
     for (let part = 0; part < 4; part++) await staging.appendRun(run(1 << 20));
-    // A commit that fails closes what is there.
+    // A failing commit closes the packs being filled.
     await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
   }
   await staging.appendRun(run(1 << 20));
@@ -61,7 +63,7 @@ t.test('packs that wait keep nothing in memory for more content', async (t) => {
   await staging.close();
 });
 
-t.test('only the packs that a commit needs go up before it', async (t) => {
+t.test('only the packs that a commit needs are uploaded before it', async (t) => {
   const { staging, store } = await begin();
   const first = await staging.appendRun(run(1 << 20));
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
@@ -77,7 +79,7 @@ t.test('only the packs that a commit needs go up before it', async (t) => {
   await staging.close();
 });
 
-t.test('packs whose directory is gone go into the store all the same, and are not called durable', async (t) => {
+t.test('packs whose directory was removed still reach the store but do not count as durable', async (t) => {
   const { staging, store, disk, losses } = await begin();
   await staging.appendRun(run(1 << 20));
   await staging.sync();
@@ -87,7 +89,7 @@ t.test('packs whose directory is gone go into the store all the same, and are no
   await t.rejects(staging.sync(), { code: 'IO' });
   t.equal(losses(), 1);
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
-  // A new one, that never had a file.
+  // A new pack, which never had a file.
   await staging.appendRun(run(1 << 20));
   store.isOffline = false;
   const packs = await staging.upload();

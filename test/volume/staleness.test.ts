@@ -1,4 +1,7 @@
-/** Signs of life, and their absence: what a store that withholds commits cannot hide (doc/security.md, "Freshness"). No real time passes. */
+/**
+ * Tests signs of life and their absence, which a store that withholds commits cannot hide (doc/security.md,
+ * "Freshness"). No real time passes.
+ */
 import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
 import { createLogger } from '../../src/base/logger.js';
@@ -11,7 +14,7 @@ import { createTestVolume, type DeviceOptions, TestDevice } from '../suite/test-
 
 const hourMs = 3_600_000;
 
-/** Time is the test's alone: who sleeps wakes when it has passed. */
+/** Only the test moves the time: sleepers wake when it has passed. */
 class TestClock extends ManualClock {
   readonly #sleeping = new Set<() => void>();
 
@@ -37,7 +40,7 @@ class TestClock extends ManualClock {
   }
 }
 
-/** Shows nothing of the log that comes after `freeze`. */
+/** Hides everything in the log that comes after `freeze`. */
 class FreezingStore extends MemoryStore {
   #frozen: Set<ObjectKey> | undefined;
 
@@ -60,7 +63,10 @@ class FreezingStore extends MemoryStore {
   }
 }
 
-/** Lets time pass, slowly enough for what the devices then do with real files, until `isOver`; answers whether it came to that. */
+/**
+ * Lets time pass, slowly enough for the work of the devices with real files, until `isOver`; returns whether that
+ * happened.
+ */
 async function passTime(clock: TestClock, hours: number, isOver: () => boolean = () => false): Promise<boolean> {
   const untilMs = clock.monotonicMs() + hours * hourMs;
   while (clock.monotonicMs() < untilMs) {
@@ -88,28 +94,28 @@ async function openDevice(
 
 const freshnessOf = (device: TestDevice): Readonly<Record<string, string | number | boolean>> => device.volume.details()['freshness'] ?? {};
 
-t.test('an idle device shows that it lives, and whoever expects that is told when it stops', async (t) => {
+t.test('an idle device shows signs of life, and others report when they stop', async (t) => {
   const clock = new TestClock();
   const inner = new FreezingStore({ disk: systemDisk });
   const volume = await createTestVolume(inner, { clock });
   const lines: { readonly level: string; readonly message: string }[] = [];
   const logger = createLogger((line) => lines.push(JSON.parse(line) as (typeof lines)[number]), 'info');
   const watcher = await openDevice(t, inner, volume, clock, { deviceName: 'watcher', maxStalenessMs: 12 * hourMs, heartbeatMs: 0, logger });
-  t.equal(freshnessOf(watcher)['provenSecondsAgo'], undefined, 'there is nobody who could prove anything');
+  t.equal(freshnessOf(watcher)['provenSecondsAgo'], undefined, 'no other device could prove anything');
   await passTime(clock, 14);
-  t.equal(freshnessOf(watcher)['stale'], false, 'and nobody is missed');
+  t.equal(freshnessOf(watcher)['stale'], false, 'and nobody is missing');
   const other = await openDevice(t, inner, volume, clock, { deviceName: 'other', heartbeatMs: hourMs });
   const sequenceOf = (device: TestDevice): number => Number(device.volume.details()['commit']?.['sequence']);
   const before = sequenceOf(other);
   t.ok(await passTime(clock, 40, () => sequenceOf(watcher) >= before + 3), 'the other device is idle, and commits');
-  t.equal(freshnessOf(watcher)['stale'], false, 'so it is heard of');
+  t.equal(freshnessOf(watcher)['stale'], false, 'and has been heard of');
   t.same(
     lines.filter(({ level }) => level === 'warn'),
     [],
   );
 
   await inner.freeze();
-  t.ok(await passTime(clock, 30, () => freshnessOf(watcher)['stale'] === true), 'what is withheld is missed');
+  t.ok(await passTime(clock, 30, () => freshnessOf(watcher)['stale'] === true), 'withheld commits are noticed');
   t.ok(Number(freshnessOf(watcher)['provenSecondsAgo']) > 12 * 3600);
   t.ok(freshnessOf(watcher)['storeAnswered'], 'although the store answers');
   const warnings = (): number => lines.filter(({ message }) => message.includes('withholding')).length;
@@ -121,7 +127,7 @@ t.test('an idle device shows that it lives, and whoever expects that is told whe
   await other.close();
 });
 
-t.test('a device that is told to be silent commits nothing, and a clock that is ahead does not count', async (t) => {
+t.test('a device without heartbeats commits nothing, and a clock that is ahead proves nothing', async (t) => {
   const clock = new TestClock();
   const store = new MemoryStore({ disk: systemDisk });
   const volume = await createTestVolume(store, { clock });
@@ -138,7 +144,7 @@ t.test('a device that is told to be silent commits nothing, and a clock that is 
   ahead.advance(clock.monotonicMs() - ahead.monotonicMs() + 1000 * hourMs);
   await openDevice(t, store, volume, ahead, { deviceName: 'ahead', heartbeatMs: 0 });
   await silent.volume.refresh();
-  t.equal(freshnessOf(silent)['stale'], false, 'it was heard of just now');
+  t.equal(freshnessOf(silent)['stale'], false, 'it has just been heard of');
   await passTime(clock, 2);
-  t.equal(freshnessOf(silent)['stale'], true, 'and not in forty days');
+  t.equal(freshnessOf(silent)['stale'], true, 'but not for forty days');
 });

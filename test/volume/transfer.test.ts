@@ -1,6 +1,6 @@
 /**
- * How many requests a device makes of a remote store, and how large they are: with 30 ms of round trip that is the speed of a drive
- * (doc/architecture.md, "A read" and "A write"). Times are measured by bench/network.ts.
+ * Tests how many requests a device makes to a remote store, and how large they are: with a round trip of 30 ms they
+ * decide the speed of a drive (doc/architecture.md, "A read" and "A write"). Times are measured by bench/network.ts.
  */
 import t from 'tap';
 import { bodySize } from '../../src/store/file-body.js';
@@ -16,7 +16,7 @@ t.comment(`TEST_SEED=${seed}`);
 const random = new SeededRandom(seed);
 const mib = 1024 * 1024;
 
-/** Remembers what was asked of it. */
+/** Records the requests made to it. */
 class WatchedStore extends MemoryStore {
   readonly gets: { readonly key: ObjectKey; readonly length: number }[] = [];
   readonly puts: { readonly key: ObjectKey; readonly size: number }[] = [];
@@ -29,7 +29,7 @@ class WatchedStore extends MemoryStore {
     this.gets.push({ key, length: bytes?.byteLength ?? 0 });
     this.underWay += bytes?.byteLength ?? 0;
     this.underWayMax = Math.max(this.underWayMax, this.underWay);
-    // Others that are asked for in the meantime are under way with it.
+    // Requests made in the meantime overlap with this one.
     await new Promise((resolve) => setImmediate(resolve));
     this.underWay -= bytes?.byteLength ?? 0;
     return bytes;
@@ -55,7 +55,7 @@ async function begin(): Promise<{ store: WatchedStore; volume: TestVolume; disk:
 
 const sum = (sizes: readonly number[]): number => sizes.reduce((total, size) => total + size, 0);
 
-t.test('a large file goes up while it is written, and takes hardly more than its bytes', async (t) => {
+t.test('a large file is uploaded while it is written, with little overhead', async (t) => {
   const { store, writer } = await begin();
   const size = 40 * mib;
   const content = random.bytes(4 * mib);
@@ -74,7 +74,7 @@ t.test('a large file goes up while it is written, and takes hardly more than its
   await writer.close();
 });
 
-t.test('a large file is read ahead in few requests, a bounded way', async (t) => {
+t.test('a large file is read ahead in few requests, up to a limit', async (t) => {
   const { store, volume, disk, writer } = await begin();
   const content = random.bytes(32 * mib);
   await writer.write('large', content);
@@ -84,11 +84,11 @@ t.test('a large file is read ahead in few requests, a bounded way', async (t) =>
   t.ok(store.gets.length < 24, `${store.gets.length} requests`);
   t.ok(store.underWayMax > 2 * mib, 'several are under way at once');
   t.ok(store.underWayMax <= 20 * mib, `${store.underWayMax} bytes under way`);
-  t.ok(sum(store.gets.map(({ length }) => length)) < 1.01 * content.byteLength, 'nothing is asked for twice');
+  t.ok(sum(store.gets.map(({ length }) => length)) < 1.01 * content.byteLength, 'nothing is requested twice');
   await Promise.all([writer.close(), reader.close()]);
 });
 
-t.test('some hundred small files are few objects, and few requests to read in any order', async (t) => {
+t.test('hundreds of small files take few objects, and few requests to read in any order', async (t) => {
   const { store, volume, disk, writer } = await begin();
   const names = Array.from({ length: 300 }, (_, index) => `file-${index}`);
   const content = new Map(names.map((name) => [name, random.bytes(4096)]));
@@ -112,7 +112,7 @@ t.test('some hundred small files are few objects, and few requests to read in an
   await writer.close();
 });
 
-t.test('closed small files go up before their commit, in packs of some megabytes', async (t) => {
+t.test('closed small files are uploaded before their commit, in packs of several megabytes', async (t) => {
   const { store, writer } = await begin();
   const count = 90;
   for (let i = 0; i < count; i++) await writer.write(`file-${i}`, random.bytes(64 * 1024));
@@ -128,7 +128,7 @@ t.test('closed small files go up before their commit, in packs of some megabytes
   await writer.close();
 });
 
-t.test('what came along with another file and is wrong is asked for again, and refused when it stays wrong', async (t) => {
+t.test('a damaged prefetched chunk is requested again and refused if it stays damaged', async (t) => {
   const { store, volume, disk, writer } = await begin();
   const names = Array.from({ length: 100 }, (_, index) => `file-${index}`);
   for (const name of names) await writer.write(name, random.bytes(4096));
@@ -139,7 +139,7 @@ t.test('what came along with another file and is wrong is asked for again, and r
   let isLying = true;
   store.get = async (key, options) => {
     const bytes = await get(key, options);
-    // All but the first chunk of what is asked for.
+    // All chunks of the request except the first.
     if (isLying && key.startsWith('packs/')) bytes?.fill(0, 4300);
     return bytes;
   };

@@ -1,6 +1,7 @@
 /**
- * Two devices at random on one store, through real volumes: they work at the same time, commit in any order, die and come back. At the end
- * both must show the same tree, and no content may be gone that nobody overwrote or removed knowingly.
+ * Tests two devices that work at random on one store, through real volumes: they work at the same time, commit in any
+ * order, die and come back. In the end both must show the same tree, and all content must be there that nobody
+ * overwrote or removed knowingly.
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,7 +23,7 @@ class Worker {
   readonly #random: SeededRandom;
   readonly #lost: Set<string>;
   readonly #alive: Set<string>;
-  /** What this device alone has, exactly. */
+  /** The exact content that only this device has. */
   readonly own = new Map<string, string>();
   device: TestDevice;
   #count = 0;
@@ -60,11 +61,11 @@ class Worker {
   }
 
   static open(name: string, volume: TestVolume, directory: string): Promise<TestDevice> {
-    // Small folds, so that checkpoints of both devices cross.
+    // Small folds make checkpoints of both devices cross.
     return TestDevice.open(volume, { disk: systemDisk, stateDirectory: directory, deviceName: name, foldBounds: { entries: 80, bytes: 1 << 30 } });
   }
 
-  /** A content that no other write has; sometimes large enough to become chunks. */
+  /** Content unlike that of any other write; sometimes large enough to become chunks. */
   #content(): string {
     const token = `<${this.name}-${this.#count++}>`;
     return this.#random.below(3) === 0 ? token.padEnd(3000 + this.#random.below(9000), '.') : token;
@@ -86,7 +87,7 @@ class Worker {
       case 6:
         return this.#renameShared();
       case 7:
-        // As after kill -9: what is in memory only is gone, what was closed is in the journal.
+        // As after kill -9: memory is lost, closed files are in the journal.
         if (this.#random.below(4) > 0) return undefined;
         await device.volume.close();
         this.device = await Worker.open(this.name, this.#volume, this.#directory);
@@ -136,7 +137,7 @@ class Worker {
     this.own.set(path, content);
   }
 
-  /** The device has seen this content and does away with it. */
+  /** The device has seen this content and removes it. */
   #lose(content: string): void {
     this.#lost.add(content);
   }
@@ -144,7 +145,7 @@ class Worker {
 
 for (let round = 0; round < rounds; round++) {
   const seed = testSeed() + round;
-  t.test(`two devices agree in the end and lose nothing (TEST_SEED=${seed} TEST_ROUNDS=1)`, async (t) => {
+  t.test(`two devices end up with the same tree and lose nothing (TEST_SEED=${seed} TEST_ROUNDS=1)`, async (t) => {
     const random = new SeededRandom(seed);
     const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
     const scratch = await scratchDirectory(t);
@@ -155,7 +156,7 @@ for (let round = 0; round < rounds; round++) {
       await Worker.start('bert', volume, join(scratch, 'bert'), random, alive, lost),
     ];
     for (let step = 0; step < stepsPerRound; step++) await workers[random.below(2)]!.step();
-    // Two passes: a rebase of the second may be news for the first.
+    // Two passes: a rebase on the second device may produce commits for the first.
     for (let pass = 0; pass < 2; pass++) for (const { device } of workers) await device.volume.flush();
     for (const { device } of workers) await device.volume.refresh();
     const [first, second] = await Promise.all(workers.map(({ device }) => device.picture()));

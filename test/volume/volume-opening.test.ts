@@ -1,4 +1,7 @@
-/** An opening that fails at any of its stages leaves nothing open and nothing running, and loses nothing (doc/concurrency.md, "Replay"). */
+/**
+ * Tests that opening a volume leaves nothing open or running, and loses nothing, when it fails at any stage
+ * (doc/concurrency.md, "Replay").
+ */
 import t, { type Test } from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { createLogger } from '../../src/base/logger.js';
@@ -10,7 +13,7 @@ import { createTestVolume, type DeviceOptions, TestDevice, type TestVolume } fro
 
 t.setTimeout(0);
 
-/** Counts who sleeps. */
+/** Counts sleepers. */
 class SleepersClock implements Clock {
   readonly sleepers = new Set<Promise<void>>();
   readonly now = systemClock.now;
@@ -23,12 +26,12 @@ class SleepersClock implements Clock {
   }
 }
 
-/** Counts who listens, and fails at a request. */
+/** Counts listeners, and fails at a given request. */
 class CountingStore extends SwitchedStore {
   listenerCount = 0;
   requestCount = 0;
   failsAt = Infinity;
-  /** From that request on, or only there. */
+  /** Whether it fails from that request on, or only there. */
   failsOn = false;
 
   override onChange(listener: (isOffline: boolean) => void): () => void {
@@ -61,7 +64,7 @@ class CountingStore extends SwitchedStore {
   }
 }
 
-/** Runs `work`, and gives back how many intervals it left. */
+/** Runs `work` and returns how many intervals it left behind. */
 async function intervalsLeft(work: () => Promise<void>): Promise<number> {
   const { setInterval: begin, clearInterval: end } = globalThis;
   const running = new Set<unknown>();
@@ -88,7 +91,10 @@ interface Scene {
   readonly disk: SimulatedDisk;
 }
 
-/** A device that has everything: a cache, a pin, operations, dirty data and a staging pack in no commit, and commits of another device that it has not read. */
+/**
+ * A device that has everything: a cache, a pin, uncommitted operations, dirty data and a staging pack, and unread
+ * commits of another device.
+ */
 async function prepare(): Promise<Scene> {
   const disk = new SimulatedDisk();
   const store = new CountingStore(disk);
@@ -111,7 +117,10 @@ async function prepare(): Promise<Scene> {
   return { volume, store, disk };
 }
 
-/** Opens and closes at once. What the opening throws is given back; nothing may be left of it, and the device opens again as if nothing had been. */
+/**
+ * Opens and closes at once. Returns the error of opening; nothing may be left of it, and the device must open again as
+ * if nothing had happened.
+ */
 async function openOnce(t: Test, { volume, store }: Scene, disk: SimulatedDisk, where: string): Promise<unknown> {
   const clock = new SleepersClock();
   const rootSecret = new Uint8Array(volume.rootSecret);
@@ -135,7 +144,7 @@ async function openOnce(t: Test, { volume, store }: Scene, disk: SimulatedDisk, 
   return failure;
 }
 
-t.test('an opening that the disk fails, at whichever operation, closes what it opened', async (t) => {
+t.test('opening closes everything again if any disk operation fails', async (t) => {
   const scene = await prepare();
   let failures = 0;
   for (const lasts of [false, true]) {
@@ -160,7 +169,7 @@ t.test('an opening that the disk fails, at whichever operation, closes what it o
   t.ok(failures > 40, `${failures} openings failed`);
 });
 
-t.test('an opening that the store fails, at whichever request, closes what it opened', async (t) => {
+t.test('opening closes everything again if any store request fails', async (t) => {
   const scene = await prepare();
   const { store } = scene;
   let failures = 0;

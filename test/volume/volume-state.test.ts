@@ -1,4 +1,7 @@
-/** The layers of an open volume (src/volume/volume-state.ts): what each transition moves, and what it leaves as it was. */
+/**
+ * Tests the layers of an open volume (src/volume/volume-state.ts): what each transition moves, and what it leaves
+ * unchanged.
+ */
 import t from 'tap';
 import type { Sequence } from '../../src/commit/commit.js';
 import type { TreeKey } from '../../src/meta/key.js';
@@ -28,7 +31,7 @@ const land = (state: VolumeState, sequence: number): void => {
 const foreign = (sequence: number, name: string, value: string) =>
   makeCommit(sequence, 'other', [[keyOf(name), Buffer.from(value)]], { files: 5, bytes: 50 });
 
-t.test('the newest layer that mentions a key answers, and a deletion is a mention', async (t) => {
+t.test('the newest layer that mentions a key wins, and a deletion counts as a mention', async (t) => {
   const state = emptyState();
   set(state, 1, 'a', 'committed');
   state.freeze();
@@ -38,11 +41,11 @@ t.test('the newest layer that mentions a key answers, and a deletion is a mentio
   t.equal(get(state, 'a'), 'flying');
   set(state, 3, 'a', null);
   t.equal(get(state, 'a'), undefined);
-  t.equal(Buffer.from(state.committedValue(keyOf('a')) ?? []).toString(), 'committed', 'the log does not know yet');
+  t.equal(Buffer.from(state.committedValue(keyOf('a')) ?? []).toString(), 'committed', 'it is not committed yet');
   t.ok(state.mentions(keyOf('a')));
 });
 
-t.test('a commit takes what was there when it began, and what comes meanwhile stays for the next one', async (t) => {
+t.test('a commit contains the operations pending when it began; later ones stay for the next', async (t) => {
   const state = emptyState();
   set(state, 1, 'a', 'first');
   set(state, 2, 'b', 'first');
@@ -59,7 +62,7 @@ t.test('a commit takes what was there when it began, and what comes meanwhile st
   t.strictSame(state.statistics, { files: 4, bytes: 30 }, 'and nothing is counted twice');
 });
 
-t.test('a put that failed leaves everything pending, in its order', async (t) => {
+t.test('after a failed put everything is pending in order', async (t) => {
   const state = emptyState();
   set(state, 1, 'a', 'first');
   state.freeze();
@@ -72,7 +75,7 @@ t.test('a put that failed leaves everything pending, in its order', async (t) =>
   t.equal(state.flight?.serial, 2, 'the next commit holds both');
 });
 
-t.test('commits of others go in below what flies and what is pending', async (t) => {
+t.test('commits of others are added below flying and pending operations', async (t) => {
   const state = emptyState();
   set(state, 1, 'a', 'mine');
   state.freeze();
@@ -83,7 +86,7 @@ t.test('commits of others go in below what flies and what is pending', async (t)
   state.thaw();
 });
 
-t.test('a fold takes what was committed when it began, and nothing that was committed since', async (t) => {
+t.test('a fold contains exactly what was committed when it began', async (t) => {
   const state = emptyState();
   state.advance([foreign(1, 'a', 'old'), foreign(2, 'b', 'old')]);
   const { changes, totals } = state.beginFold();
@@ -96,7 +99,7 @@ t.test('a fold takes what was committed when it began, and nothing that was comm
   t.equal(state.committed.count, 1);
 });
 
-t.test('a fold that failed gives back what it took, below what was committed since', async (t) => {
+t.test('a failed fold restores its changes below those committed since', async (t) => {
   const state = emptyState();
   state.advance([foreign(1, 'a', 'old'), foreign(2, 'b', 'old')]);
   state.beginFold();
@@ -106,7 +109,7 @@ t.test('a fold that failed gives back what it took, below what was committed sin
   t.equal(state.beginFold().changes.count, 2, 'the next fold takes all of it');
 });
 
-t.test("another device's checkpoint replaces the commits that it covers, but not while a fold runs here", async (t) => {
+t.test("another device's checkpoint replaces the commits it covers, but not during a fold", async (t) => {
   const root = { pack: 'pack' } as unknown as PageReference;
   const checkpoint = { root, covers: 1 as Sequence, files: 100, bytes: 1000 };
   for (const folds of [false, true]) {
@@ -121,7 +124,7 @@ t.test("another device's checkpoint replaces the commits that it covers, but not
   }
 });
 
-t.test('nothing of a rebase shows before it ends, and what flew still flies afterwards', async (t) => {
+t.test('a rebase is invisible until it ends, and flying operations still fly afterwards', async (t) => {
   const state = emptyState();
   set(state, 1, 'same', 'mine');
   state.freeze();
@@ -133,7 +136,7 @@ t.test('nothing of a rebase shows before it ends, and what flew still flies afte
   rebase.add(true, [{ serial: 11, operation: createFile('same', inoOf(otherDevice, 1)) }], flown, { files: 1, bytes: 10 });
   rebase.add(false, [{ serial: 12, operation: createFile('moved', inoOf(otherDevice, 2)) }], waited, { files: 1, bytes: 10 });
   t.strictSame([get(state, 'moved'), get(state, 'new'), serials(state)], ['mine', undefined, [1, 2]]);
-  t.strictSame([...rebase.changed()].toSorted(), [keyOf('moved'), keyOf('moved as well')], 'only what reads differently is changed');
+  t.strictSame([...rebase.changed()].toSorted(), [keyOf('moved'), keyOf('moved as well')], 'only keys with another value are changed');
   state.finishRebase(rebase);
   t.strictSame([get(state, 'moved'), get(state, 'new'), serials(state)], ['theirs', 'theirs', [11, 12]]);
   t.equal(state.flight?.serial, 11);
