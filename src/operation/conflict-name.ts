@@ -15,7 +15,7 @@ const deviceMax = 48;
 function truncateBytes(bytes: ByteString, length: number): ByteString {
   if (bytes.length <= length) return bytes;
   let end = Math.max(0, length);
-  // A continuation byte is 10xxxxxx; a sequence has at most three, so what is not UTF-8 loses little.
+  // A continuation byte is 10xxxxxx. A sequence has at most three of them, so bytes that are not UTF-8 lose little.
   for (let back = 0; back < 3 && end > 0 && (bytes.charCodeAt(end) & 0xc0) === 0x80; back++) end--;
   return bytes.slice(0, end);
 }

@@ -26,7 +26,7 @@ export interface CreateOptions {
  */
 const defaultChunkSize = 64 * 1024;
 
-/** Creates a volume in `store`, and so its id, without keyslots. */
+/** Creates a volume without keyslots in `store`; its genesis commit determines its id. */
 export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
   const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);

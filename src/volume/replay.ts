@@ -84,7 +84,7 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
 /** Receives dirty data. */
 export interface ContentTarget {
   restore(entry: DirtyEntry): MaybePromise<void>;
-  /** Dirty data may end with the operation. */
+  /** An operation was replayed: the data that it sealed or cut is no longer dirty. */
   applied(operation: Operation): void;
 }
 
@@ -99,15 +99,14 @@ export async function replayContent(journal: Pick<Journal, 'entries'>, lost: Rem
     if (decoded.type === 'base' && decoded.reset) resetPosition = position;
     if (lost.some(({ from, to }) => position >= from && position < to)) continue;
     if (decoded.type === 'dirty') await target.restore(decoded);
-    // An operation that a rebase repeats ended dirty data at its first place: data written since is newer than it.
+    // An operation that a rebase repeats has already taken effect at its first place; data written since is newer.
     else if (decoded.type === 'operation' && position !== resetPosition) target.applied(decoded.operation);
   }
 }
 
 /**
  * Removes the operation `serial`, whose content was lost to a power failure, and everything after it, up to position
- * `to`. A rebase repeats an operation under another serial; dirty data that it had ended is dirty again from its first
- * place on.
+ * `to`. If a rebase repeated it under another serial, the data that it sealed is dirty again from its first place on.
  */
 export function withoutLost(
   { operations, writes, lost }: Pick<Remembered, 'operations' | 'writes' | 'lost'>,

@@ -120,7 +120,7 @@ export class Transactions {
     const { committer, queue, writer } = this.#options;
     // An operation that frees space must never wait for space.
     const room = operation.type === 'reclaim' ? undefined : committer.room();
-    // The kernel accepts writes that we would have to refuse later, when no application would notice; so the operations
+    // The kernel accepts writes that we would have to refuse later, when no application would notice. The operations
     // that precede them are refused instead.
     const isBeginning =
       (operation.type === 'create' && (operation.mode & S_IFMT) === S_IFREG) || (operation.type === 'setattr' && operation.size !== undefined);
