@@ -204,7 +204,7 @@ export class Committer {
     const target = this.#options.counters.serial;
     for (;;) {
       signal?.throwIfAborted();
-      await this.#alone(() => this.#commit(signal));
+      await this.#exclusively(() => this.#commit(signal));
       const oldest = this.#options.state.operationAt(0);
       if (!oldest || oldest.serial > target) return;
     }
@@ -212,7 +212,7 @@ export class Committer {
 
   /** Looks for commits of others now. */
   poll(signal?: AbortSignal): Promise<void> {
-    return this.#alone(() => this.#poll(signal));
+    return this.#exclusively(() => this.#poll(signal));
   }
 
   /** Ends the background work. Pending operations stay in the journal. */
@@ -225,7 +225,7 @@ export class Committer {
   }
 
   /** Runs one section at a time. When the head moves, the watch must wait for the next commit instead. */
-  #alone(section: () => Promise<void>): Promise<void> {
+  #exclusively(section: () => Promise<void>): Promise<void> {
     return this.#lock.run(async () => {
       const before = this.#options.log.head.sequence;
       try {
@@ -255,7 +255,7 @@ export class Committer {
       }
       if (signal.aborted) return;
       try {
-        await this.#alone(() => this.#round(signal));
+        await this.#exclusively(() => this.#round(signal));
         if (failures > 0) logger.info('the store answers again');
         failures = 0;
         this.#lastError = undefined;
@@ -324,7 +324,7 @@ export class Committer {
     this.#soon = false;
     this.#dirtySinceMs = undefined;
     try {
-      if (this.#options.isOffline() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveHere();
+      if (this.#options.isOffline() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveLocally();
       for (let left = 0; ; ) {
         // The log's head already counts the arrived commits, so they must be part of the state before anything is put.
         await this.#arrival.takeIn();
@@ -384,7 +384,7 @@ export class Committer {
         state.land(commit.sequence, flight);
         staging.committed(packs);
         this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
-        this.#makeRoom();
+        this.#wakeRoomWaiters();
         // The journal before the cut is still needed for operations that did not fly.
         await this.#trimJournal(serial, isAll ? cut : undefined);
         await staging.release(packsOf(state.operations));
@@ -409,7 +409,7 @@ export class Committer {
   }
 
   /** Makes pending work survive a power loss while no commit is possible. Always throws VolumeError `UNAVAILABLE`. */
-  async #saveHere(): Promise<never> {
+  async #saveLocally(): Promise<never> {
     const { staging, writer } = this.#options;
     await writer.persistAll();
     await staging.sync();
@@ -484,7 +484,7 @@ export class Committer {
     });
   }
 
-  #makeRoom(): void {
+  #wakeRoomWaiters(): void {
     for (const resolve of this.#roomWaiters.splice(0)) resolve();
   }
 
@@ -520,7 +520,7 @@ export class Committer {
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
     this.#failure ??= new VolumeError('FENCED', 'the store shows a history that does not fit what this device knows', { cause: error });
-    this.#makeRoom();
+    this.#wakeRoomWaiters();
     this.#options.logger.error('integrity stop: the volume is read-only from now on', { code: error.code, reason: describeError(error) });
     return this.#failure;
   }

@@ -3,7 +3,6 @@
  * the background, one page at a time, and fetches missing pages (doc/decision/0012-the-tree-is-fetched-ahead.md). The
  * disk cache holds the pages; this only remembers which parts of the tree are complete.
  */
-
 import { latin1Slice } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';

@@ -1,3 +1,4 @@
+/** Tests the dirty segments of one file (src/volume/dirty-file.ts) against a plain array of bytes. */
 import t from 'tap';
 import { rootIno } from '../../src/meta/key.js';
 import { DirtyFile } from '../../src/volume/dirty-file.js';

@@ -1,3 +1,4 @@
+/** Tests the limits of waits for the store (src/volume/patience.ts). No real time passes. */
 import t from 'tap';
 import { Patience } from '../../src/volume/patience.js';
 import { StepClock } from '../suite/step-clock.js';
