@@ -39,7 +39,7 @@ t.test('the next mount after kill -9 in the middle of an upload sends the same p
   await place.succeed(['mount', 'slow'], { env });
   const content = randomBytes(6 * 1024 * 1024);
 
-  proxy.weather.bytesPerSecond = 400_000;
+  proxy.faults.bytesPerSecond = 400_000;
   const arriving = new Promise<string>((settle) => {
     server.onArrival = (method, path, bytes) => {
       if (method === 'PUT' && path.includes('/packs/') && bytes > 500_000) settle(path);
@@ -56,7 +56,7 @@ t.test('the next mount after kill -9 in the middle of an upload sends the same p
   t.ok(inFlight && inFlight.length > 1_000_000, `the pack is on this disk, ${inFlight?.length} bytes`);
   t.notOk(bucket.objects.has(key), 'and not in the store');
 
-  proxy.weather.bytesPerSecond = 0;
+  proxy.faults.bytesPerSecond = 0;
   proxy.cutAll();
   const before = server.requests.length;
   await place.succeed(['mount', 'slow'], { env });

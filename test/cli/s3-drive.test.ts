@@ -82,7 +82,7 @@ t.test('the next mount after kill -9 in the middle of a large upload sends the m
   const arriving = new Promise<void>((settle) => {
     server.onArrival = (_, path) => {
       if (!path.includes('partNumber=3')) return;
-      proxy.weather.isHanging = true;
+      proxy.faults.isHanging = true;
       settle();
     };
   });
@@ -91,7 +91,7 @@ t.test('the next mount after kill -9 in the middle of a large upload sends the m
   server.onArrival = () => {};
   const status = JSON.parse(await place.succeed(['status', drive, '--json'])) as { readonly mounts: readonly { readonly pid: number }[] };
   process.kill(status.mounts[0]!.pid, 'SIGKILL');
-  proxy.weather.isHanging = false;
+  proxy.faults.isHanging = false;
   proxy.cutAll();
   const kept = [...bucket.uploads.values()].map(({ parts }) => [...parts.keys()]);
   t.same(kept, [[1, 2]]);

@@ -23,7 +23,7 @@ export class RsyncWorker implements Worker {
   #child: ChildProcess | undefined;
   #running: Promise<void> | undefined;
   #stopped = false;
-  #trouble: string | undefined;
+  #failure: string | undefined;
   #count = 0;
   /** Names that the current run, or the last one if it was interrupted, may leave as they were. */
   readonly #changing = new Set<string>();
@@ -34,13 +34,13 @@ export class RsyncWorker implements Worker {
     this.#random = new SeededRandom(seed);
   }
 
-  get trouble(): string | undefined {
-    return this.#trouble;
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   begin(): void {
     this.#stopped = false;
-    this.#trouble = undefined;
+    this.#failure = undefined;
     this.#running = this.#work();
   }
 
@@ -62,7 +62,7 @@ export class RsyncWorker implements Worker {
       this.#child = child;
       const [code] = (await once(child, 'exit')) as [number | null];
       if (code !== 0) {
-        if (!this.#stopped) this.#trouble = `rsync ended with ${code ?? child.signalCode}`;
+        if (!this.#stopped) this.#failure = `rsync ended with ${code ?? child.signalCode}`;
         return;
       }
       this.#changing.clear();

@@ -23,7 +23,7 @@ else {
       const server = await startStoreServer(kind, join(scratch, 'server'));
       t.teardown(() => server.stop());
       const report = (line: string): void => t.comment(line);
-      const result = await faultRun({ server, scratch, durationMs: 14_000, roundMs: 7000, troubleMsMax: 1500, timeoutMs: 10_000, seed, report });
+      const result = await faultRun({ server, scratch, durationMs: 14_000, roundMs: 7000, lastsMsMax: 1500, timeoutMs: 10_000, seed, report });
       t.ok(result.operations > 0, JSON.stringify(result));
     });
   }

@@ -1,10 +1,10 @@
 /**
  * Continuous file work on a mounted drive, with another device at work beside it, while its store and the network to it
- * fail again and again (test/support/bad-weather.ts) and the daemon is killed now and then. Writes must continue,
+ * fail again and again (test/support/random-faults.ts) and the daemon is killed now and then. Writes must continue,
  * cached content must stay readable, and nothing may hang longer than `--timeout`. At the end a new device with a
  * healthy connection must find exactly what was acknowledged, and `check --data` must find nothing wrong.
  *
- *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--trouble SECONDS] [--round SECONDS] [--scratch DIRECTORY]
+ *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--fault SECONDS] [--round SECONDS] [--scratch DIRECTORY]
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -16,8 +16,8 @@ import { parseArgs, promisify } from 'node:util';
 import { randomIo } from '../model/random-io.js';
 import { isGone, RandomTree } from '../model/random-tree.js';
 import { SeededRandom, testSeed } from '../model/seeded-random.js';
-import { BadWeather } from '../support/bad-weather.js';
 import { FaultProxy } from '../support/fault-proxy.js';
+import { RandomFaults } from '../support/random-faults.js';
 import { type StoreServer, startStoreServer, storeKindsOf } from '../support/store-server.js';
 import { compareTrees } from './compare-trees.js';
 import { Drive, useOf } from './drive-process.js';
@@ -34,7 +34,7 @@ export interface FaultRunOptions {
   readonly durationMs: number;
   /** Time between two kills of the daemon. */
   readonly roundMs: number;
-  readonly troubleMsMax: number;
+  readonly lastsMsMax: number;
   /** The `--timeout` of the mounts. */
   readonly timeoutMs: number;
   readonly seed: number;
@@ -46,7 +46,7 @@ export interface FaultRunOptions {
 export interface FaultRunResult {
   /** Operations of the random trees that were acknowledged and found at the end. */
   readonly operations: number;
-  readonly troubles: number;
+  readonly faults: number;
   readonly kills: number;
   /** Reads that had to go to the store: those answered, and those refused with ETIMEDOUT. */
   readonly remoteReads: number;
@@ -182,7 +182,7 @@ class Copier implements Worker {
   readonly #directory: string;
   readonly #finished: string[] = [];
   #count = 0;
-  #trouble: string | undefined;
+  #failure: string | undefined;
   #stopped = false;
   #running: Promise<void> = Promise.resolve();
 
@@ -191,15 +191,15 @@ class Copier implements Worker {
     this.#directory = directory;
   }
 
-  get trouble(): string | undefined {
-    return this.#trouble;
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   begin(): void {
     this.#stopped = false;
-    this.#trouble = undefined;
+    this.#failure = undefined;
     this.#running = this.#work().catch((error: Error & { readonly stderr?: string }) => {
-      this.#trouble = `${error.message} ${error.stderr ?? ''}`.slice(0, 1000);
+      this.#failure = `${error.message} ${error.stderr ?? ''}`.slice(0, 1000);
     });
   }
 
@@ -296,7 +296,7 @@ function untilAborted(signal: AbortSignal | undefined): Promise<never> {
 
 /** Rejects with {@link FaultRunError} at the first loss, refused write or hang. */
 export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult> {
-  const { server, scratch, durationMs, roundMs, troubleMsMax, timeoutMs, seed, report = () => {} } = options;
+  const { server, scratch, durationMs, roundMs, lastsMsMax, timeoutMs, seed, report = () => {} } = options;
   const random = new SeededRandom(seed);
   const proxy = await FaultProxy.start(server.port, random);
   const { environment } = server;
@@ -378,7 +378,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
         otherFailure = error;
       },
     );
-    const weather = new BadWeather({ server, proxy, random, troubleMsMax, report: (trouble) => report(`${clock()}: ${trouble}`) });
+    const faults = new RandomFaults({ server, proxy, random, lastsMsMax, report: (fault) => report(`${clock()}: ${fault}`) });
     const watched = (async () => {
       while (!all.signal.aborted) {
         for (const one of [drive, other]) residentMax = Math.max(residentMax, (await useOf(await one.processes())).resident);
@@ -410,7 +410,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
       };
       const [desk, table] = [await startProbe(), await startProbe()];
       const manager = new FileManager(drive.directory, desk);
-      storm = weather.run(within(calm));
+      storm = faults.run(within(calm));
       const working = Promise.all(
         [
           ...trees.map((tree) => workAtPace(tree, 10, 200, within(ended))),
@@ -426,8 +426,8 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
         untilAborted(options.signal),
         wait(roundMs / 2 + random.below(Math.ceil(lastsMs / 2))).then(() => 'over'),
       ]);
-      if (outcome !== 'over') fail(`the work or the weather ended by itself (${outcome})`);
-      for (const { name, trouble } of workers) if (trouble !== undefined) fail(`${name}: ${trouble}`);
+      if (outcome !== 'over') fail(`the work or the faults ended by itself (${outcome})`);
+      for (const { name, failure } of workers) if (failure !== undefined) fail(`${name}: ${failure}`);
       if (otherFailure !== undefined) fail('the other device', otherFailure);
       const killing = random.chance(0.7);
       isOver = killing;
@@ -492,7 +492,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunResult
     await fresh.check();
     return {
       operations: [...trees, otherTree].reduce((sum, tree) => sum + tree.count, 0),
-      troubles: weather.count,
+      faults: faults.count,
       kills,
       remoteReads: reader.answered,
       remoteReadsRefused: reader.refused,
@@ -517,7 +517,7 @@ if (process.argv[1] === import.meta.filename) {
       store: { type: 'string', default: 's3' },
       minutes: { type: 'string', default: '10' },
       seed: { type: 'string', default: String(testSeed()) },
-      trouble: { type: 'string', default: '60' },
+      fault: { type: 'string', default: '60' },
       round: { type: 'string', default: '90' },
       timeout: { type: 'string', default: '30' },
       scratch: { type: 'string', default: tmpdir() },
@@ -536,7 +536,7 @@ if (process.argv[1] === import.meta.filename) {
         scratch,
         durationMs: Number(values.minutes) * 60_000,
         roundMs: Number(values.round) * 1000,
-        troubleMsMax: Number(values.trouble) * 1000,
+        lastsMsMax: Number(values.fault) * 1000,
         timeoutMs: Number(values.timeout) * 1000,
         seed: Number(values.seed),
         report: say,

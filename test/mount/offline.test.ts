@@ -46,7 +46,7 @@ async function createWorld(t: { teardown(fn: () => unknown): void; setTimeout(ms
   const options = { env: server.environment };
   const keyFile = work.path('key');
   t.teardown(async () => {
-    proxy.weather.isRefusing = true;
+    proxy.faults.isRefusing = true;
     await work.remove();
     await proxy.stop();
     await server.stop();
@@ -99,7 +99,7 @@ else {
       const stored = randomBytes(400_000);
       await writeFile(path('stored'), stored);
       await succeed('flush', path());
-      proxy.weather.isRefusing = true;
+      proxy.faults.isRefusing = true;
       proxy.cutAll();
       const waiting = randomBytes(900_000);
       await writeFile(path('waiting'), waiting);
@@ -122,7 +122,7 @@ else {
       const unmounted = await run('unmount', path());
       t.equal(unmounted.code, 9);
       t.match(unmounted.stderr, /changes? to .* left: the store does not answer/);
-      proxy.weather.isRefusing = false;
+      proxy.faults.isRefusing = false;
       await succeed('status', path(), '--wait', '--timeout', '2m');
       t.equal((await status()).pending.operations, 0);
       await succeed('unmount', path());
@@ -147,7 +147,7 @@ else {
       t.equal((await probe.need('listxattr', path('file'))).data ?? '', '');
       t.equal(await probe.errno('setxattr', path('file'), 'user.sealdrive.status', Buffer.from('x'), 0), 'EPERM');
       t.equal(await probe.errno('removexattr', path('file'), 'user.sealdrive.status'), 'EPERM');
-      proxy.weather.isHanging = true;
+      proxy.faults.isHanging = true;
       await writeFile(path('file'), randomBytes(100_000));
       await writeFile(path('new'), randomBytes(100_000));
       await until(async () => /^(pending|uploading) here=100 pinned=no$/.test(await read('file')));
@@ -160,7 +160,7 @@ else {
         [0, 0],
       );
       t.equal((await run('status', '/')).code, 2, 'what is on no drive has no status');
-      proxy.weather.isHanging = false;
+      proxy.faults.isHanging = false;
       proxy.cutAll();
       await succeed('status', path(), '--wait', '--timeout', '2m');
       t.match(await read('new'), /^stored/);
@@ -176,7 +176,7 @@ else {
       await rm(join(await state(), 'cache'), { recursive: true });
       await mount('--timeout', '2s', '--stop-timeout', '1s');
       t.strictSame((await readdir(path())).toSorted(), ['one', 'two']);
-      proxy.weather.isHanging = true;
+      proxy.faults.isHanging = true;
       t.equal(await codeOf(readFile(path('one'))), 'ETIMEDOUT');
       await until(async () => (await status()).details['store']!['offlineSeconds'] !== undefined);
       const startMs = performance.now();
@@ -197,7 +197,7 @@ else {
       });
       const log = await readFile(join(await state(), 'daemon.log'), 'utf8');
       t.match(log, /"message":"unmounted","operationsLeft":[1-9]/, 'it says what is left');
-      proxy.weather.isHanging = false;
+      proxy.faults.isHanging = false;
       proxy.cutAll();
       await mount();
       t.equal(await readFile(path('three'), 'utf8'), 'x');
@@ -219,7 +219,7 @@ else {
       t.equal((await run('pin', '/etc')).code, 2);
       t.equal((await run('unpin', path('other'))).code, 2);
       await succeed('unmount', path());
-      proxy.weather.isRefusing = true;
+      proxy.faults.isRefusing = true;
       proxy.cutAll();
       await mount('--timeout', '2s');
       t.equal((await readFile(path('pinned'))).byteLength, 700_000);

@@ -49,8 +49,8 @@ export async function measureOutages(server: StoreServer, scratch: string, secon
     for (const how of ['refused', 'swallowed'] as const) {
       await drive.flush();
       const before = await useOf(await drive.processes());
-      if (how === 'refused') proxy.weather.isRefusing = true;
-      else proxy.weather.isHanging = true;
+      if (how === 'refused') proxy.faults.isRefusing = true;
+      else proxy.faults.isHanging = true;
       if (how === 'refused') proxy.cutAll();
       await execute('cp', ['-a', source, join(drive.directory, how)], { cwd: '/' });
       // Sealing the saved files is work that has to be done in any case.
@@ -62,8 +62,8 @@ export async function measureOutages(server: StoreServer, scratch: string, secon
         residentMax = Math.max(residentMax, (await useOf(await drive.processes())).resident);
       }
       const after = await useOf(await drive.processes());
-      proxy.weather.isRefusing = false;
-      proxy.weather.isHanging = false;
+      proxy.faults.isRefusing = false;
+      proxy.faults.isHanging = false;
       if (how === 'swallowed') proxy.cutAll();
       const began = performance.now();
       const knocked = proxy.connections - connections;

@@ -22,7 +22,7 @@ export interface Worker {
   readonly name: string;
   begin(): void;
   /** The failure at which it stopped by itself, if any. */
-  readonly trouble: string | undefined;
+  readonly failure: string | undefined;
   /** Called after the drive went away, or before it is unmounted. */
   end(): Promise<void>;
   verify(): Promise<string | undefined>;
@@ -34,7 +34,7 @@ export class SqliteWorker implements Worker {
   readonly #file: string;
   readonly #journalMode: string;
   readonly #pauseMs: number;
-  #trouble: string | undefined;
+  #failure: string | undefined;
   #child: ChildProcess | undefined;
   #next = 1;
   #acknowledged = 0;
@@ -47,8 +47,8 @@ export class SqliteWorker implements Worker {
     this.#journalMode = journalMode;
   }
 
-  get trouble(): string | undefined {
-    return this.#trouble;
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   begin(): void {
@@ -56,9 +56,9 @@ export class SqliteWorker implements Worker {
     let said = '';
     child.stderr.on('data', (part: Buffer) => (said = (said + part.toString()).slice(-1000)));
     child.on('error', () => {});
-    this.#trouble = undefined;
+    this.#failure = undefined;
     child.on('close', (code) => {
-      if (this.#child === child) this.#trouble = `it ended with ${code} after transaction ${this.#acknowledged}: ${said.trim()}`;
+      if (this.#child === child) this.#failure = `it ended with ${code} after transaction ${this.#acknowledged}: ${said.trim()}`;
     });
     child.stdin.on('error', () => {});
     this.#child = child;
@@ -107,7 +107,7 @@ export class GitWorker implements Worker {
   readonly #pauseMs: number;
   #running: Promise<void> | undefined;
   #stopped = false;
-  #trouble: string | undefined;
+  #failure: string | undefined;
   #acknowledged: string | undefined;
   #count = 0;
 
@@ -117,8 +117,8 @@ export class GitWorker implements Worker {
     this.#directory = join(directory, 'repository');
   }
 
-  get trouble(): string | undefined {
-    return this.#trouble;
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   async #git(...argument: string[]): Promise<string> {
@@ -140,9 +140,9 @@ export class GitWorker implements Worker {
 
   begin(): void {
     this.#stopped = false;
-    this.#trouble = undefined;
+    this.#failure = undefined;
     this.#running = this.#work().catch((error: Error & { readonly stderr?: string }) => {
-      this.#trouble = `${error.message} ${error.stderr ?? ''}`;
+      this.#failure = `${error.message} ${error.stderr ?? ''}`;
     });
   }
 

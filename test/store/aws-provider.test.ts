@@ -43,7 +43,7 @@ async function makePlace(t: Test, variables: Readonly<Record<string, string>> = 
   t.teardown(() => Object.assign(process.env, before));
   const bucket = new ScriptedBucket();
   const [signers, taken]: [string[], Set<string>] = [[], new Set()];
-  bucket.weather = ({ headers }, answer) => {
+  bucket.faults = ({ headers }, answer) => {
     const signer = /Credential=([^/]+)\//.exec(headers.authorization ?? '')?.[1] ?? '';
     const token = String(headers['x-amz-security-token'] ?? '');
     if (signers.at(-1) !== `${signer} ${token}`) signers.push(`${signer} ${token}`);

@@ -13,11 +13,11 @@ import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { StepClock } from '../suite/step-clock.js';
 import { writeWhole } from '../suite/whole-file.js';
 
-type Weather = 'fine' | 'hanging' | 'refusing';
+type Condition = 'fine' | 'hanging' | 'refusing';
 
 /** Answers, never answers, or refuses, as the test says; and counts. */
 class MoodyStore extends MemoryStore {
-  weather: Weather = 'fine';
+  condition: Condition = 'fine';
   gets = 0;
   aborted = 0;
 
@@ -37,8 +37,8 @@ class MoodyStore extends MemoryStore {
   }
 
   async #pass(signal: AbortSignal | undefined): Promise<void> {
-    if (this.weather === 'refusing') throw new StoreError('UNAVAILABLE', 'refused');
-    if (this.weather === 'fine') return;
+    if (this.condition === 'refusing') throw new StoreError('UNAVAILABLE', 'refused');
+    if (this.condition === 'fine') return;
     await new Promise<never>((_, reject) => {
       signal?.addEventListener('abort', () => {
         this.aborted++;
@@ -57,7 +57,7 @@ interface World {
 
 function createWorld(offline = false): World {
   const inner = new MoodyStore();
-  if (offline) inner.weather = 'hanging';
+  if (offline) inner.condition = 'hanging';
   const clock = new StepClock();
   const store = new ReachabilityStore(inner, {
     clock,
@@ -96,7 +96,7 @@ objectStoreSuite(t, 'watched', async () => {
 t.test('an unanswered request ends at the timeout, and later ones fail at once', async (t) => {
   const { inner, clock, store, changes } = createWorld();
   t.equal(await store.get('a'), undefined);
-  inner.weather = 'hanging';
+  inner.condition = 'hanging';
   const first = follow(store.get('a'));
   await clock.advance(20_000);
   const second = follow(store.get('b'));
@@ -116,11 +116,11 @@ t.test('an unanswered request ends at the timeout, and later ones fail at once',
 
 t.test('the return of the store is noticed without a request', async (t) => {
   const { inner, clock, store, changes } = createWorld();
-  inner.weather = 'refusing';
+  inner.condition = 'refusing';
   t.equal(follow(store.get('a')).outcome, 'waiting');
   await clock.advance(40_000);
   t.strictSame(changes, [true]);
-  inner.weather = 'fine';
+  inner.condition = 'fine';
   await clock.advance(6000);
   t.strictSame(changes, [true, false]);
   t.equal(await store.get('a'), undefined);
@@ -129,19 +129,19 @@ t.test('the return of the store is noticed without a request', async (t) => {
 
 t.test('a store that refuses for less than the timeout is not taken for offline', async (t) => {
   const { inner, clock, store, changes } = createWorld();
-  inner.weather = 'refusing';
+  inner.condition = 'refusing';
   await t.rejects(store.get('a'), { code: 'UNAVAILABLE', message: 'refused' });
   await clock.advance(25_000);
-  inner.weather = 'fine';
+  inner.condition = 'fine';
   await clock.advance(30_000);
   t.strictSame(changes, []);
 });
 
 t.test('the drive does not go offline during a long upload while the store answers other requests', async (t) => {
   const { inner, clock, store, changes } = createWorld();
-  inner.weather = 'hanging';
+  inner.condition = 'hanging';
   const upload = follow(store.put('packs/aa', sealedText('a')));
-  inner.weather = 'fine';
+  inner.condition = 'fine';
   await clock.advance(600_000);
   t.equal(upload.outcome, 'waiting');
   t.strictSame(changes, []);
@@ -150,7 +150,7 @@ t.test('the drive does not go offline during a long upload while the store answe
 
 t.test('a request that times out is aborted, and an abort by the caller is reported as such', async (t) => {
   const { inner, clock, store } = createWorld();
-  inner.weather = 'hanging';
+  inner.condition = 'hanging';
   const caller = new AbortController();
   const mine = follow(store.get('a', { signal: caller.signal }));
   const other = follow(store.get('b'));
@@ -168,7 +168,7 @@ t.test('it can start offline, and then no request waits', async (t) => {
   await t.rejects(store.get('a'), { code: 'UNAVAILABLE' });
   await t.rejects(store.head('a'), { code: 'UNAVAILABLE' });
   await t.rejects(store.delete(['a']), { code: 'UNAVAILABLE' });
-  inner.weather = 'fine';
+  inner.condition = 'fine';
   await clock.advance(40_000);
   t.strictSame(changes, [false]);
   t.equal(await store.get('a'), undefined);
@@ -176,7 +176,7 @@ t.test('it can start offline, and then no request waits', async (t) => {
 
 t.test('nothing runs after close', async (t) => {
   const { inner, clock, store } = createWorld(true);
-  inner.weather = 'refusing';
+  inner.condition = 'refusing';
   await clock.advance(1);
   await store.close();
   const before = inner.gets;

@@ -261,10 +261,10 @@ async function run(): Promise<void> {
     t.teardown(() => proxy.stop());
     const store = retrying(makeStore({ prefix: 'lost', endpoint: new URL(`http://127.0.0.1:${proxy.port}`) }));
     t.teardown(() => store.close());
-    proxy.weather.answersLost = 1;
+    proxy.faults.answersLost = 1;
     t.equal(await store.put('log/1', sealedText('mine'), { ifAbsent: true }), 'created');
-    t.equal(proxy.weather.answersLost, 0);
-    proxy.weather.answersLost = 2;
+    t.equal(proxy.faults.answersLost, 0);
+    proxy.faults.answersLost = 2;
     t.equal(await store.put('log/1', sealedText('other'), { ifAbsent: true }), 'exists');
     t.equal(Buffer.from((await store.get('log/1')) ?? []).toString(), 'mine');
   });
@@ -274,7 +274,7 @@ async function run(): Promise<void> {
     t.teardown(() => proxy.stop());
     const store = retrying(makeStore({ prefix: 'cuts', endpoint: new URL(`http://127.0.0.1:${proxy.port}`) }));
     t.teardown(() => store.close());
-    proxy.weather.cutChance = 0.05;
+    proxy.faults.cutChance = 0.05;
     const bodies = new Map<string, Uint8Array>();
     for (let index = 0; index < 60; index++) bodies.set(`packs/00/${index}`, random.bytes(1 + random.below(200_000)));
     await Promise.all(
@@ -299,14 +299,14 @@ async function run(): Promise<void> {
     const store = makeStore({ endpoint: new URL(`http://127.0.0.1:${proxy.port}`), transport: { idleMs: 300 } });
     t.teardown(() => store.close());
     await store.put('keys/a', sealedText('a'));
-    proxy.weather.isHanging = true;
+    proxy.faults.isHanging = true;
     await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE', message: /stopped answering|too slow/ });
     await t.rejects(store.put('keys/b', sealedText('b')), { code: 'UNAVAILABLE' });
     const controller = new AbortController();
     const aborted = store.get('keys/a', { signal: controller.signal });
     controller.abort(new Error('enough'));
     await t.rejects(aborted, { message: 'enough' });
-    proxy.weather.isHanging = false;
+    proxy.faults.isHanging = false;
     proxy.cutAll();
     t.equal(Buffer.from((await retrying(store).get('keys/a')) ?? []).toString(), 'a');
   });

@@ -94,14 +94,14 @@ t.test('a large object is uploaded in parts of 5 MiB, and a small or contested o
 t.test('parts that arrived before a restart are not sent again', async (t) => {
   const { bucket, server } = await startBucket(t);
   const { bytes, file } = await makeBody('restart', 16 * mebibyte);
-  bucket.weather = (request, answer) => {
+  bucket.faults = (request, answer) => {
     if (!isPart(request) || !request.target.includes('partNumber=3')) return false;
     answer.destroy();
     return true;
   };
   await t.rejects(storeAt(t, server.origin).put(packKey, file), { code: 'UNAVAILABLE', isProgress: true });
   t.equal(bucket.uploads.size, 1);
-  bucket.weather = () => false;
+  bucket.faults = () => false;
   const before = server.requests.length;
   t.equal(await storeAt(t, server.origin).put(packKey, file), 'created');
   t.same(partNumbers(server.requests.slice(before)), ['3', '4']);
@@ -139,7 +139,7 @@ t.test('unfinished uploads are aborted after a day, and foreign ones are left al
 
 t.test('an object is sent in one piece to a store that refuses uploads in parts', async (t) => {
   const { bytes, file } = await makeBody('whole', 9 * mebibyte);
-  const cases: readonly (readonly [name: string, habits: Partial<BucketHabits>, weather: ScriptedBucket['weather']])[] = [
+  const cases: readonly (readonly [name: string, habits: Partial<BucketHabits>, faults: ScriptedBucket['faults']])[] = [
     ['it knows no such request', { uploads: false }, () => false],
     [
       'a policy forbids it',
@@ -153,9 +153,9 @@ t.test('an object is sent in one piece to a store that refuses uploads in parts'
     ],
     ['uploads are lost at once', {}, ({ target }, answer) => target.includes('partNumber=') && (complain(answer, 404, 'NoSuchUpload'), true)],
   ];
-  for (const [name, habits, weather] of cases) {
+  for (const [name, habits, faults] of cases) {
     const { bucket, server } = await startBucket(t, habits);
-    bucket.weather = weather;
+    bucket.faults = faults;
     const store = storeAt(t, server.origin);
     t.equal(await store.put(packKey, file), 'created', name);
     t.ok(bucket.objects.get(`a/${packKey}`)?.equals(bytes), name);
@@ -177,7 +177,7 @@ t.test('one object and no unfinished upload is left, whichever answer is lost', 
     const { script } = bucket;
     let lost = 0;
     // The request is carried out, and its answer is lost.
-    bucket.weather = (request, answer) => {
+    bucket.faults = (request, answer) => {
       if (lost > 0 || !isLost(request)) return false;
       lost++;
       const { socket } = answer;
@@ -198,7 +198,7 @@ t.test('one object and no unfinished upload is left, whichever answer is lost', 
 t.test('an upload that is answered with status 200 and an error in the body has failed', async (t) => {
   const { bucket, server } = await startBucket(t);
   let failures = 0;
-  bucket.weather = ({ method, target }, answer) => {
+  bucket.faults = ({ method, target }, answer) => {
     if (method !== 'POST' || !target.includes('uploadId=') || failures++ > 0) return false;
     complain(answer, 200, 'InternalError');
     return true;
@@ -231,13 +231,13 @@ t.test('a large pack reaches the gateway over a link that is cut all the time', 
   const proxy = await FaultProxy.start(rgw.port, random);
   t.teardown(() => proxy.stop());
   // All of 256 pieces of 64 KiB get through once in two thousand attempts; all of 80 once in eleven.
-  proxy.weather.cutChance = 0.03;
+  proxy.faults.cutChance = 0.03;
   const { bytes, file } = await makeBody('cut', 16 * mebibyte);
   const store = retrying(storeAt(t, `http://127.0.0.1:${proxy.port}`));
   t.equal(await store.put(packKey, file), 'created');
   t.comment(`${proxy.cuts} cuts`);
   t.ok(proxy.cuts > 0);
-  proxy.weather.cutChance = 0;
+  proxy.faults.cutChance = 0;
   const stored = await store.get(packKey);
   t.ok(stored && equalBytes(stored, bytes), `TEST_SEED=${seed}`);
 });

@@ -197,22 +197,22 @@ async function run(): Promise<void> {
   });
 
   t.test('randomly cut connections neither lose nor duplicate anything', async (t) => {
-    const maker = makeStore({}, 'weather');
+    const maker = makeStore({}, 'faults');
     await maker.create();
     await maker.close();
     const proxy = await FaultProxy.start(server.port, random);
     t.teardown(() => proxy.stop());
-    const store = retrying(makeStore({ port: proxy.port }, 'weather'));
+    const store = retrying(makeStore({ port: proxy.port }, 'faults'));
     t.teardown(() => store.close());
     await store.put('keys/a', sealedText('a'));
-    proxy.weather.answersLost = 1;
+    proxy.faults.answersLost = 1;
     t.equal(await store.put('log/1', sealedText('mine'), { ifAbsent: true }), 'created');
-    proxy.weather.cutChance = 0.01;
+    proxy.faults.cutChance = 0.01;
     const keys = Array.from({ length: 40 }, (_, index) => `packs/0${index % 4}/${index.toString(16).padStart(4, '0')}`);
     const outcomes = await Promise.all(keys.map((key) => store.put(key, sealedText(key.repeat(2000)), { ifAbsent: true })));
     t.ok(outcomes.every((outcome) => outcome === 'created'));
     for (const key of keys) t.equal(Buffer.from((await store.get(key)) ?? []).toString(), key.repeat(2000), `TEST_SEED=${seed}`);
-    proxy.weather.cutChance = 0;
+    proxy.faults.cutChance = 0;
     t.same(await collect(store.list('packs/')), keys.toSorted());
     t.same(await collect(store.list('log/')), ['log/1']);
   });
@@ -227,9 +227,9 @@ async function run(): Promise<void> {
     const store = makeStore({ port: proxy.port, idleMs: 400, connectMs: 2000 }, 'hang');
     t.teardown(() => store.close());
     t.equal(await store.head('keys/a'), 1);
-    proxy.weather.isHanging = true;
+    proxy.faults.isHanging = true;
     await t.rejects(store.get('keys/a'), { code: 'UNAVAILABLE', message: /stopped answering/ });
-    proxy.weather.isHanging = false;
+    proxy.faults.isHanging = false;
     t.equal(Buffer.from((await retrying(store).get('keys/a')) ?? []).toString(), 'a');
   });
 }

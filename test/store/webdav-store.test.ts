@@ -204,7 +204,7 @@ async function run(): Promise<void> {
   for (const claim of ['put', 'move']) {
     t.test(`lost answers and cut connections lose nothing, with claims by ${claim}`, async (t) => {
       const real = claim === 'put' ? server : apache;
-      const segments = claim === 'put' ? ['open', 'weather'] : ['weather'];
+      const segments = claim === 'put' ? ['open', 'faults'] : ['faults'];
       const maker = makeStore({ segments, origin: new URL(real.origin) });
       await maker.create();
       await maker.close();
@@ -214,11 +214,11 @@ async function run(): Promise<void> {
       const store = retrying(makeStore({ segments, origin: new URL(`http://127.0.0.1:${proxy.port}`) }));
       t.teardown(() => store.close());
       t.equal(await store.get('log/0'), undefined);
-      proxy.weather.answersLost = 1;
+      proxy.faults.answersLost = 1;
       t.equal(await store.put('log/1', sealedText('mine'), { ifAbsent: true }), 'created');
-      proxy.weather.answersLost = 1;
+      proxy.faults.answersLost = 1;
       t.equal(await store.put('log/1', sealedText('other'), { ifAbsent: true }), 'exists');
-      proxy.weather.cutChance = 0.04;
+      proxy.faults.cutChance = 0.04;
       const keys = Array.from({ length: 40 }, (_, index) => `packs/0${index % 4}/${index.toString(16).padStart(4, '0')}`);
       const outcomes = await Promise.all(keys.map((key) => store.put(key, sealedText(key.repeat(500)), { ifAbsent: true })));
       t.ok(outcomes.every((outcome) => outcome === 'created'));

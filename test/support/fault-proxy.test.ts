@@ -15,7 +15,7 @@ const random = new SeededRandom(seed);
 async function carried(
   t: { teardown(fn: () => unknown): void },
   bytes: Buffer,
-  weather: (proxy: FaultProxy, arrived: number) => void,
+  faults: (proxy: FaultProxy, arrived: number) => void,
 ): Promise<Buffer> {
   const parts: Buffer[] = [];
   let arrived = 0;
@@ -24,7 +24,7 @@ async function carried(
   await once(server, 'listening');
   const proxy = await FaultProxy.start((server.address() as AddressInfo).port, random);
   t.teardown(() => proxy.stop());
-  weather(proxy, 0);
+  faults(proxy, 0);
   const client = connect(proxy.port, '127.0.0.1');
   client.on('error', () => {});
   client.end(bytes);
@@ -33,7 +33,7 @@ async function carried(
   socket.on('data', (part: Buffer) => {
     parts.push(part);
     arrived += part.byteLength;
-    weather(proxy, arrived);
+    faults(proxy, arrived);
   });
   await once(socket, 'close');
   await new Promise((settle) => server.close(settle));
@@ -42,18 +42,18 @@ async function carried(
 
 t.test('data does not overtake earlier data on a slow link', async (t) => {
   const bytes = Buffer.from(random.bytes(3_000_000));
-  const found = await carried(t, bytes, ({ weather }, arrived) => {
+  const found = await carried(t, bytes, ({ faults }, arrived) => {
     const isSlow = arrived < 300_000;
-    weather.latencyMs = isSlow ? 50 : 0;
-    weather.bytesPerSecond = isSlow ? 2_000_000 : 0;
+    faults.latencyMs = isSlow ? 50 : 0;
+    faults.bytesPerSecond = isSlow ? 2_000_000 : 0;
   });
   t.ok(found.equals(bytes));
 });
 
 t.test('data after a cut does not arrive in place of lost data', async (t) => {
   const bytes = Buffer.from(random.bytes(3_000_000));
-  const found = await carried(t, bytes, ({ weather }) => {
-    weather.cutChance = 0.2;
+  const found = await carried(t, bytes, ({ faults }) => {
+    faults.cutChance = 0.2;
   });
   t.ok(found.byteLength < bytes.byteLength);
   t.ok(found.equals(bytes.subarray(0, found.byteLength)));

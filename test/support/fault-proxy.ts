@@ -8,7 +8,7 @@ import type { Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import type { SeededRandom } from '../suite/seeded-random.js';
 
-export interface Weather {
+export interface Faults {
   /** Added to each piece in each direction. */
   latencyMs: number;
   /** The rate of all connections together, in each direction; 0 for no limit. */
@@ -26,7 +26,7 @@ export interface Weather {
 }
 
 export class FaultProxy {
-  readonly weather: Weather = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false, answer: '' };
+  readonly faults: Faults = { latencyMs: 0, bytesPerSecond: 0, cutChance: 0, answersLost: 0, isHanging: false, isRefusing: false, answer: '' };
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #random: Pick<SeededRandom, 'below'>;
@@ -79,12 +79,12 @@ export class FaultProxy {
 
   #accept(client: Socket, port: number, isTunnel: boolean): void {
     this.#connections++;
-    if (this.weather.isRefusing) {
+    if (this.faults.isRefusing) {
       client.destroy();
       return;
     }
-    if (this.weather.answer !== '') {
-      this.#answer(client, this.weather.answer);
+    if (this.faults.answer !== '') {
+      this.#answer(client, this.faults.answer);
       return;
     }
     const server = connect(port, '127.0.0.1');
@@ -123,7 +123,7 @@ export class FaultProxy {
   }
 
   #carry(from: Socket, to: Socket, direction: 'up' | 'down'): void {
-    const { weather } = this;
+    const { faults } = this;
     /** Pieces in transit: none overtakes another, even when the settings change. */
     const late: { readonly dueMs: number; readonly piece: Buffer }[] = [];
     let [isCut, hasEnded] = [false, false];
@@ -138,13 +138,13 @@ export class FaultProxy {
       else from.resume();
     };
     from.on('data', (piece) => {
-      if (weather.isHanging || isCut) return;
-      if (direction === 'down' && weather.answersLost > 0) {
-        weather.answersLost--;
+      if (faults.isHanging || isCut) return;
+      if (direction === 'down' && faults.answersLost > 0) {
+        faults.answersLost--;
         this.#cut(from, to);
         return;
       }
-      if (weather.cutChance > 0 && this.#random.below(1_000_000) < weather.cutChance * 1_000_000) {
+      if (faults.cutChance > 0 && this.#random.below(1_000_000) < faults.cutChance * 1_000_000) {
         // Later data must not arrive in its place.
         isCut = true;
         if (late.length > 0) this.#cut(from, to);
@@ -152,9 +152,9 @@ export class FaultProxy {
         return;
       }
       const nowMs = performance.now();
-      const isLimited = weather.bytesPerSecond > 0;
-      if (isLimited) this.#freeMs[direction] = Math.max(nowMs, this.#freeMs[direction]) + (piece.byteLength * 1000) / weather.bytesPerSecond;
-      const waitMs = weather.latencyMs + (isLimited ? this.#freeMs[direction] - nowMs : 0);
+      const isLimited = faults.bytesPerSecond > 0;
+      if (isLimited) this.#freeMs[direction] = Math.max(nowMs, this.#freeMs[direction]) + (piece.byteLength * 1000) / faults.bytesPerSecond;
+      const waitMs = faults.latencyMs + (isLimited ? this.#freeMs[direction] - nowMs : 0);
       if (waitMs === 0 && late.length === 0) {
         if (!to.write(piece)) {
           from.pause();

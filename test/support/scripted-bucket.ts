@@ -45,7 +45,7 @@ export class ScriptedBucket {
   readonly uploads = new Map<string, ScriptedUpload>();
   #count = 0;
   /** Called first; true when it has answered, or withholds the answer. */
-  weather: (request: ScriptedRequest, answer: ServerResponse) => boolean = () => false;
+  faults: (request: ScriptedRequest, answer: ServerResponse) => boolean = () => false;
   readonly #habits: BucketHabits;
 
   constructor(habits: BucketHabits = { condition: 'kept', ranges: true }) {
@@ -58,7 +58,7 @@ export class ScriptedBucket {
   }
 
   readonly script: Script = (request, answer) => {
-    if (this.weather(request, answer)) return;
+    if (this.faults(request, answer)) return;
     const url = new URL(request.target, 'http://x');
     const key = decodeURIComponent(url.pathname.slice('/bucket/'.length));
     if (this.#habits.uploads === true && this.#upload(key, url.searchParams, request, answer)) return;

@@ -45,7 +45,7 @@ t.test('each refusal of a store is one line that says what to do', async (t) => 
     [200, '', /not the ListBucketResult that was expected/],
   ];
   for (const [status, code, message] of cases) {
-    bucket.weather = (_, answer) => {
+    bucket.faults = (_, answer) => {
       complain(answer, status, code);
       return true;
     };
@@ -63,7 +63,7 @@ t.test('a storm of errors is waited out without a message', async (t) => {
   const bucket = new ScriptedBucket();
   const server = await serve(bucket);
   let count = 0;
-  bucket.weather = (_, answer) => {
+  bucket.faults = (_, answer) => {
     if (++count > 4) return false;
     complain(answer, [503, 429, 500, 503][count - 1]!, ['SlowDown', 'TooManyRequests', 'InternalError', ''][count - 1]!);
     return true;
@@ -117,7 +117,7 @@ t.test('nothing is lost when credentials expire or may not delete', async (t) =>
   const files = { AWS_SHARED_CREDENTIALS_FILE: credentials };
   write('OLDKEY');
   let valid = 'OLDKEY';
-  bucket.weather = ({ method, headers }, answer) => {
+  bucket.faults = ({ method, headers }, answer) => {
     if (!(headers.authorization ?? '').includes(`Credential=${valid}/`)) complain(answer, 400, 'ExpiredToken');
     else if (method === 'DELETE') complain(answer, 403, 'AccessDenied');
     else return false;

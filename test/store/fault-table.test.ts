@@ -4,6 +4,6 @@ import t from 'tap';
 import { sourcePath } from '../mount/posix-probe.js';
 import { checkPromises } from '../suite/promise-table.js';
 
-t.test('every kind of bad weather has a test', async (t) => {
+t.test('every kind of fault has a test', async (t) => {
   checkPromises(t, readFileSync(sourcePath('doc', 'stores.md'), 'utf8'), 18);
 });

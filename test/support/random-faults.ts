@@ -9,66 +9,66 @@ import type { SeededRandom } from '../model/seeded-random.js';
 import type { FaultProxy } from './fault-proxy.js';
 import type { StoreServer } from './store-server.js';
 
-export interface BadWeatherOptions {
+export interface RandomFaultsOptions {
   readonly server: StoreServer;
   /** The proxy in front of the server, which the clients use. */
   readonly proxy: FaultProxy;
   readonly random: SeededRandom;
   /** The longest fault. */
-  readonly troubleMsMax: number;
+  readonly lastsMsMax: number;
   /** Called with the name of each fault that begins, for a report. */
-  readonly report?: (trouble: string) => void;
+  readonly report?: (fault: string) => void;
 }
 
-type Trouble = (lastsMs: number, signal: AbortSignal) => Promise<void>;
+type Fault = (lastsMs: number, signal: AbortSignal) => Promise<void>;
 
 const tooBusy = 'HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
 
 /** Resolves early when the signal aborts, so that the fault is undone. */
 const pass = (lastsMs: number, signal: AbortSignal): Promise<void> => wait(lastsMs, undefined, { signal }).catch(() => {});
 
-export class BadWeather {
-  readonly #options: BadWeatherOptions;
-  readonly #troubles: Readonly<Record<string, Trouble>>;
+export class RandomFaults {
+  readonly #options: RandomFaultsOptions;
+  readonly #faults: Readonly<Record<string, Fault>>;
   #waiting: string[] = [];
   /** The pause before the next fault. */
   #calmMs = 500;
   #count = 0;
 
-  constructor(options: BadWeatherOptions) {
+  constructor(options: RandomFaultsOptions) {
     this.#options = options;
     const { proxy, server } = options;
-    const { weather } = proxy;
-    this.#troubles = {
+    const { faults } = proxy;
+    this.#faults = {
       async 'connections cut at random'(lastsMs, signal) {
-        weather.cutChance = 0.1;
+        faults.cutChance = 0.1;
         await pass(lastsMs, signal);
-        weather.cutChance = 0;
+        faults.cutChance = 0;
       },
       async 'answers lost'(lastsMs, signal) {
-        weather.answersLost = 1 + Math.floor(lastsMs / 1000);
+        faults.answersLost = 1 + Math.floor(lastsMs / 1000);
         await pass(lastsMs, signal);
-        weather.answersLost = 0;
+        faults.answersLost = 0;
       },
       async 'nobody answers at the port'(lastsMs, signal) {
-        weather.isRefusing = true;
+        faults.isRefusing = true;
         proxy.cutAll();
         await pass(lastsMs, signal);
-        weather.isRefusing = false;
+        faults.isRefusing = false;
       },
       async 'a link that swallows everything'(lastsMs, signal) {
-        weather.isHanging = true;
+        faults.isHanging = true;
         await pass(lastsMs, signal);
-        weather.isHanging = false;
+        faults.isHanging = false;
         // Swallowed bytes never arrive, so these connections are useless.
         proxy.cutAll();
       },
       async 'a slow link'(lastsMs, signal) {
-        weather.latencyMs = 200;
-        weather.bytesPerSecond = 100_000;
+        faults.latencyMs = 200;
+        faults.bytesPerSecond = 100_000;
         await pass(lastsMs, signal);
-        weather.latencyMs = 0;
-        weather.bytesPerSecond = 0;
+        faults.latencyMs = 0;
+        faults.bytesPerSecond = 0;
       },
       async 'storage stopped'(lastsMs, signal) {
         server.hold(true);
@@ -84,10 +84,10 @@ export class BadWeather {
         ? {}
         : {
             async '503 to everybody'(lastsMs: number, signal: AbortSignal): Promise<void> {
-              weather.answer = tooBusy;
+              faults.answer = tooBusy;
               proxy.cutAll();
               await pass(lastsMs, signal);
-              weather.answer = '';
+              faults.answer = '';
             },
           }),
     };
@@ -100,7 +100,7 @@ export class BadWeather {
 
   /** The number of kinds of faults. */
   get kinds(): number {
-    return Object.keys(this.#troubles).length;
+    return Object.keys(this.#faults).length;
   }
 
   /**
@@ -108,20 +108,20 @@ export class BadWeather {
    * comes once before any comes again.
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { random, troubleMsMax, report = () => {} } = this.#options;
+    const { random, lastsMsMax, report = () => {} } = this.#options;
     for (;;) {
       await pass(this.#calmMs, signal);
       if (signal.aborted) return;
-      if (this.#waiting.length === 0) this.#waiting = Object.keys(this.#troubles);
+      if (this.#waiting.length === 0) this.#waiting = Object.keys(this.#faults);
       const [name = ''] = this.#waiting.splice(random.below(this.#waiting.length), 1);
       // Mostly short ones, so that work gets done in between.
-      const lastsMs = random.chance(0.25) ? troubleMsMax : Math.min(troubleMsMax, 500 + random.below(Math.ceil(troubleMsMax / 4)));
+      const lastsMs = random.chance(0.25) ? lastsMsMax : Math.min(lastsMsMax, 500 + random.below(Math.ceil(lastsMsMax / 4)));
       report(`${name} for ${(lastsMs / 1000).toFixed(1)} s`);
       this.#count++;
       // The pause grows with the fault, since the drive has more to catch up with: endless outages would only show the
       // length of the queue.
       this.#calmMs = 500 + random.below(3000) + lastsMs / 5;
-      await this.#troubles[name]!(lastsMs, signal);
+      await this.#faults[name]!(lastsMs, signal);
     }
   }
 }

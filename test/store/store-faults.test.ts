@@ -1,6 +1,6 @@
 /**
  * Faults on the way to HTTP stores: silence, cuts, false lengths, storms of errors, unknown host names, certificates
- * and proxies (the table in doc/stores.md, "Bad weather"). Faults of a single kind of server are in the tests of its
+ * and proxies (the table in doc/stores.md, "Faults"). Faults of a single kind of server are in the tests of its
  * store.
  */
 import { readFileSync } from 'node:fs';
