@@ -1,7 +1,7 @@
 /**
- * The front ends of an open volume, and the one way in which they hear of changes: all of them hear of commits of other
- * devices, and all others of changes made through one of them (doc/concurrency.md, "Front ends"). It knows no kernel
- * and no operation.
+ * The front ends of an open volume, and the one way in which they hear of changes: changes by other devices are
+ * reported to all of them, a change made through one is reported to the others (doc/concurrency.md, "Front ends"). It
+ * knows no kernel and no operation.
  */
 import type { Logger } from '../base/logger.js';
 import type { Ino } from '../meta/key.js';

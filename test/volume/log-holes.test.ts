@@ -97,7 +97,7 @@ const withHole = (missing: number): EvilStore => {
 };
 
 const listsAll: Persona = {
-  name: 'lists what it does not give',
+  name: 'lists objects that it does not deliver',
   list: (prefix) => [...whole.objects.keys()].filter((key) => key.startsWith(prefix)).map((key) => ({ key, size: 1 })),
 };
 const hidesAfter = (missing: number): Persona => ({
@@ -131,7 +131,7 @@ t.test('the volume under test has the intended history', async (t) => {
 
 for (const readOnly of [false, true]) {
   for (const [name, state, options] of kinds) {
-    t.test(`a device that is ${name} refuses each hole, ${readOnly ? 'read-only' : 'read-write'}`, async (t) => {
+    t.test(`a device (${name}) refuses each hole, ${readOnly ? 'read-only' : 'read-write'}`, async (t) => {
       const wrong: string[] = [];
       for (let missing = 0; missing < newest; missing++) {
         const judge = async (what: string, persona: Persona | undefined): Promise<void> => {
@@ -198,7 +198,7 @@ t.test('a mounted device stops at its next poll and never puts into a hole', asy
     await t.rejects(a.volume[first](), { code: 'FENCED' }, first);
     t.notOk(store.objects.has(logKey(root, end - 2)), 'the hole is still one');
     t.match(a.volume.details()['store']?.['lastError'], new RegExp(`commit ${end - 2} is missing`), 'and the reason is reported');
-    t.equal(await a.text('of a'), 'x', 'what was acknowledged is still there');
+    t.equal(await a.text('of a'), 'x', 'acknowledged changes are still there');
     for (const device of [a, b]) await device.close();
   }
 });

@@ -97,7 +97,7 @@ t.test('while offline, files on this machine can be read and others are refused'
   t.equal(await codeOf(offline.read('unread')), 'UNAVAILABLE');
   t.ok(store.gets - gets <= 1);
   store.mood = 'hanging';
-  t.equal(await codeOf(offline.read('unread')), 'UNAVAILABLE', 'also when nobody knows yet that there will be no answer');
+  t.equal(await codeOf(offline.read('unread')), 'UNAVAILABLE', 'also before the drive is known to be offline');
   const caller = new AbortController();
   const given = codeOf(Promise.resolve(offline.volume.readContent(await offline.ino('unread'), 0, 4096, caller.signal)));
   caller.abort();
