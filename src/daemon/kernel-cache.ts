@@ -12,7 +12,7 @@ import type { Ino } from '../meta/key.js';
 import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { InodeAttributes } from '../vfs/attributes.js';
 import type { Filesystem } from '../vfs/filesystem.js';
-import type { ChangeListener, VolumeChange } from '../volume/volume.js';
+import type { ChangeListener, VolumeChange } from '../volume/volume-change.js';
 import { InodeNames } from './inode-names.js';
 import { InodeReferences } from './inode-references.js';
 import { NodeAliases } from './node-aliases.js';

@@ -16,7 +16,7 @@ import { collectRoundsMax, type FrontEnds } from './front-ends.js';
 import { areIndependent } from './independence.js';
 import { encodeMovedEntry } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
-import type { VolumeChange } from './volume.js';
+import type { VolumeChange } from './volume-change.js';
 import { changesOf } from './volume-change.js';
 import type { RebaseRun, VolumeState } from './volume-state.js';
 

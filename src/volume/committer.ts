@@ -25,15 +25,7 @@ import type { PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
 import type { Staging } from './staging.js';
 import { VolumeError } from './volume-error.js';
-import type { VolumeState } from './volume-state.js';
-
-/** Counters that must never go back. The volume keeps them. */
-export interface Counters {
-  /** The next inode counter of this device. */
-  nextIno: number;
-  /** Shared by operations and content stamps. */
-  serial: number;
-}
+import type { Counters, FoldBounds, VolumeState } from './volume-state.js';
 
 export interface CommitterOptions {
   readonly state: VolumeState;
@@ -68,14 +60,6 @@ export interface CommitterOptions {
   readonly onRound: () => void;
 }
 
-/** The committed overlay is folded into the tree when it exceeds one of these. */
-export interface FoldBounds {
-  readonly entries: number;
-  readonly bytes: number;
-  /** Bounds how many commits a device reads when it mounts for the first time. Default: 500. */
-  readonly commits?: number;
-}
-
 export const foldEntriesMax = 60_000;
 const foldCommitsDefault = 500;
 const recentBytesFactor = 3;
@@ -88,6 +72,7 @@ const retryDelayMaxMs = 30_000;
 /** The background checks that the store still has what it had at most this often, and at most once in so many polls. */
 const checkIntervalMs = 60_000;
 const pollsPerCheck = 8;
+
 export class Committer {
   readonly #options: CommitterOptions;
   readonly #lock = new Lock();

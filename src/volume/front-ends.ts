@@ -6,7 +6,7 @@
 import type { Logger } from '../base/logger.js';
 import type { Ino } from '../meta/key.js';
 import { Turn } from './turn.js';
-import type { ChangeListener, VolumeChange } from './volume.js';
+import type { ChangeListener, VolumeChange } from './volume-change.js';
 import { changedContent } from './volume-change.js';
 
 /** While a change waits, reads can bring old content back into a cache. After this many rounds it waits no longer. */

@@ -8,7 +8,7 @@ import type { Commit } from '../commit/commit.js';
 import { decodeDirent } from '../meta/dirent.js';
 import { decodeInode, S_IFDIR } from '../meta/inode.js';
 import { decodeKey, type Ino, inodeKey, type TreeKey } from '../meta/key.js';
-import type { VolumeChange } from './volume.js';
+import type { VolumeChange } from './volume-change.js';
 import type { VolumeState } from './volume-state.js';
 
 /**

@@ -12,11 +12,10 @@ import type { Operation } from '../operation/operation.js';
 import { execute } from '../operation/operation-execute.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
-import type { Counters } from './committer.js';
 import { type BaseEntry, type DirtyEntry, decodeJournalEntry } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
 import type { Staging } from './staging.js';
-import type { VolumeState } from './volume-state.js';
+import type { Counters, VolumeState } from './volume-state.js';
 
 export interface Remembered {
   /** The base of the pending operations; undefined when the journal is empty. */

@@ -11,7 +11,7 @@ import { type Ino, makeIno } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import { execute, recordBase } from '../operation/operation-execute.js';
 import type { ReadView } from '../operation/view.js';
-import type { Committer, Counters } from './committer.js';
+import type { Committer } from './committer.js';
 import type { ContentWriter } from './content-writer.js';
 import type { Announcement, FrontEnd, FrontEnds } from './front-ends.js';
 import { encodeOperationEntry } from './journal-entry.js';
@@ -21,7 +21,7 @@ import type { UploadQueue } from './upload-queue.js';
 import type { Plan } from './volume.js';
 import { changesBy, rewrittenBy } from './volume-change.js';
 import { VolumeError } from './volume-error.js';
-import type { VolumeState } from './volume-state.js';
+import type { Counters, VolumeState } from './volume-state.js';
 
 export interface TransactionsOptions {
   readonly state: VolumeState;

@@ -28,11 +28,11 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { Reachability } from '../store/reachability-store.js';
 import type { RefusedObjects } from '../store/refused-objects.js';
 import { TreeReader } from '../tree/tree-reader.js';
-import type { Counters, FoldBounds } from './committer.js';
 import type { ContentLimits } from './content-writer.js';
 import { encodeForgetEntry } from './journal-entry.js';
 import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
+import type { Counters, FoldBounds } from './volume-state.js';
 import { VolumeState } from './volume-state.js';
 
 export interface OpenOptions {

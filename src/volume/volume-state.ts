@@ -23,6 +23,22 @@ import { addTotals, Layer, PendingLayers, type PendingOperation, type Totals } f
 /** Memory that a key and a value take in addition to their bytes. */
 const mutationOverhead = 96;
 
+/** Counters that must never go back. The volume keeps them. */
+export interface Counters {
+  /** The next inode counter of this device. */
+  nextIno: number;
+  /** Shared by operations and content stamps. */
+  serial: number;
+}
+
+/** The committed overlay is folded into the tree when it exceeds one of these. */
+export interface FoldBounds {
+  readonly entries: number;
+  readonly bytes: number;
+  /** Bounds how many commits a device reads when it mounts for the first time. Default: 500. */
+  readonly commits?: number;
+}
+
 interface RecentCommit {
   readonly sequence: Sequence;
   readonly mutations: readonly Mutation[];

@@ -8,48 +8,12 @@ import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentStamp, Inode } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
-import type { ConflictCopy } from '../operation/rebase-rules.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
 import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { PinKeeper } from './pin-keeper.js';
-
-/** A change of the volume, for front ends that keep copies of it. */
-export interface VolumeChange {
-  readonly inodes: ReadonlySet<Ino>;
-  /** Inodes whose content or size changed, a subset of `inodes`. */
-  readonly contents: ReadonlySet<Ino>;
-  readonly entries: readonly { readonly parent: Ino; readonly name: string }[];
-  /** Files whose content on this device became conflict copies. */
-  readonly copies: readonly ConflictCopy[];
-}
-
-/**
- * A front end that keeps copies of the volume's content, such as the kernel's caches. It hears of every change that is
- * not made through itself. The calls for one change come in this order, with the same object; several changes can be
- * under way at a time.
- */
-export interface ChangeListener {
-  /**
-   * Before the change: writes back everything that applications wrote to these files and that was held back so far.
-   * Does not reject; returns false when it took too long and was abandoned.
-   */
-  collect(change: VolumeChange): Promise<boolean>;
-  /** Whether no data based on the old content can be held back again. Asked right before the change becomes visible. */
-  isCollected(change: VolumeChange): boolean;
-  /**
-   * Makes writes to these files wait until `done`, because a writer that never pauses would keep the change from
-   * becoming visible. No `collect` follows. Only for changes of other devices.
-   */
-  hold(change: VolumeChange): void;
-  /** The change is visible to `read` from here on. */
-  changed(change: VolumeChange): void;
-  /** The change is visible, or was abandoned. Always follows a `collect` or `hold`. */
-  done(change: VolumeChange): void;
-  /** Whether this front end uses the inode, which is then not freed although it has no name any more. */
-  isUsed(ino: Ino): boolean;
-}
+import type { ChangeListener } from './volume-change.js';
 
 export interface PendingWork {
   /** Acknowledged operations that the store does not have yet. */

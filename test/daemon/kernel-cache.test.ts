@@ -5,7 +5,7 @@ import type { ConnectionInfo, NodeId, Notifier } from '../../src/fuse/operations
 import { S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import type { InodeAttributes } from '../../src/vfs/attributes.js';
-import type { VolumeChange } from '../../src/volume/volume.js';
+import type { VolumeChange } from '../../src/volume/volume-change.js';
 
 const [fileA, fileB, copyOfA] = [makeIno(2, 1), makeIno(2, 2), makeIno(2, 3)];
 const node = (ino: Ino): NodeId => ino as number as NodeId;

@@ -12,7 +12,7 @@ import { type Conflict, RebaseState } from '../../src/operation/rebase-rules.js'
 import { Arrival, type ArrivalOptions } from '../../src/volume/arrival.js';
 import { FrontEnds } from '../../src/volume/front-ends.js';
 import { decodeJournalEntry, encodeBaseEntry } from '../../src/volume/journal-entry.js';
-import type { ChangeListener } from '../../src/volume/volume.js';
+import type { ChangeListener } from '../../src/volume/volume-change.js';
 import { commitOf, createFile, emptyState, hasName, inoOf, makeCommit, otherDevice, ownDevice, run } from '../suite/memory-state.js';
 
 /** An arrival around a state in memory. `said` is what listener and journal were told, in order. */
