@@ -31,7 +31,7 @@ const sum = (counts: readonly Counted[]): Counted => ({
 });
 
 rmSync(folder, { recursive: true, force: true });
-// What V8 counts in a bundle cannot be brought back to the lines of its sources, so the program runs from its own files.
+// V8's counts for a bundle cannot be mapped back to the lines of its sources, so the program runs unbundled.
 const command = join(root, 'dist', 'command', 'main.js');
 writeFileSync(command, "export { main } from '../src/cli/main.js';\n");
 const tests = join(root, 'dist', 'test', 'run.js');

@@ -11,7 +11,8 @@
  * | version | u8 2 |
  * | boot | length varint and bytes: in `recent` the running system's boot id, in `index` empty |
  * | count | varint |
- * | per pack, least recently used first | name: length varint and bytes; flags varint (1 pages, 2 pinned); range count varint; per range: gap since the last end varint, length varint |
+ * | per pack, oldest use first | name: length varint, bytes; flags varint (1 pages, 2 pinned); count of ranges |
+ * | per range of the pack | gap since the last end varint; length varint |
  *
  * The index is replaced as a whole, after everything that it speaks of has been synced: after a power loss it may know
  * less than the disk holds, never more. `recent` is the same without the sync, some seconds old at most, and believed

@@ -39,7 +39,8 @@ export const windowReadMax = 512 * 1024;
 const nearMax = 512 * 1024;
 const windowFirst = 128 * 1024;
 /**
- * The largest window of a trail, which takes a third of a second at 100 Mbit/s; at most half of what may be held, so that the next one fits beside it.
+ * The largest window of a trail, which takes a third of a second at 100 Mbit/s. A window takes at most half of the
+ * room, so that the next one fits beside it.
  */
 const windowMax = 4 * 1024 * 1024;
 /** From this window size on, the next window of a trail is fetched ahead. */

@@ -229,8 +229,8 @@ export class Filesystem {
   }
 
   /**
-   * Undefined when a write need not wait. To be asked before each {@link write}; while the write waits, the kernel's node
-   * can come to stand for another inode.
+   * Undefined when a write need not wait. To be asked before each {@link write}; while the write waits, the kernel's
+   * node can come to stand for another inode.
    */
   writeRoom(): Promise<void> | undefined {
     return this.#volume.writeRoom();

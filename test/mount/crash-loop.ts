@@ -4,7 +4,8 @@
  * fsck is needed. Power loss is not tried here. At a difference it keeps the scratch folder and the model's state, and
  * prints the seed.
  *
- *   node dist/test/mount/crash-loop.js [--rounds N] [--seed N] [--writers N] [--time MS] [--scratch DIRECTORY] [--store URL]
+ *   node dist/test/mount/crash-loop.js [--rounds N] [--seed N] [--writers N] [--time MS]
+ *                                      [--scratch DIRECTORY] [--store URL]
  *                                      [--without OPERATION,...]
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';

@@ -4,7 +4,8 @@
  * cached content must stay readable, and nothing may hang longer than `--timeout`. At the end a new device with a
  * healthy connection must find exactly what was acknowledged, and `check --data` must find nothing wrong.
  *
- *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--fault SECONDS] [--round SECONDS] [--scratch DIRECTORY]
+ *   npm run faults -- --store s3|webdav|sftp|http [--minutes 10] [--seed N] [--fault SECONDS]
+ *                 [--round SECONDS] [--scratch DIRECTORY]
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -4,7 +4,8 @@
  * mounted; with `--store` it creates and mounts a drive on a real server of that kind, and runs `check --data`
  * afterwards.
  *
- *   node dist/test/mount/real-work.js DIRECTORY|--store s3|webdav|sftp|http|directory [--only cp,tar,git,make,sqlite,rsync,npm] [--with-npm] [--json]
+ *   node dist/test/mount/real-work.js DIRECTORY|--store s3|webdav|sftp|http|directory [--with-npm] [--json]
+ *                                     [--only cp,tar,git,make,sqlite,rsync,npm]
  *                                     [--tree DIRECTORY] [--entries N] [--transactions N]
  */
 import { execFile } from 'node:child_process';

@@ -115,7 +115,7 @@ t.test('checkpoints preserve the volume for this device and new ones', async (t)
   await second.close();
 });
 
-t.test("two devices see each other's changes, and nothing is overwritten silently", async (t) => {
+t.test('each of two devices sees the changes of the other, and nothing is overwritten silently', async (t) => {
   const { volume, stateDirectory } = await directoryVolume(t);
   const a = await TestDevice.open(volume, { ...(await stateDirectory('a')), deviceName: 'anna' });
   const b = await TestDevice.open(volume, { ...(await stateDirectory('b')), deviceName: 'bert' });
