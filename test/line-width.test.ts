@@ -37,7 +37,7 @@ function wideProse(text: string): number[] {
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim().startsWith('```')) isCode = !isCode;
     const isExempt = isCode || line.trim().startsWith('|') || !/^\s*(?:[-*] |\d+\. )?\S+\s+\S/.test(line);
-    if (!isExempt && [...line].length > widthMax) wide.push(index + 1);
+    if (!isExempt && Array.from(line).length > widthMax) wide.push(index + 1);
   }
   return wide;
 }

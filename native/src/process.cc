@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
@@ -106,9 +107,26 @@ napi_value PeerCredentials(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// coarseTime(target): the kernel's clock for file times, as seconds since 1970 and nanoseconds in a Float64Array of
+// The time that the kernel gives a change of a file now. Since Linux 6.13 it is the coarse clock, but never less than a
+// fine-grained time that some file system has used, and no clock tells that: a file has to be changed and looked at.
+// A pipe that nobody else knows costs half a microsecond.
+struct timespec FileTimeNow() {
+  static const int fd = [] {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    close(ends[1]);
+    return ends[0];
+  }();
+  struct stat status;
+  if (fd >= 0 && fchmod(fd, 0600) == 0 && fstat(fd, &status) == 0) return status.st_ctim;
+  struct timespec now = {};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return now;
+}
+
+// fileTime(target): the kernel's clock for file times, as seconds since 1970 and nanoseconds in a Float64Array of
 // two.
-napi_value CoarseTime(napi_env env, napi_callback_info info) {
+napi_value FileTime(napi_env env, napi_callback_info info) {
   napi_value target;
   size_t count = 1;
   void* data = nullptr;
@@ -117,11 +135,10 @@ napi_value CoarseTime(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &target, nullptr, nullptr);
   if (count < 1 || napi_get_typedarray_info(env, target, &type, &length, &data, nullptr, nullptr) != napi_ok ||
       type != napi_float64_array || length < 2) {
-    napi_throw_type_error(env, nullptr, "coarseTime needs a Float64Array of two");
+    napi_throw_type_error(env, nullptr, "fileTime needs a Float64Array of two");
     return nullptr;
   }
-  struct timespec now = {};
-  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  const struct timespec now = FileTimeNow();
   static_cast<double*>(data)[0] = static_cast<double>(now.tv_sec);
   static_cast<double*>(data)[1] = static_cast<double>(now.tv_nsec);
   return nullptr;
@@ -153,7 +170,7 @@ void ExportProcess(napi_env env, napi_value exports) {
   Export(env, exports, "lockExclusive", LockExclusive);
   Export(env, exports, "isLocked", IsLocked);
   Export(env, exports, "peerCredentials", PeerCredentials);
-  Export(env, exports, "coarseTime", CoarseTime);
+  Export(env, exports, "fileTime", FileTime);
   Export(env, exports, "readNow", ReadNow);
 }
 

@@ -108,10 +108,10 @@ export interface NativeAddon {
    */
   readNow(fd: number, target: Uint8Array, position: number): number;
   /**
-   * The kernel's clock for file times (CLOCK_REALTIME_COARSE): writes seconds since 1970 and nanoseconds into an array
+   * The time that the kernel would give a change of a file now: writes seconds since 1970 and nanoseconds into an array
    * of two.
    */
-  coarseTime(target: Float64Array): void;
+  fileTime(target: Float64Array): void;
   /** flock(2), not waiting. False when held by another open file description. */
   lockExclusive(fd: number): boolean;
   /**

@@ -31,24 +31,12 @@ export interface AttributeChange {
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
-/**
- * From Linux 6.13 on, the time that the kernel gives a write can lead the clock that ours come from by a tick (up to
- * 10 ms): it is never older than a fine-grained time that another file system has used
- * (`ktime_get_coarse_real_ts64_mg`).
- */
-const clockLeadMs = 10;
-
-function msBetween(from: Timespec, to: Timespec): number {
-  return (to.sec - from.sec) * 1000 + (to.nsec - from.nsec) / 1e6;
-}
-
 function mayApply(inode: Inode, change: AttributeChange): void {
   const { flags } = inode;
   if ((flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) === 0) return;
   // The writeback cache reports the times of a write late, here of one from before the flag was set: its ctime says so.
   const { ctime, mtime, atime } = change;
-  const isEarlier = ctime !== undefined && msBetween(inode.ctime, ctime) <= clockLeadMs;
-  const isLate = isEarlier && mtime !== undefined && mtime !== 'now' && atime === undefined;
+  const isLate = ctime !== undefined && mtime !== undefined && mtime !== 'now' && atime === undefined && compareTimespec(ctime, inode.ctime) <= 0;
   // With its writeback cache the kernel passes "now" as the same time that it gives as ctime.
   const isNow = mtime === undefined || mtime === 'now' || (ctime !== undefined && compareTimespec(mtime, ctime) === 0);
   const onlyNow = isNow && (atime === undefined || atime === 'now');
