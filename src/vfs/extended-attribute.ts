@@ -31,11 +31,15 @@ function checkName(name: ByteString): void {
 /** The value, borrowed. ENODATA. */
 export function getXattr(volume: Volume, ino: Ino, name: ByteString): MaybePromise<Uint8Array> {
   checkName(name);
-  return volume.read((view) => {
+  const found = volume.read((view) => {
     const value = view.get(xattrKey(ino, name));
-    if (value !== undefined) return value;
-    heldInode(volume, view, ino);
-    throw new VfsError('ENODATA', 'no such attribute');
+    if (value === undefined) heldInode(volume, view, ino);
+    return value;
+  });
+  // Thrown outside of the query, since most files have no attribute that is asked for, and each catch on the way costs.
+  return andThen(found, (value) => {
+    if (value === undefined) throw new VfsError('ENODATA', 'no such attribute');
+    return value;
   });
 }
 

@@ -42,7 +42,9 @@ export class FrontEnds {
 
   /** Whether a front end other than `by` uses the inode. */
   isUsed(ino: Ino, by: FrontEnd): boolean {
-    return this.#others(by).some((listener) => listener.isUsed(ino));
+    // Asked at every removal, so no list is made.
+    for (const [frontEnd, listener] of this.#listeners) if (frontEnd !== by && listener.isUsed(ino)) return true;
+    return false;
   }
 
   /** Has the other front ends write back what they hold of the changed files. Does not reject. */
@@ -69,7 +71,9 @@ export class FrontEnds {
   }
 
   #others(by: FrontEnd | undefined): ChangeListener[] {
-    return Array.from(this.#listeners).flatMap(([frontEnd, listener]) => (frontEnd === by ? [] : [listener]));
+    const others: ChangeListener[] = [];
+    for (const [frontEnd, listener] of this.#listeners) if (frontEnd !== by) others.push(listener);
+    return others;
   }
 }
 

@@ -4,6 +4,7 @@
  */
 
 import { MalformedBytesError } from '../base/bytes.js';
+import { AnswerError } from '../base/errors.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { isDiskFull } from '../disk/whole-file.js';
 import { JournalError } from '../journal/journal-error.js';
@@ -37,7 +38,8 @@ export function exhaustionOf(error: unknown): 'NO_DESCRIPTORS' | 'NO_MEMORY' | u
  * something; any other error unchanged.
  */
 export function remedyOf(error: unknown): unknown {
-  if (error instanceof VolumeError) return error;
+  // An everyday answer, such as "no such name", needs no further look.
+  if (error instanceof VolumeError || error instanceof AnswerError) return error;
   const exhausted = exhaustionOf(error);
   if (exhausted === 'NO_DESCRIPTORS') return new VolumeError(exhausted, 'this process may not open more files', { cause: error });
   if (exhausted === 'NO_MEMORY') return new VolumeError(exhausted, 'this process gets no more memory', { cause: error });
