@@ -88,7 +88,9 @@ export class LayeredView implements ReadView {
 function lowest(cursors: readonly OverlayCursor[], to: TreeKey): number {
   let best = -1;
   let bestKey: TreeKey | undefined;
-  for (const [index, { key }] of cursors.entries()) {
+  // Once for each entry of a scan, so without an iterator.
+  for (let index = 0; index < cursors.length; index++) {
+    const { key } = cursors[index]!;
     if (key !== undefined && key < to && (bestKey === undefined || key < bestKey)) {
       best = index;
       bestKey = key;

@@ -179,12 +179,17 @@ function writeCreate(writer: ByteWriter, operation: CreateOperation): void {
 
 const setattrNumbers = ['mode', 'uid', 'gid', 'size', 'flags'] as const;
 const setattrTimes = ['atime', 'mtime', 'ctime'] as const;
+/** Each has a bit, in this order. */
+const setattrFields = [...setattrNumbers, ...setattrTimes, 'stamp', 'baseStamp', 'time'] as const;
 const setattrBitsMax = 0x7ff;
 
 function writeSetattr(writer: ByteWriter, operation: SetattrOperation): void {
-  const fields = [...setattrNumbers, ...setattrTimes, 'stamp', 'baseStamp', 'time'] as const;
   let bits = 0;
-  for (const [index, field] of fields.entries()) if (operation[field] !== undefined) bits |= 1 << index;
+  let bit = 1;
+  for (const field of setattrFields) {
+    if (operation[field] !== undefined) bits |= bit;
+    bit <<= 1;
+  }
   writer.varint(operation.ino).u16(bits);
   for (const field of setattrNumbers) {
     const value = operation[field];
