@@ -36,7 +36,7 @@ import type {
   StoreErrorCode,
   StoreTraits,
 } from './object-store.js';
-import { StoreError } from './object-store.js';
+import { defaultSizeMax, StoreError } from './object-store.js';
 
 export interface DirectoryStoreOptions {
   readonly disk: Disk;
@@ -44,7 +44,6 @@ export interface DirectoryStoreOptions {
   readonly clock?: Clock;
 }
 
-const defaultSizeMax = 64 * 1024 * 1024;
 /** Open files kept for ranged reads: opening costs as much as reading. */
 const openFilesMax = 64;
 

@@ -6,7 +6,7 @@
 import type { Clock } from '../base/clock.js';
 import type { HttpAnswer, HttpRequest } from './http-transport.js';
 import type { ByteRange, GetOptions, ObjectKey } from './object-store.js';
-import { StoreError } from './object-store.js';
+import { defaultSizeMax, StoreError } from './object-store.js';
 
 /** A request as a store writes it: it adds the target, and who we are. */
 export type ObjectRequest = Omit<HttpRequest, 'target' | 'headers'> & Partial<Pick<HttpRequest, 'headers'>>;
@@ -21,8 +21,6 @@ export interface ObjectServer {
   /** Some servers leave out the length of an empty file. */
   readonly omitsLengthZero?: boolean;
 }
-
-const defaultSizeMax = 64 * 1024 * 1024;
 
 export class HttpObjects {
   readonly #server: ObjectServer;

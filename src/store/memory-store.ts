@@ -3,9 +3,7 @@ import { assert } from '../base/assert.js';
 import type { Disk } from '../disk/disk.js';
 import { readBody } from './file-body.js';
 import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
-import { isObjectKey, StoreError } from './object-store.js';
-
-const defaultSizeMax = 64 * 1024 * 1024;
+import { defaultSizeMax, isObjectKey, StoreError } from './object-store.js';
 
 export class MemoryStore implements ObjectStore {
   readonly description = 'memory';

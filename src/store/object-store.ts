@@ -67,6 +67,9 @@ export interface PutOptions {
   readonly inParts?: boolean;
 }
 
+/** The largest body that is accepted unless {@link GetOptions.sizeMax} says otherwise. */
+export const defaultSizeMax = 64 * 1024 * 1024;
+
 export interface GetOptions {
   readonly range?: ByteRange;
   readonly signal?: AbortSignal | undefined;

@@ -16,7 +16,7 @@ import type { FolderAccess } from './folder-access.js';
 import { accessIn } from './folder-access.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
-import { isObjectKey, StoreError } from './object-store.js';
+import { defaultSizeMax, isObjectKey, StoreError } from './object-store.js';
 import type { SftpConnection, SftpEntry, SftpHandle } from './sftp-connection.js';
 import { sftpStatus } from './sftp-connection.js';
 import type { SftpSessionOptions } from './sftp-session.js';
@@ -31,7 +31,6 @@ export interface SftpStoreOptions extends SftpSessionOptions {
   readonly bandwidth?: Bandwidth | undefined;
 }
 
-const defaultSizeMax = 64 * 1024 * 1024;
 /** Bytes that every server accepts in one request. */
 const pieceSize = 32 * 1024;
 /** Pieces under way for one object: one MiB per round trip of 30 ms is 35 MB/s. */
