@@ -17,7 +17,7 @@ import { areIndependent } from './independence.js';
 import { encodeMovedEntry } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
 import type { VolumeChange } from './volume-change.js';
-import { changesOf } from './volume-change.js';
+import { type Changes, changesOf } from './volume-change.js';
 import type { RebaseRun, VolumeState } from './volume-state.js';
 
 export interface ArrivalOptions {
@@ -84,7 +84,7 @@ export class Arrival {
     }
   }
 
-  async #advanceWith(commits: readonly Commit[], foreign: readonly Commit[], change: VolumeChange & Changing): Promise<void> {
+  async #advanceWith(commits: readonly Commit[], foreign: readonly Commit[], change: Changes): Promise<void> {
     const { state, journal, writer, log, counters, frontEnds, baseEntry } = this.#options;
     for (let round = 1; ; round++) {
       await this.#collect(change);
@@ -119,7 +119,7 @@ export class Arrival {
    * Runs the pending operations again on top of `commits` (the log has decided the order), in slices, while
    * applications continue.
    */
-  async #rebase(commits: readonly Commit[], change: VolumeChange & Changing): Promise<void> {
+  async #rebase(commits: readonly Commit[], change: Changes): Promise<void> {
     const { state, journal, writer, log, frontEnds, logger } = this.#options;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
@@ -183,8 +183,6 @@ export class Arrival {
     });
   }
 }
-
-type Changing = ReturnType<typeof changesOf>;
 
 /** Whether a file with dirty data here was changed there. */
 function touchesDirty(writer: ContentWriter, change: VolumeChange): boolean {

@@ -30,7 +30,7 @@ import type { FlushProgress, PendingWork, Plan, Volume } from './volume.js';
 import type { ChangeListener } from './volume-change.js';
 import { changedAttributes, changedContent } from './volume-change.js';
 import type { VolumeFacts } from './volume-facts.js';
-import type { VolumeParts } from './volume-parts.js';
+import { syncToDisk, type VolumeParts } from './volume-parts.js';
 import type { VolumeStatus } from './volume-status.js';
 
 /** The running parts of an open volume. */
@@ -175,13 +175,7 @@ export class OpenVolume implements Volume {
 
   sync(ino?: Ino): Promise<void> {
     const { writer, parts } = this.#works;
-    return remedied(async () => {
-      if (ino === undefined) await writer.persistAll();
-      else await writer.persist(ino);
-      // Packs first: a journal entry that survives must not refer to content that did not.
-      await parts.staging.sync();
-      await parts.journal.sync();
-    });
+    return remedied(() => syncToDisk(parts, writer, ino));
   }
 
   flush({ onProgress, signal }: { readonly onProgress?: (progress: FlushProgress) => void; readonly signal?: AbortSignal } = {}): Promise<void> {

@@ -43,7 +43,8 @@ export interface ChangeListener {
   isUsed(ino: Ino): boolean;
 }
 
-class Changes implements VolumeChange {
+/** A change that is being described. */
+export class Changes implements VolumeChange {
   readonly inodes = new Set<Ino>();
   readonly contents = new Set<Ino>();
   readonly entries: { readonly parent: Ino; readonly name: string }[] = [];

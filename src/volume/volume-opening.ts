@@ -23,7 +23,7 @@ import { Stall } from './stall.js';
 import { Transactions } from './transactions.js';
 import { TreeKeeper } from './tree-keeper.js';
 import { UploadQueue } from './upload-queue.js';
-import { type OpenedParts, type OpenOptions, openParts, type VolumeParts } from './volume-parts.js';
+import { type OpenedParts, type OpenOptions, openParts, syncToDisk, type VolumeParts } from './volume-parts.js';
 import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
@@ -214,12 +214,10 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
 }
 
 /** Makes data that is not sealed yet survive the process, and then a power loss. */
-async function saveForNextTime({ staging, journal, options }: VolumeParts, writer: ContentWriter): Promise<void> {
+async function saveForNextTime(parts: VolumeParts, writer: ContentWriter): Promise<void> {
   try {
-    await writer.persistAll();
-    await staging.sync();
-    await journal.sync();
+    await syncToDisk(parts, writer);
   } catch (error) {
-    options.logger.error('closing: not everything could be saved', { reason: describeError(error) });
+    parts.options.logger.error('closing: not everything could be saved', { reason: describeError(error) });
   }
 }

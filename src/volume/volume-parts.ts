@@ -21,6 +21,7 @@ import type { Disk } from '../disk/disk.js';
 import { HeldDirectory } from '../disk/held-directory.js';
 import { ensureDirectory } from '../disk/whole-file.js';
 import { Journal } from '../journal/journal.js';
+import type { Ino } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
@@ -28,7 +29,7 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { Reachability } from '../store/reachability-store.js';
 import type { RefusedObjects } from '../store/refused-objects.js';
 import { TreeReader } from '../tree/tree-reader.js';
-import type { ContentLimits } from './content-writer.js';
+import type { ContentLimits, ContentWriter } from './content-writer.js';
 import { encodeForgetEntry } from './journal-entry.js';
 import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
@@ -229,4 +230,13 @@ async function openCache(options: OpenOptions): Promise<DiskCache | undefined> {
   if (bytesMax === 0) return undefined;
   const { disk, random, logger, bootId, cacheFreeMin: freeMin } = options;
   return DiskCache.open({ disk, directory: join(options.stateDirectory, 'cache'), bytesMax, freeMin, bootId, random, logger });
+}
+
+/** Makes what was accepted survive a power loss: everything, or what concerns one file. Errors of the layers below. */
+export async function syncToDisk({ staging, journal }: VolumeParts, writer: ContentWriter, ino?: Ino): Promise<void> {
+  if (ino === undefined) await writer.persistAll();
+  else await writer.persist(ino);
+  // Packs first: a journal entry that survives must not refer to content that did not.
+  await staging.sync();
+  await journal.sync();
 }
