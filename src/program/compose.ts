@@ -9,10 +9,10 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { usualMemory } from '../access/machine-memory.js';
 import type { MountOptions } from '../access/mount-options.js';
-import type { RunningProbe } from '../access/store-probe.js';
 import { beginProbe } from '../access/store-probe.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
+import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { silentLogger } from '../base/logger.js';
@@ -147,17 +147,19 @@ export async function composeMount(
   const [{ openVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
   const { options } = request;
   const addon = findAddon();
-  const release = lockStateDirectory(request.stateDirectory, addon);
-  let probe: RunningProbe | undefined;
+  const opened = new ClosingStack();
+  opened.push(lockStateDirectory(request.stateDirectory, addon));
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
     const memory = budgetOf(options.memory ?? usualMemory());
     const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
     const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
-    // It runs beside the opening, which needs the result before this device enrols.
-    if (request.isSingleWriter === undefined) probe = beginProbe(store, request.store, logger);
+    opened.push(() => store.close());
+    // It runs beside the opening, which needs the result before this device enrols, and removes what it made.
+    const probe = request.isSingleWriter === undefined ? beginProbe(store, request.store, logger) : undefined;
+    if (probe) opened.push(() => probe.stop());
     const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
-    const opened = await openVolume({
+    const volume = await openVolume({
       store,
       disk,
       random: systemRandom,
@@ -185,12 +187,13 @@ export async function composeMount(
       },
       cipher: addon ? nativeCipher(addon) : undefined,
     });
+    opened.push(() => volume.close());
     const folder = localFolderOf(request.store);
-    const mount = opened.frontEnd();
+    const mount = volume.frontEnd();
     const filesystem = new Filesystem(mount, {
       logger,
       accessTimes: { policy: options.atime, keepsFolders: options.nodiratime },
-      space: folder === undefined ? () => Promise.resolve(offlineSpace(opened)) : () => systemDisk.space(folder),
+      space: folder === undefined ? () => Promise.resolve(offlineSpace(volume)) : () => systemDisk.space(folder),
     });
     await startFilesystem(filesystem, logger);
     const isSingleWriter = await finding;
@@ -198,20 +201,15 @@ export async function composeMount(
     mount.onChange(cache);
     const parts: DaemonParts = {
       served: {
-        volume: opened,
+        volume,
         details: () => {
-          const facts = opened.details();
+          const facts = volume.details();
           const memoryNow = { ...facts['memory'], residentBytes: process.memoryUsage.rss() };
           return { ...facts, memory: memoryNow, ...describeLink(isSingleWriter, bandwidth) };
         },
-        async close() {
-          await probe?.stop();
-          await opened.close();
-          await store.close();
-          release();
-        },
+        close: () => opened.close(),
       },
-      filesystem: new FuseFilesystem(filesystem, cache, opened),
+      filesystem: new FuseFilesystem(filesystem, cache, volume),
       cache,
       driver: await selectDriver(options.driver),
       errnoOf: createErrnoOf(logger),
@@ -227,9 +225,7 @@ export async function composeMount(
     };
     return { parts, storeDescription: store.description, isSingleWriter };
   } catch (error) {
-    // The probe removes what it made.
-    await probe?.stop();
-    release();
+    await opened.close().catch((cause: unknown) => logger.warn('not everything could be closed', { reason: describeError(cause) }));
     throw error;
   }
 }
