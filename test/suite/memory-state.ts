@@ -4,8 +4,9 @@ import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, type Ino, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import type { CreateOperation, Operation } from '../../src/operation/operation.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
+import { type RebaseContext, RebaseState } from '../../src/operation/rebase-rules.js';
 import type { TreeReader } from '../../src/tree/tree-reader.js';
-import { VolumeState } from '../../src/volume/volume-state.js';
+import { type Counters, VolumeState } from '../../src/volume/volume-state.js';
 import { emptyVolume } from './memory-view.js';
 
 export const ownDevice = 1;
@@ -30,13 +31,23 @@ export function run(state: VolumeState, serial: number, operation: Operation): v
   state.apply({ serial, operation: recorded }, transaction.changes, delta);
 }
 
+/** For a rebase of this device's operations, from what the state shows when the context is made. */
+export function rebaseContextOf(state: VolumeState, counters: Counters): RebaseContext {
+  return {
+    deviceIndex: ownDevice,
+    deviceName: 'mine',
+    oldView: state.view,
+    allocateIno: () => makeIno(ownDevice, counters.nextIno++),
+    state: new RebaseState(),
+    conflicts: [],
+  };
+}
+
 /** Makes an empty file in the root. */
 export function createFile(name: string, ino: Ino): CreateOperation {
   const time = { sec: 1, nsec: 0 };
   return { type: 'create', parent: rootIno, name, ino, mode: S_IFREG | 0o644, uid: 0, gid: 0, rdev: 0, target: undefined, xattrs: [], time };
 }
-
-export const inoOf = (deviceIndex: number, counter: number): Ino => makeIno(deviceIndex, counter);
 
 export const hasName = (state: VolumeState, name: string): boolean => state.view.get(direntKey(rootIno, name)) !== undefined;
 

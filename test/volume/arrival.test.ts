@@ -5,15 +5,14 @@
 import t from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
 import { encodeInode } from '../../src/meta/inode.js';
-import { type Ino, inodeKey, rootIno } from '../../src/meta/key.js';
+import { type Ino, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import { readInode } from '../../src/operation/inode-view.js';
 import type { Operation } from '../../src/operation/operation.js';
-import { type Conflict, RebaseState } from '../../src/operation/rebase-rules.js';
 import { Arrival, type ArrivalOptions } from '../../src/volume/arrival.js';
 import { FrontEnds } from '../../src/volume/front-ends.js';
 import { decodeJournalEntry, encodeBaseEntry } from '../../src/volume/journal-entry.js';
 import type { ChangeListener } from '../../src/volume/volume-change.js';
-import { commitOf, createFile, emptyState, hasName, inoOf, makeCommit, otherDevice, ownDevice, run } from '../suite/memory-state.js';
+import { commitOf, createFile, emptyState, hasName, makeCommit, otherDevice, ownDevice, rebaseContextOf, run } from '../suite/memory-state.js';
 
 /** An arrival around a state in memory. `said` is what listener and journal were told, in order. */
 function begin() {
@@ -47,14 +46,7 @@ function begin() {
     counters,
     logger: silentLogger,
     readOnly: false,
-    rebaseContext: () => ({
-      deviceIndex: ownDevice,
-      deviceName: 'mine',
-      oldView: state.view,
-      allocateIno: () => inoOf(ownDevice, counters.nextIno++),
-      state: new RebaseState(),
-      conflicts: [] as Conflict[],
-    }),
+    rebaseContext: () => rebaseContextOf(state, counters),
     frontEnds,
     baseEntry: (committedSerial: number, reset: boolean) =>
       encodeBaseEntry({
@@ -68,11 +60,11 @@ function begin() {
         reset,
       }),
   };
-  const create = (name: string): void => run(state, ++counters.serial, createFile(name, inoOf(ownDevice, ++counters.nextIno)));
+  const create = (name: string): void => run(state, ++counters.serial, createFile(name, makeIno(ownDevice, ++counters.nextIno)));
   return { state, said, scene, counters, create, arrival: new Arrival(options as unknown as ArrivalOptions) };
 }
 
-const theirFile = inoOf(otherDevice, 5);
+const theirFile = makeIno(otherDevice, 5);
 /** Another device creates a file in the root, so pending operations there must be run again. */
 const near = commitOf(1, 'other', [createFile('theirs', theirFile)], true);
 /** Another device changes an inode that nothing here depends on. */

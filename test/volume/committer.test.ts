@@ -8,7 +8,7 @@ import type { Commit, CommitDraft } from '../../src/commit/commit.js';
 import { CommitError } from '../../src/commit/commit-error.js';
 import type { CommitLog } from '../../src/commit/commit-log.js';
 import type { Journal } from '../../src/journal/journal.js';
-import { type Conflict, RebaseState } from '../../src/operation/rebase-rules.js';
+import { makeIno } from '../../src/meta/key.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { TreeReader } from '../../src/tree/tree-reader.js';
 import { Committer, type CommitterOptions } from '../../src/volume/committer.js';
@@ -17,7 +17,7 @@ import { FrontEnds } from '../../src/volume/front-ends.js';
 import { decodeJournalEntry } from '../../src/volume/journal-entry.js';
 import { localPace } from '../../src/volume/log-watch.js';
 import type { Staging } from '../../src/volume/staging.js';
-import { commitOf, createFile, emptyState, hasName, inoOf, otherDevice, ownDevice, run } from '../suite/memory-state.js';
+import { commitOf, createFile, emptyState, hasName, otherDevice, ownDevice, rebaseContextOf, run } from '../suite/memory-state.js';
 import { PageStore } from '../suite/page-store.js';
 import { StepClock } from '../suite/step-clock.js';
 
@@ -107,23 +107,16 @@ function begin(options: Partial<CommitterOptions> = {}) {
     heartbeatMs: Infinity,
     foldBounds: { entries: 1e9, bytes: 1e9 },
     isOffline: () => false,
-    rebaseContext: () => ({
-      deviceIndex: ownDevice,
-      deviceName: 'mine',
-      oldView: state.view,
-      allocateIno: () => inoOf(ownDevice, counters.nextIno++),
-      state: new RebaseState(),
-      conflicts: [] as Conflict[],
-    }),
+    rebaseContext: () => rebaseContextOf(state, counters),
     frontEnds: new FrontEnds(logger),
     onRound: () => {},
     ...options,
   } as unknown as CommitterOptions);
-  const create = (name: string): void => run(state, ++counters.serial, createFile(name, inoOf(ownDevice, ++counters.nextIno)));
+  const create = (name: string): void => run(state, ++counters.serial, createFile(name, makeIno(ownDevice, ++counters.nextIno)));
   return { state, said, drafts, arrivals, scene, create, committer };
 }
 
-const theirs = commitOf(1, 'other', [createFile('theirs', inoOf(otherDevice, 5))], true);
+const theirs = commitOf(1, 'other', [createFile('theirs', makeIno(otherDevice, 5))], true);
 const noAnswer = new StoreError('UNAVAILABLE', 'no answer');
 
 t.test('a commit is put after its packs, and the journal drops only what is in the log', async (t) => {

@@ -5,15 +5,14 @@
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import { decodeInode, type Inode, inlineMax, S_IFREG } from '../../src/meta/inode.js';
-import { inodeKey, rootIno } from '../../src/meta/key.js';
+import { inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import type { InlineOperation, Operation, WriteOperation } from '../../src/operation/operation.js';
 import { OperationError } from '../../src/operation/operation.js';
 import { type ContentLimits, ContentWriter, defaultContentLimits } from '../../src/volume/content-writer.js';
-import { inoOf } from '../suite/memory-state.js';
 import { emptyVolume } from '../suite/memory-view.js';
 import { StepClock } from '../suite/step-clock.js';
 
-const ino = inoOf(1, 7);
+const ino = makeIno(1, 7);
 const chunkSize = 1 << 16;
 const blank = decodeInode(emptyVolume().get(inodeKey(rootIno)) ?? new Uint8Array(0));
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -4,11 +4,11 @@
  */
 import t from 'tap';
 import type { Sequence } from '../../src/commit/commit.js';
-import type { TreeKey } from '../../src/meta/key.js';
+import { makeIno, type TreeKey } from '../../src/meta/key.js';
 import { Overlay } from '../../src/operation/overlay.js';
 import type { PageReference } from '../../src/pack/page-reference.js';
 import type { VolumeState } from '../../src/volume/volume-state.js';
-import { createFile, emptyState, inoOf, makeCommit, otherDevice } from '../suite/memory-state.js';
+import { createFile, emptyState, makeCommit, otherDevice } from '../suite/memory-state.js';
 
 const keyOf = (name: string): TreeKey => `Z${name}` as TreeKey;
 
@@ -16,7 +16,7 @@ const keyOf = (name: string): TreeKey => `Z${name}` as TreeKey;
 function set(state: VolumeState, serial: number, name: string, value: string | null): void {
   const changes = new Overlay();
   changes.set(keyOf(name), value === null ? null : Buffer.from(value));
-  state.apply({ serial, operation: createFile(name, inoOf(1, serial)) }, changes, { files: 1, bytes: 10 });
+  state.apply({ serial, operation: createFile(name, makeIno(1, serial)) }, changes, { files: 1, bytes: 10 });
 }
 
 const get = (state: VolumeState, name: string): string | undefined => {
@@ -133,8 +133,8 @@ t.test('a rebase is invisible until it ends, and flying operations still fly aft
   const [flown, waited] = [new Overlay(), new Overlay()];
   flown.set(keyOf('same'), Buffer.from('mine'));
   waited.set(keyOf('moved as well'), Buffer.from('mine'));
-  rebase.add(true, [{ serial: 11, operation: createFile('same', inoOf(otherDevice, 1)) }], flown, { files: 1, bytes: 10 });
-  rebase.add(false, [{ serial: 12, operation: createFile('moved', inoOf(otherDevice, 2)) }], waited, { files: 1, bytes: 10 });
+  rebase.add(true, [{ serial: 11, operation: createFile('same', makeIno(otherDevice, 1)) }], flown, { files: 1, bytes: 10 });
+  rebase.add(false, [{ serial: 12, operation: createFile('moved', makeIno(otherDevice, 2)) }], waited, { files: 1, bytes: 10 });
   t.strictSame([get(state, 'moved'), get(state, 'new'), serials(state)], ['mine', undefined, [1, 2]]);
   t.strictSame([...rebase.changed()].toSorted(), [keyOf('moved'), keyOf('moved as well')], 'only keys with another value are changed');
   state.finishRebase(rebase);
