@@ -6,7 +6,7 @@
  */
 import { memoryMin } from '../base/memory-budget.js';
 import type { OptionKind, OptionWord } from '../terminal/option-kind.js';
-import { choice, count, duration, flag, optionOf, path, rate, readOption, refusing, size, text } from '../terminal/option-kind.js';
+import { choice, count, duration, flag, optionOf, path, rate, readOption, refusing, size, text, textKind } from '../terminal/option-kind.js';
 import { accessTimePolicies } from '../vfs/access-time-policy.js';
 
 export interface MountOption {
@@ -30,14 +30,14 @@ const queueSizeMin = 16 * 1024 * 1024;
 const heartbeatMinMs = 60_000;
 
 /** `SEQUENCE-HEX`, as `status` shows it. */
-const headCode: OptionKind<{ readonly sequence: number; readonly hashStart: string }, ''> = {
-  ...text,
-  takes: 'what "sealdrive status" shows as headCode, for instance "17-0123456789abcdef"',
-  parse: (word) => {
-    const [, digits, hashStart] = /^([1-9][0-9]{0,15})-([0-9a-f]{16,64})$/.exec(String(word).trim().toLowerCase()) ?? [];
+const headCode = textKind(
+  'what "sealdrive status" shows as headCode, for instance "17-0123456789abcdef"',
+  '',
+  (word): { readonly sequence: number; readonly hashStart: string } | undefined => {
+    const [, digits, hashStart] = /^([1-9][0-9]{0,15})-([0-9a-f]{16,64})$/.exec(word.trim().toLowerCase()) ?? [];
     return digits === undefined || hashStart === undefined ? undefined : { sequence: Number(digits), hashStart };
   },
-};
+);
 
 const network = { group: 'Network:' } as const;
 const setting = { isSetting: true } as const;

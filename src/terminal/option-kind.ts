@@ -22,10 +22,14 @@ export interface OptionKind<Value, Unit extends string = string> {
    * Why a value of this kind is refused all the same, for a message that begins with the option; `undefined` when it is
    * accepted.
    */
-  readonly flaw?: (word: unknown) => string | undefined;
+  flaw?(value: Value): string | undefined;
 }
 
-const textKind = <Value, Unit extends string>(takes: string, unit: Unit, parse: (text: string) => Value | undefined): OptionKind<Value, Unit> => ({
+export const textKind = <Value, Unit extends string>(
+  takes: string,
+  unit: Unit,
+  parse: (text: string) => Value | undefined,
+): OptionKind<Value, Unit> => ({
   input: { type: 'string' },
   takes,
   unit,
@@ -81,17 +85,14 @@ export const refusing = <Value, Unit extends string>(
   message: string,
 ): OptionKind<Value, Unit> => ({
   ...kind,
-  flaw: (word) => {
-    const value = kind.parse(word);
-    return value !== undefined && isRefused(value) ? message : undefined;
-  },
+  flaw: (value) => (isRefused(value) ? message : undefined),
 });
 
 /** `option` is spelt as on the command line, without its dashes. Throws Failure `USAGE`. */
 export function readOption<Value>(kind: OptionKind<Value>, word: OptionWord, option: string): Value {
   const value = kind.parse(word);
   if (value === undefined) throw new Failure('USAGE', `--${option} takes ${kind.takes}, not ${word}`);
-  const flaw = kind.flaw?.(word);
+  const flaw = kind.flaw?.(value);
   if (flaw !== undefined) throw new Failure('USAGE', `--${option} ${flaw}`);
   return value;
 }
