@@ -7,7 +7,7 @@
  * | pack | 16 |
  * | offset | u32 |
  * | length | u32, sealed |
- * | hash | 32, BLAKE2b-256 of the sealed bytes |
+ * | hash | 32: H(sealed bytes) |
  */
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { PackId } from './pack-id.js';
