@@ -3,6 +3,7 @@
  * "Keyslot"). The content of a slot is defined in src/crypto/keyslot.ts.
  */
 
+import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
@@ -25,6 +26,11 @@ const listedMax = 10_000;
 export interface StoredSlot {
   readonly header: SlotHeader;
   readonly bytes: Uint8Array;
+}
+
+export interface NewlyMadeSlot {
+  readonly header: SlotHeader;
+  readonly bytes: Sealed;
 }
 
 export interface SlotList {
@@ -77,8 +83,16 @@ export async function listSlots(store: ObjectStore, signal?: AbortSignal, expect
 
 export interface Unlocked extends SlotContent {
   readonly slotId: string;
+  /** The public key of the volume's owner, 32 bytes. */
+  readonly ownerKey: Uint8Array;
   /** 32 bytes. */
   readonly volumeId: Uint8Array;
+}
+
+/** Clears the secrets, once nobody needs them. */
+export function wipeSecrets({ rootSecret, ownerSeed }: Pick<Unlocked, 'rootSecret' | 'ownerSeed'>): void {
+  rootSecret.fill(0);
+  ownerSeed?.fill(0);
 }
 
 export interface UnlockOptions {
@@ -97,9 +111,10 @@ export interface UnlockOptions {
 }
 
 /**
- * Opens the first slot that the secret fits. Throws Failure: `LOCKED` when it fits none, `INTEGRITY` when some slots
- * were not tried because they would take too long or too much memory, `MACHINE` when this machine lacks the memory for
- * any of them. Throws CryptoError when there is no slot of its type and one cannot be read (a newer format, damage).
+ * Opens the first slot that the secret fits. Throws Failure: `LOCKED` when it fits none, `INTEGRITY` when the slot that
+ * it fits was changed, or when some slots were not tried because they would take too long or too much memory, `MACHINE`
+ * when this machine lacks the memory for any of them. Throws CryptoError when there is no slot of its type and one
+ * cannot be read (a newer format, damage).
  */
 export async function unlock(list: SlotList, secret: SlotSecret, options: UnlockOptions): Promise<Unlocked> {
   const {
@@ -116,6 +131,7 @@ export async function unlock(list: SlotList, secret: SlotSecret, options: Unlock
   );
   const budget = new TrialBudget(nowMs);
   const tooLarge: StoredSlot[] = [];
+  const changed: ChangedSlot[] = [];
   let untriedCount = 0;
   let unfit: KdfCost | undefined;
   for (const slot of trialOrder(candidates, used, random)) {
@@ -124,20 +140,29 @@ export async function unlock(list: SlotList, secret: SlotSecret, options: Unlock
     else if (secret.type !== 'key-file' && !fits(header.cost)) unfit = header.cost;
     else if (untriedCount > 0 || !budget.take(header.cost)) untriedCount++;
     else {
-      const content = await tryOpen(bytes, secret, random);
-      if (content) return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), ...content };
+      const opened = await tryOpen(bytes, secret, random);
+      if (opened instanceof CryptoError) changed.push({ slotId: header.slotId, reason: opened });
+      else if (opened) return opened;
     }
   }
-  throw whyLocked(list, secret, { candidates, tooLarge, untriedCount, unfit, memoryKiBMax });
+  throw whyLocked(list, secret, { candidates, tooLarge, changed, untriedCount, unfit, memoryKiBMax });
 }
 
-/** `undefined`: the secret does not fit. */
-async function tryOpen(bytes: Uint8Array, secret: SlotSecret, random: Random): Promise<SlotContent | undefined> {
+/** A slot that the secret fits, and that does not open all the same. */
+interface ChangedSlot {
+  readonly slotId: string;
+  readonly reason: CryptoError;
+}
+
+/** `undefined`: the secret does not fit. An error: it fits, and the slot was changed. */
+async function tryOpen(bytes: Uint8Array, secret: SlotSecret, random: Random): Promise<Unlocked | CryptoError | undefined> {
   try {
-    const { generation, rootSecret } = await openSlot(bytes, secret, random);
-    return { generation, rootSecret };
+    const { header, ...content } = await openSlot(bytes, secret, random);
+    return { slotId: header.slotId, volumeId: new Uint8Array(header.volumeId), ownerKey: new Uint8Array(header.owner), ...content };
   } catch (error) {
-    if (error instanceof CryptoError && error.code === 'WRONG_SECRET') return undefined;
+    if (!(error instanceof CryptoError)) throw error;
+    if (error.code === 'WRONG_SECRET') return undefined;
+    if (error.code === 'NOT_AUTHENTIC' || error.code === 'MALFORMED') return error;
     throw error;
   }
 }
@@ -145,6 +170,7 @@ async function tryOpen(bytes: Uint8Array, secret: SlotSecret, random: Random): P
 interface Trials {
   readonly candidates: readonly StoredSlot[];
   readonly tooLarge: readonly StoredSlot[];
+  readonly changed: readonly ChangedSlot[];
   readonly untriedCount: number;
   /** The cost of a slot for which this machine lacks the memory. */
   readonly unfit: KdfCost | undefined;
@@ -152,7 +178,16 @@ interface Trials {
 }
 
 /** Why no slot was opened. Slots that were not tried come first, since the secret may be right. */
-function whyLocked({ unreadable }: SlotList, secret: SlotSecret, { candidates, tooLarge, untriedCount, unfit, memoryKiBMax }: Trials): Error {
+function whyLocked({ unreadable }: SlotList, secret: SlotSecret, trials: Trials): Error {
+  const { candidates, tooLarge, changed, untriedCount, unfit, memoryKiBMax } = trials;
+  const [wrong] = changed;
+  if (wrong)
+    return new Failure(
+      'INTEGRITY',
+      `the ${typeNames[secret.type]} is right, and the keyslot that it fits was damaged or changed in the store (${wrong.reason.message}): ` +
+        `put ${prefix}${wrong.slotId} back from a copy of the store, or use another keyslot; nothing was changed`,
+      { cause: wrong.reason },
+    );
   if (unfit) return memoryFailure(unfit);
   if (untriedCount > 0) {
     const tried = candidates.length - untriedCount - tooLarge.length;
@@ -191,27 +226,47 @@ const wrongSecret: Readonly<Record<SlotHeader['type'], string>> = {
   'key-file': 'wrong key file',
 };
 
+/** The seed that makes keyslots. Throws Failure `LOCKED` when the keyslot that was opened does not hold it. */
+export function ownerSeedOf({ slotId, ownerSeed }: Unlocked): Uint8Array {
+  if (ownerSeed) return ownerSeed;
+  throw new Failure(
+    'LOCKED',
+    `the keyslot ${slotId} opens the volume without the rights of its owner, who alone makes keyslots: give the secret of one that has them; nothing was changed`,
+  );
+}
+
+/** What a slot is made from. The caller wipes the secrets. */
+export interface SlotMaker {
+  /** 32 bytes. */
+  readonly volumeId: Uint8Array;
+  readonly generation: number;
+  readonly since: number;
+  readonly rootSecret: Uint8Array;
+  readonly ownerSeed: Uint8Array;
+}
+
 /**
- * Makes a slot for `secret` and puts it into the store. Returns its id. Throws CryptoError `WEAK_SECRET`, StoreError,
- * Failure `MACHINE`.
+ * Makes a slot for `secret` that gives the rights of the owner, without putting it anywhere. Throws CryptoError
+ * `WEAK_SECRET`, Failure `MACHINE`.
  */
-export async function addSlot(
-  store: ObjectStore,
-  unlocked: Pick<Unlocked, 'volumeId' | 'generation' | 'rootSecret'>,
+export async function makeSlot(
+  { volumeId, generation, since, rootSecret, ownerSeed }: SlotMaker,
   secret: SlotSecret,
   label: string,
   random: Random,
-): Promise<string> {
+): Promise<NewlyMadeSlot> {
   if (secret.type !== 'key-file') requireMemory(defaultKdfCost);
   const created = Math.floor(Date.now() / 1000);
-  const { volumeId, generation, rootSecret } = unlocked;
-  const { slotId, bytes } = await createSlot({ secret, volumeId, generation, rootSecret, created, label }, random);
+  return createSlot({ secret, volumeId, generation, since, rootSecret, ownerSeed, rights: 'owner', created, label }, random);
+}
+
+/** Puts a slot that was just made into the store. Throws StoreError, Failure `STORE`. */
+export async function putSlot(store: ObjectStore, { header: { slotId }, bytes }: NewlyMadeSlot): Promise<void> {
   if ((await store.put(prefix + slotId, bytes, { ifAbsent: true })) === 'exists') {
     const there = await store.get(prefix + slotId, { sizeMax: slotLengthMax });
     // A lost answer to our own put looks like this too.
     if (there === undefined || !equalBytes(there, bytes)) throw new Failure('STORE', 'the store has something else under the new keyslot: try again');
   }
-  return slotId;
 }
 
 export async function removeSlot(store: ObjectStore, slotId: string): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * A volume opened from the store alone: the keys from its genesis, and nothing else (doc/cli.md, "check, repair,
+ * A volume opened from the store alone: the keys from the root secret, and nothing else (doc/cli.md, "check, repair,
  * salvage"). It needs no state directory, enrols no device and writes nothing. `check`, `repair` and `salvage` begin
  * here.
  */
@@ -26,7 +26,7 @@ interface BareVolumeOptions {
 
 export interface BareVolume {
   readonly keys: VolumeKeys;
-  readonly genesis: Omit<Genesis, 'epochKey'>;
+  readonly genesis: Genesis;
 }
 
 /** `undefined` when no genesis opens: without it there are no keys. The caller wipes `keys.root`. Throws StoreError. */
@@ -39,11 +39,8 @@ export async function openBareVolume(options: BareVolumeOptions): Promise<BareVo
   for (const [index, sealed] of [stored, genesisCopy].entries()) {
     if (!sealed) continue;
     try {
-      const { epochKey, ...genesis } = openGenesis(root, sealed, volumeId);
-      const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
-      keys.addEpoch(1, epochKey);
-      epochKey.fill(0);
-      return { keys, genesis };
+      const genesis = openGenesis(root, sealed, volumeId);
+      return { keys: new VolumeKeys({ root, volumeId, suite: genesis.suite, random }), genesis };
     } catch (error) {
       if (!(error instanceof CommitError)) throw error;
       if (index === 0) findings.add('GENESIS_DAMAGED', `the genesis cannot be used: ${describeError(error)}`, { object });

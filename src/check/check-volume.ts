@@ -89,14 +89,14 @@ const defaultKeptMax = 1000;
 export async function checkVolume(options: CheckOptions): Promise<Examination> {
   const { store, volumeId, keptMax = defaultKeptMax } = options;
   const findings = new Findings(keptMax);
-  const keyslots = await checkKeyslots(store, volumeId, findings);
   const bare = await openBareVolume({ ...options, findings });
   const empty = { commits: 0, sequence: 0, head: '', pages: 0, entries: 0, files: 0, bytes: 0, packs: 0, chunks: 0, contentBytes: 0 };
-  if (!bare) return { report: reportOf(options, findings, { keyslots, ...empty }), survey: undefined, totals: { files: 0, bytes: 0 }, lost: [] };
   try {
-    return await examine(options, bare, findings, keyslots);
+    const keyslots = await checkKeyslots(store, volumeId, bare?.genesis.creator.publicKey, findings);
+    if (bare) return await examine(options, bare, findings, keyslots);
+    return { report: reportOf(options, findings, { keyslots, ...empty }), survey: undefined, totals: { files: 0, bytes: 0 }, lost: [] };
   } finally {
-    bare.keys.root.wipe();
+    bare?.keys.root.wipe();
   }
 }
 

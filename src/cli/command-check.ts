@@ -1,6 +1,7 @@
 /** `sealdrive check STORE`: examines a volume from its store, and changes nothing. */
 
 import type { Unlocked } from '../access/keyslots.js';
+import { wipeSecrets } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';
 import { stateDirectoryOf } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
@@ -75,7 +76,7 @@ export const checkCommand = defineCommand<CheckArguments>({
         process.exitCode = exitCodeOf(report.worst);
       } finally {
         display.stop();
-        unlocked.rootSecret.fill(0);
+        wipeSecrets(unlocked);
       }
     } finally {
       await store.close();

@@ -1,7 +1,6 @@
 /** `sealdrive init STORE`: makes a volume in an empty store. */
 
 import { requireMemory } from '../access/kdf-memory.js';
-import { addSlot } from '../access/keyslots.js';
 import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
@@ -15,7 +14,8 @@ import { defaultKdfCost } from '../crypto/argon2.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
-import { createVolumeWithSecret, hardenProcess } from '../program/compose.js';
+import type { FirstSecret } from '../program/compose.js';
+import { createVolumeWithSecrets, hardenProcess } from '../program/compose.js';
 import type { ProbeReport } from '../store/probe.js';
 import { isSingleWriter } from '../store/probe.js';
 import { Failure } from '../terminal/exit-code.js';
@@ -101,22 +101,20 @@ export async function initialize(
     const probe = await examineStoreNow(store, args.store);
     if (isSingleWriter(probe)) tell(singleWriterWarning);
     tell('Making the keys ...');
-    const volume = await createVolumeWithSecret(store);
-    const slotId = await addSlot(store, volume, secret, args.label, systemRandom);
-    let recoveryWords: string | undefined;
-    if (args.recovery) {
-      recoveryWords = newRecoveryWords(systemRandom);
-      await addSlot(store, volume, { type: 'recovery-words', words: recoveryWords }, '', systemRandom);
-    }
-    volume.rootSecret.fill(0);
+    const recoveryWords = args.recovery ? newRecoveryWords(systemRandom) : undefined;
+    const secrets: FirstSecret[] = [{ secret, label: args.label }];
+    if (recoveryWords !== undefined) secrets.push({ secret: { type: 'recovery-words', words: recoveryWords }, label: '' });
+    const made = await createVolumeWithSecrets(store, secrets);
+    const volumeId = toHex(made.volumeId);
+    const [slotId = ''] = made.slotIds;
     try {
-      await pinStore(args.store, toHex(volume.volumeId));
-      await noteUsedSlot(toHex(volume.volumeId), slotId);
+      await pinStore(args.store, volumeId);
+      await noteUsedSlot(volumeId, slotId);
     } catch (error) {
       // The volume is made all the same; the first mount remembers it too.
       tell(`warning: ${describeError(error)}`);
     }
-    return { volumeId: toHex(volume.volumeId), slotId, recoveryWords, store: store.description, probe };
+    return { volumeId, slotId, recoveryWords, store: store.description, probe };
   } finally {
     await store.close();
   }

@@ -1,7 +1,7 @@
 /** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
 import type { CommandModule } from 'yargs';
 import type { SlotList } from '../access/keyslots.js';
-import { addSlot, removeSlot } from '../access/keyslots.js';
+import { makeSlot, ownerSeedOf, putSlot, removeSlot, wipeSecrets } from '../access/keyslots.js';
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import { noteRemovedSlot, noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
@@ -84,14 +84,17 @@ const addCommand = defineCommand<AddArguments>({
     const store = await openKnownStore(args.store);
     try {
       const { unlocked } = await unlockVolume(store, args);
+      const ownerSeed = ownerSeedOf(unlocked);
       await pinStore(args.store, toHex(unlocked.volumeId));
       let secret: SlotSecret;
       if (args.type === 'recovery-words') secret = { type: 'recovery-words', words: newRecoveryWords(systemRandom) };
       else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
       else secret = await readNewPassphrase(args.newPassphraseFd);
-      const slotId = await addSlot(store, unlocked, secret, args.label, systemRandom);
+      const slot = await makeSlot({ ...unlocked, ownerSeed }, secret, args.label, systemRandom);
+      wipeSecrets(unlocked);
+      await putSlot(store, slot);
+      const { slotId } = slot.header;
       await noteUsedSlot(toHex(unlocked.volumeId), slotId);
-      unlocked.rootSecret.fill(0);
       const words = secret.type === 'recovery-words' ? secret.words : undefined;
       if (args.json) {
         printJson({ slotId, recoveryWords: words ?? null });
@@ -131,7 +134,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       }
       const { unlocked } = await unlockVolume(store, args);
       await pinStore(args.store, toHex(unlocked.volumeId));
-      unlocked.rootSecret.fill(0);
+      wipeSecrets(unlocked);
       if (unlocked.slotId === slotId) {
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }

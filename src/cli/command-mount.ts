@@ -144,6 +144,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       ...(folder === undefined ? [] : [{ what: 'the store', path: folder }]),
     ]);
     const { unlocked } = await unlockVolume(store, args, secret, slots);
+    unlocked.ownerSeed?.fill(0);
     const volumeId = toHex(unlocked.volumeId);
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     await ensurePrivateDirectory(stateBase);

@@ -3,6 +3,7 @@
  * what this device holds of the commit log, then a commit mends the metadata.
  */
 
+import { wipeSecrets } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';
 import { ensurePrivateDirectory, stateDirectoryOf } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
@@ -82,7 +83,7 @@ export const repairCommand = defineCommand<RepairArguments>({
         process.exitCode = endOf(planned, done);
       } finally {
         display.stop();
-        rootSecret.fill(0);
+        wipeSecrets(unlocked);
       }
     } finally {
       await store.close();

@@ -1,5 +1,6 @@
 /** `sealdrive salvage STORE DIRECTORY`: copies out everything that can still be read, however damaged the volume is. */
 import { join, relative, resolve } from 'node:path';
+import { wipeSecrets } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';
 import { stateDirectoryOf } from '../access/state-directory.js';
 import { localFolderOf } from '../access/volume-store.js';
@@ -89,7 +90,7 @@ export const salvageCommand = defineCommand<SalvageArguments>({
         if (!isComplete(report)) process.exitCode = exitCodes.INTEGRITY;
       } finally {
         display.stop();
-        rootSecret.fill(0);
+        wipeSecrets(unlocked);
       }
     } finally {
       await store.close();

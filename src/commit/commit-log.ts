@@ -529,6 +529,5 @@ export class CommitLog {
 
 async function chainOfGenesis({ store, disk, stateDirectory, keys }: CommitLogOptions): Promise<ChainState> {
   const genesis = await readGenesis({ store, disk, stateDirectory, root: keys.root, volumeId: keys.volumeId });
-  genesis.epochKey.fill(0);
   return chainFromGenesis(keys.volumeId, genesis.creator);
 }

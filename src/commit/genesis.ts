@@ -9,9 +9,7 @@
  * | created | i53, ms since 1970 |
  * | chunk size | u32 |
  * | suite | u8 |
- * | epoch | u32 = 1 |
- * | epoch key | 32 |
- * | creator | its enrolment, index 0 |
+ * | creator | its enrolment, index 0, with the owner's key |
  * | signature | 64: by the creator, over `"sealdrive v1 genesis"` and all before |
  */
 import { assert } from '../base/assert.js';
@@ -20,18 +18,19 @@ import { ByteReader, ByteWriter, equalBytes, MalformedBytesError, toHex } from '
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
+import type { SlotHeader } from '../crypto/keyslot.js';
 import type { Suite } from '../crypto/seal-format.js';
-import { isSuite, keyLength } from '../crypto/seal-format.js';
-import { isSignedBy, signatureLength } from '../crypto/signature.js';
+import { isSuite } from '../crypto/seal-format.js';
+import { isSignedBy, Signer, signatureLength } from '../crypto/signature.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { Enrolment, Mutation, Sequence } from './commit.js';
+import type { DeviceId, Enrolment, Mutation, Sequence } from './commit.js';
 import { encodeCommit, padCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
-import { newDevice } from './device.js';
+import { cleanDeviceName } from './device-name.js';
 import { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
 import { StoredLog } from './stored-log.js';
@@ -42,8 +41,6 @@ export interface Genesis {
   /** The most bytes of plaintext that a chunk holds. */
   readonly chunkSize: number;
   readonly suite: Suite;
-  /** The key of epoch 1, 32 bytes; the caller wipes it once the keys have it. */
-  readonly epochKey: Uint8Array;
   readonly creator: Enrolment;
 }
 
@@ -68,40 +65,54 @@ interface NewVolume {
   /** The content that the volume begins with, which is the root directory. Ascending keys. */
   readonly mutations: readonly Mutation[];
   readonly filesDelta: number;
+  /** The owner's, 32 bytes, borrowed. */
+  readonly ownerSeed: Uint8Array;
+  /** Makes the keyslots of the volume, before the first commit is sealed. */
+  readonly makeSlots: (volumeId: Uint8Array) => Promise<readonly SlotHeader[]>;
 }
 
 /**
- * Writes the genesis and the first commit of a new volume, as a device that exists only for this: every device that
- * mounts enrols as another one. Throws StoreError.
+ * Writes the genesis and the first commit of a new volume, as the owner: every device that mounts enrols as another
+ * author. Puts no keyslots into the store. Throws StoreError, and what `makeSlots` throws, before anything is written.
  */
 export async function createVolumeLog(options: NewVolume): Promise<{ readonly volumeId: Uint8Array }> {
   const { store, root, random, suite, chunkSize } = options;
   assert(chunkSize >= chunkSizeMin && chunkSize <= chunkSizeMax, 'the chunk size is within bounds');
-  const { device, seed } = newDevice(options.creatorName, random);
-  const creator: Enrolment = { deviceId: device.id, deviceIndex: 0, publicKey: device.signer.publicKey, name: device.name };
-  const epochKey = random.bytes(keyLength);
-  const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16)).i53(options.createdMs).u32(chunkSize).u8(suite).u32(1).bytes(epochKey);
-  writeEnrolment(writer, creator);
-  const payload = writer.bytes(device.signer.sign(messageOf(writer.copy()))).finish();
-  const sealed = root.genesis(suite).seal(noPlace, payload as Plaintext);
-  payload.fill(0);
-  const volumeId = hashBytes(sealed);
+  const owner = new Signer(options.ownerSeed);
+  try {
+    const deviceId = toHex(random.bytes(16)) as DeviceId;
+    const creator: Enrolment = { deviceId, deviceIndex: 0, publicKey: owner.publicKey, name: cleanDeviceName(options.creatorName) };
+    const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16)).i53(options.createdMs).u32(chunkSize).u8(suite);
+    writeEnrolment(writer, creator);
+    const payload = writer.bytes(owner.sign(messageOf(writer.copy()))).finish();
+    const sealed = root.genesis(suite).seal(noPlace, payload as Plaintext);
+    payload.fill(0);
+    const volumeId = hashBytes(sealed);
+    // Before the first commit, which is to list them.
+    await options.makeSlots(volumeId);
 
-  const keys = new VolumeKeys({ root, volumeId, suite, random });
-  keys.addEpoch(1, epochKey);
-  epochKey.fill(0);
-  const links = { sequence: 1 as Sequence, previousHash: volumeId, deviceId: device.id, deviceCounter: 1, previousOwn: 0 as Sequence };
-  const content = { wallTimeMs: options.createdMs, nextInoCounter: 0, operationSerial: 0, filesDelta: options.filesDelta, bytesDelta: 0, packs: [] };
-  const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
-  const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => device.signer.sign(message));
-  const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(first));
-  seed.fill(0);
-  device.signer.wipe();
-  const log = new StoredLog(store, root);
-  for (const [sequence, bytes] of [sealed, sealedFirst].entries()) {
-    if (!(await log.put(sequence, bytes))) throw new StoreError('PROTOCOL', `the store has another object under the new name ${log.keyOf(sequence)}`);
+    const keys = new VolumeKeys({ root, volumeId, suite, random });
+    const links = { sequence: 1 as Sequence, previousHash: volumeId, deviceId, deviceCounter: 1, previousOwn: 0 as Sequence };
+    const content = {
+      wallTimeMs: options.createdMs,
+      nextInoCounter: 0,
+      operationSerial: 0,
+      filesDelta: options.filesDelta,
+      bytesDelta: 0,
+      packs: [],
+    };
+    const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
+    const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => owner.sign(message));
+    const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(first));
+    const log = new StoredLog(store, root);
+    for (const [sequence, bytes] of [sealed, sealedFirst].entries()) {
+      if (!(await log.put(sequence, bytes)))
+        throw new StoreError('PROTOCOL', `the store has another object under the new name ${log.keyOf(sequence)}`);
+    }
+    return { volumeId };
+  } finally {
+    owner.wipe();
   }
-  return { volumeId };
 }
 
 /** Opens and verifies the genesis of the volume `volumeId`. Throws CommitError. */
@@ -117,19 +128,16 @@ export function openGenesis(root: RootKeys, sealed: Uint8Array, volumeId: Uint8A
     const createdMs = reader.i53();
     const chunkSize = reader.u32();
     const suite = reader.u8();
-    const epoch = reader.u32();
-    const epochKey = new Uint8Array(reader.bytes(keyLength));
     const creator = readEnrolment(reader);
     const unsigned = payload.subarray(0, reader.offset);
     const signature = reader.bytes(signatureLength);
     reader.end();
-    if (!isSuite(suite) || epoch !== 1 || creator.deviceIndex !== 0)
-      throw new MalformedBytesError('a genesis with an unknown suite, epoch or creator');
+    if (!isSuite(suite) || creator.deviceIndex !== 0) throw new MalformedBytesError('a genesis with an unknown suite or creator');
     if (chunkSize < chunkSizeMin || chunkSize > chunkSizeMax) throw new MalformedBytesError('a chunk size out of range');
     if (!isSignedBy(creator.publicKey, messageOf(unsigned), signature))
       throw new CommitError('BAD_SIGNATURE', 'the genesis is not signed by its creator');
     payload.fill(0);
-    return { volumeId, createdMs, chunkSize, suite, epochKey, creator };
+    return { volumeId, createdMs, chunkSize, suite, creator };
   } catch (error) {
     if (error instanceof CryptoError) throw new CommitError('NOT_AUTHENTIC', 'the genesis does not open', { sequence: 0 }, { cause: error });
     if (error instanceof MalformedBytesError) throw new CommitError('MALFORMED', 'the genesis is malformed', { sequence: 0 }, { cause: error });

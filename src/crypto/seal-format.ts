@@ -8,7 +8,18 @@ import { assert } from '../base/assert.js';
 import { CryptoError } from './crypto-error.js';
 import { blake2b, equalSecrets } from './sodium.js';
 
-export type SealKind = 'keyslot' | 'genesis' | 'commit' | 'chunk' | 'page' | 'pack-index' | 'pack-footer' | 'trust' | 'device' | 'journal';
+export type SealKind =
+  | 'keyslot'
+  | 'genesis'
+  | 'commit'
+  | 'chunk'
+  | 'page'
+  | 'pack-index'
+  | 'pack-footer'
+  | 'trust'
+  | 'device'
+  | 'journal'
+  | 'wrapped-root';
 
 const kindNumbers: Readonly<Record<SealKind, number>> = {
   keyslot: 1,
@@ -21,6 +32,7 @@ const kindNumbers: Readonly<Record<SealKind, number>> = {
   trust: 8,
   device: 9,
   journal: 10,
+  'wrapped-root': 11,
 };
 /** Items inside packs: no visible header, so that a pack shows no structure. */
 const bareKinds: ReadonlySet<SealKind> = new Set(['chunk', 'page', 'pack-index', 'pack-footer']);
@@ -71,9 +83,9 @@ export interface SealFormatOptions {
   readonly subkey: Uint8Array;
   /** What new objects are sealed with; framed objects name theirs, bare ones must have this one. */
   readonly suite: Suite;
-  /** 32 bytes; zeros for genesis and keyslots, which come before it. */
+  /** 32 bytes; zeros for genesis, keyslot and wrapped root, whose keys are of one volume. */
   readonly volumeId: Uint8Array;
-  /** 0 for the kinds whose key comes from the root secret or a passphrase. */
+  /** 0 for the kinds whose key does not come from an epoch key. */
   readonly epoch: number;
 }
 

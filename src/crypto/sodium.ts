@@ -33,3 +33,12 @@ export function ed25519Sign(message: Uint8Array, privateKey: Uint8Array): Uint8A
 export function ed25519Verify(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
   return sodium.crypto_sign_verify_detached(signature, message, publicKey);
 }
+
+export function x25519PublicKey(privateKey: Uint8Array): Uint8Array {
+  return sodium.crypto_scalarmult_base(privateKey);
+}
+
+/** The shared secret of two X25519 keys. Throws when it is zero, as for public keys of small order. */
+export function x25519(privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array {
+  return sodium.crypto_scalarmult(privateKey, publicKey);
+}

@@ -5,29 +5,43 @@
 import { assert } from '../base/assert.js';
 import { ByteWriter, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
-import { keyedHash, subkey } from './hash.js';
 import type { Suite } from './seal-format.js';
 import { keyLength } from './seal-format.js';
 import { SealKey } from './seal-key.js';
+import { keyedHash, subkey } from './subkey.js';
 
 const noVolume = new Uint8Array(32);
+const firstGeneration = 1;
 
-/** What the root secret alone gives: enough to find and open the genesis. */
+/** What the root secret of a generation alone gives: in the first one, enough to find and open the genesis. */
 export class RootKeys {
   readonly #secret: Uint8Array;
   readonly #random: Random;
   readonly #logNameKey: Uint8Array;
+  /** Also the number of the epoch that it begins. */
+  readonly generation: number;
 
   /** Takes `rootSecret` (32 bytes) over: {@link RootKeys.wipe} clears it. */
-  constructor(rootSecret: Uint8Array, random: Random) {
+  constructor(rootSecret: Uint8Array, random: Random, generation = firstGeneration) {
     assert(rootSecret.byteLength === keyLength, 'a root secret has 32 bytes');
+    this.generation = generation;
     this.#secret = rootSecret;
     this.#random = random;
     this.#logNameKey = subkey(rootSecret, 'log-name');
   }
 
+  /** The key of the generation's epoch: 32 bytes, which the caller wipes. */
+  epochKey(): Uint8Array {
+    return subkey(this.#secret, 'epoch');
+  }
+
+  /** It opens a genesis in the first generation only: the genesis is of epoch 1. */
   genesis(suite: Suite = 1): SealKey {
-    return this.#key('genesis', suite, noVolume);
+    const epochKey = this.epochKey();
+    const options = { suite, volumeId: noVolume, epoch: firstGeneration, random: this.#random };
+    const key = new SealKey({ kind: 'genesis', subkey: subkey(epochKey, 'genesis'), ...options });
+    epochKey.fill(0);
+    return key;
   }
 
   /** The unguessable end of a commit's key: 12 hex digits. Strangers cannot squat on log numbers. */
@@ -37,16 +51,7 @@ export class RootKeys {
 
   /** The keys that do not change with epochs, for the volume that the genesis names. */
   local(kind: 'trust' | 'device' | 'journal', suite: Suite, volumeId: Uint8Array): SealKey {
-    return this.#key(kind, suite, volumeId);
-  }
-
-  #key(kind: 'genesis' | 'trust' | 'device' | 'journal', suite: Suite, volumeId: Uint8Array): SealKey {
     return new SealKey({ kind, subkey: subkey(this.#secret, kind), suite, volumeId, epoch: 0, random: this.#random });
-  }
-
-  /** A copy, for making another keyslot; the caller wipes it. */
-  rootSecret(): Uint8Array {
-    return new Uint8Array(this.#secret);
   }
 
   wipe(): void {
@@ -73,7 +78,10 @@ export interface VolumeKeysOptions {
   readonly random: Random;
 }
 
-/** All keys of an open volume. New objects are sealed in the newest epoch; objects of older epochs are still opened. */
+/**
+ * All keys of an open volume: those of the root secret and of its epoch, and of others that are added. New objects are
+ * sealed in the newest epoch; objects of older epochs are still opened.
+ */
 export class VolumeKeys {
   readonly root: RootKeys;
   readonly volumeId: Uint8Array;
@@ -93,11 +101,14 @@ export class VolumeKeys {
     this.trust = root.local('trust', suite, volumeId);
     this.device = root.local('device', suite, volumeId);
     this.journal = root.local('journal', suite, volumeId);
+    const epochKey = root.epochKey();
+    this.addEpoch(root.generation, epochKey);
+    epochKey.fill(0);
   }
 
-  /** Adds the next epoch (from 1 on), given its 32-byte key, which may be wiped afterwards. */
+  /** Adds an epoch (from 1 on), given its 32-byte key, which may be wiped afterwards. */
   addEpoch(epoch: number, key: Uint8Array): void {
-    assert(epoch === this.#newest + 1 && key.byteLength === keyLength, 'epochs come one after the other, with 32-byte keys');
+    assert(epoch >= 1 && !this.#epochs.has(epoch) && key.byteLength === keyLength, 'each epoch is added once, with a 32-byte key');
     const make = (kind: 'commit' | 'chunk' | 'page' | 'pack-index' | 'pack-footer', purpose: string): SealKey =>
       new SealKey({ kind, subkey: subkey(key, purpose), suite: this.suite, volumeId: this.volumeId, epoch, random: this.#random });
     this.#epochs.set(epoch, {
@@ -108,7 +119,7 @@ export class VolumeKeys {
       packIndex: make('pack-index', 'pack-index'),
       packFooter: make('pack-footer', 'pack-index'),
     });
-    this.#newest = epoch;
+    this.#newest = Math.max(this.#newest, epoch);
   }
 
   /** The newest epoch's keys. */

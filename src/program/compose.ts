@@ -7,6 +7,8 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { NewlyMadeSlot } from '../access/keyslots.js';
+import { makeSlot, putSlot, wipeSecrets } from '../access/keyslots.js';
 import { usualMemory } from '../access/machine-memory.js';
 import type { MountOptions } from '../access/mount-options.js';
 import { beginProbe } from '../access/store-probe.js';
@@ -21,6 +23,7 @@ import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { nativeCipher } from '../crypto/bulk-cipher.js';
+import type { SlotHeader, SlotSecret } from '../crypto/keyslot.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { PeerCheck } from '../daemon/control-server.js';
@@ -111,14 +114,36 @@ function inhibitShutdown(): Inhibition {
   return { isGranted: () => isGranted, end: () => child.stdin.end() };
 }
 
-/** Writes a genesis into an empty store. The caller makes the keyslots and wipes the secret. */
-export async function createVolumeWithSecret(
+/** What a new volume is to be opened with. */
+export interface FirstSecret {
+  readonly secret: SlotSecret;
+  readonly label: string;
+}
+
+/**
+ * Makes a volume with an owner of its own in an empty store, and a keyslot for each secret, which come last: a store
+ * without them holds no volume yet. Returns the ids of the slots in the order of the secrets.
+ */
+export async function createVolumeWithSecrets(
   store: ObjectStore,
-): Promise<{ readonly volumeId: Uint8Array; readonly rootSecret: Uint8Array; readonly generation: number }> {
+  secrets: readonly FirstSecret[],
+): Promise<{ readonly volumeId: Uint8Array; readonly slotIds: readonly string[] }> {
   const { createVolume } = await import('../volume/create-volume.js');
   const rootSecret = systemRandom.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
-  return { volumeId, rootSecret, generation: 1 };
+  const ownerSeed = systemRandom.bytes(32);
+  const made: NewlyMadeSlot[] = [];
+  const makeSlots = async (volumeId: Uint8Array): Promise<readonly SlotHeader[]> => {
+    const maker = { volumeId, rootSecret, ownerSeed, generation: 1, since: 0 };
+    for (const { secret, label } of secrets) made.push(await makeSlot(maker, secret, label, systemRandom));
+    return made.map(({ header }) => header);
+  };
+  try {
+    const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, makeSlots });
+    for (const slot of made) await putSlot(store, slot);
+    return { volumeId, slotIds: made.map(({ header }) => header.slotId) };
+  } finally {
+    wipeSecrets({ rootSecret, ownerSeed });
+  }
 }
 
 const loadMount = () =>

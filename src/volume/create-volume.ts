@@ -1,10 +1,11 @@
 /**
- * Creates a volume in a store: its genesis commit, which holds an empty root directory (doc/format.md, "Commit"). It
- * does not create keyslots; the caller does.
+ * Creates a volume in a store: its genesis commit, which holds an empty root directory (doc/format.md, "Commit"). Its
+ * keyslots are for the caller to make and to put into the store.
  */
 import type { Clock, Timespec } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { createVolumeLog } from '../commit/genesis.js';
+import type { SlotHeader } from '../crypto/keyslot.js';
 import { RootKeys } from '../crypto/volume-keys.js';
 import { encodeInode, type Inode, S_IFDIR } from '../meta/inode.js';
 import { inodeKey, rootIno } from '../meta/key.js';
@@ -14,10 +15,14 @@ export interface CreateOptions {
   readonly store: ObjectStore;
   /** 32 bytes, borrowed. */
   readonly rootSecret: Uint8Array;
+  /** 32 bytes, borrowed. */
+  readonly ownerSeed: Uint8Array;
   readonly random: Random;
   readonly clock: Clock;
   /** Largest plaintext of a chunk, bytes. */
   readonly chunkSize?: number;
+  /** Makes the keyslots, once the id is known; the caller puts them into the store last. Default: there are none. */
+  readonly makeSlots?: (volumeId: Uint8Array) => Promise<readonly SlotHeader[]>;
 }
 
 /**
@@ -26,9 +31,11 @@ export interface CreateOptions {
  */
 const defaultChunkSize = 64 * 1024;
 
-/** Creates a volume without keyslots in `store`; its genesis commit determines its id. */
+const noSlots = (): Promise<readonly SlotHeader[]> => Promise.resolve([]);
+
+/** Creates a volume in `store`, without putting keyslots there; its genesis commit determines its id. */
 export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
-  const { store, rootSecret, random, clock, chunkSize = defaultChunkSize } = options;
+  const { store, rootSecret, ownerSeed, random, clock, chunkSize = defaultChunkSize, makeSlots = noSlots } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);
   const time = clock.now();
   try {
@@ -42,6 +49,8 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
       creatorName: 'init',
       mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
       filesDelta: 1,
+      ownerSeed,
+      makeSlots,
     });
   } finally {
     root.wipe();

@@ -122,8 +122,6 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
   opened.push(() => root.wipe());
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
-  keys.addEpoch(1, genesis.epochKey);
-  genesis.epochKey.fill(0);
   const log = await CommitLog.open({
     store,
     keys,

@@ -72,14 +72,22 @@ interface Volume {
   readonly volumeId: Uint8Array;
 }
 
+const makeSlots = () => Promise.resolve([]);
 const firstMutations: Mutation[] = [['I00000001', Buffer.from('root directory')]];
 
 async function newVolume(): Promise<Volume> {
   const store = new Store();
   const rootSecret = systemRandom.bytes(32);
   const root = new RootKeys(rootSecret, systemRandom);
-  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'creator' } as const;
-  const { volumeId } = await createVolumeLog({ store, root, mutations: firstMutations, filesDelta: 1, ...options });
+  const options = {
+    random: systemRandom,
+    createdMs: 1,
+    chunkSize: 262144,
+    suite: 1,
+    creatorName: 'creator',
+    ownerSeed: systemRandom.bytes(32),
+  } as const;
+  const { volumeId } = await createVolumeLog({ store, root, mutations: firstMutations, filesDelta: 1, makeSlots, ...options });
   return { store, rootSecret, root, volumeId };
 }
 
@@ -101,7 +109,6 @@ async function openLog(
   const store = more.store ?? volume.store;
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random: systemRandom });
-  keys.addEpoch(1, genesis.epochKey);
   const deviceName = more.name ?? 'laptop';
   return CommitLog.open({
     store,
@@ -458,9 +465,9 @@ t.test('another volume of the same user is refused', async (t) => {
   const volume = await newVolume();
   const other = await newVolume();
   await t.rejects(openLog(volume, await newDisk(), { store: other.store }), code('MISSING'));
-  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'x' } as const;
+  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'x', ownerSeed: systemRandom.bytes(32) } as const;
   const sameKeys = new Store();
-  await createVolumeLog({ store: sameKeys, root: volume.root, mutations: [], filesDelta: 0, ...options });
+  await createVolumeLog({ store: sameKeys, root: volume.root, mutations: [], filesDelta: 0, makeSlots, ...options });
   await t.rejects(openLog(volume, await newDisk(), { store: sameKeys }), code('FORK'));
 });
 

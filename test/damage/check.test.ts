@@ -1,7 +1,9 @@
 /** The code and severity that a check reports for each kind of damage, one kind per test. */
 import t from 'tap';
+import { makeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import type { Severity } from '../../src/check/finding.js';
+import { systemRandom } from '../../src/crypto/system-random.js';
 import { encodeDirent } from '../../src/meta/dirent.js';
 import type { DataExtent } from '../../src/meta/extent.js';
 import { decodeExtent, encodeExtent } from '../../src/meta/extent.js';
@@ -63,6 +65,18 @@ damage(
     await v.store.put(`keys/${'0'.repeat(16)}`, bytes as Sealed);
   },
   { codes: ['KEYSLOT_DAMAGED'], worst: 'warning' },
+);
+damage('a keyslot whose root secret has a flipped bit', async (v) => v.flip(await slotOf(v), -100), {
+  codes: ['KEYSLOT_DAMAGED', 'KEYSLOT_MISSING'],
+  worst: 'error',
+});
+damage(
+  'a keyslot that somebody else made for the volume',
+  async (v) => {
+    const stranger = { ...v.volume, ownerSeed: systemRandom.bytes(32), generation: 1, since: 0 };
+    await putSlot(v.store, await makeSlot(stranger, { type: 'key-file', bytes: systemRandom.bytes(64) }, '', systemRandom));
+  },
+  { codes: ['KEYSLOT_FOREIGN'], worst: 'error' },
 );
 damage('no genesis', (v) => v.remove(v.commitKey(0)), { codes: ['GENESIS_MISSING'], worst: 'fatal' });
 damage('a genesis with a flipped bit', (v) => v.flip(v.commitKey(0), 150), { codes: ['GENESIS_DAMAGED'], worst: 'fatal' });

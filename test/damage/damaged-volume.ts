@@ -4,7 +4,7 @@
  * device wrote on purpose.
  */
 
-import { addSlot } from '../../src/access/keyslots.js';
+import { makeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
@@ -70,7 +70,7 @@ export class DamagedVolume {
     const store = new MemoryStore({ disk: systemDisk });
     const volume = await createTestVolume(store);
     const secret = { type: 'key-file', bytes: keyFile } as const;
-    await addSlot(store, { volumeId: volume.volumeId, rootSecret: volume.rootSecret, generation: 1 }, secret, '', systemRandom);
+    await putSlot(store, await makeSlot({ ...volume, generation: 1, since: 0 }, secret, '', systemRandom));
     const bare = await openBareVolume({ ...volume, random: systemRandom, findings: new Findings(1) });
     if (!bare) throw new Error('the volume that was just made does not open');
     const made = new DamagedVolume(t, store, volume, bare.keys);

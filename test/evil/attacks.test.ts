@@ -31,6 +31,7 @@ import { readPackIndex } from '../../src/pack/pack-index.js';
 import { createVolume } from '../../src/volume/create-volume.js';
 import { collideGcm } from '../suite/gcm-collision.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
+import type { TestVolume } from '../suite/test-device.js';
 import { TestDevice } from '../suite/test-device.js';
 import type { Persona } from './evil-store.js';
 import { EvilStore, flipBit, rolledBack } from './evil-store.js';
@@ -51,8 +52,11 @@ const secret: SlotSecret = { type: 'key-file', bytes: systemRandom.bytes(64) };
 t.comment(`TEST_SEED=${seed}`);
 
 /** A cheap slot, for the volume or another one. */
-const slotFor = (volume: Uint8Array, rootSecret: Uint8Array, of: SlotSecret = secret) =>
-  createSlot({ secret: of, volumeId: volume, generation: 1, rootSecret, created: 1_700_000_000, label: '' }, systemRandom);
+const slotFor = async ({ volumeId: id, rootSecret, ownerSeed }: Omit<TestVolume, 'store'>, of: SlotSecret = secret) => {
+  const grant = { generation: 1, since: 0, rootSecret, ownerSeed, rights: 'owner' } as const;
+  const { header, bytes } = await createSlot({ secret: of, volumeId: id, ...grant, created: 1_700_000_000, label: '' }, systemRandom);
+  return { slotId: header.slotId, bytes };
+};
 
 const logObjects = [...now.objects.keys()]
   .filter((key) => key.startsWith('log/'))
@@ -137,14 +141,14 @@ t.test('1: a keyslot, genesis or commit of the attacker is not accepted', async 
   const attacker = await makeWorld(seed + 1, { steps: 1 });
   t.teardown(() => attacker.remove());
   const store = honestStore.copy();
-  const foreign = await slotFor(attacker.volume.volumeId, attacker.volume.rootSecret, { type: 'key-file', bytes: systemRandom.bytes(64) });
+  const foreign = await slotFor(attacker.volume, { type: 'key-file', bytes: systemRandom.bytes(64) });
   store.plant(`keys/${foreign.slotId}`, foreign.bytes);
   await t.rejects(
     listSlots(store).then((list) => unlock(list, secret, { random: systemRandom })),
     { code: 'LOCKED' },
     "the attacker's slot alone",
   );
-  const own = await slotFor(volumeId, world.volume.rootSecret);
+  const own = await slotFor(world.volume);
   store.plant(`keys/${own.slotId}`, own.bytes);
   t.throws(() => claimedVolumeId({ slots: [own, foreign].map(({ bytes }) => ({ header: readSlotHeader(bytes), bytes })), unreadable: [] }), {
     code: 'INTEGRITY',
@@ -212,7 +216,7 @@ t.test('2: a change of any single bit is detected', async (t) => {
       if (!refusesCrypto(() => keys.current.commit.open(place, flipBit(bytes, bit)))) undetected++;
     }
   }
-  const { bytes: slot } = await slotFor(volumeId, world.volume.rootSecret);
+  const { bytes: slot } = await slotFor(world.volume);
   for (let bit = 0; bit < slot.byteLength * 8; bit++, tried++) {
     const opened = await openSlot(flipBit(slot, bit), secret, systemRandom).catch((error: unknown) => {
       if (!(error instanceof CryptoError)) throw error;
@@ -258,7 +262,7 @@ t.test('3: no object opens in another place, kind or volume', async (t) => {
     }
   }
   // One secret for all kinds, as if a subkey had leaked into another use: the kind is bound as well.
-  const kinds = ['keyslot', 'genesis', 'commit', 'chunk', 'page', 'pack-index', 'pack-footer', 'trust', 'device', 'journal'] as const;
+  const kinds = ['keyslot', 'genesis', 'commit', 'chunk', 'page', 'pack-index', 'pack-footer', 'trust', 'device', 'journal', 'wrapped-root'] as const;
   const same = kinds.map((kind) => new SealKey({ kind, subkey: Buffer.alloc(32, 7), suite: 1, volumeId, epoch: 1, random: systemRandom }));
   for (const a of same) {
     const sealed = a.seal(place, Buffer.from('content') as never);
@@ -269,7 +273,7 @@ t.test('3: no object opens in another place, kind or volume', async (t) => {
   }
   t.equal(wrong, 0, `${pairs} pairs`);
   // The same secret opens slots of both volumes: the volume that a slot gives is the one that it was made for.
-  const slotB = await slotFor(other.volume.volumeId, other.volume.rootSecret);
+  const slotB = await slotFor(other.volume);
   const list = { slots: [{ header: readSlotHeader(slotB.bytes), bytes: slotB.bytes }], unreadable: [] };
   t.ok(equalBytes((await unlock(list, secret, { random: systemRandom })).volumeId, other.volume.volumeId));
 });
@@ -278,7 +282,7 @@ t.test('4: weak, absurd and unknown parameters are refused before any key deriva
   const passphrase: SlotSecret = { type: 'passphrase', passphrase: 'correct horse' };
   const cost = { memoryKiB: 64 * 1024, passes: 2, lanes: 1 };
   const { bytes } = await createSlot(
-    { secret: passphrase, volumeId, generation: 1, rootSecret: world.volume.rootSecret, created: 0, label: '', cost },
+    { secret: passphrase, ...world.volume, generation: 1, since: 0, rights: 'owner', created: 0, label: '', cost },
     systemRandom,
   );
   const setU32 = (at: number, value: number): Uint8Array => {
@@ -342,7 +346,7 @@ t.test('8: objects of any other length are refused', async (t) => {
     for (const more of [1, 16, 1000]) if (!refusesCrypto(() => open(Buffer.concat([bytes, new Uint8Array(more)])))) undetected++;
   }
   t.equal(undetected, 0, 'every prefix of every commit');
-  const { bytes: slot } = await slotFor(volumeId, world.volume.rootSecret);
+  const { bytes: slot } = await slotFor(world.volume);
   for (let length = 0; length < slot.byteLength; length++) await t.rejects(openSlot(slot.subarray(0, length), secret, systemRandom), CryptoError);
   for (const item of items) {
     const sealed = sealedOf(item);
@@ -660,8 +664,9 @@ t.test('22: two volumes that differ only in names have objects of the same sizes
     const store = new EvilStore(systemDisk);
     const content = new SeededRandom(7);
     const rootSecret = systemRandom.bytes(32);
-    const made = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
-    const device = await TestDevice.open({ store, ...made, rootSecret }, { disk: systemDisk, stateDirectory: world.stateDirectory() });
+    const ownerSeed = systemRandom.bytes(32);
+    const made = await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock });
+    const device = await TestDevice.open({ store, ...made, rootSecret, ownerSeed }, { disk: systemDisk, stateDirectory: world.stateDirectory() });
     for (let index = 0; index < 60; index++) await device.write(name(index), content.bytes(5000));
     await device.volume.flush();
     await device.close();

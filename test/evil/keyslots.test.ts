@@ -17,10 +17,9 @@ const secret: SlotSecret = { type: 'passphrase', passphrase: 'correct horse' };
 const volumeId = systemRandom.bytes(32);
 const rootSecret = systemRandom.bytes(32);
 
-async function genuineSlot(cost: KdfCost): Promise<StoredSlot> {
-  const { bytes } = await createSlot({ secret, volumeId, rootSecret, generation: 1, created: 1, label: '', cost }, systemRandom);
-  return { header: readSlotHeader(bytes), bytes };
-}
+const grant = { rootSecret, ownerSeed: systemRandom.bytes(32), generation: 1, since: 0, rights: 'owner' } as const;
+
+const genuineSlot = (cost: KdfCost): Promise<StoredSlot> => createSlot({ secret, volumeId, ...grant, created: 1, label: '', cost }, systemRandom);
 
 /** A forged slot that resembles `like`, has any cost, and opens with no secret. */
 function bogusSlot(like: StoredSlot, cost: KdfCost = like.header.cost): StoredSlot {
@@ -102,8 +101,7 @@ t.test('a machine without the memory for a keyslot says so, and a key file opens
     message: /64 MiB of memory.*a key file needs none/,
   });
   const keyFile: SlotSecret = { type: 'key-file', bytes: systemRandom.bytes(64) };
-  const { bytes } = await createSlot({ secret: keyFile, volumeId, rootSecret, generation: 1, created: 1, label: '' }, systemRandom);
-  const slot = { header: readSlotHeader(bytes), bytes };
+  const slot = await createSlot({ secret: keyFile, volumeId, ...grant, created: 1, label: '' }, systemRandom);
   const many = Array.from({ length: 255 }, () => bogusSlot(slot));
   const options = { random: systemRandom, fits: () => false, nowMs: slowClock(100_000) };
   t.equal((await unlock(listOf([...many, slot]), keyFile, options)).slotId, slot.header.slotId, 'among any number of others');
@@ -118,6 +116,20 @@ t.test('a wrong passphrase is reported as such, also beside an unreadable slot',
     code: 'LOCKED',
     message: /wrong passphrase.*keys\/0123456789abcdef/,
   });
+});
+
+t.test('a slot that the secret fits and that was changed is no wrong passphrase, and another one still opens', async (t) => {
+  const genuine = await genuineSlot(kdfFloor);
+  const bytes = Buffer.from(genuine.bytes);
+  bytes[bytes.length - 100]! ^= 1;
+  const changed = { header: genuine.header, bytes };
+  await t.rejects(unlock(listOf([changed]), secret, { random: systemRandom, fits: plenty }), {
+    code: 'INTEGRITY',
+    message: new RegExp(`the passphrase is right.*not signed.*keys/${genuine.header.slotId}`),
+  });
+  const other = await genuineSlot(kdfFloor);
+  const options = { random: systemRandom, fits: plenty, used: [genuine.header.slotId] };
+  t.equal((await unlock(listOf([changed, other]), secret, options)).slotId, other.header.slotId);
 });
 
 t.test('the memory of a key derivation is released', async (t) => {

@@ -53,8 +53,9 @@ export async function makeWorld(seed: number, options: { readonly steps?: number
   const folder = mkdtempSync(join(tmpdir(), 'sealdrive-evil-'));
   const store = new EvilStore(systemDisk);
   const rootSecret = random.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, random, clock: systemClock, chunkSize });
-  const volume = { store, volumeId, rootSecret };
+  const ownerSeed = random.bytes(32);
+  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random, clock: systemClock, chunkSize });
+  const volume = { store, volumeId, rootSecret, ownerSeed };
   let folders = 0;
   const stateDirectory = (from?: string): string => {
     const path = join(folder, String(folders++));
@@ -102,9 +103,7 @@ function keysOf(volume: World['volume']): VolumeKeys {
   const sealed = store.objects.get(logKey(root, 0));
   if (!sealed) throw new Error('no genesis');
   const genesis = openGenesis(root, sealed, volumeId);
-  const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
-  keys.addEpoch(1, genesis.epochKey);
-  return keys;
+  return new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
 }
 
 const caller = { uid: 0, gid: 0, umask: 0o022, signal: new AbortController().signal };

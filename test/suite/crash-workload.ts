@@ -343,7 +343,7 @@ export class CrashBase {
   private constructor(setting: CrashSetting, world: World, volume: TestVolume) {
     this.setting = setting;
     this.#world = world;
-    this.#volume = { volumeId: volume.volumeId, rootSecret: volume.rootSecret };
+    this.#volume = { volumeId: volume.volumeId, rootSecret: volume.rootSecret, ownerSeed: volume.ownerSeed };
   }
 
   static async make(setting: CrashSetting): Promise<CrashBase> {

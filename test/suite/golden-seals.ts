@@ -14,6 +14,7 @@ export const sealKinds: readonly SealKind[] = [
   'trust',
   'device',
   'journal',
+  'wrapped-root',
 ];
 export const asPlaintext = (text: string): Plaintext => Buffer.from(text, 'utf8') as Uint8Array as Plaintext;
 export const goldenPlace = asPlaintext('place');

@@ -22,6 +22,7 @@ export interface TestVolume {
   readonly store: ObjectStore;
   readonly volumeId: Uint8Array;
   readonly rootSecret: Uint8Array;
+  readonly ownerSeed: Uint8Array;
 }
 
 export async function createTestVolume(
@@ -30,8 +31,9 @@ export async function createTestVolume(
 ): Promise<TestVolume> {
   const { random = systemRandom, clock = systemClock, chunkSize } = options;
   const rootSecret = random.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
-  return { store, volumeId, rootSecret };
+  const ownerSeed = random.bytes(32);
+  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
+  return { store, volumeId, rootSecret, ownerSeed };
 }
 
 export type DeviceOptions = Partial<OpenOptions> & { readonly disk: Disk; readonly stateDirectory: string };

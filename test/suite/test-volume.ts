@@ -26,7 +26,7 @@ export interface TestRealm {
 export async function createTestRealm(): Promise<TestRealm> {
   const store = new MemoryStore({ disk: systemDisk });
   const rootSecret = systemRandom.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, random: systemRandom, clock: systemClock });
+  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed: systemRandom.bytes(32), random: systemRandom, clock: systemClock });
   return { store, volumeId, rootSecret };
 }
 

@@ -22,9 +22,10 @@ import { TestDevice } from '../suite/test-device.js';
 
 t.setTimeout(1_200_000);
 const rootSecret = systemRandom.bytes(32);
+const ownerSeed = systemRandom.bytes(32);
 const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
 const honest = new EvilStore(systemDisk);
-const { volumeId } = await createVolume({ store: honest, rootSecret, random: systemRandom, clock: systemClock });
+const { volumeId } = await createVolume({ store: honest, rootSecret, ownerSeed, random: systemRandom, clock: systemClock });
 const newestWanted = 28;
 const checkpointAfter = 14;
 
@@ -36,7 +37,7 @@ async function copyOf(state: string): Promise<string> {
 
 async function open(store: EvilStore, state: string | undefined, options: Partial<DeviceOptions> = {}): Promise<TestDevice> {
   const stateDirectory = state === undefined ? await scratchDirectory(t) : await copyOf(state);
-  return TestDevice.open({ store, volumeId, rootSecret }, { disk: systemDisk, stateDirectory, ...options });
+  return TestDevice.open({ store, volumeId, rootSecret, ownerSeed }, { disk: systemDisk, stateDirectory, ...options });
 }
 
 /** State directories of devices with a history, by the history they have seen. */
@@ -45,7 +46,7 @@ const newestOf = (store: EvilStore): number => Math.max(...[...store.objects.key
 
 {
   const [a, b, c, reader] = [await scratchDirectory(t), await scratchDirectory(t), await scratchDirectory(t), await scratchDirectory(t)];
-  const volume = { store: honest, volumeId, rootSecret };
+  const volume = { store: honest, volumeId, rootSecret, ownerSeed };
   let hasFolded = false;
   for (let step = 0; newestOf(honest) < newestWanted; step++) {
     const folds: boolean = !hasFolded && newestOf(honest) >= checkpointAfter;
