@@ -5,9 +5,11 @@
  */
 import { dirname } from 'node:path';
 import { printable } from '../base/printable.js';
+import { systemRandom } from '../crypto/system-random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { open } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
+import { temporaryName } from '../disk/temporary-file.js';
 import { ensureDirectoryPath, readWholeFile, replaceFile } from '../disk/whole-file.js';
 import { Failure } from '../terminal/exit-code.js';
 
@@ -21,9 +23,10 @@ export async function readNote(path: string): Promise<string | undefined> {
   }
 }
 
-/** Throws Failure `LOCAL_DISK`. */
+/** Other processes may do the same at the same time: one of them is the last. Throws Failure `LOCAL_DISK`. */
 export async function writeNote(path: string, text: string): Promise<void> {
-  await change(path, () => replaceFile(systemDisk, path, Buffer.from(text, 'utf8')));
+  const temporary = `${path}-${temporaryName(systemRandom)}`;
+  await change(path, () => replaceFile(systemDisk, path, Buffer.from(text, 'utf8'), { temporary, isExclusive: true }));
 }
 
 /** Adds a line; other processes may do the same at the same time. Throws Failure `LOCAL_DISK`. */
