@@ -120,8 +120,10 @@ export class HttpStore implements ObjectStore {
       if (!page) throw new StoreError('PROTOCOL', `${doing}: the server sends no list`);
       const before = after;
       for (const object of page.objects) {
+        if (!object.key.startsWith(prefix))
+          throw new StoreError('PROTOCOL', `${doing}: the server lists another prefix than the one that was asked for`);
         // A list is a hint; one that goes back would never end.
-        if (!object.key.startsWith(prefix) || object.key <= after) continue;
+        if (object.key <= after) continue;
         after = object.key;
         budget.found();
         yield object;

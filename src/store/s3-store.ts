@@ -182,8 +182,10 @@ export class S3Store implements ObjectStore {
       const answer = await this.#request({ method: 'GET', query, reader, answerMax: listAnswerMax, signal: budget.signal, doing });
       if (answer.status !== 200) throw this.#error(answer, doing);
       const page = xml.end();
-      for (const object of this.#listedObjects(entries, childText(page, 'EncodingType') === 'url')) {
-        if (!object.key.startsWith(prefix) || object.key <= after) continue;
+      const isEncoded = childText(page, 'EncodingType') === 'url';
+      this.#requirePrefix(childText(page, 'Prefix') ?? '', prefix, isEncoded, doing);
+      for (const object of this.#listedObjects(entries, prefix, isEncoded, doing)) {
+        if (object.key <= after) continue;
         // Keys come in order: one that goes back may make the list endless, and pays for nothing.
         if (object.key > newest) {
           newest = object.key;
@@ -191,27 +193,31 @@ export class S3Store implements ObjectStore {
         }
         yield object;
       }
-      const next = childText(page, 'IsTruncated') === 'true' ? childText(page, 'NextContinuationToken') : undefined;
-      if (childText(page, 'IsTruncated') === 'true' && (next === undefined || next === '' || next === token)) {
-        throw new StoreError('PROTOCOL', `${doing}: the store's list goes on without saying where`);
-      }
-      token = next;
+      token = nextToken(page, token, doing);
     } while (token !== undefined);
   }
 
-  /** Those of a page that can be ours; foreign names are left out. */
-  #listedObjects(entries: readonly XmlNode[], isEncoded: boolean): ListedObject[] {
+  /**
+   * Those of a page that can be ours; foreign names are left out. Names outside of the prefix belong to another list:
+   * throws {@link StoreError} `PROTOCOL`.
+   */
+  #listedObjects(entries: readonly XmlNode[], prefix: string, isEncoded: boolean, doing: string): ListedObject[] {
     const objects: ListedObject[] = [];
     for (const entry of entries) {
-      const name = childText(entry, 'Key') ?? '';
-      const full = isEncoded ? decodeListed(name) : name;
-      if (full === undefined || !full.startsWith(this.#prefix)) continue;
+      const full = readListed(childText(entry, 'Key') ?? '', isEncoded, (name) => name.startsWith(this.#prefix + prefix));
+      if (full === undefined) throw strayList(doing);
       const key = full.slice(this.#prefix.length);
       const size = childText(entry, 'Size') ?? '';
       const isArchived = archives.has(childText(entry, 'StorageClass') ?? '');
       if (isObjectKey(key)) objects.push({ key, size: /^\d{1,15}$/.test(size) ? Number(size) : undefined, ...(isArchived ? { isArchived } : {}) });
     }
     return objects;
+  }
+
+  /** Some services repeat the prefix of the list, which is how an empty list of another prefix is noticed. */
+  #requirePrefix(repeated: string, prefix: string, isEncoded: boolean, doing: string): void {
+    if (repeated === '') return;
+    if (readListed(repeated, isEncoded, (name) => name === this.#prefix + prefix) === undefined) throw strayList(doing);
   }
 
   async delete(keys: readonly ObjectKey[]): Promise<void> {
@@ -305,6 +311,35 @@ export class S3Store implements ObjectStore {
   #request(request: S3Request): Promise<HttpAnswer> {
     return this.#bucket.request(request);
   }
+}
+
+/**
+ * Where the list goes on; `undefined` at its end. Throws {@link StoreError} `PROTOCOL` when it goes on without saying
+ * where.
+ */
+function nextToken(page: XmlNode, token: string | undefined, doing: string): string | undefined {
+  const next = childText(page, 'NextContinuationToken') ?? '';
+  const isTruncated = childText(page, 'IsTruncated')?.toLowerCase() ?? String(next !== '');
+  if (isTruncated === 'false') return undefined;
+  if (isTruncated !== 'true' || next === '' || next === token) {
+    throw new StoreError('PROTOCOL', `${doing}: the store's list goes on without saying where`);
+  }
+  return next;
+}
+
+const strayList = (doing: string): StoreError =>
+  new StoreError(
+    'PROTOCOL',
+    `${doing}: the store lists another prefix than the one that was asked for: does a gateway or proxy on the way change the names of objects?`,
+  );
+
+/**
+ * A listed name as it `fits`, decoded or as it stands, since some servers do not write names as they say; `undefined`
+ * when neither fits.
+ */
+function readListed(name: string, isEncoded: boolean, fits: (name: string) => boolean): string | undefined {
+  const decoded = decodeListed(name);
+  return (isEncoded ? [decoded, name] : [name, decoded]).find((one) => one !== undefined && fits(one));
 }
 
 /** A name as `encoding-type=url` writes it: some servers write a space as `+`. */

@@ -397,6 +397,8 @@ export async function readWithin(
     budget.request();
     for (const entry of entries) {
       budget.received(entry.filename.length + entry.longname.length + attributesSize);
+      // Paths would all be taken for foreign names, and a directory with a volume for an empty one.
+      if (entry.filename.includes('/')) throw new StoreError('PROTOCOL', `${budget.doing}: the server lists paths where names belong`);
       take(entry);
     }
   });

@@ -4,11 +4,12 @@
  */
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
+import { printable } from '../base/printable.js';
 import type { Random } from '../base/random.js';
 import type { Disk } from '../disk/disk.js';
 import { HttpAuthentication } from './http-authentication.js';
 import { type ObjectRequest, statusError, unavailableError } from './http-objects.js';
-import type { HttpAnswer, HttpRequest, HttpTransportOptions } from './http-transport.js';
+import type { HttpAnswer, HttpTransportOptions } from './http-transport.js';
 import { HttpTransport } from './http-transport.js';
 import { ListingBudget } from './listing-budget.js';
 import type { HttpCredentials } from './netrc.js';
@@ -35,6 +36,8 @@ export interface WebdavCollectionOptions {
 const listAnswerMax = 2 * 1024 * 1024 * 1024;
 const propfind =
   '<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/><D:getcontentlength/></D:prop></D:propfind>';
+/** Characters of a foreign path that a message shows. */
+const shownPathMax = 100;
 /** Asks for times instead of sizes. */
 export const timedPropfind = propfind.replace('<D:getcontentlength/>', '<D:getlastmodified/>');
 
@@ -49,6 +52,19 @@ interface Member {
   readonly size: number | undefined;
   /** Milliseconds since 1970 by the clock of the server; only with {@link timedPropfind}. */
   readonly modifiedMs: number | undefined;
+}
+
+interface MemberSearch {
+  /** Ends in a slash, or is empty. */
+  readonly path: string;
+  /** `0`: the collection itself; `1`: its members as well. */
+  readonly depth: '0' | '1';
+  readonly doing: string;
+  readonly signal: AbortSignal;
+  readonly take: (member: Member) => void;
+  /** Hears how many bytes of the answer have come. */
+  readonly received?: (bytes: number) => void;
+  readonly query?: string | undefined;
 }
 
 export class WebdavCollection {
@@ -111,10 +127,8 @@ export class WebdavCollection {
   }
 
   /** Whether the collection itself exists. */
-  async exists(doing: string, signal: AbortSignal): Promise<boolean> {
-    const answer = await this.#propfind('', '0', doing, signal);
-    if (answer.status !== 207 && answer.status !== 404) throw this.error(answer, doing);
-    return answer.status === 207;
+  exists(doing: string, signal: AbortSignal): Promise<boolean> {
+    return this.#findMembers({ path: '', depth: '0', doing, signal, take: () => {} });
   }
 
   /** {@link eachMember} for collections with few members; `undefined` when there is no such collection. */
@@ -133,38 +147,50 @@ export class WebdavCollection {
    * there is no such collection.
    */
   async eachMember(path: string, budget: ListingBudget, take: (member: Member) => void, query?: string): Promise<boolean> {
-    const { doing } = budget;
-    const own = decodePath(this.root + path) ?? '';
+    budget.request();
+    const { doing, signal } = budget;
+    return this.#findMembers({ path, depth: '1', doing, signal, take, received: (bytes) => budget.received(bytes), query });
+  }
+
+  /**
+   * Asks for the collection at `path`. False when there is none. An answer that does not hold the collection itself
+   * speaks of another place, and nothing may be called absent then: throws {@link StoreError} `PROTOCOL`.
+   */
+  async #findMembers({ path, depth, doing, signal, take, received, query = propfind }: MemberSearch): Promise<boolean> {
+    const own = new OwnPath(this.root + path);
+    let isFound = false;
+    let other: string | undefined;
     const xml = new XmlReader('multistatus', 'response', doing, (response) => {
-      const member = memberOf(response, own);
-      if (member) take(member);
+      const href = own.resolve(childText(response, 'href') ?? '');
+      const name = href === undefined ? undefined : own.nameBelow(href);
+      if (name === '') isFound ||= !isRefusal(response);
+      else if (name !== undefined) take(memberOf(response, name, href?.endsWith('/') === true));
+      else other ??= href;
     });
     const reader = {
       status: 207,
       write: (piece: Uint8Array): void => {
-        budget.received(piece.byteLength);
+        received?.(piece.byteLength);
         xml.write(piece);
       },
     };
-    budget.request();
-    const answer = await this.#propfind(path, '1', doing, budget.signal, reader, query);
+    const headers = { depth, 'content-type': 'application/xml; charset=utf-8' };
+    const body = Buffer.from(query);
+    const answer = await this.request({ method: 'PROPFIND', path, headers, body, reader, answerMax: listAnswerMax, signal, doing });
     if (answer.status === 404) return false;
     if (answer.status !== 207) throw this.error(answer, doing);
     xml.end();
+    if (!isFound) throw this.#strayAnswer(own, other, doing);
     return true;
   }
 
-  #propfind(
-    path: string,
-    depth: '0' | '1',
-    doing: string,
-    signal: AbortSignal | undefined,
-    reader?: HttpRequest['reader'],
-    query = propfind,
-  ): Promise<HttpAnswer> {
-    const headers = { depth, 'content-type': 'application/xml; charset=utf-8' };
-    const answerMax = reader ? { answerMax: listAnswerMax } : {};
-    return this.request({ method: 'PROPFIND', path, headers, body: Buffer.from(query), reader, ...answerMax, signal, doing });
+  #strayAnswer(own: OwnPath, other: string | undefined, doing: string): StoreError {
+    const instead = other === undefined ? '' : ` but ${printable(other.slice(0, shownPathMax))}`;
+    return new StoreError(
+      'PROTOCOL',
+      `${doing}: the server's answer does not hold the collection ${printable(own.path)} that was asked for${instead}: ` +
+        'a proxy that changes paths must change them in the answers as well; or write the path as the server does (upper and lower case)',
+    );
   }
 
   async close(): Promise<void> {
@@ -172,13 +198,9 @@ export class WebdavCollection {
   }
 }
 
-/** The direct member of the collection at the decoded path `own` that a `response` element describes. */
-function memberOf(response: XmlNode, own: string): Member | undefined {
-  const href = decodePath(childText(response, 'href') ?? '');
-  if (href === undefined || !href.startsWith(own)) return undefined;
-  const name = href.slice(own.length).replace(/\/$/, '');
-  if (name === '' || name.includes('/')) return undefined;
-  let isCollection = href.endsWith('/');
+/** The direct member called `name` that a `response` element describes. */
+function memberOf(response: XmlNode, name: string, hasSlash: boolean): Member {
+  let isCollection = hasSlash;
   let size: number | undefined;
   let modifiedMs: number | undefined;
   for (const status of childrenOf(response, 'propstat')) {
@@ -193,19 +215,57 @@ function memberOf(response: XmlNode, own: string): Member | undefined {
   return { name, isCollection, size, modifiedMs };
 }
 
+/** A `response` that says only that there is nothing, or that it may not be seen. */
+const isRefusal = (response: XmlNode): boolean => /^HTTP\/\S+ [45]/.test(childText(response, 'status') ?? '');
+
+/**
+ * The path of a collection, to be compared with the hrefs in an answer, which servers write in several ways: as a path
+ * or a whole URL (behind a proxy with another host), with or without a slash at the end, more or less percent-encoded,
+ * composed or decomposed.
+ */
+class OwnPath {
+  /** Decoded; ends in a slash. */
+  readonly path: string;
+  readonly #base: URL;
+
+  /** `encoded` begins and ends in a slash. */
+  constructor(encoded: string) {
+    this.#base = new URL(encoded, 'http://server');
+    this.path = decodePath(this.#base) ?? '';
+  }
+
+  /** The decoded path of an href, with its dots resolved; `undefined` when it is none. */
+  resolve(href: string): string | undefined {
+    if (href === '') return undefined;
+    try {
+      // At the beginning of a path two slashes are one too many: a host without a scheme is not allowed here.
+      return decodePath(new URL(href.replace(/^\/{2,}/, '/'), this.#base));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The name of a direct member; empty for the collection itself; `undefined` for any other path. */
+  nameBelow(path: string): string | undefined {
+    if (`${path}/` === this.path) return '';
+    if (!path.startsWith(this.path)) return undefined;
+    const name = path.slice(this.path.length).replace(/\/$/, '');
+    return name.includes('/') ? undefined : name;
+  }
+}
+
+function decodePath({ pathname }: URL): string | undefined {
+  try {
+    return decodeURIComponent(pathname).normalize('NFC');
+  } catch {
+    return undefined;
+  }
+}
+
 /** `../` at the start of `path` climbs out of the root, one level each. */
 function resolveTarget(root: string, path: string): string {
   let base = root;
   let rest = path;
   for (; rest.startsWith('../'); rest = rest.slice(3)) base = base.replace(/[^/]+\/$/, '');
   return base + rest;
-}
-
-/** The decoded path of an href, which may be a whole URL; `undefined` when it is none. */
-function decodePath(href: string): string | undefined {
-  try {
-    return decodeURIComponent(href.startsWith('/') ? href : new URL(href).pathname);
-  } catch {
-    return undefined;
-  }
 }
