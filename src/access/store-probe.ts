@@ -9,8 +9,9 @@ import { type Logger } from '../base/logger.js';
 import { writesUsual } from '../base/memory-budget.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { FolderLack, ObjectStore } from '../store/object-store.js';
-import type { ProbeOptions, ProbeReport } from '../store/probe.js';
+import type { ProbeOptions, ProbeReport, ProbeVerdict } from '../store/probe.js';
 import { probeStore } from '../store/probe.js';
+import { Failure } from '../terminal/exit-code.js';
 import type { Finding } from './machine.js';
 import { readNote, writeNote } from './note-file.js';
 import { storeNotePath } from './store-pin.js';
@@ -31,6 +32,7 @@ export async function rememberedProbe(location: string): Promise<ProbeReport | u
     // The file is our own, in a folder that only this user writes: what decisions rest on is checked, the rest is only
     // shown.
     if (!['exact', 'by-claim', 'none'].includes(String(report.conditionalPut))) return undefined;
+    if (!('ranges' in report) || typeof report.ranges !== 'boolean') return undefined;
     return report as ProbeReport;
   } catch {
     // It is missing or damaged: the store is probed again.
@@ -47,7 +49,7 @@ const remoteRace = { writers: writesUsual };
 export async function examineStoreNow(
   store: ObjectStore,
   location: string,
-  options: Pick<ProbeOptions, 'signal' | 'onConditionalPut'> = {},
+  options: Pick<ProbeOptions, 'signal' | 'onVerdict'> = {},
 ): Promise<ProbeReport> {
   const report = await probeStore(store, systemRandom, { ...options, clock: systemClock, ...(store.local ? localRace : remoteRace) });
   await writeNote(probePath(location), `${JSON.stringify({ version: formatVersion, report })}\n`);
@@ -57,10 +59,10 @@ export async function examineStoreNow(
 /** A probe beside other work. */
 export interface RunningProbe {
   /**
-   * Known before the end. False when the store cannot be probed now: whoever goes on is told by the store what is
+   * Known before the end. `undefined` when the store cannot be probed now: whoever goes on is told by the store what is
    * wrong.
    */
-  readonly isSingleWriter: Promise<boolean>;
+  readonly verdict: Promise<ProbeVerdict | undefined>;
   /** Ends the probe if it is still running, and removes what it made. Never rejects. */
   stop(): Promise<void>;
 }
@@ -68,18 +70,37 @@ export interface RunningProbe {
 export function beginProbe(store: ObjectStore, location: string, logger: Logger): RunningProbe {
   const stopping = new AbortController();
   const { signal } = stopping;
-  const found = new EventEmitter();
-  const isSingleWriter = once(found, 'conditional-put').then(([conditionalPut]) => conditionalPut === 'none');
-  const ended = examineStoreNow(store, location, { signal, onConditionalPut: (conditionalPut) => found.emit('conditional-put', conditionalPut) })
+  const found = new EventEmitter<{ verdict: [ProbeVerdict | undefined] }>();
+  const verdict = once(found, 'verdict').then(([known]) => known as ProbeVerdict | undefined);
+  const ended = examineStoreNow(store, location, { signal, onVerdict: (known) => found.emit('verdict', known) })
     .catch((error: unknown) => logger.info('the store was not probed to its end; the next mount begins again', { reason: describeError(error) }))
-    .then(() => void found.emit('conditional-put', undefined));
+    .then(() => void found.emit('verdict', undefined));
   return {
-    isSingleWriter,
+    verdict,
     stop() {
       stopping.abort();
       return ended;
     },
   };
+}
+
+/**
+ * Why no volume can be used in a store, and what to do; `undefined`: one can. `init`, `mount` and `doctor` decide by
+ * this alone.
+ */
+export function whyUnusable({ ranges }: ProbeVerdict): Required<Pick<Finding, 'id' | 'text' | 'remedy'>> | undefined {
+  if (ranges) return undefined;
+  return {
+    id: 'store-ranges',
+    text: 'ranges: no: the store sends whole objects, and content cannot be read through it',
+    remedy: 'take a proxy or cache out of the way that drops the Range header, or choose another store',
+  };
+}
+
+/** Throws Failure `STORE` for a store in which no volume can be used. */
+export function requireUsable(verdict: ProbeVerdict): void {
+  const why = whyUnusable(verdict);
+  if (why) throw new Failure('STORE', `no volume can be used in this store (${why.text}): ${why.remedy}`);
 }
 
 /** The warning about a store for one writer. */
@@ -103,7 +124,7 @@ const lackTexts: Readonly<Record<FolderLack, readonly [text: string, remedy: str
 
 /** One line for each thing that was found, with what it means. */
 export function describeProbe(report: ProbeReport): Finding[] {
-  const { conditionalPut, ranges, batchDelete, lacks = [], resumablePuts, versionsLeft, retentionHours, putMs, getMs } = report;
+  const { conditionalPut, batchDelete, lacks = [], resumablePuts, versionsLeft, retentionHours, putMs, getMs } = report;
   const findings: Finding[] = [];
   const add = (id: string, isGood: boolean, text: string, remedy?: string): void => {
     findings.push({ id: `store-${id}`, state: isGood ? 'ok' : 'advice', text, ...(remedy === undefined ? {} : { remedy }) });
@@ -119,12 +140,9 @@ export function describeProbe(report: ProbeReport): Finding[] {
     const how = conditionalPut === 'exact' ? 'exact' : 'by claim (the server ignores conditions, moves are exclusive; three requests for one)';
     add('conditional-put', true, `conditional put: ${how}: several devices can write at the same time`);
   }
-  add(
-    'ranges',
-    ranges,
-    ranges ? 'ranges: yes: only what is read is fetched' : 'ranges: no: the store sends whole objects, and content cannot be read through it',
-    ranges ? undefined : 'take a proxy or cache out of the way that drops the Range header',
-  );
+  const unusable = whyUnusable(report);
+  if (unusable) findings.push({ ...unusable, state: 'missing' });
+  else add('ranges', true, 'ranges: yes: only what is read is fetched');
   add(
     'delete',
     report.delete !== 'ignored',

@@ -1,35 +1,29 @@
 /**
- * Opens stores for commands and mounts, with limits and retries where there is a network in between, makes them, and
- * examines a place before one is made. It is the part of the composition root (compose.ts) that concerns stores, and
- * knows nothing of what lies in one (doc/stores.md).
+ * Opens and makes stores for commands and mounts, with limits and retries where there is a network in between. It is
+ * the part of the composition root (compose.ts) that concerns stores, and knows nothing of what lies in one
+ * (doc/stores.md).
  */
-import { constants } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { systemClock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import { silentLogger } from '../base/logger.js';
 import { type MemoryBudget, readsUsual, writesUsual } from '../base/memory-budget.js';
-import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { RateLimit } from '../base/rate-limit.js';
 import { systemRandom } from '../crypto/system-random.js';
 import type { Disk } from '../disk/disk.js';
 import { environment } from '../disk/environment.js';
-import { access, readdir, stat } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
-import { isLeftover } from '../store/directory-root.js';
 import type { LimitedStoreOptions } from '../store/limited-store.js';
 import { LimitedStore } from '../store/limited-store.js';
 import { filePathOf } from '../store/location-url.js';
 import type { ObjectStore } from '../store/object-store.js';
-import { StoreError } from '../store/object-store.js';
 import { openStore } from '../store/open-store.js';
 import type { Reachability } from '../store/reachability-store.js';
 import { ReachabilityStore } from '../store/reachability-store.js';
 import { RefusedObjects } from '../store/refused-objects.js';
 import { RetryingStore } from '../store/retrying-store.js';
-import { Failure } from '../terminal/exit-code.js';
 import type { MountOptions } from './mount-options.js';
 import { homeFolder } from './state-directory.js';
 
@@ -57,7 +51,7 @@ export function openVolumeStore(location: string, logger?: Logger, deadlineMs?: 
 }
 
 /** A command that waits for the store must keep the process alive: between two attempts nothing else does. */
-const waitingClock: Clock = {
+export const waitingClock: Clock = {
   ...systemClock,
   async sleep(delayMs, signal) {
     const hold = setInterval(() => {}, 2 ** 30);
@@ -126,69 +120,7 @@ export async function openMountedStore(
   return { store: retrying, bandwidth, reachability: watched, refused };
 }
 
-/** Makes the store at `location`. Also throws what {@link requireVacant} throws. */
-export async function createVolumeStore(location: string): Promise<ObjectStore> {
-  await requireVacant(location);
+/** Makes the store at `location`; opens the one that is there. Throws StoreError, StoreLocationError. */
+export function makeVolumeStore(location: string): Promise<ObjectStore> {
   return openPatientStore(location, true);
-}
-
-/** Checks that a new volume can be made at `location`, without changing anything. Throws Failure and StoreError. */
-export async function requireVacant(location: string): Promise<void> {
-  const folder = localFolderOf(location);
-  if (folder !== undefined && (await isUnusedFolder(folder))) return;
-  const store = await openVolumeStore(location);
-  try {
-    for await (const _ of store.list('keys/')) {
-      throw new Failure(
-        'NOT_A_VOLUME',
-        `${printable(store.description)} holds a volume already: mount it, or choose another place; nothing was changed`,
-      );
-    }
-    for (const prefix of ['log/', 'packs/']) {
-      for await (const _ of store.list(prefix)) {
-        throw new Failure(
-          'NOT_A_VOLUME',
-          `${printable(store.description)} holds parts of a volume but no keyslot: an "init" that was interrupted, or a damaged copy; choose another place`,
-        );
-      }
-    }
-  } catch (error) {
-    // There is no place yet, or it holds nothing of ours: whether a store can be made there is found out by making it.
-    if (!(error instanceof StoreError && error.code === 'NOT_A_STORE' && !store.local)) throw error;
-  } finally {
-    await store.close();
-  }
-}
-
-/** True for an empty folder, and for a missing one that can be made; false if something is in it. */
-async function isUnusedFolder(folder: string): Promise<boolean> {
-  let names: string[];
-  try {
-    if (!(await stat(folder)).isDirectory()) throw new Failure('NOT_A_VOLUME', `${printable(folder)} is not a directory: choose another place`);
-    names = await readdir(folder);
-    await access(folder, constants.W_OK);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') {
-      await access(dirname(folder), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
-        if (cause.code === 'ENOENT') throw new Failure('NOT_A_VOLUME', `there is no directory ${printable(dirname(folder))} to make the store in`);
-        throw new Failure('STORE', `the store cannot be made in ${printable(dirname(folder))}: ${reasonOf(cause)}`, { cause });
-      });
-      return true;
-    }
-    if (error instanceof Failure) throw error;
-    throw new Failure('STORE', `the store cannot be made in ${printable(folder)}: ${reasonOf(error as NodeJS.ErrnoException)}`, { cause: error });
-  }
-  const others = names.filter((name) => !isLeftover(name));
-  if (others.length === 0) return true;
-  if (!others.some((name) => name === '_sealdrive' || name === 'keys')) {
-    throw new Failure('NOT_A_VOLUME', `${printable(folder)} holds other files: a volume is made in an empty directory; nothing was changed`);
-  }
-  return false;
-}
-
-function reasonOf(error: NodeJS.ErrnoException): string {
-  if (error.code === 'EROFS') return 'the disk takes no writes';
-  if (error.code === 'EACCES' || error.code === 'EPERM') return 'you may not write there';
-  return error.message;
 }

@@ -2,7 +2,8 @@
 import { dirname, join } from 'node:path';
 import { defaultDataBase, homeFolder } from '../access/state-directory.js';
 import { requireUnpinned } from '../access/store-pin.js';
-import { localFolderOf, openVolumeStore, requireVacant } from '../access/volume-store.js';
+import { requireVacant } from '../access/vacant-store.js';
+import { localFolderOf, openVolumeStore } from '../access/volume-store.js';
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
@@ -52,7 +53,7 @@ export const driveCommand = defineCommand<DriveArguments>({
       tell(`Making a new drive; its encrypted objects will lie in ${printable(store)}`);
       const chosen = await readNewPassphrase(passphraseFd);
       secret = chosen;
-      const made = await initialize({ store, recovery: true, label: '' }, () => Promise.resolve(chosen));
+      const made = await initialize({ store, recovery: true, takeOver: false, label: '' }, () => Promise.resolve(chosen));
       printHeading(`Made volume ${made.volumeId}`);
       if (made.recoveryWords !== undefined) printRecoveryWords(made.recoveryWords);
       print();

@@ -1,11 +1,13 @@
 /** `sealdrive init STORE`: makes a volume in an empty store. */
 
+import { ClaimedStore } from '../access/claimed-store.js';
 import { requireMemory } from '../access/kdf-memory.js';
 import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
-import { examineStoreNow, singleWriterWarning } from '../access/store-probe.js';
-import { createVolumeStore, requireVacant } from '../access/volume-store.js';
+import { examineStoreNow, requireUsable, singleWriterWarning } from '../access/store-probe.js';
+import { createVolumeStore, requireVacant } from '../access/vacant-store.js';
+import { openVolumeStore, waitingClock } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import { silentLogger } from '../base/logger.js';
@@ -30,6 +32,7 @@ export interface InitArguments {
   readonly passphraseFd: number | undefined;
   readonly keyFile: string | undefined;
   readonly recovery: boolean;
+  readonly takeOver: boolean;
   readonly label: string;
   readonly name: string | undefined;
   /** The name that the store was given by. */
@@ -48,6 +51,11 @@ export const initCommand = defineCommand<InitArguments>({
         'passphrase-fd': { type: 'number', describe: 'Read the passphrase from this file descriptor (first line)', group: 'Secret:' },
         'key-file': { type: 'string', normalize: true, describe: 'Use this key file instead of a passphrase; made when absent', group: 'Secret:' },
         recovery: { type: 'boolean', default: true, describe: 'Make recovery words and show them; --no-recovery: do not' },
+        'take-over': {
+          type: 'boolean',
+          default: false,
+          describe: 'Make the volume although another init has begun to: it was broken off',
+        },
         label: { type: 'string', default: '', describe: 'A name for the keyslot; the store can read it' },
         name: { type: 'string', describe: 'Give it this name in the config file, too' },
         ...jsonOption,
@@ -87,24 +95,33 @@ export interface Initialized {
 
 /** Checks the store before it asks for a secret, and changes nothing unless all is well. */
 export async function initialize(
-  args: Pick<InitArguments, 'store' | 'recovery' | 'label'>,
+  args: Pick<InitArguments, 'store' | 'recovery' | 'label' | 'takeOver'>,
   readSecret: () => Promise<SlotSecret>,
 ): Promise<Initialized> {
   hardenProcess(silentLogger);
   if (Buffer.byteLength(args.label) > 255) throw new Failure('USAGE', 'a label has at most 255 bytes');
   await requireNothingKnown(args.store);
-  await requireVacant(args.store);
+  await requireVacant(args.store, args.takeOver);
   const secret = await readSecret();
   if (secret.type !== 'key-file' || args.recovery) requireMemory(defaultKdfCost);
-  const store = await createVolumeStore(args.store);
+  const store = await createVolumeStore(args.store, args.takeOver);
   try {
     const probe = await examineStoreNow(store, args.store);
+    requireUsable(probe);
     if (isSingleWriter(probe)) tell(singleWriterWarning);
+    const claimed = await ClaimedStore.claim(store, {
+      location: args.store,
+      random: systemRandom,
+      clock: waitingClock,
+      isExclusive: !isSingleWriter(probe),
+      takesOver: args.takeOver,
+      reopen: () => openVolumeStore(args.store),
+    });
     tell('Making the keys ...');
     const recoveryWords = args.recovery ? newRecoveryWords(systemRandom) : undefined;
     const secrets: FirstSecret[] = [{ secret, label: args.label }];
     if (recoveryWords !== undefined) secrets.push({ secret: { type: 'recovery-words', words: recoveryWords }, label: '' });
-    const made = await createVolumeWithSecrets(store, secrets);
+    const made = await claimed.fill(() => createVolumeWithSecrets(claimed, secrets));
     const volumeId = toHex(made.volumeId);
     const [slotId = ''] = made.slotIds;
     try {

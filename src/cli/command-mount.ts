@@ -9,7 +9,7 @@ import type { MountOptions, MountWords } from '../access/mount-options.js';
 import { readMountOptions } from '../access/mount-options.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from '../access/state-directory.js';
 import { pinnedVolume, pinStore, requirePinned } from '../access/store-pin.js';
-import { rememberedProbe, singleWriterWarning } from '../access/store-probe.js';
+import { rememberedProbe, singleWriterWarning, whyUnusable } from '../access/store-probe.js';
 import { localFolderOf } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
@@ -152,7 +152,9 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
     onStateDirectory?.(stateDirectory);
     await pinStore(args.store, volumeId);
     if (!isOffline) await keepSlots(stateDirectory, slots);
-    const probe = options.readOnly ? undefined : await rememberedProbe(args.store);
+    const remembered = options.readOnly ? undefined : await rememberedProbe(args.store);
+    // A store that could not be used may have been mended.
+    const probe = remembered && whyUnusable(remembered) ? undefined : remembered;
     // If nothing is remembered, it is found out while the volume is being opened.
     const isUnknown = !probe && !options.readOnly && !isOffline;
     const request: MountRequest = {

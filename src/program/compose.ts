@@ -11,7 +11,7 @@ import type { NewlyMadeSlot } from '../access/keyslots.js';
 import { makeSlot, putSlot, wipeSecrets } from '../access/keyslots.js';
 import { usualMemory } from '../access/machine-memory.js';
 import type { MountOptions } from '../access/mount-options.js';
-import { beginProbe } from '../access/store-probe.js';
+import { beginProbe, requireUsable } from '../access/store-probe.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
 import { ClosingStack } from '../base/closing-stack.js';
@@ -39,6 +39,7 @@ import type { NativeAddon } from '../fuse/native.js';
 import type { Driver } from '../fuse/operations.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { preloadStore } from '../store/open-store.js';
+import { isSingleWriter } from '../store/probe.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { Filesystem } from '../vfs/filesystem.js';
 import type { OpenVolume } from '../volume/open-volume.js';
@@ -183,7 +184,12 @@ export async function composeMount(
     // It runs beside the opening, which needs the result before this device enrols, and removes what it made.
     const probe = request.isSingleWriter === undefined ? beginProbe(store, request.store, logger) : undefined;
     if (probe) opened.push(() => probe.stop());
-    const finding = probe?.isSingleWriter ?? request.isSingleWriter ?? false;
+    const findSingleWriter = async (): Promise<boolean> => {
+      const verdict = await probe?.verdict;
+      if (!verdict) return request.isSingleWriter ?? false;
+      requireUsable(verdict);
+      return isSingleWriter(verdict);
+    };
     const volume = await openVolume({
       store,
       disk,
@@ -208,9 +214,13 @@ export async function composeMount(
       maxStalenessMs: options.maxStalenessMs,
       headCode: options.headCode,
       beforeEnrolment: async (otherDevices) => {
-        if (!options.singleWriterAnyway && (await finding)) requireSoleDevice(otherDevices);
+        if (!options.singleWriterAnyway && (await findSingleWriter())) requireSoleDevice(otherDevices);
       },
       cipher: addon ? nativeCipher(addon) : undefined,
+    }).catch(async (error: unknown) => {
+      // Where no volume can be used, the probe knows better what is wrong.
+      await findSingleWriter();
+      throw error;
     });
     opened.push(() => volume.close());
     const folder = localFolderOf(request.store);
@@ -221,7 +231,7 @@ export async function composeMount(
       space: folder === undefined ? () => Promise.resolve(offlineSpace(volume)) : () => systemDisk.space(folder),
     });
     await startFilesystem(filesystem, logger);
-    const isSingleWriter = await finding;
+    const isForOne = await findSingleWriter();
     const cache = new KernelCache(filesystem, options.driver === 'native' ? lastingValidity : briefValidity);
     mount.onChange(cache);
     const parts: DaemonParts = {
@@ -230,7 +240,7 @@ export async function composeMount(
         details: () => {
           const facts = volume.details();
           const memoryNow = { ...facts['memory'], residentBytes: process.memoryUsage.rss() };
-          return { ...facts, memory: memoryNow, ...describeLink(isSingleWriter, bandwidth) };
+          return { ...facts, memory: memoryNow, ...describeLink(isForOne, bandwidth) };
         },
         close: () => opened.close(),
       },
@@ -248,7 +258,7 @@ export async function composeMount(
       findHolders: () => (options.allowOther && process.getuid?.() !== 0 ? Promise.resolve(undefined) : findHolders(request.mountPoint, holdersMax)),
       inhibitShutdown: options.inhibit ? inhibitShutdown : undefined,
     };
-    return { parts, storeDescription: store.description, isSingleWriter };
+    return { parts, storeDescription: store.description, isSingleWriter: isForOne };
   } catch (error) {
     await opened.close().catch((cause: unknown) => logger.warn('not everything could be closed', { reason: describeError(cause) }));
     throw error;

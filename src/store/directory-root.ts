@@ -11,6 +11,7 @@ import { replaceFile } from '../disk/whole-file.js';
 import { openPlain } from './directory-objects.js';
 import type { FolderAccess } from './folder-access.js';
 import { accessIn, setAccess } from './folder-access.js';
+import { describeNames, namesInTheWay } from './folder-leftovers.js';
 import { StoreError } from './object-store.js';
 
 /** The folder of temporary files, on the filesystem of the store. */
@@ -20,12 +21,6 @@ export const temporaryPlace = '_tmp';
  */
 const markerName = '_sealdrive';
 const markerSize = 32;
-const newMarkerPattern = /^_sealdrive-[0-9a-f]{8}$/;
-/**
- * Whether a folder that holds only such names counts as empty: the filesystem makes them, or an interrupted creation of
- * a store left them.
- */
-export const isLeftover = (name: string): boolean => name === 'lost+found' || name === temporaryPlace || newMarkerPattern.test(name);
 
 export class DirectoryRoot {
   readonly path: string;
@@ -74,10 +69,10 @@ export class DirectoryRoot {
         if (diskErrorCode(error) !== 'EEXIST') throw error;
       },
     );
-    const names = (await disk.readDirectory(path)).map((entry) => entry.name).filter((name) => !isLeftover(name));
+    const names = namesInTheWay((await disk.readDirectory(path)).map((entry) => entry.name));
     if (!names.includes(markerName) && !names.includes('keys')) {
       if (names.length > 0) {
-        throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
+        throw new StoreError('NOT_A_STORE', `${path} holds other files (${describeNames(names)}): a store is made in an empty directory`);
       }
       await writeMarker(disk, path, random);
     }

@@ -51,14 +51,17 @@ export interface ProbeReport {
   readonly getMs: number;
 }
 
+/** What decides whether a volume can be used in the store, and by how many devices. */
+export type ProbeVerdict = Pick<ProbeReport, 'conditionalPut' | 'ranges'>;
+
 /** A store for one writer only: two would lose each other's work. */
-export const isSingleWriter = (report: ProbeReport): boolean => report.conditionalPut === 'none';
+export const isSingleWriter = (report: ProbeVerdict): boolean => report.conditionalPut === 'none';
 
 export interface ProbeOptions {
   readonly clock?: Clock;
   readonly signal?: AbortSignal | undefined;
   /** Called as soon as this is known, which is well before the end: a device that enrols needs nothing else. */
-  readonly onConditionalPut?: ((found: ProbeReport['conditionalPut']) => void) | undefined;
+  readonly onVerdict?: ((found: ProbeVerdict) => void) | undefined;
   /** Puts of one key at once, and how many keys. Default: 16 and 3. */
   readonly writers?: number;
   readonly rounds?: number;
@@ -130,7 +133,7 @@ export async function probeStore(store: ObjectStore, random: Random, options: Pr
     }
     const { claims } = (await store.traits?.()) ?? {};
     const conditionalPut = exact ? (claims ? 'by-claim' : 'exact') : 'none';
-    options.onConditionalPut?.(conditionalPut);
+    options.onVerdict?.({ conditionalPut, ranges });
 
     const there = deleting === 'works' ? keys.slice(1) : keys;
     const [oldest = ''] = there;

@@ -14,6 +14,7 @@ import { isTemporaryName, temporaryName } from '../disk/temporary-file.js';
 import { bodyPieces, bodySize } from './file-body.js';
 import type { FolderAccess } from './folder-access.js';
 import { accessIn } from './folder-access.js';
+import { describeNames, namesInTheWay } from './folder-leftovers.js';
 import { ListingBudget, listWithin } from './listing-budget.js';
 import type { GetOptions, ListedObject, ListOptions, ObjectBody, ObjectKey, ObjectStore, PutOutcome } from './object-store.js';
 import { defaultSizeMax, isObjectKey, StoreError } from './object-store.js';
@@ -78,12 +79,10 @@ export class SftpStore implements ObjectStore {
         // It may exist already; reading it will show that.
         if (sftpStatus(error) !== 'FAILURE') throw error;
       });
-      const names = (await this.#allEntries(connection, path, 'making the store'))
-        .map(({ filename }) => filename)
-        .filter((name) => name !== 'lost+found');
+      const names = namesInTheWay((await this.#allEntries(connection, path, 'making the store')).map(({ filename }) => filename));
       if (names.includes(markerName) || names.includes('keys')) return;
-      if (names.some((name) => name !== temporaryPlace)) {
-        throw new StoreError('NOT_A_STORE', `${path} holds other files: a store is made in an empty directory`);
+      if (names.length > 0) {
+        throw new StoreError('NOT_A_STORE', `${path} holds other files (${describeNames(names)}): a store is made in an empty directory`);
       }
       await this.#place(connection, `${path}/${markerName}`, random.bytes(markerSize) as Sealed);
     });
@@ -281,7 +280,7 @@ export class SftpStore implements ObjectStore {
     const take = ({ filename, attrs }: SftpEntry): void => {
       const key = prefix + filename;
       // Foreign names are ignored.
-      if (filename.includes('/') || !isObjectKey(key)) return;
+      if (!isObjectKey(key)) return;
       if (attrs.isFile()) budget.found();
       if (attrs.isFile() && key > after) found.push({ key, sort: key, size: attrs.size, isFolder: false });
       // Everything below sorts between `key/` and `key0`.

@@ -10,6 +10,7 @@ import type { Sealed } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
 import { compareObject } from './compare-object.js';
+import { describeNames, namesInTheWay } from './folder-leftovers.js';
 import { HttpObjects } from './http-objects.js';
 import type { HttpAnswer } from './http-transport.js';
 import type { ListingBudget } from './listing-budget.js';
@@ -76,12 +77,22 @@ export class WebdavStore implements ObjectStore {
     const doing = 'making the store';
     const members = await this.#collection.allMembers('', doing);
     if (!members) await this.#makeRoot(doing);
-    else if (members.some(({ name }) => name === markerName || name === 'keys')) return;
-    else if (members.length > 0) throw new StoreError('NOT_A_STORE', `${this.description} holds other files: a store is made in an empty collection`);
+    const names = namesInTheWay((members ?? []).map(({ name }) => name));
+    if (names.includes(markerName) || names.includes('keys')) return;
+    if (names.length > 0) {
+      throw new StoreError('NOT_A_STORE', `${this.description} holds other files (${describeNames(names)}): a store is made in an empty collection`);
+    }
     const claim = (await this.#isPutExclusive(doing)) || !(await this.#isMoveExclusive(doing)) ? 'put' : 'move';
-    const answer = await this.#collection.request({ method: 'PUT', path: markerName, body: Buffer.from(`Sealdrive store, claim=${claim}\n`), doing });
-    if (answer.status < 200 || answer.status > 299) throw this.#collection.error(answer, doing);
+    // Of several makers the first one decides for all, since they would not see each other's objects otherwise.
+    const headers = { 'if-none-match': '*' };
+    const body = Buffer.from(`Sealdrive store, claim=${claim}\n`);
+    const answer = await this.#collection.request({ method: 'PUT', path: markerName, headers, body, doing });
+    if ((answer.status < 200 || answer.status > 299) && !(await this.#hasMarker(doing))) throw this.#collection.error(answer, doing);
     this.#claim = undefined;
+  }
+
+  async #hasMarker(doing: string): Promise<boolean> {
+    return (await this.#collection.request({ method: 'GET', path: markerName, doing })).status === 200;
   }
 
   async #makeRoot(doing: string): Promise<void> {
@@ -89,8 +100,10 @@ export class WebdavStore implements ObjectStore {
     for (let count = 1; count <= parts.length; count++) {
       const above = '../'.repeat(parts.length - count);
       const answer = await this.#collection.request({ method: 'MKCOL', path: above, doing });
-      // Only the last one must succeed: those above may belong to others.
-      if (count === parts.length && answer.status !== 201 && answer.status !== 405) throw this.#collection.error(answer, doing);
+      // Only the last one must be there in the end: those above may belong to others.
+      if (count < parts.length || answer.status === 201 || answer.status === 405) continue;
+      // Losers of a race may get any answer.
+      if (!(await this.#collection.allMembers('', doing))) throw this.#collection.error(answer, doing);
     }
   }
 
@@ -120,7 +133,7 @@ export class WebdavStore implements ObjectStore {
     const { random } = this.#options;
     this.#claim = Promise.resolve('move');
     for (let round = 0; round < claimRounds; round++) {
-      const key = `probe/${toHex(random.bytes(8))}`;
+      const key = `probe-${toHex(random.bytes(8))}`;
       const move = (): Promise<PutOutcome> => this.#putMoved(key, random.bytes(64) as Sealed, undefined);
       try {
         const outcomes = await Promise.all(Array.from({ length: claimWriters }, move));

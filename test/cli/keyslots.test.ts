@@ -2,7 +2,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { putSlot } from '../../src/access/keyslots.js';
-import { createVolumeStore } from '../../src/access/volume-store.js';
+import { createVolumeStore } from '../../src/access/vacant-store.js';
 import { systemClock } from '../../src/base/clock.js';
 import { createSlot } from '../../src/crypto/keyslot.js';
 import { systemRandom } from '../../src/crypto/system-random.js';

@@ -8,6 +8,7 @@ import type { Disk } from '../../src/disk/disk.js';
 import { presentDisk, systemDisk } from '../../src/disk/system-disk.js';
 import { temporaryName } from '../../src/disk/temporary-file.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
+import { emptyFolderSuite } from '../suite/empty-folder-suite.js';
 import { asSealed, collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { overlappingDisk } from '../suite/overlapping-disk.js';
 import { scratchDirectory } from '../suite/scratch.js';
@@ -30,6 +31,15 @@ objectStoreSuite(t, 'directory', async () => {
       await mkdir(dirname(join(root, name)), { recursive: true });
       await writeFile(join(root, name), 'foreign');
     },
+  };
+});
+
+emptyFolderSuite(t, 'directory', async () => {
+  const root = await scratchDirectory(t);
+  return {
+    writeFile: (name) => writeFile(join(root, name), ''),
+    makeFolder: (name) => mkdir(join(root, name)),
+    create: async () => (await DirectoryStore.create(root, { disk: systemDisk, random })).close(),
   };
 });
 

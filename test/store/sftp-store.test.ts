@@ -13,6 +13,7 @@ import { probeStore } from '../../src/store/probe.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
 import type { SftpTarget } from '../../src/store/sftp-connection.js';
 import { SftpStore } from '../../src/store/sftp-store.js';
+import { emptyFolderSuite } from '../suite/empty-folder-suite.js';
 import { collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
@@ -55,6 +56,21 @@ async function run(): Promise<void> {
       random,
     });
   const retrying = (inner: ObjectStore): RetryingStore => new RetryingStore(inner, { clock: systemClock, random, disk: systemDisk, baseMs: 10 });
+
+  emptyFolderSuite(t, 'SFTP', async () => {
+    const name = `empty-${count++}`;
+    const root = join(server.root, name);
+    await mkdir(root);
+    return {
+      writeFile: (file) => writeFile(join(root, file), ''),
+      makeFolder: (folder) => mkdir(join(root, folder)),
+      async create() {
+        const store = makeStore({}, name);
+        t.teardown(() => store.close());
+        await store.create();
+      },
+    };
+  });
 
   objectStoreSuite(t, 'SFTP', async () => {
     const name = `suite-${count++}`;

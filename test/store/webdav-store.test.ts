@@ -8,11 +8,13 @@ import { systemClock } from '../../src/base/clock.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { HttpCredentials } from '../../src/store/netrc.js';
 import type { ObjectStore } from '../../src/store/object-store.js';
+import { StoreError } from '../../src/store/object-store.js';
 import { openStore } from '../../src/store/open-store.js';
 import { probeStore } from '../../src/store/probe.js';
 import { RetryingStore } from '../../src/store/retrying-store.js';
 import type { WebdavCollectionOptions } from '../../src/store/webdav-collection.js';
 import { WebdavStore } from '../../src/store/webdav-store.js';
+import { emptyFolderSuite } from '../suite/empty-folder-suite.js';
 import { collect, objectStoreSuite, sealedText } from '../suite/object-store-suite.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
@@ -84,6 +86,63 @@ async function run(): Promise<void> {
       writeFile: (bytes) => writeWhole(systemDisk, join(scratch, `file-${count++}`), bytes),
     };
   });
+
+  emptyFolderSuite(t, 'WebDAV', async () => {
+    const segments = ['open', `empty ${count++}`];
+    const root = join(server.root, ...segments);
+    await mkdir(root);
+    return {
+      writeFile: (file) => writeFile(join(root, file), ''),
+      makeFolder: (folder) => mkdir(join(root, folder)),
+      async create() {
+        const store = makeStore({ segments });
+        t.teardown(() => store.close());
+        await store.create();
+      },
+    };
+  });
+
+  t.test('a store whose creation was broken off is made by the next one', async (t) => {
+    const segments = ['open', `broken ${count++}`];
+    const root = join(server.root, ...segments);
+    for (const folder of ['_tmp', `probe-${'0'.repeat(16)}_`]) await mkdir(join(root, folder), { recursive: true });
+    await writeFile(join(root, `_probe-${'0'.repeat(16)}`), 'x');
+    const store = makeStore({ segments });
+    t.teardown(() => store.close());
+    await store.create();
+    t.equal(await store.put('keys/a', sealedText('a')), 'created');
+  });
+
+  /** Servers close connections that are about to be used again. */
+  const createPatiently = async (store: WebdavStore): Promise<void> => {
+    for (let isMade = false; !isMade; ) {
+      isMade = await store.create().then(
+        () => true,
+        (error: unknown) => {
+          if (error instanceof StoreError && error.code === 'UNAVAILABLE') return false;
+          throw error;
+        },
+      );
+    }
+  };
+
+  for (const [name, real, place] of [
+    ['lighttpd', server, ['open']],
+    ['Apache', apache, []],
+  ] as const) {
+    t.test(`makers of one store at once agree how objects lie in it (${name})`, async (t) => {
+      for (let round = 0; round < 3; round++) {
+        const segments = [...place, `together-${count++}`];
+        const stores = Array.from({ length: 4 }, () => makeStore({ segments, origin: new URL(real.origin) }));
+        t.teardown(() => Promise.all(stores.map((store) => store.close())));
+        await Promise.all(stores.map(createPatiently));
+        const fresh = makeStore({ segments, origin: new URL(real.origin) });
+        t.teardown(() => fresh.close());
+        const claim = await fresh.claim();
+        for (const store of stores) t.equal(await store.claim(), claim);
+      }
+    });
+  }
 
   t.test('the probe finds what the servers do', async (t) => {
     // Retries, as in a drive: these servers close connections after refusals, also while the next request is in flight.
