@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withPages } from '../src/base/page-fault.js';
+import { ChunkKey } from '../src/crypto/chunk-key.js';
 import type { SealKind } from '../src/crypto/seal-format.js';
 import { SealKey } from '../src/crypto/seal-key.js';
 import { systemRandom } from '../src/crypto/system-random.js';
@@ -22,9 +23,9 @@ import type { TreeChange } from '../src/tree/tree-writer.js';
 import { applyBatch } from '../src/tree/tree-writer.js';
 
 const count = Number(process.argv[2] ?? 1_000_000);
-const key = (kind: SealKind): SealKey =>
-  new SealKey({ kind, subkey: systemRandom.bytes(32), suite: 1, volumeId: Buffer.alloc(32), epoch: 1, random: systemRandom });
-const keys: PackKeys = { chunk: key('chunk'), page: key('page'), packIndex: key('pack-index'), packFooter: key('pack-footer') };
+const options = { subkey: systemRandom.bytes(32), suite: 1, volumeId: Buffer.alloc(32), epoch: 1 } as const;
+const key = (kind: SealKind): SealKey => new SealKey({ kind, ...options, random: systemRandom });
+const keys: PackKeys = { chunk: new ChunkKey(options), page: key('page'), packIndex: key('pack-index'), packFooter: key('pack-footer') };
 
 const report = (what: string, ms: number, operations: number): void => {
   const each = (ms * 1000) / operations;
@@ -34,7 +35,7 @@ const report = (what: string, ms: number, operations: number): void => {
 const directory = await mkdtemp(join(tmpdir(), 'sealdrive-bench-'));
 try {
   const id = newPackId(systemRandom);
-  const writer = await PackWriter.create({ disk: systemDisk, id, path: join(directory, id), keys });
+  const writer = await PackWriter.create({ disk: systemDisk, id, path: join(directory, id), keys, random: systemRandom });
   const source = new PackSource({ store: new MemoryStore(), keys, staging: new Map([[id, writer]]) });
 
   const keyOf = (number: number): string => {

@@ -4,16 +4,17 @@
  * one request, and nothing twice.
  */
 
+import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import { Limiter } from '../base/limiter.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { Ino } from '../meta/key.js';
 import type { PackKeys } from '../pack/item.js';
-import { decodeItem, itemPlace } from '../pack/item.js';
+import { decodeChunk, openStored } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import { packKey } from '../pack/pack-id.js';
-import { readPackIndex } from '../pack/pack-index.js';
+import { type ChunkItem, readPackIndex } from '../pack/pack-index.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { Findings } from './finding.js';
 import type { PackUsage, UsedChunk } from './pack-usage.js';
@@ -120,14 +121,19 @@ async function checkIndex({ store, keys, known, findings, signal }: PackCheckOpt
       const bytes = await store.get(packKey(pack), { range: { offset, length }, ...(signal ? { signal } : {}) });
       return bytes ?? new Uint8Array(0);
     });
-    const lengths = new Map(items.filter(({ kind }) => kind === 'chunk').map((item) => [item.offset, item.sealedLength]));
-    const stray = used.find(({ offset, sealedLength }) => lengths.get(offset) !== sealedLength);
+    const indexed = new Map(items.filter((item) => item.kind === 'chunk').map((item) => [item.offset, item]));
+    const stray = used.find((chunk) => !isSameChunk(indexed.get(chunk.offset), chunk));
     if (stray)
       findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} does not have a chunk that a file refers to`, { pack, offset: stray.offset });
   } catch (error) {
     if (!(error instanceof PackError)) throw error;
     findings.add('PACK_INDEX_DAMAGED', `the index of pack ${pack} cannot be read: ${describeError(error)}`, { pack });
   }
+}
+
+function isSameChunk(indexed: ChunkItem | undefined, { codec, plainLength, storedLength, salt, hash }: UsedChunk): boolean {
+  const isLike = indexed?.codec === codec && indexed.plainLength === plainLength && indexed.storedLength === storedLength;
+  return isLike && equalBytes(indexed.salt, salt) && equalBytes(indexed.hash, hash);
 }
 
 type Run = readonly [UsedChunk, ...UsedChunk[]];
@@ -169,14 +175,11 @@ function reportChunk(findings: Findings, pack: PackId, { offset }: UsedChunk, in
 /** Throws PackError unless `sealed` is the right chunk. */
 async function openChunk(keys: PackKeys, pack: PackId, chunk: UsedChunk, sealed: Uint8Array): Promise<void> {
   if (sealed.byteLength < chunk.sealedLength) throw new PackError('MISSING', `pack ${pack} ends before the chunk`);
-  let plainLength: number;
   try {
-    const plain = await decodeItem('chunk', keys.chunk.open(itemPlace(pack, chunk.offset), sealed));
-    plainLength = plain.byteLength;
+    const plain = await decodeChunk(chunk, openStored(keys, { ...chunk, pack }, chunk.hash, sealed));
     plain.fill(0);
   } catch (error) {
     if (error instanceof CryptoError) throw new PackError('NOT_AUTHENTIC', `chunk at ${chunk.offset} of pack ${pack}`, { cause: error });
     throw error;
   }
-  if (plainLength !== chunk.plainLength) throw new PackError('MALFORMED', `the chunk has ${plainLength} bytes, not ${chunk.plainLength}`);
 }

@@ -14,6 +14,7 @@ import { decodeDirent } from '../meta/dirent.js';
 import type { DataExtent } from '../meta/extent.js';
 import { type Inode, isDirectory, isRegular, isSymlink, S_IFDIR } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
+import type { RunChunk } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackSource } from '../pack/pack-source.js';
 import { StoreError } from '../store/object-store.js';
@@ -348,12 +349,12 @@ export class Salvager {
     for (let index = 0; index < extent.chunks.length; index += chunksAtOnce) {
       const some = extent.chunks.slice(index, index + chunksAtOnce);
       const chunks = await Promise.all(
-        some.map(async ({ plainLength, sealedLength }) => {
-          const chunk = { from: at, to: at + plainLength, packOffset };
-          at += plainLength;
-          packOffset += sealedLength;
+        some.map(async (stored) => {
+          const chunk = { from: at, to: at + stored.plainLength, packOffset };
+          at += stored.plainLength;
+          packOffset += stored.sealedLength;
           if (chunk.to <= offset || chunk.from >= end) return undefined;
-          return { ...chunk, plain: await this.#readChunk(extent, chunk.packOffset, plainLength, sealedLength) };
+          return { ...chunk, plain: await this.#readChunk(extent, chunk.packOffset, stored) };
         }),
       );
       for (const chunk of chunks) {
@@ -368,14 +369,9 @@ export class Salvager {
     }
   }
 
-  async #readChunk(
-    { pack }: DataExtent,
-    packOffset: number,
-    plainLength: number,
-    sealedLength: number,
-  ): Promise<Uint8Array | { readonly reason: string }> {
+  async #readChunk({ pack }: DataExtent, packOffset: number, chunk: RunChunk): Promise<Uint8Array | { readonly reason: string }> {
     try {
-      return await this.#options.source.readChunk(pack, packOffset, plainLength, sealedLength);
+      return await this.#options.source.readChunk(pack, packOffset, chunk);
     } catch (error) {
       // A store that fails for one object may still return others.
       if (error instanceof PackError || error instanceof StoreError) return { reason: describeError(error) };

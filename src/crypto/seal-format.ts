@@ -182,11 +182,11 @@ export class SealFormat {
   }
 
   /**
-   * okm: 32 bytes of key, then 32 bytes of commitment. For the seal and for journal segments; whoever calls it wipes
-   * it.
+   * okm: 32 bytes of key, then 32 bytes of commitment. For the seal, for chunks and for journal segments, whose salts
+   * have other lengths; whoever calls it wipes it.
    */
   derive(place: Uint8Array, salt: Uint8Array, suite: Suite = this.#suite): Uint8Array {
-    const end = this.#placeAt + place.byteLength + saltLength;
+    const end = this.#placeAt + place.byteLength + salt.byteLength;
     if (end > this.#message.length) {
       const longer = new Uint8Array(2 * end);
       longer.set(this.#message);

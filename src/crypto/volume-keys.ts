@@ -5,6 +5,7 @@
 import { assert } from '../base/assert.js';
 import { ByteWriter, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
+import { ChunkKey } from './chunk-key.js';
 import type { Suite } from './seal-format.js';
 import { keyLength } from './seal-format.js';
 import { SealKey } from './seal-key.js';
@@ -64,7 +65,7 @@ export class RootKeys {
 export interface EpochKeys {
   readonly epoch: number;
   readonly commit: SealKey;
-  readonly chunk: SealKey;
+  readonly chunk: ChunkKey;
   readonly page: SealKey;
   readonly packIndex: SealKey;
   readonly packFooter: SealKey;
@@ -109,12 +110,14 @@ export class VolumeKeys {
   /** Adds an epoch (from 1 on), given its 32-byte key, which may be wiped afterwards. */
   addEpoch(epoch: number, key: Uint8Array): void {
     assert(epoch >= 1 && !this.#epochs.has(epoch) && key.byteLength === keyLength, 'each epoch is added once, with a 32-byte key');
-    const make = (kind: 'commit' | 'chunk' | 'page' | 'pack-index' | 'pack-footer', purpose: string): SealKey =>
-      new SealKey({ kind, subkey: subkey(key, purpose), suite: this.suite, volumeId: this.volumeId, epoch, random: this.#random });
+    const { suite, volumeId } = this;
+    const shared = (purpose: string) => ({ subkey: subkey(key, purpose), suite, volumeId, epoch });
+    const make = (kind: 'commit' | 'page' | 'pack-index' | 'pack-footer', purpose: string): SealKey =>
+      new SealKey({ kind, ...shared(purpose), random: this.#random });
     this.#epochs.set(epoch, {
       epoch,
       commit: make('commit', 'commit'),
-      chunk: make('chunk', 'chunk'),
+      chunk: new ChunkKey(shared('chunk')),
       page: make('page', 'page'),
       packIndex: make('pack-index', 'pack-index'),
       packFooter: make('pack-footer', 'pack-index'),

@@ -93,15 +93,27 @@ export interface NativeAddon {
   /** sd_notify(3). False when not started by systemd. */
   notifySystemd(message: string): boolean;
   /**
-   * Encrypts messages `[suite, at, key, aad, ...parts]` on the thread pool, each as one AEAD message with a zero nonce,
-   * and puts ciphertext and tag at `at` of `target`. All buffers must stay alive and unchanged until it settles.
+   * Encrypts messages `[suite, at, key, aad, hashes or null, ...parts]` on the thread pool and puts them at `at` of
+   * `target`: with a null as one AEAD message with a zero nonce, ciphertext and tag; with room for 32 bytes of hash for
+   * each segment as a stream (doc/format.md, "The seal of a chunk"). All buffers must stay alive and unchanged until it
+   * settles.
    */
-  aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array)[])[]): Promise<number>;
+  aeadEncrypt(target: Uint8Array, messages: readonly (readonly (number | Uint8Array | null)[])[]): Promise<number>;
   /**
    * Whether `sealed` (ciphertext, then tag) is authentic, with a zero nonce. Its plaintext is written to the beginning
    * of `target`, which may be `sealed` itself; if it is not authentic, `target` is wiped.
    */
   aeadDecrypt(suite: number, key: Uint8Array, aad: Uint8Array, sealed: Uint8Array, target: Uint8Array): boolean;
+  /**
+   * Opens consecutive segments of a stream, from number `first` on, into `target`, which has the length of their
+   * plaintext; `hashes` are theirs. False, and `target` is wiped, when a tag or a hash is wrong.
+   */
+  streamOpen(suite: number, key: Uint8Array, aad: Uint8Array, hashes: Uint8Array, segments: Uint8Array, first: number, target: Uint8Array): boolean;
+  /**
+   * The same for each of `openings`, with the fields of {@link NativeAddon.streamOpen}, on the thread pool: 1 or 0 for
+   * each goes to the bytes of `results`. All buffers must stay alive and unchanged until it settles.
+   */
+  streamOpenAll(openings: readonly (readonly (number | Uint8Array | null)[])[], results: Uint8Array): Promise<number>;
   /**
    * Reads from a file without waiting for its disk (RWF_NOWAIT). Answers how many bytes of `target` were filled, or -1
    * when it would have to wait or cannot know.

@@ -9,16 +9,15 @@
  * | for data: skip | varint, bytes of the run's plaintext before the extent's first byte |
  * | pack | 16 bytes |
  * | packOffset | u32, where the run's first sealed chunk begins |
- * | chunks | varint count, then plain length varint and sealed length varint of each |
+ * | chunks | varint count, then each as below |
+ * | of a chunk | codec u8: 0 raw, 1 zstd; plain length varint; zstd: stored length varint; salt 16 |
+ * | | a hash of 32 for each segment of what it stores |
  */
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
+import { chunkSaltLength, hashesLength, sealedChunkLength } from '../crypto/stream-format.js';
+import { chunkPlainMax, codecs, type RunChunk } from '../pack/item.js';
 import type { PackId } from '../pack/pack-id.js';
-
-interface RunChunk {
-  readonly plainLength: number;
-  readonly sealedLength: number;
-}
 
 export interface DataExtent {
   readonly kind: 'data';
@@ -37,17 +36,21 @@ interface ReservedExtent {
 export type Extent = DataExtent | ReservedExtent;
 
 /** A run has at most this many chunks, so that a value stays small and a read decodes little. */
-export const runChunksMax = 64;
+export const runChunksMax = 16;
 
 export function encodeExtent(extent: Extent): Plaintext {
   const writer = new ByteWriter(64);
   if (extent.kind === 'reserved') return writer.u8(2).varint(extent.length).finish() as Plaintext;
   writer.u8(1).varint(extent.length).varint(extent.skip).bytes(fromHex(extent.pack)).u32(extent.packOffset).varint(extent.chunks.length);
-  for (const chunk of extent.chunks) writer.varint(chunk.plainLength).varint(chunk.sealedLength);
+  for (const { codec, plainLength, storedLength, salt, hashes } of extent.chunks) {
+    writer.u8(codecs.indexOf(codec)).varint(plainLength);
+    if (codec !== 'raw') writer.varint(storedLength);
+    writer.bytes(salt).bytes(hashes);
+  }
   return writer.finish() as Plaintext;
 }
 
-/** Strict; throws MalformedBytesError. */
+/** Strict; throws MalformedBytesError. Salts and hashes share memory with `bytes`. */
 export function decodeExtent(bytes: Uint8Array): Extent {
   const reader = new ByteReader(bytes);
   const kind = reader.u8();
@@ -66,13 +69,24 @@ export function decodeExtent(bytes: Uint8Array): Extent {
   const chunks: RunChunk[] = [];
   let plainTotal = 0;
   for (let index = 0; index < count; index++) {
-    const chunk = { plainLength: reader.varint(), sealedLength: reader.varint() };
+    const chunk = readChunk(reader);
     plainTotal += chunk.plainLength;
     chunks.push(chunk);
   }
   reader.end();
   if (skip + length > plainTotal) throw new MalformedBytesError('extent reaches past its run');
   return { kind: 'data', length, skip, pack, packOffset, chunks };
+}
+
+function readChunk(reader: ByteReader): RunChunk {
+  const codec = codecs[reader.u8()];
+  if (!codec) throw new MalformedBytesError('chunk of an unknown codec');
+  const plainLength = reader.varint();
+  const storedLength = codec === 'raw' ? plainLength : reader.varint();
+  if (plainLength < 1 || storedLength < 1 || storedLength > chunkPlainMax || plainLength > chunkPlainMax)
+    throw new MalformedBytesError('chunk of an impossible length');
+  const salt = reader.bytes(chunkSaltLength);
+  return { codec, plainLength, storedLength, sealedLength: sealedChunkLength(storedLength), salt, hashes: reader.bytes(hashesLength(storedLength)) };
 }
 
 /**

@@ -7,29 +7,39 @@ import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { isPromise } from '../base/maybe-promise.js';
+import type { Random } from '../base/random.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
-import { hashBytes } from '../crypto/hash.js';
+import { hashBytes, hashLength } from '../crypto/hash.js';
+import { chunkSaltLength, hashesLength, sealedChunkLength } from '../crypto/stream-format.js';
 import type { DiskFile } from '../disk/disk.js';
-import type { ItemKind, PackKeys } from './item.js';
-import { encodeItem, itemPlace } from './item.js';
+import type { EncodedItem, PackKeys, RunChunk } from './item.js';
+import { contentHash, contentOf, encodeChunk, encodePage, itemPlace, lengthOf } from './item.js';
 import { diskError, PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
-import type { PackItem } from './pack-index.js';
+import type { ChunkItem, ChunkOwner, PackItem, PageItem } from './pack-index.js';
 import { packSizeMax } from './pack-index.js';
 
 /** Items that are to lie side by side. */
 interface Append {
-  readonly kind: ItemKind;
-  readonly payloads: readonly { readonly plainLength: number; readonly payload: MaybePromise<Plaintext[]> }[];
+  readonly encodings: readonly MaybePromise<EncodedItem>[];
+  /** Makes the item for its place. */
+  readonly place: (index: number, encoded: EncodedItem, offset: number) => SealedItem;
   readonly resolve: (items: readonly SealedItem[]) => void;
   readonly reject: (error: unknown) => void;
 }
 
-export interface SealedItem extends PackItem {
-  readonly kind: ItemKind;
-  readonly plainLength: number;
-  /** The hash of the sealed bytes; pages only. */
-  hash: Uint8Array | undefined;
+/** Its hashes are filled in when it is sealed. */
+type SealedItem = SealedChunk | PageItem;
+
+export interface SealedChunk extends RunChunk {
+  readonly kind: 'chunk';
+  readonly offset: number;
+  readonly owner: ChunkOwner;
+}
+
+interface SealingItem {
+  readonly item: SealedItem;
+  readonly parts: readonly Plaintext[];
 }
 
 interface Batch {
@@ -50,6 +60,7 @@ export interface AppendQueueOptions {
   readonly id: PackId;
   readonly keys: PackKeys;
   readonly cipher: BulkCipher;
+  readonly random: Random;
   readonly file: Pick<DiskFile, 'write'>;
   /** The items that are in the file already, and where they end. */
   readonly items: PackItem[];
@@ -60,6 +71,7 @@ export class AppendQueue {
   readonly #id: PackId;
   readonly #keys: PackKeys;
   readonly #cipher: BulkCipher;
+  readonly #random: Random;
   readonly #file: AppendQueueOptions['file'];
   readonly #items: PackItem[];
   #end: number;
@@ -69,10 +81,11 @@ export class AppendQueue {
   readonly #spareBuffers: Buffer[] = [];
   #isComplete = false;
 
-  constructor({ id, keys, cipher, file, items, end }: AppendQueueOptions) {
+  constructor({ id, keys, cipher, random, file, items, end }: AppendQueueOptions) {
     this.#id = id;
     this.#keys = keys;
     this.#cipher = cipher;
+    this.#random = random;
     this.#file = file;
     this.#items = items;
     this.#end = end;
@@ -105,20 +118,49 @@ export class AppendQueue {
   }
 
   /**
-   * Resolves when the items are in the file (not synced). Borrows the plaintexts until then. Rejects with PackError,
-   * having appended nothing.
+   * Resolves when the chunks, which follow each other in the file of `owner`, are in the pack's file (not synced).
+   * Borrows the plaintexts until then. Rejects with PackError, having appended nothing.
    */
-  append(kind: ItemKind, plains: readonly Plaintext[], compress: boolean): Promise<readonly SealedItem[]> {
+  async appendChunks(plains: readonly Plaintext[], owner: ChunkOwner, compress: boolean): Promise<readonly SealedChunk[]> {
+    const starts: number[] = [];
+    let at = owner.offset;
+    for (const plain of plains) {
+      starts.push(at);
+      at += plain.byteLength;
+    }
+    const items = await this.#append({
+      encodings: plains.map((plain) => encodeChunk(plain, compress)),
+      place: (index, { codec, plainLength, parts }, offset) => {
+        const storedLength = lengthOf(parts);
+        const sealedLength = sealedChunkLength(storedLength);
+        const bound = { salt: this.#random.bytes(chunkSaltLength), hashes: new Uint8Array(hashesLength(storedLength)) };
+        return { kind: 'chunk', offset, sealedLength, codec, plainLength, storedLength, ...bound, owner: { ino: owner.ino, offset: starts[index]! } };
+      },
+    });
+    return items as readonly SealedChunk[];
+  }
+
+  /** As {@link AppendQueue.appendChunks}, for one tree page. */
+  async appendPage(page: Plaintext): Promise<PageItem> {
+    const [item] = await this.#append({
+      encodings: [encodePage(page)],
+      place: (_, { parts }, offset) => ({
+        kind: 'page',
+        offset,
+        sealedLength: this.#keys.page.sealedLength(lengthOf(parts)),
+        hash: new Uint8Array(hashLength),
+      }),
+    });
+    return item as PageItem;
+  }
+
+  #append({ encodings, place }: Pick<Append, 'encodings' | 'place'>): Promise<readonly SealedItem[]> {
     assert(!this.#isComplete, 'a complete pack takes no appends');
     return new Promise((resolve, reject) => {
-      const payloads = plains.map((plain) => {
-        const payload = encodeItem(kind, plain, compress);
-        // Awaited when its turn comes, or never if an item before it fails: until then a rejection must not count as
-        // unhandled.
-        if (isPromise(payload)) payload.catch(() => {});
-        return { plainLength: plain.byteLength, payload };
-      });
-      this.#waiting.push({ kind, payloads, resolve, reject });
+      // Awaited when its turn comes, or never if an item before it fails: until then a rejection must not count as
+      // unhandled.
+      for (const encoding of encodings) if (isPromise(encoding)) encoding.catch(() => {});
+      this.#waiting.push({ encodings, place, resolve, reject });
       this.#pump ??= this.#run();
     });
   }
@@ -153,18 +195,18 @@ export class AppendQueue {
   /** Takes appends from the queue and seals them side by side into one buffer. */
   async #sealBatch(start: number): Promise<Batch> {
     const batch: Batch = { appends: [], start, end: start, sealed: emptyBuffer };
-    const payloads: (readonly [item: SealedItem, payload: Plaintext[]])[] = [];
+    const sealing: SealingItem[] = [];
     while (batch.end - start < batchBytes) {
       const append = this.#waiting.shift();
       if (!append) break;
-      const encoded: (readonly [item: SealedItem, payload: Plaintext[]])[] = [];
+      const encoded: SealingItem[] = [];
       let end = batch.end;
       try {
-        for (const { plainLength, payload: encoding } of append.payloads) {
-          const payload = isPromise(encoding) ? await encoding : encoding;
-          const sealedLength = this.#keys[append.kind].sealedLength(payload.reduce((sum, part) => sum + part.byteLength, 0));
-          encoded.push([{ kind: append.kind, offset: end, plainLength, sealedLength, hash: undefined }, payload]);
-          end += sealedLength;
+        for (const [index, encoding] of append.encodings.entries()) {
+          const encodedItem = isPromise(encoding) ? await encoding : encoding;
+          const item = append.place(index, encodedItem, end);
+          encoded.push({ item, parts: encodedItem.parts });
+          end += item.sealedLength;
         }
         // Leaves room for the largest index, so that every pack can be finished.
         if (end > packSizeMax / 2) throw new PackError('FULL', `staging pack ${this.#id} takes no more`);
@@ -173,11 +215,11 @@ export class AppendQueue {
         continue;
       }
       batch.end = end;
-      batch.appends.push({ append, items: encoded.map(([item]) => item) });
-      payloads.push(...encoded);
+      batch.appends.push({ append, items: encoded.map(({ item }) => item) });
+      sealing.push(...encoded);
     }
     try {
-      await this.#seal(batch, payloads);
+      await this.#seal(batch, sealing);
       return batch;
     } catch (error) {
       for (const { append } of batch.appends) append.reject(error);
@@ -185,18 +227,21 @@ export class AppendQueue {
     }
   }
 
-  async #seal(batch: Batch, payloads: readonly (readonly [item: SealedItem, payload: Plaintext[]])[]): Promise<void> {
+  async #seal(batch: Batch, sealing: readonly SealingItem[]): Promise<void> {
     const { start, end } = batch;
     const spare = this.#spareBuffers.pop();
     const target = spare && spare.byteLength >= end - start ? spare : Buffer.allocUnsafeSlow(end - start);
     batch.sealed = target;
-    const messages = payloads.map(([{ kind, offset }, payload]) =>
-      this.#keys[kind].sealLater(itemPlace(this.#id, offset), payload, target, offset - start),
-    );
+    const messages = sealing.map(({ item, parts }) => {
+      const at = item.offset - start;
+      return item.kind === 'chunk'
+        ? this.#keys.chunk.sealing(contentOf({ ...item, pack: this.#id }), parts, at)
+        : this.#keys.page.sealLater(itemPlace(this.#id, item.offset), parts, target, at);
+    });
     await this.#cipher.encrypt(messages, target);
     for (const { key } of messages) key.fill(0);
-    for (const [item] of payloads) {
-      if (item.kind === 'page') item.hash = hashBytes(target.subarray(item.offset - start, item.offset - start + item.sealedLength));
+    for (const { item } of sealing) {
+      if (item.kind === 'page') item.hash.set(hashBytes(target.subarray(item.offset - start, item.offset - start + item.sealedLength)));
     }
   }
 
@@ -215,9 +260,14 @@ export class AppendQueue {
     }
     this.#end = end;
     for (const { append, items } of batch.appends) {
-      for (const { kind, offset, sealedLength } of items) this.#items.push({ kind, offset, sealedLength });
+      for (const item of items) this.#items.push(item.kind === 'page' ? item : indexed(item));
       append.resolve(items);
     }
     return true;
   }
+}
+
+/** As the pack's index has it. */
+function indexed({ hashes, ...chunk }: SealedChunk): ChunkItem {
+  return { ...chunk, hash: contentHash({ hashes }) };
 }

@@ -15,8 +15,9 @@ import { MemoryCache } from '../cache/memory-cache.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
-import type { ItemKind, PackKeys } from './item.js';
-import { decodeItem, isRaw, itemPlace } from './item.js';
+import { type SegmentSpan, segmentLength, segmentsOf } from '../crypto/stream-format.js';
+import type { PackKeys, PlacedChunk, RunChunk } from './item.js';
+import { contentOf, decodeChunk, decodePage, itemPlace } from './item.js';
 import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 import type { RunPlace } from './pack-writer.js';
@@ -42,26 +43,16 @@ const requestMax = 4 * 1024 * 1024 + 64 * 1024;
  * the next one then keeps the link busy until the reader has asked for more.
  */
 const aheadMax = 3;
-/** Opening 256 KiB takes 0.1 ms: after this many bytes the event loop gets a turn. */
-const openSliceBytes = 1024 * 1024;
-/** Up to this size, bytes in the page cache are read and opened at once: it takes 0.1 ms. */
-const nowBytesMax = 260 * 1024;
+/** Up to this size, bytes in the page cache are read and opened at once: it takes 0.2 ms. */
+const nowBytesMax = 264 * 1024;
 /** How many of the chunks are remembered of which a part was read. */
 const seenMax = 1024;
 
-interface WantedChunk {
-  readonly pack: PackId;
-  readonly offset: number;
-  readonly plainLength: number;
-  readonly sealedLength: number;
-}
-
-interface WaitingChunk extends WantedChunk {
+interface WaitingChunk extends PlacedChunk {
   readonly resolve: (plain: MaybePromise<Plaintext>) => void;
   readonly reject: (error: unknown) => void;
 }
 
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const chunkKey = (pack: PackId, offset: number): string => `${pack}${offset}`;
 
 export class PackSource {
@@ -93,16 +84,16 @@ export class PackSource {
   }
 
   /**
-   * One chunk, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError and
-   * StoreError.
+   * The chunk at `offset`, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError
+   * and StoreError.
    */
-  readChunk(pack: PackId, offset: number, plainLength: number, sealedLength: number): MaybePromise<Plaintext> {
+  readChunk(pack: PackId, offset: number, chunk: RunChunk): MaybePromise<Plaintext> {
     const known = this.#memory.get(chunkKey(pack, offset));
-    if (known) return checkLength(known, plainLength);
+    if (known) return checkLength(known, chunk.plainLength);
     const waiting: WaitingChunk[] = [];
-    const chunk = this.#want({ pack, offset, plainLength, sealedLength }, waiting, sealedLength <= nowBytesMax);
+    const plain = this.#want({ pack, offset, ...chunk }, waiting, chunk.sealedLength <= nowBytesMax);
     this.#fetchAll(waiting);
-    return chunk;
+    return plain;
   }
 
   /**
@@ -119,36 +110,63 @@ export class PackSource {
   }
 
   /**
-   * Bytes `from` to `to` of one chunk of a run, borrowed, for random access. Once the memory is full, a chunk is kept
-   * only when it is wanted twice, so that such a reader evicts nothing that others use. Rejects with PackError and
-   * StoreError.
+   * Bytes `from` to `to` of one chunk of a run, borrowed, for random access. Of a raw chunk on a disk of this machine
+   * only the segments that hold them are read and opened, and nothing is kept: the kernel keeps what was asked for.
+   * Others are opened as a whole, and once the memory is full they are kept only when they are wanted twice, so that
+   * such a reader evicts nothing that others use. Rejects with PackError and StoreError.
    */
   readPart(run: RunPlace, index: number, from: number, to: number): MaybePromise<Uint8Array> {
     const [wanted] = chunksOf(run, index, index);
     assert(wanted, 'the chunk is in the run');
-    const { pack, offset, plainLength, sealedLength } = wanted;
+    const { pack, offset } = wanted;
     const key = chunkKey(pack, offset);
-    const isFull = this.#memory.bytes + plainLength + 4096 > this.#memoryMax;
-    if (isFull && sealedLength <= nowBytesMax && !this.#memory.has(key) && !this.#wasSeen(key)) {
-      const part = this.#partNow(wanted, from, to);
-      if (part) return part;
-    }
-    return andThen(this.readChunk(pack, offset, plainLength, sealedLength), (chunk) => chunk.subarray(from, to));
+    const known = this.#memory.get(key);
+    if (known) return checkLength(known, wanted.plainLength).subarray(from, to);
+    const whole = (): MaybePromise<Uint8Array> => andThen(this.readChunk(pack, offset, wanted), (chunk) => chunk.subarray(from, to));
+    if (wanted.codec !== 'raw') return this.#wholeNow(wanted, key, from, to) ?? whole();
+    const span = segmentsOf(wanted.storedLength, from, to);
+    const partOf = (opened: Uint8Array): Uint8Array => opened.subarray(from - span.first * segmentLength, to - span.first * segmentLength);
+    const now = this.#segmentsNow(wanted, span);
+    if (now) return andThen(now, partOf);
+    if (!this.#ranges.isHere(pack, offset, wanted.sealedLength)) return whole();
+    return this.#segmentsHere(wanted, span).then((opened) => (opened ? partOf(opened) : whole()));
   }
 
-  #partNow(wanted: WantedChunk, from: number, to: number): MaybePromise<Uint8Array> | undefined {
+  /** Reads and opens some segments, if that needs no waiting. */
+  #segmentsNow(wanted: PlacedChunk, span: SegmentSpan): MaybePromise<Uint8Array> | undefined {
+    if (span.end - span.start > this.#scratch.byteLength) return undefined;
+    const segments = this.#scratch.subarray(0, span.end - span.start);
+    const origin = this.#ranges.readNow(wanted.pack, segments, wanted.offset + span.start);
+    if (!origin) return undefined;
     try {
-      const payload = this.#payloadNow(wanted, true);
-      if (!payload) return undefined;
-      const isWhole = isRaw(payload);
-      const plain = decodeItem('chunk', isWhole ? payload : copyOf(payload));
-      return andThen(plain, (chunk) => {
-        const part = checkLength(chunk, wanted.plainLength).subarray(from, to);
-        return isWhole ? copyOf(part) : part;
-      });
+      return this.#openSpan(wanted, span, { sealed: segments, from: origin });
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /** Reads and opens some segments from a disk of this machine; `undefined` when they are not there any more. */
+  async #segmentsHere(wanted: PlacedChunk, span: SegmentSpan): Promise<Uint8Array | undefined> {
+    const range = await this.#ranges.readHere(wanted.pack, wanted.offset + span.start, span.end - span.start);
+    return range && this.#openSpan(wanted, span, range);
+  }
+
+  /** `undefined` when the disk cache has wrong bytes, which the store may replace. Throws PackError. */
+  #openSpan(wanted: PlacedChunk, span: SegmentSpan, { sealed, from }: SealedRange): Uint8Array | undefined {
+    try {
+      return this.#openSegments(wanted, sealed, span.first, Buffer.allocUnsafe(span.length));
+    } catch (error) {
+      if (from === 'disk cache') return undefined;
+      throw error;
+    }
+  }
+
+  /** Opens a chunk that is not to be kept, if that needs no waiting. */
+  #wholeNow(wanted: PlacedChunk, key: string, from: number, to: number): MaybePromise<Uint8Array> | undefined {
+    const isFull = this.#memory.bytes + wanted.plainLength + 4096 > this.#memoryMax;
+    if (!isFull || wanted.sealedLength > nowBytesMax || this.#memory.has(key) || this.#wasSeen(key)) return undefined;
+    const plain = this.#openNow(wanted);
+    return plain && andThen(plain, (chunk) => checkLength(chunk, wanted.plainLength).subarray(from, to));
   }
 
   #wasSeen(key: string): boolean {
@@ -182,7 +200,7 @@ export class PackSource {
         this.#ranges.forget('pages', pack);
         throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}: another hash than its reference has`);
       }
-      const page = await this.#open('page', pack, offset, range.sealed);
+      const page = await this.#openPage(reference, range.sealed);
       void this.#ranges.keep('pages', pack, offset, range);
       return page;
     };
@@ -206,16 +224,13 @@ export class PackSource {
    * keeping them in memory. Returns how many of the sealed bytes the disk cache has afterwards, since it may have no
    * room. Rejects with PackError and StoreError.
    */
-  async bring(pack: PackId, items: readonly { readonly offset: number; readonly sealedLength: number }[], signal?: AbortSignal): Promise<number> {
-    const [start, end] = [items.at(0)?.offset ?? 0, endOf(items.at(-1))];
+  async bring(pack: PackId, chunks: readonly PlacedChunk[], signal?: AbortSignal): Promise<number> {
+    const [start, end] = [chunks.at(0)?.offset ?? 0, endOf(chunks.at(-1))];
     const sealed = await this.#ranges.readPastCaches(pack, start, end - start, signal);
     let brought = 0;
     // The bytes between two chunks are not verified, so only stretches without gaps are kept.
-    for (const stretch of stretchesOf(items)) {
-      for (const { offset, sealedLength } of stretch) {
-        await this.#open('chunk', pack, offset, sealed.subarray(offset - start, offset - start + sealedLength));
-        await nextTurn();
-      }
+    for (const stretch of stretchesOf(chunks)) {
+      for (const opened of await this.#openAll(start, { sealed, from: 'store' }, stretch)) if (opened instanceof PackError) throw opened;
       const [from, to] = [stretch[0].offset, endOf(stretch.at(-1))];
       await this.#ranges.keep('content', pack, from, { sealed: sealed.subarray(from - start, to - start), from: 'store' });
       if (this.isHere(pack, from, to - from)) brought += to - from;
@@ -227,7 +242,7 @@ export class PackSource {
    * The chunk from memory, from a load under way, or (`now`) from this machine without waiting; else a promise that
    * joins `waiting`.
    */
-  #want(wanted: WantedChunk, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext> {
+  #want(wanted: PlacedChunk, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext> {
     const chunk = this.#memory.load(
       chunkKey(wanted.pack, wanted.offset),
       () => (now ? this.#openNow(wanted) : undefined) ?? new Promise<Plaintext>((resolve, reject) => waiting.push({ ...wanted, resolve, reject })),
@@ -235,29 +250,16 @@ export class PackSource {
     return isPromise(chunk) ? chunk.then((plain) => checkLength(plain, wanted.plainLength)) : checkLength(chunk, wanted.plainLength);
   }
 
-  #openNow(wanted: WantedChunk): MaybePromise<Plaintext> | undefined {
+  /** A chunk of up to `nowBytesMax`, if that needs no waiting (but for decompression). */
+  #openNow(wanted: PlacedChunk): MaybePromise<Plaintext> | undefined {
+    const sealed = this.#scratch.subarray(0, wanted.sealedLength);
+    const origin = this.#ranges.readNow(wanted.pack, sealed, wanted.offset);
+    if (!origin) return undefined;
     try {
-      const payload = this.#payloadNow(wanted, false);
-      return payload && decodeItem('chunk', payload);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }
-
-  /**
-   * The payload of a chunk of up to `nowBytesMax`, if that needs no waiting. `brief`: it is valid only until anything
-   * else happens. Throws PackError.
-   */
-  #payloadNow({ pack, offset, sealedLength }: WantedChunk, brief: boolean): Plaintext | undefined {
-    const sealed = this.#scratch.subarray(0, sealedLength);
-    const from = this.#ranges.readNow(pack, sealed, offset);
-    if (!from) return undefined;
-    try {
-      return this.#unseal('chunk', pack, offset, sealed, brief);
+      return decodeChunk(wanted, this.#openSegments(wanted, sealed, 0, Buffer.allocUnsafeSlow(wanted.storedLength)));
     } catch (error) {
       // The store may replace the disk cache's copy, but that takes waiting.
-      if (from !== 'disk cache') throw error;
-      return undefined;
+      return origin === 'disk cache' ? undefined : Promise.reject(error);
     }
   }
 
@@ -297,37 +299,47 @@ export class PackSource {
   }
 
   /** One result for each of `waiting`. Rejects with what is not a PackError. */
-  async #openAll(start: number, range: SealedRange, waiting: readonly WaitingChunk[]): Promise<readonly (Plaintext | PackError)[]> {
-    const opened: MaybePromise<Plaintext | PackError>[] = [];
-    let slice = 0;
-    for (const { pack, offset, sealedLength } of waiting) {
-      if (slice > openSliceBytes) {
-        await nextTurn();
-        slice = 0;
-      }
-      slice += sealedLength;
+  async #openAll(start: number, range: SealedRange, waiting: readonly PlacedChunk[]): Promise<readonly (Plaintext | PackError)[]> {
+    const openings = waiting.map((chunk) => {
+      const sealed = range.sealed.subarray(chunk.offset - start, chunk.offset - start + chunk.sealedLength);
+      return this.#keys.chunk.opening(contentOf(chunk), sealed, 0, Buffer.allocUnsafeSlow(chunk.storedLength));
+    });
+    const authentic = await this.#cipher.openStreams(openings);
+    const opened = openings.map(({ key, target }, index): MaybePromise<Plaintext | PackError> => {
+      key.fill(0);
+      const chunk = waiting[index]!;
+      if (!authentic[index]) return this.#damaged(chunk);
       try {
-        const plain = this.#open('chunk', pack, offset, range.sealed.subarray(offset - start, offset - start + sealedLength));
-        opened.push(isPromise(plain) ? plain.catch(packErrorOf) : plain);
+        const plain = decodeChunk(chunk, target as Plaintext);
+        return isPromise(plain) ? plain.catch(packErrorOf) : plain;
       } catch (error) {
-        opened.push(packErrorOf(error));
+        return packErrorOf(error);
       }
-    }
+    });
     return Promise.all(opened.map((chunk) => Promise.resolve(chunk)));
   }
 
-  #open(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array): MaybePromise<Plaintext> {
-    return decodeItem(kind, this.#unseal(kind, pack, offset, sealed, false));
+  /** Returns `target`. Throws PackError. */
+  #openSegments(chunk: PlacedChunk, segments: Uint8Array, first: number, target: Uint8Array): Plaintext {
+    const opening = this.#keys.chunk.opening(contentOf(chunk), segments, first, target);
+    const isAuthentic = this.#cipher.openStream(opening);
+    opening.key.fill(0);
+    if (!isAuthentic) throw this.#damaged(chunk);
+    return target as Plaintext;
   }
 
-  /** `inPlace`: the payload overwrites `sealed`. */
-  #unseal(kind: ItemKind, pack: PackId, offset: number, sealed: Uint8Array, inPlace: boolean): Plaintext {
+  #damaged({ pack, offset }: PlacedChunk): PackError {
+    this.#ranges.forget('content', pack);
+    return new PackError('NOT_AUTHENTIC', `chunk at ${offset} of pack ${pack}`, { cause: this.#keys.chunk.notAuthentic() });
+  }
+
+  #openPage({ pack, offset }: PageReference, sealed: Uint8Array): MaybePromise<Plaintext> {
     try {
-      return this.#keys[kind].openBy(this.#cipher.decryptInto, itemPlace(pack, offset), sealed, inPlace);
+      return decodePage(this.#keys.page.openBy(this.#cipher.decryptInto, itemPlace(pack, offset), sealed, false));
     } catch (cause) {
       if (!(cause instanceof CryptoError)) throw cause;
-      this.#ranges.forget(kind === 'page' ? 'pages' : 'content', pack);
-      throw new PackError('NOT_AUTHENTIC', `${kind} at ${offset} of pack ${pack}`, { cause });
+      this.#ranges.forget('pages', pack);
+      throw new PackError('NOT_AUTHENTIC', `page at ${offset} of pack ${pack}`, { cause });
     }
   }
 }
@@ -335,14 +347,14 @@ export class PackSource {
 type NonEmpty<T> = readonly [T, ...T[]];
 
 /** Chunks `first` to `last` (inclusive) of a run, with their places. */
-function chunksOf(run: RunPlace, first: number, last: number): WantedChunk[] {
-  const wanted: WantedChunk[] = [];
+function chunksOf(run: RunPlace, first: number, last: number): PlacedChunk[] {
+  const wanted: PlacedChunk[] = [];
   let offset = run.packOffset;
   let index = 0;
-  for (const { plainLength, sealedLength } of run.chunks) {
+  for (const chunk of run.chunks) {
     if (index > last) break;
-    if (index >= first) wanted.push({ pack: run.pack, offset, plainLength, sealedLength });
-    offset += sealedLength;
+    if (index >= first) wanted.push({ pack: run.pack, offset, ...chunk });
+    offset += chunk.sealedLength;
     index++;
   }
   return wanted;
@@ -366,10 +378,6 @@ function stretchesOf<T extends SealedPlace>(items: readonly T[], bytesMax = Numb
     else stretches.push([item]);
   }
   return stretches;
-}
-
-function copyOf<T extends Uint8Array>(bytes: T): T {
-  return Uint8Array.prototype.slice.call(bytes) as T;
 }
 
 function packErrorOf(error: unknown): PackError {

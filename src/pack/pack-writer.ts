@@ -7,18 +7,19 @@
 import { dirname } from 'node:path';
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
+import type { Random } from '../base/random.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
+import { CryptoError } from '../crypto/crypto-error.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { FileBody } from '../store/object-store.js';
-import type { SealedItem } from './append-queue.js';
 import { AppendQueue } from './append-queue.js';
-import type { ItemKind, PackKeys } from './item.js';
-import { itemPlace } from './item.js';
+import type { PackKeys, RunChunk } from './item.js';
+import { itemPlace, openStored } from './item.js';
 import { diskError, PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
-import type { PackItem } from './pack-index.js';
-import { readPackIndex, sealPackEnd } from './pack-index.js';
+import type { ChunkOwner, PackItem } from './pack-index.js';
+import { packEndMax, readPackIndex, sealPackEnd } from './pack-index.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackWriterOptions {
@@ -26,6 +27,7 @@ export interface PackWriterOptions {
   readonly path: string;
   readonly id: PackId;
   readonly keys: PackKeys;
+  readonly random: Random;
   /** Encrypts the appends; without it, this thread does. */
   readonly cipher?: BulkCipher | undefined;
 }
@@ -34,7 +36,7 @@ export interface PackWriterOptions {
 export interface RunPlace {
   readonly pack: PackId;
   readonly packOffset: number;
-  readonly chunks: readonly { readonly plainLength: number; readonly sealedLength: number }[];
+  readonly chunks: readonly RunChunk[];
 }
 
 interface FinishedPack extends FileBody {
@@ -69,13 +71,13 @@ export class PackWriter {
   #isReleased = false;
 
   private constructor(options: PackWriterOptions, file: DiskFile, items: PackItem[], end: number, finishedSize?: number) {
-    const { disk, path, id, keys, cipher = inlineCipher } = options;
+    const { disk, path, id, keys, random, cipher = inlineCipher } = options;
     this.#disk = disk;
     this.path = path;
     this.id = id;
     this.#keys = keys;
     this.#file = file;
-    this.#appends = new AppendQueue({ id, keys, cipher, file, items, end });
+    this.#appends = new AppendQueue({ id, keys, cipher, random, file, items, end });
     this.#finishedSize = finishedSize;
     this.#wasFinished = finishedSize !== undefined;
   }
@@ -133,6 +135,11 @@ export class PackWriter {
     return this.#finishedSize ?? this.#appends.end;
   }
 
+  /** The size that it will have when it is finished now, without padding, at most. */
+  get finishedSizeMax(): number {
+    return this.#finishedSize ?? this.#appends.end + packEndMax(this.#appends.items.length);
+  }
+
   get itemCount(): number {
     return this.#appends.items.length;
   }
@@ -156,26 +163,33 @@ export class PackWriter {
   }
 
   /**
-   * Appends adjacent chunks, in call order with other appends. Resolves when they are in the file (not synced). Borrows
-   * the plaintexts until then. Throws PackError FULL or IO, having appended nothing.
+   * Appends adjacent chunks, which follow each other in the file of `owner`, in call order with other appends. Resolves
+   * when they are in the file (not synced). Borrows the plaintexts until then. Throws PackError FULL or IO, having
+   * appended nothing.
    */
-  async appendRun(chunks: readonly Plaintext[], options?: { readonly compress?: boolean }): Promise<RunPlace> {
-    const items = await this.#append('chunk', chunks, options?.compress ?? true);
+  async appendRun(chunks: readonly Plaintext[], owner: ChunkOwner, options?: { readonly compress?: boolean }): Promise<RunPlace> {
+    this.#assertOpen();
+    const items = await this.#appends.appendChunks(chunks, owner, options?.compress ?? true);
     const [first] = items;
     assert(first, 'a run has chunks');
-    return { pack: this.id, packOffset: first.offset, chunks: items.map(({ plainLength, sealedLength }) => ({ plainLength, sealedLength })) };
+    return {
+      pack: this.id,
+      packOffset: first.offset,
+      chunks: items.map(({ codec, plainLength, storedLength, sealedLength, salt, hashes }) => {
+        return { codec, plainLength, storedLength, sealedLength, salt, hashes };
+      }),
+    };
   }
 
   /** As {@link PackWriter.appendRun}, for one tree page. */
   async appendPage(page: Plaintext): Promise<PageReference> {
-    const [item] = await this.#append('page', [page], true);
-    assert(item?.hash, 'pages are hashed when they are sealed');
-    return { pack: this.id, offset: item.offset, length: item.sealedLength, hash: item.hash };
+    this.#assertOpen();
+    const { offset, sealedLength, hash } = await this.#appends.appendPage(page);
+    return { pack: this.id, offset, length: sealedLength, hash };
   }
 
-  #append(kind: ItemKind, plains: readonly Plaintext[], compress: boolean): Promise<readonly SealedItem[]> {
+  #assertOpen(): void {
     assert(!this.finished && !this.#closed, 'a finished or closed pack takes no appends');
-    return this.#appends.append(kind, plains, compress);
   }
 
   /** The sealed bytes of items whose appends have resolved, owned by the caller. Throws PackError MISSING or IO. */
@@ -297,14 +311,9 @@ export class PackWriter {
 
   /** Checks that the file still holds what was appended. Throws PackError IO or MISSING. */
   async #verify(): Promise<void> {
-    for (const { kind, offset, sealedLength } of this.#appends.items) {
-      if (kind === 'gap') continue;
-      const sealed = await this.read(offset, sealedLength);
-      try {
-        this.#keys[kind].open(itemPlace(this.id, offset), sealed);
-      } catch (cause) {
-        throw new PackError('IO', `staging pack ${this.id}: the local disk lost the bytes at ${offset}`, { cause });
-      }
+    for (const item of this.#appends.items) {
+      const isThere = item.kind === 'gap' || isIntact(this.#keys, this.id, item, await this.read(item.offset, item.sealedLength));
+      if (!isThere) throw new PackError('IO', `staging pack ${this.id}: the local disk lost the bytes at ${item.offset}`);
     }
   }
 
@@ -333,21 +342,29 @@ export async function intactItems(options: PackWriterOptions, items: readonly Pa
   }
   try {
     if (await indexOf(file, options, (await file.stat()).size)) return items.length;
-    for (const [index, { kind, offset, sealedLength }] of items.entries()) {
-      if (kind === 'gap') continue;
-      const sealed = Buffer.allocUnsafe(sealedLength);
-      if ((await file.read(sealed, offset)) < sealedLength) return index;
-      try {
-        options.keys[kind].open(itemPlace(options.id, offset), sealed);
-      } catch {
-        return index;
-      }
+    for (const [index, item] of items.entries()) {
+      if (item.kind === 'gap') continue;
+      const sealed = Buffer.allocUnsafe(item.sealedLength);
+      if ((await file.read(sealed, item.offset)) < item.sealedLength) return index;
+      if (!isIntact(options.keys, options.id, item, sealed)) return index;
     }
     return items.length;
   } catch (cause) {
     throw diskError(options.id, cause);
   } finally {
     await file.close();
+  }
+}
+
+/** Whether `sealed` is the item, to its last byte. */
+function isIntact(keys: PackKeys, pack: PackId, item: Exclude<PackItem, { kind: 'gap' }>, sealed: Uint8Array): boolean {
+  try {
+    if (item.kind === 'page') keys.page.open(itemPlace(pack, item.offset), sealed);
+    else openStored(keys, { ...item, pack }, item.hash, sealed);
+    return true;
+  } catch (error) {
+    if (error instanceof CryptoError) return false;
+    throw error;
   }
 }
 

@@ -94,6 +94,21 @@ export class SealedRanges {
   }
 
   /**
+   * Exactly `length` bytes, without neighbours, from a disk of this machine; `undefined` when they are not there.
+   * Rejects with PackError and StoreError.
+   */
+  async readHere(pack: PackId, offset: number, length: number): Promise<SealedRange | undefined> {
+    const staged = this.#staging.get(pack);
+    if (staged) return { sealed: await staged.read(offset, length), from: 'staging' };
+    if (this.#store.local && this.#store.readInto) {
+      const sealed = Buffer.allocUnsafe(length);
+      return (await this.#store.readInto(packKey(pack), sealed, offset)) === length ? { sealed, from: 'store' } : undefined;
+    }
+    const cached = await this.#diskCache?.read(pack, offset, length);
+    return cached && { sealed: cached, from: 'disk cache' };
+  }
+
+  /**
    * Fills `target` if that needs no waiting. Returns where the bytes came from; `undefined` if it would have to wait.
    */
   readNow(pack: PackId, target: Uint8Array, offset: number): RangeOrigin | undefined {

@@ -11,6 +11,7 @@ import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { type InlineOperation, type Operation, OperationError, type WriteOperation } from '../operation/operation.js';
+import type { ChunkOwner } from '../pack/pack-index.js';
 import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
 
 /** What the writer needs from the volume around it. */
@@ -18,8 +19,8 @@ export interface ContentHost {
   inodeOf(ino: Ino): MaybePromise<Inode | undefined>;
   apply(operation: Operation): MaybePromise<void>;
   nextStamp(): ContentStamp;
-  /** Seals consecutive chunks side by side into one staging pack. */
-  appendRun(chunks: readonly Plaintext[]): Promise<Pick<DataExtent, 'pack' | 'packOffset' | 'chunks'>>;
+  /** Seals consecutive chunks of a file side by side into one staging pack. */
+  appendRun(chunks: readonly Plaintext[], owner: ChunkOwner): Promise<Pick<DataExtent, 'pack' | 'packOffset' | 'chunks'>>;
   /** How many chunks the next run should have at most, at least one. */
   runRoom(): number;
   journalDirty(ino: Ino, segment: DirtySegment, mtime: Timespec | undefined): void;
@@ -350,7 +351,7 @@ export class ContentWriter {
     }
     const ranges = wholeChunksOnly && inode.inline.byteLength === 0 ? this.#wholeChunks(snapshot) : withInline(inode, snapshot, ino);
     if (ranges.length === 0) return;
-    const pieces = (await Promise.all(ranges.map((range) => this.#sealRange(range)))).flat();
+    const pieces = (await Promise.all(ranges.map((range) => this.#sealRange(ino, range)))).flat();
     const operation: WriteOperation = {
       type: 'write',
       ino,
@@ -365,7 +366,7 @@ export class ContentWriter {
   }
 
   /** Cuts a range at the chunk grid and seals it as runs. */
-  async #sealRange(range: DirtyRange): Promise<{ offset: number; extent: DataExtent }[]> {
+  async #sealRange(ino: Ino, range: DirtyRange): Promise<{ offset: number; extent: DataExtent }[]> {
     const { chunkSize } = this.#limits;
     const rangeEnd = range.offset + range.length;
     const pieces: { offset: number; extent: DataExtent }[] = [];
@@ -378,7 +379,7 @@ export class ContentWriter {
         chunks.push(plaintextOf(range.segments, at, chunkEnd));
         at = chunkEnd;
       }
-      const run = await this.#host.appendRun(chunks);
+      const run = await this.#host.appendRun(chunks, { ino, offset: runStart });
       pieces.push({ offset: runStart, extent: { kind: 'data', length: at - runStart, skip: 0, ...run } });
       runStart = at;
     }

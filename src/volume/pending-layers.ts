@@ -29,7 +29,7 @@ export const layerBytesMax = 8 * 1024 * 1024;
 /** Memory that an operation takes in addition to its bytes. */
 const operationOverhead = 160;
 const pieceBytes = 96;
-const chunkBytes = 24;
+const chunkBytes = 200;
 
 export class Layer {
   readonly changes = new Overlay();

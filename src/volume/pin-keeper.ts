@@ -13,6 +13,7 @@ import { isDirectory, isRegular } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
 import { lookup, readInode } from '../operation/inode-view.js';
 import { dataExtentsOf, type Query, walkSubtree } from '../operation/subtree.js';
+import type { PlacedChunk } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
@@ -67,9 +68,7 @@ interface KeptPin {
 }
 
 /** A sealed chunk of a pack that is not on the local disk. */
-interface Missing {
-  readonly offset: number;
-  readonly sealedLength: number;
+interface Missing extends PlacedChunk {
   readonly file: FileLeft;
 }
 
@@ -288,12 +287,13 @@ export class PinKeeper {
           for (const { pack, packOffset, chunks } of extents) {
             packs.add(pack);
             let offset = packOffset;
-            for (const { sealedLength } of chunks) {
+            for (const chunk of chunks) {
+              const { sealedLength } = chunk;
               total += sealedLength;
               if (!source.isHere(pack, offset, sealedLength)) {
                 missing += sealedLength;
                 file.bytes += sealedLength;
-                onMissing?.(pack, { offset, sealedLength, file });
+                onMissing?.(pack, { ...chunk, pack, offset, file });
               }
               offset += sealedLength;
             }

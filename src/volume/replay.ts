@@ -10,6 +10,7 @@ import type { DataExtent } from '../meta/extent.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import { execute } from '../operation/operation-execute.js';
+import { contentHash } from '../pack/item.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackItem } from '../pack/pack-index.js';
 import { type BaseEntry, type DirtyEntry, decodeJournalEntry } from './journal-entry.js';
@@ -184,13 +185,17 @@ function endOf(extent: DataExtent): number {
 function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly PackItem[]> {
   const items = new Map<PackId, Map<number, PackItem>>();
   for (const { operation } of operations) {
-    for (const extent of extentsOf(operation)) {
+    if (operation.type !== 'write') continue;
+    for (const { offset: at, extent } of operation.pieces) {
+      if (extent.kind !== 'data') continue;
       const known = items.get(extent.pack) ?? new Map<number, PackItem>();
       items.set(extent.pack, known);
       let offset = extent.packOffset;
-      for (const { sealedLength } of extent.chunks) {
-        known.set(offset, { kind: 'chunk', offset, sealedLength });
-        offset += sealedLength;
+      const owner = { ino: operation.ino, offset: Math.max(0, at - extent.skip) };
+      for (const chunk of extent.chunks) {
+        known.set(offset, { kind: 'chunk', offset, ...chunk, hash: contentHash(chunk), owner: { ...owner } });
+        offset += chunk.sealedLength;
+        owner.offset += chunk.plainLength;
       }
     }
   }

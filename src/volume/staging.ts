@@ -15,7 +15,7 @@ import { MemoryFile } from '../disk/memory-file.js';
 import type { PackKeys } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
 import { newPackId, type PackId, packKey } from '../pack/pack-id.js';
-import type { PackItem } from '../pack/pack-index.js';
+import { type ChunkOwner, type PackItem, packEndMax } from '../pack/pack-index.js';
 import { intactItems, PackWriter, type RunPlace } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -47,11 +47,10 @@ export interface StagingOptions {
  * Packs are closed just below this size, where padding adds next to nothing; a run that has already begun still fits.
  */
 const packBytesTarget = 16 * 1024 * 1024;
-/** Reserved for index and footer. */
-const packEndBytes = 32 * 1024;
 /** A pack with less room than this is closed: a chunk would not fit. */
-const packRoomMin = packEndBytes + 64 * 1024;
-const sealOverhead = 128;
+const packRoomMin = 72 * 1024;
+/** The most that sealing adds to `length` bytes of an append, with its part of the pack's index. */
+const sealedMax = (length: number): number => Math.ceil(length * 1.001) + 256;
 const uploadsMax = 4;
 /** A pack of this size is uploaded ahead of the commit. Smaller packs would be many, with more padding. */
 const aheadBytes = 4 * 1024 * 1024;
@@ -62,6 +61,7 @@ interface Filling {
   readonly writer: Promise<PackWriter>;
   /** Appends under way. The pack is not finished before they end. */
   readonly appends: Set<Promise<unknown>>;
+  /** With index and footer. */
   bytes: number;
   /** Bytes of the appends under way; compression may reduce them. */
   coming: number;
@@ -118,21 +118,22 @@ export class Staging {
 
   /** How many chunks of up to `chunkBytes` a run should have to end where its pack ends, at least one. */
   runRoom(chunkBytes: number): number {
-    const room = packBytesTarget - packEndBytes - (this.#chunks ? this.#chunks.bytes + this.#chunks.coming : 0);
-    return Math.max(1, Math.floor(room / (chunkBytes + sealOverhead)));
+    const room = packBytesTarget - (this.#chunks ? this.#chunks.bytes + this.#chunks.coming : packEndMax(0));
+    return Math.max(1, Math.floor(room / sealedMax(chunkBytes)));
   }
 
-  async appendRun(chunks: readonly Plaintext[]): Promise<RunPlace> {
-    const bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength + sealOverhead, 0);
+  /** As {@link PackWriter.appendRun}, into the pack that is being filled. */
+  async appendRun(chunks: readonly Plaintext[], owner: ChunkOwner): Promise<RunPlace> {
+    const bytes = chunks.reduce((sum, chunk) => sum + sealedMax(chunk.byteLength), 0);
     this.#chunks ??= this.#begin('content');
     const filling = this.#chunks;
-    return this.#append(filling, bytes, (writer) => writer.appendRun(chunks));
+    return this.#append(filling, bytes, (writer) => writer.appendRun(chunks, owner));
   }
 
   async appendPage(page: Plaintext): Promise<PageReference> {
     this.#pages ??= this.#begin('pages');
     const filling = this.#pages;
-    return this.#append(filling, page.byteLength + sealOverhead, (writer) => writer.appendPage(page));
+    return this.#append(filling, sealedMax(page.byteLength), (writer) => writer.appendPage(page));
   }
 
   /** Makes everything appended so far survive a power loss. */
@@ -190,8 +191,8 @@ export class Staging {
    * may be unavailable, and its answer is not needed. Throws PackError IO.
    */
   async intactEnd(id: PackId, items: readonly PackItem[]): Promise<number> {
-    const { disk, keys } = this.#options;
-    const count = await intactItems({ disk, path: this.#path(id), id, keys }, items);
+    const { disk, keys, random } = this.#options;
+    const count = await intactItems({ disk, path: this.#path(id), id, keys, random }, items);
     if (count === items.length) return Number.POSITIVE_INFINITY;
     const last = items[count - 1];
     return last ? last.offset + last.sealedLength : 0;
@@ -202,9 +203,9 @@ export class Staging {
    * the pack. Throws PackError IO.
    */
   async resume(id: PackId, items: readonly PackItem[]): Promise<void> {
-    const { disk, keys, cipher } = this.#options;
+    const { disk, keys, random, cipher } = this.#options;
     try {
-      const writer = await PackWriter.resume({ disk, path: this.#path(id), id, keys, cipher }, items);
+      const writer = await PackWriter.resume({ disk, path: this.#path(id), id, keys, random, cipher }, items);
       this.#options.registry.set(id, writer);
       this.#closed.set(id, { writer, upload: undefined });
     } catch (error) {
@@ -242,15 +243,15 @@ export class Staging {
     const { random } = this.#options;
     const id = newPackId(random);
     if (kind === 'pages') this.#pagePacks.add(id);
-    return { writer: this.#create(id), appends: new Set(), bytes: 0, coming: 0 };
+    return { writer: this.#create(id), appends: new Set(), bytes: packEndMax(0), coming: 0 };
   }
 
   /** If the directory is gone, data accepted earlier still reaches the store: by way of memory. */
   async #create(id: PackId): Promise<PackWriter> {
-    const { disk, keys, cipher, registry, directory, onLost } = this.#options;
+    const { disk, keys, random, cipher, registry, directory, onLost } = this.#options;
     const isInPlace = await directory.isInPlace();
     if (!isInPlace) onLost();
-    const created = await PackWriter.create({ disk: isInPlace ? disk : memoryDisk, path: this.#path(id), id, keys, cipher });
+    const created = await PackWriter.create({ disk: isInPlace ? disk : memoryDisk, path: this.#path(id), id, keys, random, cipher });
     registry.set(id, created);
     return created;
   }
@@ -262,7 +263,7 @@ export class Staging {
     this.#closeFull(filling);
     try {
       const result = await appended;
-      filling.bytes = (await filling.writer).size;
+      filling.bytes = (await filling.writer).finishedSizeMax;
       return result;
     } catch (error) {
       this.#forget(filling);

@@ -70,7 +70,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
       inodeOf: (ino) => transactions.read((view) => readInode(view, ino)),
       apply: (operation) => transactions.applySealed(operation),
       nextStamp: () => transactions.nextStamp(),
-      appendRun: (chunks) => staging.appendRun(chunks),
+      appendRun: (chunks, owner) => staging.appendRun(chunks, owner),
       runRoom: () => staging.runRoom(parts.chunkSize),
       journalDirty: (ino, segment, mtime) => {
         journal.append(encodeDirtyEntry({ ino, version: segment.version, offset: segment.offset, mtime, bytes: segment.bytes }));

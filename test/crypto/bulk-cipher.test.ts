@@ -12,7 +12,7 @@ const plain = (length: number): Plaintext => randomBytes(length) as Uint8Array a
 for (const [where, cipher] of Object.entries(ciphers)) {
   for (const suite of [1, 2] as const) {
     t.test(`items sealed in a batch on ${where} (suite ${suite}) open one by one, and only at their place`, async (t) => {
-      const key = new SealKey({ kind: 'chunk', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
+      const key = new SealKey({ kind: 'page', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
       const payloads = [[plain(8), plain(70_000)], [plain(0), plain(1), plain(4096)], [plain(8), plain(200_000), plain(13)], [plain(0)]];
       const lengths = payloads.map((parts) => key.sealedLength(parts.reduce((sum, part) => sum + part.byteLength, 0)));
       const offsets = lengths.map((_, index) => 5 + lengths.slice(0, index).reduce((sum, length) => sum + length, 0));
@@ -53,17 +53,17 @@ t.test('many batches at once do not disturb each other', async (t) => {
 
 t.test('the addon refuses places outside of the target', (t) => {
   const native = loadNative();
-  const message = [1, 90, new Uint8Array(32), new Uint8Array(64), new Uint8Array(0)];
+  const message = [1, 90, new Uint8Array(32), new Uint8Array(64), null, new Uint8Array(0)];
   t.throws(() => native.aeadEncrypt(new Uint8Array(100), [message]), TypeError);
-  t.throws(() => native.aeadEncrypt(new Uint8Array(100), [[3, 0, new Uint8Array(32), new Uint8Array(64)]]), TypeError);
-  t.throws(() => native.aeadEncrypt(new Uint8Array(100), [[1, 0, new Uint8Array(31), new Uint8Array(64)]]), TypeError);
+  t.throws(() => native.aeadEncrypt(new Uint8Array(100), [[3, 0, new Uint8Array(32), new Uint8Array(64), null]]), TypeError);
+  t.throws(() => native.aeadEncrypt(new Uint8Array(100), [[1, 0, new Uint8Array(31), new Uint8Array(64), null]]), TypeError);
   t.end();
 });
 
 for (const [where, cipher] of Object.entries(ciphers)) {
   t.test(`${where} opens exactly what was sealed, in place or into new memory, and returns nothing when it is not authentic`, async (t) => {
     for (const suite of [1, 2] as const) {
-      const key = new SealKey({ kind: 'chunk', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
+      const key = new SealKey({ kind: 'page', subkey: randomBytes(32), suite, volumeId: randomBytes(32), epoch: 1, random: systemRandom });
       const place = Buffer.from('here');
       for (const length of [0, 1, 4096, 70_000]) {
         const payload = plain(length);

@@ -19,15 +19,16 @@ import type { SlotSecret } from '../../src/crypto/keyslot.js';
 import { createSlot, openSlot, readSlotHeader } from '../../src/crypto/keyslot.js';
 import { SealKey } from '../../src/crypto/seal-key.js';
 import { Signer } from '../../src/crypto/signature.js';
+import { hashesLength } from '../../src/crypto/stream-format.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { Ino, TreeKey } from '../../src/meta/key.js';
 import { decodeKey, direntKey } from '../../src/meta/key.js';
-import { decodeItem, itemPlace } from '../../src/pack/item.js';
+import { contentOf, decodeChunk, decodePage, itemPlace, openStored } from '../../src/pack/item.js';
 import { PackError } from '../../src/pack/pack-error.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { packKey } from '../../src/pack/pack-id.js';
-import { readPackIndex } from '../../src/pack/pack-index.js';
+import { type ChunkItem, type PageItem, readPackIndex } from '../../src/pack/pack-index.js';
 import { createVolume } from '../../src/volume/create-volume.js';
 import { collideGcm } from '../suite/gcm-collision.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
@@ -65,12 +66,7 @@ const logObjects = [...now.objects.keys()]
 const newest = logObjects.length - 1;
 const hashOf = (sequence: number): Uint8Array => hashBytes(logObjects[sequence]!.bytes);
 
-interface Item {
-  readonly kind: 'chunk' | 'page';
-  readonly pack: PackId;
-  readonly offset: number;
-  readonly sealedLength: number;
-}
+type Item = (ChunkItem | PageItem) & { readonly pack: PackId };
 
 /** All items in the packs. */
 async function itemsOf(objects: ReadonlyMap<string, Uint8Array>): Promise<Item[]> {
@@ -81,7 +77,7 @@ async function itemsOf(objects: ReadonlyMap<string, Uint8Array>): Promise<Item[]
     const found = await readPackIndex(keys.current, pack, bytes.byteLength, (offset, length) =>
       Promise.resolve(bytes.slice(offset, offset + length)),
     );
-    for (const { kind, offset, sealedLength } of found) if (kind !== 'gap') items.push({ kind, pack, offset, sealedLength });
+    for (const item of found) if (item.kind !== 'gap') items.push({ ...item, pack });
   }
   return items;
 }
@@ -91,9 +87,10 @@ const sealedOf = ({ pack, offset, sealedLength }: Item): Uint8Array =>
   (now.objects.get(packKey(pack)) ?? new Uint8Array(0)).slice(offset, offset + sealedLength);
 
 /** Whether these bytes are accepted as the item; any error other than that of a seal or an item fails the test. */
-async function opens(sealed: Uint8Array, { kind, pack, offset }: Item): Promise<boolean> {
+async function opens(sealed: Uint8Array, item: Item): Promise<boolean> {
   try {
-    await decodeItem(kind, keys.current[kind].openBy(inlineCipher.decryptInto, itemPlace(pack, offset), sealed, false));
+    if (item.kind === 'chunk') await decodeChunk(item, openStored(keys.current, item, item.hash, sealed));
+    else await decodePage(keys.current.page.openBy(inlineCipher.decryptInto, itemPlace(item.pack, item.offset), sealed, false));
     return true;
   } catch (error) {
     if (error instanceof CryptoError || error instanceof PackError) return false;
@@ -246,7 +243,7 @@ t.test('3: no object opens in another place, kind or volume', async (t) => {
       ['b', other.keys],
     ] as const
   ).flatMap(([of, { current, root, trust, device, journal }]) =>
-    [current.commit, current.chunk, current.page, current.packIndex, current.packFooter, root.genesis(), trust, device, journal].map((key) => ({
+    [current.commit, current.page, current.packIndex, current.packFooter, root.genesis(), trust, device, journal].map((key) => ({
       of,
       key,
     })),
@@ -633,6 +630,29 @@ t.test('19: a store that answers conditional puts wrongly is detected', async (t
   await t.rejects(e.volume.flush());
   t.ok(e.volume.pending().operations > 0, 'it stays in the journal');
   await e.close();
+});
+
+t.test('21: whoever has every symmetric key cannot forge content or structure', async (t) => {
+  let forgedCount = 0;
+  for (const item of items) {
+    if (item.kind === 'chunk' && item.codec !== 'raw') continue;
+    const store = honestStore.copy();
+    const pack = Buffer.from(now.objects.get(packKey(item.pack)) ?? new Uint8Array(0));
+    if (item.kind === 'chunk') {
+      const content = contentOf({ ...item, hashes: new Uint8Array(hashesLength(item.storedLength)) });
+      await inlineCipher.encrypt([keys.current.chunk.sealing(content, [random.bytes(item.storedLength) as never], item.offset)], pack);
+    } else {
+      const place = itemPlace(item.pack, item.offset);
+      const payload = keys.current.page.open(place, sealedOf(item));
+      payload[payload.byteLength - 1]! ^= 1;
+      pack.set(keys.current.page.seal(place, payload), item.offset);
+    }
+    forgedCount++;
+    store.plant(packKey(item.pack), pack);
+    t.same((await attack(store, undefined, [now.picture])).wrong, [], `${item.kind} at ${item.offset}`);
+    if (forgedCount > 12 * rounds) break;
+  }
+  t.ok(forgedCount > 2, `${forgedCount} items were forged`);
 });
 
 t.test('14: no file vanishes when the store hides the newest packs after a crash', async (t) => {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
+import { padmeLength } from '../../src/crypto/padme.js';
 import { compress, decompress, frameLength, looksCompressible } from '../../src/pack/compression.js';
-import { chunkPlainMax, decodeItem, encodeItem } from '../../src/pack/item.js';
+import { chunkPlainMax, decodeChunk, decodePage, encodeChunk, encodePage } from '../../src/pack/item.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 const text = (length: number): Buffer => Buffer.alloc(length, 'The quick brown fox jumps over the lazy dog. ');
@@ -48,18 +49,35 @@ void t.test('a damaged frame is an error or gives the same bytes, and never cras
   return t.pass('all refused or of the right length');
 });
 
-void t.test('an item is restored, and only the output of the encoder is accepted', async (t) => {
-  for (const kind of ['chunk', 'page'] as const) {
-    for (const plain of [Buffer.alloc(0), text(10), text(100_000), randomBytes(5000)]) {
-      const payload = Buffer.concat(await encodeItem(kind, plain as Uint8Array as Plaintext, true)) as Uint8Array as Plaintext;
-      t.ok(plain.equals(await decodeItem(kind, payload)), `${kind} of ${plain.length} bytes`);
-      const longer = Buffer.concat([payload, Buffer.alloc(1)]) as Uint8Array as Plaintext;
-      await t.rejects(async () => decodeItem(kind, longer), { code: 'MALFORMED' }, 'trailing byte');
-      for (const at of [0, 1, 2, 3, 4]) {
-        const changed = Buffer.from(payload);
-        changed[at]! ^= 0x10;
-        await t.rejects(async () => decodeItem(kind, changed as Uint8Array as Plaintext), { code: 'MALFORMED' }, `header byte ${at}`);
-      }
+void t.test('a page is restored, and only the output of the encoder is accepted', async (t) => {
+  for (const plain of [Buffer.alloc(0), text(10), text(100_000), randomBytes(5000)]) {
+    const payload = Buffer.concat((await encodePage(plain as Uint8Array as Plaintext)).parts) as Uint8Array as Plaintext;
+    t.ok(plain.equals(await decodePage(payload)), `${plain.length} bytes`);
+    const longer = Buffer.concat([payload, Buffer.alloc(1)]) as Uint8Array as Plaintext;
+    await t.rejects(async () => decodePage(longer), { code: 'MALFORMED' }, 'trailing byte');
+    for (const at of [0, 1, 2, 3, 4]) {
+      const changed = Buffer.from(payload);
+      changed[at]! ^= 0x10;
+      await t.rejects(async () => decodePage(changed as Uint8Array as Plaintext), { code: 'MALFORMED' }, `header byte ${at}`);
+    }
+  }
+});
+
+void t.test('what a chunk stores is restored, and only the output of the encoder is accepted', async (t) => {
+  for (const plain of [text(10), text(100_000), randomBytes(5000), Buffer.alloc(65_536)]) {
+    const { codec, plainLength, parts } = await encodeChunk(plain as Uint8Array as Plaintext, true);
+    const stored = Buffer.concat(parts) as Uint8Array as Plaintext;
+    t.equal(plainLength, plain.length);
+    t.equal(codec, plain.length > 512 && looksCompressible(plain) ? 'zstd' : 'raw');
+    t.ok(codec === 'raw' ? stored.length === plain.length : stored.length === padmeLength(frameLength(stored, plainLength)));
+    t.ok(plain.equals(await decodeChunk({ codec, plainLength }, stored)), `${plain.length} bytes`);
+    const longer = Buffer.concat([stored, Buffer.alloc(1)]) as Uint8Array as Plaintext;
+    await t.rejects(async () => decodeChunk({ codec, plainLength }, longer), { code: 'MALFORMED' }, 'trailing byte');
+    await t.rejects(async () => decodeChunk({ codec, plainLength: plainLength + 1 }, stored), { code: 'MALFORMED' }, 'another length');
+    if (codec === 'zstd' && stored.at(-1) === 0) {
+      const padded = Buffer.from(stored) as Uint8Array as Plaintext;
+      padded[padded.length - 1] = 1;
+      await t.rejects(async () => decodeChunk({ codec, plainLength }, padded), { code: 'MALFORMED' }, 'padding');
     }
   }
 });

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import type { Plaintext, Sealed } from '../../src/base/brand.js';
 import { isPromise } from '../../src/base/maybe-promise.js';
+import { segmentLength } from '../../src/crypto/stream-format.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { newPackId, packKey } from '../../src/pack/pack-id.js';
 import { readPackIndex } from '../../src/pack/pack-index.js';
@@ -71,12 +72,12 @@ async function fixture(): Promise<Fixture> {
   await disk.makeDirectory('/staging');
   const store = new WatchedStore({ disk });
   const id = newPackId(random);
-  const writer = await PackWriter.create({ disk, id, path: `/staging/${id}`, keys: packKeys });
+  const writer = await PackWriter.create({ disk, id, path: `/staging/${id}`, keys: packKeys, random });
   const chunks = Array.from(
     { length: chunkCount },
     (_, index) => (index % 3 === 0 ? Buffer.alloc(262_144, index) : randomBytes(262_144)) as Uint8Array as Plaintext,
   );
-  const run = await writer.appendRun(chunks);
+  const run = await writer.appendRun(chunks, { ino: 2, offset: 0 });
   const pagePlain = Buffer.alloc(30_000, 'a page ') as Uint8Array as Plaintext;
   const page = await writer.appendPage(pagePlain);
   await store.put(packKey(id), await writer.finish());
@@ -118,7 +119,7 @@ void t.test('adjacent chunks are fetched with one request of at most 4 MiB, and 
 void t.test('concurrent reads of one chunk share one request', async (t) => {
   const { store, id, run, chunks, open } = await fixture();
   const source = open();
-  const one = (): ReturnType<PackSource['readChunk']> => source.readChunk(id, offsetOf(run, 5), 262_144, run.chunks[5]!.sealedLength);
+  const one = (): ReturnType<PackSource['readChunk']> => source.readChunk(id, offsetOf(run, 5), run.chunks[5]!);
   source.prefetchRuns([part(run, 4, 6)]);
   const found = await Promise.all([one(), one(), source.readRun(run, 5, 6)]);
   t.ok(same([found[0], found[1], ...found[2]], [chunks[5]!, chunks[5]!, chunks[5]!, chunks[6]!]));
@@ -146,7 +147,7 @@ void t.test('one damaged chunk does not fail its neighbours', async (t) => {
   };
   const source = open();
   source.prefetchRuns([part(run, 0, 1), part(run, 2, 2)]);
-  const read = async (index: number): Promise<Plaintext> => source.readChunk(id, offsetOf(run, index), 262_144, run.chunks[index]!.sealedLength);
+  const read = async (index: number): Promise<Plaintext> => source.readChunk(id, offsetOf(run, index), run.chunks[index]!);
   const outcomes = await Promise.allSettled([read(0), read(1), read(2)]);
   t.equal(store.requests.length, 1, 'runs side by side come together');
   t.same(
@@ -175,8 +176,10 @@ void t.test('a missing or truncated pack is MISSING, an unavailable store is UNA
 void t.test('a chunk of another length than the tree records is an error', async (t) => {
   const { id, run, open } = await fixture();
   const source = open();
-  await t.rejects(async () => source.readChunk(id, run.packOffset, 262_143, run.chunks[0]!.sealedLength), { code: 'MALFORMED' });
-  t.throws(() => source.readChunk(id, run.packOffset, 262_143, run.chunks[0]!.sealedLength), { code: 'MALFORMED' }, 'also from memory');
+  const shorter = { ...run.chunks[0]!, plainLength: 262_143 };
+  await t.rejects(async () => source.readChunk(id, run.packOffset, shorter), { code: 'NOT_AUTHENTIC' });
+  await source.readChunk(id, run.packOffset, run.chunks[0]!);
+  t.throws(() => source.readChunk(id, run.packOffset, shorter), { code: 'MALFORMED' }, 'also from memory');
 });
 
 void t.test('the disk cache serves data from the store, and damaged copies in it are fetched again', async (t) => {
@@ -195,7 +198,7 @@ void t.test('the disk cache serves data from the store, and damaged copies in it
   t.equal(store.requests.length, 4, 'fetched again');
   diskCache.held.clear();
   store.answer = (bytes) => {
-    if (bytes) bytes[80]! ^= 1;
+    if (bytes) bytes[10]! ^= 1;
     return bytes;
   };
   await t.rejects(async () => open({ diskCache }).readRun(run, 0, 0), { code: 'NOT_AUTHENTIC' });
@@ -208,7 +211,7 @@ void t.test('chunks that were moved to another pack do not open', async (t) => {
   const moved = newPackId(random);
   const bytes = (await store.get(packKey(id))) as Uint8Array;
   await store.put(packKey(moved), bytes as Sealed);
-  await t.rejects(async () => open().readChunk(moved, run.packOffset, 262_144, run.chunks[0]!.sealedLength), { code: 'NOT_AUTHENTIC' });
+  await t.rejects(async () => open().readChunk(moved, run.packOffset, run.chunks[0]!), { code: 'NOT_AUTHENTIC' });
   const read = async (offset: number, length: number): Promise<Uint8Array> => bytes.subarray(offset, offset + length);
   await t.rejects(readPackIndex(packKeys, moved, bytes.byteLength, read), { code: 'NOT_AUTHENTIC' });
 });
@@ -217,10 +220,24 @@ void t.test('chunks that were moved to another pack do not open', async (t) => {
 class PresentStore extends WatchedStore {
   readsNow = 0;
   damage = false;
+  /** What is not in the page cache has to be waited for. */
+  isPresent = true;
   readonly objects = new Map<ObjectKey, Uint8Array>();
+  /** What was read, at once or later. */
+  readonly ranges: { offset: number; length: number }[] = [];
+
+  async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
+    const bytes = this.objects.get(key)?.subarray(offset, offset + target.byteLength);
+    if (!bytes) return undefined;
+    this.ranges.push({ offset, length: target.byteLength });
+    target.set(bytes);
+    return bytes.byteLength;
+  }
 
   readNow(key: ObjectKey, target: Uint8Array, offset: number): boolean {
     const bytes = this.objects.get(key);
+    if (!this.isPresent) return false;
+    this.ranges.push({ offset, length: target.byteLength });
     if (!bytes || offset + target.byteLength > bytes.byteLength) return false;
     target.set(bytes.subarray(offset, offset + target.byteLength));
     if (this.damage) target[100]! ^= 1;
@@ -275,9 +292,30 @@ void t.test('reads of parts return the right bytes and evict no chunks that are 
   const known = calm.readRun(run, 0, 2);
   t.notOk(isPromise(known));
   t.equal(present.readsNow, before + 10, 'what was there is still there');
-  await calm.readPart(run, 16, 0, 10);
-  await calm.readPart(run, 16, 0, 10);
-  t.equal(present.readsNow, before + 11, 'wanted twice, and kept');
+  await calm.readPart(run, 15, 0, 10);
+  await calm.readPart(run, 15, 0, 10);
+  t.equal(present.readsNow, before + 11, 'what has to be opened as a whole is kept when it is wanted twice');
+});
+
+void t.test('of a raw chunk only the segments that hold a part are read', async (t) => {
+  const { run, chunks, present, open } = await presentFixture();
+  const source = open({ store: present });
+  const at = offsetOf(run, 1);
+  const one = segmentLength + 16;
+  const cases = [
+    { from: 3 * segmentLength, to: 3 * segmentLength + 4096, segments: 1 },
+    { from: 3 * segmentLength - 1, to: 3 * segmentLength + 1, segments: 2 },
+    { from: 0, to: 1, segments: 1 },
+    { from: 262_143, to: 262_144, segments: 1 },
+  ];
+  for (const isPresent of [true, false]) {
+    present.isPresent = isPresent;
+    for (const { from, to, segments } of cases) {
+      present.ranges.length = 0;
+      t.ok(Buffer.compare(await source.readPart(run, 1, from, to), chunks[1]!.subarray(from, to)) === 0);
+      t.same(present.ranges, [{ offset: at + Math.floor(from / segmentLength) * one, length: segments * one }], `${from} to ${to}`);
+    }
+  }
 });
 
 void t.test('a part that was read does not change with later reads', async (t) => {
@@ -323,7 +361,7 @@ void t.test('large reads of a local store share memory without disturbing each o
       return bytes?.slice(range?.offset, range && range.offset + range.length);
     }
 
-    async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
+    override async readInto(key: ObjectKey, target: Uint8Array, offset: number): Promise<number | undefined> {
       const bytes = present.objects.get(key);
       await new Promise((resolve) => setImmediate(resolve));
       if (!bytes) return undefined;

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { padmeLength } from '../../src/crypto/padme.js';
-import { itemPlace } from '../../src/pack/item.js';
+import { contentHash, openStored } from '../../src/pack/item.js';
 import { newPackId } from '../../src/pack/pack-id.js';
 import type { PackItem } from '../../src/pack/pack-index.js';
 import { readPackIndex } from '../../src/pack/pack-index.js';
@@ -28,16 +28,26 @@ async function freshDisk(options: ConstructorParameters<typeof SimulatedDisk>[0]
 
 const optionsOn = (disk: SimulatedDisk): PackWriterOptions => {
   const id = newPackId(random);
-  return { disk, id, path: `/staging/${id}`, keys: packKeys };
+  return { disk, id, path: `/staging/${id}`, keys: packKeys, random };
 };
 
+const owner = { ino: 2, offset: 4096 };
+
+/** The items of a run that was appended for `owner`. */
 const itemsOf = (run: RunPlace): PackItem[] => {
-  let offset = run.packOffset;
-  return run.chunks.map(({ sealedLength }) => {
-    offset += sealedLength;
-    return { kind: 'chunk', offset: offset - sealedLength, sealedLength };
+  let [offset, at] = [run.packOffset, owner.offset];
+  return run.chunks.map(({ hashes, ...chunk }) => {
+    const item: PackItem = { kind: 'chunk', offset, ...chunk, hash: contentHash({ hashes }), owner: { ino: owner.ino, offset: at } };
+    offset += chunk.sealedLength;
+    at += chunk.plainLength;
+    return item;
   });
 };
+
+const someItem = { kind: 'chunk', codec: 'raw', plainLength: 84, storedLength: 84, salt: Buffer.alloc(16), hash: Buffer.alloc(32), owner } as const;
+
+/** With numbers in place of bytes, whose classes differ. */
+const plainItem = (item: PackItem): unknown => JSON.parse(JSON.stringify(item, (_, value) => (value instanceof Uint8Array ? [...value] : value)));
 
 async function contentOf(disk: SimulatedDisk, path: string): Promise<Buffer> {
   const file = await disk.open(path, 'read');
@@ -52,7 +62,7 @@ void t.test('appends are adjacent in call order, whatever they compress to', asy
   const options = optionsOn(disk);
   const writer = await PackWriter.create(options);
   const inputs = [[chunk(300_000, 1), chunk(200_000)], [chunk(10)], [chunk(500_000, 2), chunk(1), chunk(70_000)], [chunk(262_144)]];
-  const runs = await Promise.all(inputs.map((chunks) => writer.appendRun(chunks)));
+  const runs = await Promise.all(inputs.map((chunks) => writer.appendRun(chunks, owner)));
   const page = chunk(40_000, 3);
   const reference = await writer.appendPage(page);
   let end = 0;
@@ -79,7 +89,7 @@ void t.test('appends are adjacent in call order, whatever they compress to', asy
 void t.test('many small appends become few writes', async (t) => {
   const disk = await freshDisk();
   const writer = await PackWriter.create(optionsOn(disk));
-  await Promise.all(Array.from({ length: 500 }, () => writer.appendRun([chunk(100)])));
+  await Promise.all(Array.from({ length: 500 }, () => writer.appendRun([chunk(100)], owner)));
   const writes = disk.operations.filter(({ kind }) => kind === 'write').length;
   t.ok(writes <= 4, `${writes} writes`);
   await writer.close();
@@ -91,10 +101,10 @@ void t.test('a finished pack has an index of its items and a PADME size', async 
     const options = optionsOn(disk);
     const writer = await PackWriter.create(options);
     const appends: Promise<PackItem[]>[] = [];
-    for (let index = 0; index < count; index++) appends.push(writer.appendRun([chunk(index * 10), chunk(5)]).then(itemsOf));
+    for (let index = 0; index < count; index++) appends.push(writer.appendRun([chunk(index * 10 + 1), chunk(5)], owner).then(itemsOf));
     if (count === 7) {
-      const { offset, length } = await writer.appendPage(chunk(2000));
-      appends.push(Promise.resolve([{ kind: 'page', offset, sealedLength: length }]));
+      const { offset, length, hash } = await writer.appendPage(chunk(2000));
+      appends.push(Promise.resolve([{ kind: 'page', offset, sealedLength: length, hash }]));
     }
     const finished = await writer.finish();
     t.same(await writer.finish(), finished, 'finishing again is the same');
@@ -102,7 +112,7 @@ void t.test('a finished pack has an index of its items and a PADME size', async 
     const bytes = await contentOf(disk, options.path);
     t.equal(bytes.length, finished.size);
     const items = await readPackIndex(packKeys, options.id, finished.size, async (offset, length) => bytes.subarray(offset, offset + length));
-    t.same(items, (await Promise.all(appends)).flat());
+    t.same(items.map(plainItem), (await Promise.all(appends)).flat().map(plainItem));
     for (let round = 0; round < 60; round++) {
       const damaged = Buffer.from(bytes);
       const at = bytes.length - 1 - random.below(Math.min(bytes.length, 96 + 72));
@@ -153,7 +163,7 @@ void t.test('a pack that is released during reads and syncs is closed after them
     }
   };
   const writer = await PackWriter.create({ ...options, disk: slow });
-  const appended = await writer.appendRun([chunk(1000)]);
+  const appended = await writer.appendRun([chunk(1000)], owner);
   const finished = writer.finish();
   await tell();
   await finished;
@@ -170,13 +180,13 @@ void t.test('a pack that is released during reads and syncs is closed after them
 void t.test('appends that a full disk refuses fail, and later ones take their place', async (t) => {
   const disk = await freshDisk();
   const writer = await PackWriter.create(optionsOn(disk));
-  const first = await writer.appendRun([chunk(1000)]);
+  const first = await writer.appendRun([chunk(1000)], owner);
   disk.fault = ({ kind }) => (kind === 'write' ? 'ENOSPC' : undefined);
-  const failed = await Promise.allSettled(Array.from({ length: 12 }, () => writer.appendRun([chunk(400_000)])));
+  const failed = await Promise.allSettled(Array.from({ length: 12 }, () => writer.appendRun([chunk(400_000)], owner)));
   t.ok(failed.every((outcome) => outcome.status === 'rejected'));
   t.equal((failed[0] as PromiseRejectedResult).reason.code, 'FULL');
   disk.fault = undefined;
-  const second = await writer.appendRun([chunk(1000)]);
+  const second = await writer.appendRun([chunk(1000)], owner);
   t.equal(second.packOffset, first.chunks[0]!.sealedLength);
   t.equal(writer.itemCount, 2);
   const finished = await writer.finish();
@@ -189,10 +199,10 @@ void t.test('all synced items are intact after a crash at any point, and the pac
   const scenario = async (options: PackWriterOptions, synced: PackItem[]): Promise<void> => {
     const writer = await PackWriter.create(options);
     for (let round = 0; round < 4; round++) {
-      const runs = await Promise.all([writer.appendRun([chunk(90_000), chunk(800, 1)]), writer.appendRun([chunk(70)])]);
+      const runs = await Promise.all([writer.appendRun([chunk(90_000), chunk(800, 1)], owner), writer.appendRun([chunk(70)], owner)]);
       await writer.sync();
       synced.push(...runs.flatMap(itemsOf));
-      await writer.appendRun([chunk(5000)]);
+      await writer.appendRun([chunk(5000)], owner);
     }
     await writer.finish();
   };
@@ -211,14 +221,15 @@ void t.test('all synced items are intact after a crash at any point, and the pac
       const where = `seed ${seed}, crash ${at} (${kind})`;
       if ((await intactItems(survived, synced)) !== synced.length) return t.fail(`synced items are lost: ${where}`);
       const writer = await PackWriter.resume(survived, synced);
-      const more = writer.finished ? undefined : await writer.appendRun([chunk(3000)]);
+      const more = writer.finished ? undefined : await writer.appendRun([chunk(3000)], owner);
       const finished = await writer.finish();
       const bytes = await contentOf(survived.disk, options.path);
       const items = await readPackIndex(packKeys, options.id, finished.size, async (offset, length) => bytes.subarray(offset, offset + length));
       const offsets = new Set(items.map(({ offset }) => offset));
       if (bytes.length !== finished.size || synced.some(({ offset }) => !offsets.has(offset))) return t.fail(`the index lacks items: ${where}`);
-      for (const { kind: itemKind, offset, sealedLength } of items) {
-        if (itemKind !== 'gap') packKeys[itemKind].open(itemPlace(options.id, offset), bytes.subarray(offset, offset + sealedLength));
+      for (const item of items) {
+        const sealed = bytes.subarray(item.offset, item.offset + item.sealedLength);
+        if (item.kind === 'chunk') openStored(packKeys, { ...item, pack: options.id }, item.hash, sealed);
       }
       if (more && !offsets.has(more.packOffset)) return t.fail(`an append after the crash is lost: ${where}`);
       await writer.close();
@@ -231,7 +242,7 @@ void t.test('a pack that was finished before the crash stays byte for byte what 
   const disk = await freshDisk();
   const options = optionsOn(disk);
   const writer = await PackWriter.create(options);
-  const [first] = await Promise.all([writer.appendRun([chunk(100)]), writer.appendRun([chunk(200)])]);
+  const [first] = await Promise.all([writer.appendRun([chunk(100)], owner), writer.appendRun([chunk(200)], owner)]);
   const finished = await writer.finish();
   const bytes = await contentOf(disk, options.path);
   const survived = { ...options, disk: disk.crash('power') };
@@ -241,7 +252,7 @@ void t.test('a pack that was finished before the crash stays byte for byte what 
   t.ok(bytes.equals(await contentOf(survived.disk, options.path)));
   const index = await readPackIndex(packKeys, options.id, finished.size, async (offset, length) => bytes.subarray(offset, offset + length));
   t.equal(index.length, 2);
-  await t.rejects(PackWriter.resume(survived, [{ kind: 'chunk', offset: 3, sealedLength: 100 }]), { code: 'MISSING' });
+  await t.rejects(PackWriter.resume(survived, [{ ...someItem, offset: 3, sealedLength: 100 }]), { code: 'MISSING' });
   await resumed.close();
 });
 
@@ -249,9 +260,9 @@ void t.test('a missing or truncated staging file is MISSING', async (t) => {
   const disk = await freshDisk();
   const options = optionsOn(disk);
   await t.rejects(PackWriter.resume(options, []), { code: 'MISSING' });
-  t.equal(await intactItems(options, [{ kind: 'chunk', offset: 0, sealedLength: 100 }]), 0);
+  t.equal(await intactItems(options, [{ ...someItem, offset: 0, sealedLength: 100 }]), 0);
   await (await PackWriter.create(options)).close();
-  await t.rejects(PackWriter.resume(options, [{ kind: 'chunk', offset: 0, sealedLength: 100 }]), { code: 'MISSING' });
+  await t.rejects(PackWriter.resume(options, [{ ...someItem, offset: 0, sealedLength: 100 }]), { code: 'MISSING' });
   await t.rejects(PackWriter.create(options), { code: 'IO' }, 'a pack is never written over another');
 });
 
@@ -260,7 +271,7 @@ void t.test('a pack that is synced or finished again after the process died surv
     const disk = await freshDisk();
     const options = optionsOn(disk);
     const writer = await PackWriter.create(options);
-    const run = await writer.appendRun([chunk(50_000)]);
+    const run = await writer.appendRun([chunk(50_000)], owner);
     if (finishes) {
       // The process dies after the footer was written and before it was synced.
       disk.fault = ({ kind }) => (kind === 'sync-directory' ? 'EIO' : undefined);

@@ -1,10 +1,12 @@
 /**
  * Chunk references whose content follows from the reference, so that a model can say what a file made of them holds.
  */
+import { chunkSaltLength, hashesLength, sealedChunkLength } from '../../src/crypto/stream-format.js';
 import type { DataExtent } from '../../src/meta/extent.js';
 import { type Ino } from '../../src/meta/key.js';
 import { readInode, scanExtents } from '../../src/operation/inode-view.js';
 import type { ReadView } from '../../src/operation/view.js';
+import type { RunChunk } from '../../src/pack/item.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import type { SeededRandom } from './seeded-random.js';
 
@@ -15,11 +17,13 @@ export function fakeExtent(random: SeededRandom, length: number, chunksMax = 4):
   const skip = random.below(3) === 0 ? random.below(64) : 0;
   const total = skip + length + (random.below(3) === 0 ? random.below(64) : 0);
   const count = Math.min(total, 1 + random.below(chunksMax));
-  const chunks = [];
+  const chunks: RunChunk[] = [];
   let rest = total;
   for (let left = count; left > 0; left--) {
     const plainLength = left === 1 ? rest : 1 + random.below(rest - left + 1);
-    chunks.push({ plainLength, sealedLength: plainLength + 80 });
+    const sealedLength = sealedChunkLength(plainLength);
+    const bound = { salt: random.bytes(chunkSaltLength), hashes: random.bytes(hashesLength(plainLength)) };
+    chunks.push({ codec: 'raw', plainLength, storedLength: plainLength, sealedLength, ...bound });
     rest -= plainLength;
   }
   // A slice drops chunks that it does not touch, and so may a new extent.

@@ -53,7 +53,7 @@ void t.test('a flipped bit anywhere in a stored tree is an error or has no effec
   const random = new SeededRandom(seed);
   const disk = new SimulatedDisk();
   const id = newPackId(random);
-  const writer = await PackWriter.create({ disk, id, path: `/${id}`, keys: packKeys });
+  const writer = await PackWriter.create({ disk, id, path: `/${id}`, keys: packKeys, random });
   const staging = new Map([[id, writer]]);
   const build = new TreeReader(new PackSource({ store: new MemoryStore(), keys: packKeys, staging }));
   const key = (number: number): string => `I${String(number).padStart(6, '0')}`;

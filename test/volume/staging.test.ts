@@ -46,17 +46,18 @@ async function begin(): Promise<Begun> {
   return { staging, store, registry, disk, losses: () => lossCount };
 }
 
+const owner = { ino: 2, offset: 0 };
 const run = (bytes: number): Plaintext[] =>
   Array.from({ length: bytes / 65536 }, () => Buffer.from(systemRandom.bytes(65536)) as Uint8Array as Plaintext);
 
 t.test('packs that wait for upload hold no buffers for more content', async (t) => {
   const { staging, registry } = await begin();
   for (let count = 0; count < 5; count++) {
-    for (let part = 0; part < 4; part++) await staging.appendRun(run(1 << 20));
+    for (let part = 0; part < 4; part++) await staging.appendRun(run(1 << 20), owner);
     // A failing commit closes the packs being filled.
     await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
   }
-  await staging.appendRun(run(1 << 20));
+  await staging.appendRun(run(1 << 20), owner);
   t.equal(registry.size, 6);
   const kept = [...registry.values()].map((writer) => writer.keptBytes);
   t.same(kept.slice(0, 5), [0, 0, 0, 0, 0]);
@@ -65,9 +66,9 @@ t.test('packs that wait for upload hold no buffers for more content', async (t) 
 
 t.test('only the packs that a commit needs are uploaded before it', async (t) => {
   const { staging, store } = await begin();
-  const first = await staging.appendRun(run(1 << 20));
+  const first = await staging.appendRun(run(1 << 20), owner);
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
-  await staging.appendRun(run(1 << 20));
+  await staging.appendRun(run(1 << 20), owner);
   store.isOffline = false;
   const named = await staging.upload(undefined, new Set([first.pack]));
   t.same(
@@ -81,7 +82,7 @@ t.test('only the packs that a commit needs are uploaded before it', async (t) =>
 
 t.test('packs whose directory was removed still reach the store but do not count as durable', async (t) => {
   const { staging, store, disk, losses } = await begin();
-  await staging.appendRun(run(1 << 20));
+  await staging.appendRun(run(1 << 20), owner);
   await staging.sync();
   t.equal(losses(), 0);
   for (const { name } of await disk.readDirectory('/staging')) await disk.unlink(`/staging/${name}`);
@@ -90,7 +91,7 @@ t.test('packs whose directory was removed still reach the store but do not count
   t.equal(losses(), 1);
   await t.rejects(staging.upload(), { code: 'UNAVAILABLE' });
   // A new pack, which never had a file.
-  await staging.appendRun(run(1 << 20));
+  await staging.appendRun(run(1 << 20), owner);
   store.isOffline = false;
   const packs = await staging.upload();
   t.equal(packs.length, 2);
