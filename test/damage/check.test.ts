@@ -198,7 +198,7 @@ damage(
     const chunks = extent.chunks.map((chunk) => ({ ...chunk, plainLength: chunk.plainLength + 1 }));
     await v.commit([[key, encodeExtent({ ...extent, chunks })]]);
   },
-  { codes: ['CHUNK_DAMAGED'], worst: 'error' },
+  { codes: ['CHUNK_DAMAGED', 'PACK_INDEX_DAMAGED'], worst: 'error' },
 );
 
 // Contradictory metadata, committed by a device on purpose.
