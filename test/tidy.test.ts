@@ -227,7 +227,9 @@ const nodeCrypto: Readonly<Record<string, readonly string[]>> = {
   'crypto/argon2-worker.ts': ['node:worker_threads'],
 };
 /** What they consist of, and what they import, runs in a browser as it does here. */
-const portableCrypto = ['seal-format', 'stream-format', 'subkey', 'sodium', 'signature', 'x-wing', 'padme', 'recovery-words'].map((name) => `crypto/${name}.ts`);
+const portableCrypto = ['seal-format', 'stream-format', 'subkey', 'sodium', 'signature', 'x-wing', 'padme', 'recovery-words'].map(
+  (name) => `crypto/${name}.ts`,
+);
 
 t.test('the formats of the crypto layer do not depend on Node.js modules', async (t) => {
   const byPath = new Map(sources.map((file) => [file.path, file]));

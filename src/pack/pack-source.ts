@@ -84,8 +84,8 @@ export class PackSource {
   }
 
   /**
-   * The chunk at `offset`, borrowed (do not change it): at once when it is in memory. Throws (or rejects with) PackError
-   * and StoreError.
+   * The chunk at `offset`, borrowed (do not change it): at once when it is in memory. Throws (or rejects with)
+   * PackError and StoreError.
    */
   readChunk(pack: PackId, offset: number, chunk: RunChunk): MaybePromise<Plaintext> {
     const known = this.#memory.get(chunkKey(pack, offset));
