@@ -11,6 +11,7 @@ import { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { BareVolume } from './bare-volume.js';
 import { openBareVolume } from './bare-volume.js';
+import { checkEntryPairs } from './entry-pairs.js';
 import type { Finding, FindingCode, Severity } from './finding.js';
 import { Findings } from './finding.js';
 import { checkKeyslots } from './keyslot-check.js';
@@ -21,7 +22,7 @@ import { MetadataCheck } from './metadata-check.js';
 import { checkContent, checkPresence } from './pack-check.js';
 import { PackUsage } from './pack-usage.js';
 import { addPaths } from './path-names.js';
-import { mergedEntries, newestMutations } from './state-entries.js';
+import { type Entry, mergedEntries, newestMutations } from './state-entries.js';
 import type { LostRange } from './tree-walk.js';
 import { isKindLost, isLost, walkLeaves } from './tree-walk.js';
 
@@ -134,12 +135,16 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
       reportLost(findings, range, range.reference === root);
     },
   });
+  const entriesIn = (from: string, to: string): AsyncIterable<readonly Entry[]> =>
+    mergedEntries(walkLeaves({ source, root, signal, from, to, onLost: () => {} }), newestMutations(survey.recent, from, to), from, to);
   for await (const batch of mergedEntries(leaves, newestMutations(survey.recent))) {
     for (const [key, value] of batch) metadata.add(key, value);
     entries += batch.length;
   }
   // The totals are known only if every commit since the checkpoint is.
   metadata.finish(survey.isCurrentWhole ? totalsOf(survey) : undefined);
+  const directories = metadata.unpaired;
+  if (directories.size > 0) await checkEntryPairs({ directories, source: { entries: entriesIn }, isLost: (key) => isLost(lost, key), findings });
   const packOptions = { store, keys: keys.current, usage, known: survey.packs, isLogWhole: survey.commitCount === survey.newest, findings, signal };
   const present = await checkPresence(packOptions);
   progress('packs')(present.size, usage.packs.size);
@@ -147,7 +152,7 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
   const kept = options.names
     ? await addPaths(findings.kept, () => {
         progress('names')(0);
-        return mergedEntries(walkLeaves({ source, root, signal, to: 'E', onLost: () => {} }), newestMutations(survey.recent, '', 'E'), '', 'E');
+        return entriesIn('D', 'E');
       })
     : findings.kept;
   const { files, bytes } = metadata.totals;

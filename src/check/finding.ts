@@ -41,6 +41,12 @@ const ordinary = {
   ROOT_MISSING: 'fatal',
   ENTRY_DANGLES: 'error',
   ENTRY_TYPE: 'warning',
+  /** A name that no listing shows, or that a listing shows otherwise. */
+  ENTRY_UNLISTED: 'warning',
+  /** What a listing shows, and is not there under that name. */
+  ENTRY_UNNAMED: 'warning',
+  /** Two entries have one number: only one of them could be listed, if they came into the same directory. */
+  ENTRY_NUMBER: 'warning',
   ENTRY_WITHOUT_DIRECTORY: 'error',
   DIRECTORY_NAMES: 'error',
   DIRECTORY_CYCLE: 'error',

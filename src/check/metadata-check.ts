@@ -1,15 +1,18 @@
 /**
  * Checks whether the metadata as a whole is consistent: a fold over all entries of the key space in their order, and a
  * verdict at the end (doc/format.md, "Tree keys"). One pass suffices because entries come before extents, extents
- * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `O` `S` `X`. It does no I/O and repairs nothing.
+ * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `N` `O` `S` `X`. Only which entries of a directory
+ * lack their other key takes a second pass (`entry-pairs.ts`). It does no I/O and repairs nothing.
  */
+import type { ByteString } from '../base/brand.js';
 import { ByteReader, MalformedBytesError } from '../base/bytes.js';
-import { type Dirent, decodeDirent } from '../meta/dirent.js';
+import { type Dirent, decodeDirent, decodeNumbered } from '../meta/dirent.js';
 import { decodeExtent, type Extent } from '../meta/extent.js';
 import { decodeInode, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type DecodedKey, decodeKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
+import { hashOfEntry } from './entry-pairs.js';
 import type { Findings } from './finding.js';
-import { hasExtents, hasInode, hasXattrs, InodeTable, isDir, isOrphan, isUnreadable, wantsOrphan } from './inode-table.js';
+import { hasExtents, hasInode, hasXattrs, InodeTable, isDir, isEntryNumber, isOrphan, isUnreadable, wantsOrphan } from './inode-table.js';
 
 const directoryType = S_IFDIR >>> 12;
 
@@ -69,7 +72,7 @@ export class MetadataCheck {
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       const ino = 'ino' in decoded ? decoded.ino : undefined;
-      const facts = decoded.type === 'dirent' ? { parent: decoded.ino } : ino === undefined ? {} : { ino };
+      const facts = decoded.type === 'dirent' || decoded.type === 'numbered' ? { parent: decoded.ino } : ino === undefined ? {} : { ino };
       this.#findings.add('VALUE_MALFORMED', `the ${decoded.type} record does not decode: ${error.message}`, facts);
       if (decoded.type === 'inode') this.#setFlag(decoded.ino, isUnreadable);
     }
@@ -78,7 +81,11 @@ export class MetadataCheck {
   #addDecoded(decoded: DecodedKey, value: Uint8Array): void {
     switch (decoded.type) {
       case 'dirent':
-        return this.#addEntry(decoded.ino, decodeDirent(value));
+        return this.#addEntry(decoded.ino, decoded.name, decodeDirent(value));
+      case 'numbered': {
+        const { name, ...dirent } = decodeNumbered(decoded.number, value);
+        return this.#pair(decoded.ino, -hashOfEntry(name, dirent));
+      }
       case 'extent':
         return this.#addExtent(decoded.ino, decoded.offset, decodeExtent(value));
       case 'inode':
@@ -96,8 +103,18 @@ export class MetadataCheck {
     this.#table.flags.mark(slot, flag);
   }
 
-  #addEntry(parent: Ino, { ino, type }: Dirent): void {
+  #pair(directory: Ino, hash: number): void {
+    const slot = this.#table.slotOf(directory);
+    this.#table.pairing.add(slot, hash);
+  }
+
+  #addEntry(parent: Ino, name: ByteString, dirent: Dirent): void {
+    const { ino, type, number } = dirent;
     const table = this.#table;
+    this.#pair(parent, hashOfEntry(name, dirent));
+    const numbered = table.slotOf(number);
+    if (table.flags.has(numbered, isEntryNumber)) this.#findings.add('ENTRY_NUMBER', 'two entries have the same number', { ino, parent });
+    table.flags.mark(numbered, isEntryNumber);
     const slot = table.slotOf(ino);
     const kind = type >>> 12;
     if (table.entryType.at(slot) !== 0 && table.entryType.at(slot) !== kind)
@@ -173,6 +190,14 @@ export class MetadataCheck {
     reader.end();
     const slot = this.#table.slotOf(ino);
     this.#table.flags.mark(slot, isOrphan);
+  }
+
+  /** Directories whose entries by name and by number differ. */
+  get unpaired(): ReadonlySet<Ino> {
+    const table = this.#table;
+    const found = new Set<Ino>();
+    for (const slot of table.slots()) if (table.pairing.at(slot) !== 0) found.add(table.inoAt(slot));
+    return found;
   }
 
   /** Reports everything that only all entries together show. `totals`: those according to the commits. */

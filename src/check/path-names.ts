@@ -46,10 +46,10 @@ export async function namesOf(wanted: ReadonlySet<Ino>, entries: AsyncIterable<r
     for (const [key, value] of batch) {
       const entry = readEntry(key, value);
       if (!entry || !wanted.has(entry.ino)) continue;
-      const { ino, parent, name, type } = entry;
+      const { ino, parent, name, type, number } = entry;
       const known = found.get(ino);
-      if (known) known.push({ parent, name, type });
-      else found.set(ino, [{ parent, name, type }]);
+      if (known) known.push({ parent, name, type, number });
+      else found.set(ino, [{ parent, name, type, number }]);
     }
   }
   return found;
@@ -59,8 +59,8 @@ function readEntry(key: string, value: Uint8Array): (KnownEntry & { readonly ino
   try {
     const decoded = decodeKey(key as TreeKey);
     if (decoded.type !== 'dirent') return undefined;
-    const { ino, type } = decodeDirent(value);
-    return { ino, parent: decoded.ino, name: decoded.name, type, isDirectory: type === S_IFDIR };
+    const { ino, type, number } = decodeDirent(value);
+    return { ino, parent: decoded.ino, name: decoded.name, type, number, isDirectory: type === S_IFDIR };
   } catch {
     // A malformed entry names nothing, and has been reported already.
     return undefined;

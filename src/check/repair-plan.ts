@@ -7,9 +7,9 @@ import type { ByteString, Plaintext } from '../base/brand.js';
 import { byteStringOf } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import type { Mutation } from '../commit/commit.js';
-import { encodeDirent } from '../meta/dirent.js';
+import { deleteEntry, type EntryTarget, type NamedDirent, putEntry } from '../meta/dirent.js';
 import { encodeInode, type Inode, inlineMax, isDirectory, S_IFDIR, S_IFMT, S_IFREG } from '../meta/inode.js';
-import { direntKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
+import { direntKey, type Ino, inodeKey, numberedKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
 import type { Finding, FindingCode } from './finding.js';
 import type { MetadataTotals } from './metadata-check.js';
 
@@ -18,6 +18,13 @@ export interface KnownEntry {
   readonly name: ByteString;
   /** S_IFMT bits. */
   readonly type: number;
+  readonly number: number;
+}
+
+/** The entries of a directory, as each of the two keys of an entry has them. */
+export interface DirectoryEntries {
+  readonly named: readonly NamedDirent[];
+  readonly numbered: readonly NamedDirent[];
 }
 
 /** The records of the inodes that the findings name. */
@@ -27,6 +34,8 @@ interface RepairFacts {
   readonly inodes: ReadonlyMap<Ino, Inode>;
   /** All entries that point to these inodes. */
   readonly entries: ReadonlyMap<Ino, readonly KnownEntry[]>;
+  /** The directories whose listings are wrong. */
+  readonly directories: ReadonlyMap<Ino, DirectoryEntries>;
   /** What belongs to the inodes without a record or a name. */
   readonly contents: ReadonlyMap<Ino, InodeContents>;
   /** The inodes that have the names in `placeNames`. */
@@ -81,10 +90,16 @@ const repairable: ReadonlySet<FindingCode> = new Set([
   'EXTENT_STRAY',
   'XATTR_STRAY',
   'ENTRY_WITHOUT_DIRECTORY',
+  'ENTRY_UNLISTED',
+  'ENTRY_UNNAMED',
+  'ENTRY_NUMBER',
   'DIRECTORY_NAMES',
   'DIRECTORY_CYCLE',
   'INODE_UNREACHABLE',
 ]);
+
+/** Findings about the two keys of directory entries. */
+export const listingCodes: ReadonlySet<FindingCode> = new Set(['ENTRY_UNLISTED', 'ENTRY_UNNAMED', 'ENTRY_NUMBER']);
 
 /** Findings after which the sum of a file's extents means nothing. */
 const contentDoubts: ReadonlySet<FindingCode> = new Set(['VALUE_MALFORMED', 'EXTENT_OVERLAP', 'CONTENT_TWICE', 'CONTENT_KIND']);
@@ -102,6 +117,14 @@ class Planner {
   readonly #left: Finding[] = [];
   readonly #doubtful: ReadonlySet<Ino | undefined>;
   readonly #remade = new Set<Ino>();
+  /** Directories whose listings are right. */
+  readonly #listed = new Set<Ino>();
+  /** The keys of names whose entries have got another number. */
+  readonly #renumbered = new Map<TreeKey, number>();
+  readonly #target: EntryTarget = {
+    put: (key, value) => void this.#changed.set(key, value),
+    delete: (key) => void this.#changed.set(key, null),
+  };
   #place: Ino | undefined;
   #created = 0;
 
@@ -114,7 +137,9 @@ class Planner {
   run(): RepairPlan {
     const { findings } = this.#facts;
     const isWhole = findings.every(({ code }) => code !== 'ROOT_MISSING') && this.#inodes.has(rootIno);
-    // Numbers first, since moving things changes them further.
+    // Listings first, since what follows relies on both keys of an entry; then numbers, since moving things changes
+    // them further.
+    for (const { code, parent } of findings) if (isWhole && listingCodes.has(code) && parent !== undefined) this.#repairListing(parent);
     for (const finding of findings) if (isWhole && !this.#repairNumber(finding)) this.#left.push(finding);
     const rest = this.#left.splice(0);
     for (const finding of rest) if (!this.#repairName(finding)) this.#left.push(finding);
@@ -182,7 +207,7 @@ class Planner {
         if (!has) return false;
         const type = (this.#inodes.get(ino)?.mode ?? 0) & S_IFMT;
         // The examination has counted subdirectories by the kind of their inodes, so no count changes.
-        for (const entry of this.#facts.entries.get(ino) ?? []) this.#putEntry(entry.parent, entry.name, ino, type);
+        for (const entry of this.#facts.entries.get(ino) ?? []) this.#putEntry(entry, ino, type);
         return this.#step(code, ino, 'its entries get the kind of file that it is');
       }
       default:
@@ -194,11 +219,13 @@ class Planner {
   #repairName(finding: Finding): boolean {
     const { code } = finding;
     if (!repairable.has(code)) return false;
+    if (listingCodes.has(code)) return this.#step(code, finding.ino, 'the directory is listed as its names say');
     const ino = finding.ino ?? finding.parent;
     if (ino === undefined) return false;
     if (!this.#facts.inodes.has(ino)) return this.#repairMissing(code, ino);
     switch (code) {
       case 'INODE_UNREACHABLE':
+        if (this.#nameAsListed(ino)) return this.#step(code, ino, 'it gets the name back that it has in the listing of its directory');
         this.#nameLost(ino);
         return this.#step(code, ino, 'it gets a name in lost+found');
       case 'LINK_COUNT':
@@ -271,20 +298,63 @@ class Planner {
 
   // Entries.
 
-  #putEntry(parent: Ino, name: ByteString, ino: Ino, type: number): void {
-    this.#changed.set(direntKey(parent, name), encodeDirent({ ino, type }));
+  #putEntry(entry: KnownEntry, ino: Ino, type: number): void {
+    putEntry(this.#target, entry.parent, { name: entry.name, ino, type, number: this.#numberOf(entry) });
   }
 
   #retype(entry: KnownEntry, ino: Ino, type: number): void {
     if (entry.type === type) return;
-    this.#putEntry(entry.parent, entry.name, ino, type);
+    this.#putEntry(entry, ino, type);
     const delta = (type === S_IFDIR ? 1 : 0) - (entry.type === S_IFDIR ? 1 : 0);
     this.#change(entry.parent, (directory) => ({ nlink: directory.nlink + delta }));
   }
 
   #dropEntry(entry: KnownEntry): void {
-    this.#changed.set(direntKey(entry.parent, entry.name), null);
+    deleteEntry(this.#target, entry.parent, { name: entry.name, number: this.#numberOf(entry) });
     if (entry.type === S_IFDIR) this.#change(entry.parent, (directory) => ({ nlink: directory.nlink - 1 }));
+  }
+
+  #numberOf({ parent, name, number }: KnownEntry): number {
+    return this.#renumbered.get(direntKey(parent, name)) ?? number;
+  }
+
+  // Listings.
+
+  /** Lists a directory as its names say. Those that have the number of another entry get a new one. */
+  #repairListing(parent: Ino): void {
+    const entries = this.#facts.directories.get(parent);
+    if (!entries || this.#listed.has(parent)) return;
+    this.#listed.add(parent);
+    const { findings, allocateIno } = this.#facts;
+    const twice = new Set(findings.filter((finding) => finding.code === 'ENTRY_NUMBER' && finding.parent === parent).map(({ ino }) => ino));
+    for (const { number } of entries.numbered) this.#changed.set(numberedKey(parent, number), null);
+    for (const named of entries.named) {
+      const number = twice.has(named.ino) ? allocateIno() : named.number;
+      if (number !== named.number) this.#renumbered.set(direntKey(parent, named.name), number);
+      putEntry(this.#target, parent, { ...named, number });
+    }
+    const names = new Set(entries.named.map(({ name }) => name));
+    for (const { ino, name, type, number } of entries.numbered) {
+      if (!names.has(name) && !this.#isUnreachable(ino)) this.#noteDown({ parent, name, type, number }, ino);
+    }
+  }
+
+  #isUnreachable(ino: Ino): boolean {
+    return this.#facts.findings.some((finding) => finding.code === 'INODE_UNREACHABLE' && finding.ino === ino);
+  }
+
+  /** Gives an inode without a name the one under which a directory still lists it. Returns whether there is one. */
+  #nameAsListed(ino: Ino): boolean {
+    for (const [parent, { named, numbered }] of this.#facts.directories) {
+      const directory = this.#inodes.get(parent);
+      const listed = numbered.find((entry) => entry.ino === ino);
+      if (!directory || !isDirectory(directory) || !listed) continue;
+      const { name } = listed;
+      if (named.some((entry) => entry.name === name) || this.#changed.get(direntKey(parent, name))) continue;
+      this.#restore(parent, name, ino);
+      return true;
+    }
+    return false;
   }
 
   // lost+found.
@@ -308,7 +378,7 @@ class Planner {
       if (there === undefined) {
         const ino = allocateIno();
         this.#create(ino, { mode: S_IFDIR | 0o700, nlink: 2, size: 0, allocated: 0 });
-        this.#attach(rootIno, name, ino);
+        this.#attach(rootIno, name, ino, ino);
         this.#place = ino;
         return ino;
       }
@@ -321,20 +391,25 @@ class Planner {
     throw new Error('every name for lost+found is taken by something that is not a directory');
   }
 
-  #attach(parent: Ino, name: ByteString, ino: Ino): void {
+  #attach(parent: Ino, name: ByteString, ino: Ino, number: number): void {
     const type = (this.#inodes.get(ino)?.mode ?? 0) & S_IFMT;
-    this.#putEntry(parent, name, ino, type);
+    putEntry(this.#target, parent, { name, ino, type, number });
     this.#change(ino, () => ({ parent }));
     this.#change(parent, (directory) => ({ nlink: directory.nlink + (type === S_IFDIR ? 1 : 0), mtime: this.#facts.time }));
   }
 
   /** Gives an inode a name in lost+found. */
   #nameLost(ino: Ino): void {
-    const place = this.#lostDirectory();
+    // Inode numbers are unique, and the time distinguishes the names of several repairs.
+    this.#restore(this.#lostDirectory(), `inode-${ino.toString(16)}-${this.#facts.time.sec.toString(16)}`, ino);
+  }
+
+  /** Gives an inode its only name. */
+  #restore(parent: Ino, name: ByteString, ino: Ino): void {
     const { subdirectories } = this.#facts.contents.get(ino) ?? noContents;
     this.#change(ino, (inode) => ({ nlink: isDirectory(inode) ? 2 + subdirectories : 1 }));
-    // Inode numbers are unique, and the time distinguishes the names of several repairs.
-    this.#attach(place, `inode-${ino.toString(16)}-${this.#facts.time.sec.toString(16)}`, ino);
+    // The number of its former name may belong to another entry by now.
+    this.#attach(parent, name, ino, this.#facts.allocateIno());
   }
 
   /** Makes a small file that records the name of a removed entry. */
@@ -344,6 +419,6 @@ class Planner {
     const head = byteStringOf(`An entry of directory inode ${entry.parent} was removed by repair. It pointed to inode ${to}. Its name was:\n`);
     const inline = Buffer.from(`${head}${entry.name}\n`.slice(0, inlineMax), 'latin1') as Uint8Array as Plaintext;
     this.#create(ino, { mode: S_IFREG | 0o600, nlink: 1, size: inline.byteLength, allocated: inline.byteLength, inline });
-    this.#attach(place, `entry-${ino.toString(16)}`, ino);
+    this.#attach(place, `entry-${ino.toString(16)}`, ino, ino);
   }
 }

@@ -12,8 +12,8 @@ import type { CommitLog } from '../commit/commit-log.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Inode } from '../meta/inode.js';
 import { S_IFDIR } from '../meta/inode.js';
-import { type Ino, makeIno, rootIno } from '../meta/key.js';
-import { lookup, readInode, scanEntries, scanExtents } from '../operation/inode-view.js';
+import { firstCounter, type Ino, makeIno, rootIno } from '../meta/key.js';
+import { lookup, readInode, scanEntries, scanExtents, scanNames } from '../operation/inode-view.js';
 import type { ReadView } from '../operation/view.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -25,8 +25,8 @@ import { Findings } from './finding.js';
 import type { LogSurvey } from './log-survey.js';
 import { namesOf } from './path-names.js';
 import { RepairError } from './repair-error.js';
-import type { InodeContents, RepairPlan } from './repair-plan.js';
-import { placeNames, planRepair } from './repair-plan.js';
+import type { DirectoryEntries, InodeContents, RepairPlan } from './repair-plan.js';
+import { listingCodes, placeNames, planRepair } from './repair-plan.js';
 import { mergedEntries, newestMutations } from './state-entries.js';
 import { StateView } from './state-view.js';
 import { walkLeaves } from './tree-walk.js';
@@ -63,7 +63,7 @@ const attemptsMax = 5;
 const commitBytesMax = 24 * 1024 * 1024;
 /**
  * The journal may contain inode numbers that are in no commit yet, far fewer than this. The numbers that repair
- * allocates begin behind them. A device has 2^40.
+ * allocates begin behind them.
  */
 const inoGap = 2 ** 20;
 
@@ -71,7 +71,7 @@ const inoGap = 2 ** 20;
 export async function planVolumeRepair(options: RepairOptions): Promise<PlannedRepair> {
   const bare = await openWhole(options);
   try {
-    let counter = 1;
+    let counter = firstCounter;
     const { planned } = await examineAndPlan(options, bare, () => makeIno(0, counter++));
     return planned;
   } finally {
@@ -209,7 +209,13 @@ async function gather({ report }: Examination, survey: LogSurvey, source: PackSo
     const held = needsContents.has(ino) ? await state.read((view) => decodable(() => contentsOf(view, ino))) : undefined;
     if (held) contents.set(ino, held);
   }
-  return { entries, places, inodes, contents };
+  const directories = new Map<Ino, DirectoryEntries>();
+  for (const { code, parent } of report.findings) {
+    if (!listingCodes.has(code) || parent === undefined || directories.has(parent)) continue;
+    const held = await state.read((view) => decodable(() => ({ named: [...scanNames(view, parent)], numbered: [...scanEntries(view, parent)] })));
+    if (held) directories.set(parent, held);
+  }
+  return { entries, places, inodes, contents, directories };
 }
 
 /** Findings whose repair depends on the content of the inode. */
@@ -226,7 +232,7 @@ const contentCodes: ReadonlySet<string> = new Set([
 function contentsOf(view: ReadView, ino: Ino): InodeContents {
   let entries = 0;
   let subdirectories = 0;
-  for (const { type } of scanEntries(view, ino)) {
+  for (const { type } of scanNames(view, ino)) {
     entries++;
     if (type === S_IFDIR) subdirectories++;
   }

@@ -10,7 +10,7 @@ import type { ByteString } from '../base/brand.js';
 import { latin1Slice, textOf } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import { diskErrorCode } from '../disk/disk.js';
-import { decodeDirent } from '../meta/dirent.js';
+import { decodeDirent, decodeNumbered } from '../meta/dirent.js';
 import type { DataExtent } from '../meta/extent.js';
 import { type Inode, isDirectory, isRegular, isSymlink, S_IFDIR } from '../meta/inode.js';
 import { type Ino, rootIno } from '../meta/key.js';
@@ -155,24 +155,40 @@ export class Salvager {
 
   async #readNames(): Promise<void> {
     let count = 0;
-    for await (const batch of this.#options.state.entries('D', 'E')) {
-      for (const entry of batch) this.#takeName(entry);
-      count += batch.length;
-      this.#options.onProgress?.({ phase: 'names', done: count });
-    }
+    const read = async (from: string, to: string, take: (entry: Entry) => void): Promise<void> => {
+      for await (const batch of this.#options.state.entries(from, to)) {
+        for (const entry of batch) take(entry);
+        count += batch.length;
+        this.#options.onProgress?.({ phase: 'names', done: count });
+      }
+    };
+    await read('D', 'E', (entry) => this.#takeName(entry));
+    const nameless = new Set<Ino>();
+    await read('N', 'O', (entry) => this.#takeListedName(entry, nameless));
   }
 
   #takeName([key, value]: Entry): void {
     const decoded = decodedKey(key);
     const dirent = decoded?.type === 'dirent' ? decodedValue(() => decodeDirent(value)) : undefined;
-    if (decoded?.type !== 'dirent' || !dirent) return;
-    this.#directories.add(decoded.ino);
-    if (dirent.type === S_IFDIR) this.#directories.add(dirent.ino);
-    const name = { parent: decoded.ino, name: decoded.name };
+    if (decoded?.type === 'dirent' && dirent) this.#addName({ parent: decoded.ino, name: decoded.name }, dirent);
+  }
+
+  /** Where all names of an inode are lost, listings still have them. `nameless` gets these inodes. */
+  #takeListedName([key, value]: Entry, nameless: Set<Ino>): void {
+    const decoded = decodedKey(key);
+    const listed = decoded?.type === 'numbered' ? decodedValue(() => decodeNumbered(decoded.number, value)) : undefined;
+    if (decoded?.type !== 'numbered' || !listed || (this.#names.has(listed.ino) && !nameless.has(listed.ino))) return;
+    nameless.add(listed.ino);
+    this.#addName({ parent: decoded.ino, name: listed.name }, listed);
+  }
+
+  #addName(name: Name, { ino, type }: { readonly ino: Ino; readonly type: number }): void {
+    this.#directories.add(name.parent);
+    if (type === S_IFDIR) this.#directories.add(ino);
     if (looksSpare(name.name)) this.#reserved.add(reservation(name.parent, name.name));
-    const known = this.#names.get(dirent.ino);
+    const known = this.#names.get(ino);
     if (known) known.push(name);
-    else this.#names.set(dirent.ino, [name]);
+    else this.#names.set(ino, [name]);
   }
 
   #isReserved(parent: Ino | undefined): IsReserved {

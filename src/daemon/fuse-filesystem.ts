@@ -37,8 +37,8 @@ import { readStatusAttribute, refuseReserved, statusAttribute } from './status-a
 
 const blockSize = 4096;
 const setIdBits = 0o6000;
-/** Never used up: device ranges hold 2^40 inode numbers each. */
-const freeFiles = 2 ** 40;
+/** Never used up. Files and free files together fit into the 32 bits of old programs. */
+const freeFiles = 2 ** 31;
 /** Somebody may keep writing into the hole that is being looked at; after this many rounds any answer is as good. */
 const lseekRoundsMax = 16;
 const noHandle: OpenReply = { handle: 0, keepCache: true };

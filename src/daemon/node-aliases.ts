@@ -7,10 +7,9 @@
 
 import type { NodeId } from '../fuse/operations.js';
 import type { Ino } from '../meta/key.js';
-import { makeIno } from '../meta/key.js';
 
-/** Node ids that are no inode's number: device 0 makes the root directory and nothing else. */
-const firstAlias = 2 ** 32;
+/** Node ids from here on are no inode's number (doc/format.md, "Inode numbers"). */
+const firstAlias = 2 ** 52;
 
 export class NodeAliases {
   readonly #inos = new Map<NodeId, Ino>();
@@ -44,7 +43,7 @@ export class NodeAliases {
     const nodeId = this.nodeIdOf(ino);
     this.#unpair(nodeId);
     this.#pair(nodeId, copy);
-    if (!this.#isFree(ino as number as NodeId)) this.#pair(makeIno(0, firstAlias + this.#made++) as number as NodeId, ino);
+    if (!this.#isFree(ino as number as NodeId)) this.#pair((firstAlias + this.#made++) as NodeId, ino);
   }
 
   /** The kernel does not refer to `nodeId` any more. */

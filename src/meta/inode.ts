@@ -13,7 +13,7 @@
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import type { Ino } from './key.js';
+import { type Ino, readInoOrZero } from './key.js';
 
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;
@@ -124,7 +124,7 @@ export function decodeInode(bytes: Uint8Array): Inode {
   const size = reader.varint();
   const allocated = reader.varint();
   const generation = reader.varint();
-  const parent = reader.varint() as Ino | 0;
+  const parent = readInoOrZero(reader);
   const atime = readTime(reader);
   const mtime = readTime(reader);
   const ctime = readTime(reader);

@@ -7,9 +7,9 @@ import { assert } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
 import { ByteWriter } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import { encodeDirent } from '../meta/dirent.js';
-import { encodeInode, type Inode, isDirectory, S_IFMT } from '../meta/inode.js';
-import { direntKey, type Ino, inodeKey, isFileName, orphanKey } from '../meta/key.js';
+import { deleteEntry, type NamedDirent, putEntry } from '../meta/dirent.js';
+import { encodeInode, type Inode, isDirectory } from '../meta/inode.js';
+import { type Ino, inodeKey, isFileName, orphanKey } from '../meta/key.js';
 import { readInode, requireInode } from './inode-view.js';
 import { OperationError } from './operation.js';
 import type { StatisticsDelta } from './statistics.js';
@@ -58,12 +58,13 @@ export class Execution {
     this.view.delete(inodeKey(ino));
   }
 
-  putEntry(parent: Ino, name: ByteString, ino: Ino, mode: number): void {
-    this.view.put(direntKey(parent, name), encodeDirent({ ino, type: mode & S_IFMT }));
+  /** An entry of the same name must have the same number. */
+  putEntry(parent: Ino, entry: NamedDirent): void {
+    putEntry(this.view, parent, entry);
   }
 
-  deleteEntry(parent: Ino, name: ByteString): void {
-    this.view.delete(direntKey(parent, name));
+  deleteEntry(parent: Ino, entry: Pick<NamedDirent, 'name' | 'number'>): void {
+    deleteEntry(this.view, parent, entry);
   }
 
   putOrphan(ino: Ino): void {

@@ -4,7 +4,7 @@
 import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type Ino, rootIno } from '../meta/key.js';
-import { lookup, readInode, scanEntries } from './inode-view.js';
+import { findEntry, lookup, readInode } from './inode-view.js';
 import type { ReadView } from './view.js';
 
 /** The deepest nesting of folders that is followed. */
@@ -40,8 +40,8 @@ export async function pathOf(
       if (hint && child === ino && lookup(view, hint.parent, hint.name)?.ino === ino) return hint;
       const parent = readInode(view, child)?.parent ?? 0;
       if (parent === 0) return undefined;
-      for (const entry of scanEntries(view, parent)) if (entry.ino === child) return { parent, name: entry.name };
-      return undefined;
+      const entry = findEntry(view, parent, child);
+      return entry && { parent, name: entry.name };
     });
     if (!step) return undefined;
     names.push(step.name);

@@ -3,16 +3,26 @@
  * knows the tree's keys and values (doc/format.md, "Tree keys") but no operations; `operation-*.ts` change them.
  */
 import type { ByteString } from '../base/brand.js';
-import { type Dirent, decodeDirent } from '../meta/dirent.js';
+import { type Dirent, decodeDirent, decodeNumbered, type NamedDirent } from '../meta/dirent.js';
 import { decodeExtent, type Extent } from '../meta/extent.js';
 import { decodeInode, type Inode } from '../meta/inode.js';
-import { decodeKey, direntEnd, direntKey, extentEnd, extentKey, type Ino, inodeKey, type TreeKey, xattrEnd, xattrKey } from '../meta/key.js';
+import {
+  decodeKey,
+  direntEnd,
+  direntKey,
+  extentEnd,
+  extentKey,
+  type Ino,
+  inodeKey,
+  numberedEnd,
+  numberedKey,
+  numberIn,
+  type TreeKey,
+  xattrEnd,
+  xattrKey,
+} from '../meta/key.js';
 import { OperationError } from './operation.js';
 import type { ReadView } from './view.js';
-
-export interface NamedDirent extends Dirent {
-  readonly name: ByteString;
-}
 
 export interface PlacedExtent {
   readonly offset: number;
@@ -36,14 +46,24 @@ export function lookup(view: ReadView, parent: Ino, name: ByteString): Dirent | 
   return value === undefined ? undefined : decodeDirent(value);
 }
 
-/**
- * The directory's entries, without `.` and `..`, in the byte order of their names; only those after `afterName` if
- * given.
- */
-export function* scanEntries(view: ReadView, directory: Ino, afterName?: ByteString): IterableIterator<NamedDirent> {
-  // The least key above a name is the name with a zero byte; no name holds one.
-  const from = afterName === undefined ? direntKey(directory, '') : direntKey(directory, `${afterName}\0`);
-  for (const [key, value] of view.scan(from, direntEnd(directory))) yield { ...decodeDirent(value), name: key.slice(9) };
+/** The directory's entries, without `.` and `..`, by ascending number; only those with numbers above `after`. */
+export function* scanEntries(view: ReadView, directory: Ino, after = 0): IterableIterator<NamedDirent> {
+  for (const [key, value] of view.scan(numberedKey(directory, after + 1), numberedEnd(directory))) yield decodeNumbered(numberIn(key), value);
+}
+
+/** The directory's entries in the byte order of their names. */
+export function* scanNames(view: ReadView, directory: Ino): IterableIterator<NamedDirent> {
+  for (const [key, value] of view.scan(direntKey(directory, ''), direntEnd(directory))) yield { ...decodeDirent(value), name: key.slice(9) };
+}
+
+/** An entry of the directory that names the inode. */
+export function findEntry(view: ReadView, directory: Ino, ino: Ino): NamedDirent | undefined {
+  // Most entries have the number of their inode.
+  const value = view.get(numberedKey(directory, ino));
+  const likely = value && decodeNumbered(ino, value);
+  if (likely?.ino === ino) return likely;
+  for (const entry of scanEntries(view, directory)) if (entry.ino === ino) return entry;
+  return undefined;
 }
 
 export function isEmptyDirectory(view: ReadView, directory: Ino): boolean {

@@ -7,8 +7,8 @@
  *
  * | type | number | fields |
  * | --- | --- | --- |
- * | create | 1 | parent, name?, ino, mode, uid, gid, rdev, target?, xattr count + (name, bytes) each, time |
- * | link | 2 | ino, parent, name, time |
+ * | create | 1 | parent, name?, ino, mode, uid, gid, rdev, target?, xattr count + (name, bytes) each, number, time |
+ * | link | 2 | ino, parent, name, number, time |
  * | unlink | 3 | parent, name, ino, base stamp?, time |
  * | rmdir | 4 | parent, name, ino, time |
  * | rename | 5 | parent, name, new parent, new name, flags, ino, replaced ino, replaced stamp?, whiteout ino, time |
@@ -21,8 +21,8 @@
  * | removexattr | 12 | ino, name, time |
  * | reclaim | 13 | ino |
  *
- * A replaced or whiteout ino of 0 means none. The bits of setattr: mode 1, uid 2, gid 4, size 8, flags 16, atime 32,
- * mtime 64, ctime 128, stamp 256, base stamp 512, time 1024.
+ * A replaced or whiteout ino of 0 means none, and a number of 0 in create that of the inode. The bits of setattr: mode
+ * 1, uid 2, gid 4, size 8, flags 16, atime 32, mtime 64, ctime 128, stamp 256, base stamp 512, time 1024.
  */
 import { unreachable } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -30,7 +30,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import { decodeExtent, encodeExtent } from '../meta/extent.js';
 import { type ContentStamp, readTime, writeTime } from '../meta/inode.js';
-import type { Ino } from '../meta/key.js';
+import { type Ino, readIno, readInoOrZero } from '../meta/key.js';
 import type { CreateOperation, Operation, SetattrOperation, WriteOperation } from './operation.js';
 
 const typeNumbers: Readonly<Record<Operation['type'], number>> = {
@@ -78,6 +78,7 @@ export function encodeOperation(operation: Operation): Uint8Array {
     case 'link':
       writer.varint(operation.ino).varint(operation.parent);
       writeString(writer, operation.name);
+      writer.varint(operation.number);
       writeTime(writer, operation.time);
       break;
     case 'unlink':
@@ -174,6 +175,7 @@ function writeCreate(writer: ByteWriter, operation: CreateOperation): void {
     writeString(writer, name);
     writeBytes(writer, value);
   }
+  writer.varint(operation.number ?? 0);
   writeTime(writer, operation.time);
 }
 
@@ -217,15 +219,9 @@ function readStamp(reader: ByteReader): ContentStamp {
   return { deviceIndex: reader.varint(), counter: reader.varint() };
 }
 
-function readIno(reader: ByteReader): Ino {
-  const ino = reader.varint();
-  if (ino === 0) throw new MalformedBytesError('inode number is 0');
-  return ino as Ino;
-}
-
 function readInoOrNone(reader: ByteReader): Ino | undefined {
-  const ino = reader.varint();
-  return ino === 0 ? undefined : (ino as Ino);
+  const ino = readInoOrZero(reader);
+  return ino === 0 ? undefined : ino;
 }
 
 function readOptional<T>(reader: ByteReader, read: (reader: ByteReader) => T): T | undefined {
@@ -259,10 +255,11 @@ function readOperation(reader: ByteReader, type: Operation['type']): Operation {
         rdev: reader.varint(),
         target: readOptional(reader, readString),
         xattrs: Array.from({ length: readCount(reader) }, () => [readString(reader), readBytes(reader)] as const),
+        number: readInoOrNone(reader),
         time: readTime(reader),
       };
     case 'link':
-      return { type, ino: readIno(reader), parent: readIno(reader), name: readString(reader), time: readTime(reader) };
+      return { type, ino: readIno(reader), parent: readIno(reader), name: readString(reader), number: readIno(reader), time: readTime(reader) };
     case 'unlink':
       return {
         type,

@@ -70,7 +70,7 @@ export function executeCreate(run: Execution, operation: CreateOperation): void 
     run.putOrphan(ino);
     return;
   }
-  run.putEntry(parent, name, ino, mode);
+  run.putEntry(parent, { name, ino, type: mode & S_IFMT, number: operation.number ?? ino });
   run.touchDirectory(parent, time, isDir ? 1 : 0);
 }
 
@@ -78,7 +78,7 @@ export function executeCreate(run: Execution, operation: CreateOperation): void 
  * Also gives orphans a name: O_TMPFILE files and (only in a rebase) what another device removed, including directories.
  */
 export function executeLink(run: Execution, operation: LinkOperation): void {
-  const { ino, parent, name, time } = operation;
+  const { ino, parent, name, number, time } = operation;
   const directory = run.requireDirectory(parent);
   checkName(name);
   const inode = requireInode(run.view, ino);
@@ -93,7 +93,7 @@ export function executeLink(run: Execution, operation: LinkOperation): void {
 
   if (wasOrphan) run.deleteOrphan(ino);
   run.changeInode(ino, () => ({ nlink: isDir ? 2 : inode.nlink + 1, parent, ctime: time }));
-  run.putEntry(parent, name, ino, inode.mode);
+  run.putEntry(parent, { name, ino, type: inode.mode & S_IFMT, number });
   run.touchDirectory(parent, time, isDir ? 1 : 0);
 }
 
@@ -104,7 +104,7 @@ export function executeUnlink(run: Execution, operation: UnlinkOperation): void 
   if (!entry || entry.ino !== ino) throw new OperationError('ENOENT', 'the name is gone');
   if (isDirectory(requireInode(run.view, ino))) throw new OperationError('EISDIR', 'a directory is removed by rmdir');
 
-  run.deleteEntry(parent, name);
+  run.deleteEntry(parent, { name, number: entry.number });
   run.touchDirectory(parent, time, 0);
   dropLink(run, operation);
 }
@@ -117,7 +117,7 @@ export function executeRmdir(run: Execution, operation: RmdirOperation): void {
   if (!isDirectory(requireInode(run.view, ino))) throw new OperationError('ENOTDIR', 'not a directory');
   if (!isEmptyDirectory(run.view, ino)) throw new OperationError('ENOTEMPTY', 'the directory is not empty');
 
-  run.deleteEntry(parent, name);
+  run.deleteEntry(parent, { name, number: entry.number });
   run.touchDirectory(parent, time, -1);
   dropLink(run, operation);
 }
@@ -168,10 +168,13 @@ export function executeRename(run: Execution, operation: RenameOperation): void 
 
   const dirs = isDir ? 1 : 0;
   const replacedDirs = replacedIsDir ? 1 : 0;
-  run.putEntry(newParent, newName, ino, inode.mode);
+  // A name that was there keeps its number, so that a listing that is under way gives it once, as local disks do;
+  // otherwise the number goes with the entry.
+  run.deleteEntry(parent, { name, number: entry.number });
+  run.putEntry(newParent, { name: newName, ino, type: inode.mode & S_IFMT, number: replaced?.number ?? entry.number });
   run.changeInode(ino, () => ({ parent: newParent, ctime: time }));
   if (replaced && replacedInode && exchange) {
-    run.putEntry(parent, name, replaced.ino, replacedInode.mode);
+    run.putEntry(parent, { name, ino: replaced.ino, type: replacedInode.mode & S_IFMT, number: entry.number });
     run.changeInode(replaced.ino, () => ({ parent, ctime: time }));
     run.touchDirectory(parent, time, replacedDirs - dirs);
     run.touchDirectory(newParent, time, dirs - replacedDirs);
@@ -181,9 +184,7 @@ export function executeRename(run: Execution, operation: RenameOperation): void 
   if (operation.whiteoutIno !== undefined && whiteout) {
     const { uid, gid } = inode;
     run.createInode(operation.whiteoutIno, whiteoutInode(operation.whiteoutIno, { uid, gid, parent, time }));
-    run.putEntry(parent, name, operation.whiteoutIno, S_IFCHR);
-  } else {
-    run.deleteEntry(parent, name);
+    run.putEntry(parent, { name, ino: operation.whiteoutIno, type: S_IFCHR, number: operation.whiteoutIno });
   }
   run.touchDirectory(parent, time, -dirs);
   run.touchDirectory(newParent, time, dirs - replacedDirs);

@@ -23,6 +23,11 @@ export interface CreateOperation {
   readonly rdev: number;
   readonly target: ByteString | undefined;
   readonly xattrs: readonly (readonly [name: ByteString, value: Uint8Array])[];
+  /**
+   * The number of the entry; undefined: that of the inode. An inode that is made again needs one of its own, since an
+   * entry that replaced its name may have its number.
+   */
+  readonly number?: number | undefined;
   readonly time: Timespec;
 }
 
@@ -31,6 +36,8 @@ export interface LinkOperation {
   readonly ino: Ino;
   readonly parent: Ino;
   readonly name: ByteString;
+  /** The number of the new entry, allocated as inode numbers are. */
+  readonly number: number;
   readonly time: Timespec;
 }
 

@@ -14,7 +14,7 @@ import type { Timespec } from '../base/clock.js';
 import { type ContentStamp, type Inode, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type Ino, orphanKey, rootIno } from '../meta/key.js';
 import { conflictName } from './conflict-name.js';
-import { isEmptyDirectory, lookup, type PlacedExtent, readInode, requireInode, scanEntries, scanExtents, scanXattrs } from './inode-view.js';
+import { findEntry, isEmptyDirectory, lookup, type PlacedExtent, readInode, requireInode, scanExtents, scanXattrs } from './inode-view.js';
 import {
   type CloneOperation,
   type CreateOperation,
@@ -291,8 +291,8 @@ class Rebase {
   /** The name of an inode in my old view, found through the last directory it was put into. */
   #oldPlace(ino: Ino, inode: Inode): Place | undefined {
     if (inode.parent === 0 || ino === rootIno) return undefined;
-    for (const entry of scanEntries(this.#oldView, inode.parent)) if (entry.ino === ino) return { parent: inode.parent, name: entry.name };
-    return undefined;
+    const entry = findEntry(this.#oldView, inode.parent, ino);
+    return entry && { parent: inode.parent, name: entry.name };
   }
 
   /**
@@ -344,10 +344,11 @@ class Rebase {
 
   /**
    * Gives the inode a name again: by a link if it is still an orphan, otherwise by creating it again without content.
+   * The number of its old name may belong to the entry that replaced it.
    */
-  #bringBack(ino: Ino, old: Inode, place: Place): void {
-    if (readInode(this.#view, ino)) this.#emit({ type: 'link', ino, ...place, time: old.ctime });
-    else this.#emit(createOf(ino, old, place, this.#oldXattrs(ino), old.ctime));
+  #bringBack(ino: Ino, old: Inode, place: Place, number: number = this.#newIno()): void {
+    if (readInode(this.#view, ino)) this.#emit({ type: 'link', ino, ...place, number, time: old.ctime });
+    else this.#emit({ ...createOf(ino, old, place, this.#oldXattrs(ino), old.ctime), number });
     this.report('restored', ino);
   }
 
@@ -396,7 +397,7 @@ class Rebase {
     } else {
       const old = readInode(this.#oldView, ino);
       if (!isAlive(old)) return this.report('dropped', ino);
-      this.#bringBack(ino, old, { parent, name });
+      this.#bringBack(ino, old, { parent, name }, operation.number);
       if ((old.mode & S_IFMT) === S_IFREG) this.#resolve(ino, old, ino);
     }
     this.#remember(operation.parent, operation.name, ino, { parent, name });

@@ -3,7 +3,6 @@
  * (doc/concurrency.md, "One instant"). It reads metadata only, and may or may not see changes made meanwhile.
  */
 
-import type { ByteString } from '../base/brand.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { DataExtent } from '../meta/extent.js';
 import { type Inode, isDirectory, isRegular } from '../meta/inode.js';
@@ -35,10 +34,10 @@ export async function* walkSubtree(read: Query, root: Ino, signal?: AbortSignal)
   const linked = new Set<Ino>();
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     const here = directory;
-    let after: ByteString | undefined;
-    for (let isLast = false; !isLast; ) {
+    for (let after: number | undefined = 0; after !== undefined; ) {
+      const from: number = after;
       signal?.throwIfAborted();
-      const step = await read((view) => readEntries(view, here, after));
+      const step = await read((view) => readEntries(view, here, from));
       const found: FoundInode[] = [];
       for (const one of step.found) {
         if (isDirectory(one.inode)) directories.push(one.ino);
@@ -50,18 +49,17 @@ export async function* walkSubtree(read: Query, root: Ino, signal?: AbortSignal)
       }
       yield found;
       after = step.last;
-      isLast = step.last === undefined;
     }
   }
 }
 
-function readEntries(view: ReadView, directory: Ino, after: ByteString | undefined): { found: FoundInode[]; last: ByteString | undefined } {
+function readEntries(view: ReadView, directory: Ino, after: number): { found: FoundInode[]; last: number | undefined } {
   const found: FoundInode[] = [];
   let count = 0;
-  for (const { name, ino } of scanEntries(view, directory, after)) {
+  for (const { number, ino } of scanEntries(view, directory, after)) {
     const inode = readInode(view, ino);
     if (inode) found.push({ ino, inode });
-    if (++count === entriesPerStep) return { found, last: name };
+    if (++count === entriesPerStep) return { found, last: number };
   }
   return { found, last: undefined };
 }

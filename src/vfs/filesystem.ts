@@ -277,8 +277,8 @@ export class Filesystem {
    * entry did not fit. `.` and `..` come without attributes.
    */
   readdir(ino: Ino, cookie: number, withAttributes: boolean, take: (entry: DirectoryEntry) => boolean): MaybePromise<void> {
-    const takeListed = ({ dirent, inode }: ListedEntry, at: number): boolean =>
-      take({ name: dirent.name, ino: dirent.ino, mode: dirent.type, cookie: at, attributes: inode && this.#attributes(dirent.ino, inode) });
+    const takeListed = ({ dirent: { name, ino: child, type, number }, inode }: ListedEntry): boolean =>
+      take({ name, ino: child, mode: type, cookie: number, attributes: inode && this.#attributes(child, inode) });
     if (cookie >= dotDotCookie) return this.#listings.list(ino, cookie, withAttributes, takeListed);
     const inode = this.#volume.read((view) => heldDirectory(this.#volume, view, ino));
     return andThen(inode, (own) => {

@@ -42,13 +42,14 @@ const losesLastName = (inode: Inode): boolean => isDirectory(inode) || inode.nli
 /** Gives an inode one more name; this is also how an O_TMPFILE inode comes into the tree. */
 export function link(volume: Volume, ino: Ino, newParent: Ino, newName: ByteString): MaybePromise<void> {
   const time = volume.now();
+  const number = volume.allocateIno();
   return volume.transact((view) => {
     mayAddName(heldDirectory(volume, view, newParent));
     const inode = heldInode(volume, view, ino);
     if (isDirectory(inode)) throw new VfsError('EPERM', 'a directory has one name');
     mayOverwrite(inode);
     if (inoNamed(view, newParent, newName) !== undefined) throw new VfsError('EEXIST', 'the name is taken');
-    return { operation: { type: 'link', ino, parent: newParent, name: newName, time }, result: undefined };
+    return { operation: { type: 'link', ino, parent: newParent, name: newName, number, time }, result: undefined };
   });
 }
 

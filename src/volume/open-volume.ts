@@ -98,6 +98,10 @@ export class OpenVolume implements Volume {
     return this.#works.transactions.allocateIno();
   }
 
+  get nextIno(): Ino | undefined {
+    return this.#works.transactions.nextIno;
+  }
+
   nextStamp(): ContentStamp {
     return this.#works.transactions.nextStamp();
   }

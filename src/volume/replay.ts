@@ -134,8 +134,8 @@ export async function replayOperations(
 ): Promise<number> {
   for (const pending of operations) {
     counters.serial = Math.max(counters.serial, pending.serial, stampOf(pending.operation));
-    if (pending.operation.type === 'create' && deviceIndexOf(pending.operation.ino) === deviceIndex) {
-      counters.nextIno = Math.max(counters.nextIno, counterOf(pending.operation.ino) + 1);
+    for (const number of numbersIn(pending.operation)) {
+      if (deviceIndexOf(number) === deviceIndex) counters.nextIno = Math.max(counters.nextIno, counterOf(number) + 1);
     }
     await withPages(() => {
       const transaction = state.transaction();
@@ -144,6 +144,20 @@ export async function replayOperations(
     });
   }
   return operations.length;
+}
+
+/** The numbers of inodes and entries that an operation brings into the volume. */
+function numbersIn(operation: Operation): readonly number[] {
+  switch (operation.type) {
+    case 'create':
+      return [operation.ino, operation.number ?? operation.ino];
+    case 'link':
+      return [operation.number];
+    case 'rename':
+      return operation.whiteoutIno === undefined ? [] : [operation.whiteoutIno];
+    default:
+      return [];
+  }
 }
 
 /**

@@ -73,6 +73,11 @@ export class Transactions {
     return makeIno(deviceIndex, counters.nextIno++);
   }
 
+  get nextIno(): Ino | undefined {
+    const { deviceIndex, counters } = this.#options;
+    return deviceIndex < 0 ? undefined : makeIno(deviceIndex, counters.nextIno);
+  }
+
   nextStamp(): ContentStamp {
     const { deviceIndex, counters } = this.#options;
     return { deviceIndex, counter: ++counters.serial };

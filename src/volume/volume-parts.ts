@@ -21,7 +21,7 @@ import type { Disk } from '../disk/disk.js';
 import { HeldDirectory } from '../disk/held-directory.js';
 import { ensureDirectory } from '../disk/whole-file.js';
 import { Journal } from '../journal/journal.js';
-import type { Ino } from '../meta/key.js';
+import { firstCounter, type Ino } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
@@ -191,7 +191,7 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
     sequence: log.head.sequence,
   };
   const counters: Counters = {
-    nextIno: Math.max(2, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
+    nextIno: Math.max(firstCounter, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
     serial: Math.max(log.own.operationSerial, remembered.base?.counter ?? 0),
   };
   const { state, arrived } = await loadState(tree, log, start);

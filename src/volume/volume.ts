@@ -54,7 +54,10 @@ export interface Volume {
   /** The inode as applications must see it: size and mtime include dirty data that is not sealed yet. */
   inode(view: ReadView, ino: Ino): Inode | undefined;
 
+  /** A number for an inode or a directory entry, never given before. */
   allocateIno(): Ino;
+  /** The number that {@link Volume.allocateIno} gives next; undefined on a device that takes no part in the volume. */
+  readonly nextIno: Ino | undefined;
   /** A new stamp for a content change by this device. */
   nextStamp(): ContentStamp;
   now(): Timespec;

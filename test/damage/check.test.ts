@@ -4,15 +4,15 @@ import { makeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import type { Severity } from '../../src/check/finding.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
-import { encodeDirent } from '../../src/meta/dirent.js';
+import { encodeNumbered } from '../../src/meta/dirent.js';
 import type { DataExtent } from '../../src/meta/extent.js';
 import { decodeExtent, encodeExtent } from '../../src/meta/extent.js';
 import { encodeInode, S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
 import type { Ino, TreeKey } from '../../src/meta/key.js';
-import { direntKey, extentEnd, extentKey, inodeKey, makeIno, orphanKey, rootIno, xattrKey } from '../../src/meta/key.js';
+import { extentEnd, extentKey, inodeKey, makeIno, numberedKey, orphanKey, rootIno, xattrKey } from '../../src/meta/key.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { packKey } from '../../src/pack/pack-id.js';
-import { codesOf, DamagedVolume } from './damaged-volume.js';
+import { codesOf, DamagedVolume, entry, noEntry, sameNumber, swappedNumbers } from './damaged-volume.js';
 
 interface Expected {
   readonly codes: readonly string[];
@@ -204,6 +204,8 @@ damage(
 // Contradictory metadata, committed by a device on purpose.
 
 const nobody = makeIno(77, 5);
+/** A number that no entry has. */
+const spare = makeIno(77, 6);
 
 damage('a wrong link count', (v) => v.changeInode('later', { nlink: 7 }), { codes: ['LINK_COUNT'], worst: 'warning' });
 damage('a wrong link count of a directory', (v) => v.changeInode('deep', { nlink: 2 }), { codes: ['LINK_COUNT'], worst: 'warning' });
@@ -211,7 +213,7 @@ damage('a wrong parent of a directory', (v) => v.changeInode('deep/deeper', { pa
 damage('a wrong sum of allocated bytes', (v) => v.changeInode('later', { allocated: 1 }), { codes: ['ALLOCATED', 'TOTALS'], worst: 'warning' });
 damage('a size before the end of the data', (v) => v.changeInode('later', { size: 10 }), { codes: ['DATA_PAST_END'], worst: 'warning' });
 damage('totals that are off', (v) => v.commit([], { filesDelta: 3, bytesDelta: -5 }), { codes: ['TOTALS'], worst: 'warning' });
-damage('an entry without an inode', (v) => v.commit([[direntKey(rootIno, 'ghost'), encodeDirent({ ino: nobody, type: S_IFREG })]]), {
+damage('an entry without an inode', (v) => v.commit(entry(rootIno, 'ghost', nobody, S_IFREG)), {
   codes: ['ENTRY_DANGLES'],
   worst: 'error',
 });
@@ -219,24 +221,22 @@ damage(
   'an entry in a directory that is not there',
   async (v) => {
     const { ino } = await v.inode('later');
-    await v.commit([
-      [direntKey(nobody, 'lost'), encodeDirent({ ino, type: S_IFREG })],
-      [direntKey(rootIno, 'later'), null],
-    ]);
+    await v.commit([...entry(nobody, 'lost', ino, S_IFREG), ...noEntry(rootIno, 'later', ino)]);
   },
   { codes: ['ENTRY_WITHOUT_DIRECTORY'], worst: 'error' },
 );
-damage(
-  'an entry of the wrong type',
-  async (v) => v.commit([[direntKey(rootIno, 'later'), encodeDirent({ ino: (await v.inode('later')).ino, type: S_IFDIR })]]),
-  { codes: ['ENTRY_TYPE'], worst: 'warning' },
-);
-damage('a file without a name', (v) => v.commit([[direntKey(rootIno, 'later'), null]]), { codes: ['INODE_UNREACHABLE'], worst: 'error' });
-damage(
-  'a directory with two names',
-  async (v) => v.commit([[direntKey(rootIno, 'again'), encodeDirent({ ino: (await v.inode('deep/deeper')).ino, type: S_IFDIR })]]),
-  { codes: ['DIRECTORY_NAMES', 'LINK_COUNT'], worst: 'error' },
-);
+damage('an entry of the wrong type', async (v) => v.commit(entry(rootIno, 'later', (await v.inode('later')).ino, S_IFDIR)), {
+  codes: ['ENTRY_TYPE'],
+  worst: 'warning',
+});
+damage('a file without a name', async (v) => v.commit(noEntry(rootIno, 'later', (await v.inode('later')).ino)), {
+  codes: ['INODE_UNREACHABLE'],
+  worst: 'error',
+});
+damage('a directory with two names', async (v) => v.commit(entry(rootIno, 'again', (await v.inode('deep/deeper')).ino, S_IFDIR, spare)), {
+  codes: ['DIRECTORY_NAMES', 'LINK_COUNT'],
+  worst: 'error',
+});
 damage(
   'directories that contain each other',
   async (v) => {
@@ -244,8 +244,8 @@ damage(
     const deeper = await v.inode('deep/deeper');
     const root = await v.inode('');
     await v.commit([
-      [direntKey(rootIno, 'deep'), null],
-      [direntKey(deeper.ino, 'deep'), encodeDirent({ ino: deep.ino, type: S_IFDIR })],
+      ...noEntry(rootIno, 'deep', deep.ino),
+      ...entry(deeper.ino, 'deep', deep.ino, S_IFDIR),
       [inodeKey(deep.ino), encodeInode({ ...deep.inode, parent: deeper.ino })],
       [inodeKey(deeper.ino), encodeInode({ ...deeper.inode, nlink: 3 })],
       [inodeKey(rootIno), encodeInode({ ...root.inode, nlink: root.inode.nlink - 1 })],
@@ -253,6 +253,40 @@ damage(
   },
   { codes: ['DIRECTORY_CYCLE'], worst: 'error' },
 );
+damage('a name that is in no listing', async (v) => v.commit([[numberedKey(rootIno, (await v.inode('later')).ino), null]]), {
+  codes: ['ENTRY_UNLISTED'],
+  worst: 'warning',
+});
+damage(
+  'a listing that shows a name that is not there',
+  async (v) => {
+    const { ino } = await v.inode('later');
+    await v.commit([[numberedKey(rootIno, spare), encodeNumbered({ ino, type: S_IFREG, number: spare, name: 'ghost' })]]);
+  },
+  { codes: ['ENTRY_UNNAMED'], worst: 'warning' },
+);
+for (const wrong of [{ ino: nobody }, { type: S_IFDIR }, { name: 'Later' }]) {
+  damage(
+    `a listing that shows another ${Object.keys(wrong).join()} than the name has`,
+    async (v) => {
+      const { ino } = await v.inode('later');
+      await v.commit([[numberedKey(rootIno, ino), encodeNumbered({ ino, type: S_IFREG, name: 'later', number: ino, ...wrong })]]);
+    },
+    { codes: ['ENTRY_UNLISTED', 'ENTRY_UNNAMED'], worst: 'warning' },
+  );
+}
+damage("two names with each other's places in the listing", async (v) => v.commit(await swappedNumbers(v)), {
+  codes: ['ENTRY_UNLISTED', 'ENTRY_UNNAMED'],
+  worst: 'warning',
+});
+damage('two entries of one number, in different directories', async (v) => v.commit(await sameNumber(v, 'deep/large')), {
+  codes: ['ENTRY_NUMBER'],
+  worst: 'warning',
+});
+damage('two entries of one number, in one directory', async (v) => v.commit(await sameNumber(v, 'deep')), {
+  codes: ['ENTRY_NUMBER', 'ENTRY_UNLISTED'],
+  worst: 'warning',
+});
 damage('an orphan record for nothing', (v) => v.commit([[orphanKey(nobody), new Uint8Array([0])]]), { codes: ['ORPHAN_STRAY'], worst: 'warning' });
 damage('an orphan record for a file that has a name', async (v) => v.commit([[orphanKey((await v.inode('later')).ino), new Uint8Array([0])]]), {
   codes: ['ORPHAN_STRAY'],

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { ensurePrivateDirectory, stateDirectoryOf } from '../../src/access/state-directory.js';
 import { toHex } from '../../src/base/bytes.js';
-import { direntKey, rootIno } from '../../src/meta/key.js';
+import { rootIno } from '../../src/meta/key.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { fingerprint, Workplace } from '../cli/command-line.js';
-import { content, DamagedVolume, keyFile } from './damaged-volume.js';
+import { content, DamagedVolume, keyFile, noEntry } from './damaged-volume.js';
 
 t.setTimeout(900_000);
 const place = new Workplace();
@@ -55,7 +55,7 @@ t.test('check exits with 13 for flaws, repair shows a plan, and repair --yes men
 
 t.test('check exits with 8 for a file without a name until it is repaired', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
-  await volume.commit([[direntKey(rootIno, 'later'), null]]);
+  await volume.commit(noEntry(rootIno, 'later', (await volume.inode('later')).ino));
   const words = await exported(volume, 'nameless');
   t.equal((await place.run(['check', ...words])).code, exitCodes.INTEGRITY);
   await place.succeed(['repair', ...words, '--yes']);

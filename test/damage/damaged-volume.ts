@@ -19,10 +19,11 @@ import { logKey } from '../../src/commit/log-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { VolumeKeys } from '../../src/crypto/volume-keys.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
+import { encodeDirent, encodeNumbered } from '../../src/meta/dirent.js';
 import type { Inode } from '../../src/meta/inode.js';
-import { encodeInode } from '../../src/meta/inode.js';
+import { encodeInode, S_IFREG } from '../../src/meta/inode.js';
 import type { Ino } from '../../src/meta/key.js';
-import { inodeKey } from '../../src/meta/key.js';
+import { direntKey, inodeKey, numberedKey, rootIno } from '../../src/meta/key.js';
 import { requireInode } from '../../src/operation/inode-view.js';
 import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
@@ -48,6 +49,23 @@ export function content(seed: number, size: number): Buffer {
 
 /** The secret that opens the one keyslot. */
 export const keyFile = content(1, 64);
+
+/** Both keys of an entry. */
+export function entry(parent: Ino, name: string, ino: Ino, type: number, number: number = ino): Mutation[] {
+  const dirent = { name, ino, type, number };
+  return [
+    [direntKey(parent, name), encodeDirent(dirent)],
+    [numberedKey(parent, number), encodeNumbered(dirent)],
+  ];
+}
+
+/** The deletion of both keys of an entry that has the number of its inode. */
+export function noEntry(parent: Ino, name: string, ino: Ino): Mutation[] {
+  return [
+    [direntKey(parent, name), null],
+    [numberedKey(parent, ino), null],
+  ];
+}
 
 export class DamagedVolume {
   readonly t: Teardown;
@@ -193,6 +211,24 @@ export class DamagedVolume {
     await this.commit([[inodeKey(ino), encodeInode({ ...inode, ...change })]]);
     return ino;
   }
+}
+
+/** `many/file-0` and `many/file-1` stand at each other's places in the listing. */
+export async function swappedNumbers(volume: DamagedVolume): Promise<Mutation[]> {
+  const [many, { ino: first }, { ino: second }] = [await volume.inode('many'), await volume.inode('many/file-0'), await volume.inode('many/file-1')];
+  const listed = (number: Ino, name: string, ino: Ino): Mutation => [
+    numberedKey(many.ino, number),
+    encodeNumbered({ number, name, ino, type: S_IFREG }),
+  ];
+  return [listed(first, 'file-1', second), listed(second, 'file-0', first)];
+}
+
+/** The entry of `later`, in the root, gets the number of the entry at `path`. */
+export async function sameNumber(volume: DamagedVolume, path: string): Promise<Mutation[]> {
+  const [{ ino }, there] = [await volume.inode('later'), await volume.inode(path)];
+  const [named, numbered] = entry(rootIno, 'later', ino, S_IFREG, there.ino) as [Mutation, Mutation];
+  const isBeside = !path.includes('/');
+  return [named, ...(isBeside ? [] : [numbered]), [numberedKey(rootIno, ino), null]];
 }
 
 /** Codes that are worse than a note, sorted, each once. */

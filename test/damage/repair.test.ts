@@ -14,15 +14,17 @@ import { planVolumeRepair, repairVolume } from '../../src/check/repair-volume.js
 import { CommitLog } from '../../src/commit/commit-log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { encodeDirent } from '../../src/meta/dirent.js';
+import { encodeNumbered } from '../../src/meta/dirent.js';
 import { encodeInode, S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
-import { direntKey, inodeKey, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
+import { direntKey, inodeKey, makeIno, numberedKey, orphanKey, rootIno } from '../../src/meta/key.js';
 import { packKey } from '../../src/pack/pack-id.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
-import { codesOf, content, DamagedVolume } from './damaged-volume.js';
+import { codesOf, content, DamagedVolume, entry, noEntry, sameNumber, swappedNumbers } from './damaged-volume.js';
 
 const nobody = makeIno(77, 5);
+/** A number that no entry has. */
+const spare = makeIno(77, 6);
 
 async function repair(volume: DamagedVolume): Promise<AppliedRepair> {
   const stateDirectory = await scratchDirectory(volume.t);
@@ -92,11 +94,7 @@ mends(
   hasLater,
 );
 
-mends(
-  'an entry of the wrong type',
-  async (v) => v.commit([[direntKey(rootIno, 'later'), encodeDirent({ ino: (await v.inode('later')).ino, type: S_IFDIR })]]),
-  hasLater,
-);
+mends('an entry of the wrong type', async (v) => v.commit(entry(rootIno, 'later', (await v.inode('later')).ino, S_IFDIR)), hasLater);
 
 mends(
   'an orphan record for a file that has a name',
@@ -106,7 +104,7 @@ mends(
 
 mends(
   'a file without a name gets one',
-  async (v) => v.commit([[direntKey(rootIno, 'later'), null]]),
+  async (v) => v.commit(noEntry(rootIno, 'later', (await v.inode('later')).ino)),
   (picture, t) => {
     t.notOk(picture['later']);
     const [path] = Object.entries(picture).find(([, text]) => text === later) ?? [''];
@@ -116,7 +114,7 @@ mends(
 
 mends(
   'an entry that points nowhere becomes a note',
-  (v) => v.commit([[direntKey(rootIno, 'ghost'), encodeDirent({ ino: nobody, type: S_IFDIR })]]),
+  (v) => v.commit(entry(rootIno, 'ghost', nobody, S_IFDIR)),
   (picture, t) => {
     t.notOk('ghost' in picture);
     t.ok(Object.entries(picture).some(([path, text]) => path.startsWith('lost+found/entry-') && text.includes('ghost')));
@@ -137,7 +135,7 @@ mends(
 
 mends(
   'a directory with two names keeps the one that it knows itself',
-  async (v) => v.commit([[direntKey(rootIno, 'again'), encodeDirent({ ino: (await v.inode('deep/deeper')).ino, type: S_IFDIR })]]),
+  async (v) => v.commit(entry(rootIno, 'again', (await v.inode('deep/deeper')).ino, S_IFDIR, spare)),
   (picture, t) => {
     t.ok('deep/deeper/medium' in picture);
     t.notOk('again' in picture);
@@ -150,8 +148,8 @@ mends(
     const deep = await v.inode('deep');
     const deeper = await v.inode('deep/deeper');
     await v.commit([
-      [direntKey(rootIno, 'deep'), null],
-      [direntKey(deeper.ino, 'deep'), encodeDirent({ ino: deep.ino, type: S_IFDIR })],
+      ...noEntry(rootIno, 'deep', deep.ino),
+      ...entry(deeper.ino, 'deep', deep.ino, S_IFDIR),
       [inodeKey(deep.ino), encodeInode({ ...deep.inode, parent: deeper.ino })],
     ]);
   },
@@ -162,13 +160,59 @@ mends(
   'what is half removed is not removed, but named',
   async (v) => {
     const { ino } = await v.inode('later');
-    await v.commit([
-      [direntKey(rootIno, 'later'), null],
-      [orphanKey(ino), new Uint8Array([0])],
-    ]);
+    await v.commit([...noEntry(rootIno, 'later', ino), [orphanKey(ino), new Uint8Array([0])]]);
   },
   (picture, t) => t.equal(lost(picture, 50_000), later),
 );
+
+mends('a name that is in no listing is listed', async (v) => v.commit([[numberedKey(rootIno, (await v.inode('later')).ino), null]]), hasLater);
+
+mends(
+  'what a listing shows and is not there becomes a note',
+  async (v) => {
+    const { ino } = await v.inode('later');
+    await v.commit([[numberedKey(rootIno, spare), encodeNumbered({ ino, type: S_IFREG, number: spare, name: 'ghost' })]]);
+  },
+  (picture, t) => {
+    hasLater(picture, t);
+    t.notOk('ghost' in picture);
+    t.ok(Object.entries(picture).some(([path, text]) => path.startsWith('lost+found/entry-') && text.includes('ghost')));
+  },
+);
+
+mends(
+  'a file that only a listing names gets its name back',
+  async (v) => v.commit([[direntKey(rootIno, 'later'), null]]),
+  (picture, t) => {
+    hasLater(picture, t);
+    t.notOk('lost+found' in picture);
+  },
+);
+
+mends(
+  'a directory that only a listing names gets its name back',
+  async (v) => v.commit([[direntKey((await v.inode('deep')).ino, 'deeper'), null]]),
+  (picture, t) => t.equal(picture['deep/deeper/medium'], content(3, 100_000).toString('latin1')),
+);
+
+mends(
+  'a listing that shows other files than the names have is made anew',
+  async (v) => {
+    const { ino } = await v.inode('later');
+    await v.commit([
+      ...(await swappedNumbers(v)),
+      [numberedKey(rootIno, ino), encodeNumbered({ ino: nobody, type: S_IFDIR, number: ino, name: 'later' })],
+    ]);
+  },
+  (picture, t) => {
+    hasLater(picture, t);
+    t.equal(picture['many/file-0'], 'text number 0 '.repeat(8));
+    t.notOk('lost+found' in picture);
+  },
+);
+
+mends('entries of one number get numbers of their own', async (v) => v.commit(await sameNumber(v, 'deep/large')), hasLater);
+mends('so do two of one directory', async (v) => v.commit(await sameNumber(v, 'deep')), hasLater);
 
 t.test('damage that cannot be mended is left and reported', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
@@ -206,7 +250,7 @@ t.test('a device that has the volume open keeps working after a repair by anothe
   const volume = await DamagedVolume.make(t, { files: 12 });
   const device = await volume.device();
   await device.write('meanwhile', 'not committed yet');
-  await volume.commit([[direntKey(rootIno, 'ghost'), encodeDirent({ ino: nobody, type: S_IFREG })]]);
+  await volume.commit(entry(rootIno, 'ghost', nobody, S_IFREG));
   t.equal((await repair(volume)).commits.length, 1);
   await device.volume.flush();
   t.notOk(await device.exists('ghost'));
@@ -224,7 +268,7 @@ t.test('the repairing device can mount afterwards, with the contents of its jour
   await device.mkdir('new');
   await device.close();
   await volume.changeInode('later', { nlink: 3 });
-  await volume.commit([[direntKey(rootIno, 'later'), null]]);
+  await volume.commit(noEntry(rootIno, 'later', (await volume.inode('later')).ino));
   const shared = { store: volume.store, disk: systemDisk, stateDirectory, clock: systemClock, logger: silentLogger, random: systemRandom };
   const openLog = (keys: typeof volume.keys) => CommitLog.open({ ...shared, keys, deviceName: 'x', readOnly: false });
   await repairVolume({ ...volume.volume, random: systemRandom, clock: systemClock, openLog });

@@ -22,12 +22,11 @@ import { openCommit } from '../../src/commit/open-commit.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { encodeDirent } from '../../src/meta/dirent.js';
 import type { Inode } from '../../src/meta/inode.js';
 import { encodeInode, S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { DamagedVolume } from './damaged-volume.js';
+import { DamagedVolume, entry } from './damaged-volume.js';
 
 t.setTimeout(600_000);
 
@@ -106,11 +105,7 @@ const planted = makeIno(77, 5);
 async function mischief(volume: DamagedVolume): Promise<Mutation[]> {
   const { ino, inode } = await volume.inode('later');
   const forged: Inode = { ...inode, size: 6, inline: Buffer.from('forged') as Uint8Array as Plaintext };
-  return [
-    [inodeKey(ino), encodeInode(forged)],
-    [direntKey(rootIno, 'planted'), encodeDirent({ ino: planted, type: S_IFREG })],
-    [inodeKey(planted), encodeInode(forged)],
-  ];
+  return [[inodeKey(ino), encodeInode(forged)], ...entry(rootIno, 'planted', planted, S_IFREG), [inodeKey(planted), encodeInode(forged)]];
 }
 
 /** `tree/` has what the devices wrote, and only `unproven/` has the forger's files. */

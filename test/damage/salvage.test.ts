@@ -12,7 +12,6 @@ import type { SalvageOptions, SalvageReport } from '../../src/check/salvage-volu
 import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
-import { encodeDirent } from '../../src/meta/dirent.js';
 import type { DataExtent } from '../../src/meta/extent.js';
 import { decodeExtent } from '../../src/meta/extent.js';
 import { S_IFREG } from '../../src/meta/inode.js';
@@ -20,7 +19,7 @@ import { direntKey, extentEnd, extentKey, inodeKey, makeIno, rootIno } from '../
 import { packKey } from '../../src/pack/pack-id.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
-import { content, DamagedVolume } from './damaged-volume.js';
+import { content, DamagedVolume, entry, noEntry } from './damaged-volume.js';
 
 t.setTimeout(600_000);
 
@@ -207,8 +206,8 @@ t.test('names without files and files without names or records do not stop salva
   const { ino } = await volume.inode('later');
   const medium = await volume.inode('deep/deeper/medium');
   await volume.commit([
-    [direntKey(rootIno, 'ghost'), encodeDirent({ ino: makeIno(77, 5), type: S_IFREG })],
-    [direntKey(rootIno, 'later'), null],
+    ...entry(rootIno, 'ghost', makeIno(77, 5), S_IFREG),
+    ...noEntry(rootIno, 'later', ino),
     [inodeKey(medium.ino), null],
     ['Zebra', new Uint8Array(1)],
   ]);
@@ -216,6 +215,19 @@ t.test('names without files and files without names or records do not stop salva
   t.strictSame(report.missing, ['tree/ghost']);
   t.equal(picture[`lost+found/inode-${ino.toString(16)}`], content(4, 50_000).toString('latin1'));
   t.equal(picture['tree/deep/deeper/medium.damaged'], content(3, 100_000).toString('latin1'));
+});
+
+t.test('a file whose name is lost has the name by which its directory lists it', async (t) => {
+  const volume = await DamagedVolume.make(t, { files: 12 });
+  const { ino } = await volume.inode('deep/deeper');
+  await volume.commit([
+    [direntKey(rootIno, 'later'), null],
+    [direntKey(ino, 'medium'), null],
+  ]);
+  const { picture } = await salvage(volume);
+  t.equal(picture['tree/later'], content(4, 50_000).toString('latin1'));
+  t.equal(picture['tree/deep/deeper/medium'], content(3, 100_000).toString('latin1'));
+  t.notOk('lost+found' in picture);
 });
 
 t.test('an earlier state can be salvaged, for example after an unwanted repair', async (t) => {

@@ -2,7 +2,7 @@
  * A mount and a second front end on the same volume in one process (doc/concurrency.md, "Front ends"): through the
  * kernel, the mount shows the changes of the other one, and dirty data of applications does not undo them.
  */
-import { mkdtemp, open, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, opendir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -86,6 +86,26 @@ else {
       ),
       ['folder'],
     );
+  });
+
+  await t.test('what another front end makes while a listing of the mount is open is in every listing that begins later', async (t) => {
+    await mkdir(at('large'));
+    for (let index = 0; index < 2000; index++) await writeFile(at(`large/file-${index}`), '');
+    for (const part of [1, 500, 1500]) {
+      const listing = await opendir(at('large'), { bufferSize: 1 });
+      for (let count = 0; count < part; count++) await listing.read();
+      await beside.write(`large/new-${part}`, '');
+      let last = await listing.read();
+      while (last !== null) last = await listing.read();
+      await listing.close();
+      const listed = await ask(
+        () => readdir(at('large')),
+        (names) => names.includes(`new-${part}`),
+        2000,
+      );
+      t.ok(listed.includes(`new-${part}`), `${part}`);
+    }
+    await rm(at('large'), { recursive: true });
   });
 
   await t.test('a file that is open in the mount shows the changes', async (t) => {

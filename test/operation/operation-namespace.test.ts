@@ -4,7 +4,7 @@
 import t from 'tap';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
 import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
-import { lookup, readInode, scanEntries, scanXattrs } from '../../src/operation/inode-view.js';
+import { lookup, readInode, scanEntries, scanNames, scanXattrs } from '../../src/operation/inode-view.js';
 import { type CreateOperation, type Operation, OperationError, type RenameOperation } from '../../src/operation/operation.js';
 import { decodeOperation, encodeOperation } from '../../src/operation/operation-codec.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
@@ -42,7 +42,8 @@ function rename(view: MemoryView, from: readonly [Ino, string], to: readonly [In
 }
 const unlink = (parent: Ino, name: string, of: Ino): Operation => ({ type: 'unlink', parent, name, ino: of, time });
 const rmdir = (parent: Ino, name: string, of: Ino): Operation => ({ type: 'rmdir', parent, name, ino: of, time });
-const link = (of: Ino, parent: Ino, name: string): Operation => ({ type: 'link', ino: of, parent, name, time });
+let links = 5000;
+const link = (of: Ino, parent: Ino, name: string): Operation => ({ type: 'link', ino: of, parent, name, number: ino(links++), time });
 
 void t.test('create makes a complete inode and updates its directory', (t) => {
   const view = emptyVolume();
@@ -57,11 +58,15 @@ void t.test('create makes a complete inode and updates its directory', (t) => {
   t.match(readInode(view, ino(12)), { size: 2, inline: Uint8Array.from(Buffer.from('to')) });
   t.same(
     [...scanEntries(view, rootIno)].map((entry) => entry.name),
-    ['d', 'f'],
+    ['f', 'd'],
   );
   t.same(
-    [...scanEntries(view, rootIno, 'd')].map((entry) => entry.name),
-    ['f'],
+    [...scanEntries(view, rootIno, ino(10))].map((entry) => entry.name),
+    ['d'],
+  );
+  t.same(
+    [...scanNames(view, rootIno)].map((entry) => entry.name),
+    ['d', 'f'],
   );
   t.same(treeProblems(view), []);
   t.end();

@@ -86,6 +86,11 @@ class Device {
     if (!this.apply({ type: 'rename', ...places, flags, ino, replacedIno, whiteoutIno: undefined, time })) throw new Error(`cannot move ${from}`);
   }
 
+  link(from: string, to: string): void {
+    const number = makeIno(this.index, 1000 + ++this.#inos);
+    if (!this.apply({ type: 'link', ino: this.inoOf(from) as Ino, ...this.place(to), number, time })) throw new Error(`cannot link ${from}`);
+  }
+
   inoOf(path: string): Ino | undefined {
     return allEntries(this.view).find((entry) => entry.path === path)?.ino;
   }
@@ -185,6 +190,53 @@ void t.test('operations on different files all take effect unchanged', (t) => {
   );
   t.same(paths(rebased.view), ['/a', '/dir', '/dir/b', '/dir/old']);
   t.same(rebased.conflicts, []);
+  t.end();
+});
+
+void t.test('names keep their places in listings when they are made, linked, renamed and exchanged again', (t) => {
+  let view: MemoryView | undefined;
+  const rebased = meet(
+    t,
+    (c) => ['/old', '/replaced', '/left', '/right'].map((path) => c.put(path, path)),
+    (a) => a.put('/theirs', 'theirs'),
+    (b) => {
+      b.mkdir('/dir');
+      b.move('/old', '/dir/old');
+      b.link('/left', '/dir/linked');
+      b.put('/new', 'new');
+      b.move('/new', '/replaced');
+      b.move('/left', '/right', 2);
+      ({ view } = b);
+    },
+  );
+  const numbers = (of: MemoryView, among: readonly string[]): (readonly [string, number | undefined])[] =>
+    allEntries(of)
+      .filter(({ path }) => among.includes(path))
+      .map(({ path, parent, name }) => [path, lookup(of, parent, name)?.number] as const);
+  const mine = paths(view as MemoryView);
+  t.equal(mine.length, 6);
+  t.strictSame(numbers(rebased.view, mine), numbers(view as MemoryView, mine));
+  t.end();
+});
+
+void t.test('a file that comes back does not take the place of the one that replaced it', (t) => {
+  for (const isFreed of [false, true]) {
+    const replace = (device: Device): void => {
+      const ino = device.inoOf('/f') as Ino;
+      device.put('/draft', 'theirs');
+      device.move('/draft', '/f');
+      if (isFreed) device.reclaim(ino);
+    };
+    const rebased = meet(
+      t,
+      (c) => c.put('/f', 'old'),
+      replace,
+      (b) => b.put('/f', 'mine'),
+    );
+    t.strictSame(paths(rebased.view), [`/f`, `/f ${mark}`], `freed: ${isFreed}`);
+    t.equal(text(rebased.view, '/f'), 'theirs');
+    t.equal(text(rebased.view, `/f ${mark}`), 'mine');
+  }
   t.end();
 });
 

@@ -5,10 +5,10 @@
 
 import { ByteReader } from '../../src/base/bytes.js';
 import { PageFault } from '../../src/base/page-fault.js';
-import { decodeDirent } from '../../src/meta/dirent.js';
+import { decodeDirent, decodeNumbered } from '../../src/meta/dirent.js';
 import { decodeExtent } from '../../src/meta/extent.js';
 import { decodeInode, encodeInode, type Inode, isDirectory, S_IFDIR, S_IFMT } from '../../src/meta/inode.js';
-import { decodeKey, type Ino, inodeKey, rootIno, type TreeKey } from '../../src/meta/key.js';
+import { decodeKey, direntKey, type Ino, inodeKey, numberedKey, rootIno, type TreeKey } from '../../src/meta/key.js';
 import type { Transaction } from '../../src/operation/view.js';
 
 export class MemoryView implements Transaction {
@@ -108,6 +108,7 @@ export function treeProblems(view: MemoryView): string[] {
   const subdirectories = new Map<Ino, number>();
   const covered = new Map<Ino, { end: number; bytes: number }>();
   const mentioned = new Set<Ino>();
+  const numbers = new Set<number>();
   for (const [key, value] of view.entries()) {
     const decoded = decodeKey(key);
     if (decoded.type === 'snapshot') continue;
@@ -119,9 +120,18 @@ export function treeProblems(view: MemoryView): string[] {
       reader.end();
     } else mentioned.add(decoded.ino);
     if (decoded.type === 'dirent') {
-      const { ino, type } = decodeDirent(value);
+      const { ino, type, number } = decodeDirent(value);
+      if (numbers.has(number)) problems.push(`two entries have the number ${number}`);
+      numbers.add(number);
+      const numbered = view.get(numberedKey(decoded.ino, number));
+      const listed = numbered && decodeNumbered(number, numbered);
+      if (listed?.name !== decoded.name || listed.ino !== ino || listed.type !== type) problems.push(`entry ${number} is listed otherwise, or not`);
       names.set(ino, [...(names.get(ino) ?? []), decoded.ino]);
       if (type === S_IFDIR) subdirectories.set(decoded.ino, (subdirectories.get(decoded.ino) ?? 0) + 1);
+    }
+    if (decoded.type === 'numbered') {
+      const named = view.get(direntKey(decoded.ino, decodeNumbered(decoded.number, value).name));
+      if (!named || decodeDirent(named).number !== decoded.number) problems.push(`a listing shows ${decoded.number}, which is not there`);
     }
     if (decoded.type === 'extent') {
       const so = covered.get(decoded.ino) ?? { end: 0, bytes: 0 };

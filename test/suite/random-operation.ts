@@ -1,6 +1,6 @@
 /** Random operations such as applications make, over the entries of a view. */
 import { isDirectory, isRegular, S_IFDIR, S_IFLNK, S_IFREG } from '../../src/meta/inode.js';
-import { type Ino, makeIno, orphanEnd, orphanStart, rootIno } from '../../src/meta/key.js';
+import { firstCounter, type Ino, makeIno, orphanEnd, orphanStart, rootIno } from '../../src/meta/key.js';
 import { lookup, readInode, scanEntries } from '../../src/operation/inode-view.js';
 import type { Operation } from '../../src/operation/operation.js';
 import type { ReadView } from '../../src/operation/view.js';
@@ -33,8 +33,7 @@ const names = ['a', 'b', 'c.txt', 'd'];
 export class RandomApplications {
   readonly deviceIndex: number;
   readonly #random: SeededRandom;
-  // Number 1 is the root, which no device allocates.
-  #inos = 1;
+  #inos = firstCounter;
   #stamps = 0;
   #sec = 1_700_000_000;
 
@@ -44,7 +43,7 @@ export class RandomApplications {
   }
 
   newIno(): Ino {
-    return makeIno(this.deviceIndex, ++this.#inos);
+    return makeIno(this.deviceIndex, this.#inos++);
   }
 
   #stamp(): { deviceIndex: number; counter: number } {
@@ -78,7 +77,7 @@ export class RandomApplications {
         return { type: 'create', parent, name, ino: this.newIno(), mode: S_IFLNK | 0o777, ...owner, target: 'somewhere', time };
       case 4: {
         const file = this.#pick(files);
-        return file && { type: 'link', ino: file.ino, parent, name, time };
+        return file && { type: 'link', ino: file.ino, parent, name, number: this.newIno(), time };
       }
       case 5:
       case 6: {

@@ -183,7 +183,7 @@ t.test('a listing has the directory, its parent and its entries, with attributes
   t.same(entries, [
     ['.', inner.ino, 1, undefined],
     ['..', parent, 2, undefined],
-    ['file', file.ino, 3, 0o100600],
+    ['file', file.ino, file.ino, 0o100600],
   ]);
   t.throws(() => fs.readdir(file.ino, 0, false, () => true), { code: 'ENOTDIR' });
 });

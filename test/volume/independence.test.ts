@@ -6,7 +6,7 @@ import t from 'tap';
 import { ByteReader } from '../../src/base/bytes.js';
 import type { Commit, Sequence } from '../../src/commit/commit.js';
 import { S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
-import { type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
+import { firstCounter, type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
 import { type Operation, OperationError } from '../../src/operation/operation.js';
 import { execute, recordBase } from '../../src/operation/operation-execute.js';
 import { type Conflict, executeRebased, RebaseState } from '../../src/operation/rebase-rules.js';
@@ -113,7 +113,7 @@ t.test(`operations found independent have the same result when run again (TEST_S
 
 t.test('two moves that would close a cycle, or a clone of a changed file, are not independent', (t) => {
   const time = { sec: 1, nsec: 0 };
-  const inoOf = (counter: number): Ino => makeIno(0, counter);
+  const inoOf = (counter: number): Ino => makeIno(0, firstCounter + counter);
   const owner = { uid: 0, gid: 0, rdev: 0, target: undefined, xattrs: [], time };
   const create = (parent: Ino, name: string, ino: Ino, mode: number): Operation => ({ type: 'create', parent, name, ino, mode, ...owner });
   const move = (ino: Ino, parent: Ino, name: string, newParent: Ino): Operation => {

@@ -259,7 +259,7 @@ t.test('the disk counts as full while the queue is full and the store is offline
   await until(() => device.volume.pending().operations === 0 && device.volume.pending().uploadBytes === 0);
   await device.write('another', 'x');
   await device.volume.flush();
-  t.strictSame(await device.list(), ['a folder', 'another', 'precious']);
+  t.strictSame(await device.list(), ['precious', 'a folder', 'another']);
   await device.close();
 });
 

@@ -5,16 +5,19 @@
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
 import type { JournalEntry } from '../../src/journal/journal.js';
-import type { Ino } from '../../src/meta/key.js';
+import { S_IFREG } from '../../src/meta/inode.js';
+import { counterOf, firstCounter, type Ino, makeIno, rootIno } from '../../src/meta/key.js';
 import { encodeBaseEntry, encodeDirtyEntry, encodeMovedEntry, encodeOperationEntry } from '../../src/volume/journal-entry.js';
 import type { Remembered } from '../../src/volume/replay.js';
-import { readJournal, replayContent, withoutLost } from '../../src/volume/replay.js';
+import { readJournal, replayContent, replayOperations, withoutLost } from '../../src/volume/replay.js';
+import { createFile, emptyState, otherDevice, ownDevice } from '../suite/memory-state.js';
 
 type Operation = Remembered['operations'][number]['operation'];
 type Remembrance = Remembered['operations'][number];
 
+const ino = makeIno(1, 5);
 const write = (pack: string): Operation =>
-  ({ type: 'write', ino: 5, pieces: [{ offset: 0, extent: { kind: 'data', length: 3000, skip: 0, pack, packOffset: 0, chunks: [] } }] }) as never;
+  ({ type: 'write', ino, pieces: [{ offset: 0, extent: { kind: 'data', length: 3000, skip: 0, pack, packOffset: 0, chunks: [] } }] }) as never;
 const mkdir = { type: 'create' } as never as Operation;
 const at = (position: number, serial: number, operation: Operation): Remembrance => ({ position, serial, operation });
 
@@ -45,7 +48,7 @@ function journalOf(...records: readonly (() => Iterable<Uint8Array>)[]): Paramet
   };
 }
 
-const unlink = (name: string): Operation => ({ type: 'unlink', parent: 1 as Ino, name, ino: 5 as Ino, time: { sec: 1, nsec: 0 } });
+const unlink = (name: string): Operation => ({ type: 'unlink', parent: rootIno, name, ino, time: { sec: 1, nsec: 0 } });
 const base = (committedSerial: number, reset: boolean): Uint8Array =>
   encodeBaseEntry({ sequence: 1, hash: new Uint8Array(32), covers: 0, root: undefined, committedSerial, nextInoCounter: 2, counter: 9, reset });
 const operation = (serial: number): Uint8Array => encodeOperationEntry(serial, unlink(`${serial}`));
@@ -67,7 +70,7 @@ t.test('the results of a rebase count from its base entry on, however many recor
 
 t.test('dirty data is restored in journal order, one entry at a time', async (t) => {
   const dirty = (version: number): readonly Uint8Array[] =>
-    encodeDirtyEntry({ ino: 5 as Ino, version, offset: 0, mtime: undefined, bytes: new Uint8Array(100_000).fill(version) });
+    encodeDirtyEntry({ ino, version, offset: 0, mtime: undefined, bytes: new Uint8Array(100_000).fill(version) });
   const journal = journalOf(
     () => [base(0, false)],
     () => [Buffer.concat(dirty(1)), operation(1), Buffer.concat(dirty(2))],
@@ -83,4 +86,23 @@ t.test('dirty data is restored in journal order, one entry at a time', async (t)
   };
   await replayContent(journal, [{ from: 3, to: 4 }], target);
   t.same(seen, ['dirty 1 100000', 'unlink 1', 'dirty 2 100000', 'dirty 4 100000'], 'except for lost entries and repetitions');
+});
+
+t.test('no number that an operation in the journal has given is given again', async (t) => {
+  const time = { sec: 1, nsec: 0 };
+  const [file, linked, whiteout, again] = [20, 30, 40, 50].map((counter) => makeIno(ownDevice, counter)) as [Ino, Ino, Ino, Ino];
+  const owner = { mode: S_IFREG, uid: 0, gid: 0, rdev: 0, target: undefined, xattrs: [], time };
+  const rename = { type: 'rename', parent: rootIno, newParent: rootIno, flags: 4, replacedIno: undefined } as const;
+  const operations: Operation[] = [
+    createFile('file', file),
+    { type: 'link', ino: file, parent: rootIno, name: 'linked', number: linked, time },
+    { ...rename, name: 'file', newName: 'moved', ino: file, whiteoutIno: whiteout, time },
+    { type: 'create', parent: rootIno, name: 'again', ino: makeIno(otherDevice, 20), number: again, ...owner },
+  ];
+  for (let count = 1; count <= operations.length; count++) {
+    const counters = { nextIno: firstCounter, serial: 0 };
+    const pending = operations.slice(0, count).map((one, index) => ({ serial: index + 1, operation: one }));
+    await replayOperations(emptyState(), pending, ownDevice, counters);
+    t.equal(counters.nextIno, counterOf([file, linked, whiteout, again][count - 1]!) + 1, operations[count - 1]!.type);
+  }
 });
