@@ -11,6 +11,8 @@ export interface Timespec {
 export interface Clock {
   /** Wall time, which may jump: for timestamps only. */
   now(): Timespec;
+  /** The seconds of {@link Clock.now}, up to one off: where that costs less, for rules that count in hours. */
+  roughSec?(): number;
   /** Milliseconds that never go back, for deadlines and intervals. */
   monotonicMs(): number;
   /** Resolves after `delayMs`; rejects with the signal's reason when aborted. It does not keep the process alive. */

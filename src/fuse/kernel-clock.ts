@@ -15,6 +15,7 @@ export function kernelClock(clock: Clock, native: Pick<NativeAddon, 'fileTime'>)
       native.fileTime(time);
       return { sec: time[0]!, nsec: time[1]! };
     },
+    roughSec: () => clock.now().sec,
     monotonicMs: () => clock.monotonicMs(),
     sleep: (delayMs, signal) => clock.sleep(delayMs, signal),
   };

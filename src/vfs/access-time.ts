@@ -98,6 +98,8 @@ export class AccessTimes {
 
   /** The content was read. Never fails. */
   note(ino: Ino, inode: Inode): void {
+    // Most readings move nothing, and the exact time costs system calls.
+    if (this.#policy !== 'strictatime' && !this.#due(ino, inode, { sec: this.#volume.roughSec(), nsec: 0 })) return;
     const now = this.#volume.now();
     if (!this.#due(ino, inode, now)) return;
     // Nobody can see the time of a removed file. Moving the entry to the end keeps the order.

@@ -110,6 +110,11 @@ export class OpenVolume implements Volume {
     return this.#works.parts.options.clock.now();
   }
 
+  roughSec(): number {
+    const { clock } = this.#works.parts.options;
+    return clock.roughSec?.() ?? clock.now().sec;
+  }
+
   // Content.
 
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]> {

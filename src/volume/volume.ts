@@ -61,6 +61,8 @@ export interface Volume {
   /** A new stamp for a content change by this device. */
   nextStamp(): ContentStamp;
   now(): Timespec;
+  /** The seconds of {@link Volume.now}, up to one off, for less. */
+  roughSec(): number;
 
   /**
    * Up to `size` bytes at `offset`, fewer only at the end of the file. The pieces are borrowed: use them at once and do
