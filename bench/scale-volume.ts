@@ -34,6 +34,8 @@ const volume = await openVolume({
   stateDirectory,
   volumeId: unlocked.volumeId,
   rootSecret: unlocked.rootSecret,
+  ownerSeed: unlocked.ownerSeed,
+  program: [0, 0, 0],
   readOnly: false,
   deviceName: 'generator',
 });

@@ -25,7 +25,7 @@ import { applyBatch } from '../src/tree/tree-writer.js';
 const count = Number(process.argv[2] ?? 1_000_000);
 const options = { subkey: systemRandom.bytes(32), suite: 1, volumeId: Buffer.alloc(32), epoch: 1 } as const;
 const key = (kind: SealKind): SealKey => new SealKey({ kind, ...options, random: systemRandom });
-const keys: PackKeys = { chunk: new ChunkKey(options), page: key('page'), packIndex: key('pack-index'), packFooter: key('pack-footer') };
+const keys: PackKeys = { epoch: 1, chunk: new ChunkKey(options), page: key('page'), packIndex: key('pack-index'), packFooter: key('pack-footer') };
 
 const report = (what: string, ms: number, operations: number): void => {
   const each = (ms * 1000) / operations;

@@ -20,6 +20,7 @@ import { surveyLog } from './log-survey.js';
 import type { MetadataTotals } from './metadata-check.js';
 import { MetadataCheck } from './metadata-check.js';
 import { checkContent, checkPresence } from './pack-check.js';
+import { PackEntryCheck } from './pack-entry-check.js';
 import { PackUsage } from './pack-usage.js';
 import { addPaths } from './path-names.js';
 import { type Entry, mergedEntries, newestMutations } from './state-entries.js';
@@ -93,7 +94,7 @@ export async function checkVolume(options: CheckOptions): Promise<Examination> {
   const bare = await openBareVolume({ ...options, findings });
   const empty = { commits: 0, sequence: 0, head: '', pages: 0, entries: 0, files: 0, bytes: 0, packs: 0, chunks: 0, contentBytes: 0 };
   try {
-    const keyslots = await checkKeyslots(store, volumeId, bare?.genesis.creator.publicKey, findings);
+    const keyslots = await checkKeyslots(store, volumeId, bare?.genesis.ownerKey, findings);
     if (bare) return await examine(options, bare, findings, keyslots);
     return { report: reportOf(options, findings, { keyslots, ...empty }), survey: undefined, totals: { files: 0, bytes: 0 }, lost: [] };
   } finally {
@@ -108,19 +109,22 @@ function reportOf(options: CheckOptions, findings: Findings, examined: CheckRepo
 async function examine(options: CheckOptions, { keys, genesis }: BareVolume, findings: Findings, keyslots: number): Promise<Examination> {
   const { store, data, signal, onProgress, anchor } = options;
   const progress = (phase: CheckPhase) => (done: number, total?: number) => onProgress?.({ phase, done, total });
-  const survey = await surveyLog({ store, keys, creator: genesis.creator, findings, signal, anchor, onProgress: progress('log') });
+  const survey = await surveyLog({ store, keys, genesis, findings, signal, anchor, onProgress: progress('log') });
   const usage = new PackUsage(data);
   const lost: LostRange[] = [];
   const source = new PackSource({ store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });
   const root = survey.checkpoint?.root;
   let pages = 0;
   let entries = 0;
+  const isLogWhole = survey.commitCount === survey.newest;
+  const packEntries = new PackEntryCheck(findings, survey.packs, isLogWhole);
   const metadata = new MetadataCheck({
     findings,
     lost: { isLost: (key) => isLost(lost, key), isKindLost: (letter) => isKindLost(lost, letter) },
     onExtent: (ino, _offset, extent) => {
       if (extent.kind === 'data') usage.addExtent(ino, extent);
     },
+    onPack: (pack, entry) => packEntries.add(pack, entry),
   });
   const leaves = walkLeaves({
     source,
@@ -145,7 +149,9 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
   metadata.finish(survey.isCurrentWhole ? totalsOf(survey) : undefined);
   const directories = metadata.unpaired;
   if (directories.size > 0) await checkEntryPairs({ directories, source: { entries: entriesIn }, isLost: (key) => isLost(lost, key), findings });
-  const packOptions = { store, keys: keys.current, usage, known: survey.packs, isLogWhole: survey.commitCount === survey.newest, findings, signal };
+  packEntries.finish(survey.isCurrentWhole && !isKindLost(lost, 'P'));
+  const known = new Map([...survey.packs].map(([pack, { size }]) => [pack, size]));
+  const packOptions = { store, keys: keys.current, usage, known, isLogWhole, findings, signal };
   const present = await checkPresence(packOptions);
   progress('packs')(present.size, usage.packs.size);
   const content = data ? await checkContent({ ...packOptions, onProgress: progress('content') }, present) : { chunks: 0, bytes: 0 };

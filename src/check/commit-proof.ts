@@ -1,171 +1,151 @@
 /**
  * Decides which of the commits that still open were written by a device of the volume (doc/security.md, "Salvage"). Any
- * holder of the volume's keys can seal a commit, but only a device can sign one. No I/O.
+ * holder of the volume's keys can seal a commit, but only a device that was admitted can sign one. No I/O.
  *
- * - Without a gap the rules of the chain decide (`src/commit/chain.ts`), since no device follows a commit that breaks
- *   them.
- * - Behind a gap a commit is proven if a known device has signed it. A proven checkpoint names the devices that
- *   enrolled in the gap.
- * - A proven commit vouches for those before it, back to a gap, since its device had verified them.
+ * - Without a gap the rules of the chain decide (`src/commit/chain.ts`), as they do for every device.
+ * - Behind a gap a commit is proven if the owner or a known device has signed it. A device is known by a certificate
+ *   that leads to the owner, in its own first commit or in a checkpoint, where the rules of the chain begin again.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
-import type { ChainState, LogPosition } from '../commit/chain.js';
+import type { ChainState, Extension } from '../commit/chain.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
-import type { DeviceId, Enrolment } from '../commit/commit.js';
-import type { DecodedCommit } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
+import { type DeviceId, type Enrolment, isAdmittedBy, ownerId, ownerIndex } from '../commit/enrolment.js';
+import type { Genesis } from '../commit/genesis.js';
+import type { Member } from '../commit/log-state.js';
+import type { OpenedCommit } from '../commit/open-commit.js';
 import { isSignedBy } from '../crypto/signature.js';
 
 /** The history that this device has verified. */
-export interface VerifiedHistory {
-  readonly head: LogPosition;
-  /** The devices that were enrolled up to then. */
-  readonly enrolments: readonly Enrolment[];
-}
+export type VerifiedHistory = Pick<ChainState, 'head' | 'log'>;
 
-/** A commit that opens on top of some bytes. */
-export interface OpenedCommit {
-  readonly decoded: DecodedCommit;
-  readonly hash: Uint8Array;
-}
-
-/** What is known before the log is read. Each further reading begins with what the one before has learnt. */
-export interface KnownDevices {
-  /** In the order of enrolment, as far as it is known. */
-  readonly enrolments: readonly Enrolment[];
-  /** Devices that an older device does not know: they wrote another history. */
-  readonly excluded: ReadonlySet<DeviceId>;
-  /** Hashes, as hex, of commits that a proven one follows. */
-  readonly vouched: ReadonlySet<string>;
-}
-
-export const nothingKnown: KnownDevices = { enrolments: [], excluded: new Set(), vouched: new Set() };
+const canWrite = ({ enrolment, status }: Member): boolean => status !== 'removed' && enrolment.role !== 'reader';
 
 export class CommitProof {
+  readonly #genesis: Genesis;
   readonly #trust: VerifiedHistory | undefined;
+  /** Those that may write, as far as it is known at this number. */
   readonly #devices: Map<DeviceId, Enrolment>;
-  readonly #excluded: Set<DeviceId>;
-  /** Devices that enrolled in this reading, in that order. */
-  readonly #joined = new Set<DeviceId>();
+  /** Those that could write at some number. */
+  readonly #known: Map<DeviceId, Enrolment>;
+  /** Authors of unproven commits who were not known. */
   readonly #unknown = new Set<DeviceId>();
-  readonly #vouched: Set<string>;
-  /** The commits that open and are not proven: the hash of each with the hash of the one before it, as hex. */
-  readonly #unproven = new Map<string, string>();
+  /** Hashes, as hex, of the commits that open and are not proven. */
+  readonly #unproven = new Set<string>();
   /** `undefined` behind a gap. */
   #chain: ChainState | undefined;
   #isStale = false;
 
-  constructor(volumeId: Uint8Array, creator: Enrolment, known: KnownDevices, trust: VerifiedHistory | undefined) {
-    this.#chain = chainFromGenesis(volumeId, creator);
+  /** `known`: what an earlier reading of the log has learnt. */
+  constructor(genesis: Genesis, known: readonly Enrolment[], trust: VerifiedHistory | undefined) {
+    this.#genesis = genesis;
+    this.#chain = chainFromGenesis(genesis.volumeId, genesis);
     this.#trust = trust;
-    this.#devices = new Map([creator, ...(trust?.enrolments ?? []), ...known.enrolments].map((enrolment) => [enrolment.deviceId, enrolment]));
-    this.#excluded = new Set(known.excluded);
-    this.#vouched = new Set(known.vouched);
+    const trusted = trust?.log.members.filter(canWrite).map(({ enrolment }) => enrolment) ?? [];
+    this.#known = new Map([...trusted, ...known].map((enrolment) => [enrolment.deviceId, enrolment]));
+    this.#devices = new Map(this.#known);
   }
 
   /**
    * Judges the commits that open at one number, and returns the proven one, if any. Called for every number, ascending.
    */
   judge(candidates: readonly OpenedCommit[]): OpenedCommit | undefined {
-    const chain = this.#chain;
-    const proven = candidates.find((candidate) => this.#isProven(candidate, chain));
-    if (proven) this.#learn(proven, chain);
-    else this.#chain = undefined;
-    for (const candidate of candidates) {
-      if (candidate !== proven) this.#unproven.set(toHex(candidate.hash), toHex(candidate.decoded.commit.previousHash));
-    }
+    const possible = candidates.filter((candidate) => !this.#isContradicted(candidate));
+    const proven = this.#follow(possible) ?? this.#beginAgain(possible);
+    for (const candidate of candidates) if (candidate !== proven) this.#unproven.add(toHex(candidate.hash));
     return proven;
   }
 
   /** Hashes of the commits that open and are not proven, as hex. */
   get unproven(): ReadonlySet<string> {
-    return new Set(this.#unproven.keys());
+    return this.#unproven;
   }
 
-  /**
-   * Whether something that was learnt late may change earlier judgements: then the log is read once more with
-   * `devices`.
-   */
+  /** Whether a device was learnt of too late: then the log is read once more with `devices`. */
   get isStale(): boolean {
     return this.#isStale;
   }
 
-  get devices(): KnownDevices {
-    return { enrolments: [...this.#devices.values()], excluded: this.#excluded, vouched: this.#vouched };
+  get devices(): readonly Enrolment[] {
+    return [...this.#known.values()];
   }
 
-  #isProven({ decoded, hash }: OpenedCommit, chain: ChainState | undefined): boolean {
-    const { commit } = decoded;
-    if (this.#excluded.has(commit.deviceId) || (this.#trust && isContradicted(this.#trust, decoded, hash))) return false;
-    if (this.#vouched.has(toHex(hash))) return true;
-    if (chain) return extended(chain, decoded, hash) !== undefined;
-    const device = this.#devices.get(commit.deviceId);
-    if (!device) this.#unknown.add(commit.deviceId);
-    return device !== undefined && isSignedBy(device.publicKey, decoded.signedMessage, decoded.signature);
+  /** Without a gap: the candidate that counts. A void one leads on, if it is the only one. */
+  #follow(candidates: readonly OpenedCommit[]): OpenedCommit | undefined {
+    const chain = this.#chain;
+    if (!chain) return undefined;
+    const extensions = candidates.flatMap((candidate) => {
+      const extension = extended(chain, candidate);
+      return extension ? [{ candidate, extension }] : [];
+    });
+    const next = extensions.find(({ extension }) => extension.commit) ?? (extensions.length === 1 ? extensions[0] : undefined);
+    this.#chain = next?.extension.state;
+    if (!next?.extension.commit) return undefined;
+    this.#learnState(next.extension.state);
+    return next.candidate;
   }
 
-  #learn({ decoded, hash }: OpenedCommit, chain: ChainState | undefined): void {
-    const { commit } = decoded;
-    this.#vouch(toHex(commit.previousHash));
-    this.#chain = extended(chain, decoded, hash);
-    if (!this.#chain && commit.checkpoint) {
-      this.#chain = extended(chainOf(decoded), decoded, hash);
-      this.#exclude(decoded);
+  /** Behind a gap, or at one: the candidate that the owner or a known device has signed. */
+  #beginAgain(candidates: readonly OpenedCommit[]): OpenedCommit | undefined {
+    if (this.#chain) return undefined;
+    for (const candidate of candidates) {
+      const before = chainBeforeCheckpoint(candidate, this.#genesis.ownerKey);
+      const extension = before && extended(before, candidate);
+      if (!extension?.commit) continue;
+      this.#chain = extension.state;
+      this.#learnState(extension.state);
+      return candidate;
     }
-    // An enrolment behind a gap was verified by nobody, unless the commit is vouched for.
-    if (!this.#chain && !commit.checkpoint && !this.#vouched.has(toHex(hash))) return;
-    for (const enrolment of commit.enrolments) {
-      const { deviceId } = enrolment;
-      if (!commit.checkpoint) this.#joined.add(deviceId);
-      if (this.#devices.has(deviceId)) continue;
-      this.#devices.set(deviceId, enrolment);
-      if (this.#unknown.has(deviceId)) this.#isStale = true;
+    return candidates.find((candidate) => this.#isSigned(candidate));
+  }
+
+  #isSigned({ decoded, volumeId }: OpenedCommit): boolean {
+    if (!decoded) return false;
+    const { author, records } = decoded.commit;
+    for (const record of records) {
+      if (record.type !== 'admission' || record.enrolment.deviceId !== author || record.enrolment.role === 'reader') continue;
+      const { admittedBy } = record.enrolment;
+      const key = admittedBy === ownerIndex ? this.#genesis.ownerKey : this.#adminKey(admittedBy);
+      if (key && isAdmittedBy(key, volumeId, record.enrolment)) this.#learn(record.enrolment);
+    }
+    const key = author === ownerId ? this.#genesis.ownerKey : this.#devices.get(author)?.signingKey;
+    if (!key) this.#unknown.add(author);
+    return key !== undefined && isSignedBy(key, decoded.signedMessage, decoded.signature);
+  }
+
+  #adminKey(index: number): Uint8Array | undefined {
+    return [...this.#devices.values()].find(({ deviceIndex, role }) => deviceIndex === index && role === 'admin')?.signingKey;
+  }
+
+  #learnState({ log }: ChainState): void {
+    for (const member of log.members) {
+      if (canWrite(member)) this.#learn(member.enrolment);
+      else this.#devices.delete(member.enrolment.deviceId);
     }
   }
 
-  /** Marks a commit and those before it as vouched for, back to a gap. */
-  #vouch(hash: string): void {
-    for (let at: string | undefined = hash; at !== undefined; at = this.#unproven.get(at)) {
-      if (!this.#unproven.has(at) || this.#vouched.has(at)) continue;
-      this.#vouched.add(at);
-      this.#isStale = true;
-    }
+  #learn(enrolment: Enrolment): void {
+    const { deviceId } = enrolment;
+    this.#devices.set(deviceId, enrolment);
+    if (this.#known.has(deviceId)) return;
+    this.#known.set(deviceId, enrolment);
+    if (this.#unknown.has(deviceId)) this.#isStale = true;
   }
 
-  /**
-   * Excludes devices that seemed to have enrolled before this checkpoint but are unknown to its device, which is older:
-   * they wrote another history, and the older one counts.
-   */
-  #exclude({ commit }: DecodedCommit): void {
-    const roster = new Set(commit.enrolments.map(({ deviceId }) => deviceId));
-    const order = [...this.#joined];
-    for (const deviceId of order.slice(order.indexOf(commit.deviceId) + 1)) {
-      if (roster.has(deviceId) || this.#excluded.has(deviceId)) continue;
-      this.#excluded.add(deviceId);
-      this.#isStale = true;
-    }
+  /** Whether this device has verified another commit in its place. */
+  #isContradicted({ decoded, sequence, hash }: OpenedCommit): boolean {
+    if (!this.#trust || sequence > this.#trust.head.sequence) return false;
+    const { head, log } = this.#trust;
+    if (sequence === head.sequence) return !equalBytes(hash, head.hash);
+    const author = decoded?.commit.author;
+    return author !== ownerId && log.members.every(({ enrolment }) => enrolment.deviceId !== author);
   }
 }
 
-/** Whether this device has verified another commit in its place. */
-function isContradicted({ head, enrolments }: VerifiedHistory, { commit }: DecodedCommit, hash: Uint8Array): boolean {
-  if (commit.sequence > head.sequence) return false;
-  if (commit.sequence === head.sequence && !equalBytes(hash, head.hash)) return true;
-  return enrolments.every(({ deviceId }) => deviceId !== commit.deviceId);
-}
-
-function extended(chain: ChainState | undefined, decoded: DecodedCommit, hash: Uint8Array): ChainState | undefined {
+/** `undefined`: it does not follow. */
+function extended(chain: ChainState, opened: OpenedCommit): Extension | undefined {
   try {
-    return chain && extendChain(chain, decoded, hash).state;
-  } catch (error) {
-    if (error instanceof CommitError) return undefined;
-    throw error;
-  }
-}
-
-function chainOf({ commit }: DecodedCommit): ChainState | undefined {
-  try {
-    return chainBeforeCheckpoint(commit);
+    return extendChain(chain, opened);
   } catch (error) {
     if (error instanceof CommitError) return undefined;
     throw error;

@@ -28,8 +28,8 @@ const ordinary = {
    * damaged.
    */
   COMMIT_CUT_OFF: 'error',
-  /** It opens, but breaks a rule of the chain: signature, counters, acknowledgements. */
-  COMMIT_REFUSED: 'error',
+  /** It opens, but breaks a rule of the chain, so that every device skips it: somebody with the keys has written it. */
+  COMMIT_VOID: 'warning',
   LOG_ROLLED_BACK: 'fatal',
   LOG_FORKED: 'fatal',
   // The tree.
@@ -67,6 +67,8 @@ const ordinary = {
   PACK_UNKNOWN: 'error',
   PACK_MISSING: 'error',
   PACK_SIZE: 'warning',
+  /** What the tree says of a pack is not what the commits say. */
+  PACK_ENTRY: 'error',
   PACK_INDEX_DAMAGED: 'warning',
   EXTENT_OUTSIDE_PACK: 'error',
   CHUNK_DAMAGED: 'error',

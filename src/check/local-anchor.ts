@@ -24,9 +24,10 @@ export async function readLocalTrust(options: LocalAnchorOptions): Promise<Chain
   const root = new RootKeys(new Uint8Array(options.rootSecret), random);
   try {
     // Any suite will do for opening: the headers of the files name the one that they were sealed with.
-    const device = await loadDevice(disk, stateDirectory, root.local('device', 1, volumeId));
+    const device = await loadDevice({ disk, stateDirectory, key: root.local('device', 1, volumeId) });
     if (!device) return undefined;
     device.signer.wipe();
+    device.encryptionSeed.fill(0);
     return await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), deviceId: device.id });
   } finally {
     root.wipe();

@@ -11,12 +11,11 @@ import type { Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import type { ChainState } from '../commit/chain.js';
-import type { CommitFields } from '../commit/commit-codec.js';
 import { commitObjectMax } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
 import { genesisObjectMax } from '../commit/genesis.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
-import { openCommit } from '../commit/open-commit.js';
+import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
@@ -209,10 +208,10 @@ class RestorationSearch {
     return at === checkpoint?.sequence ? [...hashes, checkpoint.previousHash] : hashes;
   }
 
-  async #openOn(sealed: Uint8Array, sequence: number, hashes: readonly Uint8Array[]): Promise<CommitFields | undefined> {
+  async #openOn(sealed: Uint8Array, sequence: number, hashes: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
     for (const hash of hashes) {
       try {
-        return (await openCommit(this.#keys, sealed, sequence, hash)).commit;
+        return await openCommit(this.#keys, sealed, sequence, hash);
       } catch (error) {
         if (!(error instanceof CommitError)) throw error;
       }

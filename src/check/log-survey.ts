@@ -5,17 +5,21 @@
  */
 import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
-import type { ChainState, LogPosition, Member } from '../commit/chain.js';
+import type { ChainState, LogPosition } from '../commit/chain.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
-import type { Checkpoint, Enrolment, Mutation, Sequence } from '../commit/commit.js';
-import type { CommitFields, DecodedCommit } from '../commit/commit-codec.js';
+import type { Checkpoint, Mutation } from '../commit/commit.js';
+import type { CommitFields } from '../commit/commit-codec.js';
 import { commitObjectMax } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
+import type { Genesis } from '../commit/genesis.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
-import { openCommit } from '../commit/open-commit.js';
+import { type Member, newestOfAuthors } from '../commit/log-state.js';
+import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
+import type { Sequence } from '../commit/sequence.js';
 import { hashBytes } from '../crypto/hash.js';
 import { isSignedBy } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
+import { impliedEntries, type PackEntry } from '../meta/pack-entry.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { FindingCode, Findings } from './finding.js';
@@ -23,7 +27,7 @@ import type { FindingCode, Findings } from './finding.js';
 interface LogSurveyOptions {
   readonly store: ObjectStore;
   readonly keys: VolumeKeys;
-  readonly creator: Enrolment;
+  readonly genesis: Genesis;
   readonly findings: Findings;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (done: number, total: number) => void;
@@ -33,9 +37,16 @@ interface LogSurveyOptions {
 
 export interface RecentCommit {
   readonly sequence: Sequence;
+  /** With the entries that it implies for its packs. */
   readonly mutations: readonly Mutation[];
   readonly filesDelta: number;
   readonly bytesDelta: number;
+}
+
+interface SurveyedCommit extends RecentCommit {
+  readonly previousOwn: Sequence;
+  /** Whether it is known to count; behind damage, only the next checkpoint says so. */
+  readonly isJudged: boolean;
 }
 
 export interface LogSurvey {
@@ -46,9 +57,10 @@ export interface LogSurvey {
   readonly newest: number;
   readonly members: readonly Member[];
   readonly checkpoint: (Checkpoint & { readonly sequence: Sequence }) | undefined;
-  /** The readable commits after those that the checkpoint covers, ascending. */
+  /** The commits that count after those that the checkpoint covers, ascending. */
   readonly recent: readonly RecentCommit[];
-  readonly packs: ReadonlyMap<PackId, number>;
+  /** What the commits that count say of each pack. */
+  readonly packs: ReadonlyMap<PackId, PackEntry>;
   /** How many commits could be opened. */
   readonly commitCount: number;
   /** Whether the checkpoint and every commit after it were verified: then every device sees this state. */
@@ -71,20 +83,20 @@ export async function surveyLog(options: LogSurveyOptions): Promise<LogSurvey> {
 class LogSurveyor {
   readonly #options: LogSurveyOptions;
   readonly #lost: Lost[] = [];
-  readonly #packs = new Map<PackId, number>();
+  readonly #packs = new Map<PackId, PackEntry>();
   /** `undefined` behind damage, up to the next checkpoint, which has the roster. */
   #state: ChainState | undefined;
   #members: readonly Member[];
   #head: LogPosition | undefined;
   #headWallTimeMs: number | undefined;
   #checkpoint: LogSurvey['checkpoint'];
-  #recent: RecentCommit[] = [];
+  #recent: SurveyedCommit[] = [];
   #count = 0;
 
   constructor(options: LogSurveyOptions) {
     this.#options = options;
-    this.#state = chainFromGenesis(options.keys.volumeId, options.creator);
-    this.#members = this.#state.members;
+    this.#state = chainFromGenesis(options.keys.volumeId, options.genesis);
+    this.#members = [];
   }
 
   async run(): Promise<LogSurvey> {
@@ -171,47 +183,54 @@ class LogSurveyor {
       this.#lose(sequence, 'COMMIT_CUT_OFF', cutOff);
       return false;
     }
-    let decoded: DecodedCommit;
+    let opened: OpenedCommit;
     try {
-      decoded = await openCommit(this.#options.keys, sealed, sequence, previousHash);
+      opened = await openCommit(this.#options.keys, sealed, sequence, previousHash);
     } catch (error) {
       if (!(error instanceof CommitError)) throw error;
       if (isPreviousReadable) this.#lose(sequence, 'COMMIT_DAMAGED', describeError(error));
       else this.#lose(sequence, 'COMMIT_CUT_OFF', cutOff);
       return false;
     }
-    this.#follow(decoded, hash);
-    this.#collect(decoded.commit, hash);
+    this.#count++;
+    this.#head = { sequence: opened.sequence, hash };
+    this.#follow(opened);
     return true;
   }
 
-  /** Checks a commit against the chain, or only its signature where the chain is broken. */
-  #follow(decoded: DecodedCommit, hash: Uint8Array): void {
-    const { commit } = decoded;
-    try {
-      if (!this.#state && commit.checkpoint) this.#state = chainBeforeCheckpoint(commit);
-      if (this.#state) {
-        this.#state = extendChain(this.#state, decoded, hash).state;
-        this.#members = this.#state.members;
-        return;
-      }
-      const author = this.#members.find(({ enrolment }) => enrolment.deviceId === commit.deviceId);
-      if (author && !isSignedBy(author.enrolment.publicKey, decoded.signedMessage, decoded.signature))
-        throw new CommitError('BAD_SIGNATURE', `commit ${commit.sequence}: not signed by its device`);
-    } catch (error) {
-      if (!(error instanceof CommitError)) throw error;
-      this.#state = undefined;
-      this.#lost.push({ sequence: commit.sequence, code: 'COMMIT_REFUSED', message: error.message });
+  /** Judges a commit by the rules of the chain, or only by its signature behind damage. */
+  #follow(opened: OpenedCommit): void {
+    this.#state ??= this.#beginAgain(opened);
+    if (this.#state) {
+      const { state, commit, void: broken } = extendChain(this.#state, opened);
+      this.#state = state;
+      this.#members = state.log.members;
+      if (commit) this.#collect(commit, true);
+      else this.#options.findings.add('COMMIT_VOID', `commit ${opened.sequence} does not count: ${broken.reason}`, { sequence: opened.sequence });
+      return;
     }
+    const commit = opened.decoded?.commit;
+    const author = this.#members.find(({ enrolment }) => enrolment.deviceId === commit?.author);
+    const isForged = author && opened.decoded && !isSignedBy(author.enrolment.signingKey, opened.decoded.signedMessage, opened.decoded.signature);
+    if (commit && !isForged) this.#collect(commit, false);
   }
 
-  #collect(commit: CommitFields, hash: Uint8Array): void {
-    this.#count++;
-    this.#head = { sequence: commit.sequence, hash };
-    this.#headWallTimeMs = commit.wallTimeMs;
-    for (const { id, size } of commit.packs) this.#packs.set(id, size);
-    const { sequence, mutations, filesDelta, bytesDelta, checkpoint } = commit;
-    this.#recent.push({ sequence, mutations, filesDelta, bytesDelta });
+  /** Behind damage, a checkpoint says which of the commits before it count, beside everything else. */
+  #beginAgain(opened: OpenedCommit): ChainState | undefined {
+    const state = chainBeforeCheckpoint(opened, this.#options.genesis.ownerKey);
+    if (!state) return undefined;
+    const counting = new Set(newestOfAuthors(state.log));
+    for (const { sequence, previousOwn } of this.#recent.toReversed()) if (counting.has(sequence)) counting.add(previousOwn);
+    this.#recent = this.#recent.filter(({ isJudged, sequence }) => isJudged || counting.has(sequence));
+    return state;
+  }
+
+  #collect(commit: CommitFields, isJudged: boolean): void {
+    const { sequence, previousOwn, filesDelta, bytesDelta, checkpoint, packs, wallTimeMs } = commit;
+    this.#headWallTimeMs = wallTimeMs;
+    for (const pack of packs) this.#packs.set(pack.id, { ...pack, birth: sequence });
+    const mutations = [...commit.mutations, ...impliedEntries(sequence, packs)];
+    this.#recent.push({ sequence, previousOwn, isJudged, mutations, filesDelta, bytesDelta });
     // Two devices may fold at the same time: the later checkpoint can then cover less, but both lead to the same state.
     if (!checkpoint || checkpoint.covers < (this.#checkpoint?.covers ?? 0)) return;
     this.#checkpoint = { ...checkpoint, sequence };

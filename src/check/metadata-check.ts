@@ -1,7 +1,7 @@
 /**
  * Checks whether the metadata as a whole is consistent: a fold over all entries of the key space in their order, and a
  * verdict at the end (doc/format.md, "Tree keys"). One pass suffices because entries come before extents, extents
- * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `N` `O` `S` `X`. Only which entries of a directory
+ * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `N` `O` `P` `X`. Only which entries of a directory
  * lack their other key takes a second pass (`entry-pairs.ts`). It does no I/O and repairs nothing.
  */
 import type { ByteString } from '../base/brand.js';
@@ -10,6 +10,8 @@ import { type Dirent, decodeDirent, decodeNumbered } from '../meta/dirent.js';
 import { decodeExtent, type Extent } from '../meta/extent.js';
 import { decodeInode, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type DecodedKey, decodeKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
+import { decodePackEntry, type PackEntry } from '../meta/pack-entry.js';
+import type { PackId } from '../pack/pack-id.js';
 import { hashOfEntry } from './entry-pairs.js';
 import type { Findings } from './finding.js';
 import { hasExtents, hasInode, hasXattrs, InodeTable, isDir, isEntryNumber, isOrphan, isUnreadable, wantsOrphan } from './inode-table.js';
@@ -28,6 +30,8 @@ interface MetadataCheckOptions {
   readonly lost: LostKeys;
   /** Called for every extent that decodes. */
   readonly onExtent?: (ino: Ino, offset: number, extent: Extent) => void;
+  /** Called for every entry of a pack that decodes. */
+  readonly onPack?: (pack: PackId, entry: PackEntry) => void;
 }
 
 export interface MetadataTotals {
@@ -41,6 +45,7 @@ export class MetadataCheck {
   readonly #findings: Findings;
   readonly #lost: LostKeys;
   readonly #onExtent: MetadataCheckOptions['onExtent'];
+  readonly #onPack: MetadataCheckOptions['onPack'];
   readonly #table = new InodeTable();
   #files = 0;
   #bytes = 0;
@@ -51,6 +56,7 @@ export class MetadataCheck {
     this.#findings = options.findings;
     this.#lost = options.lost;
     this.#onExtent = options.onExtent;
+    this.#onPack = options.onPack;
   }
 
   get totals(): MetadataTotals {
@@ -94,7 +100,8 @@ export class MetadataCheck {
         return this.#addOrphan(decoded.ino, value);
       case 'xattr':
         return this.#setFlag(decoded.ino, hasXattrs);
-      default:
+      case 'pack':
+        return this.#onPack?.(decoded.id, decodePackEntry(value));
     }
   }
 

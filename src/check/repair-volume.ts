@@ -9,7 +9,6 @@ import type { Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import type { Mutation } from '../commit/commit.js';
 import type { CommitLog } from '../commit/commit-log.js';
-import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Inode } from '../meta/inode.js';
 import { S_IFDIR } from '../meta/inode.js';
 import { firstCounter, type Ino, makeIno, rootIno } from '../meta/key.js';
@@ -56,7 +55,7 @@ export interface AppliedRepair extends PlannedRepair {
 
 interface ApplyOptions extends RepairOptions {
   /** Opens the log as the device that commits; the log is closed here. */
-  readonly openLog: (keys: VolumeKeys) => Promise<CommitLog>;
+  readonly openLog: (volume: BareVolume) => Promise<CommitLog>;
 }
 
 const attemptsMax = 5;
@@ -85,7 +84,7 @@ export async function repairVolume(options: ApplyOptions): Promise<AppliedRepair
   try {
     // Before the examination, since opening checks the log against what this device has seen, and enrols a new device
     // with a commit.
-    const log = await options.openLog(bare.keys);
+    const log = await options.openLog(bare);
     try {
       return await commitRepair(options, bare, log);
     } finally {

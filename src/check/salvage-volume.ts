@@ -73,7 +73,7 @@ export async function salvageVolume(options: SalvageOptions): Promise<SalvageRep
   if (!bare) throw new SalvageError('NOTHING_LEFT', 'neither the store nor this device has the genesis of the volume: there are no keys');
   const { keys, genesis } = bare;
   try {
-    const log = new SurvivingLog({ store, keys, creator: genesis.creator, copies, trust, signal });
+    const log = new SurvivingLog({ store, keys, genesis, copies, trust, signal });
     const { proven, all, unproven, lost } = await log.survey(at, (done, total) => onProgress?.({ phase: 'log', done, total }));
     if (all.newest === 0) throw new SalvageError('NOTHING_LEFT', 'no commit of the volume can be opened');
     const source = new PackSource({ store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });

@@ -1,23 +1,25 @@
 /**
  * The commits that can still be opened, in the store or among a device's copies (doc/security.md, "Salvage"). A commit
  * opens only on top of the one before it, whose hash is part of its key, so each loss also costs the one behind it. A
- * commit that opens was sealed by a holder of the volume's keys; `commit-proof.ts` decides which ones a device of the
- * volume has written.
+ * commit that opens was sealed by a holder of the volume's keys; `commit-proof.ts` decides which ones count.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
-import type { Checkpoint, Enrolment, Sequence } from '../commit/commit.js';
+import type { Checkpoint } from '../commit/commit.js';
 import type { CommitFields } from '../commit/commit-codec.js';
 import { commitObjectMax } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
+import type { Enrolment } from '../commit/enrolment.js';
+import type { Genesis } from '../commit/genesis.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
-import { openCommit } from '../commit/open-commit.js';
+import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
+import type { Sequence } from '../commit/sequence.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
 import type { CommitCopies } from './commit-copies.js';
-import type { KnownDevices, OpenedCommit, VerifiedHistory } from './commit-proof.js';
-import { CommitProof, nothingKnown } from './commit-proof.js';
+import type { VerifiedHistory } from './commit-proof.js';
+import { CommitProof } from './commit-proof.js';
 
 interface SurvivingCheckpoint extends Checkpoint {
   readonly sequence: Sequence;
@@ -49,7 +51,7 @@ interface Survey {
 interface SurvivingLogOptions {
   readonly store: ObjectStore;
   readonly keys: VolumeKeys;
-  readonly creator: Enrolment;
+  readonly genesis: Genesis;
   readonly copies: CommitCopies;
   /** The history that this device has verified, if any. */
   readonly trust?: VerifiedHistory | undefined;
@@ -71,9 +73,9 @@ export class SurvivingLog {
   /** Reads the log up to number `at`. */
   async survey(at: number, onProgress?: (done: number, total: number) => void): Promise<Survey> {
     const end = Math.min(at, await this.#newestKnown());
-    let devices: KnownDevices = nothingKnown;
+    let devices: readonly Enrolment[] = [];
     for (let reading = 1; ; reading++) {
-      const proof = new CommitProof(this.#options.keys.volumeId, this.#options.creator, devices, this.#options.trust);
+      const proof = new CommitProof(this.#options.genesis, devices, this.#options.trust);
       const survey = await this.#surveyOnce(proof, end, onProgress);
       this.#unproven = proof.unproven;
       if (!proof.isStale || reading === readingsMax) return survey;
@@ -101,8 +103,8 @@ export class SurvivingLog {
   async *read(standing: Standing, after: number, end: number): AsyncGenerator<CommitFields, void> {
     for await (const { opened } of this.#openAll(after, end)) {
       const isUnproven = ({ hash }: OpenedCommit): boolean => this.#unproven.has(toHex(hash));
-      if (standing !== 'proven') for (const one of opened.filter(isUnproven)) yield one.decoded.commit;
-      if (standing !== 'unproven') for (const one of opened) if (!isUnproven(one)) yield one.decoded.commit;
+      if (standing !== 'proven') for (const one of opened) if (one.decoded && isUnproven(one)) yield one.decoded.commit;
+      if (standing !== 'unproven') for (const one of opened) if (one.decoded && !isUnproven(one)) yield one.decoded.commit;
     }
   }
 
@@ -128,7 +130,7 @@ export class SurvivingLog {
   async #open(sequence: number, sealed: Uint8Array, before: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
     for (const previousHash of before) {
       try {
-        return { decoded: await openCommit(this.#options.keys, sealed, sequence, previousHash), hash: hashBytes(sealed) };
+        return await openCommit(this.#options.keys, sealed, sequence, previousHash);
       } catch (error) {
         if (!(error instanceof CommitError)) throw error;
       }
@@ -175,8 +177,8 @@ class Tally {
     if (commits.length === 0) this.#lost.push(sequence);
     else this.#newest = sequence;
     for (const { decoded } of commits) {
-      const { commit } = decoded;
-      if (commit.checkpoint) this.#checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });
+      const commit = decoded?.commit;
+      if (commit?.checkpoint) this.#checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });
     }
   }
 

@@ -1,20 +1,25 @@
 /** `sealdrive key list|add|remove`: the keyslots of a volume. The content is never re-encrypted by them. */
 import type { CommandModule } from 'yargs';
-import type { SlotList } from '../access/keyslots.js';
+import type { SlotList, Unlocked } from '../access/keyslots.js';
 import { makeSlot, ownerSeedOf, putSlot, removeSlot, wipeSecrets } from '../access/keyslots.js';
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import { noteRemovedSlot, noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
 import { toHex } from '../base/bytes.js';
+import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
+import { keyslotEntry } from '../commit/log-state.js';
 import type { SlotSecret } from '../crypto/keyslot.js';
 import { newRecoveryWords } from '../crypto/recovery-words.js';
 import { systemRandom } from '../crypto/system-random.js';
+import { recordKeyslots } from '../program/keyslot-record.js';
 import { unlockVolume } from '../program/unlock-volume.js';
+import type { ObjectStore } from '../store/object-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { SecretOptions } from '../terminal/secret.js';
 import { readNewPassphrase, readOrMakeKeyFile, secretOptions } from '../terminal/secret.js';
 import { print, printJson, tell } from '../terminal/terminal.js';
+import { trustOf } from './command-check.js';
 import { printRecoveryWords } from './command-init.js';
 import { jsonOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
@@ -91,6 +96,8 @@ const addCommand = defineCommand<AddArguments>({
       else if (args.type === 'key-file') secret = readOrMakeKeyFile(newKeyFile ?? '', systemRandom);
       else secret = await readNewPassphrase(args.newPassphraseFd);
       const slot = await makeSlot({ ...unlocked, ownerSeed }, secret, args.label, systemRandom);
+      // In the log first: a slot that is not there would be forgotten when the root secret is replaced.
+      await recordKeyslots(store, unlocked, await trustOf(unlocked, undefined), (keyslots) => [...keyslots, keyslotEntry(slot.header)]);
       wipeSecrets(unlocked);
       await putSlot(store, slot);
       const { slotId } = slot.header;
@@ -134,13 +141,15 @@ const removeCommand = defineCommand<RemoveArguments>({
       }
       const { unlocked } = await unlockVolume(store, args);
       await pinStore(args.store, toHex(unlocked.volumeId));
-      wipeSecrets(unlocked);
       if (unlocked.slotId === slotId) {
+        wipeSecrets(unlocked);
         throw new Failure('USAGE', 'this is the keyslot that you opened: give the secret of one that stays; nothing was removed');
       }
       // Noted before the store is asked: it may keep the slot.
       await noteRemovedSlot(toHex(unlocked.volumeId), slotId);
       await removeSlot(store, slotId);
+      await forgetInLog(store, unlocked, slotId);
+      wipeSecrets(unlocked);
       if (args.json) printJson({ removed: slotId });
       else print(`Removed keyslot ${slotId}. Copies of the store made earlier still hold it.`);
     } finally {
@@ -148,6 +157,15 @@ const removeCommand = defineCommand<RemoveArguments>({
     }
   },
 });
+
+/** A secret that leaked must lose its slot even when the log cannot be read or written. */
+async function forgetInLog(store: ObjectStore, unlocked: Unlocked, slotId: string): Promise<void> {
+  try {
+    await recordKeyslots(store, unlocked, await trustOf(unlocked, undefined), (keyslots) => keyslots.filter((one) => one.slotId !== slotId));
+  } catch (error) {
+    tell(`warning: the log of the volume still lists the keyslot: ${describeError(error)}`);
+  }
+}
 
 export const keyCommand: CommandModule = {
   command: 'key',

@@ -144,7 +144,6 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       ...(folder === undefined ? [] : [{ what: 'the store', path: folder }]),
     ]);
     const { unlocked } = await unlockVolume(store, args, secret, slots);
-    unlocked.ownerSeed?.fill(0);
     const volumeId = toHex(unlocked.volumeId);
     const stateDirectory = stateDirectoryOf(volumeId, args.stateDir);
     await ensurePrivateDirectory(stateBase);
@@ -164,6 +163,7 @@ async function prepareMount(args: MountArguments, secret?: SlotSecret, onStateDi
       registryFolder: registryFolder(),
       volumeId: unlocked.volumeId,
       rootSecret: unlocked.rootSecret,
+      ownerSeed: unlocked.ownerSeed,
       isOffline,
       isSingleWriter: isUnknown ? undefined : probe !== undefined && isSingleWriter(probe),
       options,

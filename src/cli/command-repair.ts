@@ -8,18 +8,18 @@ import { openKnownStore } from '../access/known-volume.js';
 import { ensurePrivateDirectory, stateDirectoryOf } from '../access/state-directory.js';
 import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
+import type { BareVolume } from '../check/bare-volume.js';
 import type { LogObject, LogRestoration } from '../check/log-restoration.js';
 import { planLogRestoration, restoreLog } from '../check/log-restoration.js';
 import type { AppliedRepair, PlannedRepair } from '../check/repair-volume.js';
 import { planVolumeRepair, repairVolume } from '../check/repair-volume.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { systemRandom } from '../crypto/system-random.js';
-import type { VolumeKeys } from '../crypto/volume-keys.js';
 import { systemDisk } from '../disk/system-disk.js';
+import type { DeviceLogOptions } from '../program/compose.js';
 import { openDeviceLog } from '../program/compose.js';
 import { holderOf } from '../program/control-client.js';
 import { unlockVolume } from '../program/unlock-volume.js';
-import type { ObjectStore } from '../store/object-store.js';
 import { exitCodes, Failure } from '../terminal/exit-code.js';
 import { interruptible } from '../terminal/interruption.js';
 import { ask, hasTerminal } from '../terminal/prompt.js';
@@ -75,7 +75,9 @@ export const repairCommand = defineCommand<RepairArguments>({
         display.stop();
         if (!args.json) printPlan(planned);
         const isWanted = planned.plan.steps.length > 0 && (args.yes || (!args.json && (await isAgreed())));
-        const done = isWanted ? await interruptible((signal) => applyRepair(store, stateDirectory, { ...options, signal })) : undefined;
+        const done = isWanted
+          ? await interruptible((signal) => applyRepair({ store, stateDirectory, ownerSeed: unlocked.ownerSeed }, { ...options, signal }))
+          : undefined;
         display.stop();
         if (args.json) printJson({ ...summaryOf(done ?? planned, done), log });
         else if (done) printDone(done);
@@ -168,14 +170,13 @@ function printObjects(objects: readonly LogObject[]): void {
 }
 
 async function applyRepair(
-  store: ObjectStore,
-  stateDirectory: string,
+  device: Pick<DeviceLogOptions, 'store' | 'stateDirectory' | 'ownerSeed'>,
   options: Omit<Parameters<typeof repairVolume>[0], 'openLog'>,
 ): Promise<AppliedRepair> {
-  await ensurePrivateDirectory(stateDirectory);
+  await ensurePrivateDirectory(device.stateDirectory);
   let release: (() => void) | undefined;
-  const openLog = async (keys: VolumeKeys): Promise<CommitLog> => {
-    const opened = await openDeviceLog(store, keys, stateDirectory);
+  const openLog = async ({ keys, genesis }: BareVolume): Promise<CommitLog> => {
+    const opened = await openDeviceLog({ ...device, keys, genesis });
     release = opened.release;
     return opened.log;
   };

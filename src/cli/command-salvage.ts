@@ -76,7 +76,7 @@ export const salvageCommand = defineCommand<SalvageArguments>({
               random: systemRandom,
               target,
               copies,
-              trust: trust && { head: trust.head, enrolments: trust.members.map(({ enrolment }) => enrolment) },
+              trust,
               at: args.at,
               signal,
               onProgress: ({ phase, done, total }) => display.update(phase, done, total),

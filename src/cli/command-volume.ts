@@ -1,6 +1,10 @@
-/** `sealdrive volume add|list|remove`: the names in the config file. It touches no store and no data. */
+/**
+ * `sealdrive volume add|list|remove|forget|upgrade`: the names in the config file, what is remembered of stores, and
+ * the features of a volume. None touches data.
+ */
 import { resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
+import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import { volumeIdOf } from '../access/named-volume.js';
 import { forgetStore, pinnedVolume } from '../access/store-pin.js';
 import type { VolumeSettings } from '../access/volume-config.js';
@@ -160,15 +164,34 @@ const forgetCommand = defineCommand<{ readonly store: string; readonly json: boo
   },
 });
 
+const upgradeCommand = defineCommand<{ readonly store: string; readonly json: boolean }>({
+  command: 'upgrade <store>',
+  describe: 'Switch on what this version can do and the volume lacks; older versions may then no longer open it',
+  builder: (yargs) =>
+    yargs.positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies: a path, URL or name' }).options(jsonOption),
+  handler: async (args) => {
+    const store = await openKnownStore(args.store);
+    try {
+      // Throws when there is no volume.
+      await listKnownSlots(store, args.store);
+    } finally {
+      await store.close();
+    }
+    if (args.json) printJson({ raised: [] });
+    else print('There is nothing to upgrade: this version of Sealdrive has no feature that a volume could lack.');
+  },
+});
+
 export const volumeCommand: CommandModule = {
   command: 'volume',
-  describe: 'Give volumes names, and list and forget them',
+  describe: 'Give volumes names, list, forget and upgrade them',
   builder: (yargs) =>
     yargs
       .command(addCommand)
       .command(listCommand)
       .command(removeCommand)
       .command(forgetCommand)
-      .demandCommand(1, 'Say what: add, list, remove or forget'),
+      .command(upgradeCommand)
+      .demandCommand(1, 'Say what: add, list, remove, forget or upgrade'),
   handler() {},
 };

@@ -1,31 +1,24 @@
 /**
  * The verified state of the commit log after some commit, and the rules by which the next commit may follow
- * (doc/format.md, "Commit"). No I/O: fetching and persisting are in `commit-log.ts`.
+ * (doc/format.md, "The chain"). A commit that breaks one is void: everybody skips it, decided by the log before it
+ * alone. No I/O: fetching and persisting are in `commit-log.ts`.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import { isSignedBy } from '../crypto/signature.js';
-import type { Acknowledgement, Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
-import type { CommitFields, DecodedCommit } from './commit-codec.js';
-import type { CommitErrorCode } from './commit-error.js';
+import type { Commit, CommitDraft } from './commit.js';
+import type { CommitFields } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
+import { type DeviceId, deviceIndexMax, type Enrolment, isAdmittedBy, ownerId, type Role } from './enrolment.js';
+import type { Features } from './features.js';
+import { admitterKey, encodeLogState, type LogState, type Member, memberOf, stateAfterGenesis, type VolumeConstants } from './log-state.js';
+import type { OpenedCommit } from './open-commit.js';
+import type { ProgramVersion } from './program-version.js';
+import type { LogRecord } from './record.js';
+import type { Sequence } from './sequence.js';
 
 export interface LogPosition {
   readonly sequence: Sequence;
   readonly hash: Uint8Array;
-}
-
-/** An enrolled device, as far as the log shows. */
-export interface Member {
-  readonly enrolment: Enrolment;
-  /** The device counter of its newest commit; 0 without any. */
-  readonly counter: number;
-  /**
-   * When it enrolled, by its own clock, in ms since 1970; `undefined` when that lies before the checkpoint where
-   * reading began.
-   */
-  readonly enrolledMs?: number | undefined;
-  /** What its newest commit says; `undefined` when that lies before the checkpoint where reading began. */
-  readonly newest: { readonly sequence: Sequence; readonly nextInoCounter: number; readonly operationSerial: number } | undefined;
 }
 
 /** The commit with the newest checkpoint, and the hash that is needed to open it. */
@@ -36,127 +29,200 @@ export interface CheckpointLink extends LogPosition {
 export interface ChainState {
   readonly head: LogPosition;
   readonly checkpoint: CheckpointLink | undefined;
-  /** By device index. */
-  readonly members: readonly Member[];
+  readonly log: LogState;
 }
 
-const nothingYet = { sequence: 0 as Sequence, nextInoCounter: 0, operationSerial: 0 };
+/** A commit that everybody skips, and the rule that it breaks. */
+export interface VoidCommit {
+  readonly sequence: Sequence;
+  readonly hash: Uint8Array;
+  readonly reason: string;
+}
+
+/** `commit` counts, or else `void`; `state` is the state after it. */
+export type Extension =
+  | { readonly state: ChainState; readonly commit: Commit; readonly void?: undefined }
+  | { readonly state: ChainState; readonly commit?: undefined; readonly void: VoidCommit };
 
 /** The state after the genesis. */
-export function chainFromGenesis(volumeId: Uint8Array, creator: Enrolment): ChainState {
-  return {
-    head: { sequence: 0 as Sequence, hash: volumeId },
-    checkpoint: undefined,
-    members: [{ enrolment: creator, counter: 0, newest: nothingYet }],
-  };
-}
-
-function sameEnrolment(a: Enrolment, b: Enrolment | undefined): boolean {
-  return b !== undefined && a.deviceId === b.deviceId && a.deviceIndex === b.deviceIndex && a.name === b.name && equalBytes(a.publicKey, b.publicKey);
+export function chainFromGenesis(volumeId: Uint8Array, genesis: VolumeConstants & { readonly features: Features }): ChainState {
+  return { head: { sequence: 0 as Sequence, hash: volumeId }, checkpoint: undefined, log: stateAfterGenesis(genesis, genesis.features) };
 }
 
 /**
- * The state before a checkpoint, as the checkpoint itself records it: a device that begins there trusts its writer,
- * which holds the epoch key as every device does. Throws CommitError `MALFORMED`.
+ * The state before a checkpoint, as the checkpoint itself records it, on the word of its author, whom the owner has
+ * admitted; `undefined` for anything else. Every device in it has a certificate that leads to `ownerKey`.
  */
-export function chainBeforeCheckpoint(commit: CommitFields): ChainState {
-  const { enrolments, acknowledgements } = commit;
-  const counters = new Map(acknowledgements.map(({ deviceId, deviceCounter }) => [deviceId, deviceCounter]));
-  const members = enrolments.map((enrolment, index): Member => {
-    const counter = counters.get(enrolment.deviceId);
-    if (counter === undefined || enrolment.deviceIndex !== index) throw refused('MALFORMED', 'a checkpoint without the whole roster', commit);
-    return { enrolment, counter, newest: counter === 0 ? nothingYet : undefined };
+export function chainBeforeCheckpoint(opened: OpenedCommit, ownerKey: Uint8Array): ChainState | undefined {
+  const commit = opened.decoded?.commit;
+  const record = commit?.records.find((one) => one.type === 'state');
+  if (!commit?.checkpoint || record?.type !== 'state') return undefined;
+  const log = record.state;
+  if (!equalBytes(log.ownerKey, ownerKey)) return undefined;
+  const isCertified = log.members.every(({ enrolment }) => {
+    const key = enrolment.admittedBy < enrolment.deviceIndex ? admitterKey(log, enrolment.admittedBy) : undefined;
+    return key !== undefined && isAdmittedBy(key, opened.volumeId, enrolment);
   });
-  const previous = (commit.sequence - 1) as Sequence;
-  // The earlier checkpoint is known by its number only. It will not be opened, so its hashes are never used.
-  const checkpoint =
-    commit.lastCheckpoint === 0 ? undefined : { sequence: commit.lastCheckpoint, hash: new Uint8Array(32), previousHash: new Uint8Array(32) };
-  return { head: { sequence: previous, hash: commit.previousHash }, checkpoint, members };
-}
-
-function refused(code: CommitErrorCode, message: string, commit: CommitFields): CommitError {
-  return new CommitError(code, `commit ${commit.sequence}: ${message}`, { sequence: commit.sequence, deviceId: commit.deviceId });
+  if (!isCertified) return undefined;
+  const noHash = new Uint8Array(32);
+  const state: ChainState = {
+    head: { sequence: (commit.sequence - 1) as Sequence, hash: commit.previousHash },
+    // The earlier checkpoint is known by its number only. It will not be opened, so its hashes are never used.
+    checkpoint: commit.lastCheckpoint === 0 ? undefined : { sequence: commit.lastCheckpoint, hash: noHash, previousHash: noHash },
+    log,
+  };
+  return extendChain(state, opened).commit ? state : undefined;
 }
 
 /**
- * The state after `decoded`, whose sealed bytes hash to `hash`. Throws CommitError when a rule is broken. A commit that
- * is accepted proves by its acknowledgements that its writer had verified the whole log before it.
+ * The state after the commit that opens at the next number, and the commit if it counts. Throws CommitError `BAD_LINK`
+ * when it was sealed for another place.
  */
-export function extendChain(state: ChainState, decoded: DecodedCommit, hash: Uint8Array): { state: ChainState; commit: Commit } {
-  const { commit } = decoded;
+export function extendChain(state: ChainState, opened: OpenedCommit): Extension {
   const { head } = state;
-  if (commit.sequence !== head.sequence + 1 || !equalBytes(commit.previousHash, head.hash)) {
-    const evidence = { sequence: commit.sequence, expectedHash: toHex(head.hash), foundHash: toHex(commit.previousHash) };
-    throw new CommitError('BAD_LINK', `commit ${commit.sequence} does not follow commit ${head.sequence}`, evidence);
+  const { sequence, hash, previousHash, decoded } = opened;
+  if (sequence !== head.sequence + 1 || !equalBytes(previousHash, head.hash)) {
+    const evidence = { sequence, expectedHash: toHex(head.hash), foundHash: toHex(previousHash) };
+    throw new CommitError('BAD_LINK', `commit ${sequence} does not follow commit ${head.sequence}`, evidence);
   }
-  if (commit.lastCheckpoint !== (state.checkpoint?.sequence ?? 0)) throw refused('MALFORMED', 'names another checkpoint', commit);
-  const members = enrolled(state.members, commit);
-  const index = members.findIndex(({ enrolment }) => enrolment.deviceId === commit.deviceId);
-  const author = members[index];
-  if (!author) throw refused('BAD_SIGNATURE', 'its device is not enrolled', commit);
-  if (!isSignedBy(author.enrolment.publicKey, decoded.signedMessage, decoded.signature))
-    throw refused('BAD_SIGNATURE', 'not signed by its device', commit);
-  if (commit.deviceCounter !== author.counter + 1) throw refused('FORK', 'its device has written other commits', commit);
-  if (author.newest) {
-    if (commit.previousOwn !== author.newest.sequence) throw refused('FORK', 'its device has written other commits', commit);
-    if (commit.nextInoCounter < author.newest.nextInoCounter || commit.operationSerial < author.newest.operationSerial)
-      throw refused('MALFORMED', 'its counters go back', commit);
-  } else if (commit.previousOwn === 0 || commit.previousOwn >= commit.sequence) throw refused('MALFORMED', 'names an impossible predecessor', commit);
-  for (const { deviceId, deviceCounter } of commit.acknowledgements) {
-    const member = members.find(({ enrolment }) => enrolment.deviceId === deviceId);
-    if (member?.counter !== deviceCounter) throw refused('FORK', 'acknowledges another history', commit);
+  const after = judge(state, opened);
+  if (typeof after === 'string' || !decoded) {
+    const reason = typeof after === 'string' ? after : 'it does not decode';
+    return { state: { ...state, head: { sequence, hash } }, void: { sequence, hash, reason } };
   }
-  if (commit.checkpoint) {
-    if (commit.acknowledgements.length !== members.length) throw refused('MALFORMED', 'a checkpoint without the whole roster', commit);
-    if (commit.checkpoint.covers >= commit.sequence) throw refused('MALFORMED', 'a checkpoint that covers later commits', commit);
-  }
-  const { sequence, nextInoCounter, operationSerial } = commit;
-  const updated: Member = { ...author, counter: commit.deviceCounter, newest: { sequence, nextInoCounter, operationSerial } };
-  return {
-    state: {
-      head: { sequence, hash },
-      checkpoint: commit.checkpoint ? { sequence, hash, previousHash: commit.previousHash } : state.checkpoint,
-      members: members.with(index, updated),
-    },
-    commit: { ...commit, hash },
-  };
+  const { commit } = decoded;
+  const checkpoint = commit.checkpoint ? { sequence, hash, previousHash } : state.checkpoint;
+  return { state: { head: { sequence, hash }, checkpoint, log: after }, commit: { ...commit, hash } };
 }
 
-/** The roster after `commit`: a checkpoint repeats it, and any other commit may enrol the device that wrote it. */
-function enrolled(members: readonly Member[], commit: CommitFields): readonly Member[] {
-  const { enrolments } = commit;
-  if (commit.checkpoint) {
-    const isSame = enrolments.length === members.length && members.every(({ enrolment }, index) => sameEnrolment(enrolment, enrolments[index]));
-    if (!isSame) throw refused('MALFORMED', 'a checkpoint with another roster', commit);
-    return members;
-  }
-  const [enrolment, ...more] = enrolments;
-  if (!enrolment) return members;
-  const isNew = members.every((member) => member.enrolment.deviceId !== enrolment.deviceId);
-  if (more.length > 0 || enrolment.deviceId !== commit.deviceId || enrolment.deviceIndex !== members.length || !isNew)
-    throw refused('MALFORMED', 'enrols a device that it may not enrol', commit);
-  return [...members, { enrolment, counter: 0, enrolledMs: commit.wallTimeMs, newest: nothingYet }];
+/** An author and what its next commit must continue. */
+interface Author {
+  readonly role: Role | 'owner';
+  readonly key: Uint8Array;
+  readonly counter: number;
+  readonly newest: Sequence;
+  readonly nextInoCounter: number;
+  readonly operationSerial: number;
 }
 
-const acknowledge = ({ enrolment, counter }: Member): Acknowledgement => ({ deviceId: enrolment.deviceId, deviceCounter: counter });
+/** The state of the log after the commit, or the rule that it breaks. */
+function judge(state: ChainState, opened: OpenedCommit): LogState | string {
+  const { decoded, volumeId } = opened;
+  if (!decoded) return 'it does not decode';
+  const { commit, signedMessage, signature } = decoded;
+  const own = commit.records.find((record) => record.type === 'admission' && record.enrolment.deviceId === commit.author);
+  const isAdmittedHere = own?.type === 'admission' && !memberOf(state.log, commit.author);
+  const admitted = isAdmittedHere ? applyAdmission(state.log, own.enrolment, volumeId, commit.wallTimeMs) : state.log;
+  if (typeof admitted === 'string') return admitted;
+  const author = authorOf(admitted, commit.author);
+  if (!author) return 'its author is no device of the volume, or was removed';
+  if (!isSignedBy(author.key, signedMessage, signature)) return 'its author has not signed it';
+  const flaw = flawOfLinks(state, commit, author) ?? flawOfContent(state, commit, author);
+  if (flaw !== undefined) return flaw;
+  let log = withNewest(admitted, commit);
+  for (const record of commit.records) {
+    if (isAdmittedHere && record === own) continue;
+    const after = applyRecord(log, record, author, opened, commit.wallTimeMs);
+    if (typeof after === 'string') return after;
+    log = after;
+  }
+  return log;
+}
 
-/** The commit that `author` may write next, with `enrolment` while it is not in the roster. */
-export function nextCommit(state: ChainState, author: DeviceId, enrolment: Enrolment | undefined, draft: CommitDraft): CommitFields {
-  const member = state.members.find((one) => one.enrolment.deviceId === author);
-  const members = enrolment ? [...state.members, { enrolment, counter: 0, newest: nothingYet }] : state.members;
-  const since = member?.newest?.sequence ?? 0;
-  // The changes since this device last acknowledged; a checkpoint acknowledges all, for devices that begin to read
-  // there.
-  const news = draft.checkpoint ? members : members.filter((one) => one.counter > 0 && (one.newest?.sequence ?? 0) > since);
+function authorOf(log: LogState, author: DeviceId): Author | undefined {
+  if (author === ownerId) return { role: 'owner', key: log.ownerKey, ...log.owner, nextInoCounter: 0, operationSerial: 0 };
+  const member = memberOf(log, author);
+  return member && member.status !== 'removed' ? { ...member, role: member.enrolment.role, key: member.enrolment.signingKey } : undefined;
+}
+
+function flawOfLinks(state: ChainState, commit: CommitFields, author: Author): string | undefined {
+  if (commit.counter !== author.counter + 1 || commit.previousOwn !== author.newest) return 'it does not continue what its author wrote before';
+  if (commit.nextInoCounter < author.nextInoCounter || commit.operationSerial < author.operationSerial) return 'its counters go back';
+  if (author.role === 'owner' && (commit.nextInoCounter > 0 || commit.operationSerial > 0)) return 'the owner has no inode numbers and no journal';
+  if (commit.lastCheckpoint !== (state.checkpoint?.sequence ?? 0)) return 'it names another checkpoint than the newest before it';
+  return undefined;
+}
+
+function flawOfContent(state: ChainState, { checkpoint, mutations, packs, records, sequence }: CommitFields, author: Author): string | undefined {
+  if (author.role === 'reader' && (checkpoint || mutations.length > 0 || packs.length > 0)) return 'its author may only read';
+  const states = records.filter((record) => record.type === 'state');
+  if (states.length !== (checkpoint ? 1 : 0)) return 'a checkpoint has one record of the state, and nothing else has any';
+  if (!checkpoint) return undefined;
+  if (checkpoint.covers >= sequence) return 'it covers later commits';
+  const [recorded] = states;
+  const isSame = recorded?.type === 'state' && equalBytes(encodeLogState(recorded.state), encodeLogState(state.log));
+  return isSame ? undefined : 'it records another state than that before it';
+}
+
+/** The log after the author's commit, before its records. A device that lapsed is back. */
+function withNewest(log: LogState, { author, counter, sequence, nextInoCounter, operationSerial }: CommitFields): LogState {
+  if (author === ownerId) return { ...log, owner: { counter, newest: sequence } };
+  const members = log.members.map((member): Member => {
+    if (member.enrolment.deviceId !== author) return member;
+    return { ...member, status: 'active', counter, newest: sequence, nextInoCounter, operationSerial };
+  });
+  return { ...log, members };
+}
+
+/** The log after one record, or the rule that it breaks. */
+function applyRecord(log: LogState, record: LogRecord, { role }: Author, { volumeId }: OpenedCommit, wallTimeMs: number): LogState | string {
+  const governs = role === 'owner' || role === 'admin';
+  if (!governs && record.type !== 'state' && !(record.type === 'lapse' && role === 'writer'))
+    return `its author may not write a record of type ${record.type}`;
+  switch (record.type) {
+    case 'admission':
+      return applyAdmission(log, record.enrolment, volumeId, wallTimeMs);
+    case 'removal':
+      return withStatus(log, record.deviceIndex, 'removed');
+    case 'lapse':
+      return withStatus(log, record.deviceIndex, 'lapsed');
+    case 'keyring':
+      return record.keyring.generation === log.keyring.generation + 1 ? { ...log, keyring: record.keyring } : 'it skips a generation';
+    case 'keyslots':
+      return { ...log, keyslots: record.keyslots };
+    case 'features':
+      return { ...log, features: record.features };
+    default:
+      // The state was compared before.
+      return log;
+  }
+}
+
+function applyAdmission(log: LogState, enrolment: Enrolment, volumeId: Uint8Array, enrolledMs: number): LogState | string {
+  if (enrolment.deviceId === ownerId || memberOf(log, enrolment.deviceId)) return 'it admits a device that is known';
+  if (enrolment.deviceIndex !== log.members.length + 1 || enrolment.deviceIndex > deviceIndexMax)
+    return 'it admits a device under another index than the next';
+  const key = log.members[enrolment.admittedBy - 1]?.status === 'removed' ? undefined : admitterKey(log, enrolment.admittedBy);
+  if (!key || !isAdmittedBy(key, volumeId, enrolment)) return 'nobody who may has admitted the device';
+  const none = { counter: 0, newest: 0 as Sequence, nextInoCounter: 0, operationSerial: 0 };
+  return { ...log, members: [...log.members, { enrolment, enrolledMs, status: 'active', ...none }] };
+}
+
+/** A device that was removed stays so. */
+function withStatus(log: LogState, deviceIndex: number, status: 'removed' | 'lapsed'): LogState | string {
+  const member = log.members[deviceIndex - 1];
+  if (!member) return 'it names a device that there is not';
+  return member.status === 'removed' ? log : { ...log, members: log.members.with(deviceIndex - 1, { ...member, status }) };
+}
+
+/** The commit that `author` may write next, with `records` beside the one that a checkpoint needs. */
+export function nextCommit(
+  state: ChainState,
+  author: DeviceId,
+  program: ProgramVersion,
+  draft: CommitDraft,
+  records: readonly LogRecord[],
+): CommitFields {
+  const { counter, newest } = (author === ownerId ? state.log.owner : memberOf(state.log, author)) ?? { counter: 0, newest: 0 as Sequence };
   return {
     ...draft,
     sequence: (state.head.sequence + 1) as Sequence,
     previousHash: state.head.hash,
-    deviceId: author,
-    deviceCounter: (member?.counter ?? 0) + 1,
-    previousOwn: member?.newest?.sequence ?? (0 as Sequence),
+    author,
+    counter: counter + 1,
+    previousOwn: newest,
+    program,
     lastCheckpoint: state.checkpoint?.sequence ?? (0 as Sequence),
-    acknowledgements: news.map(acknowledge).toSorted((a, b) => (a.deviceId < b.deviceId ? -1 : 1)),
-    enrolments: draft.checkpoint ? members.map((one) => one.enrolment) : enrolment ? [enrolment] : [],
+    records: draft.checkpoint ? [...records, { type: 'state', state: state.log }] : records,
   };
 }

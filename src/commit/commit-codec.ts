@@ -7,63 +7,43 @@
  * | version | u8 = 1 |
  * | sequence | u53 |
  * | previous hash | 32 |
- * | device id | 16 |
- * | device counter, previous own | u53 each |
+ * | author | device id 16; zeros: the owner |
+ * | counter, previous own | u53 each |
  * | wall time | i53 |
+ * | program | 3 x varint |
  * | last checkpoint, next ino counter, operation serial | u53 each |
  * | files delta, bytes delta | i53 each |
- * | acknowledgements | varint count; each: device id 16, device counter varint; ascending |
- * | enrolments | varint count; each: device id 16, device index varint, public key 32, name (varint length, UTF-8) |
- * | packs | varint count; each: pack id 16, size varint |
+ * | records | varint count; each: type u8, length varint, body (`record.ts`) |
+ * | packs | varint count; each: pack id 16, size varint, epoch varint, H(sealed index) 32 |
  * | checkpoint | u8: 0 none, 1 with a root page reference 56, 2 of an empty tree; then covers, files, bytes u53 each |
  * | mutations | varint count; each: key length varint, key, 0 = delete or value length + 1 varint, value; ascending |
  * | signature | 64, over `"sealdrive v1 commit" + volume id + all before` |
  */
-import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import { padmeLength } from '../crypto/padme.js';
-import { publicKeyLength, signatureLength } from '../crypto/signature.js';
+import { signatureLength } from '../crypto/signature.js';
 import { decompress, frameLength } from '../pack/compression.js';
 import type { PackId } from '../pack/pack-id.js';
 import { readPageReference, writePageReference } from '../pack/page-reference.js';
-import type { Acknowledgement, Checkpoint, Commit, DeviceId, Enrolment, Mutation, Sequence } from './commit.js';
+import type { Checkpoint, Commit, CommitPack, Mutation } from './commit.js';
+import type { DeviceId } from './enrolment.js';
+import { readProgramVersion, writeProgramVersion } from './program-version.js';
+import { readRecords, writeRecords } from './record.js';
+import type { Sequence } from './sequence.js';
+import { readList } from './text-field.js';
 
 export type CommitFields = Omit<Commit, 'hash'>;
 
 const version = 1;
 const label = Buffer.from('sealdrive v1 commit', 'latin1');
-const deviceNameMax = 255;
 const keyLengthMax = 0xffff;
+/** The first letters of the tree keys that commits may change (doc/format.md, "Tree keys"); the others are reserved. */
+const keyLetters: ReadonlySet<string | undefined> = new Set('DEINOX');
 /** A commit's payload, decompressed, has at most this many bytes. */
 export const commitPlainMax = 48 * 1024 * 1024;
 /** Its sealed object has at most this many bytes; more is not fetched. */
 export const commitObjectMax = 56 * 1024 * 1024;
-
-export function writeEnrolment(writer: ByteWriter, enrolment: Enrolment): void {
-  const name = Buffer.from(enrolment.name, 'utf8');
-  assert(name.length <= deviceNameMax, 'a device name is bounded');
-  writer.bytes(fromHex(enrolment.deviceId)).varint(enrolment.deviceIndex).bytes(enrolment.publicKey).varint(name.length).bytes(name);
-}
-
-/** Throws MalformedBytesError. */
-export function readEnrolment(reader: ByteReader): Enrolment {
-  const deviceId = toHex(reader.bytes(16)) as DeviceId;
-  const deviceIndex = reader.varint();
-  const publicKey = new Uint8Array(reader.bytes(publicKeyLength));
-  const length = reader.varint();
-  if (length > deviceNameMax) throw new MalformedBytesError('a device name is too long');
-  return { deviceId, deviceIndex, publicKey, name: readText(reader.bytes(length)) };
-}
-
-/** Strict, and keeps a byte order mark, so that the text is written again as it was read. */
-function readText(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new MalformedBytesError('not UTF-8', { cause });
-  }
-}
 
 function signedMessage(volumeId: Uint8Array, unsigned: Uint8Array): Uint8Array {
   return Buffer.concat([label, volumeId, unsigned]);
@@ -75,21 +55,15 @@ export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (
     .u8(version)
     .u53(commit.sequence)
     .bytes(commit.previousHash)
-    .bytes(fromHex(commit.deviceId))
-    .u53(commit.deviceCounter)
+    .bytes(fromHex(commit.author))
+    .u53(commit.counter)
     .u53(commit.previousOwn)
-    .i53(commit.wallTimeMs)
-    .u53(commit.lastCheckpoint)
-    .u53(commit.nextInoCounter)
-    .u53(commit.operationSerial)
-    .i53(commit.filesDelta)
-    .i53(commit.bytesDelta);
-  writer.varint(commit.acknowledgements.length);
-  for (const { deviceId, deviceCounter } of commit.acknowledgements) writer.bytes(fromHex(deviceId)).varint(deviceCounter);
-  writer.varint(commit.enrolments.length);
-  for (const enrolment of commit.enrolments) writeEnrolment(writer, enrolment);
+    .i53(commit.wallTimeMs);
+  writeProgramVersion(writer, commit.program);
+  writer.u53(commit.lastCheckpoint).u53(commit.nextInoCounter).u53(commit.operationSerial).i53(commit.filesDelta).i53(commit.bytesDelta);
+  writeRecords(writer, commit.records);
   writer.varint(commit.packs.length);
-  for (const { id, size } of commit.packs) writer.bytes(fromHex(id)).varint(size);
+  for (const { id, size, epoch, indexHash } of commit.packs) writer.bytes(fromHex(id)).varint(size).varint(epoch).bytes(indexHash);
   const { checkpoint } = commit;
   if (!checkpoint) writer.u8(0);
   else {
@@ -112,36 +86,42 @@ export interface DecodedCommit {
   readonly signedMessage: Uint8Array;
 }
 
+/** Up to `previous own`: version, sequence, hash, author, counter. */
+const previousOwnAt = 1 + 8 + 32 + 16 + 8;
+
+/** What a commit that counts names as its author's commit before it, without decoding the rest. */
+export function previousOwnOf(payload: Uint8Array): Sequence {
+  return new ByteReader(payload.subarray(previousOwnAt)).u53() as Sequence;
+}
+
 /** Strict. The commit shares no memory with `payload`. Throws MalformedBytesError. */
 export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): DecodedCommit {
   const reader = new ByteReader(payload);
   if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of commit');
   const sequence = reader.u53() as Sequence;
   const previousHash = new Uint8Array(reader.bytes(32));
-  const deviceId = toHex(reader.bytes(16)) as DeviceId;
-  const deviceCounter = reader.u53();
+  const author = toHex(reader.bytes(16)) as DeviceId;
+  const counter = reader.u53();
   const previousOwn = reader.u53() as Sequence;
   const wallTimeMs = reader.i53();
+  const program = readProgramVersion(reader);
   const lastCheckpoint = reader.u53() as Sequence;
   const nextInoCounter = reader.u53();
   const operationSerial = reader.u53();
   const filesDelta = reader.i53();
   const bytesDelta = reader.i53();
-  let before = '';
-  const acknowledgements = readList(reader, 17, (): Acknowledgement => {
-    const acknowledged = toHex(reader.bytes(16)) as DeviceId;
-    if (acknowledged <= before) throw new MalformedBytesError('acknowledgements out of order');
-    before = acknowledged;
-    return { deviceId: acknowledged, deviceCounter: reader.varint() };
+  const records = readRecords(reader);
+  const packs = readList(reader, 50, (): CommitPack => {
+    const id = toHex(reader.bytes(16)) as PackId;
+    return { id, size: reader.varint(), epoch: reader.varint(), indexHash: new Uint8Array(reader.bytes(32)) };
   });
-  const enrolments = readList(reader, 50, () => readEnrolment(reader));
-  const packs = readList(reader, 17, () => ({ id: toHex(reader.bytes(16)) as PackId, size: reader.varint() }));
   const checkpoint = readCheckpoint(reader);
   let keyBefore: string | undefined;
   const mutations = readList(reader, 3, (): Mutation => {
     const keyLength = reader.varint();
     if (keyLength === 0 || keyLength > keyLengthMax) throw new MalformedBytesError('a key of an impossible length');
     const key = reader.byteString(keyLength);
+    if (!keyLetters.has(key[0])) throw new MalformedBytesError('a key of a reserved kind');
     if (keyBefore !== undefined && key <= keyBefore) throw new MalformedBytesError('mutations out of order');
     keyBefore = key;
     const valueLength = reader.varint();
@@ -150,19 +130,9 @@ export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): Decoded
   const message = signedMessage(volumeId, payload.subarray(0, reader.offset));
   const signature = new Uint8Array(reader.bytes(signatureLength));
   reader.end();
-  const links = { sequence, previousHash, deviceId, deviceCounter, previousOwn, lastCheckpoint, acknowledgements, enrolments };
+  const links = { sequence, previousHash, author, counter, previousOwn, program, lastCheckpoint, records };
   const content = { wallTimeMs, nextInoCounter, operationSerial, filesDelta, bytesDelta, packs, checkpoint, mutations };
   return { commit: { ...links, ...content }, signature, signedMessage: message };
-}
-
-/**
- * A counted list of items of at least `itemLengthMin` bytes each: a count that its bytes cannot hold is refused before
- * any work.
- */
-function readList<T>(reader: ByteReader, itemLengthMin: number, readItem: () => T): T[] {
-  const count = reader.varint();
-  if (count > reader.remaining / itemLengthMin) throw new MalformedBytesError('a list that is longer than its bytes');
-  return Array.from({ length: count }, readItem);
 }
 
 function readCheckpoint(reader: ByteReader): Checkpoint | undefined {

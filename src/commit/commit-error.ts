@@ -8,14 +8,19 @@ import { CodedError } from '../base/errors.js';
  * The history does not fit what this device knows (integrity stop):
  * - `ROLLBACK`: the newest commit that this device has seen is gone
  * - `OWN_COMMIT_MISSING`: the same, and this device wrote it
- * - `FORK`: the store shows another commit than this device has seen, or acknowledgements contradict what it knows
+ * - `FORK`: the store shows another commit than this device has seen, or another volume
  *
  * An object of the log is not what a device wrote:
  * - `NOT_AUTHENTIC`: it does not open at its place
- * - `MALFORMED`: it opens, but breaks the format or a rule
+ * - `MALFORMED`: it opens, but breaks the format
  * - `BAD_LINK`: it does not follow its predecessor
- * - `BAD_SIGNATURE`: it is not signed by an enrolled device
+ * - `BAD_SIGNATURE`: it is a genesis that its owner has not signed
  * - `MISSING`: a commit is gone although later ones are there
+ *
+ * This device may not do what it was asked to:
+ * - `NOT_ADMITTED`: nobody with the rights of the owner has unlocked the volume here yet
+ * - `NOT_PERMITTED`: a commit of it would be void
+ * - `UNSUPPORTED`: the volume uses a feature that this program lacks
  *
  * `BAD_STATE`: the state directory is damaged.
  */
@@ -28,6 +33,9 @@ export type CommitErrorCode =
   | 'BAD_LINK'
   | 'BAD_SIGNATURE'
   | 'MISSING'
+  | 'NOT_ADMITTED'
+  | 'NOT_PERMITTED'
+  | 'UNSUPPORTED'
   | 'BAD_STATE';
 
 /** The facts, for people and for the saved evidence. Hashes are of sealed bytes, as hex. */

@@ -13,33 +13,42 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { Random } from '../base/random.js';
 import { hashBytes } from '../crypto/hash.js';
+import { Signer } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { ChainState, LogPosition, Member } from './chain.js';
+import type { ChainState, Extension, LogPosition, VoidCommit } from './chain.js';
 import { chainFromGenesis, extendChain, nextCommit } from './chain.js';
-import type { Commit, CommitDraft, DeviceId, Enrolment, Sequence } from './commit.js';
+import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, decodeCommit, encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
-import { loadDevice, makeDevice } from './device.js';
+import { enrolmentOf, openDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
-import { readGenesis } from './genesis.js';
+import type { DeviceId, Enrolment } from './enrolment.js';
+import { requireReadable, writingObstacle } from './features.js';
+import type { Genesis } from './genesis.js';
 import { KnownCommits } from './known-commits.js';
 import { LogFiles } from './log-files.js';
 import type { GapSearch } from './log-gap.js';
 import { checkGaps, runningGaps, startGaps } from './log-gap.js';
 import { commitPlace } from './log-name.js';
+import { type LogState, type Member, memberOf, newestOfAuthors } from './log-state.js';
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
 import { openCommit } from './open-commit.js';
+import type { ProgramVersion } from './program-version.js';
+import type { LogRecord } from './record.js';
+import type { Sequence } from './sequence.js';
 import { SignsOfLife } from './signs-of-life.js';
 import { StoredLog } from './stored-log.js';
 
 export interface CommitLogOptions {
   readonly store: ObjectStore;
-  /** With the genesis's epoch. */
   readonly keys: VolumeKeys;
+  readonly genesis: Genesis;
+  /** 32 bytes, borrowed for the opening: admits this device if nobody has done so before. */
+  readonly ownerSeed: Uint8Array | undefined;
   readonly disk: Disk;
   /** Exists; the log keeps its files in it (`log-files.ts`, `device.ts`). */
   readonly stateDirectory: string;
@@ -48,10 +57,14 @@ export interface CommitLogOptions {
   /** The name under which this device enrols, if it must. */
   readonly deviceName: string;
   readonly readOnly: boolean;
+  readonly program: ProgramVersion;
   readonly random: Random;
   /** A commit that another device has shown to the user: the log must contain it. */
   readonly headCode?: HeadCode | undefined;
-  /** Called with the number of other devices before this one enrols; an error that it throws ends the opening. */
+  /**
+   * Called with the number of other devices that may write before this one enrols; an error that it throws ends the
+   * opening.
+   */
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
 }
 
@@ -132,23 +145,23 @@ export class CommitLog {
    * trusted. Throws CommitError, StoreError, disk errors.
    */
   static async open(options: CommitLogOptions): Promise<CommitLog> {
-    const { store, disk, stateDirectory, keys, deviceName, random, logger } = options;
-    const known = await loadDevice(disk, stateDirectory, keys.device);
-    const device = known ?? (await makeDevice(disk, stateDirectory, keys.device, deviceName, random));
+    const { store, disk, stateDirectory, keys, genesis, random, logger } = options;
+    const { device, isNew } = await ownDevice(options);
     const files = await LogFiles.open({ disk, stateDirectory, key: keys.trust, deviceId: device.id }, logger);
     const trusted = await files.loadTrust();
-    const state = trusted ?? (await chainOfGenesis(options));
+    const state = trusted ?? chainFromGenesis(keys.volumeId, genesis);
+    requireReadable(state.log.features);
     const stored = new StoredLog(store, keys.root);
     const log = new CommitLog(options, device, files, stored, state, trusted ? 'proven' : 'unproven');
     if (trusted) await log.#verifyKnown();
     else {
       // An identity without a trust state was in use before, and only the whole log shows how far its counters got.
-      if (known) await log.#catchUp();
-      const readFrom = known ? 1 : await log.#beginAtNewest();
+      if (!isNew) await log.#catchUp();
+      const readFrom = isNew ? await log.#beginAtNewest() : 1;
       await log.#checkGaps({ ...startGaps, readFrom, random });
     }
     if (options.headCode) await log.#verifyHeadCode(options.headCode);
-    if (!options.readOnly && !log.#member()) await log.#enrol(!trusted);
+    if (!options.readOnly && !log.#member() && log.obstacle === undefined) await log.#enrol(!trusted);
     await log.#loadCheckpoint();
     return log;
   }
@@ -164,12 +177,21 @@ export class CommitLog {
 
   /** All enrolled devices, by index. */
   get roster(): readonly Enrolment[] {
-    return this.#state.members.map(({ enrolment }) => enrolment);
+    return this.members.map(({ enrolment }) => enrolment);
   }
 
-  /** The roster with the newest commit of each device. */
+  /** The roster with the standing and the newest commit of each device. */
   get members(): readonly Member[] {
-    return this.#state.members;
+    return this.#state.log.members;
+  }
+
+  /** Why this device can write nothing, however the log was opened; `undefined` when it can. */
+  get obstacle(): string | undefined {
+    const obstacle = writingObstacle(this.#state.log.features);
+    if (obstacle !== undefined) return obstacle;
+    const member = this.#member();
+    if (member?.status === 'removed') return 'this device was removed from the volume';
+    return member?.enrolment.role === 'reader' ? 'this device may only read the volume' : undefined;
   }
 
   /** The newest commit that was verified and persisted in the trust state. */
@@ -216,12 +238,12 @@ export class CommitLog {
 
   /** The counters in this device's own newest commit up to `head`; zeros without one. */
   get own(): { readonly nextInoCounter: number; readonly operationSerial: number } {
-    const newest = this.#member()?.newest;
-    return { nextInoCounter: newest?.nextInoCounter ?? 0, operationSerial: newest?.operationSerial ?? 0 };
+    const { nextInoCounter = 0, operationSerial = 0 } = this.#member() ?? {};
+    return { nextInoCounter, operationSerial };
   }
 
   #member(): Member | undefined {
-    return this.#state.members.find(({ enrolment }) => enrolment.deviceId === this.#device.id);
+    return memberOf(this.#state.log, this.#device.id);
   }
 
   // --- Opening
@@ -248,7 +270,8 @@ export class CommitLog {
   /** Begins at the newest checkpoint that the store shows. Returns the number of the first commit that was read. */
   async #beginAtNewest(): Promise<number> {
     const newest = await findNewest(this.#stored);
-    const checkpoint = newest === 0 ? undefined : await stateBeforeNewestCheckpoint(this.#stored, this.#options.keys, newest);
+    const { keys, genesis } = this.#options;
+    const checkpoint = newest === 0 ? undefined : await stateBeforeNewestCheckpoint(this.#stored, keys, genesis.ownerKey, newest);
     if (checkpoint) this.#state = checkpoint;
     const first = this.head.sequence + 1;
     await this.#catchUp(newest);
@@ -294,11 +317,13 @@ export class CommitLog {
       // to have succeeded.
       if (!isAtNewest) await this.#catchUp();
       if (this.#member()) return;
-      // Without the creator, which has written the first commit and writes no more.
-      await this.#options.beforeEnrolment?.(this.#state.members.length - 1);
-      const { id: deviceId, name, signer } = this.#device;
-      const enrolment = { deviceId, deviceIndex: this.#state.members.length, publicKey: signer.publicKey, name };
-      if ((await this.#put(draft, enrolment, undefined)) !== 'lost') return;
+      const { certificate } = this.#device;
+      if (!certificate) throw new CommitError('NOT_ADMITTED', 'this keyslot opens the volume without the right to add a device to it');
+      await this.#options.beforeEnrolment?.(
+        this.members.filter(({ status, enrolment }) => status !== 'removed' && enrolment.role !== 'reader').length,
+      );
+      const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, this.#options.program);
+      if ((await this.#put(draft, [{ type: 'admission', enrolment }], undefined)) !== 'lost') return;
     }
   }
 
@@ -312,25 +337,26 @@ export class CommitLog {
   // --- Reading
 
   /**
-   * Verified commits with `after < sequence <= head`, ascending, from the local copies or the store. Throws
+   * The commits with `after < sequence <= head` that count, ascending, from the local copies or the store. Throws
    * CommitError, StoreError.
    */
   async *commitsUpToHead(after: Sequence): AsyncGenerator<Commit, void> {
-    for await (const commit of this.#known.readUpTo(this.head, after)) {
+    for await (const commit of this.#known.readUpTo(this.head, after, newestOfAuthors(this.#state.log))) {
       this.#signs.note(commit);
       yield commit;
     }
   }
 
   /**
-   * Looks for commits after `head`: verifies them, persists the trust, moves `head` and returns them, ascending. Empty:
-   * nothing is new. At most some hundreds: the next call continues. Throws CommitError (integrity), StoreError, disk
-   * errors.
+   * Looks for commits after `head`: verifies them, persists the trust, moves `head` and returns those that count,
+   * ascending. Empty: there are none. At most some hundreds: the next call continues. Throws CommitError (integrity),
+   * StoreError, disk errors.
    */
   async poll(signal?: AbortSignal, { checkStore, checkHole = true }: PollOptions = {}): Promise<readonly Commit[]> {
     if (this.#freshness === 'offline') await this.#verifyStore(signal);
+    const { sequence } = this.head;
     const { commits } = await this.#follow({ checkHole }, signal);
-    if (commits.length > 0) this.#emptyPolls = 0;
+    if (this.head.sequence > sequence) this.#emptyPolls = 0;
     else if (checkStore ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
       await this.#checkHead(signal);
@@ -358,7 +384,7 @@ export class CommitLog {
     let isAtEnd = false;
     // Up to two numbers behind the newest one, whose absence shows that it is the newest.
     let window = Math.min(knownWindowMax, Math.max(checkHole ? 2 : 1, newest - state.head.sequence + 2));
-    fetching: while (commits.length < pollCountMax && bytes < pollBytesMax) {
+    fetching: while (copies.length < pollCountMax && bytes < pollBytesMax) {
       const from = state.head.sequence + 1;
       const fetched = await this.#stored.fetchWindow(from, window, signal);
       for (const [index, found] of fetched.entries()) {
@@ -367,18 +393,21 @@ export class CommitLog {
           isAtEnd = true;
           break fetching;
         }
-        const extended = await this.#extend(state, sealed, signal);
-        if (!isOpening && extended.commit.deviceId === this.#device.id) this.#checkOwn(extended.commit);
-        state = extended.state;
-        commits.push(extended.commit);
-        copies.push({ sequence: extended.commit.sequence, bytes: sealed as Sealed });
+        const extension = await this.#extend(state, sealed, signal);
+        state = extension.state;
+        copies.push({ sequence: state.head.sequence, bytes: sealed as Sealed });
+        if (extension.void) this.#noteVoid(extension.void);
+        else {
+          if (!isOpening && extension.commit.author === this.#device.id) this.#checkOwn(extension.commit);
+          commits.push(extension.commit);
+        }
         bytes += sealed.byteLength;
       }
       // Where nothing is known to follow, begin with few numbers: most often there is nothing.
       const ahead = newest - state.head.sequence;
       window = ahead > 0 ? Math.min(knownWindowMax, ahead + 2) : Math.min(fetchWindowMax, window * 2);
     }
-    if (commits.length > 0) await this.#accept(state, commits, copies);
+    if (copies.length > 0) await this.#accept(state, commits, copies);
     this.#answeredMs = this.#options.clock.now().sec * 1000;
     return { commits, isAtEnd };
   }
@@ -390,15 +419,25 @@ export class CommitLog {
   #checkOwn(commit: Commit): void {
     const hash = toHex(commit.hash);
     if (this.#attempts.has(hash) || commit.sequence === this.#leftoverSequence) return;
-    const evidence = { sequence: commit.sequence, foundHash: hash, deviceId: commit.deviceId };
+    const evidence = { sequence: commit.sequence, foundHash: hash, deviceId: commit.author };
     throw new CommitError('FORK', `commit ${commit.sequence} was written by another installation with the identity of this one`, evidence);
   }
 
-  async #extend(state: ChainState, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<{ state: ChainState; commit: Commit }> {
+  /**
+   * Nothing comes of a void commit, so nothing that this device has put may be one. Throws CommitError
+   * `NOT_PERMITTED`.
+   */
+  #noteVoid({ sequence, hash, reason }: VoidCommit): void {
+    if (this.#attempts.has(toHex(hash)))
+      throw new CommitError('NOT_PERMITTED', `commit ${sequence} of this device does not count: ${reason}`, { sequence });
+    this.#options.logger.warn('a commit that breaks the rules is skipped: somebody with the keys of the volume has written it', { sequence, reason });
+  }
+
+  async #extend(state: ChainState, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<Extension> {
     const { head } = state;
     const sequence = head.sequence + 1;
     try {
-      return extendChain(state, await openCommit(this.#options.keys, sealed, sequence, head.hash), hashBytes(sealed));
+      return extendChain(state, await openCommit(this.#options.keys, sealed, sequence, head.hash));
     } catch (error) {
       if (!(error instanceof CommitError) || error.code !== 'NOT_AUTHENTIC') throw error;
       // Damage, or a commit of another history. It is the latter if the store now shows another commit at the head as
@@ -411,21 +450,29 @@ export class CommitLog {
 
   /** Persists first, then moves the state: whenever a crash comes, nothing was shown that is not trusted after it. */
   async #accept(state: ChainState, commits: readonly Commit[], copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
+    requireReadable(state.log.features);
     await this.#files.save(state, copies);
     this.#attempts.clear();
     for (const commit of commits) {
       this.#signs.note(commit);
-      this.#logEnrolment(commit);
+      this.#logRecords(commit, state.log);
     }
     this.#state = state;
     this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
   }
 
-  /** A device that joins may read and write everything from then on, so its owner should learn of it. */
-  #logEnrolment({ deviceId, enrolments, checkpoint, wallTimeMs }: Commit): void {
-    if (checkpoint || deviceId === this.#device.id) return;
-    for (const { name, deviceIndex } of enrolments) {
-      this.#options.logger.info('a new device takes part in the volume', { device: deviceLabel(deviceIndex, name), enrolled: isoTime(wallTimeMs) });
+  /** A device that joins may read everything from then on, so its owner should learn of it. */
+  #logRecords({ author, records, wallTimeMs }: Commit, { members }: LogState): void {
+    if (author === this.#device.id) return;
+    for (const record of records) {
+      if (record.type === 'admission') {
+        const { name, deviceIndex, role } = record.enrolment;
+        const device = deviceLabel(deviceIndex, name);
+        this.#options.logger.info('a new device takes part in the volume', { device, role, enrolled: isoTime(wallTimeMs) });
+      } else if (record.type === 'removal') {
+        const name = members[record.deviceIndex - 1]?.enrolment.name ?? '';
+        this.#options.logger.info('a device was removed from the volume', { device: deviceLabel(record.deviceIndex, name) });
+      }
     }
   }
 
@@ -447,7 +494,7 @@ export class CommitLog {
   }
 
   #gone({ sequence, hash }: LogPosition, cause?: unknown): CommitError {
-    const isOwn = this.#member()?.newest?.sequence === sequence;
+    const isOwn = this.#member()?.newest === sequence;
     const message = isOwn ? `commit ${sequence}, which this device wrote, is gone` : `commit ${sequence} is gone: the store went back`;
     return new CommitError(isOwn ? 'OWN_COMMIT_MISSING' : 'ROLLBACK', message, { sequence, expectedHash: toHex(hash) }, { cause });
   }
@@ -486,22 +533,28 @@ export class CommitLog {
   /**
    * Appends a commit at head + 1. Returns the commit when it is in the log (trust persisted, head moved); `lost` when
    * another commit has that number: poll, rebase, try again. After a StoreError the outcome is unknown; if the commit
-   * got in, the next poll returns it.
+   * got in, the next poll returns it. Throws CommitError `NOT_PERMITTED`, before anything is put, when it would not
+   * count.
    */
   put(draft: CommitDraft, signal?: AbortSignal): Promise<Commit | 'lost'> {
     assert(this.#member(), 'only an enrolled device writes');
-    return this.#put(draft, undefined, signal);
+    return this.#put(draft, [], signal);
   }
 
-  async #put(draft: CommitDraft, enrolment: Enrolment | undefined, signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
-    const { keys, clock } = this.#options;
-    const fields = nextCommit(this.#state, this.#device.id, enrolment, draft);
+  async #put(draft: CommitDraft, records: readonly LogRecord[], signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
+    const { keys, clock, program } = this.#options;
+    const { obstacle } = this;
+    if (obstacle !== undefined) throw new CommitError('NOT_PERMITTED', obstacle);
+    const fields = nextCommit(this.#state, this.#device.id, program, draft, records);
     const encoded = encodeCommit(fields, keys.volumeId, (message) => this.#device.signer.sign(message));
     assert(encoded.byteLength <= commitPlainMax, 'a commit is bounded');
-    // Read back as every reader will see it: what others would refuse is never written.
+    const { sequence, previousHash } = fields;
+    const sealed = keys.current.commit.seal(commitPlace(sequence, previousHash), padCommit(encoded));
+    // Judged as every reader will judge it: what others would skip is never written.
     const decoded = decodeCommit(encoded, keys.volumeId);
-    const sealed = keys.current.commit.seal(commitPlace(fields.sequence, fields.previousHash), padCommit(encoded));
-    const { state, commit } = extendChain(this.#state, decoded, hashBytes(sealed));
+    const extension = extendChain(this.#state, { volumeId: keys.volumeId, sequence, hash: hashBytes(sealed), previousHash, decoded });
+    if (extension.void) throw new CommitError('NOT_PERMITTED', `this device can write no commit: ${extension.void.reason}`, { sequence });
+    const { state, commit } = extension;
     const checked = this.#checkedAround;
     const isChecked = checked?.sequence === this.head.sequence && clock.monotonicMs() - checked.atMs <= checkedAroundMs;
     if (this.#freshness === 'offline' || !isChecked) await this.checkAroundHead(signal);
@@ -521,13 +574,27 @@ export class CommitLog {
     await this.#files.removeCopiesBefore(covers, this.#state.checkpoint?.sequence);
   }
 
-  /** Wipes the signing key. Nothing may be called afterwards. */
+  /** Wipes the secret keys. Nothing may be called afterwards. */
   async close(): Promise<void> {
     this.#device.signer.wipe();
+    this.#device.encryptionSeed.fill(0);
   }
 }
 
-async function chainOfGenesis({ store, disk, stateDirectory, keys }: CommitLogOptions): Promise<ChainState> {
-  const genesis = await readGenesis({ store, disk, stateDirectory, root: keys.root, volumeId: keys.volumeId });
-  return chainFromGenesis(keys.volumeId, genesis.creator);
+async function ownDevice({
+  disk,
+  stateDirectory,
+  keys,
+  genesis,
+  deviceName: name,
+  random,
+  ownerSeed,
+}: CommitLogOptions): ReturnType<typeof openDevice> {
+  const owner = ownerSeed && new Signer(ownerSeed);
+  try {
+    if (owner && !equalBytes(owner.publicKey, genesis.ownerKey)) throw new CommitError('FORK', 'the keyslot names another owner than the volume has');
+    return await openDevice({ disk, stateDirectory, key: keys.device }, { name, random, volumeId: keys.volumeId, owner });
+  } finally {
+    owner?.wipe();
+  }
 }

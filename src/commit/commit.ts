@@ -2,30 +2,12 @@
  * A commit, decoded (doc/format.md, "Commit"). Its bytes are in `commit-codec.ts`, its way into the log in
  * `commit-log.ts`.
  */
-import type { Brand } from '../base/brand.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PageReference } from '../pack/page-reference.js';
-
-/** A commit's number: the genesis is 0. */
-export type Sequence = Brand<number, 'Sequence'>;
-/** 16 random bytes as hex. */
-export type DeviceId = Brand<string, 'DeviceId'>;
-
-export interface Enrolment {
-  readonly deviceId: DeviceId;
-  /** Position in the roster: the creator is 0. Inode numbers are allocated under it. */
-  readonly deviceIndex: number;
-  /** Ed25519, 32 bytes. */
-  readonly publicKey: Uint8Array;
-  /** Shown to people, in `status` and in the names of conflict copies. */
-  readonly name: string;
-}
-
-/** The newest commit of a device that the acknowledging device had verified. */
-export interface Acknowledgement {
-  readonly deviceId: DeviceId;
-  readonly deviceCounter: number;
-}
+import type { DeviceId } from './enrolment.js';
+import type { ProgramVersion } from './program-version.js';
+import type { LogRecord } from './record.js';
+import type { Sequence } from './sequence.js';
 
 /** `null` deletes. Keys are tree keys as byte strings, ascending, none twice. */
 export type Mutation = readonly [key: string, value: Uint8Array | null];
@@ -40,7 +22,17 @@ export interface Checkpoint {
   readonly bytes: number;
 }
 
-/** The part of a commit that the volume decides; the log adds number, links, counters, roster and signature. */
+/** A pack as the commit that brings it names it. */
+export interface CommitPack {
+  readonly id: PackId;
+  readonly size: number;
+  /** The epoch whose keys seal everything in it. */
+  readonly epoch: number;
+  /** H of its sealed index, 32 bytes. */
+  readonly indexHash: Uint8Array;
+}
+
+/** The part of a commit that the volume decides; the log adds number, links, counters, records and signature. */
 export interface CommitDraft {
   /** Advisory, ms since 1970. */
   readonly wallTimeMs: number;
@@ -50,21 +42,25 @@ export interface CommitDraft {
   readonly operationSerial: number;
   readonly filesDelta: number;
   readonly bytesDelta: number;
-  readonly packs: readonly { readonly id: PackId; readonly size: number }[];
+  readonly packs: readonly CommitPack[];
   readonly checkpoint: Checkpoint | undefined;
   readonly mutations: readonly Mutation[];
 }
 
-/** A commit that was verified: signature, links, counters, place in the log. */
+/** A commit that counts: it was verified, and breaks no rule of the chain. */
 export interface Commit extends CommitDraft {
   readonly sequence: Sequence;
-  /** BLAKE2b-256 of its sealed bytes. */
+  /** H of its sealed bytes. */
   readonly hash: Uint8Array;
   readonly previousHash: Uint8Array;
-  readonly deviceId: DeviceId;
-  readonly deviceCounter: number;
+  /** The device that wrote it, or `ownerId`. */
+  readonly author: DeviceId;
+  /** 1 for its author's first commit, then + 1. */
+  readonly counter: number;
+  /** Its author's commit before it; 0 without one. */
   readonly previousOwn: Sequence;
+  /** The program that wrote it. */
+  readonly program: ProgramVersion;
   readonly lastCheckpoint: Sequence;
-  readonly acknowledgements: readonly Acknowledgement[];
-  readonly enrolments: readonly Enrolment[];
+  readonly records: readonly LogRecord[];
 }

@@ -1,59 +1,137 @@
 /**
- * This installation's identity: an id and a signing key, sealed in the state directory (doc/format.md, "Local files").
+ * This installation's identity: an id, a signing key, an encryption key, and the certificate of whoever admitted it,
+ * sealed in the state directory (doc/format.md, "Local files").
+ *
+ * | field | encoding |
+ * | --- | --- |
+ * | device id | 16 |
+ * | Ed25519 seed, X-Wing seed | 32 each |
+ * | certificate | 64: by the owner; zeros before somebody with the owner's rights has mounted here |
+ * | role | u8: 1 admin, 2 writer, 3 reader |
+ * | name | varint length, UTF-8 |
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import { CryptoError } from '../crypto/crypto-error.js';
+import { kemSeedLength } from '../crypto/kem-key.js';
 import type { SealKey } from '../crypto/seal-key.js';
-import { Signer, seedLength } from '../crypto/signature.js';
+import { Signer, seedLength, signatureLength } from '../crypto/signature.js';
 import type { Disk } from '../disk/disk.js';
 import { readWholeFile, replaceFile } from '../disk/whole-file.js';
-import type { DeviceId } from './commit.js';
 import { CommitError } from './commit-error.js';
 import { cleanDeviceName } from './device-name.js';
+import { admissionMessage, type DeviceId, type Enrolment, type Identity, ownerIndex, type Role, readRole, writeRole } from './enrolment.js';
+import type { ProgramVersion } from './program-version.js';
+import { readText, writeText } from './text-field.js';
 
 export interface Device {
   readonly id: DeviceId;
   readonly name: string;
+  readonly role: Role;
   readonly signer: Signer;
+  /** 32 bytes, of X-Wing. */
+  readonly encryptionSeed: Uint8Array;
+  /** `undefined` while nobody has admitted it. */
+  readonly certificate: Uint8Array | undefined;
 }
 
+/**
+ * Whoever holds the owner's seed makes a machine of its own an admin, which can do all that the seed could do there.
+ */
+const roleByOwner: Role = 'admin';
 const fileName = 'device';
 const noPlace = new Uint8Array(0);
 
-/** A new identity. The caller owns `seed`, from which the signer is made again, and wipes it. */
+/** A new identity that nobody has admitted. The caller wipes `seed`, from which the signer is made again. */
 export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
   const seed = random.bytes(seedLength);
-  return { device: { id: toHex(random.bytes(16)) as DeviceId, name: cleanDeviceName(name), signer: new Signer(seed) }, seed };
+  const id = toHex(random.bytes(16)) as DeviceId;
+  const encryptionSeed = random.bytes(kemSeedLength);
+  return { device: { id, name: cleanDeviceName(name), role: roleByOwner, signer: new Signer(seed), encryptionSeed, certificate: undefined }, seed };
 }
 
-/** A new identity, durable in the state directory when it resolves. Throws disk errors. */
-export async function makeDevice(disk: Disk, stateDirectory: string, key: SealKey, name: string, random: Random): Promise<Device> {
-  const { device, seed } = newDevice(name, random);
-  const nameBytes = Buffer.from(device.name, 'utf8');
-  const payload = new ByteWriter(128).bytes(fromHex(device.id)).bytes(seed).varint(nameBytes.length).bytes(nameBytes).finish();
-  const sealed = key.seal(noPlace, payload as Plaintext);
-  payload.fill(0);
-  seed.fill(0);
-  await replaceFile(disk, join(stateDirectory, fileName), sealed);
-  return device;
+/** X-Wing is loaded when a device is admitted, and not by each mount. */
+async function identityOf({ id, role, signer, encryptionSeed }: Device): Promise<Identity> {
+  const { kemPublicKey } = await import('../crypto/x-wing.js');
+  return { deviceId: id, role, signingKey: signer.publicKey, encryptionKey: kemPublicKey(encryptionSeed) };
+}
+
+/** How the device enrols. It has been admitted. */
+export async function enrolmentOf(device: Device, certificate: Uint8Array, deviceIndex: number, program: ProgramVersion): Promise<Enrolment> {
+  return { ...(await identityOf(device)), deviceIndex, admittedBy: ownerIndex, program, name: device.name, certificate };
+}
+
+export interface DevicePlace {
+  readonly disk: Disk;
+  readonly stateDirectory: string;
+  /** The key of kind `device`. */
+  readonly key: SealKey;
+}
+
+interface NewIdentity {
+  readonly name: string;
+  readonly random: Random;
+  readonly volumeId: Uint8Array;
+  /** Admits the device; without it, it stays as it is. */
+  readonly owner: Signer | undefined;
+}
+
+/**
+ * This installation's identity, which is made if there is none, and admitted if `owner` is given and nobody has done so
+ * before; durable when it resolves. Throws CommitError `BAD_STATE`, disk errors.
+ */
+export async function openDevice(place: DevicePlace, wanted: NewIdentity): Promise<{ readonly device: Device; readonly isNew: boolean }> {
+  const { name, random, volumeId, owner } = wanted;
+  const known = await load(place);
+  const { device, seed } = known ?? newDevice(name, random);
+  try {
+    const isAdmission = owner !== undefined && device.certificate === undefined;
+    const admitted = isAdmission ? { ...device, certificate: owner.sign(admissionMessage(volumeId, await identityOf(device))) } : device;
+    if (!known || isAdmission) await save(place, admitted, seed);
+    return { device: admitted, isNew: known === undefined };
+  } finally {
+    seed.fill(0);
+  }
 }
 
 /** `undefined` when this installation has no identity yet. Throws CommitError `BAD_STATE`, disk errors. */
-export async function loadDevice(disk: Disk, stateDirectory: string, key: SealKey): Promise<Device | undefined> {
+export async function loadDevice(place: DevicePlace): Promise<Device | undefined> {
+  const loaded = await load(place);
+  loaded?.seed.fill(0);
+  return loaded?.device;
+}
+
+/** Durable when it resolves. `seed` is that of the signer, borrowed. */
+async function save({ disk, stateDirectory, key }: DevicePlace, device: Device, seed: Uint8Array): Promise<void> {
+  const writer = new ByteWriter(512).bytes(fromHex(device.id)).bytes(seed).bytes(device.encryptionSeed);
+  writer.bytes(device.certificate ?? new Uint8Array(signatureLength));
+  writeRole(writer, device.role);
+  writeText(writer, device.name);
+  const payload = writer.finish();
+  const sealed = key.seal(noPlace, payload as Plaintext);
+  payload.fill(0);
+  await replaceFile(disk, join(stateDirectory, fileName), sealed);
+}
+
+/** The caller wipes `seed`. */
+async function load({ disk, stateDirectory, key }: DevicePlace): Promise<{ device: Device; seed: Uint8Array } | undefined> {
   const sealed = await readWholeFile(disk, join(stateDirectory, fileName));
   if (!sealed) return undefined;
   try {
     const payload = key.open(noPlace, sealed);
     const reader = new ByteReader(payload);
     const id = toHex(reader.bytes(16)) as DeviceId;
-    const signer = new Signer(reader.bytes(seedLength));
-    const name = new TextDecoder().decode(reader.bytes(reader.varint()));
+    const seed = new Uint8Array(reader.bytes(seedLength));
+    const encryptionSeed = new Uint8Array(reader.bytes(kemSeedLength));
+    const certificate = new Uint8Array(reader.bytes(signatureLength));
+    const role = readRole(reader);
+    const name = readText(reader);
     reader.end();
     payload.fill(0);
-    return { id, name, signer };
+    const isAdmitted = certificate.some((byte) => byte !== 0);
+    return { device: { id, name, role, signer: new Signer(seed), encryptionSeed, certificate: isAdmitted ? certificate : undefined }, seed };
   } catch (error) {
     if (error instanceof CryptoError || error instanceof MalformedBytesError)
       throw new CommitError('BAD_STATE', 'the device file is damaged or belongs to another volume', {}, { cause: error });

@@ -1,6 +1,6 @@
 /**
  * The genesis: commit 0, which fixes what never changes in a volume, and whose hash is the volume id (doc/format.md,
- * "Commit").
+ * "The chain").
  *
  * | field | encoding |
  * | --- | --- |
@@ -9,8 +9,10 @@
  * | created | i53, ms since 1970 |
  * | chunk size | u32 |
  * | suite | u8 |
- * | creator | its enrolment, index 0, with the owner's key |
- * | signature | 64: by the creator, over `"sealdrive v1 genesis"` and all before |
+ * | hash id | u8 = 1 |
+ * | owner key | 32 |
+ * | features | `features.ts` |
+ * | signature | 64: by the owner, over `"sealdrive v1 genesis"` and all before |
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
@@ -20,35 +22,33 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { SlotHeader } from '../crypto/keyslot.js';
 import type { Suite } from '../crypto/seal-format.js';
-import { isSuite } from '../crypto/seal-format.js';
 import { isSignedBy, Signer, signatureLength } from '../crypto/signature.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { DeviceId, Enrolment, Mutation, Sequence } from './commit.js';
-import { encodeCommit, padCommit, readEnrolment, writeEnrolment } from './commit-codec.js';
+import { chainFromGenesis, nextCommit } from './chain.js';
+import type { Mutation } from './commit.js';
+import { encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
-import { cleanDeviceName } from './device-name.js';
+import { ownerId } from './enrolment.js';
+import { type Features, noFeatures, readFeatures, writeFeatures } from './features.js';
 import { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
+import { chunkSizeMax, chunkSizeMin, keyslotEntry, readConstants, type VolumeConstants, writeConstants } from './log-state.js';
+import type { ProgramVersion } from './program-version.js';
 import { StoredLog } from './stored-log.js';
 
-export interface Genesis {
+export interface Genesis extends VolumeConstants {
   readonly volumeId: Uint8Array;
-  readonly createdMs: number;
-  /** The most bytes of plaintext that a chunk holds. */
-  readonly chunkSize: number;
-  readonly suite: Suite;
-  readonly creator: Enrolment;
+  /** What the volume begins with. */
+  readonly features: Features;
 }
 
 const version = 1;
 const label = Buffer.from('sealdrive v1 genesis', 'latin1');
 const noPlace = new Uint8Array(0);
-const chunkSizeMin = 4096;
-const chunkSizeMax = 4 * 1024 * 1024;
 /** A whole genesis is smaller than this; more is not fetched. */
 export const genesisObjectMax = 4096;
 
@@ -57,53 +57,41 @@ const messageOf = (unsigned: Uint8Array): Uint8Array => Buffer.concat([label, un
 interface NewVolume {
   readonly store: ObjectStore;
   readonly root: RootKeys;
+  /** 32 bytes, borrowed: the owner signs the genesis and the first commit. */
+  readonly ownerSeed: Uint8Array;
   readonly random: Random;
   readonly createdMs: number;
   readonly chunkSize: number;
   readonly suite: Suite;
-  readonly creatorName: string;
+  readonly program: ProgramVersion;
+  /** Makes the keyslots, once the id is known. */
+  readonly makeSlots: (volumeId: Uint8Array) => Promise<readonly SlotHeader[]>;
   /** The content that the volume begins with, which is the root directory. Ascending keys. */
   readonly mutations: readonly Mutation[];
   readonly filesDelta: number;
-  /** The owner's, 32 bytes, borrowed. */
-  readonly ownerSeed: Uint8Array;
-  /** Makes the keyslots of the volume, before the first commit is sealed. */
-  readonly makeSlots: (volumeId: Uint8Array) => Promise<readonly SlotHeader[]>;
 }
 
-/**
- * Writes the genesis and the first commit of a new volume, as the owner: every device that mounts enrols as another
- * author. Puts no keyslots into the store. Throws StoreError, and what `makeSlots` throws, before anything is written.
- */
+/** Writes the genesis and the first commit of a new volume, which names its keyslots. Throws StoreError. */
 export async function createVolumeLog(options: NewVolume): Promise<{ readonly volumeId: Uint8Array }> {
-  const { store, root, random, suite, chunkSize } = options;
+  const { store, root, random, suite, chunkSize, createdMs, program, mutations, filesDelta } = options;
   assert(chunkSize >= chunkSizeMin && chunkSize <= chunkSizeMax, 'the chunk size is within bounds');
   const owner = new Signer(options.ownerSeed);
   try {
-    const deviceId = toHex(random.bytes(16)) as DeviceId;
-    const creator: Enrolment = { deviceId, deviceIndex: 0, publicKey: owner.publicKey, name: cleanDeviceName(options.creatorName) };
-    const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16)).i53(options.createdMs).u32(chunkSize).u8(suite);
-    writeEnrolment(writer, creator);
+    const constants = { createdMs, chunkSize, suite, ownerKey: owner.publicKey };
+    const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16));
+    writeConstants(writer, constants);
+    writeFeatures(writer, noFeatures);
     const payload = writer.bytes(owner.sign(messageOf(writer.copy()))).finish();
     const sealed = root.genesis(suite).seal(noPlace, payload as Plaintext);
-    payload.fill(0);
     const volumeId = hashBytes(sealed);
-    // Before the first commit, which is to list them.
-    await options.makeSlots(volumeId);
 
+    const keyslots = (await options.makeSlots(volumeId)).map(keyslotEntry);
     const keys = new VolumeKeys({ root, volumeId, suite, random });
-    const links = { sequence: 1 as Sequence, previousHash: volumeId, deviceId, deviceCounter: 1, previousOwn: 0 as Sequence };
-    const content = {
-      wallTimeMs: options.createdMs,
-      nextInoCounter: 0,
-      operationSerial: 0,
-      filesDelta: options.filesDelta,
-      bytesDelta: 0,
-      packs: [],
-    };
-    const lists = { lastCheckpoint: 0 as Sequence, acknowledgements: [], enrolments: [], checkpoint: undefined, mutations: options.mutations };
-    const first = encodeCommit({ ...links, ...content, ...lists }, volumeId, (message) => owner.sign(message));
-    const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(first));
+    const content = { wallTimeMs: createdMs, nextInoCounter: 0, operationSerial: 0, filesDelta, bytesDelta: 0, packs: [] };
+    const chain = chainFromGenesis(volumeId, { ...constants, features: noFeatures });
+    const first = nextCommit(chain, ownerId, program, { ...content, checkpoint: undefined, mutations }, [{ type: 'keyslots', keyslots }]);
+    const encoded = encodeCommit(first, volumeId, (message) => owner.sign(message));
+    const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(encoded));
     const log = new StoredLog(store, root);
     for (const [sequence, bytes] of [sealed, sealedFirst].entries()) {
       if (!(await log.put(sequence, bytes)))
@@ -125,19 +113,14 @@ export function openGenesis(root: RootKeys, sealed: Uint8Array, volumeId: Uint8A
     const reader = new ByteReader(payload);
     if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of genesis');
     reader.bytes(16);
-    const createdMs = reader.i53();
-    const chunkSize = reader.u32();
-    const suite = reader.u8();
-    const creator = readEnrolment(reader);
+    const constants = readConstants(reader);
+    const features = readFeatures(reader);
     const unsigned = payload.subarray(0, reader.offset);
     const signature = reader.bytes(signatureLength);
     reader.end();
-    if (!isSuite(suite) || creator.deviceIndex !== 0) throw new MalformedBytesError('a genesis with an unknown suite or creator');
-    if (chunkSize < chunkSizeMin || chunkSize > chunkSizeMax) throw new MalformedBytesError('a chunk size out of range');
-    if (!isSignedBy(creator.publicKey, messageOf(unsigned), signature))
-      throw new CommitError('BAD_SIGNATURE', 'the genesis is not signed by its creator');
-    payload.fill(0);
-    return { volumeId, createdMs, chunkSize, suite, creator };
+    if (!isSignedBy(constants.ownerKey, messageOf(unsigned), signature))
+      throw new CommitError('BAD_SIGNATURE', 'the genesis is not signed by the owner of the volume');
+    return { volumeId, features, ...constants };
   } catch (error) {
     if (error instanceof CryptoError) throw new CommitError('NOT_AUTHENTIC', 'the genesis does not open', { sequence: 0 }, { cause: error });
     if (error instanceof MalformedBytesError) throw new CommitError('MALFORMED', 'the genesis is malformed', { sequence: 0 }, { cause: error });

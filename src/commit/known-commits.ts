@@ -1,7 +1,7 @@
 /**
  * Commits that this device has verified before, read again from the local copies or from the store (doc/format.md,
- * "Local files"). A hash from the trust state, or the seal of the commit after it, says which bytes are right;
- * signatures and counters are not checked again.
+ * "Local files"). A hash from the trust state, or the seal of the commit after it, says which bytes are right, and the
+ * state of the log says which of them count; signatures and counters are not checked again.
  */
 import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
@@ -10,6 +10,7 @@ import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { LogPosition } from './chain.js';
 import type { Commit } from './commit.js';
+import { decompressCommit, previousOwnOf } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
@@ -32,23 +33,40 @@ export class KnownCommits {
     this.#local = local;
   }
 
-  /** Throws CommitError `MISSING`, `FORK` and those of a commit that does not open; StoreError; disk errors. */
+  /**
+   * A commit that counts. Throws CommitError `MISSING`, `FORK`, `MALFORMED`, `NOT_AUTHENTIC`; StoreError; disk
+   * errors.
+   */
   async read({ sequence, hash, previousHash }: KnownLink): Promise<Commit> {
-    const { commit } = await openCommit(this.#keys, await this.#sealed(sequence, hash), sequence, previousHash);
-    return { ...commit, hash };
+    const { decoded } = await openCommit(this.#keys, await this.#sealed(sequence, hash), sequence, previousHash);
+    if (!decoded) throw new CommitError('MALFORMED', `commit ${sequence} is malformed`, { sequence });
+    return { ...decoded.commit, hash };
   }
 
-  /** Commits with `after < sequence <= head`, ascending. Throws as `read` does. */
-  async *readUpTo(head: LogPosition, after: number): AsyncGenerator<Commit, void> {
+  /**
+   * The commits with `after < sequence <= head` that count, ascending: those in `newest`, which are the newest of their
+   * authors, those that these name as their authors' commits before them, and so on. Throws as `read` does.
+   */
+  async *readUpTo(head: LogPosition, after: number, newest: readonly number[]): AsyncGenerator<Commit, void> {
     // A commit opens only on top of the right one before it, so the hashes are collected first, from the head back.
+    const counting = new Set(newest);
     const links: KnownLink[] = [];
     let { sequence, hash } = head;
     while (sequence > after) {
       const before = await this.before({ sequence, hash });
-      links.push({ sequence, hash, previousHash: before.hash });
+      if (counting.has(sequence)) {
+        const link = { sequence, hash, previousHash: before.hash };
+        counting.add(await this.#previousOwn(link));
+        links.push(link);
+      }
       ({ sequence, hash } = before);
     }
     for (const link of links.toReversed()) yield await this.read(link);
+  }
+
+  async #previousOwn({ sequence, hash, previousHash }: KnownLink): Promise<number> {
+    const payload = this.#keys.current.commit.open(commitPlace(sequence, previousHash), await this.#sealed(sequence, hash));
+    return previousOwnOf(await decompressCommit(payload));
   }
 
   /** The position before `position`, proven by the seal of the commit at `position`. Throws as `read` does. */

@@ -5,7 +5,7 @@
 import { ByteWriter } from '../base/bytes.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import type { ObjectKey } from '../store/object-store.js';
-import type { Sequence } from './commit.js';
+import type { Sequence } from './sequence.js';
 
 export const logPrefix = 'log/';
 

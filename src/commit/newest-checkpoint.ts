@@ -3,16 +3,19 @@
  * (doc/security.md, "Freshness"). What it finds is a hint until the log has been followed from there to its end.
  */
 import { hashBytes } from '../crypto/hash.js';
+import { isSignedBy } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { ChainState } from './chain.js';
 import { chainBeforeCheckpoint } from './chain.js';
-import type { DecodedCommit } from './commit-codec.js';
 import { CommitError, missingCommit } from './commit-error.js';
-import { openCommit } from './open-commit.js';
+import { memberOf } from './log-state.js';
+import { type OpenedCommit, openCommit } from './open-commit.js';
 import type { StoredLog } from './stored-log.js';
 
 /** How many numbers are asked for at once. */
 const probesAtOnce = 12;
+/** How many of the newest commits are asked for their checkpoint when the very newest cannot be believed. */
+const claimsMax = 32;
 
 /**
  * The newest number that the store shows; 0 for an empty log. Doubles, then divides, several numbers at a time, since
@@ -46,22 +49,72 @@ export async function findNewest(stored: StoredLog): Promise<number> {
 }
 
 /**
- * The state before the checkpoint that commit `newest` is or names; `undefined` when there is no checkpoint yet.
- * Throws CommitError, StoreError.
+ * The state before the newest checkpoint; `undefined` when there is none, so that reading begins at the genesis.
+ * `newest` is the newest number, at least 1. Throws CommitError, StoreError.
+ *
+ * Any commit may lie about the newest checkpoint, since nothing is known yet by which it could be judged. The newest
+ * commit is believed when a device has signed it that its checkpoint knows. Otherwise the claims of the newest few
+ * are tried, the greatest number first. Whatever is chosen was signed by somebody whom the owner has admitted, and
+ * reading from there leads to the same state; a claim that is too old only costs time.
  */
-export async function stateBeforeNewestCheckpoint(stored: StoredLog, keys: VolumeKeys, newest: number): Promise<ChainState | undefined> {
-  let { commit } = await openUnlinked(stored, keys, newest, newest);
-  if (!commit.checkpoint) {
-    if (commit.lastCheckpoint === 0) return undefined;
-    ({ commit } = await openUnlinked(stored, keys, commit.lastCheckpoint, newest));
+export async function stateBeforeNewestCheckpoint(
+  stored: StoredLog,
+  keys: VolumeKeys,
+  ownerKey: Uint8Array,
+  newest: number,
+): Promise<ChainState | undefined> {
+  const stateAt = async (sequence: number): Promise<ChainState | undefined> => {
+    const [opened] = sequence > 0 && sequence <= newest ? await openNewest(stored, keys, sequence, 1) : [];
+    return opened && chainBeforeCheckpoint(opened, ownerKey);
+  };
+  const [head] = await openNewest(stored, keys, newest, 1);
+  const claim = claimOf(head);
+  // A short log is read from its beginning as fast.
+  if (claim === 0 && newest <= claimsMax) return undefined;
+  const claimed = await stateAt(claim);
+  if (claimed && head && isSignedByMember(claimed, head)) return claimed;
+  const claims = (await openNewest(stored, keys, newest, claimsMax)).map(claimOf);
+  for (const sequence of [...new Set(claims)].toSorted((a, b) => b - a)) {
+    const state = await stateAt(sequence);
+    if (state) return state;
   }
-  if (!commit.checkpoint) throw new CommitError('MALFORMED', `commit ${commit.sequence} is no checkpoint`, { sequence: commit.sequence });
-  return chainBeforeCheckpoint(commit);
+  return undefined;
 }
 
-/** Commit `sequence` on top of whatever the store shows before it. */
-async function openUnlinked(stored: StoredLog, keys: VolumeKeys, sequence: number, newest: number): Promise<DecodedCommit> {
-  const [before, sealed] = await Promise.all([stored.fetch(sequence - 1), stored.fetch(sequence)]);
-  if (!before || !sealed) throw missingCommit(before ? sequence : sequence - 1, newest);
-  return openCommit(keys, sealed, sequence, hashBytes(before));
+/** The checkpoint that a commit is, or names as the newest before it; 0: none. */
+const claimOf = (opened: OpenedCommit | undefined): number => {
+  const commit = opened?.decoded?.commit;
+  return commit?.checkpoint ? commit.sequence : (commit?.lastCheckpoint ?? 0);
+};
+
+/** Whether somebody who may write, as far as `state` knows, has signed the commit. */
+function isSignedByMember({ log }: ChainState, { decoded }: OpenedCommit): boolean {
+  const member = decoded && memberOf(log, decoded.commit.author);
+  return (
+    decoded !== undefined &&
+    member !== undefined &&
+    member.status !== 'removed' &&
+    member.enrolment.role !== 'reader' &&
+    isSignedBy(member.enrolment.signingKey, decoded.signedMessage, decoded.signature)
+  );
+}
+
+/**
+ * The commits from `newest` back, each on top of what the store shows before it; of several, those that are small.
+ * Throws CommitError, StoreError.
+ */
+async function openNewest(stored: StoredLog, keys: VolumeKeys, newest: number, count: number): Promise<OpenedCommit[]> {
+  const first = Math.max(1, newest - count + 1);
+  const fetch = async (sequence: number): Promise<Uint8Array | undefined> => {
+    const sealed = count === 1 ? await stored.fetch(sequence) : await stored.fetchSmall(sequence);
+    if (sealed === undefined) throw missingCommit(sequence, newest);
+    return sealed === 'large' ? undefined : sealed;
+  };
+  const sealed = await Promise.all(Array.from({ length: newest - first + 2 }, (_, index) => fetch(first - 1 + index)));
+  const opened: OpenedCommit[] = [];
+  for (let at = newest; at >= first; at--) {
+    const [before, bytes] = [sealed[at - first], sealed[at - first + 1]];
+    if (before && bytes) opened.push(await openCommit(keys, bytes, at, hashBytes(before)));
+  }
+  return opened;
 }

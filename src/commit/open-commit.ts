@@ -1,6 +1,6 @@
 /**
- * Opens one sealed commit at its place and decodes it (doc/format.md, "Commit"). Whether it may follow the commit
- * before it is decided in `chain.ts`.
+ * Opens one sealed commit at its place and decodes it (doc/format.md, "Commit"). Whether it counts is decided in
+ * `chain.ts`.
  */
 import { equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
@@ -11,21 +11,33 @@ import type { DecodedCommit } from './commit-codec.js';
 import { decodeCommit, decompressCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { commitPlace } from './log-name.js';
+import type { Sequence } from './sequence.js';
 
-/** Borrows `sealed`. Its signature and links are not checked here. Throws CommitError `NOT_AUTHENTIC`, `MALFORMED`. */
-export async function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<DecodedCommit> {
+/** Somebody with the keys has sealed these bytes for this place in the log of this volume. */
+export interface OpenedCommit {
+  readonly volumeId: Uint8Array;
+  readonly sequence: Sequence;
+  /** H of its sealed bytes. */
+  readonly hash: Uint8Array;
+  readonly previousHash: Uint8Array;
+  /** `undefined` when what was sealed is no commit for this place. */
+  readonly decoded: DecodedCommit | undefined;
+}
+
+/** Borrows `sealed`. Its signature and links are not checked here. Throws CommitError `NOT_AUTHENTIC`. */
+export async function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<OpenedCommit> {
+  const hash = hashBytes(sealed);
+  const place = { volumeId: keys.volumeId, sequence: sequence as Sequence, hash, previousHash };
   try {
     const payload = keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
     const decoded = decodeCommit(await decompressCommit(payload), keys.volumeId);
-    if (decoded.commit.sequence !== sequence || !equalBytes(decoded.commit.previousHash, previousHash))
-      throw new MalformedBytesError('it names another place than the one it is sealed for');
-    return decoded;
+    const { commit } = decoded;
+    const isHere = commit.sequence === sequence && equalBytes(commit.previousHash, previousHash);
+    return { ...place, decoded: isHere ? decoded : undefined };
   } catch (error) {
-    const evidence = { sequence, foundHash: toHex(hashBytes(sealed)) };
     if (error instanceof CryptoError)
-      throw new CommitError('NOT_AUTHENTIC', `commit ${sequence} does not open at its place`, evidence, { cause: error });
-    if (error instanceof MalformedBytesError || error instanceof PackError)
-      throw new CommitError('MALFORMED', `commit ${sequence} is malformed`, evidence, { cause: error });
+      throw new CommitError('NOT_AUTHENTIC', `commit ${sequence} does not open at its place`, { sequence, foundHash: toHex(hash) }, { cause: error });
+    if (error instanceof MalformedBytesError || error instanceof PackError) return { ...place, decoded: undefined };
     throw error;
   }
 }

@@ -3,7 +3,8 @@
  * time is signed, so the store cannot invent it: a store that withholds commits lets it grow old.
  */
 import type { Clock } from '../base/clock.js';
-import type { Commit, DeviceId } from './commit.js';
+import type { Commit } from './commit.js';
+import { type DeviceId, ownerId } from './enrolment.js';
 
 export class SignsOfLife {
   readonly #clock: Clock;
@@ -13,10 +14,11 @@ export class SignsOfLife {
     this.#clock = clock;
   }
 
-  note({ deviceId, sequence, wallTimeMs }: Commit): void {
-    if (sequence <= (this.#signs.get(deviceId)?.sequence ?? 0)) return;
+  /** What the owner writes may come from any machine, this one as well. */
+  note({ author, sequence, wallTimeMs }: Commit): void {
+    if (author === ownerId || sequence <= (this.#signs.get(author)?.sequence ?? 0)) return;
     // At most our time: a device whose clock is ahead would look alive for that much longer.
-    this.#signs.set(deviceId, { sequence, atMs: Math.min(wallTimeMs, this.#clock.now().sec * 1000) });
+    this.#signs.set(author, { sequence, atMs: Math.min(wallTimeMs, this.#clock.now().sec * 1000) });
   }
 
   /** Milliseconds since 1970; `undefined` when no commit of the device was read here. */

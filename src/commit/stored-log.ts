@@ -8,10 +8,10 @@ import { equalBytes } from '../base/bytes.js';
 import type { RootKeys } from '../crypto/volume-keys.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { Sequence } from './commit.js';
 import { commitObjectMax } from './commit-codec.js';
 import { missingCommit } from './commit-error.js';
 import { logKey, logPrefix, sequenceName, sequenceOfKey } from './log-name.js';
+import type { Sequence } from './sequence.js';
 
 /** Each of several objects that are fetched at once has at most this size; a larger one is fetched alone. */
 const windowCommitMax = 1024 * 1024;
@@ -39,18 +39,28 @@ export class StoredLog {
     return this.#store.get(this.keyOf(sequence), { sizeMax, ...(signal ? { signal } : {}) });
   }
 
+  /** As `fetch`, for one of several objects that are fetched at once; `large` when it is too large for that. */
+  async fetchSmall(sequence: number, signal?: AbortSignal): Promise<Uint8Array | 'large' | undefined> {
+    try {
+      return await this.fetch(sequence, signal, windowCommitMax);
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'PROTOCOL') return 'large';
+      throw error;
+    }
+  }
+
   /**
    * The objects from `from` on: as many of the next `count` as precede the first large one, or that one alone. Never
    * empty. Throws StoreError.
    */
   async fetchWindow(from: number, count: number, signal: AbortSignal | undefined): Promise<(Uint8Array | undefined)[]> {
     if (count === 1) return [await this.fetch(from, signal)];
-    const results = await Promise.allSettled(Array.from({ length: count }, (_, index) => this.fetch(from + index, signal, windowCommitMax)));
+    const results = await Promise.allSettled(Array.from({ length: count }, (_, index) => this.fetchSmall(from + index, signal)));
     const fetched: (Uint8Array | undefined)[] = [];
     for (const result of results) {
-      if (result.status === 'fulfilled') fetched.push(result.value);
-      else if (result.reason instanceof StoreError && result.reason.code === 'PROTOCOL') break;
-      else throw result.reason;
+      if (result.status === 'rejected') throw result.reason;
+      if (result.value === 'large') break;
+      fetched.push(result.value);
     }
     return fetched.length > 0 ? fetched : [await this.fetch(from, signal)];
   }

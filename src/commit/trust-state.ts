@@ -4,14 +4,10 @@
  *
  * | field | encoding |
  * | --- | --- |
- * | version | u8 = 2 |
- * | epoch | u32 |
+ * | version | u8 = 3 |
  * | head | sequence u53, hash 32 |
  * | checkpoint | u8 0/1; if 1: sequence u53, hash 32, hash before it 32 |
- * | members | varint count, then each as below |
- * | of a member | enrolment; counter varint |
- * | | u8 0/1; if 1: when it enrolled i53, ms since 1970 |
- * | | u8 0/1; if 1: newest sequence, next ino counter, operation serial, varint each |
+ * | state | as in a checkpoint (`log-state.ts`) |
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
@@ -20,31 +16,20 @@ import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk } from '../disk/disk.js';
 import { readWholeFile, replaceFile } from '../disk/whole-file.js';
-import type { ChainState, CheckpointLink, Member } from './chain.js';
-import type { DeviceId, Sequence } from './commit.js';
-import { readEnrolment, writeEnrolment } from './commit-codec.js';
+import type { ChainState, CheckpointLink } from './chain.js';
 import { CommitError } from './commit-error.js';
+import type { DeviceId } from './enrolment.js';
+import { encodeLogState, readLogState } from './log-state.js';
+import type { Sequence } from './sequence.js';
 
 const fileName = 'trust';
-const version = 2;
-/** Without rotation, all objects are of the first epoch. */
-const epoch = 1;
+const version = 3;
 
-function encode(state: ChainState): Uint8Array {
-  const writer = new ByteWriter(1024).u8(version).u32(epoch).u53(state.head.sequence).bytes(state.head.hash);
-  const { checkpoint } = state;
+function encode({ head, checkpoint, log }: ChainState): Uint8Array {
+  const writer = new ByteWriter(4096).u8(version).u53(head.sequence).bytes(head.hash);
   if (checkpoint) writer.u8(1).u53(checkpoint.sequence).bytes(checkpoint.hash).bytes(checkpoint.previousHash);
   else writer.u8(0);
-  writer.varint(state.members.length);
-  for (const { enrolment, counter, enrolledMs, newest } of state.members) {
-    writeEnrolment(writer, enrolment);
-    writer.varint(counter);
-    if (enrolledMs === undefined) writer.u8(0);
-    else writer.u8(1).i53(enrolledMs);
-    if (newest) writer.u8(1).varint(newest.sequence).varint(newest.nextInoCounter).varint(newest.operationSerial);
-    else writer.u8(0);
-  }
-  return writer.finish();
+  return writer.bytes(encodeLogState(log)).finish();
 }
 
 function readFlag(reader: ByteReader): boolean {
@@ -55,25 +40,16 @@ function readFlag(reader: ByteReader): boolean {
 
 function decode(payload: Uint8Array): ChainState {
   const reader = new ByteReader(payload);
-  if (reader.u8() !== version || reader.u32() !== epoch) throw new MalformedBytesError('an unknown version of the trust state');
+  if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of the trust state');
   const readHash = (): Uint8Array => new Uint8Array(reader.bytes(32));
-  const head = { sequence: reader.u53() as Sequence, hash: readHash() };
+  const readSequence = (): Sequence => reader.u53() as Sequence;
+  const head = { sequence: readSequence(), hash: readHash() };
   const checkpoint: CheckpointLink | undefined = readFlag(reader)
-    ? { sequence: reader.u53() as Sequence, hash: readHash(), previousHash: readHash() }
+    ? { sequence: readSequence(), hash: readHash(), previousHash: readHash() }
     : undefined;
-  const count = reader.varint();
-  const members: Member[] = [];
-  for (let index = 0; index < count; index++) {
-    const enrolment = readEnrolment(reader);
-    const counter = reader.varint();
-    const enrolledMs = readFlag(reader) ? reader.i53() : undefined;
-    const newest = readFlag(reader)
-      ? { sequence: reader.varint() as Sequence, nextInoCounter: reader.varint(), operationSerial: reader.varint() }
-      : undefined;
-    members.push({ enrolment, counter, enrolledMs, newest });
-  }
+  const log = readLogState(reader);
   reader.end();
-  return { head, checkpoint, members };
+  return { head, checkpoint, log };
 }
 
 export interface TrustFile {

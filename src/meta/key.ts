@@ -4,7 +4,8 @@
  */
 import { assert } from '../base/assert.js';
 import type { Brand, ByteString } from '../base/brand.js';
-import { type ByteReader, MalformedBytesError } from '../base/bytes.js';
+import { type ByteReader, fromHex, latin1Slice, MalformedBytesError, toHex } from '../base/bytes.js';
+import type { PackId } from '../pack/pack-id.js';
 
 /**
  * An inode number. The numbers of directory entries come from the same counters (doc/format.md, "Inode numbers"). The
@@ -97,6 +98,7 @@ export const numberedKey = (parent: Ino, number: number): TreeKey => `N${u64(par
 export const extentKey = (ino: Ino, offset: number): TreeKey => `E${u64(ino)}${u64(offset)}` as TreeKey;
 export const xattrKey = (ino: Ino, name: ByteString): TreeKey => `X${u64(ino)}${name}` as TreeKey;
 export const orphanKey = (ino: Ino): TreeKey => `O${u64(ino)}` as TreeKey;
+export const packEntryKey = (id: PackId): TreeKey => `P${latin1Slice(fromHex(id), 0, 16)}` as TreeKey;
 
 /** The exclusive upper bound of all keys that begin with the key's type and its inode number. */
 export const direntEnd = (parent: Ino): TreeKey => `D${u64(parent + 1)}` as TreeKey;
@@ -111,7 +113,7 @@ export type DecodedKey =
   | { readonly type: 'dirent' | 'xattr'; readonly ino: Ino; readonly name: ByteString }
   | { readonly type: 'numbered'; readonly ino: Ino; readonly number: number }
   | { readonly type: 'extent'; readonly ino: Ino; readonly offset: number }
-  | { readonly type: 'snapshot'; readonly name: ByteString };
+  | { readonly type: 'pack'; readonly id: PackId };
 
 /** The number in the key of a numbered entry. Throws {@link MalformedBytesError}. */
 export const numberIn = (key: TreeKey): number => readInoAt(key, 9);
@@ -148,9 +150,9 @@ export function decodeKey(key: TreeKey): DecodedKey {
     case 'E':
       exact(17);
       return { type: 'extent', ino: readInoAt(key, 1), offset: readU64(key, 9) };
-    case 'S':
-      if (key.length < 2 || key.length > 256) throw new MalformedBytesError('snapshot key has a wrong length');
-      return { type: 'snapshot', name: key.slice(1) };
+    case 'P':
+      exact(17);
+      return { type: 'pack', id: toHex(Buffer.from(key.slice(1), 'latin1')) as PackId };
     default:
       throw new MalformedBytesError('tree key of an unknown type');
   }

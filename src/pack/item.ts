@@ -25,7 +25,7 @@ import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 
 /** The keys of one epoch with which packs are sealed. */
-export type PackKeys = Pick<EpochKeys, 'chunk' | 'page' | 'packIndex' | 'packFooter'>;
+export type PackKeys = Pick<EpochKeys, 'epoch' | 'chunk' | 'page' | 'packIndex' | 'packFooter'>;
 
 export type Codec = 'raw' | 'zstd';
 /** By their numbers. */

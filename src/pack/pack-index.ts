@@ -64,7 +64,8 @@ export type PackItem = GapItem | ChunkItem | PageItem;
 const kinds = ['gap', 'chunk', 'page'] as const;
 const version = 2;
 const footerPayload = 24;
-const footerLength = footerPayload + bareOverhead;
+/** Of a sealed footer, which ends the pack. */
+export const footerLength = footerPayload + bareOverhead;
 const footerOffset = 0xffffffff;
 /** Offsets are u32, and a whole pack must fit in one buffer. */
 export const packSizeMax = 2 ** 31;

@@ -10,6 +10,7 @@ import type { Plaintext, Sealed } from '../base/brand.js';
 import type { Random } from '../base/random.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { CryptoError } from '../crypto/crypto-error.js';
+import { hashBytes } from '../crypto/hash.js';
 import type { Disk, DiskFile } from '../disk/disk.js';
 import { diskErrorCode } from '../disk/disk.js';
 import type { FileBody } from '../store/object-store.js';
@@ -19,7 +20,7 @@ import { itemPlace, openStored } from './item.js';
 import { diskError, PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 import type { ChunkOwner, PackItem } from './pack-index.js';
-import { packEndMax, readPackIndex, sealPackEnd } from './pack-index.js';
+import { footerLength, packEndMax, readPackIndex, sealPackEnd } from './pack-index.js';
 import type { PageReference } from './page-reference.js';
 
 export interface PackWriterOptions {
@@ -41,6 +42,10 @@ export interface RunPlace {
 
 interface FinishedPack extends FileBody {
   readonly id: PackId;
+  /** The epoch whose keys seal it. */
+  readonly epoch: number;
+  /** H of its sealed index, 32 bytes, as commits name it. */
+  readonly indexHash: Uint8Array;
 }
 
 export class PackWriter {
@@ -285,7 +290,13 @@ export class PackWriter {
    */
   async #syncFinished(): Promise<FinishedPack> {
     await this.#syncFile();
-    return { id: this.id, path: this.path, size: this.size };
+    const { end } = this.#appends;
+    const sealedIndex = await this.read(end, this.size - end - footerLength);
+    return this.#finished(this.size, sealedIndex);
+  }
+
+  #finished(size: number, sealedIndex: Uint8Array): FinishedPack {
+    return { id: this.id, path: this.path, size, epoch: this.#keys.epoch, indexHash: hashBytes(sealedIndex) };
   }
 
   async #finish(): Promise<FinishedPack> {
@@ -306,7 +317,7 @@ export class PackWriter {
     }
     await this.#syncFile();
     this.#finishedSize = size;
-    return { id: this.id, path: this.path, size };
+    return this.#finished(size, index);
   }
 
   /** Checks that the file still holds what was appended. Throws PackError IO or MISSING. */

@@ -21,11 +21,11 @@ import { silentLogger } from '../base/logger.js';
 import { budgetOf } from '../base/memory-budget.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
-import type { CommitLog } from '../commit/commit-log.js';
+import type { CommitLog, CommitLogOptions } from '../commit/commit-log.js';
+import { parseProgramVersion } from '../commit/program-version.js';
 import { nativeCipher } from '../crypto/bulk-cipher.js';
 import type { SlotHeader, SlotSecret } from '../crypto/keyslot.js';
 import { systemRandom } from '../crypto/system-random.js';
-import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { PeerCheck } from '../daemon/control-server.js';
 import type { DaemonParts } from '../daemon/daemon.js';
 import type { Inhibition } from '../daemon/shutdown-inhibitor.js';
@@ -47,6 +47,10 @@ import { isStoreUnusable } from '../volume/remedy.js';
 import type { Volume } from '../volume/volume.js';
 import type { MountRequest } from './mount-request.js';
 import { findAddon } from './native-addon.js';
+import { version } from './version.js';
+
+/** As commits and enrolments name it. */
+const programVersion = parseProgramVersion(version);
 
 /** How other devices see this one, by default. */
 export const defaultDeviceName = (): string => hostname() || 'device';
@@ -139,7 +143,15 @@ export async function createVolumeWithSecrets(
     return made.map(({ header }) => header);
   };
   try {
-    const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, makeSlots });
+    const { volumeId } = await createVolume({
+      store,
+      rootSecret,
+      ownerSeed,
+      random: systemRandom,
+      clock: systemClock,
+      program: programVersion,
+      makeSlots,
+    });
     for (const slot of made) await putSlot(store, slot);
     return { volumeId, slotIds: made.map(({ header }) => header.slotId) };
   } finally {
@@ -163,7 +175,7 @@ export function preloadMount(storeKind: string): void {
 }
 
 /**
- * Everything that a mount is made of, with the volume open. Takes over the request's root secret. Throws what the
+ * Everything that a mount is made of, with the volume open. Takes over the secrets of the request. Throws what the
  * layers throw.
  */
 export async function composeMount(
@@ -199,6 +211,8 @@ export async function composeMount(
       stateDirectory: request.stateDirectory,
       volumeId: request.volumeId,
       rootSecret: request.rootSecret,
+      ownerSeed: request.ownerSeed,
+      program: programVersion,
       readOnly: options.readOnly,
       reachability,
       refused,
@@ -222,6 +236,7 @@ export async function composeMount(
       await findSingleWriter();
       throw error;
     });
+    request.ownerSeed?.fill(0);
     opened.push(() => volume.close());
     const folder = localFolderOf(request.store);
     const mount = volume.frontEnd();
@@ -318,20 +333,18 @@ async function readBootId(): Promise<string | undefined> {
   }
 }
 
+export type DeviceLogOptions = Pick<CommitLogOptions, 'store' | 'keys' | 'genesis' | 'stateDirectory' | 'ownerSeed'>;
+
 /**
  * Opens the commit log of a volume as the device of a state directory that is not mounted; a new device enrols. The
  * caller closes the log, then releases the lock. Throws Failure `IN_USE`, CommitError, StoreError.
  */
-export async function openDeviceLog(
-  store: ObjectStore,
-  keys: VolumeKeys,
-  stateDirectory: string,
-): Promise<{ readonly log: CommitLog; readonly release: () => void }> {
+export async function openDeviceLog(options: DeviceLogOptions): Promise<{ readonly log: CommitLog; readonly release: () => void }> {
   const { CommitLog } = await import('../commit/commit-log.js');
-  const release = lockStateDirectory(stateDirectory, findAddon());
+  const release = lockStateDirectory(options.stateDirectory, findAddon());
   try {
     const common = { disk: systemDisk, random: systemRandom, clock: systemClock, logger: silentLogger, readOnly: false };
-    return { log: await CommitLog.open({ ...common, store, keys, stateDirectory, deviceName: defaultDeviceName() }), release };
+    return { log: await CommitLog.open({ ...common, ...options, program: programVersion, deviceName: defaultDeviceName() }), release };
   } catch (error) {
     release();
     throw error;

@@ -15,6 +15,8 @@ export interface MountRequest {
   readonly registryFolder: string;
   readonly volumeId: Uint8Array;
   readonly rootSecret: Uint8Array;
+  /** Admits this machine if nobody has done so before; `undefined` from a keyslot without the rights of the owner. */
+  readonly ownerSeed: Uint8Array | undefined;
   /** The store did not answer when the mount was prepared, so nobody waits for it again. */
   readonly isOffline: boolean;
   /**

@@ -70,12 +70,12 @@ export class Arrival {
   /** Takes verified commits in: at once if no pending operation depends on them, otherwise by a rebase. */
   async #advance(commits: readonly Commit[]): Promise<void> {
     const { log, counters } = this.#options;
-    for (const own of commits.filter((commit) => commit.deviceId === log.deviceId)) {
+    for (const own of commits.filter((commit) => commit.author === log.deviceId)) {
       // A crash may have lost the last values.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
       counters.serial = Math.max(counters.serial, own.operationSerial);
     }
-    const foreign = commits.filter((commit) => commit.deviceId !== log.deviceId);
+    const foreign = commits.filter((commit) => commit.author !== log.deviceId);
     const change = changesOf(foreign);
     try {
       await this.#advanceWith(commits, foreign, change);
@@ -121,7 +121,7 @@ export class Arrival {
    */
   async #rebase(commits: readonly Commit[], change: Changes): Promise<void> {
     const { state, journal, writer, log, frontEnds, logger } = this.#options;
-    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.deviceId === log.deviceId).map((commit) => commit.operationSerial));
+    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.author === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
       if (round === holdRound) frontEnds.hold(change);

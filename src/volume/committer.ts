@@ -366,7 +366,7 @@ export class Committer {
       };
       const commit = await log.put(draft, signal);
       if (commit !== 'lost') {
-        state.land(commit.sequence, flight);
+        state.land(commit.sequence, flight, packs);
         staging.committed(packs);
         this.#lastCommitMs = this.#beatMs = draft.wallTimeMs;
         this.#wakeRoomWaiters();
@@ -419,8 +419,12 @@ export class Committer {
   }
 
   /** Puts a commit whose place in the log does not matter. */
-  async #append(draft: CommitDraft, signal: AbortSignal | undefined): Promise<void> {
-    while ((await this.#options.log.put(draft, signal)) === 'lost') await this.#poll(signal);
+  async #append(draft: CommitDraft, signal: AbortSignal | undefined): Promise<Commit> {
+    for (;;) {
+      const commit = await this.#options.log.put(draft, signal);
+      if (commit !== 'lost') return commit;
+      await this.#poll(signal);
+    }
   }
 
   #emptyDraft(wallTimeMs: number): Omit<CommitDraft, 'packs' | 'checkpoint'> {
@@ -489,9 +493,10 @@ export class Committer {
       );
       const packs = await staging.upload(signal);
       const checkpoint = { root: newRoot, covers, files: totals.files, bytes: totals.bytes };
-      await this.#append({ ...this.#emptyDraft(clock.now().sec * 1000), packs, checkpoint }, signal);
+      const commit = await this.#append({ ...this.#emptyDraft(clock.now().sec * 1000), packs, checkpoint }, signal);
       staging.committed(packs);
       state.endFold(newRoot, covers);
+      state.advance([commit]);
       if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
       await staging.release(packsOf(state.operations));
       await log.removeCopies(covers);
@@ -504,9 +509,12 @@ export class Committer {
   /** An integrity error stops the volume for good; every other error is retryable. */
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
-    this.#failure ??= new VolumeError('FENCED', 'the store shows a history that does not fit what this device knows', { cause: error });
+    const isRefusal = error.code === 'NOT_PERMITTED' || error.code === 'UNSUPPORTED';
+    const message = isRefusal ? error.message : 'the store shows a history that does not fit what this device knows';
+    this.#failure ??= new VolumeError('FENCED', message, { cause: error });
     this.#wakeRoomWaiters();
-    this.#options.logger.error('integrity stop: the volume is read-only from now on', { code: error.code, reason: describeError(error) });
+    const what = isRefusal ? 'nothing more can be written' : 'integrity stop: the volume is read-only from now on';
+    this.#options.logger.error(what, { code: error.code, reason: describeError(error) });
     return this.#failure;
   }
 }

@@ -5,6 +5,7 @@
 import type { Clock, Timespec } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import { createVolumeLog } from '../commit/genesis.js';
+import type { ProgramVersion } from '../commit/program-version.js';
 import type { SlotHeader } from '../crypto/keyslot.js';
 import { RootKeys } from '../crypto/volume-keys.js';
 import { encodeInode, type Inode, S_IFDIR } from '../meta/inode.js';
@@ -19,6 +20,7 @@ export interface CreateOptions {
   readonly ownerSeed: Uint8Array;
   readonly random: Random;
   readonly clock: Clock;
+  readonly program: ProgramVersion;
   /** Largest plaintext of a chunk, bytes. */
   readonly chunkSize?: number;
   /** Makes the keyslots, once the id is known; the caller puts them into the store last. Default: there are none. */
@@ -35,7 +37,7 @@ const noSlots = (): Promise<readonly SlotHeader[]> => Promise.resolve([]);
 
 /** Creates a volume in `store`, without putting keyslots there; its genesis commit determines its id. */
 export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
-  const { store, rootSecret, ownerSeed, random, clock, chunkSize = defaultChunkSize, makeSlots = noSlots } = options;
+  const { store, rootSecret, ownerSeed, random, clock, program, chunkSize = defaultChunkSize, makeSlots = noSlots } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);
   const time = clock.now();
   try {
@@ -46,10 +48,10 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
       createdMs: time.sec * 1000,
       chunkSize,
       suite: 1,
-      creatorName: 'init',
       mutations: [[inodeKey(rootIno), encodeInode(newRootDirectory(time))]],
       filesDelta: 1,
       ownerSeed,
+      program,
       makeSlots,
     });
   } finally {

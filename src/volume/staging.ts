@@ -8,6 +8,7 @@ import type { Plaintext } from '../base/brand.js';
 import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
 import type { CacheKind } from '../cache/disk-cache.js';
+import type { CommitPack } from '../commit/commit.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { type Disk, diskErrorCode } from '../disk/disk.js';
 import type { HeldDirectory } from '../disk/held-directory.js';
@@ -88,7 +89,7 @@ export class Staging {
   readonly #pagePacks = new Set<PackId>();
   #uploadedBytes = 0;
   /** Packs in the store that no commit names yet. */
-  readonly #unnamed = new Map<PackId, number>();
+  readonly #unnamed = new Map<PackId, CommitPack>();
   /** Packs in the store whose files are still here. */
   readonly #landed = new Map<PackId, PackWriter>();
 
@@ -155,13 +156,13 @@ export class Staging {
    * Uploads everything appended so far, or only the `needed` packs. Returns the packs that the next commit must name.
    * Rejects with the first StoreError or PackError, and can be called again.
    */
-  async upload(signal?: AbortSignal, needed?: ReadonlySet<PackId>): Promise<{ readonly id: PackId; readonly size: number }[]> {
+  async upload(signal?: AbortSignal, needed?: ReadonlySet<PackId>): Promise<CommitPack[]> {
     if (this.#chunks) this.#close(this.#chunks);
     if (this.#pages) this.#close(this.#pages);
     await Promise.all(this.#closing);
     const wanted = [...this.#closed.keys()].filter((id) => needed?.has(id) ?? true);
     await Promise.all(wanted.map((id) => this.#uploadOne(id, signal)));
-    return [...this.#unnamed].map(([id, size]) => ({ id, size }));
+    return [...this.#unnamed.values()];
   }
 
   /**
@@ -336,7 +337,7 @@ export class Staging {
 
   async #uploadPack(writer: PackWriter, signal: AbortSignal | undefined): Promise<void> {
     const { store, onLost } = this.#options;
-    const { id, size } = await writer.finish();
+    const { id, size, epoch, indexHash } = await writer.finish();
     // A file that lost its name is still open.
     const isInPlace = await writer.isInPlace();
     if (!isInPlace) onLost();
@@ -345,7 +346,7 @@ export class Staging {
     // a crash.
     await store.put(packKey(id), body, signal ? { signal } : {});
     this.#uploadedBytes += size;
-    this.#unnamed.set(id, size);
+    this.#unnamed.set(id, { id, size, epoch, indexHash });
     this.#landed.set(id, writer);
     this.#closed.delete(id);
   }

@@ -8,7 +8,7 @@ import type { Logger } from '../base/logger.js';
 import type { CommitLog } from '../commit/commit-log.js';
 
 export class Staleness {
-  readonly #log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>;
+  readonly #log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'members' | 'deviceId'>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #maxMs: number | undefined;
@@ -17,7 +17,7 @@ export class Staleness {
 
   /** `maxMs`: an older state is reported as stale; undefined: never. */
   constructor(
-    log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'roster' | 'deviceId'>,
+    log: Pick<CommitLog, 'newestSignOfOthersMs' | 'lastCheckpoint' | 'members' | 'deviceId'>,
     clock: Clock,
     logger: Logger,
     maxMs: number | undefined,
@@ -38,9 +38,8 @@ export class Staleness {
    * the last proof is older than the newest checkpoint, the time since that checkpoint.
    */
   get ageMs(): number | undefined {
-    // Index 0 only created the volume.
-    const others = this.#log.roster.filter(({ deviceId, deviceIndex }) => deviceIndex !== 0 && deviceId !== this.#log.deviceId);
-    if (others.length === 0) return undefined;
+    const others = this.#log.members.some(({ enrolment, status }) => status !== 'removed' && enrolment.deviceId !== this.#log.deviceId);
+    if (!others) return undefined;
     const sinceMs = this.#log.newestSignOfOthersMs ?? this.#log.lastCheckpoint?.wallTimeMs ?? this.#startedMs;
     return Math.max(0, this.#nowMs() - sinceMs);
   }

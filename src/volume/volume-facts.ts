@@ -9,6 +9,8 @@ import type { MemoryBudget } from '../base/memory-budget.js';
 import type { DiskCache } from '../cache/disk-cache.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import { deviceLabel, isoTime } from '../commit/device-label.js';
+import { ownerIndex } from '../commit/enrolment.js';
+import { programVersionText } from '../commit/program-version.js';
 import type { Journal } from '../journal/journal.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { Committer } from './committer.js';
@@ -54,7 +56,8 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
     device: {
       name: options.deviceName,
       index: log.deviceIndex,
-      devices: log.roster.length,
+      devices: log.members.filter(({ status }) => status !== 'removed').length,
+      ...ownStanding(log),
       ...(journal.failure ? { failure: describeError(journal.failure) } : {}),
     },
     ...enrolmentFacts(log),
@@ -88,16 +91,24 @@ function provenFacts({ ageMs, maxMs, isStale }: Staleness): Record<string, Fact>
   };
 }
 
+/** What this device may do; nothing before it enrols. */
+function ownStanding(log: CommitLog): Record<string, Fact> {
+  const { enrolment } = log.members[log.deviceIndex - 1] ?? {};
+  return enrolment ? { role: enrolment.role } : {};
+}
+
 /**
- * Which other devices take part, and since when, as far as known: an unknown device among them has had a secret of the
- * volume.
+ * Which other devices take part, since when, as what, and on whose word: an unknown device among them has had a secret
+ * of the volume.
  */
 function enrolmentFacts(log: CommitLog): VolumeFacts {
   const enrolled: Record<string, string> = {};
-  for (const { enrolment, enrolledMs } of log.members) {
-    const { deviceIndex, name } = enrolment;
-    if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
-    enrolled[deviceLabel(deviceIndex, name)] = enrolledMs === undefined ? 'enrolled before this machine looked' : `enrolled ${isoTime(enrolledMs)}`;
+  for (const { enrolment, enrolledMs, status } of log.members) {
+    const { deviceIndex, name, role, program, admittedBy } = enrolment;
+    if (deviceIndex === log.deviceIndex) continue;
+    const by = admittedBy === ownerIndex ? 'the owner' : deviceLabel(admittedBy, log.roster[admittedBy - 1]?.name ?? '');
+    const facts = [`enrolled ${isoTime(enrolledMs)}`, role, `version ${programVersionText(program)}`, `admitted by ${by}`];
+    enrolled[deviceLabel(deviceIndex, name)] = (status === 'active' ? facts : [...facts, status]).join(', ');
   }
   return Object.keys(enrolled).length === 0 ? {} : { devices: enrolled };
 }
@@ -109,9 +120,9 @@ function enrolmentFacts(log: CommitLog): VolumeFacts {
 function signsOfLife(log: CommitLog, clock: Clock): Record<string, string> {
   const nowMs = clock.now().sec * 1000;
   const signs: Record<string, string> = {};
-  for (const { deviceId, deviceIndex, name } of log.roster) {
-    // Index 0 only created the volume and signs nothing any more.
-    if (deviceIndex === log.deviceIndex || deviceIndex === 0) continue;
+  for (const { enrolment, status } of log.members) {
+    const { deviceId, deviceIndex, name } = enrolment;
+    if (deviceIndex === log.deviceIndex || status === 'removed') continue;
     const atMs = log.signOfLifeMs(deviceId);
     signs[deviceLabel(deviceIndex, name)] =
       atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;

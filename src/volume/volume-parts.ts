@@ -15,6 +15,7 @@ import { DiskCache } from '../cache/disk-cache.js';
 import type { Commit } from '../commit/commit.js';
 import { CommitLog, type HeadCode } from '../commit/commit-log.js';
 import { readGenesis } from '../commit/genesis.js';
+import type { ProgramVersion } from '../commit/program-version.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
 import { RootKeys, VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
@@ -47,6 +48,9 @@ export interface OpenOptions {
   readonly volumeId: Uint8Array;
   /** 32 bytes, taken over. */
   readonly rootSecret: Uint8Array;
+  /** 32 bytes, borrowed for the opening; `undefined` from a keyslot without the rights of the owner. */
+  readonly ownerSeed: Uint8Array | undefined;
+  readonly program: ProgramVersion;
   readonly readOnly: boolean;
   /** Knows whether the store answers; undefined if that is never in doubt. */
   readonly reachability?: Reachability | undefined;
@@ -66,7 +70,10 @@ export interface OpenOptions {
   readonly cipher?: BulkCipher | undefined;
   /** The head code that another device shows: the log must contain that commit. */
   readonly headCode?: HeadCode | undefined;
-  /** Called before this device enrols, with the number of other devices; if it throws, the volume is not opened. */
+  /**
+   * Called before this device enrols, with the number of other devices that may write; if it throws, the volume is not
+   * opened.
+   */
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
@@ -116,9 +123,9 @@ export interface OpenedParts {
  * `opened` gets everything that must be closed, even when this throws CommitError, StoreError, JournalError or
  * PackError.
  */
-export async function openParts(options: OpenOptions, opened: ClosingStack): Promise<OpenedParts> {
-  const { store, disk, random, clock, stateDirectory, volumeId, readOnly, logger, memory = usualBudget } = options;
-  const root = new RootKeys(options.rootSecret, random);
+export async function openParts(wanted: OpenOptions, opened: ClosingStack): Promise<OpenedParts> {
+  const { store, disk, random, clock, stateDirectory, volumeId, logger, memory = usualBudget } = wanted;
+  const root = new RootKeys(wanted.rootSecret, random);
   opened.push(() => root.wipe());
   const genesis = await readGenesis({ store, disk, stateDirectory, root, volumeId });
   const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random });
@@ -130,12 +137,19 @@ export async function openParts(options: OpenOptions, opened: ClosingStack): Pro
     random,
     clock,
     logger,
-    deviceName: options.deviceName,
-    readOnly,
-    headCode: options.headCode,
-    beforeEnrolment: options.beforeEnrolment,
+    genesis,
+    ownerSeed: wanted.ownerSeed,
+    program: wanted.program,
+    deviceName: wanted.deviceName,
+    readOnly: wanted.readOnly,
+    headCode: wanted.headCode,
+    beforeEnrolment: wanted.beforeEnrolment,
   });
   opened.push(() => log.close());
+  const { obstacle } = log;
+  if (obstacle !== undefined && !wanted.readOnly) logger.warn('the volume is opened for reading only', { reason: obstacle });
+  const readOnly = wanted.readOnly || obstacle !== undefined;
+  const options = { ...wanted, readOnly };
   const journal = await Journal.open({
     disk,
     directory: join(stateDirectory, 'journal'),

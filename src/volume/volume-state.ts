@@ -5,14 +5,17 @@
  * From the newest layer to the oldest:
  * - pending: acknowledged operations that are in no commit yet, divided into layers that each fit into one commit
  * - flying: the operations in the commit that is being put
- * - committed: mutations of the commits after `covers` (while a fold runs, after the fold's commit)
+ * - committed: mutations of the commits after `covers` (while a fold runs, after the fold's commit), and the entries
+ *   that they imply for their packs
  * - folding: committed mutations that are being written into a new tree
  * - the tree at `root`
  */
 import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
-import type { Commit, Mutation, Sequence } from '../commit/commit.js';
+import type { Commit, CommitPack, Mutation } from '../commit/commit.js';
+import type { Sequence } from '../commit/sequence.js';
 import type { Ino, TreeKey } from '../meta/key.js';
+import { impliedEntries } from '../meta/pack-entry.js';
 import { type BaseView, LayeredView, TransactionView } from '../operation/layered-view.js';
 import { Overlay } from '../operation/overlay.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
@@ -261,11 +264,13 @@ export class VolumeState {
     return { mutations: [...this.#flying.changes.entries()], delta: { ...this.#flying.totals }, serial };
   }
 
-  /** The flying commit is in the log. */
-  land(sequence: Sequence, { mutations, delta }: Flight): void {
+  /** The flying commit is in the log, and names `packs`. */
+  land(sequence: Sequence, { mutations, delta }: Flight, packs: readonly CommitPack[]): void {
     assert(this.#flying, 'a commit flies');
     this.#committed.absorb(this.#flying.changes);
-    this.#remember({ sequence, mutations, delta });
+    const implied = impliedEntries(sequence, packs);
+    for (const [key, value] of implied) this.#committed.set(key, value);
+    this.#remember({ sequence, mutations: [...mutations, ...implied], delta });
     addTotals(this.#totals, delta);
     this.#flying = undefined;
     this.#view = this.#layers();
@@ -309,9 +314,10 @@ export class VolumeState {
   }
 
   #take(commit: Commit): void {
-    for (const [key, value] of commit.mutations) this.#committed.set(key as TreeKey, value);
+    const mutations = [...commit.mutations, ...impliedEntries(commit.sequence, commit.packs)];
+    for (const [key, value] of mutations) this.#committed.set(key as TreeKey, value);
     const delta = { files: commit.filesDelta, bytes: commit.bytesDelta };
-    this.#remember({ sequence: commit.sequence, mutations: commit.mutations, delta });
+    this.#remember({ sequence: commit.sequence, mutations, delta });
     addTotals(this.#totals, delta);
     const { checkpoint } = commit;
     if (!checkpoint || this.#folding || checkpoint.covers <= this.#covers) return;

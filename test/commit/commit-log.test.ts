@@ -3,19 +3,30 @@ import type { Sealed } from '../../src/base/brand.js';
 import { equalBytes, toHex } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
-import type { Commit, CommitDraft, Mutation, Sequence } from '../../src/commit/commit.js';
+import type { ChainState } from '../../src/commit/chain.js';
+import { nextCommit } from '../../src/commit/chain.js';
+import type { Commit, CommitDraft, Mutation } from '../../src/commit/commit.js';
 import { CommitError } from '../../src/commit/commit-error.js';
 import { CommitLog } from '../../src/commit/commit-log.js';
+import { ownerId } from '../../src/commit/enrolment.js';
+import type { Features } from '../../src/commit/features.js';
 import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
 import { logKey } from '../../src/commit/log-name.js';
+import { stateAfterGenesis } from '../../src/commit/log-state.js';
+import { commitAsOwner } from '../../src/commit/owner-commit.js';
+import type { LogRecord } from '../../src/commit/record.js';
+import type { Sequence } from '../../src/commit/sequence.js';
+import { StoredLog } from '../../src/commit/stored-log.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { RootKeys, VolumeKeys } from '../../src/crypto/volume-keys.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
+import { newAuthor, ownerOf, sealCommit } from '../suite/commit-author.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
+import { testProgram } from '../suite/test-program.js';
 
 t.setTimeout(900_000);
 
@@ -68,6 +79,7 @@ class Store implements ObjectStore {
 interface Volume {
   readonly store: Store;
   readonly rootSecret: Uint8Array;
+  readonly ownerSeed: Uint8Array;
   readonly root: RootKeys;
   readonly volumeId: Uint8Array;
 }
@@ -78,17 +90,17 @@ const firstMutations: Mutation[] = [['I00000001', Buffer.from('root directory')]
 async function newVolume(): Promise<Volume> {
   const store = new Store();
   const rootSecret = systemRandom.bytes(32);
+  const ownerSeed = systemRandom.bytes(32);
   const root = new RootKeys(rootSecret, systemRandom);
   const options = {
     random: systemRandom,
     createdMs: 1,
     chunkSize: 262144,
     suite: 1,
-    creatorName: 'creator',
-    ownerSeed: systemRandom.bytes(32),
+    program: testProgram,
   } as const;
-  const { volumeId } = await createVolumeLog({ store, root, mutations: firstMutations, filesDelta: 1, makeSlots, ...options });
-  return { store, rootSecret, root, volumeId };
+  const { volumeId } = await createVolumeLog({ store, root, mutations: firstMutations, filesDelta: 1, makeSlots, ownerSeed, ...options });
+  return { store, rootSecret, ownerSeed, root, volumeId };
 }
 
 const stateDirectory = '/state';
@@ -103,7 +115,7 @@ async function newDisk(): Promise<SimulatedDisk> {
 async function openLog(
   volume: Volume,
   disk: SimulatedDisk,
-  more: { store?: ObjectStore; readOnly?: boolean; name?: string } = {},
+  more: { store?: ObjectStore; readOnly?: boolean; name?: string; ownerSeed?: Uint8Array | undefined } = {},
 ): Promise<CommitLog> {
   const { root, volumeId } = volume;
   const store = more.store ?? volume.store;
@@ -113,6 +125,9 @@ async function openLog(
   return CommitLog.open({
     store,
     keys,
+    genesis,
+    ownerSeed: 'ownerSeed' in more ? more.ownerSeed : volume.ownerSeed,
+    program: testProgram,
     disk,
     stateDirectory,
     random: systemRandom,
@@ -132,7 +147,7 @@ function draft(text: string, more: Partial<CommitDraft> = {}): CommitDraft {
     operationSerial: serial,
     filesDelta: -1,
     bytesDelta: 2 ** 40,
-    packs: [{ id: 'ab'.repeat(16) as PackId, size: 12345 }],
+    packs: [{ id: 'ab'.repeat(16) as PackId, size: 12345, epoch: 1, indexHash: Buffer.alloc(32, 6) }],
     checkpoint: undefined,
     mutations: [
       ['Da', Buffer.from(text)],
@@ -177,7 +192,6 @@ t.test('a device reads what another wrote, with all its fields', async (t) => {
   t.same(
     b.roster.map(({ name, deviceIndex }) => [name, deviceIndex]),
     [
-      ['creator', 0],
       ['α device', 1],
       ['b', 2],
     ],
@@ -259,7 +273,7 @@ t.test('a commit whose outcome was unknown is returned by the next poll', async 
   t.equal(await a.put(draft('other')), 'lost');
   const [commit] = await a.poll();
   t.equal(commit?.operationSerial, wanted.operationSerial);
-  t.equal(commit?.deviceId, a.deviceId);
+  t.equal(commit?.author, a.deviceId);
 
   done = false;
   volume.store.hook = (what) => {
@@ -332,7 +346,7 @@ t.test('a new device starts at the checkpoint and knows the whole roster', async
   volume.store.hook = undefined;
   t.same(
     b.roster.map(({ name }) => name),
-    ['creator', 'a', 'b'],
+    ['a', 'b'],
   );
   t.equal(b.lastCheckpoint?.sequence, 103);
   t.same(await texts(b, 103), ['after']);
@@ -465,7 +479,14 @@ t.test('another volume of the same user is refused', async (t) => {
   const volume = await newVolume();
   const other = await newVolume();
   await t.rejects(openLog(volume, await newDisk(), { store: other.store }), code('MISSING'));
-  const options = { random: systemRandom, createdMs: 1, chunkSize: 262144, suite: 1, creatorName: 'x', ownerSeed: systemRandom.bytes(32) } as const;
+  const options = {
+    random: systemRandom,
+    createdMs: 1,
+    chunkSize: 262144,
+    suite: 1,
+    program: testProgram,
+    ownerSeed: systemRandom.bytes(32),
+  } as const;
   const sameKeys = new Store();
   await createVolumeLog({ store: sameKeys, root: volume.root, mutations: [], filesDelta: 0, makeSlots, ...options });
   await t.rejects(openLog(volume, await newDisk(), { store: sameKeys }), code('FORK'));
@@ -550,4 +571,158 @@ t.test('the log opens with all of its commits after a crash at any disk operatio
       await texts(again, again.lastCheckpoint?.checkpoint?.covers ?? 0);
     }
   }
+});
+
+/** Puts a commit that breaks a rule behind the head of `log`, as somebody can who has all the keys. */
+async function forge(volume: Volume, log: CommitLog, draftOf: Partial<CommitDraft> = {}, records: readonly LogRecord[] = []): Promise<void> {
+  const genesis = await readGenesis({ store: volume.store, disk: await newDisk(), stateDirectory, root: volume.root, volumeId: volume.volumeId });
+  const keys = new VolumeKeys({ root: volume.root, volumeId: volume.volumeId, suite: genesis.suite, random: systemRandom });
+  const author = newAuthor(1);
+  const state = { head: log.head, checkpoint: log.lastCheckpoint, log: stateAfterGenesis(genesis, genesis.features) };
+  const fields = nextCommit(state, author.id, testProgram, draft('forged', draftOf), records);
+  t.ok(await new StoredLog(volume.store, volume.root).put(fields.sequence, sealCommit(keys, fields, author.signer)));
+}
+
+t.test('a void commit uses up its number and nothing else: devices skip it, and go on behind it', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk, { name: 'a' });
+  const b = await openLog(volume, await newDisk(), { name: 'b' });
+  await a.poll();
+  await write(a, 'one');
+  await forge(volume, a);
+  t.equal(await a.put(draft('two')), 'lost', 'the number is taken');
+  t.same(await a.poll(), [], 'and there is nothing in it');
+  await write(a, 'two');
+  await forge(volume, a, { checkpoint: { root: undefined, covers: 1 as Sequence, files: 0, bytes: 0 }, mutations: [] });
+  t.equal((await b.poll()).length, 2);
+  await write(b, 'three');
+  await a.poll();
+  t.same(await texts(a), ['one', 'two', 'three']);
+  await b.put(checkpointDraft(b));
+  await forge(volume, b);
+  const c = await openLog(volume, await newDisk(), { name: 'c' });
+  t.equal(c.lastCheckpoint?.sequence, b.lastCheckpoint?.sequence, 'a new device begins at the checkpoint that counts');
+  t.same(
+    c.roster.map(({ name }) => name),
+    ['a', 'b', 'c'],
+  );
+  await write(c, 'four');
+  const again = await openLog(volume, disk);
+  await again.poll();
+  t.same(toHex(again.head.hash), toHex(c.head.hash));
+  t.same(await texts(again), ['one', 'two', 'three', 'four'], 'also when it reads its copies again');
+});
+
+t.test('a device is admitted by whoever holds the seed of the owner, once', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  await t.rejects(openLog(volume, disk, { ownerSeed: undefined }), code('NOT_ADMITTED'));
+  const reader = await openLog(volume, disk, { ownerSeed: undefined, readOnly: true });
+  t.equal(reader.deviceIndex, -1, 'reading needs nobody');
+  await t.rejects(openLog(volume, disk, { ownerSeed: systemRandom.bytes(32) }), code('FORK'), 'nor is another owner believed');
+  const admitted = await openLog(volume, disk);
+  t.equal(admitted.deviceId, reader.deviceId);
+  t.match(admitted.members[0]?.enrolment, { role: 'admin', admittedBy: 0, program: testProgram });
+  const later = await openLog(volume, disk, { ownerSeed: undefined });
+  await write(later, 'without the seed');
+  t.same(await texts(later), ['without the seed']);
+});
+
+t.test('with all devices lost, the seed of the owner is enough to go on', async (t) => {
+  const volume = await newVolume();
+  for (const name of ['a', 'b']) await write(await openLog(volume, await newDisk(), { name }), name);
+  const fresh = await openLog(volume, await newDisk(), { name: 'fresh' });
+  await write(fresh, 'fresh');
+  t.same(await texts(fresh), ['a', 'b', 'fresh']);
+});
+
+const ownerOptions = async (volume: Volume, trusted?: ChainState) => {
+  const { store, root, volumeId, ownerSeed } = volume;
+  const genesis = await readGenesis({ store, disk: await newDisk(), stateDirectory, root, volumeId });
+  const keys = new VolumeKeys({ root, volumeId, suite: genesis.suite, random: systemRandom });
+  return { store, keys, genesis, ownerSeed, program: testProgram, clock: systemClock, logger: silentLogger, trusted };
+};
+
+t.test('the owner writes records beside the devices, and they go on', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk(), { name: 'a' });
+  await write(a, 'one');
+  const keyslots = [{ slotId: '0123456789abcdef', type: 'passphrase' as const, keyHash: Buffer.alloc(32, 1), label: 'x' }];
+  let raced = false;
+  await commitAsOwner(await ownerOptions(volume), (log) => {
+    t.same(log.keyslots, []);
+    if (!raced)
+      volume.store.hook = async (what) => {
+        volume.store.hook = undefined;
+        raced = true;
+        if (what === 'put') await write(a, 'in between');
+      };
+    return [{ type: 'keyslots', keyslots }];
+  });
+  t.ok(raced);
+  t.equal((await a.poll())[0]?.author, ownerId);
+  await write(a, 'two');
+  await commitAsOwner(await ownerOptions(volume), (log) => {
+    t.same(log.keyslots, keyslots);
+    return [];
+  });
+  t.same(await a.poll(), []);
+  t.same(await texts(a), ['one', 'in between', 'two']);
+});
+
+t.test('a device that was removed writes nothing more, and says why', async (t) => {
+  const volume = await newVolume();
+  const [diskA, diskB] = [await newDisk(), await newDisk()];
+  const a = await openLog(volume, diskA, { name: 'a' });
+  const b = await openLog(volume, diskB, { name: 'b' });
+  await write(b, 'before');
+  await commitAsOwner(await ownerOptions(volume), () => [{ type: 'removal', deviceIndex: b.deviceIndex }]);
+  t.equal(await b.put(draft('late')), 'lost');
+  await b.poll();
+  const { sequence } = b.head;
+  await t.rejects(b.put(draft('later')), { code: 'NOT_PERMITTED', message: /removed/ });
+  t.notOk(await volume.store.get(logKey(volume.root, sequence + 1)), 'nothing was put');
+  await a.poll();
+  await write(a, 'after');
+  const again = await openLog(volume, diskB);
+  t.match(again.obstacle, /removed/);
+  t.same(await texts(again), ['before', 'after'], 'it still reads');
+});
+
+t.test('a program that lacks a feature reads only, or refuses, and names it', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk, { name: 'a' });
+  const raise = async (features: Partial<Features>): Promise<void> =>
+    commitAsOwner(await ownerOptions(volume), (log) => [{ type: 'features', features: { ...log.features, ...features } }]);
+  await raise({ compatible: ['gloss'] });
+  await a.poll();
+  await write(a, 'a compatible one changes nothing');
+  await raise({ toWrite: ['depth'] });
+  await a.poll();
+  await t.rejects(a.put(draft('x')), { code: 'NOT_PERMITTED', message: /feature depth/ });
+  const reader = await openLog(volume, await newDisk());
+  t.match(reader.obstacle, /feature depth/);
+  t.equal(reader.deviceIndex, -1, 'it does not enrol');
+  t.equal((await texts(reader)).length, 1);
+  await t.rejects(raise({ toRead: ['height'] }), { code: 'UNSUPPORTED', message: /feature depth/ }, 'who lacks one raises none');
+});
+
+t.test('a feature that is needed to read stops a mounted device, and each later start', async (t) => {
+  const volume = await newVolume();
+  const disk = await newDisk();
+  const a = await openLog(volume, disk, { name: 'a' });
+  const { genesis, keys, ownerSeed } = await ownerOptions(volume);
+  const log = { ...stateAfterGenesis(genesis, genesis.features), owner: { counter: 1, newest: 1 as Sequence } };
+  const features = { ...genesis.features, toRead: ['height'] };
+  const counters = { nextInoCounter: 0, operationSerial: 0, packs: [] };
+  const state = { head: a.head, checkpoint: undefined, log };
+  const fields = nextCommit(state, ownerId, testProgram, draft('by a newer program', counters), [{ type: 'features', features }]);
+  t.ok(await new StoredLog(volume.store, volume.root).put(fields.sequence, sealCommit(keys, fields, ownerOf(ownerSeed).signer)));
+  const refusal = { code: 'UNSUPPORTED', message: /feature height/ };
+  await t.rejects(a.poll(), refusal);
+  await t.rejects(openLog(volume, disk), refusal);
+  await t.rejects(openLog(volume, await newDisk()), refusal);
+  await t.rejects(openLog(volume, await newDisk(), { readOnly: true }), refusal);
 });

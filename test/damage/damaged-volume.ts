@@ -8,13 +8,14 @@ import { makeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
-import { openBareVolume } from '../../src/check/bare-volume.js';
+import { type BareVolume, openBareVolume } from '../../src/check/bare-volume.js';
 import type { CheckOptions, CheckReport, Examination } from '../../src/check/check-volume.js';
 import { checkVolume } from '../../src/check/check-volume.js';
 import type { FindingCode } from '../../src/check/finding.js';
 import { Findings } from '../../src/check/finding.js';
 import type { Commit, Mutation } from '../../src/commit/commit.js';
 import { CommitLog } from '../../src/commit/commit-log.js';
+import type { Genesis } from '../../src/commit/genesis.js';
 import { logKey } from '../../src/commit/log-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { VolumeKeys } from '../../src/crypto/volume-keys.js';
@@ -31,6 +32,7 @@ import type { ObjectKey } from '../../src/store/object-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TestVolume } from '../suite/test-device.js';
 import { createTestVolume, TestDevice } from '../suite/test-device.js';
+import { testProgram } from '../suite/test-program.js';
 
 type Teardown = Parameters<typeof scratchDirectory>[0];
 
@@ -72,14 +74,16 @@ export class DamagedVolume {
   readonly store: MemoryStore;
   readonly volume: TestVolume;
   readonly keys: VolumeKeys;
+  readonly genesis: Genesis;
   /** Number of the commit after the checkpoint, and of the newest one. */
   newest = 0;
 
-  private constructor(t: Teardown, store: MemoryStore, volume: TestVolume, keys: VolumeKeys) {
+  private constructor(t: Teardown, store: MemoryStore, volume: TestVolume, { keys, genesis }: BareVolume) {
     this.t = t;
     this.store = store;
     this.volume = volume;
     this.keys = keys;
+    this.genesis = genesis;
   }
 
   /** `files`: how many small files lie in `many/`: from about 300 on the tree has a branch. */
@@ -91,7 +95,7 @@ export class DamagedVolume {
     await putSlot(store, await makeSlot({ ...volume, generation: 1, since: 0 }, secret, '', systemRandom));
     const bare = await openBareVolume({ ...volume, random: systemRandom, findings: new Findings(1) });
     if (!bare) throw new Error('the volume that was just made does not open');
-    const made = new DamagedVolume(t, store, volume, bare.keys);
+    const made = new DamagedVolume(t, store, volume, bare);
     const device = await made.device({ foldBounds: { entries: 100, bytes: 1 << 30 } });
     await device.mkdir('many');
     for (let index = 0; index < files; index++) await device.write(`many/file-${index}`, `text number ${index} `.repeat(8));
@@ -171,6 +175,9 @@ export class DamagedVolume {
     const log = await CommitLog.open({
       store: this.store,
       keys: this.keys,
+      genesis: this.genesis,
+      ownerSeed: this.volume.ownerSeed,
+      program: testProgram,
       disk: systemDisk,
       stateDirectory: await scratchDirectory(this.t),
       clock: systemClock,

@@ -7,6 +7,7 @@ import type { Test } from 'tap';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
+import type { BareVolume } from '../../src/check/bare-volume.js';
 import type { FindingCode } from '../../src/check/finding.js';
 import { RepairError } from '../../src/check/repair-error.js';
 import type { AppliedRepair } from '../../src/check/repair-volume.js';
@@ -20,6 +21,7 @@ import { direntKey, inodeKey, makeIno, numberedKey, orphanKey, rootIno } from '.
 import { packKey } from '../../src/pack/pack-id.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TreePicture } from '../suite/test-device.js';
+import { testProgram } from '../suite/test-program.js';
 import { codesOf, content, DamagedVolume, entry, noEntry, sameNumber, swappedNumbers } from './damaged-volume.js';
 
 const nobody = makeIno(77, 5);
@@ -32,10 +34,13 @@ async function repair(volume: DamagedVolume): Promise<AppliedRepair> {
     ...volume.volume,
     random: systemRandom,
     clock: systemClock,
-    openLog: (keys) =>
+    openLog: ({ keys, genesis }) =>
       CommitLog.open({
         store: volume.store,
         keys,
+        genesis,
+        ownerSeed: volume.volume.ownerSeed,
+        program: testProgram,
         disk: systemDisk,
         stateDirectory,
         clock: systemClock,
@@ -217,7 +222,7 @@ mends('so do two of one directory', async (v) => v.commit(await sameNumber(v, 'd
 t.test('damage that cannot be mended is left and reported', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   await volume.changeInode('later', { nlink: 3 });
-  await volume.commit([['Zebra', new Uint8Array([1])]]);
+  await volume.commit([['Xebra', new Uint8Array([1])]]);
   const { plan } = await repair(volume);
   t.strictSame(
     plan.left.map(({ code }) => code),
@@ -270,7 +275,8 @@ t.test('the repairing device can mount afterwards, with the contents of its jour
   await volume.changeInode('later', { nlink: 3 });
   await volume.commit(noEntry(rootIno, 'later', (await volume.inode('later')).ino));
   const shared = { store: volume.store, disk: systemDisk, stateDirectory, clock: systemClock, logger: silentLogger, random: systemRandom };
-  const openLog = (keys: typeof volume.keys) => CommitLog.open({ ...shared, keys, deviceName: 'x', readOnly: false });
+  const openLog = ({ keys, genesis }: BareVolume) =>
+    CommitLog.open({ ...shared, keys, genesis, ownerSeed: undefined, program: testProgram, deviceName: 'x', readOnly: false });
   await repairVolume({ ...volume.volume, random: systemRandom, clock: systemClock, openLog });
   const again = await volume.device({ stateDirectory });
   await again.volume.flush();

@@ -13,18 +13,21 @@ import { readLocalTrust } from '../../src/check/local-anchor.js';
 import { LocalTree } from '../../src/check/local-tree.js';
 import type { SalvageOptions, SalvageReport } from '../../src/check/salvage-volume.js';
 import { isComplete, salvageVolume } from '../../src/check/salvage-volume.js';
-import type { Enrolment, Mutation, Sequence } from '../../src/commit/commit.js';
+import type { ChainState } from '../../src/commit/chain.js';
+import { chainFromGenesis, extendChain } from '../../src/commit/chain.js';
+import type { Mutation } from '../../src/commit/commit.js';
 import type { CommitFields } from '../../src/commit/commit-codec.js';
-import { encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
-import { newDevice } from '../../src/commit/device.js';
-import { commitPlace } from '../../src/commit/log-name.js';
+import type { DeviceId } from '../../src/commit/enrolment.js';
 import { openCommit } from '../../src/commit/open-commit.js';
+import type { LogRecord } from '../../src/commit/record.js';
+import type { Sequence } from '../../src/commit/sequence.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import type { Inode } from '../../src/meta/inode.js';
 import { encodeInode, S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
+import { type Author, enrolmentOf, newAuthor, ownerOf, sealCommit } from '../suite/commit-author.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { DamagedVolume, entry } from './damaged-volume.js';
 
@@ -41,14 +44,20 @@ async function salvage(volume: DamagedVolume, options: Partial<SalvageOptions> =
 /** An attacker who can seal commits, and signs them with its own key. */
 class Forger {
   readonly #volume: DamagedVolume;
-  readonly #self = newDevice('forger', systemRandom).device;
+  readonly #self: Author;
 
-  constructor(volume: DamagedVolume) {
+  constructor(volume: DamagedVolume, index = 9) {
     this.#volume = volume;
+    this.#self = newAuthor(index);
   }
 
-  get enrolment(): Enrolment {
-    return { deviceId: this.#self.id, deviceIndex: 9, publicKey: this.#self.signer.publicKey, name: 'forger' };
+  get id(): DeviceId {
+    return this.#self.id;
+  }
+
+  /** How it enrols on its own word, or on that of `admitter`. */
+  admission(admitter = this.#self): LogRecord {
+    return { type: 'admission', enrolment: enrolmentOf(this.#self, admitter, this.#volume.volume.volumeId) };
   }
 
   async sealed(sequence: number): Promise<Uint8Array> {
@@ -62,40 +71,41 @@ class Forger {
   }
 
   async read(sequence: number): Promise<CommitFields> {
-    return (await openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence))).commit;
+    const opened = await openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence));
+    if (!opened.decoded) throw new Error(`commit ${sequence} is malformed`);
+    return opened.decoded.commit;
   }
 
   /**
-   * Puts a commit at number `sequence`, replacing any other. Without `fields` it equals its predecessor except for the
-   * mutations.
+   * Puts a commit at number `sequence`, replacing any other. Without an author in `fields` it seems to come from that
+   * of its predecessor.
    */
   async put(sequence: number, mutations: readonly Mutation[], fields: Partial<CommitFields> = {}): Promise<void> {
-    const { keys, volume, store } = this.#volume;
+    const { keys, store } = this.#volume;
     const previousHash = await this.previousHash(sequence);
-    const like = fields.deviceId ? undefined : await this.read(sequence - 1).catch(() => undefined);
+    const like = fields.author ? undefined : await this.read(sequence - 1).catch(() => undefined);
     const commit: CommitFields = {
       sequence: sequence as Sequence,
       previousHash,
-      deviceId: like?.deviceId ?? this.#self.id,
-      deviceCounter: (like?.deviceCounter ?? 0) + 1,
+      author: like?.author ?? this.#self.id,
+      counter: (like?.counter ?? 0) + 1,
       previousOwn: (like ? sequence - 1 : 0) as Sequence,
       wallTimeMs: 0,
+      program: [0, 0, 0],
       lastCheckpoint: like?.lastCheckpoint ?? (0 as Sequence),
       nextInoCounter: like?.nextInoCounter ?? 0,
       operationSerial: like?.operationSerial ?? 0,
       filesDelta: 0,
       bytesDelta: 0,
-      acknowledgements: [],
-      enrolments: [],
+      records: [],
       packs: [],
       checkpoint: undefined,
       mutations: mutations.toSorted(([a], [b]) => (a < b ? -1 : 1)),
       ...fields,
     };
-    const bytes = encodeCommit(commit, volume.volumeId, (message) => this.#self.signer.sign(message));
     const key = this.#volume.commitKey(sequence);
     await store.delete([key]);
-    await store.put(key, keys.current.commit.seal(commitPlace(sequence, previousHash), padCommit(bytes)));
+    await store.put(key, sealCommit(keys, commit, this.#self.signer));
   }
 }
 
@@ -137,9 +147,9 @@ t.test('a device that enrols on top of such a forgery replaces nothing', async (
   const changes = await mischief(volume);
   const forger = new Forger(volume);
   await forger.put(volume.newest + 1, []);
-  const { deviceId } = forger.enrolment;
-  await forger.put(volume.newest + 2, changes, { deviceId, enrolments: [forger.enrolment] });
-  await forger.put(volume.newest + 3, [], { deviceId, deviceCounter: 2, previousOwn: (volume.newest + 2) as Sequence });
+  const author = forger.id;
+  await forger.put(volume.newest + 2, changes, { author, records: [forger.admission()] });
+  await forger.put(volume.newest + 3, [], { author, counter: 2, previousOwn: (volume.newest + 2) as Sequence });
   const { report, folder } = await salvage(volume);
   expectApart(t, folder, report, genuine);
   t.strictSame(
@@ -156,12 +166,14 @@ t.test('a forged checkpoint behind a gap that names only the forger replaces not
   const { newest } = volume;
   // Anybody can put two commits that nobody can open.
   for (const more of [1, 2]) await volume.store.put(volume.commitKey(newest + more), Buffer.from(`nothing ${more}`) as Uint8Array as Sealed);
-  const { deviceId } = forger.enrolment;
-  const roster = [{ ...forger.enrolment, deviceIndex: 0 }];
+  const { log } = await chainAt(volume, forger, newest);
+  const admission = forger.admission();
+  if (admission.type !== 'admission') throw new Error('an admission');
+  const own = { enrolment: { ...admission.enrolment, deviceIndex: 1 }, enrolledMs: 0, status: 'active' as const, counter: 4, newest: 1 as Sequence };
+  const state = { ...log, members: [{ ...own, nextInoCounter: 0, operationSerial: 0 }] };
   const checkpoint = { root: undefined, covers: (newest + 2) as Sequence, files: 0, bytes: 0 };
-  const acknowledgements = [{ deviceId, deviceCounter: 4 }];
-  const previousOwn = 1 as Sequence;
-  await forger.put(newest + 3, changes, { deviceId, deviceCounter: 5, previousOwn, enrolments: roster, checkpoint, acknowledgements });
+  const records: LogRecord[] = [{ type: 'state', state }];
+  await forger.put(newest + 3, changes, { author: forger.id, counter: 5, previousOwn: 1 as Sequence, records, checkpoint });
   const { report, folder } = await salvage(volume);
   expectApart(t, folder, report, genuine);
   t.strictSame(report.lostCommits, [newest + 1, newest + 2]);
@@ -210,7 +222,7 @@ t.test('devices that enrolled in a gap are known by a later checkpoint of a devi
   t.equal(readFileSync(join(folder, 'tree/by the new device, too'), 'utf8'), 'text');
 });
 
-t.test('a device that an older one does not know has written another history', async (t) => {
+t.test('a device that nobody has admitted cannot take the place of one', async (t) => {
   const volume = await DamagedVolume.make(t, { files: 12 });
   const old = await volume.device({ foldBounds: { entries: 5, bytes: 1 << 30 } });
   for (let index = 0; index < 30; index++) {
@@ -220,13 +232,12 @@ t.test('a device that an older one does not know has written another history', a
   await old.volume.flush();
   await old.close();
   const newest = await volume.newestSequence();
-  const forger = new Forger(volume);
   const replaced = newest - 3;
-  const { lastCheckpoint, deviceIndex } = await placeOf(forger, replaced);
+  const { lastCheckpoint, index } = await placeOf(volume, replaced);
+  const forger = new Forger(volume, index);
   const changes = await mischief(volume);
   const genuine = await contentOf(volume, 'later');
-  const enrolments = [{ ...forger.enrolment, deviceIndex }];
-  await forger.put(replaced, changes, { deviceId: forger.enrolment.deviceId, deviceCounter: 1, lastCheckpoint, enrolments });
+  await forger.put(replaced, changes, { author: forger.id, lastCheckpoint, records: [forger.admission()] });
   const { report, folder } = await salvage(volume);
   expectApart(t, folder, report, genuine);
   t.strictSame(report.unprovenCommits, [replaced]);
@@ -242,29 +253,34 @@ t.test('the history that this device has verified wins over another valid one', 
   const newest = await volume.newestSequence();
   const changes = await mischief(volume);
   const genuine = await contentOf(volume, 'later');
-  const forger = new Forger(volume);
-  const { deviceId } = forger.enrolment;
-  const { lastCheckpoint, deviceIndex } = await placeOf(forger, newest - 1);
-  await forger.put(newest - 1, changes, { deviceId, deviceCounter: 1, lastCheckpoint, enrolments: [{ ...forger.enrolment, deviceIndex }] });
+  const { lastCheckpoint, index } = await placeOf(volume, newest - 1);
+  // Somebody who has had the seed of the owner.
+  const forger = new Forger(volume, index);
+  const admission = forger.admission(ownerOf(volume.volume.ownerSeed));
+  await forger.put(newest - 1, changes, { author: forger.id, lastCheckpoint, records: [admission] });
   const without = await salvage(volume);
   t.ok(existsSync(join(without.folder, 'tree/planted')), 'without knowledge it is a history like any other');
   const trust = await readLocalTrust({ ...volume.volume, disk: systemDisk, stateDirectory, random: systemRandom });
   t.ok(trust);
-  const known = trust && { head: trust.head, enrolments: trust.members.map(({ enrolment }) => enrolment) };
   const copies: CommitCopies = await openCommitCopies(systemDisk, stateDirectory);
-  const { report, folder } = await salvage(volume, { copies, trust: known });
+  const { report, folder } = await salvage(volume, { copies, trust });
   expectApart(t, folder, report, genuine);
   t.equal(readFileSync(join(folder, 'tree/mine'), 'utf8'), 'mine');
 });
 
-/** The fields of a valid commit at `sequence` whose device enrols there. */
-async function placeOf(forger: Forger, sequence: number): Promise<{ lastCheckpoint: Sequence; deviceIndex: number }> {
-  let deviceIndex = 1;
-  for (let at = 1; at < sequence; at++) {
-    const { enrolments, checkpoint } = await forger.read(at);
-    deviceIndex = checkpoint ? enrolments.length : deviceIndex + enrolments.length;
+/** The state of the log after commit `sequence`. */
+async function chainAt(volume: DamagedVolume, forger: Forger, sequence: number): Promise<ChainState> {
+  let state = chainFromGenesis(volume.volume.volumeId, volume.genesis);
+  for (let at = 1; at <= sequence; at++) {
+    ({ state } = extendChain(state, await openCommit(volume.keys, await forger.sealed(at), at, state.head.hash)));
   }
-  return { lastCheckpoint: (await forger.read(sequence)).lastCheckpoint, deviceIndex };
+  return state;
+}
+
+/** What a device that enrols at `sequence` must say. */
+async function placeOf(volume: DamagedVolume, sequence: number): Promise<{ lastCheckpoint: Sequence; index: number }> {
+  const { checkpoint, log } = await chainAt(volume, new Forger(volume), sequence - 1);
+  return { lastCheckpoint: checkpoint?.sequence ?? (0 as Sequence), index: log.members.length + 1 };
 }
 
 async function contentOf(volume: DamagedVolume, path: string): Promise<Buffer> {

@@ -16,6 +16,7 @@ import { createVolume } from '../../src/volume/create-volume.js';
 import { SeededRandom } from '../suite/seeded-random.js';
 import type { DeviceOptions, TestVolume } from '../suite/test-device.js';
 import { TestDevice } from '../suite/test-device.js';
+import { testProgram } from '../suite/test-program.js';
 import type { Objects } from './evil-store.js';
 import { EvilStore } from './evil-store.js';
 import type { Picture } from './oracle.js';
@@ -54,7 +55,7 @@ export async function makeWorld(seed: number, options: { readonly steps?: number
   const store = new EvilStore(systemDisk);
   const rootSecret = random.bytes(32);
   const ownerSeed = random.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random, clock: systemClock, chunkSize });
+  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random, clock: systemClock, program: testProgram, chunkSize });
   const volume = { store, volumeId, rootSecret, ownerSeed };
   let folders = 0;
   const stateDirectory = (from?: string): string => {

@@ -1,5 +1,6 @@
 /** The layers of a volume on an empty tree in memory, for tests of the layers above the tree. */
-import type { Commit, Mutation, Sequence } from '../../src/commit/commit.js';
+import type { Commit, Mutation } from '../../src/commit/commit.js';
+import type { Sequence } from '../../src/commit/sequence.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { direntKey, type Ino, inodeKey, makeIno, rootIno } from '../../src/meta/key.js';
 import type { CreateOperation, Operation } from '../../src/operation/operation.js';
@@ -68,7 +69,7 @@ export function commitOf(sequence: number, deviceId: string, operations: readonl
   );
 }
 
-export function makeCommit(sequence: number, deviceId: string, mutations: readonly Mutation[], delta = { files: 0, bytes: 0 }): Commit {
+export function makeCommit(sequence: number, author: string, mutations: readonly Mutation[], delta = { files: 0, bytes: 0 }): Commit {
   const counters = { nextInoCounter: 2, operationSerial: 0, filesDelta: delta.files, bytesDelta: delta.bytes };
-  return { sequence, deviceId, wallTimeMs: 0, ...counters, packs: [], checkpoint: undefined, mutations } as unknown as Commit;
+  return { sequence, author, wallTimeMs: 0, ...counters, packs: [], checkpoint: undefined, mutations } as unknown as Commit;
 }

@@ -9,6 +9,7 @@ const options = (kind: SealKind) => ({ subkey: Buffer.alloc(32, kind), suite: 1,
 const key = (kind: SealKind): SealKey => new SealKey({ kind, ...options(kind), random: systemRandom });
 
 export const packKeys: PackKeys = {
+  epoch: 1,
   chunk: new ChunkKey(options('chunk')),
   page: key('page'),
   packIndex: key('pack-index'),

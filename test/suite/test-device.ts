@@ -17,6 +17,7 @@ import { createVolume } from '../../src/volume/create-volume.js';
 import type { OpenVolume } from '../../src/volume/open-volume.js';
 import { openVolume } from '../../src/volume/volume-opening.js';
 import type { OpenOptions } from '../../src/volume/volume-parts.js';
+import { testProgram } from './test-program.js';
 
 export interface TestVolume {
   readonly store: ObjectStore;
@@ -32,7 +33,15 @@ export async function createTestVolume(
   const { random = systemRandom, clock = systemClock, chunkSize } = options;
   const rootSecret = random.bytes(32);
   const ownerSeed = random.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random, clock, ...(chunkSize === undefined ? {} : { chunkSize }) });
+  const { volumeId } = await createVolume({
+    store,
+    rootSecret,
+    ownerSeed,
+    random,
+    clock,
+    program: testProgram,
+    ...(chunkSize === undefined ? {} : { chunkSize }),
+  });
   return { store, volumeId, rootSecret, ownerSeed };
 }
 
@@ -69,6 +78,8 @@ export class TestDevice {
       pollIntervalMs: hourMs,
       store: volume.store,
       volumeId: volume.volumeId,
+      ownerSeed: volume.ownerSeed,
+      program: testProgram,
       ...options,
       rootSecret: new Uint8Array(volume.rootSecret),
     });

@@ -10,6 +10,7 @@ import { createVolume } from '../../src/volume/create-volume.js';
 import type { OpenVolume } from '../../src/volume/open-volume.js';
 import { openVolume } from '../../src/volume/volume-opening.js';
 import { scratchDirectory } from './scratch.js';
+import { testProgram } from './test-program.js';
 
 interface Teardown {
   teardown(fn: () => unknown): void;
@@ -21,13 +22,15 @@ export interface TestRealm {
   readonly store: ObjectStore;
   readonly volumeId: Uint8Array;
   readonly rootSecret: Uint8Array;
+  readonly ownerSeed: Uint8Array;
 }
 
 export async function createTestRealm(): Promise<TestRealm> {
   const store = new MemoryStore({ disk: systemDisk });
   const rootSecret = systemRandom.bytes(32);
-  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed: systemRandom.bytes(32), random: systemRandom, clock: systemClock });
-  return { store, volumeId, rootSecret };
+  const ownerSeed = systemRandom.bytes(32);
+  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, program: testProgram });
+  return { store, volumeId, rootSecret, ownerSeed };
 }
 
 /** One device's view of the realm. A warning in its log fails the test. */
@@ -45,6 +48,7 @@ export async function openTestVolume(
     logger: createLogger((line) => t.fail(`unexpected in the log: ${line}`), 'warn'),
     stateDirectory: stateDirectory ?? (await scratchDirectory(t)),
     readOnly: false,
+    program: testProgram,
     deviceName: 'test',
     commitDelayMs: 20,
     pollIntervalMs: 20,

@@ -4,7 +4,8 @@
  */
 import t from 'tap';
 import { ByteReader } from '../../src/base/bytes.js';
-import type { Commit, Sequence } from '../../src/commit/commit.js';
+import type { Commit } from '../../src/commit/commit.js';
+import type { Sequence } from '../../src/commit/sequence.js';
 import { S_IFDIR, S_IFREG } from '../../src/meta/inode.js';
 import { firstCounter, type Ino, makeIno, orphanKey, rootIno } from '../../src/meta/key.js';
 import { type Operation, OperationError } from '../../src/operation/operation.js';
@@ -44,9 +45,9 @@ function commit(state: VolumeState, sequence: number): Commit {
   state.freeze();
   const { flight } = state;
   const { mutations = [], delta = { files: 0, bytes: 0 } } = flight ?? {};
-  if (flight) state.land(sequence as Sequence, flight);
+  if (flight) state.land(sequence as Sequence, flight, []);
   else state.thaw();
-  return { sequence: sequence as Sequence, mutations, filesDelta: delta.files, bytesDelta: delta.bytes } as unknown as Commit;
+  return { sequence: sequence as Sequence, packs: [], mutations, filesDelta: delta.files, bytesDelta: delta.bytes } as unknown as Commit;
 }
 
 interface Outcome {

@@ -19,13 +19,14 @@ import { EvilStore } from '../evil/evil-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { DeviceOptions } from '../suite/test-device.js';
 import { TestDevice } from '../suite/test-device.js';
+import { testProgram } from '../suite/test-program.js';
 
 t.setTimeout(1_200_000);
 const rootSecret = systemRandom.bytes(32);
 const ownerSeed = systemRandom.bytes(32);
 const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
 const honest = new EvilStore(systemDisk);
-const { volumeId } = await createVolume({ store: honest, rootSecret, ownerSeed, random: systemRandom, clock: systemClock });
+const { volumeId } = await createVolume({ store: honest, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, program: testProgram });
 const newestWanted = 28;
 const checkpointAfter = 14;
 

@@ -22,7 +22,7 @@ t.test('other devices log and report a newly enrolled device, also after a resta
   t.equal(said.length, 1);
   t.match(said[0], /device 2 \(str_anger_\[2J\).*enrolled.*20\d\d-/);
   const told = JSON.stringify(first.volume.details()['devices']);
-  t.match(told, /"device 2 \(str_anger_\[2J\)":"enrolled 20\d\d-\d\d-\d\dT/);
+  t.match(told, /"device 2 \(str_anger_\[2J\)":"enrolled 20\d\d-\d\d-\d\dT\S+, admin, version 0\.1\.2, admitted by the owner"/);
   await first.close();
   const again = await open();
   t.equal(JSON.stringify(again.volume.details()['devices']), told);

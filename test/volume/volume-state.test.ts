@@ -3,7 +3,7 @@
  * unchanged.
  */
 import t from 'tap';
-import type { Sequence } from '../../src/commit/commit.js';
+import type { Sequence } from '../../src/commit/sequence.js';
 import { makeIno, type TreeKey } from '../../src/meta/key.js';
 import { Overlay } from '../../src/operation/overlay.js';
 import type { PageReference } from '../../src/pack/page-reference.js';
@@ -26,7 +26,7 @@ const get = (state: VolumeState, name: string): string | undefined => {
 const serials = (state: VolumeState): number[] => state.operations.map(({ serial }) => serial);
 const land = (state: VolumeState, sequence: number): void => {
   const { flight } = state;
-  if (flight) state.land(sequence as Sequence, flight);
+  if (flight) state.land(sequence as Sequence, flight, []);
 };
 const foreign = (sequence: number, name: string, value: string) =>
   makeCommit(sequence, 'other', [[keyOf(name), Buffer.from(value)]], { files: 5, bytes: 50 });
