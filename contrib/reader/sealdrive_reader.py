@@ -1845,8 +1845,8 @@ class Extraction:
 
     def _times(self, inode, target, **how):
         try:
-            times = [seconds * 10**9 + nanoseconds for seconds, nanoseconds in (inode.atime, inode.mtime)]
-            os.utime(target, ns=times, **how)
+            times = (seconds * 10**9 + nanoseconds for seconds, nanoseconds in (inode.atime, inode.mtime))
+            os.utime(target, ns=tuple(times), **how)
         except (OSError, OverflowError):
             self._note("times that the destination does not take")
 
