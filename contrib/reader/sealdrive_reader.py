@@ -719,7 +719,7 @@ ACTIVE, REMOVED, LAPSED = 0, 1, 2
 ADMISSION, REMOVAL, LAPSE, KEYRING, KEYSLOTS, FEATURES, STATE = 1, 2, 3, 4, 5, 6, 7
 MAY = {ADMISSION: (OWNER, ADMIN), REMOVAL: (OWNER, ADMIN), LAPSE: (OWNER, ADMIN, WRITER), KEYRING: (OWNER, ADMIN),
        KEYSLOTS: (OWNER, ADMIN), FEATURES: (OWNER, ADMIN), STATE: (OWNER, ADMIN, WRITER)}
-LETTERS = frozenset(b"IDNEXOP")
+LETTERS = frozenset(b"IDNEXO")
 
 
 class Commit:
@@ -795,6 +795,7 @@ class Enrolment:
     def __init__(self, read):
         start = read.at
         self.id, self.index = read.raw(16), read.varint()
+        need(1 <= self.index <= 8_191, "a device's index is out of range")
         self.role = read.one_of((ADMIN, WRITER, READER), "role")
         self.signing_key, self.encryption_key = read.raw(32), read.raw(1_216)
         self.admitted_by = read.varint()
@@ -943,6 +944,8 @@ def judge(state, commit, sequence, previous):
     need(commit.counter == counter + 1 and commit.previous_own == newest, "not its author's next commit")
     if author:
         need(commit.next_ino >= author.next_ino and commit.serial >= author.serial, "its author's numbers go back")
+    else:
+        need(commit.next_ino == commit.serial == 0, "the owner has no inode numbers and no journal")
     need(commit.last_checkpoint == state.newest_checkpoint, "it names another checkpoint as the newest")
     judge_admissions(state, admissions)
     for index in commit.of(REMOVAL) + commit.of(LAPSE):
