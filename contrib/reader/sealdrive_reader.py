@@ -947,9 +947,7 @@ def judge(state, commit, sequence, previous):
     else:
         need(commit.next_ino == commit.serial == 0, "the owner has no inode numbers and no journal")
     need(commit.last_checkpoint == state.newest_checkpoint, "it names another checkpoint as the newest")
-    judge_admissions(state, admissions)
-    for index in commit.of(REMOVAL) + commit.of(LAPSE):
-        state.device(index)
+    judge_records(state, commit)
     need(len(commit.of(STATE)) == (1 if commit.checkpoint else 0), "a checkpoint has a state, and nothing else has")
     if commit.checkpoint:
         need(commit.covers < sequence, "a checkpoint that covers itself")
@@ -957,19 +955,25 @@ def judge(state, commit, sequence, previous):
     take_in(state, commit, author)
 
 
-def judge_admissions(state, admissions):
-    seen = set()
-    for position, admission in enumerate(admissions, 1):
-        need(admission.index == len(state.devices) + position, "an admission with another index")
-        need(admission.id not in state.by_id and admission.id not in seen and any(admission.id),
-             "an admission of a device that is there")
-        seen.add(admission.id)
-        by = state.owner
-        if admission.admitted_by:
-            admin = state.device(admission.admitted_by)
-            need(admin.role == ADMIN and admin.status != REMOVED, "admitted by one who may not")
-            by = admin.signing_key
-        need(admission.certified(by, state.volume_id), "an admission with a wrong certificate")
+def judge_records(state, commit):
+    """The rules of single records, each by the log before the commit and the records before it."""
+    roster, generation = list(state.devices), state.keyring.generation
+    removed = {device.index for device in roster if device.status == REMOVED}
+    for kind, body in commit.records:
+        if kind == ADMISSION:
+            need(body.index == len(roster) + 1, "an admission with another index")
+            need(any(body.id) and all(body.id != device.id for device in roster), "an admission of a known device")
+            need(body.admitted_by <= len(roster), "admitted by no known device")
+            admin = roster[body.admitted_by - 1] if body.admitted_by else None
+            need(not admin or admin.role == ADMIN and admin.index not in removed, "admitted by one who may not")
+            need(body.certified(admin.signing_key if admin else state.owner, state.volume_id), "a wrong certificate")
+            roster.append(body)
+        elif kind in (REMOVAL, LAPSE):
+            need(1 <= body <= len(roster), "no such device")
+            removed |= {body} if kind == REMOVAL else set()
+        elif kind == KEYRING:
+            need(body.generation == generation + 1, "a keyring of another generation than the next")
+            generation += 1
 
 
 def take_in(state, commit, author):
