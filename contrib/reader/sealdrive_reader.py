@@ -26,14 +26,16 @@ from collections import OrderedDict
 
 try:
     import argon2.low_level
+    import nacl.exceptions
+    import nacl.signing
     import zstandard
-    from cryptography.exceptions import InvalidSignature, InvalidTag
+    from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 except ImportError as missing:
-    sys.exit(f"sealdrive_reader: {missing}; apt-get install python3-cryptography python3-zstandard python3-argon2")
+    sys.exit(f"sealdrive_reader: {missing}; apt-get install python3-cryptography python3-nacl python3-zstandard "
+             "python3-argon2")
 
 EXIT_DAMAGE, EXIT_USAGE, EXIT_LOCKED, EXIT_NOT_A_VOLUME, EXIT_UNTRUSTED, EXIT_INTERRUPTED = 1, 2, 3, 4, 8, 130
 MIB = 1 << 20
@@ -377,11 +379,12 @@ class Secret:
 
 
 def signed(public_key, message, signature):
-    """Whether it is the Ed25519 signature (RFC 8032) of the message."""
+    """Whether it is the Ed25519 signature of the message, by libsodium's rules, which are narrower than RFC 8032: all
+    readers must decide alike, and other libraries take keys and points of small order."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        nacl.signing.VerifyKey(public_key).verify(message, signature)
         return True
-    except (InvalidSignature, ValueError):
+    except nacl.exceptions.CryptoError:
         return False
 
 
@@ -678,7 +681,7 @@ class Keyslot:
         read.end()
         need(generation >= 1, "generation 0")
         if rights:
-            need(raw_public(Ed25519PrivateKey.from_private_bytes(owner_seed)) == self.owner, "another owner's seed")
+            need(nacl.signing.SigningKey(owner_seed).verify_key.encode() == self.owner, "another owner's seed")
         else:
             need(owner_seed == ZEROS, "an owner's seed without the right")
         return generation, since, root_secret
@@ -864,7 +867,7 @@ class Features:
         start, self.lists = read.at, []
         for _ in range(3):
             names = [read.bytes(1, 63) for _ in range(read.varint())]
-            need(all(name.isascii() for name in names), "a feature's name is not ASCII")
+            need(all(33 <= byte <= 126 for name in names for byte in name), "a feature's name is not visible ASCII")
             need(all(a < b for a, b in zip(names, names[1:])), "features out of order")
             self.lists.append(names)
         self.raw = bytes(read.data[start:read.at])
