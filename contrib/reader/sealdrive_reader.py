@@ -844,11 +844,11 @@ def decode_record(kind, body):
 class Keyring:
     def __init__(self, read):
         start = read.at
-        self.generation, self.keys = read.u32(), {}
+        self.generation, self.keys, before = read.u32(), {}, 0
         for _ in range(read.varint()):
             number = read.varint()
-            need(number not in self.keys and number < self.generation, "a keyring's epochs")
-            self.keys[number] = read.raw(32)
+            need(before < number < self.generation, "a keyring's epochs")
+            self.keys[number], before = read.raw(32), number
         self.raw = bytes(read.data[start:read.at])
 
 
