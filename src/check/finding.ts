@@ -29,7 +29,7 @@ const ordinary = {
    */
   COMMIT_CUT_OFF: 'error',
   /** It opens, but breaks a rule of the chain, so that every device skips it: somebody with the keys has written it. */
-  COMMIT_VOID: 'warning',
+  COMMIT_VOID: 'note',
   LOG_ROLLED_BACK: 'fatal',
   LOG_FORKED: 'fatal',
   // The tree.
