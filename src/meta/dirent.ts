@@ -1,6 +1,6 @@
 /**
  * The directory entry (doc/format.md, "Tree keys"). It stands under two keys of its directory, which always change
- * together: `D` with its name, for lookups, and `N` with its number, for listings (doc/decision/0026).
+ * together: `D` with its name, for lookups, and `N` with its number, for listings (doc/decision/0028).
  *
  * | key | value |
  * | --- | --- |

@@ -1,6 +1,6 @@
 /**
  * Lists directories in the order of their entries' numbers, which are also the cookies by which a reader continues
- * (doc/decision/0026): 1 is `.` and 2 is `..`. An entry keeps its number for as long as it lives, so a listing of any
+ * (doc/decision/0028): 1 is `.` and 2 is `..`. An entry keeps its number for as long as it lives, so a listing of any
  * length continues at any cookie, also of an entry that is gone, without anything being kept here.
  *
  * Only one thing is remembered, so that a reader comes to an end who makes entries while it lists: at which number of

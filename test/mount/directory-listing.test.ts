@@ -1,5 +1,5 @@
 /**
- * Listings of directories through the kernel (doc/semantics.md, "Names"; doc/decision/0026): many at a time, while
+ * Listings of directories through the kernel (doc/semantics.md, "Names"; doc/decision/0028): many at a time, while
  * entries come and go, across a remount, and with the kernel's own cache of listings.
  */
 import t from 'tap';
