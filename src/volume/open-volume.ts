@@ -95,6 +95,8 @@ export class OpenVolume implements Volume {
   }
 
   allocateIno(): Ino {
+    // A device that may not write has no numbers to give.
+    this.#works.transactions.requireWritable();
     return this.#works.transactions.allocateIno();
   }
 
