@@ -56,6 +56,11 @@ export class CommitProof {
     return proven;
   }
 
+  /** Whether there is no gap up to the number that was judged last: where nothing is proven, nothing is lost either. */
+  get isWhole(): boolean {
+    return this.#chain !== undefined;
+  }
+
   /** Hashes of the commits that open and are not proven, as hex. */
   get unproven(): ReadonlySet<string> {
     return this.#unproven;

@@ -91,8 +91,8 @@ export class SurvivingLog {
     for await (const { sequence, opened } of this.#openAll(0, end)) {
       onProgress?.(sequence, end);
       const one = proof.judge(opened);
-      proven.add(sequence, one ? [one] : []);
-      all.add(sequence, opened);
+      proven.add(sequence, one ? [one] : [], proof.isWhole);
+      all.add(sequence, opened, false);
       if (opened.length === 0) lost.push(sequence);
       if (opened.length > (one ? 1 : 0)) unproven.push(sequence);
     }
@@ -173,9 +173,10 @@ class Tally {
     this.#standing = standing;
   }
 
-  add(sequence: number, commits: readonly OpenedCommit[]): void {
-    if (commits.length === 0) this.#lost.push(sequence);
-    else this.#newest = sequence;
+  /** `isWhole`: nothing is lost at this number, even without a commit. */
+  add(sequence: number, commits: readonly OpenedCommit[], isWhole: boolean): void {
+    if (commits.length > 0) this.#newest = sequence;
+    else if (!isWhole) this.#lost.push(sequence);
     for (const { decoded } of commits) {
       const commit = decoded?.commit;
       if (commit?.checkpoint) this.#checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });

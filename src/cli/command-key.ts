@@ -97,7 +97,8 @@ const addCommand = defineCommand<AddArguments>({
       else secret = await readNewPassphrase(args.newPassphraseFd);
       const slot = await makeSlot({ ...unlocked, ownerSeed }, secret, args.label, systemRandom);
       // In the log first: a slot that is not there would be forgotten when the root secret is replaced.
-      await recordKeyslots(store, unlocked, await trustOf(unlocked, undefined), (keyslots) => [...keyslots, keyslotEntry(slot.header)]);
+      const log = { store, location: args.store, unlocked, trusted: await trustOf(unlocked, undefined) };
+      await recordKeyslots(log, (keyslots) => [...keyslots, keyslotEntry(slot.header)]);
       wipeSecrets(unlocked);
       await putSlot(store, slot);
       const { slotId } = slot.header;
@@ -148,7 +149,7 @@ const removeCommand = defineCommand<RemoveArguments>({
       // Noted before the store is asked: it may keep the slot.
       await noteRemovedSlot(toHex(unlocked.volumeId), slotId);
       await removeSlot(store, slotId);
-      await forgetInLog(store, unlocked, slotId);
+      await forgetInLog(store, args.store, unlocked, slotId);
       wipeSecrets(unlocked);
       if (args.json) printJson({ removed: slotId });
       else print(`Removed keyslot ${slotId}. Copies of the store made earlier still hold it.`);
@@ -159,9 +160,10 @@ const removeCommand = defineCommand<RemoveArguments>({
 });
 
 /** A secret that leaked must lose its slot even when the log cannot be read or written. */
-async function forgetInLog(store: ObjectStore, unlocked: Unlocked, slotId: string): Promise<void> {
+async function forgetInLog(store: ObjectStore, location: string, unlocked: Unlocked, slotId: string): Promise<void> {
   try {
-    await recordKeyslots(store, unlocked, await trustOf(unlocked, undefined), (keyslots) => keyslots.filter((one) => one.slotId !== slotId));
+    const log = { store, location, unlocked, trusted: await trustOf(unlocked, undefined) };
+    await recordKeyslots(log, (keyslots) => keyslots.filter((one) => one.slotId !== slotId));
   } catch (error) {
     tell(`warning: the log of the volume still lists the keyslot: ${describeError(error)}`);
   }

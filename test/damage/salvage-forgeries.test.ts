@@ -136,6 +136,7 @@ t.test('a commit that no device of the volume signed replaces nothing', async (t
   expectApart(t, folder, report, genuine);
   t.strictSame(report.unprovenCommits, [forged]);
   t.equal(report.sequence, volume.newest);
+  t.notOk(report.mayBeStale, 'nothing is lost where it stands');
   t.strictSame(readdirSync(join(folder, 'unproven/tree')).toSorted(), ['later', 'planted'], 'only what is not in tree/ already');
   t.equal(statSync(join(folder, 'unproven/tree/later')).size, 6);
   t.equal(readdirSync(join(folder, 'tree/many')).length, 12, 'what it removed is there');
