@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """An independent reader of Sealdrive volumes, written from doc/format.md alone.
 
-The sections of this file stand in the order of that page and have its names; read them side by side. What the page calls
-damage is collected as a problem and everything else is read all the same; what shows that the store or the log cannot
-be trusted ends the program. The store is taken to be hostile: bounds are checked before anything is allocated.
+The sections of this file stand in the order of that page and have its names; read them side by side. What the page
+calls damage is collected as a problem and everything else is read all the same; what shows that the store or the log
+cannot be trusted ends the program. The store is taken to be hostile: bounds are checked before anything is allocated.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import struct
 import sys
 import time
 import unicodedata
-from bisect import bisect_left
 from collections import OrderedDict
 
 try:
@@ -73,7 +72,7 @@ def need(condition, message):
 # ---------------------------------------------------------------------------------------------------------------------
 # Encodings
 
-U16, U32, U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
+U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 BE64 = struct.Struct(">Q")
 
 
@@ -778,6 +777,9 @@ class Commit:
             self.mutations.append((key, read.raw(size - 1) if size else None))
             before = key
 
+    def signed_by(self, key, volume_id):
+        return signed(key, b"sealdrive v1 commit" + volume_id + self.signed, self.signature)
+
     def of(self, kind):
         return [body for record, body in self.records if record == kind]
 
@@ -937,7 +939,7 @@ def judge(state, commit, sequence, previous):
         need(author, "its author is not in the roster")
         need(author.status != REMOVED, "its author was removed")
     key = author.signing_key if author else state.owner
-    need(signed(key, b"sealdrive v1 commit" + state.volume_id + commit.signed, commit.signature), "a wrong signature")
+    need(commit.signed_by(key, state.volume_id), "a wrong signature")
     role = author.role if author else OWNER
     for kind, body in commit.records:
         need(role in MAY[kind] or (kind == ADMISSION and body is author), f"its author may not write record {kind}")
@@ -1070,7 +1072,8 @@ class Volume:
                         reason = f"is not authentic: {error}"
             except FormatError as error:
                 reason = f"cannot be read: {error}"
-        raise Fatal(EXIT_UNTRUSTED, f"commit {sequence} of 0 to {self.head} {reason}")
+        hint = "" if self.from_checkpoint else "; see --from-checkpoint"
+        raise Fatal(EXIT_UNTRUSTED, f"commit {sequence} of 0 to {self.head} {reason}{hint}")
 
     def _learn_older_epochs(self):
         """Key hierarchy: the commit that began the generation holds the keys of the older epochs."""
@@ -1117,7 +1120,74 @@ class Volume:
                 self.void[sequence] = str(error)
             previous = digest
 
-    newest = None
+    def read_log_from_checkpoint(self):
+        """The chain, "A device without history": takes the state of the log from the newest checkpoint. What that says
+        about the time before it rests on the word of its author."""
+        self._learn_older_epochs()
+        self.from_checkpoint = True
+        claims = []
+        for sequence in range(self.head, max(0, self.head - 32), -1):
+            try:
+                commit, _ = self._commit_by_names(sequence)
+                claims.append((sequence if commit.checkpoint else commit.last_checkpoint, commit))
+            except (FormatError, Fatal) as error:
+                warn(f"note: {error}")
+        others = sorted({claim for claim, _ in claims}, reverse=True)
+        for sequence, claimant in claims[:1] + [(sequence, None) for sequence in others]:
+            try:
+                if sequence and self._begin_at(sequence, claimant):
+                    return
+            except (FormatError, Fatal) as error:
+                warn(f"note: checkpoint {sequence}: {error}")
+        raise Fatal(EXIT_UNTRUSTED, "there is no checkpoint to begin at")
+
+    def _commit_by_names(self, sequence):
+        """A commit, opened under H of the object before it, and H of its own object."""
+        names = self.names.get(sequence - 1)
+        need(names, f"commit {sequence - 1} is missing")
+        self.hashes[sequence] = H(self.store.get(f"log/{names[0]}", MAX_COMMIT))
+        payload, digest = self.open_commit(sequence, self.hashes[sequence])
+        return Commit(payload), digest
+
+    def _begin_at(self, sequence, claimant):
+        """Whether it could begin at that checkpoint. The claimant, who must be active, is the last commit, if given."""
+        commit, digest = self._commit_by_names(sequence)
+        need(commit.checkpoint and commit.of(STATE), "it is no checkpoint")
+        state = LogState.decode(commit.of(STATE)[0], self.volume_id)
+        need(state.owner == self.owner, "it has another owner than the keyslot")
+        state.features.refuse_unknown()
+        for device in state.devices:
+            admin = state.device(device.admitted_by) if device.admitted_by else None
+            need(not admin or admin.role == ADMIN and admin.index < device.index, "a certificate leads nowhere")
+            need(device.certified(admin.signing_key if admin else state.owner, self.volume_id), "a wrong certificate")
+        if claimant:
+            author = state.by_id.get(claimant.author)
+            if claimant.author != ZEROS[:16] and not (author and author.role != READER and author.status == ACTIVE):
+                return False
+            key = author.signing_key if author else state.owner
+            need(claimant.signed_by(key, self.volume_id), "the last commit has a wrong signature")
+        newest = [state.owner_newest] + [device.newest for device in state.devices]
+        state.newest_checkpoint = commit.last_checkpoint
+        judge(state, commit, sequence, self.hashes[sequence])
+        self.log, self.newest, self.counted = state, commit, self._counted_before(newest, commit.covers) + [sequence]
+        self.epochs.update(state.keyring.keys)
+        self._follow(sequence + 1, digest)
+        return True
+
+    def _counted_before(self, newest, covers):
+        """The newest state: the commits behind `covers` that count are each author's newest, that one's previous own,
+        and so on."""
+        counted = set()
+        for sequence in newest:
+            while sequence > covers:
+                need(sequence not in counted, "two authors of one commit")
+                counted.add(sequence)
+                before = self._commit_by_names(sequence)[0].previous_own
+                need(before < sequence, "a previous own commit that is none")
+                sequence = before
+        return sorted(counted)
+
+    newest, from_checkpoint = None, False
 
     def _apply(self, sequence):
         commit = Commit(self.open_commit(sequence, self.hashes[sequence])[0])
@@ -1126,24 +1196,27 @@ class Volume:
 
     def load(self):
         """How a volume is read, step 4. The mutations of the whole log make the newest state; what the newest
-        checkpoint's tree says must be the same, and is compared on the way."""
+        checkpoint's tree says must be the same, and is compared on the way. Without the whole log the tree it is."""
         files = size = 0
         covers = self.newest.covers if self.newest else -1
-        for sequence in [s for s in self.counted if s <= covers]:
-            self._apply(sequence)
+        if not self.from_checkpoint:
+            for sequence in [s for s in self.counted if s <= covers]:
+                self._apply(sequence)
         if self.newest:
-            self._compare_tree()
+            self._read_tree()
             files, size = self.newest.total_files, self.newest.total_bytes
         for sequence in [s for s in self.counted if s > covers]:
             commit = self._apply(sequence)
             files, size = files + commit.files_delta, size + commit.bytes_delta
         self.total_files, self.total_bytes = files, size
 
-    def _compare_tree(self):
+    def _read_tree(self):
         tree = Tree(self)
         tree.load(self.newest.root)
         self.pages = tree.pages
-        if tree.complete and tree.entries != self.state:
+        if self.from_checkpoint:
+            self.state = tree.entries
+        elif tree.complete and tree.entries != self.state:
             differ = {key for key in tree.entries.keys() | self.state.keys()
                       if tree.entries.get(key) != self.state.get(key)}
             self.problem(f"the tree of checkpoint {self.newest.sequence} is not the state after commit "
@@ -1184,6 +1257,9 @@ class Chunk:
         self.codec, self.plain, self.stored, self.salt, self.hashes = codec, plain, stored, salt, hashes
         self.content = content or content_hash(hashes)
         self.sealed = sealed_chunk_size(stored)
+
+    def identity(self):
+        return self.codec, self.plain, self.stored, self.salt, self.content
 
 
 class Packs:
@@ -1247,8 +1323,8 @@ class Packs:
         """The seal of a chunk: the stored bytes, and (begin, end, reason) of the segments that do not open."""
         place = pack_id + struct.pack("<IBII", offset, chunk.codec, chunk.plain, chunk.stored)
         volume = self.volume
-        okm = seal_okm(self.key(epoch, "chunk"), volume.log.suite, "chunk", epoch, volume.volume_id, place, chunk.salt)[1]
-        aead = AEADS[volume.log.suite](okm[:32])
+        key, suite = self.key(epoch, "chunk"), volume.log.suite
+        aead = AEADS[suite](seal_okm(key, suite, "chunk", epoch, volume.volume_id, place, chunk.salt)[1][:32])
         stored, bad, hashes = bytearray(chunk.stored), [], []
         for number in range(segment_count(chunk.stored)):
             begin, end = number * SEGMENT, min((number + 1) * SEGMENT, chunk.stored)
@@ -1463,7 +1539,8 @@ class Entry:
 
     def __init__(self, name, value):
         read = Decoder(value)
-        self.name, self.ino, self.type, number = file_name(name), read.varint(), read.one_of(TYPES, "type"), read.varint()
+        self.name, self.ino, self.type = file_name(name), read.varint(), read.one_of(TYPES, "type")
+        number = read.varint()
         read.end()
         need(number != self.ino, "an entry's number that should not be written")
         self.number = number or self.ino
@@ -1940,7 +2017,7 @@ def verify(volume, files):
         for offset, uses in wanted.get(pack_id, {}).items():
             for chunk, ino in uses:
                 chunks += 1
-                reason = verify_use(files.packs, pack_id, offset, chunk, good.get(offset))
+                reason = verify_use(files.packs, pack_id, offset, chunk, good)
                 if reason:
                     volume.problem(reason, files.path(ino))
     return {"files": len(files.inodes), "bytes": volume.total_bytes, "packs": len(packs), "chunks": chunks,
@@ -1948,14 +2025,14 @@ def verify(volume, files):
 
 
 def verify_pack(volume, packs, pack_id):
-    """Opens all items of a pack; returns the chunks that are sound, by offset."""
+    """Opens all items of a pack; returns the chunks that are sound, by offset, or None without an index."""
     good = {}
     try:
         info = packs.info(pack_id)
         items = packs.index(pack_id, info)
     except FormatError as error:
         volume.problem(f"pack {pack_id.hex()}: {error}")
-        return good
+        return None
     for kind, offset, sealed, what in items:
         try:
             if kind == 1:
@@ -1972,16 +2049,18 @@ def verify_pack(volume, packs, pack_id):
     return good
 
 
-def verify_use(packs, pack_id, offset, chunk, item):
+def verify_use(packs, pack_id, offset, chunk, good):
     """Why the chunk that an extent means cannot be had, or None. One that the index has alike was opened already."""
-    if item and (item.codec, item.plain, item.stored, item.salt, item.content) == (
-            chunk.codec, chunk.plain, chunk.stored, chunk.salt, chunk.content):
+    item = good and good.get(offset)
+    if item and item.identity() == chunk.identity():
         return None
     try:
         bad = packs.chunk(pack_id, offset, chunk)[1]
-        return bad[0][2] if bad else f"{pack_key(pack_id)}, offset {offset}: the pack's index has it otherwise"
     except FormatError as error:
         return str(error)
+    if bad:
+        return bad[0][2]
+    return None if good is None else f"{pack_key(pack_id)}, offset {offset}: the pack's index has it otherwise"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2046,6 +2125,8 @@ def parse_arguments():
             command.add_argument("destination", metavar="DEST", help="a folder that is new or empty")
         else:
             command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument("--from-checkpoint", action="store_true",
+                             help="begin at the newest checkpoint, for a log that lost commits before it")
         command.add_argument("--key-file", metavar="FILE", help="the secret is this key file")
         command.add_argument("--words", action="store_true", help="the secret is 24 recovery words on standard input")
         command.add_argument("--slot-memory", type=int, default=256, metavar="MIB",
@@ -2060,7 +2141,10 @@ def run(options):
     secret = read_secret(options)
     store = Store(options.store)
     volume = Volume(store, *open_keyslot(store, secret, options.slot_memory))
-    volume.read_log()
+    if options.from_checkpoint:
+        volume.read_log_from_checkpoint()
+    else:
+        volume.read_log()
     volume.load()
     files = Files(volume)
     result = {"volume": volume.volume_id.hex(), "head": volume.head, "void": volume.void}
@@ -2116,6 +2200,9 @@ def main():
     except FormatError as error:
         warn(str(error))
         return EXIT_UNTRUSTED
+    except OSError as error:
+        warn(f"{error.strerror}")
+        return EXIT_DAMAGE
 
 
 if __name__ == "__main__":
