@@ -95,6 +95,8 @@ export function frameLength(bytes: Uint8Array, plainLength: number): number {
     if (stated !== plainLength) throw malformed('another length than stated');
   }
   at += sizeLength;
+  // A single-segment frame states no window: it is as large as its content (RFC 8878, 3.1.1.1.1.2).
+  if (singleSegment && plainLength > windowMax) throw malformed('window is too large');
   // The most that the blocks can yield. Encoders make blocks shorter than the maximum, so it may exceed the plain
   // length, within reason.
   let yieldMax = 0;
