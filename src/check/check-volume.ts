@@ -150,8 +150,7 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
   const directories = metadata.unpaired;
   if (directories.size > 0) await checkEntryPairs({ directories, source: { entries: entriesIn }, isLost: (key) => isLost(lost, key), findings });
   packEntries.finish(survey.isCurrentWhole && !isKindLost(lost, 'P'));
-  const known = new Map([...survey.packs].map(([pack, { size }]) => [pack, size]));
-  const packOptions = { store, keys: keys.current, usage, known, isLogWhole, findings, signal };
+  const packOptions = { store, keys: keys.current, usage, known: survey.packs, isLogWhole, findings, signal };
   const present = await checkPresence(packOptions);
   progress('packs')(present.size, usage.packs.size);
   const content = data ? await checkContent({ ...packOptions, onProgress: progress('content') }, present) : { chunks: 0, bytes: 0 };

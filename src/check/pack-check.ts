@@ -9,6 +9,7 @@ import { describeError } from '../base/errors.js';
 import { Limiter } from '../base/limiter.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { Ino } from '../meta/key.js';
+import type { PackEntry } from '../meta/pack-entry.js';
 import type { PackKeys } from '../pack/item.js';
 import { decodeChunk, openStored } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
@@ -23,8 +24,8 @@ interface PackCheckOptions {
   readonly store: ObjectStore;
   readonly keys: PackKeys;
   readonly usage: PackUsage;
-  /** Sizes of packs according to the commits that brought them. */
-  readonly known: ReadonlyMap<PackId, number>;
+  /** Packs according to the commits that brought them. */
+  readonly known: ReadonlyMap<PackId, Pick<PackEntry, 'size' | 'indexHash'>>;
   /** Whether `known` is complete; a part of the log may be unreadable. */
   readonly isLogWhole: boolean;
   readonly findings: Findings;
@@ -57,7 +58,7 @@ export async function checkPresence(options: PackCheckOptions): Promise<Readonly
     signal?.throwIfAborted();
     const ino = usage.fileOf(pack);
     const facts = { pack, ...(ino === undefined ? {} : { ino }) };
-    const size = known.get(pack);
+    const size = known.get(pack)?.size;
     if (size === undefined && isLogWhole) findings.add('PACK_UNKNOWN', 'no commit brought this pack', facts);
     // The list is only a hint, since it may lag behind.
     const found = listed.has(pack) ? listed.get(pack) : await store.head(packKey(pack));
@@ -81,7 +82,7 @@ export async function checkContent(
 ): Promise<{ readonly chunks: number; readonly bytes: number }> {
   const { usage, known, onProgress } = options;
   const packs = [...usage.packs.keys()].filter((pack) => present.has(pack)).toSorted();
-  const total = packs.reduce((sum, pack) => sum + (known.get(pack) ?? usage.packs.get(pack) ?? 0), 0);
+  const total = packs.reduce((sum, pack) => sum + (known.get(pack)?.size ?? usage.packs.get(pack) ?? 0), 0);
   let done = 0;
   let chunks = 0;
   let bytes = 0;
@@ -98,7 +99,7 @@ export async function checkContent(
           for (const { plainLength } of run) bytes += plainLength;
           chunks += run.length;
         }
-        done += known.get(pack) ?? usage.packs.get(pack) ?? 0;
+        done += known.get(pack)?.size ?? usage.packs.get(pack) ?? 0;
         onProgress?.(done, total);
       }),
     ),
@@ -114,13 +115,14 @@ async function everyOne(tasks: readonly Promise<void>[]): Promise<void> {
 
 /** Checks that the index agrees with the extents. Ordinary reads do not need it, so damage there loses nothing. */
 async function checkIndex({ store, keys, known, findings, signal }: PackCheckOptions, pack: PackId, used: readonly UsedChunk[]): Promise<void> {
-  const size = known.get(pack);
-  if (size === undefined) return;
+  const entry = known.get(pack);
+  if (!entry) return;
   try {
-    const items = await readPackIndex(keys, pack, size, async (offset, length) => {
+    const read = async (offset: number, length: number): Promise<Uint8Array> => {
       const bytes = await store.get(packKey(pack), { range: { offset, length }, ...(signal ? { signal } : {}) });
       return bytes ?? new Uint8Array(0);
-    });
+    };
+    const items = await readPackIndex(keys, pack, entry.size, read, entry.indexHash);
     const indexed = new Map(items.filter((item) => item.kind === 'chunk').map((item) => [item.offset, item]));
     const stray = used.find((chunk) => !isSameChunk(indexed.get(chunk.offset), chunk));
     if (stray)

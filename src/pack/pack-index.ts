@@ -17,9 +17,9 @@
  * Footer payload: version u32 = 2, index offset u32, index sealed length u32, item count u32, 8 zeros.
  */
 import type { Plaintext, Sealed } from '../base/brand.js';
-import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import { ByteReader, ByteWriter, equalBytes, MalformedBytesError } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
-import { hashLength } from '../crypto/hash.js';
+import { hashBytes, hashLength } from '../crypto/hash.js';
 import { padmeLength } from '../crypto/padme.js';
 import { bareOverhead } from '../crypto/seal-format.js';
 import { chunkSaltLength, sealedChunkLength } from '../crypto/stream-format.js';
@@ -114,10 +114,16 @@ function readItem(reader: ByteReader, offset: number): PackItem {
 type PackRangeReader = (offset: number, length: number) => Promise<Uint8Array>;
 
 /**
- * The items of a finished pack of `size` bytes, in order of offsets. Throws PackError MISSING when it is cut off,
+ * The items of a finished pack of `size` bytes, in order of offsets. `indexHash`: of its sealed index, if known. Throws PackError MISSING when it is cut off,
  * NOT_AUTHENTIC, MALFORMED, and the errors of `read`.
  */
-export async function readPackIndex(keys: PackKeys, id: PackId, size: number, read: PackRangeReader): Promise<readonly PackItem[]> {
+export async function readPackIndex(
+  keys: PackKeys,
+  id: PackId,
+  size: number,
+  read: PackRangeReader,
+  indexHash?: Uint8Array,
+): Promise<readonly PackItem[]> {
   if (size < footerLength + bareOverhead || size > packSizeMax) throw new PackError('MALFORMED', `pack ${id}: impossible size ${size}`);
   const exactly = async (offset: number, length: number): Promise<Uint8Array> => {
     const bytes = await read(offset, length);
@@ -135,6 +141,8 @@ export async function readPackIndex(keys: PackKeys, id: PackId, size: number, re
     footer.end();
     if (end + indexLength + footerLength !== size) throw new MalformedBytesError('footer does not fit the size');
     const sealedIndex = await exactly(end, indexLength);
+    if (indexHash && !equalBytes(hashBytes(sealedIndex), indexHash))
+      throw new PackError('NOT_AUTHENTIC', `pack ${id}: not the index that its commit names`);
     return decodeIndex(keys.packIndex.open(itemPlace(id, end), sealedIndex), itemCount, end);
   } catch (cause) {
     if (cause instanceof CryptoError) throw new PackError('NOT_AUTHENTIC', `pack ${id}: index or footer`, { cause });

@@ -31,7 +31,7 @@ import { contentOf, decodeChunk, decodePage, itemPlace, openStored } from '../..
 import { PackError } from '../../src/pack/pack-error.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { packKey } from '../../src/pack/pack-id.js';
-import { type ChunkItem, type PageItem, readPackIndex } from '../../src/pack/pack-index.js';
+import { type ChunkItem, footerLength, type PageItem, readPackIndex, sealPackEnd } from '../../src/pack/pack-index.js';
 import { createVolume } from '../../src/volume/create-volume.js';
 import { enrolmentOf, newAuthor, sealCommit } from '../suite/commit-author.js';
 import { collideGcm } from '../suite/gcm-collision.js';
@@ -668,7 +668,7 @@ t.test('19: a store that answers conditional puts wrongly is detected', async (t
   await e.close();
 });
 
-t.test('21: whoever has every symmetric key cannot forge content or structure', async (t) => {
+t.test('27: whoever has every symmetric key cannot forge content or structure', async (t) => {
   let forgedCount = 0;
   for (const item of items) {
     if (item.kind === 'chunk' && item.codec !== 'raw') continue;
@@ -689,6 +689,17 @@ t.test('21: whoever has every symmetric key cannot forge content or structure', 
     if (forgedCount > 12 * rounds) break;
   }
   t.ok(forgedCount > 2, `${forgedCount} items were forged`);
+  // The index serves no reader; its hash is in the commit.
+  const { pack } = items[0]!;
+  const whole = now.objects.get(packKey(pack)) ?? new Uint8Array(0);
+  const read = (bytes: Uint8Array) => (offset: number, length: number) => Promise.resolve(bytes.subarray(offset, offset + length));
+  const itemsThere = await readPackIndex(keys.current, pack, whole.byteLength, read(whole));
+  const end = Math.max(...itemsThere.map(({ offset, sealedLength }) => offset + sealedLength));
+  const indexHash = hashBytes(whole.subarray(end, whole.byteLength - footerLength));
+  t.same(await readPackIndex(keys.current, pack, whole.byteLength, read(whole), indexHash), itemsThere);
+  const forgedIndex = Buffer.concat([whole.subarray(0, end), ...sealPackEnd(keys.current, pack, itemsThere, end)]);
+  t.equal((await readPackIndex(keys.current, pack, forgedIndex.byteLength, read(forgedIndex))).length, itemsThere.length, 'its seal is right');
+  await t.rejects(readPackIndex(keys.current, pack, forgedIndex.byteLength, read(forgedIndex), indexHash), { code: 'NOT_AUTHENTIC' });
 });
 
 t.test('14: no file vanishes when the store hides the newest packs after a crash', async (t) => {
