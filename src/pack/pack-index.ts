@@ -114,8 +114,8 @@ function readItem(reader: ByteReader, offset: number): PackItem {
 type PackRangeReader = (offset: number, length: number) => Promise<Uint8Array>;
 
 /**
- * The items of a finished pack of `size` bytes, in order of offsets. `indexHash`: of its sealed index, if known. Throws PackError MISSING when it is cut off,
- * NOT_AUTHENTIC, MALFORMED, and the errors of `read`.
+ * The items of a finished pack of `size` bytes, in order of offsets. `indexHash`: of its sealed index, if it is known.
+ * Throws PackError MISSING when it is cut off, NOT_AUTHENTIC, MALFORMED, and the errors of `read`.
  */
 export async function readPackIndex(
   keys: PackKeys,
