@@ -74,15 +74,8 @@ export class SealedRanges {
 
   /** Exactly `length` bytes. `useCache` false: not from the disk cache. Rejects with PackError and StoreError. */
   async read(kind: CacheKind, pack: PackId, offset: number, length: number, useCache: boolean): Promise<SealedRange> {
-    const staged = this.#staging.get(pack);
-    if (staged) {
-      try {
-        return { sealed: await staged.read(offset, length), from: 'staging' };
-      } catch (error) {
-        // It may have been closed because the pack is in the store now.
-        if (this.#staging.get(pack) === staged) throw error;
-      }
-    }
+    const staged = this.#staging.has(pack) ? await this.#readStaged(pack, offset, length) : undefined;
+    if (staged) return staged;
     let from: RangeOrigin = 'store';
     const readCache = async (): Promise<Uint8Array | undefined> => {
       const cached = await this.#diskCache?.read(pack, offset, length);
@@ -93,13 +86,25 @@ export class SealedRanges {
     return { sealed: complete(pack, offset, length, sealed), from };
   }
 
+  /** `undefined` when the pack is not staged, or not any more: it is in the store then. */
+  async #readStaged(pack: PackId, offset: number, length: number): Promise<SealedRange | undefined> {
+    const staged = this.#staging.get(pack);
+    try {
+      return staged && { sealed: await staged.read(offset, length), from: 'staging' };
+    } catch (error) {
+      // It may have been closed because the pack is in the store now.
+      if (this.#staging.get(pack) === staged) throw error;
+      return undefined;
+    }
+  }
+
   /**
    * Exactly `length` bytes, without neighbours, from a disk of this machine; `undefined` when they are not there.
    * Rejects with PackError and StoreError.
    */
   async readHere(pack: PackId, offset: number, length: number): Promise<SealedRange | undefined> {
-    const staged = this.#staging.get(pack);
-    if (staged) return { sealed: await staged.read(offset, length), from: 'staging' };
+    const staged = await this.#readStaged(pack, offset, length);
+    if (staged) return staged;
     if (this.#store.local && this.#store.readInto) {
       const sealed = Buffer.allocUnsafe(length);
       return (await this.#store.readInto(packKey(pack), sealed, offset)) === length ? { sealed, from: 'store' } : undefined;

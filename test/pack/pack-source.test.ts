@@ -3,6 +3,7 @@ import t from 'tap';
 import type { Plaintext, Sealed } from '../../src/base/brand.js';
 import { isPromise } from '../../src/base/maybe-promise.js';
 import { segmentLength } from '../../src/crypto/stream-format.js';
+import { PackError } from '../../src/pack/pack-error.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { newPackId, packKey } from '../../src/pack/pack-id.js';
 import { readPackIndex } from '../../src/pack/pack-index.js';
@@ -316,6 +317,20 @@ void t.test('of a raw chunk only the segments that hold a part are read', async 
       t.same(present.ranges, [{ offset: at + Math.floor(from / segmentLength) * one, length: segments * one }], `${from} to ${to}`);
     }
   }
+});
+
+void t.test('a part whose staging pack is closed during the read comes from the store', async (t) => {
+  const { id, run, chunks, present, open } = await presentFixture();
+  present.isPresent = false;
+  const staging = new Map<PackId, { read: () => Promise<never> }>();
+  const read = async (): Promise<never> => {
+    staging.delete(id);
+    throw new PackError('MISSING', 'closed');
+  };
+  staging.set(id, { read });
+  t.ok(Buffer.compare(await open({ store: present, staging }).readPart(run, 1, 100, 5000), chunks[1]!.subarray(100, 5000)) === 0);
+  const failing = new Map([[id, { read: () => Promise.reject(new PackError('IO', 'the disk failed')) }]]);
+  await t.rejects(async () => open({ store: present, staging: failing }).readPart(run, 1, 100, 5000), { code: 'IO' });
 });
 
 void t.test('a part that was read does not change with later reads', async (t) => {
