@@ -227,6 +227,9 @@ export function copyOfBytes(bytes: Uint8Array): Uint8Array {
   return copy;
 }
 
+/** How many bytes the parts have together. */
+export const totalLength = (parts: readonly Uint8Array[]): number => parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+
 /** Bytes `start` to `end` as a byte string. */
 export function latin1Slice(bytes: Uint8Array, start: number, end: number): string {
   return asBuffer(bytes).toString('latin1', start, end);

@@ -3,6 +3,7 @@
  * thread pool and at once. It sees keys that serve one object each, and of formats only the stream of segments
  * (seal-format.ts, stream-format.ts).
  */
+import { totalLength } from '../base/bytes.js';
 import { type DecryptInto, decryptInto, encryptInto } from './node-aead.js';
 import { openStream, type StreamOpening, type StreamSealing, sealStream } from './node-stream.js';
 import { type Sealing, sealNonce, tagLength } from './seal-format.js';
@@ -27,8 +28,6 @@ export interface BulkCipher {
 /** This thread does about 1 GB/s: after this many bytes others get their turn on the event loop. */
 const sliceBytes = 512 * 1024;
 
-const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-
 /** Does `work` for each of `items`, and lets others have their turn in between. */
 async function inSlices<T>(items: readonly T[], bytesOf: (item: T) => number, work: (item: T) => void): Promise<void> {
   let slice = 0;
@@ -47,7 +46,7 @@ export const inlineCipher: BulkCipher = {
   encrypt: (messages, target) =>
     inSlices(
       messages,
-      ({ parts }) => lengthOf(parts),
+      ({ parts }) => totalLength(parts),
       (message) => {
         const { suite, key, aad, parts, at } = message;
         if ('hashes' in message) sealStream(message, target);
@@ -97,7 +96,7 @@ export function nativeCipher(native: NativeAead): BulkCipher {
     native.streamOpen(suite, key, aad, hashes, segments, first, target);
   return {
     async encrypt(messages, target) {
-      if (messages.reduce((bytes, { parts }) => bytes + lengthOf(parts), 0) < pooledMin) return inlineCipher.encrypt(messages, target);
+      if (messages.reduce((bytes, { parts }) => bytes + totalLength(parts), 0) < pooledMin) return inlineCipher.encrypt(messages, target);
       const batch = {
         target,
         messages: messages.map((message) => {

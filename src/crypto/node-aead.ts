@@ -4,6 +4,7 @@
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { Plaintext } from '../base/brand.js';
+import { totalLength } from '../base/bytes.js';
 import type { Suite } from './seal-format.js';
 import { sealNonce, tagLength } from './seal-format.js';
 
@@ -23,7 +24,7 @@ export function encryptInto(
   at: number,
 ): number {
   const cipher = suite === 1 ? createCipheriv('aes-256-gcm', key, nonce, aeadOptions) : createCipheriv('chacha20-poly1305', key, nonce, aeadOptions);
-  cipher.setAAD(aad, { plaintextLength: parts.reduce((sum, part) => sum + part.byteLength, 0) });
+  cipher.setAAD(aad, { plaintextLength: totalLength(parts) });
   let end = at;
   for (const part of parts) {
     const piece = cipher.update(part);

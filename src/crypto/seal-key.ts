@@ -5,6 +5,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext, Sealed } from '../base/brand.js';
+import { totalLength } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import type { BulkMessage } from './bulk-cipher.js';
 import { type DecryptInto, decrypt, encryptInto } from './node-aead.js';
@@ -40,7 +41,7 @@ export class SealKey {
   /** Seals one payload, given whole or in parts, for `place`. Borrows both; the result is the caller's. */
   seal(place: Uint8Array, payload: Plaintext | readonly Plaintext[]): Sealed {
     const parts = payload instanceof Uint8Array ? [payload] : payload;
-    const plainLength = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    const plainLength = totalLength(parts);
     assert(plainLength <= payloadMax, 'a payload fits one cipher call');
     const sealed = Buffer.allocUnsafe(plainLength + this.overhead);
     const { suite, key, aad, at } = this.#format.seal(place, this.#random.bytes(saltLength), sealed, 0);

@@ -5,6 +5,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
+import { totalLength } from '../base/bytes.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { isPromise } from '../base/maybe-promise.js';
 import type { Random } from '../base/random.js';
@@ -13,7 +14,7 @@ import { hashBytes, hashLength } from '../crypto/hash.js';
 import { chunkSaltLength, hashesLength, sealedChunkLength } from '../crypto/stream-format.js';
 import type { DiskFile } from '../disk/disk.js';
 import type { EncodedItem, PackKeys, RunChunk } from './item.js';
-import { contentHash, contentOf, encodeChunk, encodePage, itemPlace, lengthOf } from './item.js';
+import { contentHash, contentOf, encodeChunk, encodePage, itemPlace } from './item.js';
 import { diskError, PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 import type { ChunkItem, ChunkOwner, PackItem, PageItem } from './pack-index.js';
@@ -131,7 +132,7 @@ export class AppendQueue {
     const items = await this.#append({
       encodings: plains.map((plain) => encodeChunk(plain, compress)),
       place: (index, { codec, plainLength, parts }, offset) => {
-        const storedLength = lengthOf(parts);
+        const storedLength = totalLength(parts);
         const sealedLength = sealedChunkLength(storedLength);
         const bound = { salt: this.#random.bytes(chunkSaltLength), hashes: new Uint8Array(hashesLength(storedLength)) };
         return { kind: 'chunk', offset, sealedLength, codec, plainLength, storedLength, ...bound, owner: { ino: owner.ino, offset: starts[index]! } };
@@ -147,7 +148,7 @@ export class AppendQueue {
       place: (_, { parts }, offset) => ({
         kind: 'page',
         offset,
-        sealedLength: this.#keys.page.sealedLength(lengthOf(parts)),
+        sealedLength: this.#keys.page.sealedLength(totalLength(parts)),
         hash: new Uint8Array(hashLength),
       }),
     });

@@ -102,8 +102,6 @@ export interface EncodedItem {
   readonly parts: readonly Plaintext[];
 }
 
-export const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-
 /** At once when nothing is to be compressed. Borrows `plain` until it is sealed. */
 export function encodeChunk(plain: Plaintext, tryCompress: boolean): MaybePromise<EncodedItem> {
   const raw: EncodedItem = { codec: 'raw', plainLength: plain.byteLength, parts: [plain] };
