@@ -14,7 +14,6 @@ import { type DeviceId, type Enrolment, isAdmittedBy, ownerId, ownerIndex } from
 import type { Genesis } from '../commit/genesis.js';
 import type { Member } from '../commit/log-state.js';
 import type { OpenedCommit } from '../commit/open-commit.js';
-import { isSignedBy } from '../crypto/signature.js';
 
 /** The history that this device has verified. */
 export type VerifiedHistory = Pick<ChainState, 'head' | 'log'>;
@@ -104,18 +103,16 @@ export class CommitProof {
     return candidates.find((candidate) => this.#isSigned(candidate));
   }
 
-  #isSigned({ decoded, volumeId }: OpenedCommit): boolean {
-    if (!decoded) return false;
-    const { author, records } = decoded.commit;
-    for (const record of records) {
-      if (record.type !== 'admission' || record.enrolment.deviceId !== author || record.enrolment.role === 'reader') continue;
-      const { admittedBy } = record.enrolment;
-      const key = admittedBy === ownerIndex ? this.#genesis.ownerKey : this.#adminKey(admittedBy);
-      if (key && isAdmittedBy(key, volumeId, record.enrolment)) this.#learn(record.enrolment);
+  #isSigned(opened: OpenedCommit): boolean {
+    if (!opened.origin) return false;
+    const { author, admission } = opened.origin;
+    if (admission && admission.role !== 'reader') {
+      const admitter = admission.admittedBy === ownerIndex ? this.#genesis.ownerKey : this.#adminKey(admission.admittedBy);
+      if (admitter && isAdmittedBy(admitter, opened.volumeId, admission)) this.#learn(admission);
     }
     const key = author === ownerId ? this.#genesis.ownerKey : this.#devices.get(author)?.signingKey;
     if (!key) this.#unknown.add(author);
-    return key !== undefined && isSignedBy(key, decoded.signedMessage, decoded.signature);
+    return key !== undefined && opened.isSignedBy(key) && opened.decoded !== undefined;
   }
 
   #adminKey(index: number): Uint8Array | undefined {
@@ -138,11 +135,11 @@ export class CommitProof {
   }
 
   /** Whether this device has verified another commit in its place. */
-  #isContradicted({ decoded, sequence, hash }: OpenedCommit): boolean {
+  #isContradicted({ origin, sequence, hash }: OpenedCommit): boolean {
     if (!this.#trust || sequence > this.#trust.head.sequence) return false;
     const { head, log } = this.#trust;
     if (sequence === head.sequence) return !equalBytes(hash, head.hash);
-    const author = decoded?.commit.author;
+    const author = origin?.author;
     return author !== ownerId && log.members.every(({ enrolment }) => enrolment.deviceId !== author);
   }
 }

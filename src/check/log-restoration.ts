@@ -211,7 +211,7 @@ class RestorationSearch {
   async #openOn(sealed: Uint8Array, sequence: number, hashes: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
     for (const hash of hashes) {
       try {
-        return await openCommit(this.#keys, sealed, sequence, hash);
+        return openCommit(this.#keys, sealed, sequence, hash);
       } catch (error) {
         if (!(error instanceof CommitError)) throw error;
       }

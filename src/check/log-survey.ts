@@ -17,7 +17,6 @@ import { type Member, newestOfAuthors } from '../commit/log-state.js';
 import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
 import type { Sequence } from '../commit/sequence.js';
 import { hashBytes } from '../crypto/hash.js';
-import { isSignedBy } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import { impliedEntries, type PackEntry } from '../meta/pack-entry.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -185,7 +184,7 @@ class LogSurveyor {
     }
     let opened: OpenedCommit;
     try {
-      opened = await openCommit(this.#options.keys, sealed, sequence, previousHash);
+      opened = openCommit(this.#options.keys, sealed, sequence, previousHash);
     } catch (error) {
       if (!(error instanceof CommitError)) throw error;
       if (isPreviousReadable) this.#lose(sequence, 'COMMIT_DAMAGED', describeError(error));
@@ -209,10 +208,9 @@ class LogSurveyor {
       else this.#options.findings.add('COMMIT_VOID', `commit ${opened.sequence} does not count: ${broken.reason}`, { sequence: opened.sequence });
       return;
     }
-    const commit = opened.decoded?.commit;
-    const author = this.#members.find(({ enrolment }) => enrolment.deviceId === commit?.author);
-    const isForged = author && opened.decoded && !isSignedBy(author.enrolment.signingKey, opened.decoded.signedMessage, opened.decoded.signature);
-    if (commit && !isForged) this.#collect(commit, false);
+    const author = this.#members.find(({ enrolment }) => enrolment.deviceId === opened.origin?.author);
+    if (author && !opened.isSignedBy(author.enrolment.signingKey)) return;
+    if (opened.decoded) this.#collect(opened.decoded, false);
   }
 
   /** Behind damage, a checkpoint says which of the commits before it count, beside everything else. */

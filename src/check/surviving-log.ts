@@ -103,8 +103,8 @@ export class SurvivingLog {
   async *read(standing: Standing, after: number, end: number): AsyncGenerator<CommitFields, void> {
     for await (const { opened } of this.#openAll(after, end)) {
       const isUnproven = ({ hash }: OpenedCommit): boolean => this.#unproven.has(toHex(hash));
-      if (standing !== 'proven') for (const one of opened) if (one.decoded && isUnproven(one)) yield one.decoded.commit;
-      if (standing !== 'unproven') for (const one of opened) if (one.decoded && !isUnproven(one)) yield one.decoded.commit;
+      if (standing !== 'proven') for (const one of opened) if (one.decoded && isUnproven(one)) yield one.decoded;
+      if (standing !== 'unproven') for (const one of opened) if (one.decoded && !isUnproven(one)) yield one.decoded;
     }
   }
 
@@ -130,7 +130,7 @@ export class SurvivingLog {
   async #open(sequence: number, sealed: Uint8Array, before: readonly Uint8Array[]): Promise<OpenedCommit | undefined> {
     for (const previousHash of before) {
       try {
-        return await openCommit(this.#options.keys, sealed, sequence, previousHash);
+        return openCommit(this.#options.keys, sealed, sequence, previousHash);
       } catch (error) {
         if (!(error instanceof CommitError)) throw error;
       }
@@ -177,8 +177,7 @@ class Tally {
   add(sequence: number, commits: readonly OpenedCommit[], isWhole: boolean): void {
     if (commits.length > 0) this.#newest = sequence;
     else if (!isWhole) this.#lost.push(sequence);
-    for (const { decoded } of commits) {
-      const commit = decoded?.commit;
+    for (const { decoded: commit } of commits) {
       if (commit?.checkpoint) this.#checkpoints.push({ ...commit.checkpoint, sequence: commit.sequence });
     }
   }

@@ -4,7 +4,6 @@
  * alone. No I/O: fetching and persisting are in `commit-log.ts`.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
-import { isSignedBy } from '../crypto/signature.js';
 import type { Commit, CommitDraft } from './commit.js';
 import type { CommitFields } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
@@ -54,7 +53,7 @@ export function chainFromGenesis(volumeId: Uint8Array, genesis: VolumeConstants 
  * admitted; `undefined` for anything else. Every device in it has a certificate that leads to `ownerKey`.
  */
 export function chainBeforeCheckpoint(opened: OpenedCommit, ownerKey: Uint8Array): ChainState | undefined {
-  const commit = opened.decoded?.commit;
+  const commit = opened.decoded;
   const record = commit?.records.find((one) => one.type === 'state');
   if (!commit?.checkpoint || record?.type !== 'state') return undefined;
   const log = record.state;
@@ -80,19 +79,16 @@ export function chainBeforeCheckpoint(opened: OpenedCommit, ownerKey: Uint8Array
  */
 export function extendChain(state: ChainState, opened: OpenedCommit): Extension {
   const { head } = state;
-  const { sequence, hash, previousHash, decoded } = opened;
+  const { sequence, hash, previousHash } = opened;
   if (sequence !== head.sequence + 1 || !equalBytes(previousHash, head.hash)) {
     const evidence = { sequence, expectedHash: toHex(head.hash), foundHash: toHex(previousHash) };
     throw new CommitError('BAD_LINK', `commit ${sequence} does not follow commit ${head.sequence}`, evidence);
   }
-  const after = judge(state, opened);
-  if (typeof after === 'string' || !decoded) {
-    const reason = typeof after === 'string' ? after : 'it does not decode';
-    return { state: { ...state, head: { sequence, hash } }, void: { sequence, hash, reason } };
-  }
-  const { commit } = decoded;
+  const judged = judge(state, opened);
+  if (typeof judged === 'string') return { state: { ...state, head: { sequence, hash } }, void: { sequence, hash, reason: judged } };
+  const { commit, log } = judged;
   const checkpoint = commit.checkpoint ? { sequence, hash, previousHash } : state.checkpoint;
-  return { state: { head: { sequence, hash }, checkpoint, log: after }, commit: { ...commit, hash } };
+  return { state: { head: { sequence, hash }, checkpoint, log }, commit: { ...commit, hash } };
 }
 
 /** An author and what its next commit must continue. */
@@ -105,28 +101,28 @@ interface Author {
   readonly operationSerial: number;
 }
 
-/** The state of the log after the commit, or the rule that it breaks. */
-function judge(state: ChainState, opened: OpenedCommit): LogState | string {
-  const { decoded, volumeId } = opened;
-  if (!decoded) return 'it does not decode';
-  const { commit, signedMessage, signature } = decoded;
-  const own = commit.records.find((record) => record.type === 'admission' && record.enrolment.deviceId === commit.author);
-  const isAdmittedHere = own?.type === 'admission' && !memberOf(state.log, commit.author);
-  const admitted = isAdmittedHere ? applyAdmission(state.log, own.enrolment, volumeId, commit.wallTimeMs) : state.log;
+/** The commit and the state of the log after it, or the rule that it breaks. */
+function judge(state: ChainState, opened: OpenedCommit): { readonly commit: CommitFields; readonly log: LogState } | string {
+  const { origin, volumeId } = opened;
+  if (!origin) return 'it does not decode';
+  const isAdmittedHere = origin.admission !== undefined && !memberOf(state.log, origin.author);
+  const admitted = isAdmittedHere ? applyAdmission(state.log, origin.admission, volumeId, origin.wallTimeMs) : state.log;
   if (typeof admitted === 'string') return admitted;
-  const author = authorOf(admitted, commit.author);
+  const author = authorOf(admitted, origin.author);
   if (!author) return 'its author is no device of the volume, or was removed';
-  if (!isSignedBy(author.key, signedMessage, signature)) return 'its author has not signed it';
+  if (!opened.isSignedBy(author.key)) return 'its author has not signed it';
+  // Not before: it may be large, and whoever has the keys could write it.
+  const commit = opened.decoded;
+  if (!commit) return 'it does not decode';
   const flaw = flawOfLinks(state, commit, author) ?? flawOfContent(state, commit, author);
   if (flaw !== undefined) return flaw;
   let log = withNewest(admitted, commit);
-  for (const record of commit.records) {
-    if (isAdmittedHere && record === own) continue;
+  for (const record of commit.records.slice(isAdmittedHere ? 1 : 0)) {
     const after = applyRecord(log, record, author, opened, commit.wallTimeMs);
     if (typeof after === 'string') return after;
     log = after;
   }
-  return log;
+  return { commit, log };
 }
 
 function authorOf(log: LogState, author: DeviceId): Author | undefined {

@@ -1,5 +1,5 @@
 /**
- * Commits as bytes (doc/format.md, "Commit"): payload, signature, compression and padding. The rules of the chain are
+ * Commits as bytes (doc/format.md, "Commit"): payload, signature and padding. The rules of the chain are
  * in `chain.ts`.
  *
  * | field | encoding |
@@ -23,13 +23,12 @@ import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import { padmeLength } from '../crypto/padme.js';
 import { signatureLength } from '../crypto/signature.js';
-import { decompress, frameLength } from '../pack/compression.js';
 import type { PackId } from '../pack/pack-id.js';
 import { readPageReference, writePageReference } from '../pack/page-reference.js';
 import type { Checkpoint, Commit, CommitPack, Mutation } from './commit.js';
-import type { DeviceId } from './enrolment.js';
+import type { DeviceId, Enrolment } from './enrolment.js';
 import { readProgramVersion, writeProgramVersion } from './program-version.js';
-import { readRecords, writeRecords } from './record.js';
+import { readFirstAdmission, readRecords, writeRecords } from './record.js';
 import type { Sequence } from './sequence.js';
 import { readList } from './text-field.js';
 
@@ -40,7 +39,7 @@ const label = Buffer.from('sealdrive v1 commit', 'latin1');
 const keyLengthMax = 0xffff;
 /** The first letters of the tree keys that commits may change (doc/format.md, "Tree keys"); the others are reserved. */
 const keyLetters: ReadonlySet<string | undefined> = new Set('DEINOX');
-/** A commit's payload, decompressed, has at most this many bytes. */
+/** An encoded commit has at most this many bytes. */
 export const commitPlainMax = 48 * 1024 * 1024;
 /** Its sealed object has at most this many bytes; more is not fetched. */
 export const commitObjectMax = 56 * 1024 * 1024;
@@ -80,8 +79,17 @@ export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (
   return writer.bytes(sign(signedMessage(volumeId, writer.copy()))).finish();
 }
 
-export interface DecodedCommit {
-  readonly commit: CommitFields;
+/**
+ * What shows who has written a commit. It is found without making objects of the rest, so that a large commit of
+ * somebody who may not write costs nobody memory.
+ */
+export interface CommitOrigin {
+  readonly author: DeviceId;
+  readonly wallTimeMs: number;
+  /** The first record, if it admits the author. */
+  readonly admission: Enrolment | undefined;
+  /** The newest checkpoint that it knows of, which may be itself; 0: none. */
+  readonly checkpoint: Sequence;
   readonly signature: Uint8Array;
   readonly signedMessage: Uint8Array;
 }
@@ -94,22 +102,53 @@ export function previousOwnOf(payload: Uint8Array): Sequence {
   return new ByteReader(payload.subarray(previousOwnAt)).u53() as Sequence;
 }
 
-/** Strict. The commit shares no memory with `payload`. Throws MalformedBytesError. */
-export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): DecodedCommit {
-  const reader = new ByteReader(payload);
+/** The fields before the records. */
+function readStart(reader: ByteReader) {
   if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of commit');
-  const sequence = reader.u53() as Sequence;
-  const previousHash = new Uint8Array(reader.bytes(32));
-  const author = toHex(reader.bytes(16)) as DeviceId;
-  const counter = reader.u53();
-  const previousOwn = reader.u53() as Sequence;
-  const wallTimeMs = reader.i53();
-  const program = readProgramVersion(reader);
-  const lastCheckpoint = reader.u53() as Sequence;
-  const nextInoCounter = reader.u53();
-  const operationSerial = reader.u53();
-  const filesDelta = reader.i53();
-  const bytesDelta = reader.i53();
+  return {
+    sequence: reader.u53() as Sequence,
+    previousHash: new Uint8Array(reader.bytes(32)),
+    author: toHex(reader.bytes(16)) as DeviceId,
+    counter: reader.u53(),
+    previousOwn: reader.u53() as Sequence,
+    wallTimeMs: reader.i53(),
+    program: readProgramVersion(reader),
+    lastCheckpoint: reader.u53() as Sequence,
+    nextInoCounter: reader.u53(),
+    operationSerial: reader.u53(),
+    filesDelta: reader.i53(),
+    bytesDelta: reader.i53(),
+  };
+}
+
+/** Shares memory with `payload`. Whether the rest decodes is not known then. Throws MalformedBytesError. */
+export function readOrigin(payload: Uint8Array, volumeId: Uint8Array): CommitOrigin {
+  const reader = new ByteReader(payload);
+  const { sequence, author, wallTimeMs, lastCheckpoint } = readStart(reader);
+  const admission = readFirstAdmission(reader);
+  for (let packs = reader.varint(); packs > 0; packs--) {
+    reader.bytes(16);
+    reader.varint();
+    reader.varint();
+    reader.bytes(32);
+  }
+  const checkpoint = reader.u8() === 0 ? lastCheckpoint : sequence;
+  const unsigned = payload.byteLength - signatureLength;
+  if (unsigned < reader.offset) throw new MalformedBytesError('a commit without a signature');
+  return {
+    author,
+    wallTimeMs,
+    admission: admission?.deviceId === author ? admission : undefined,
+    checkpoint,
+    signature: payload.subarray(unsigned),
+    signedMessage: signedMessage(volumeId, payload.subarray(0, unsigned)),
+  };
+}
+
+/** Strict. The commit shares no memory with `payload`. Throws MalformedBytesError. */
+export function decodeCommit(payload: Uint8Array): CommitFields {
+  const reader = new ByteReader(payload);
+  const start = readStart(reader);
   const records = readRecords(reader);
   const packs = readList(reader, 50, (): CommitPack => {
     const id = toHex(reader.bytes(16)) as PackId;
@@ -127,12 +166,9 @@ export function decodeCommit(payload: Uint8Array, volumeId: Uint8Array): Decoded
     const valueLength = reader.varint();
     return [key, valueLength === 0 ? null : new Uint8Array(reader.bytes(valueLength - 1))];
   });
-  const message = signedMessage(volumeId, payload.subarray(0, reader.offset));
-  const signature = new Uint8Array(reader.bytes(signatureLength));
+  reader.bytes(signatureLength);
   reader.end();
-  const links = { sequence, previousHash, author, counter, previousOwn, program, lastCheckpoint, records };
-  const content = { wallTimeMs, nextInoCounter, operationSerial, filesDelta, bytesDelta, packs, checkpoint, mutations };
-  return { commit: { ...links, ...content }, signature, signedMessage: message };
+  return { ...start, records, packs, checkpoint, mutations };
 }
 
 function readCheckpoint(reader: ByteReader): Checkpoint | undefined {
@@ -143,31 +179,26 @@ function readCheckpoint(reader: ByteReader): Checkpoint | undefined {
   return { root, covers: reader.u53() as Sequence, files: reader.u53(), bytes: reader.u53() };
 }
 
-const codecRaw = 0;
-const codecZstd = 1;
-const codecHeaderLength = 8;
+const headerLength = 8;
 
 /**
- * Pads an encoded commit for the seal: codec u8, 3 zeros, plain length u32, data, zeros up to the PADMÉ size. It is not
- * compressed, since the size would show how well the names compress; compressed commits are read, however.
+ * Pads an encoded commit for the seal: 4 zeros, length u32, data, zeros up to the PADMÉ size. It is not compressed: the
+ * size would show how well the names compress, and whether a commit counts would depend on the decompressor.
  */
 export function padCommit(encoded: Uint8Array): Plaintext[] {
-  const header = new ByteWriter(codecHeaderLength).u8(codecRaw).zeros(3).u32(encoded.byteLength).finish();
-  const length = codecHeaderLength + encoded.byteLength;
+  const header = new ByteWriter(headerLength).zeros(4).u32(encoded.byteLength).finish();
+  const length = headerLength + encoded.byteLength;
   return [header, encoded, new Uint8Array(padmeLength(length) - length)] as Plaintext[];
 }
 
-/** Undoes {@link padCommit}. Throws MalformedBytesError, or PackError for data that does not decompress. */
-export async function decompressCommit(payload: Plaintext): Promise<Uint8Array> {
+/** Undoes {@link padCommit}; shares memory with `payload`. Throws MalformedBytesError. */
+export function unpadCommit(payload: Plaintext): Uint8Array {
   const reader = new ByteReader(payload);
-  const codec = reader.u8();
-  if (reader.u8() + reader.u8() + reader.u8() !== 0) throw new MalformedBytesError('reserved bytes are set');
-  const plainLength = reader.u32();
-  if (plainLength > commitPlainMax) throw new MalformedBytesError('a commit that claims to be too large');
-  if (codec !== codecRaw && codec !== codecZstd) throw new MalformedBytesError('an unknown codec');
-  const rest = reader.bytes(reader.remaining);
-  const dataLength = codec === codecRaw ? plainLength : frameLength(rest, plainLength);
-  if (payload.byteLength !== padmeLength(codecHeaderLength + dataLength)) throw new MalformedBytesError('wrong padding');
-  for (let at = dataLength; at < rest.byteLength; at++) if (rest[at] !== 0) throw new MalformedBytesError('padding is not zero');
-  return codec === codecRaw ? rest.subarray(0, dataLength) : decompress(rest, plainLength);
+  if (reader.u32() !== 0) throw new MalformedBytesError('reserved bytes are set');
+  const length = reader.u32();
+  if (length > commitPlainMax) throw new MalformedBytesError('a commit that claims to be too large');
+  const encoded = reader.bytes(length);
+  if (payload.byteLength !== padmeLength(headerLength + length)) throw new MalformedBytesError('wrong padding');
+  if (reader.bytes(reader.remaining).some((byte) => byte !== 0)) throw new MalformedBytesError('padding is not zero');
+  return encoded;
 }

@@ -21,7 +21,7 @@ import { StoreError } from '../store/object-store.js';
 import type { ChainState, Extension, LogPosition, VoidCommit } from './chain.js';
 import { chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { Commit, CommitDraft } from './commit.js';
-import { commitPlainMax, decodeCommit, encodeCommit, padCommit } from './commit-codec.js';
+import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
 import { enrolmentOf, openDevice } from './device.js';
@@ -36,7 +36,7 @@ import { checkGaps, runningGaps, startGaps } from './log-gap.js';
 import { commitPlace } from './log-name.js';
 import { type LogState, type Member, memberOf, newestOfAuthors } from './log-state.js';
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
-import { openCommit } from './open-commit.js';
+import { OpenedCommit, openCommit } from './open-commit.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
@@ -437,7 +437,7 @@ export class CommitLog {
     const { head } = state;
     const sequence = head.sequence + 1;
     try {
-      return extendChain(state, await openCommit(this.#options.keys, sealed, sequence, head.hash));
+      return extendChain(state, openCommit(this.#options.keys, sealed, sequence, head.hash));
     } catch (error) {
       if (!(error instanceof CommitError) || error.code !== 'NOT_AUTHENTIC') throw error;
       // Damage, or a commit of another history. It is the latter if the store now shows another commit at the head as
@@ -551,8 +551,8 @@ export class CommitLog {
     const { sequence, previousHash } = fields;
     const sealed = keys.current.commit.seal(commitPlace(sequence, previousHash), padCommit(encoded));
     // Judged as every reader will judge it: what others would skip is never written.
-    const decoded = decodeCommit(encoded, keys.volumeId);
-    const extension = extendChain(this.#state, { volumeId: keys.volumeId, sequence, hash: hashBytes(sealed), previousHash, decoded });
+    const opened = new OpenedCommit({ volumeId: keys.volumeId, sequence, hash: hashBytes(sealed), previousHash }, encoded);
+    const extension = extendChain(this.#state, opened);
     if (extension.void) throw new CommitError('NOT_PERMITTED', `this device can write no commit: ${extension.void.reason}`, { sequence });
     const { state, commit } = extension;
     const checked = this.#checkedAround;

@@ -10,7 +10,7 @@ import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { LogPosition } from './chain.js';
 import type { Commit } from './commit.js';
-import { decompressCommit, previousOwnOf } from './commit-codec.js';
+import { previousOwnOf, unpadCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
@@ -38,9 +38,9 @@ export class KnownCommits {
    * errors.
    */
   async read({ sequence, hash, previousHash }: KnownLink): Promise<Commit> {
-    const { decoded } = await openCommit(this.#keys, await this.#sealed(sequence, hash), sequence, previousHash);
+    const { decoded } = openCommit(this.#keys, await this.#sealed(sequence, hash), sequence, previousHash);
     if (!decoded) throw new CommitError('MALFORMED', `commit ${sequence} is malformed`, { sequence });
-    return { ...decoded.commit, hash };
+    return { ...decoded, hash };
   }
 
   /**
@@ -66,7 +66,7 @@ export class KnownCommits {
 
   async #previousOwn({ sequence, hash, previousHash }: KnownLink): Promise<number> {
     const payload = this.#keys.current.commit.open(commitPlace(sequence, previousHash), await this.#sealed(sequence, hash));
-    return previousOwnOf(await decompressCommit(payload));
+    return previousOwnOf(unpadCommit(payload));
   }
 
   /** The position before `position`, proven by the seal of the commit at `position`. Throws as `read` does. */

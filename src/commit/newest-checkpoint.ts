@@ -3,11 +3,11 @@
  * (doc/security.md, "Freshness"). What it finds is a hint until the log has been followed from there to its end.
  */
 import { hashBytes } from '../crypto/hash.js';
-import { isSignedBy } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { ChainState } from './chain.js';
 import { chainBeforeCheckpoint } from './chain.js';
 import { CommitError, missingCommit } from './commit-error.js';
+import { ownerId } from './enrolment.js';
 import { memberOf } from './log-state.js';
 import { type OpenedCommit, openCommit } from './open-commit.js';
 import type { StoredLog } from './stored-log.js';
@@ -53,9 +53,9 @@ export async function findNewest(stored: StoredLog): Promise<number> {
  * `newest` is the newest number, at least 1. Throws CommitError, StoreError.
  *
  * Any commit may lie about the newest checkpoint, since nothing is known yet by which it could be judged. The newest
- * commit is believed when a device has signed it that its checkpoint knows. Otherwise the claims of the newest few
- * are tried, the greatest number first. Whatever is chosen was signed by somebody whom the owner has admitted, and
- * reading from there leads to the same state; a claim that is too old only costs time.
+ * commit is believed that was signed by the owner, or by a writer whom its checkpoint knows. When none of the newest
+ * few is, their claims are tried, the greatest number first. Whatever is chosen was signed by somebody whom the owner
+ * has admitted, and reading from there leads to the same state; a claim that is too old only costs time.
  */
 export async function stateBeforeNewestCheckpoint(
   stored: StoredLog,
@@ -72,31 +72,30 @@ export async function stateBeforeNewestCheckpoint(
   // A short log is read from its beginning as fast.
   if (claim === 0 && newest <= claimsMax) return undefined;
   const claimed = await stateAt(claim);
-  if (claimed && head && isSignedByMember(claimed, head)) return claimed;
-  const claims = (await openNewest(stored, keys, newest, claimsMax)).map(claimOf);
-  for (const sequence of [...new Set(claims)].toSorted((a, b) => b - a)) {
-    const state = await stateAt(sequence);
-    if (state) return state;
+  if (claimed && head && isSignedByWriter(claimed, head)) return claimed;
+  const recent = await openNewest(stored, keys, newest, claimsMax);
+  const states = new Map<number, ChainState | undefined>([[claim, claimed]]);
+  for (const opened of recent) {
+    const sequence = claimOf(opened);
+    const state = states.has(sequence) ? states.get(sequence) : await stateAt(sequence);
+    states.set(sequence, state);
+    if (state && isSignedByWriter(state, opened)) return state;
   }
-  return undefined;
+  const [, greatest] = [...states].filter(([, state]) => state).toSorted(([a], [b]) => b - a)[0] ?? [];
+  return greatest;
 }
 
 /** The checkpoint that a commit is, or names as the newest before it; 0: none. */
-const claimOf = (opened: OpenedCommit | undefined): number => {
-  const commit = opened?.decoded?.commit;
-  return commit?.checkpoint ? commit.sequence : (commit?.lastCheckpoint ?? 0);
-};
+const claimOf = (opened: OpenedCommit | undefined): number => opened?.origin?.checkpoint ?? 0;
 
-/** Whether somebody who may write, as far as `state` knows, has signed the commit. */
-function isSignedByMember({ log }: ChainState, { decoded }: OpenedCommit): boolean {
-  const member = decoded && memberOf(log, decoded.commit.author);
-  return (
-    decoded !== undefined &&
-    member !== undefined &&
-    member.status !== 'removed' &&
-    member.enrolment.role !== 'reader' &&
-    isSignedBy(member.enrolment.signingKey, decoded.signedMessage, decoded.signature)
-  );
+/** Whether the owner, or a device that may write as far as `state` knows, has signed the commit. */
+function isSignedByWriter({ log }: ChainState, opened: OpenedCommit): boolean {
+  if (!opened.origin) return false;
+  const { author } = opened.origin;
+  if (author === ownerId) return opened.isSignedBy(log.ownerKey);
+  const member = memberOf(log, author);
+  const mayWrite = member && member.status !== 'removed' && member.enrolment.role !== 'reader';
+  return mayWrite === true && opened.isSignedBy(member.enrolment.signingKey);
 }
 
 /**
@@ -114,7 +113,7 @@ async function openNewest(stored: StoredLog, keys: VolumeKeys, newest: number, c
   const opened: OpenedCommit[] = [];
   for (let at = newest; at >= first; at--) {
     const [before, bytes] = [sealed[at - first], sealed[at - first + 1]];
-    if (before && bytes) opened.push(await openCommit(keys, bytes, at, hashBytes(before)));
+    if (before && bytes) opened.push(openCommit(keys, bytes, at, hashBytes(before)));
   }
   return opened;
 }

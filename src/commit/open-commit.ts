@@ -1,43 +1,86 @@
 /**
- * Opens one sealed commit at its place and decodes it (doc/format.md, "Commit"). Whether it counts is decided in
- * `chain.ts`.
+ * Opens one sealed commit at its place (doc/format.md, "Commit"). Whether it counts is decided in `chain.ts`, which
+ * looks at its author before anything else is decoded.
  */
 import { equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
+import { isSignedBy } from '../crypto/signature.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
-import { PackError } from '../pack/pack-error.js';
-import type { DecodedCommit } from './commit-codec.js';
-import { decodeCommit, decompressCommit } from './commit-codec.js';
+import { type CommitFields, type CommitOrigin, decodeCommit, readOrigin, unpadCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { commitPlace } from './log-name.js';
 import type { Sequence } from './sequence.js';
 
-/** Somebody with the keys has sealed these bytes for this place in the log of this volume. */
-export interface OpenedCommit {
+interface CommitPlace {
   readonly volumeId: Uint8Array;
   readonly sequence: Sequence;
   /** H of its sealed bytes. */
   readonly hash: Uint8Array;
   readonly previousHash: Uint8Array;
-  /** `undefined` when what was sealed is no commit for this place. */
-  readonly decoded: DecodedCommit | undefined;
+}
+
+/** Somebody with the keys has sealed these bytes for this place in the log of this volume. */
+export class OpenedCommit implements CommitPlace {
+  readonly volumeId: Uint8Array;
+  readonly sequence: Sequence;
+  readonly hash: Uint8Array;
+  readonly previousHash: Uint8Array;
+  /** `undefined` when what was sealed is no commit, as far as that shows without decoding all of it. */
+  readonly origin: CommitOrigin | undefined;
+  readonly #encoded: Uint8Array | undefined;
+  #fields: { readonly commit: CommitFields | undefined } | undefined;
+
+  /** `encoded` is undefined when what was sealed is nothing that was padded as a commit. */
+  constructor({ volumeId, sequence, hash, previousHash }: CommitPlace, encoded: Uint8Array | undefined) {
+    this.volumeId = volumeId;
+    this.sequence = sequence;
+    this.hash = hash;
+    this.previousHash = previousHash;
+    this.#encoded = encoded;
+    this.origin = encoded && unlessMalformed(() => readOrigin(encoded, volumeId));
+  }
+
+  /** Its fields; `undefined` when what was sealed is no commit for this place. */
+  get decoded(): CommitFields | undefined {
+    this.#fields ??= { commit: this.#decode() };
+    return this.#fields.commit;
+  }
+
+  isSignedBy(key: Uint8Array): boolean {
+    return this.origin !== undefined && isSignedBy(key, this.origin.signedMessage, this.origin.signature);
+  }
+
+  #decode(): CommitFields | undefined {
+    const encoded = this.#encoded;
+    const commit = encoded && unlessMalformed(() => decodeCommit(encoded));
+    const isHere = commit?.sequence === this.sequence && equalBytes(commit.previousHash, this.previousHash);
+    return isHere ? commit : undefined;
+  }
+}
+
+function unlessMalformed<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof MalformedBytesError) return undefined;
+    throw error;
+  }
 }
 
 /** Borrows `sealed`. Its signature and links are not checked here. Throws CommitError `NOT_AUTHENTIC`. */
-export async function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): Promise<OpenedCommit> {
+export function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): OpenedCommit {
   const hash = hashBytes(sealed);
-  const place = { volumeId: keys.volumeId, sequence: sequence as Sequence, hash, previousHash };
   try {
     const payload = keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
-    const decoded = decodeCommit(await decompressCommit(payload), keys.volumeId);
-    const { commit } = decoded;
-    const isHere = commit.sequence === sequence && equalBytes(commit.previousHash, previousHash);
-    return { ...place, decoded: isHere ? decoded : undefined };
+    const place = { volumeId: keys.volumeId, sequence: sequence as Sequence, hash, previousHash };
+    return new OpenedCommit(
+      place,
+      unlessMalformed(() => unpadCommit(payload)),
+    );
   } catch (error) {
     if (error instanceof CryptoError)
       throw new CommitError('NOT_AUTHENTIC', `commit ${sequence} does not open at its place`, { sequence, foundHash: toHex(hash) }, { cause: error });
-    if (error instanceof MalformedBytesError || error instanceof PackError) return { ...place, decoded: undefined };
     throw error;
   }
 }

@@ -61,7 +61,7 @@ export async function commitAsOwner(options: OwnerCommitOptions, recordsFor: (lo
       const { sequence, previousHash } = fields;
       const encoded = encodeCommit(fields, keys.volumeId, (message) => owner.sign(message));
       const sealed = keys.current.commit.seal(commitPlace(sequence, previousHash), padCommit(encoded));
-      const extension = extendChain(state, await openCommit(keys, sealed, sequence, previousHash));
+      const extension = extendChain(state, openCommit(keys, sealed, sequence, previousHash));
       if (extension.void) throw new CommitError('NOT_PERMITTED', `the owner cannot write this: ${extension.void.reason}`, { sequence });
       if (await stored.put(sequence, sealed)) return;
     }
@@ -89,7 +89,7 @@ async function follow(stored: StoredLog, keys: VolumeKeys, from: ChainState): Pr
   for (;;) {
     for (const sealed of await stored.fetchWindow(state.head.sequence + 1, windowMax, undefined)) {
       if (!sealed) return state;
-      ({ state } = extendChain(state, await openCommit(keys, sealed, state.head.sequence + 1, state.head.hash)));
+      ({ state } = extendChain(state, openCommit(keys, sealed, state.head.sequence + 1, state.head.hash)));
     }
   }
 }

@@ -91,6 +91,18 @@ export function writeRecords(writer: ByteWriter, records: readonly LogRecord[]):
   }
 }
 
+/** The first record, if it is an admission; reads over all of them. Throws MalformedBytesError. */
+export function readFirstAdmission(reader: ByteReader): Enrolment | undefined {
+  let admission: Enrolment | undefined;
+  const count = reader.varint();
+  for (let index = 0; index < count; index++) {
+    const type = types[reader.u8() - 1];
+    const body = reader.bytes(reader.varint());
+    if (index === 0 && type === 'admission') admission = readEnrolment(new ByteReader(body));
+  }
+  return admission;
+}
+
 /** Strict, and shares no memory with the input. Throws MalformedBytesError. */
 export function readRecords(reader: ByteReader): LogRecord[] {
   return readList(reader, 2, () => {

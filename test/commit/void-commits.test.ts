@@ -3,177 +3,27 @@
  * reading began, and goes on. Their author has all the keys of the volume, as a device that was removed has.
  */
 import t, { type Test } from 'tap';
-import { ByteWriter, toHex } from '../../src/base/bytes.js';
+import type { Plaintext } from '../../src/base/brand.js';
+import { toHex } from '../../src/base/bytes.js';
 import { type ChainState, chainBeforeCheckpoint, chainFromGenesis } from '../../src/commit/chain.js';
-import type { CommitFields } from '../../src/commit/commit-codec.js';
-import { encodeCommit } from '../../src/commit/commit-codec.js';
-import type { Enrolment } from '../../src/commit/enrolment.js';
-import { noFeatures } from '../../src/commit/features.js';
+import { encodeCommit, padCommit } from '../../src/commit/commit-codec.js';
 import { KnownCommits } from '../../src/commit/known-commits.js';
 import { LocalLog } from '../../src/commit/local-log.js';
+import { commitPlace } from '../../src/commit/log-name.js';
 import { encodeLogState, newestOfAuthors } from '../../src/commit/log-state.js';
 import { findNewest, stateBeforeNewestCheckpoint } from '../../src/commit/newest-checkpoint.js';
 import { openCommit } from '../../src/commit/open-commit.js';
 import type { LogRecord } from '../../src/commit/record.js';
 import type { Sequence } from '../../src/commit/sequence.js';
-import type { PackId } from '../../src/pack/pack-id.js';
-import { type Author, enrolmentOf, newAuthor, sealPayload } from '../suite/commit-author.js';
-import { type Deviation, LogScript } from '../suite/log-script.js';
+import { type Author, newAuthor } from '../suite/commit-author.js';
+import { admission, type Cast, forgeries, makeCast, mutations, stateRecord } from '../suite/forgeries.js';
+import type { LogScript } from '../suite/log-script.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 
 t.setTimeout(600_000);
 
-/** A log with devices of every kind. */
-interface Cast {
-  readonly script: LogScript;
-  readonly admin: Author;
-  readonly writer: Author;
-  readonly reader: Author;
-  readonly removed: Author;
-}
-
-async function makeCast(): Promise<Cast> {
-  const script = await LogScript.begin();
-  const admin = await script.admit(script.owner, 'admin');
-  const writer = await script.admit(admin, 'writer');
-  const reader = await script.admit(script.owner, 'reader');
-  const removed = await script.admit(script.owner, 'admin');
-  await script.write(admin, { records: [{ type: 'removal', deviceIndex: removed.index }] });
-  await script.write(writer, { draft: { nextInoCounter: 7, operationSerial: 9, mutations: [['Da', new Uint8Array(1)]] } });
-  return { script, admin, writer, reader, removed };
-}
-
-const mutations: CommitFields['mutations'] = [['Dforged', new Uint8Array(3)]];
-const pack = { id: 'ab'.repeat(16) as PackId, size: 100, epoch: 1, indexHash: new Uint8Array(32) };
-
-/** The next to be admitted, with a certificate of `admitter`, and with `change` of what it does not cover. */
-function admission({ script }: Cast, admitter: Author, author = newAuthor(script.state.log.members.length + 1), change: Partial<Enrolment> = {}) {
-  const record: LogRecord = { type: 'admission', enrolment: { ...enrolmentOf(author, admitter, script.keys.volumeId), ...change } };
-  return { author, record };
-}
-
-const stateRecord = ({ script }: Cast, change: Partial<ChainState['log']> = {}): LogRecord => ({
-  type: 'state',
-  state: { ...script.state.log, ...change },
-});
-
-/** Each writes a commit that must not count. */
-const forgeries: Readonly<Record<string, (cast: Cast) => Promise<unknown>>> = {
-  'by an unknown device': ({ script }) => script.write(newAuthor(9), { draft: { mutations } }),
-  'by a removed device': ({ script, removed }) => script.write(removed, { draft: { mutations } }),
-  'by a removed device, empty': ({ script, removed }) => script.write(removed),
-  'by a reader, with changes': ({ script, reader }) => script.write(reader, { draft: { mutations } }),
-  'by a reader, with a pack': ({ script, reader }) => script.write(reader, { draft: { packs: [pack] } }),
-  'by a reader, with a checkpoint': ({ script, reader }) => script.checkpoint(reader),
-  'signed by another device': ({ script, writer, admin }) => script.write(writer, { draft: { mutations }, signer: admin.signer }),
-  "in the owner's name": ({ script, admin }) => script.write(script.owner, { draft: { mutations }, signer: admin.signer }),
-  'with a counter that was used': ({ script, writer }) => script.write(writer, { change: (fields) => ({ ...fields, counter: fields.counter - 1 }) }),
-  'with a counter that skips one': ({ script, writer }) => script.write(writer, { change: (fields) => ({ ...fields, counter: fields.counter + 1 }) }),
-  'with another previous commit': ({ script, writer }) =>
-    script.write(writer, { change: (fields) => ({ ...fields, previousOwn: (fields.previousOwn - 1) as Sequence }) }),
-  'with inode numbers that go back': ({ script, writer }) => script.write(writer, { draft: { nextInoCounter: 6 } }),
-  'with operations that go back': ({ script, writer }) => script.write(writer, { draft: { operationSerial: 8 } }),
-  'by the owner, with inode numbers': ({ script, owner = script.owner }: Cast & { owner?: Author }) =>
-    script.write(owner, { draft: { nextInoCounter: 1 } }),
-  'that names another checkpoint': ({ script, writer }) =>
-    script.write(writer, { change: (fields) => ({ ...fields, lastCheckpoint: 2 as Sequence }) }),
-  'by a device that admits itself': (cast) => {
-    const author = newAuthor(cast.script.state.log.members.length + 1);
-    return cast.script.write(author, { records: [admission(cast, author, author).record], draft: { mutations } });
-  },
-  'by a device that a writer admits': (cast) => {
-    const { author, record } = admission(cast, cast.writer);
-    return cast.script.write(author, { records: [record] });
-  },
-  'by a device that a removed admin admits': (cast) => {
-    const { author, record } = admission(cast, cast.removed);
-    return cast.script.write(author, { records: [record] });
-  },
-  'by a reader that makes itself an admin': (cast) => {
-    const author = newAuthor(cast.script.state.log.members.length + 1);
-    const enrolment = { ...enrolmentOf(author, cast.script.owner, cast.script.keys.volumeId, 'reader'), role: 'admin' as const };
-    return cast.script.write(author, { records: [{ type: 'admission', enrolment }] });
-  },
-  'that admits under an index in use': (cast) => {
-    const { author, record } = admission(cast, cast.script.owner, newAuthor(2));
-    return cast.script.write(author, { records: [record] });
-  },
-  'that admits under an index to come': (cast) => {
-    const { author, record } = admission(cast, cast.script.owner, newAuthor(cast.script.state.log.members.length + 2));
-    return cast.script.write(author, { records: [record] });
-  },
-  'that admits a device again': (cast) => {
-    const again = { ...cast.reader, index: cast.script.state.log.members.length + 1 };
-    return cast.script.write(cast.admin, { records: [admission(cast, cast.admin, again).record] });
-  },
-  "that admits two, the second on nobody's word": (cast) => {
-    const first = admission(cast, cast.admin);
-    const second = newAuthor(first.author.index + 1);
-    return cast.script.write(cast.admin, { records: [first.record, admission(cast, second, second).record] });
-  },
-  'by a writer who admits': (cast) => cast.script.write(cast.writer, { records: [admission(cast, cast.admin).record] }),
-  'by a writer who removes': ({ script, writer }) => script.write(writer, { records: [{ type: 'removal', deviceIndex: 1 }] }),
-  'by a writer who replaces the keyslots': ({ script, writer }) => script.write(writer, { records: [{ type: 'keyslots', keyslots: [] }] }),
-  'by a writer who switches a feature on': ({ script, writer }) =>
-    script.write(writer, { records: [{ type: 'features', features: { ...noFeatures, toRead: ['x'] } }] }),
-  'by a reader who lets a device lapse': ({ script, reader }) => script.write(reader, { records: [{ type: 'lapse', deviceIndex: 1 }] }),
-  'that removes a device that there is not': ({ script, admin }) => script.write(admin, { records: [{ type: 'removal', deviceIndex: 99 }] }),
-  'that skips a generation': ({ script, admin }) => script.write(admin, { records: [{ type: 'keyring', keyring: { generation: 3, epochs: [] } }] }),
-  'with a checkpoint without the state': ({ script, admin }) =>
-    script.checkpoint(admin, undefined, { change: (fields) => ({ ...fields, records: [] }) }),
-  'with a checkpoint of what is to come': ({ script, admin }) => script.checkpoint(admin, (script.state.head.sequence + 1) as Sequence),
-  'with the state and no checkpoint': (cast) => cast.script.write(cast.admin, { records: [stateRecord(cast)] }),
-  'with a checkpoint by somebody who has only the keys': (cast) => {
-    const author = newAuthor(1);
-    const enrolment = enrolmentOf(author, author, cast.script.keys.volumeId);
-    const members = [
-      { enrolment, enrolledMs: 0, status: 'active' as const, counter: 0, newest: 0 as Sequence, nextInoCounter: 0, operationSerial: 0 },
-    ];
-    return cast.script.checkpoint(author, undefined, { change: (fields) => ({ ...fields, records: [stateRecord(cast, { members })] }) });
-  },
-  'with a checkpoint that names another owner': (cast) => {
-    const author = newAuthor(1);
-    const enrolment = enrolmentOf(author, { ...author, index: 0 }, cast.script.keys.volumeId);
-    const members = [
-      { enrolment, enrolledMs: 0, status: 'active' as const, counter: 0, newest: 0 as Sequence, nextInoCounter: 0, operationSerial: 0 },
-    ];
-    const record = stateRecord(cast, { members, ownerKey: author.signer.publicKey });
-    return cast.script.checkpoint(author, undefined, { change: (fields) => ({ ...fields, records: [record] }) });
-  },
-  'with random bytes inside': ({ script }) => script.append(sealPayload(script.keys, script.fieldsOf(script.owner), Buffer.alloc(500, 7))),
-  'with nothing inside': ({ script }) => script.append(sealPayload(script.keys, script.fieldsOf(script.owner), new Uint8Array(0))),
-  'with a byte too many': ({ script, writer }) => appendEncoded(script, writer, (bytes) => Buffer.concat([bytes, new Uint8Array(1)])),
-  'that is cut short': ({ script, writer }) => appendEncoded(script, writer, (bytes) => bytes.subarray(0, -1)),
-  'of another version': ({ script, writer }) =>
-    appendEncoded(script, writer, (bytes) => Buffer.concat([[2], bytes.subarray(1)].map((part) => Buffer.from(part)))),
-  'for another number than that of its place': ({ script, writer }) =>
-    appendEncoded(script, writer, undefined, { change: (fields) => ({ ...fields, sequence: (fields.sequence + 1) as Sequence }) }),
-  'with a change of a reserved kind': ({ script, writer }) =>
-    appendEncoded(script, writer, undefined, { draft: { mutations: [['Pforged', new Uint8Array(1)]] } }),
-  ...Object.fromEntries(
-    [0, 8, 9, 10, 11, 12, 255].map((type) => [`with a record of type ${type}`, ({ script, admin }: Cast) => appendRecord(script, admin, type)]),
-  ),
-};
-
-/** Appends a commit that `author` has signed and `change` has changed, without looking at it. */
-function appendEncoded(script: LogScript, author: Author, change = (bytes: Uint8Array) => bytes, deviation: Deviation = {}) {
-  const place = script.fieldsOf(author);
-  const encoded = encodeCommit(script.fieldsOf(author, deviation), script.keys.volumeId, (message) => author.signer.sign(message));
-  return script.append(sealPayload(script.keys, place, change(encoded)));
-}
-
-/** Appends a commit whose one record, a lapse, has another type instead; the author has signed it so. */
-function appendRecord(script: LogScript, author: Author, type: number) {
-  const { volumeId } = script.keys;
-  const fields = script.fieldsOf(author, { records: [{ type: 'lapse', deviceIndex: 1 }] });
-  const unsigned = new Uint8Array(encodeCommit(fields, volumeId, () => new Uint8Array(0)));
-  const at = unsigned.lastIndexOf(3, unsigned.byteLength - 4);
-  unsigned[at] = type;
-  const label = Buffer.from('sealdrive v1 commit', 'latin1');
-  const signature = author.signer.sign(Buffer.concat([label, volumeId, unsigned]));
-  return script.append(sealPayload(script.keys, fields, new ByteWriter().bytes(unsigned).bytes(signature).finish()));
-}
+const commitPlaceOf = ({ state }: LogScript): Uint8Array => commitPlace(state.head.sequence + 1, state.head.hash);
 
 const pictureOf = ({ log, checkpoint, head }: ChainState): string =>
   JSON.stringify([head.sequence, toHex(head.hash), checkpoint?.sequence, toHex(encodeLogState(log))]);
@@ -184,8 +34,8 @@ async function expectAgreement(t: Test, { script }: Cast): Promise<void> {
   for (const sequence of script.checkpoints) {
     const [before, sealed] = [await script.stored.fetch(sequence - 1), await script.stored.fetch(sequence)];
     if (!before || !sealed) throw new Error('both are there');
-    const { hash } = await openCommit(script.keys, before, sequence - 1, await hashBefore(script, sequence - 1));
-    const state = chainBeforeCheckpoint(await openCommit(script.keys, sealed, sequence, hash), script.genesis.ownerKey);
+    const { hash } = openCommit(script.keys, before, sequence - 1, await hashBefore(script, sequence - 1));
+    const state = chainBeforeCheckpoint(openCommit(script.keys, sealed, sequence, hash), script.genesis.ownerKey);
     if (!state) return void t.fail(`checkpoint ${sequence} is a beginning`);
     t.equal(pictureOf(await script.follow(state)), whole, `from checkpoint ${sequence}`);
   }
@@ -289,6 +139,56 @@ t.test('a checkpoint in which a device tells another state is skipped, and misle
   await script.write(writer);
   t.equal(script.state.checkpoint?.sequence, honest);
   await expectAgreement(t, cast);
+});
+
+t.test('a device without history is not misled once the owner or a writer has gone on behind a lying checkpoint', async (t) => {
+  const goOn: Readonly<Record<string, (cast: Cast) => Promise<unknown>>> = {
+    'the owner': ({ script }) => script.write(script.owner, { records: [{ type: 'keyslots', keyslots: [] }] }),
+    'a writer': ({ script, writer }) => script.write(writer),
+    'a writer who had lapsed': async ({ script, admin, writer }) => {
+      await script.write(admin, { records: [{ type: 'lapse', deviceIndex: writer.index }] });
+      await script.write(writer);
+    },
+  };
+  for (const [who, write] of Object.entries(goOn)) {
+    const cast = await makeCast();
+    const { script, admin, removed } = cast;
+    const { keys, genesis, stored } = script;
+    await script.checkpoint(admin);
+    const members = script.state.log.members.map((member) => ({ ...member, status: 'active' as const }));
+    const lie = await script.checkpoint(removed, undefined, { change: (fields) => ({ ...fields, records: [stateRecord(cast, { members })] }) });
+    t.ok(lie.void, 'it is skipped');
+    await write(cast);
+    for (let strangers = 0; strangers < 3; strangers++) {
+      const beginning = await stateBeforeNewestCheckpoint(stored, keys, genesis.ownerKey, await findNewest(stored));
+      const found = beginning && (await script.follow(beginning));
+      t.equal(found && pictureOf(found), pictureOf(script.state), `${who} has gone on, and then ${strangers} strangers`);
+      await script.write(newAuthor(9), { draft: { mutations } });
+    }
+  }
+});
+
+t.test('nothing but its author is looked at in a commit of somebody who may not write', async (t) => {
+  const cast = await makeCast();
+  const { script, writer, removed } = cast;
+  const reserved = [['Pforged', new Uint8Array(1)] as const];
+  for (const author of [newAuthor(9), removed]) {
+    const extension = await script.write(author, { draft: { mutations: reserved } });
+    t.match(extension.void?.reason, /no device of the volume/);
+  }
+  t.match((await script.write(writer, { draft: { mutations: reserved }, signer: removed.signer })).void?.reason, /has not signed it/);
+  t.match((await script.write(writer, { draft: { mutations: reserved } })).void?.reason, /does not decode/);
+});
+
+t.test('a compressed commit does not count, whatever a decompressor makes of it', async (t) => {
+  const { script, writer } = await makeCast();
+  const encoded = encodeCommit(script.fieldsOf(writer), script.keys.volumeId, (message) => writer.signer.sign(message));
+  const padded = Buffer.concat(padCommit(encoded));
+  padded[0] = 1;
+  t.match(
+    (await script.append(script.keys.current.commit.seal(commitPlaceOf(script), padded as Uint8Array as Plaintext))).void?.reason,
+    /does not decode/,
+  );
 });
 
 t.test('a device that lapsed is back with its next commit, and one that was removed is not', async (t) => {

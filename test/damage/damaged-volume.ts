@@ -26,9 +26,9 @@ import { encodeInode, S_IFREG } from '../../src/meta/inode.js';
 import type { Ino } from '../../src/meta/key.js';
 import { direntKey, inodeKey, numberedKey, rootIno } from '../../src/meta/key.js';
 import { requireInode } from '../../src/operation/inode-view.js';
-import { DirectoryStore } from '../../src/store/directory-store.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { ObjectKey } from '../../src/store/object-store.js';
+import { exportStore } from '../suite/export-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import type { TestVolume } from '../suite/test-device.js';
 import { createTestVolume, TestDevice } from '../suite/test-device.js';
@@ -196,10 +196,8 @@ export class DamagedVolume {
   }
 
   /** Copies all objects into a directory store at `folder`, which must not exist, for the command line. */
-  async exportTo(folder: string): Promise<void> {
-    const store = await DirectoryStore.create(folder, { disk: systemDisk, random: systemRandom });
-    for (const key of await this.keysBelow('')) await store.put(key, (await this.store.get(key)) as Sealed);
-    await store.close();
+  exportTo(folder: string): Promise<void> {
+    return exportStore(this.store, folder);
   }
 
   /** The inode of a path in the tree. */

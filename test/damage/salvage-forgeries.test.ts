@@ -71,9 +71,9 @@ class Forger {
   }
 
   async read(sequence: number): Promise<CommitFields> {
-    const opened = await openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence));
+    const opened = openCommit(this.#volume.keys, await this.sealed(sequence), sequence, await this.previousHash(sequence));
     if (!opened.decoded) throw new Error(`commit ${sequence} is malformed`);
-    return opened.decoded.commit;
+    return opened.decoded;
   }
 
   /**
@@ -273,7 +273,7 @@ t.test('the history that this device has verified wins over another valid one', 
 async function chainAt(volume: DamagedVolume, forger: Forger, sequence: number): Promise<ChainState> {
   let state = chainFromGenesis(volume.volume.volumeId, volume.genesis);
   for (let at = 1; at <= sequence; at++) {
-    ({ state } = extendChain(state, await openCommit(volume.keys, await forger.sealed(at), at, state.head.hash)));
+    ({ state } = extendChain(state, openCommit(volume.keys, await forger.sealed(at), at, state.head.hash)));
   }
   return state;
 }

@@ -42,6 +42,8 @@ export class LogScript {
   readonly stored: StoredLog;
   readonly keys: VolumeKeys;
   readonly genesis: Genesis;
+  readonly rootSecret: Uint8Array;
+  readonly ownerSeed: Uint8Array;
   readonly owner: Author;
   /** What the whole history comes to. */
   state: ChainState;
@@ -50,9 +52,12 @@ export class LogScript {
   /** The numbers of those among them that are checkpoints. */
   readonly checkpoints: number[] = [];
 
-  private constructor(store: MemoryStore, root: RootKeys, genesis: Genesis, ownerSeed: Uint8Array) {
+  private constructor(store: MemoryStore, rootSecret: Uint8Array, genesis: Genesis, ownerSeed: Uint8Array) {
+    const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
     this.store = store;
     this.genesis = genesis;
+    this.rootSecret = rootSecret;
+    this.ownerSeed = ownerSeed;
     this.keys = new VolumeKeys({ root, volumeId: genesis.volumeId, suite: genesis.suite, random: systemRandom });
     this.stored = new StoredLog(store, root);
     this.owner = ownerOf(ownerSeed);
@@ -61,14 +66,15 @@ export class LogScript {
 
   static async begin(): Promise<LogScript> {
     const store = new MemoryStore({ disk: systemDisk });
-    const root = new RootKeys(systemRandom.bytes(32), systemRandom);
+    const rootSecret = systemRandom.bytes(32);
+    const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
     const ownerSeed = systemRandom.bytes(32);
     const constants = { createdMs: 1, chunkSize: 65_536, suite: 1, program: testProgram } as const;
     const rest = { random: systemRandom, makeSlots: () => Promise.resolve([]), mutations: [], filesDelta: 1 };
     const { volumeId } = await createVolumeLog({ store, root, ownerSeed, ...constants, ...rest });
     const sealed = await new StoredLog(store, root).fetch(0);
     if (!sealed) throw new Error('a volume has a genesis');
-    const script = new LogScript(store, root, openGenesis(root, sealed, volumeId), ownerSeed);
+    const script = new LogScript(store, rootSecret, openGenesis(root, sealed, volumeId), ownerSeed);
     await script.#read();
     return script;
   }
@@ -118,7 +124,7 @@ export class LogScript {
   async extend(state: ChainState): Promise<Extension | undefined> {
     const sequence = state.head.sequence + 1;
     const sealed = await this.stored.fetch(sequence);
-    return sealed && extendChain(state, await openCommit(this.keys, sealed, sequence, state.head.hash));
+    return sealed && extendChain(state, openCommit(this.keys, sealed, sequence, state.head.hash));
   }
 
   /** The end that a reader comes to who begins at `state`. */
