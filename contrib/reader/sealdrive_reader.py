@@ -729,16 +729,11 @@ class Commit:
 
     def __init__(self, payload):
         frame = Decoder(payload)
-        codec = frame.one_of((0, 1), "codec of a commit")
-        frame.zeros(3)
+        frame.zeros(4)
         size = frame.u32()
         need(size <= MAX_TABLE, "a commit that is too large")
-        if codec:
-            table, used = unzstd(frame.rest(), size)
-            used += 8
-        else:
-            table, used = frame.raw(size), 8 + size
-        need(len(payload) == padme(used) and not any(payload[used:]), "a commit with other padding")
+        table = frame.raw(size)
+        need(len(payload) == padme(8 + size) and not any(frame.rest()), "a commit with other padding")
         self._decode(table)
 
     def _decode(self, table):
@@ -782,6 +777,11 @@ class Commit:
 
     def of(self, kind):
         return [body for record, body in self.records if record == kind]
+
+    def own_admission(self):
+        """The first record, if it admits the author."""
+        kind, body = self.records[0] if self.records else (None, None)
+        return body if kind == ADMISSION and body.id == self.author else None
 
 
 class PageReference:
@@ -932,10 +932,9 @@ class LogState:
 def judge(state, commit, sequence, previous):
     """Applies a commit that opened to the state of the log; FormatError when it is void, and the state is as before."""
     need(commit.sequence == sequence and commit.previous == previous, "it names another place than its own")
-    admissions = commit.of(ADMISSION)
     author = None
     if commit.author != ZEROS[:16]:
-        author = state.by_id.get(commit.author) or next((a for a in admissions if a.id == commit.author), None)
+        author = state.by_id.get(commit.author) or commit.own_admission()
         need(author, "its author is not in the roster")
         need(author.status != REMOVED, "its author was removed")
     key = author.signing_key if author else state.owner
@@ -1133,7 +1132,7 @@ class Volume:
             except (FormatError, Fatal) as error:
                 warn(f"note: {error}")
         others = sorted({claim for claim, _ in claims}, reverse=True)
-        for sequence, claimant in claims[:1] + [(sequence, None) for sequence in others]:
+        for sequence, claimant in claims + [(sequence, None) for sequence in others]:
             try:
                 if sequence and self._begin_at(sequence, claimant):
                     return
@@ -1150,7 +1149,7 @@ class Volume:
         return Commit(payload), digest
 
     def _begin_at(self, sequence, claimant):
-        """Whether it could begin at that checkpoint. The claimant, who must be active, is the last commit, if given."""
+        """Whether it could begin at that checkpoint, which the claimant, if given, names and must be believed about."""
         commit, digest = self._commit_by_names(sequence)
         need(commit.checkpoint and commit.of(STATE), "it is no checkpoint")
         state = LogState.decode(commit.of(STATE)[0], self.volume_id)
@@ -1162,10 +1161,10 @@ class Volume:
             need(device.certified(admin.signing_key if admin else state.owner, self.volume_id), "a wrong certificate")
         if claimant:
             author = state.by_id.get(claimant.author)
-            if claimant.author != ZEROS[:16] and not (author and author.role != READER and author.status == ACTIVE):
+            if claimant.author != ZEROS[:16] and not (author and author.role != READER and author.status != REMOVED):
                 return False
-            key = author.signing_key if author else state.owner
-            need(claimant.signed_by(key, self.volume_id), "the last commit has a wrong signature")
+            if not claimant.signed_by(author.signing_key if author else state.owner, self.volume_id):
+                return False
         newest = [state.owner_newest] + [device.newest for device in state.devices]
         state.newest_checkpoint = commit.last_checkpoint
         judge(state, commit, sequence, self.hashes[sequence])
@@ -1253,7 +1252,7 @@ class Chunk:
 
     def __init__(self, codec, plain, stored, salt, hashes=None, content=None):
         need(1 <= plain <= MAX_CHUNK, "a chunk's plain length is out of range")
-        need(stored == plain if codec == 0 else 1 <= stored <= 2 * MAX_CHUNK, "a chunk's stored length is out of range")
+        need(stored == plain if codec == 0 else 1 <= stored <= MAX_CHUNK, "a chunk's stored length is out of range")
         self.codec, self.plain, self.stored, self.salt, self.hashes = codec, plain, stored, salt, hashes
         self.content = content or content_hash(hashes)
         self.sealed = sealed_chunk_size(stored)
@@ -1294,15 +1293,12 @@ class Packs:
 
     def chunk(self, pack_id, offset, chunk):
         """The plain bytes of a chunk, and the ranges of them that cannot be had (zeros stand there)."""
-        cached = self.chunks.pop((pack_id, offset), None)
-        if cached and cached[0] == chunk.content:
-            self.chunks[pack_id, offset] = cached
-            return cached[1:]
-        plain, bad = self._open_chunk(pack_id, offset, chunk)
-        self.chunks[pack_id, offset] = chunk.content, plain, bad
+        key = pack_id, offset, chunk.identity()
+        opened = self.chunks.pop(key, None) or self._open_chunk(pack_id, offset, chunk)
+        self.chunks[key] = opened
         if len(self.chunks) > 8:
             self.chunks.popitem(last=False)
-        return plain, bad
+        return opened
 
     def _open_chunk(self, pack_id, offset, chunk):
         info = self.info(pack_id)
@@ -1377,6 +1373,7 @@ class Packs:
         offset, items = 0, []
         for _ in range(count):
             kind, sealed, what = read.one_of((0, 1, 2), "kind of item"), read.varint(), None
+            need(sealed >= 1, "an empty item")
             if kind == 1:
                 codec, plain, stored, salt = read.one_of((0, 1), "codec"), read.varint(), read.varint(), read.raw(16)
                 what = Chunk(codec, plain, stored, salt, content=read.raw(32))
@@ -1483,7 +1480,10 @@ ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 def valid_number(number):
     """Inode numbers: whether it is one of an inode or of a directory entry."""
-    return number == ROOT or 16 <= number < 1 << 31 or 1 << 32 <= number < (1 << 32) + (1 << 48)
+    if number < 1 << 32:
+        return number == ROOT or 16 <= number < 1 << 31
+    device, counter = divmod(number - (1 << 32), 1 << 35)
+    return device < 16 and counter >= 1 << 27 or 16 <= device < 8_192
 
 
 def key_number(key, at):
@@ -1520,6 +1520,7 @@ class Inode:
         self.nlink, self.uid, self.gid, self.rdev, self.flags = (read.varint() for _ in range(5))
         need(max(self.nlink, self.uid, self.gid, self.rdev) < 1 << 32, "an inode's number is out of range")
         self.size, self.allocated, self.generation, self.parent = (read.varint() for _ in range(4))
+        need(self.parent == 0 or valid_number(self.parent), "a parent with a number that no inode has")
         self.atime, self.mtime, self.ctime, self.btime = (read.time() for _ in range(4))
         self.stamp = read.varint(), read.varint()
         self.inline = read.bytes(0, 4_095)
@@ -1537,8 +1538,8 @@ class Entry:
 
     skip = False
 
-    def __init__(self, name, value):
-        read = Decoder(value)
+    def __init__(self, parent, name, value):
+        read, self.parent = Decoder(value), parent
         self.name, self.ino, self.type = file_name(name), read.varint(), read.one_of(TYPES, "type")
         number = read.varint()
         read.end()
@@ -1603,7 +1604,7 @@ class Files:
         if letter == b"I":
             self.inodes[ino] = Inode(value)
         elif letter == b"D":
-            entry = Entry(key[9:], value)
+            entry = Entry(ino, key[9:], value)
             self.folders.setdefault(ino, []).append(entry)
             self.names.setdefault(entry.ino, []).append((ino, entry))
         elif letter == b"N":
@@ -1855,9 +1856,9 @@ class Extraction:
         elif inode.type == LINK:
             os.symlink(inode.inline, name, dir_fd=folder)
         elif inode.type == FIFO:
-            os.mkfifo(name, inode.mode & 0o777, dir_fd=folder)
+            os.mkfifo(name, 0o600, dir_fd=folder)
         elif self.root_user:
-            os.mknod(name, inode.mode & 0o170777, device_number(inode.rdev), dir_fd=folder)
+            os.mknod(name, inode.mode & 0o170000 | 0o600, device_number(inode.rdev), dir_fd=folder)
         else:
             self.count -= 1
             self._note("devices and sockets are left out unless root extracts them")
@@ -1865,13 +1866,13 @@ class Extraction:
         if inode.type != FILE:
             self._attributes_by_name(folder, name, entry.ino, inode)
         if len(self.files.names[entry.ino]) > 1:
-            self.linked.setdefault(entry.ino, path[:len(path) - len(entry.name)] + name)
+            self.linked.setdefault(entry.ino, (path[:len(path) - len(entry.name)] + name, name != entry.name))
         return None
 
     def _link(self, folder, entry):
         """Another name of what was made before. Its folder is of this program's making, and so no link leads away."""
-        made = self.linked[entry.ino]
-        name = free_name(folder, entry.name, made.endswith(b".damaged"))
+        made, damaged = self.linked[entry.ino]
+        name = self._damaged_name(folder, entry) if damaged else entry.name
         try:
             os.link(made, name, src_dir_fd=self.top, dst_dir_fd=folder, follow_symlinks=False)
             return True
@@ -1900,27 +1901,43 @@ class Extraction:
         finally:
             os.close(fd)
         if damaged:
-            name = free_name(folder, name, True)
+            name = self._damaged_name(folder, entry)
             os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=folder)
         return name
 
+    def _damaged_name(self, folder, entry):
+        """The name with `.damaged` appended, shortened or numbered where it must be: not one that another file has, or
+        will have."""
+        taken = {sibling.name for sibling in self.files.folders[entry.parent]}
+        for number in range(1_000):
+            suffix = (b".%d" % number if number else b"") + b".damaged"
+            name = entry.name[:255 - len(suffix)] + suffix
+            if name not in taken and not exists(folder, name):
+                return name
+        raise OSError(errno.EEXIST, "too many names like it")
+
     def _attributes(self, fd, ino, inode):
         """Owner, mode, extended attributes and times of an open file or folder."""
-        mode = inode.mode & 0o7777
         if self.root_user:
             os.chown(fd, inode.uid, inode.gid)
-        elif mode & 0o6000 and inode.type != DIRECTORY:
-            self._note("set-id bits are left out unless root extracts them")
-            mode &= 0o1777
-        os.chmod(fd, mode)
+        os.chmod(fd, self._mode(inode))
         self._extended(fd, ino)
         self._times(inode, fd)
 
     def _attributes_by_name(self, folder, name, ino, inode):
         if self.root_user:
             os.chown(name, inode.uid, inode.gid, dir_fd=folder, follow_symlinks=False)
+        if inode.type != LINK:
+            os.chmod(name, self._mode(inode), dir_fd=folder)
         self._extended(b"/proc/self/fd/%d/%s" % (folder, name), ino, follow_symlinks=False)
         self._times(inode, name, dir_fd=folder, follow_symlinks=False)
+
+    def _mode(self, inode):
+        mode = inode.mode & 0o7777
+        if self.root_user or not mode & 0o6000 or inode.type == DIRECTORY:
+            return mode
+        self._note("set-id bits are left out unless root extracts them")
+        return mode & 0o1777
 
     def _extended(self, target, ino, **how):
         for name, value in self.files.attributes.get(ino, ()):
@@ -1943,18 +1960,12 @@ def identity(fd):
     return info.st_dev, info.st_ino
 
 
-def free_name(folder, name, damaged):
-    """The name, or with `.damaged` appended, shortened or numbered where it must be."""
-    if not damaged:
-        return name
-    for number in range(1_000):
-        suffix = (b".%d" % number if number else b"") + b".damaged"
-        candidate = name[:255 - len(suffix)] + suffix
-        try:
-            os.stat(candidate, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return candidate
-    raise OSError(errno.EEXIST, "too many names like it")
+def exists(folder, name):
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return True
+    except FileNotFoundError:
+        return False
 
 
 def device_number(rdev):

@@ -7,26 +7,13 @@ import t from 'tap';
 import { Drive, runWithInput } from '../mount/drive-process.js';
 import { sourcePath } from '../mount/posix-probe.js';
 import { scratchDirectory } from '../suite/scratch.js';
-import { contentScript, type GoldenVolume, goldenVolumes } from './golden-volume.js';
+import { type GoldenVolume, goldenVolumes } from './golden-volume.js';
+import { runReader } from './independent-reader.js';
+import { describeFolder, differences, type TreeDescription } from './tree-description.js';
 
 t.setTimeout(0);
 const run = promisify(execFile);
 const program = sourcePath('bin', 'sealdrive');
-const reader = sourcePath('contrib', 'reader', 'sealdrive_reader.py');
-// Debian's own, which has Debian's packages.
-const python = '/usr/bin/python3';
-
-async function described(folder: string): Promise<Record<string, unknown>> {
-  const { stdout } = await run('python3', [contentScript, 'describe', folder], { maxBuffer: 64 * 1024 * 1024 });
-  return JSON.parse(stdout) as Record<string, unknown>;
-}
-
-/** The paths that differ, with what was found and what was wanted. */
-function differences(found: Record<string, unknown>, wanted: Record<string, unknown>): string[] {
-  const paths = [...new Set([...Object.keys(found), ...Object.keys(wanted)])];
-  const text = (value: unknown): string => JSON.stringify(value) ?? 'nothing';
-  return paths.filter((path) => text(found[path]) !== text(wanted[path])).map((path) => `${path}: ${text(found[path])}, not ${text(wanted[path])}`);
-}
 
 /** A copy, since whoever mounts may write. */
 async function copyOf(t: { teardown(fn: () => unknown): void }, volume: GoldenVolume): Promise<{ scratch: string; store: string }> {
@@ -37,14 +24,14 @@ async function copyOf(t: { teardown(fn: () => unknown): void }, volume: GoldenVo
 }
 
 for (const volume of goldenVolumes()) {
-  const wanted = volume.content as Record<string, unknown>;
+  const wanted = volume.content as TreeDescription;
 
   t.test(`golden volume ${volume.name} mounts, holds every byte that it held, and checks clean`, async (t) => {
     const { scratch, store } = await copyOf(t, volume);
     const drive = new Drive({ scratch, store, passphrase: volume.secrets.passphrase, mountOptions: ['--read-only'] });
     t.teardown(() => drive.destroy());
     await drive.mount();
-    t.same(differences(await described(drive.directory), wanted), []);
+    t.same(differences(await describeFolder(drive.directory), wanted), []);
     await drive.unmount();
     await drive.check();
   });
@@ -65,8 +52,10 @@ for (const volume of goldenVolumes()) {
   t.test(`golden volume ${volume.name} is read byte for byte by the independent reader`, async (t) => {
     const scratch = await scratchDirectory(t);
     const output = join(scratch, 'out');
-    await run(python, [reader, 'extract', volume.store, output, '--key-file', volume.keyFile], { maxBuffer: 64 * 1024 * 1024 });
-    t.same(differences(await described(output), wanted), []);
-    await run(python, [reader, 'verify', volume.store, '--key-file', volume.keyFile], { maxBuffer: 64 * 1024 * 1024 });
+    const extracted = await runReader('extract', volume.store, output, '--key-file', volume.keyFile);
+    t.equal(extracted.code, 0, extracted.stderr);
+    t.same(differences(await describeFolder(output), wanted), []);
+    const verified = await runReader('verify', volume.store, '--key-file', volume.keyFile);
+    t.equal(verified.code, 0, verified.stderr);
   });
 }
