@@ -7,6 +7,7 @@
 import { toHex } from '../base/bytes.js';
 import type { Random } from '../base/random.js';
 import type { LogPosition } from '../commit/chain.js';
+import type { SlotHeader } from '../crypto/keyslot.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { BareVolume } from './bare-volume.js';
@@ -14,7 +15,7 @@ import { openBareVolume } from './bare-volume.js';
 import { checkEntryPairs } from './entry-pairs.js';
 import type { Finding, FindingCode, Severity } from './finding.js';
 import { Findings } from './finding.js';
-import { checkKeyslots } from './keyslot-check.js';
+import { checkKeyslotList, checkKeyslots } from './keyslot-check.js';
 import type { LogSurvey } from './log-survey.js';
 import { surveyLog } from './log-survey.js';
 import type { MetadataTotals } from './metadata-check.js';
@@ -96,7 +97,12 @@ export async function checkVolume(options: CheckOptions): Promise<Examination> {
   try {
     const keyslots = await checkKeyslots(store, volumeId, bare?.genesis.ownerKey, findings);
     if (bare) return await examine(options, bare, findings, keyslots);
-    return { report: reportOf(options, findings, { keyslots, ...empty }), survey: undefined, totals: { files: 0, bytes: 0 }, lost: [] };
+    return {
+      report: reportOf(options, findings, { keyslots: keyslots.length, ...empty }),
+      survey: undefined,
+      totals: { files: 0, bytes: 0 },
+      lost: [],
+    };
   } finally {
     bare?.keys.root.wipe();
   }
@@ -106,10 +112,16 @@ function reportOf(options: CheckOptions, findings: Findings, examined: CheckRepo
   return { volumeId: toHex(options.volumeId), worst: findings.worst, findings: kept, counts: findings.counts, examined };
 }
 
-async function examine(options: CheckOptions, { keys, genesis }: BareVolume, findings: Findings, keyslots: number): Promise<Examination> {
+async function examine(
+  options: CheckOptions,
+  { keys, genesis }: BareVolume,
+  findings: Findings,
+  keyslots: readonly SlotHeader[],
+): Promise<Examination> {
   const { store, data, signal, onProgress, anchor } = options;
   const progress = (phase: CheckPhase) => (done: number, total?: number) => onProgress?.({ phase, done, total });
   const survey = await surveyLog({ store, keys, genesis, findings, signal, anchor, onProgress: progress('log') });
+  if (survey.keyslots) await checkKeyslotList(store, keyslots, survey.keyslots, findings);
   const usage = new PackUsage(data);
   const lost: LostRange[] = [];
   const source = new PackSource({ store, keys: keys.current, staging: new Map(), memory: { chunks: 0 } });
@@ -162,7 +174,7 @@ async function examine(options: CheckOptions, { keys, genesis }: BareVolume, fin
     : findings.kept;
   const { files, bytes } = metadata.totals;
   const examined = {
-    keyslots,
+    keyslots: keyslots.length,
     commits: survey.commitCount,
     sequence: survey.head?.sequence ?? 0,
     head: survey.head ? toHex(survey.head.hash).slice(0, 16) : '',

@@ -18,6 +18,10 @@ const ordinary = {
   KEYSLOT_DAMAGED: 'warning',
   KEYSLOT_MISSING: 'error',
   KEYSLOT_FOREIGN: 'error',
+  /** The log lists it, and the store lacks it. */
+  KEYSLOT_ABSENT: 'warning',
+  /** The store has it, and the log does not list it. */
+  KEYSLOT_UNLISTED: 'warning',
   GENESIS_MISSING: 'fatal',
   GENESIS_DAMAGED: 'fatal',
   // The log.

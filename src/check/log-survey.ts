@@ -13,7 +13,7 @@ import { commitObjectMax } from '../commit/commit-codec.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { Genesis } from '../commit/genesis.js';
 import { logKey, logPrefix, sequenceOfKey } from '../commit/log-name.js';
-import { type Member, newestOfAuthors } from '../commit/log-state.js';
+import { type KeyslotEntry, type Member, newestOfAuthors } from '../commit/log-state.js';
 import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
 import type { Sequence } from '../commit/sequence.js';
 import { hashBytes } from '../crypto/hash.js';
@@ -55,6 +55,8 @@ export interface LogSurvey {
   /** The number of the newest commit that the store shows, readable or not. */
   readonly newest: number;
   readonly members: readonly Member[];
+  /** The keyslots that the log lists in the end; `undefined` behind damage. */
+  readonly keyslots: readonly KeyslotEntry[] | undefined;
   readonly checkpoint: (Checkpoint & { readonly sequence: Sequence }) | undefined;
   /** The commits that count after those that the checkpoint covers, ascending. */
   readonly recent: readonly RecentCommit[];
@@ -128,6 +130,7 @@ class LogSurveyor {
       headWallTimeMs: this.#headWallTimeMs,
       newest,
       members: this.#members,
+      keyslots: this.#state?.log.keyslots,
       checkpoint: this.#checkpoint,
       recent: this.#recent,
       packs: this.#packs,

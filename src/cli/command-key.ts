@@ -135,6 +135,7 @@ const removeCommand = defineCommand<RemoveArguments>({
     try {
       const { slots, unreadable } = await listKnownSlots(store, args.store);
       const ids = [...slots.map(({ header }) => header.slotId), ...unreadable.map(({ key }) => key.slice('keys/'.length))];
+      if (args.slot !== '' && !ids.some((id) => id.startsWith(args.slot))) return await removeFromLog(store, args);
       const slotId = idOf(ids, args.slot, 'keyslot', 'key list');
       // Removing a slot requires another one that opens, so that nobody is locked out.
       if (slots.length === 1 && slots[0]?.header.slotId === slotId) {
@@ -158,6 +159,22 @@ const removeCommand = defineCommand<RemoveArguments>({
     }
   },
 });
+
+/** Takes a slot that the store lacks off the list in the log. */
+async function removeFromLog(store: ObjectStore, args: RemoveArguments): Promise<void> {
+  const { unlocked } = await unlockVolume(store, args);
+  await pinStore(args.store, toHex(unlocked.volumeId));
+  const log = { store, location: args.store, unlocked, trusted: await trustOf(unlocked, undefined) };
+  let removed = '';
+  await recordKeyslots(log, (keyslots) => {
+    const ids = keyslots.map(({ slotId }) => slotId);
+    removed = idOf(ids, args.slot, 'keyslot', 'key list');
+    return keyslots.filter(({ slotId }) => slotId !== removed);
+  });
+  wipeSecrets(unlocked);
+  if (args.json) printJson({ removed });
+  else print(`Removed keyslot ${removed} from the list of the volume; the store did not have it.`);
+}
 
 /** A secret that leaked must lose its slot even when the log cannot be read or written. */
 async function forgetInLog(store: ObjectStore, location: string, unlocked: Unlocked, slotId: string): Promise<void> {

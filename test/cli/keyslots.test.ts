@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { listSlots, putSlot, unlock } from '../../src/access/keyslots.js';
+import { listSlots, type NewlyMadeSlot, putSlot, unlock } from '../../src/access/keyslots.js';
 import { createVolumeStore } from '../../src/access/vacant-store.js';
 import { openVolumeStore } from '../../src/access/volume-store.js';
 import { systemClock } from '../../src/base/clock.js';
@@ -10,7 +10,7 @@ import { silentLogger } from '../../src/base/logger.js';
 import { openBareVolume } from '../../src/check/bare-volume.js';
 import { Findings } from '../../src/check/finding.js';
 import { commitAsOwner } from '../../src/commit/owner-commit.js';
-import { createSlot } from '../../src/crypto/keyslot.js';
+import { createSlot, type SlotHeader } from '../../src/crypto/keyslot.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { exitCodes } from '../../src/terminal/exit-code.js';
 import { createVolume } from '../../src/volume/create-volume.js';
@@ -26,13 +26,18 @@ t.test("a keyslot without the owner's rights opens the volume, and makes no othe
   const [rootSecret, ownerSeed] = [systemRandom.bytes(32), systemRandom.bytes(32)];
   const path = place.path('store');
   const store = await createVolumeStore(path);
-  const { volumeId } = await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, program: testProgram });
-  const grant = { volumeId, generation: 1, since: 0, rootSecret, ownerSeed, created: 1, label: '' };
-  for (const rights of ['owner', 'none'] as const) {
-    const bytes = systemRandom.bytes(64);
-    writeFileSync(place.path(`${rights}.key`), bytes);
-    await putSlot(store, await createSlot({ ...grant, secret: { type: 'key-file', bytes }, rights }, systemRandom));
-  }
+  const slots: NewlyMadeSlot[] = [];
+  const makeSlots = async (volumeId: Uint8Array): Promise<readonly SlotHeader[]> => {
+    const grant = { volumeId, generation: 1, since: 0, rootSecret, ownerSeed, created: 1, label: '' };
+    for (const rights of ['owner', 'none'] as const) {
+      const bytes = systemRandom.bytes(64);
+      writeFileSync(place.path(`${rights}.key`), bytes);
+      slots.push(await createSlot({ ...grant, secret: { type: 'key-file', bytes }, rights }, systemRandom));
+    }
+    return slots.map(({ header }) => header);
+  };
+  await createVolume({ store, rootSecret, ownerSeed, random: systemRandom, clock: systemClock, program: testProgram, makeSlots });
+  for (const slot of slots) await putSlot(store, slot);
   await store.close();
 
   const add = (by: string, made: string) =>
@@ -98,6 +103,33 @@ t.test('the log lists the keyslots, from init on and while the drive is mounted'
   writeFileSync(join(mountPoint, 'after'), 'text');
   await place.succeed(['unmount', mountPoint]);
   t.equal((await place.run(['check', store, '--key-file', keyFile])).code, 0);
+});
+
+t.test('check says where the log and the store do not have the same keyslots, and key remove puts it right', async (t) => {
+  const { store, keyFile } = await place.makeVolume('differs');
+  const added = async (name: string): Promise<string> => {
+    const add = ['key', 'add', store, '--type', 'key-file', '--new-key-file', place.path(name), '--key-file', keyFile, '--json'];
+    return (JSON.parse(await place.succeed(add)) as { slotId: string }).slotId;
+  };
+  const check = ['check', store, '--key-file', keyFile];
+  const [lost, revived] = [await added('lost.key'), await added('revived.key')];
+  const object = join(store, 'keys', revived);
+  const bytes = readFileSync(object);
+  await place.succeed(['key', 'remove', store, revived, '--key-file', keyFile]);
+  await place.succeed(check);
+  writeFileSync(object, bytes);
+  rmSync(join(store, 'keys', lost));
+  const found = await place.run([...check, '--json']);
+  t.equal(found.code, exitCodes.FLAWED);
+  t.strictSame((JSON.parse(found.stdout) as { counts: object }).counts, { KEYSLOT_UNLISTED: 1, KEYSLOT_ABSENT: 1 });
+  const text = (await place.run(check)).stdout;
+  t.match(text, new RegExp(`keyslot ${revived} opens the volume, and the log does not list it: .*"sealdrive key remove"`));
+  t.match(text, new RegExp(`the log lists keyslot ${lost}, and the store lacks it: .*"sealdrive key remove"`));
+  for (const slotId of [revived, lost]) await place.succeed(['key', 'remove', store, slotId.slice(0, 10), '--key-file', keyFile]);
+  await place.succeed(check);
+  const again = await place.run(['key', 'remove', store, lost, '--key-file', keyFile]);
+  t.equal(again.code, exitCodes.USAGE);
+  t.match(again.stderr, /no keyslot has the id/);
 });
 
 t.test('with every device gone, the recovery words open the volume for writing on a new one', async (t) => {

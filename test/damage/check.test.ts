@@ -56,7 +56,7 @@ const slotOf = async (volume: DamagedVolume): Promise<string> => (await volume.k
 // Keyslots and genesis.
 
 damage('a keyslot cut short', async (v) => v.truncate(await slotOf(v), 100), { codes: ['KEYSLOT_DAMAGED', 'KEYSLOT_MISSING'], worst: 'error' });
-damage('no keyslot at all', async (v) => v.remove(await slotOf(v)), { codes: ['KEYSLOT_MISSING'], worst: 'error' });
+damage('no keyslot at all', async (v) => v.remove(await slotOf(v)), { codes: ['KEYSLOT_ABSENT', 'KEYSLOT_MISSING'], worst: 'error' });
 damage(
   'a keyslot under the name of another',
   async (v) => {

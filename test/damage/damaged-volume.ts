@@ -4,7 +4,6 @@
  * device wrote on purpose.
  */
 
-import { makeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Sealed } from '../../src/base/brand.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
@@ -90,9 +89,7 @@ export class DamagedVolume {
   static async make(t: Teardown, options: { readonly files?: number } = {}): Promise<DamagedVolume> {
     const { files = 400 } = options;
     const store = new MemoryStore({ disk: systemDisk });
-    const volume = await createTestVolume(store);
-    const secret = { type: 'key-file', bytes: keyFile } as const;
-    await putSlot(store, await makeSlot({ ...volume, generation: 1, since: 0 }, secret, '', systemRandom));
+    const volume = await createTestVolume(store, { keyFile });
     const bare = await openBareVolume({ ...volume, random: systemRandom, findings: new Findings(1) });
     if (!bare) throw new Error('the volume that was just made does not open');
     const made = new DamagedVolume(t, store, volume, bare);

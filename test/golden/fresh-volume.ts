@@ -39,9 +39,10 @@ export async function makeFreshVolume(t: Teardown, random: SeededRandom, { round
   const scratch = await scratchDirectory(t);
   const folder = join(scratch, 'store');
   const store = await DirectoryStore.create(folder, { disk: systemDisk, random: systemRandom });
-  const volume = await createTestVolume(store);
   const keyFile = join(scratch, 'key');
-  await addKeyFile(volume, keyFile);
+  const secret = systemRandom.bytes(64);
+  await writeFile(keyFile, secret);
+  const volume = await createTestVolume(store, { keyFile: secret });
   const open = async (deviceName: string): Promise<TestDevice> =>
     TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t), deviceName, foldBounds: { entries: 60, bytes: 1 << 30 } });
   const devices = [await open('one'), await open('another')];

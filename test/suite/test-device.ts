@@ -3,6 +3,7 @@
  * each has a state directory of its own. Nothing here goes through a kernel.
  */
 
+import { makeSlot, type NewlyMadeSlot, putSlot } from '../../src/access/keyslots.js';
 import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
@@ -26,13 +27,15 @@ export interface TestVolume {
   readonly ownerSeed: Uint8Array;
 }
 
+/** `keyFile`: opens its one keyslot; without it, there is none. */
 export async function createTestVolume(
   store: ObjectStore,
-  options: { readonly random?: Random; readonly clock?: Clock; readonly chunkSize?: number } = {},
+  options: { readonly random?: Random; readonly clock?: Clock; readonly chunkSize?: number; readonly keyFile?: Uint8Array } = {},
 ): Promise<TestVolume> {
-  const { random = systemRandom, clock = systemClock, chunkSize } = options;
+  const { random = systemRandom, clock = systemClock, chunkSize, keyFile } = options;
   const rootSecret = random.bytes(32);
   const ownerSeed = random.bytes(32);
+  const slots: NewlyMadeSlot[] = [];
   const { volumeId } = await createVolume({
     store,
     rootSecret,
@@ -41,7 +44,13 @@ export async function createTestVolume(
     clock,
     program: testProgram,
     ...(chunkSize === undefined ? {} : { chunkSize }),
+    makeSlots: async (id) => {
+      const maker = { volumeId: id, generation: 1, since: 0, rootSecret, ownerSeed };
+      if (keyFile) slots.push(await makeSlot(maker, { type: 'key-file', bytes: keyFile }, '', systemRandom));
+      return slots.map(({ header }) => header);
+    },
   });
+  for (const slot of slots) await putSlot(store, slot);
   return { store, volumeId, rootSecret, ownerSeed };
 }
 
