@@ -9,10 +9,11 @@ import { equalBytes } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { slotLengthMax } from '../crypto/keyslot.js';
+import { systemRandom } from '../crypto/system-random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { readdir } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
-import { ensureDirectory, readWholeFile, replaceFile } from '../disk/whole-file.js';
+import { ensureDirectory, readWholeFile, replaceSharedFile } from '../disk/whole-file.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { SlotList } from './keyslots.js';
@@ -22,7 +23,8 @@ const slotPattern = /^[0-9a-f]{16}$/;
 const folderOf = (stateDirectory: string): string => join(stateDirectory, 'slots');
 
 /**
- * Brings the copies up to date with what the store shows now. The state directory exists. Throws Failure `LOCAL_DISK`.
+ * Brings the copies up to date with what the store shows now. The state directory exists. Other processes may do the
+ * same at the same time. Throws Failure `LOCAL_DISK`.
  */
 export async function keepSlots(stateDirectory: string, list: SlotList): Promise<void> {
   const folder = folderOf(stateDirectory);
@@ -33,12 +35,18 @@ export async function keepSlots(stateDirectory: string, list: SlotList): Promise
       kept.add(header.slotId);
       const path = join(folder, header.slotId);
       const there = await readWholeFile(systemDisk, path);
-      if (!there || !equalBytes(there, bytes)) await replaceFile(systemDisk, path, bytes);
+      if (!there || !equalBytes(there, bytes)) await replaceSharedFile(systemDisk, path, bytes, systemRandom);
     }
-    for (const name of await readdir(folder)) if (!kept.has(name)) await systemDisk.unlink(join(folder, name));
+    for (const name of await readdir(folder)) if (slotPattern.test(name) && !kept.has(name)) await removeCopy(join(folder, name));
   } catch (error) {
     throw new Failure('LOCAL_DISK', `the keyslots cannot be kept in ${printable(folder)}: ${describeError(error)}`, { cause: error });
   }
+}
+
+async function removeCopy(path: string): Promise<void> {
+  await systemDisk.unlink(path).catch((error: unknown) => {
+    if (diskErrorCode(error) !== 'ENOENT') throw error;
+  });
 }
 
 /**

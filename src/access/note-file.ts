@@ -9,8 +9,7 @@ import { systemRandom } from '../crypto/system-random.js';
 import { diskErrorCode } from '../disk/disk.js';
 import { open } from '../disk/file-promises.js';
 import { systemDisk } from '../disk/system-disk.js';
-import { temporaryName } from '../disk/temporary-file.js';
-import { ensureDirectoryPath, readWholeFile, replaceFile } from '../disk/whole-file.js';
+import { ensureDirectoryPath, readWholeFile, replaceSharedFile } from '../disk/whole-file.js';
 import { Failure } from '../terminal/exit-code.js';
 
 /** `undefined` when there is none. Throws Failure `LOCAL_DISK`. */
@@ -25,8 +24,7 @@ export async function readNote(path: string): Promise<string | undefined> {
 
 /** Other processes may do the same at the same time: one of them is the last. Throws Failure `LOCAL_DISK`. */
 export async function writeNote(path: string, text: string): Promise<void> {
-  const temporary = `${path}-${temporaryName(systemRandom)}`;
-  await change(path, () => replaceFile(systemDisk, path, Buffer.from(text, 'utf8'), { temporary, isExclusive: true }));
+  await change(path, () => replaceSharedFile(systemDisk, path, Buffer.from(text, 'utf8'), systemRandom));
 }
 
 /** Adds a line; other processes may do the same at the same time. Throws Failure `LOCAL_DISK`. */

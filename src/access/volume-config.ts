@@ -4,6 +4,7 @@
  * and anything that looks like one is refused. The meaning of a name is in `named-volume.ts`.
  */
 import { dirname, isAbsolute, join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { describeError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { diskErrorCode } from '../disk/disk.js';
@@ -130,15 +131,35 @@ function flawOf(settings: unknown): string | undefined {
   return undefined;
 }
 
-/** Replaces the file, as a whole and durably. Throws Failure `LOCAL_DISK`. */
-export async function writeVolumes(volumes: VolumeTable): Promise<void> {
+/** Somebody else is done with the file much sooner. */
+const changeTries = 60;
+const changePauseMs = 50;
+
+/**
+ * Replaces the file by what `change` makes of it, as a whole and durably. Other processes may do the same at the same
+ * time: they come one after the other. Throws Failure `LOCAL_DISK`, and what `change` throws.
+ */
+export async function changeVolumes(change: (volumes: VolumeTable) => VolumeTable): Promise<void> {
   const named = configPath();
   try {
     await ensureDirectoryPath(systemDisk, dirname(named));
     // The file may be a symbolic link to where the user keeps settings.
     const file = await realpath(named).catch(() => named);
-    await replaceFile(systemDisk, file, Buffer.from(`${JSON.stringify({ volumes }, undefined, 2)}\n`, 'utf8'));
+    const temporary = `${file}.new`;
+    // Read only once the temporary file exists, which keeps others from changing the file meanwhile.
+    const changed = async (): Promise<Buffer> => Buffer.from(`${JSON.stringify({ volumes: change(await readVolumes()) }, undefined, 2)}\n`, 'utf8');
+    for (let tries = 1; ; tries++) {
+      try {
+        return await replaceFile(systemDisk, file, changed, { temporary, isExclusive: true });
+      } catch (error) {
+        if (diskErrorCode(error) !== 'EEXIST') throw error;
+        if (tries === changeTries)
+          throw new Failure('LOCAL_DISK', `somebody else is changing ${printable(named)} (if not, remove ${printable(temporary)})`, { cause: error });
+      }
+      await wait(changePauseMs);
+    }
   } catch (error) {
+    if (error instanceof Failure) throw error;
     throw new Failure('LOCAL_DISK', `${printable(named)} cannot be written: ${describeError(error)}`, { cause: error });
   }
 }

@@ -7,8 +7,9 @@ import type { CommandModule } from 'yargs';
 import { listKnownSlots, openKnownStore } from '../access/known-volume.js';
 import { volumeIdOf } from '../access/named-volume.js';
 import { forgetStore, pinnedVolume } from '../access/store-pin.js';
-import type { VolumeSettings } from '../access/volume-config.js';
+import type { VolumeSettings, VolumeTable } from '../access/volume-config.js';
 import {
+  changeVolumes,
   configPath,
   expandHome,
   isVolumeName,
@@ -16,7 +17,6 @@ import {
   readVolumes,
   requireSettings,
   volumeSettings,
-  writeVolumes,
 } from '../access/volume-config.js';
 import { localFolderOf } from '../access/volume-store.js';
 import { printable } from '../base/printable.js';
@@ -70,7 +70,11 @@ const addCommand = defineCommand<AddArguments>({
 /** Throws Failure `USAGE` when the name is taken or cannot be one, before anything is changed. */
 export async function requireFreeName(name: string): Promise<void> {
   if (!isVolumeName(name)) throw new Failure('USAGE', 'a name has letters, digits, "-" and "_", at most 64, and begins with a letter or digit');
-  if (Object.hasOwn(await readVolumes(), name)) {
+  requireAbsent(await readVolumes(), name);
+}
+
+function requireAbsent(volumes: VolumeTable, name: string): void {
+  if (Object.hasOwn(volumes, name)) {
     throw new Failure(
       'USAGE',
       `there is a volume called ${printable(name)} already, in ${printable(configPath())}: choose another name, or remove that one first`,
@@ -97,11 +101,13 @@ export async function addVolume(
     if (setting !== 'store' && value !== undefined) added[setting] = isPath ? resolve(String(value)) : value;
   }
   requireSettings(added, (flaw) => new Failure('USAGE', `${flaw}; nothing was changed`));
-  const volumes = await readVolumes();
   const place = added.mountPoint;
-  const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
-  if (rival) throw new Failure('USAGE', `${printable(rival[0])} has the mount point ${printable(String(place))} already; nothing was changed`);
-  await writeVolumes({ ...volumes, [name]: added });
+  await changeVolumes((volumes) => {
+    if (!replace) requireAbsent(volumes, name);
+    const rival = Object.entries(volumes).find(([other, { mountPoint }]) => other !== name && mountPoint && expandHome(mountPoint) === place);
+    if (rival) throw new Failure('USAGE', `${printable(rival[0])} has the mount point ${printable(String(place))} already; nothing was changed`);
+    return { ...volumes, [name]: added };
+  });
 }
 
 const listCommand = defineCommand<{ readonly json: boolean }>({
@@ -137,14 +143,15 @@ const removeCommand = defineCommand<{ readonly name: string; readonly json: bool
   describe: 'Forget a name; the volume stays as it is',
   builder: (yargs) => yargs.positional('name', { type: 'string', demandOption: true, describe: 'As "volume list" shows it' }).options(jsonOption),
   handler: async (args) => {
-    const volumes = await readVolumes();
-    if (!Object.hasOwn(volumes, args.name)) {
-      throw new Failure(
-        'USAGE',
-        `no volume is called ${printable(args.name)}${nearest(args.name, Object.keys(volumes))} (in ${printable(configPath())})`,
-      );
-    }
-    await writeVolumes(Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name)));
+    await changeVolumes((volumes) => {
+      if (!Object.hasOwn(volumes, args.name)) {
+        throw new Failure(
+          'USAGE',
+          `no volume is called ${printable(args.name)}${nearest(args.name, Object.keys(volumes))} (in ${printable(configPath())})`,
+        );
+      }
+      return Object.fromEntries(Object.entries(volumes).filter(([name]) => name !== args.name));
+    });
     if (args.json) printJson({ removed: args.name });
     else print(`Forgot the name ${printable(args.name)}; the volume and its store are as they were.`);
   },

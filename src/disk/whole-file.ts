@@ -4,9 +4,11 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Random } from '../base/random.js';
 import type { Disk, DiskFile } from './disk.js';
 import { diskErrorCode } from './disk.js';
 import { open } from './file-promises.js';
+import { temporaryName } from './temporary-file.js';
 
 /** No file of ours that is read as a whole is larger. */
 const ownSizeMax = 256 * 1024 * 1024;
@@ -116,6 +118,14 @@ export async function replaceFile(
     throw error;
   }
   if (isDurable) await disk.syncDirectory(dirname(path));
+}
+
+/**
+ * {@link replaceFile}, durably, where other processes may replace the file at the same time: one of them is the last.
+ * A crash leaves a temporary file of a name that nobody uses again.
+ */
+export function replaceSharedFile(disk: Disk, path: string, content: Uint8Array, random: Random): Promise<void> {
+  return replaceFile(disk, path, content, { temporary: `${path}-${temporaryName(random)}`, isExclusive: true });
 }
 
 /**
