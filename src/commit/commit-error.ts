@@ -19,6 +19,7 @@ import { CodedError } from '../base/errors.js';
  *
  * This device may not do what it was asked to:
  * - `NOT_ADMITTED`: nobody with the rights of the owner has unlocked the volume here yet
+ * - `NO_ROOM`: the volume has given out all numbers of devices
  * - `NOT_PERMITTED`: a commit of it would be void
  * - `UNSUPPORTED`: the volume uses a feature that this program lacks
  *
@@ -34,6 +35,7 @@ export type CommitErrorCode =
   | 'BAD_SIGNATURE'
   | 'MISSING'
   | 'NOT_ADMITTED'
+  | 'NO_ROOM'
   | 'NOT_PERMITTED'
   | 'UNSUPPORTED'
   | 'BAD_STATE';

@@ -26,7 +26,7 @@ import { CommitError, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
 import { enrolmentOf, openDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
-import type { DeviceId, Enrolment } from './enrolment.js';
+import { type DeviceId, deviceIndexMax, type Enrolment } from './enrolment.js';
 import { requireReadable, writingObstacle } from './features.js';
 import type { Genesis } from './genesis.js';
 import { KnownCommits } from './known-commits.js';
@@ -317,6 +317,8 @@ export class CommitLog {
       // to have succeeded.
       if (!isAtNewest) await this.#catchUp();
       if (this.#member()) return;
+      if (this.members.length >= deviceIndexMax)
+        throw new CommitError('NO_ROOM', `the volume has had ${deviceIndexMax} devices, which is as many as it can ever have`);
       const { certificate } = this.#device;
       if (!certificate) throw new CommitError('NOT_ADMITTED', 'this keyslot opens the volume without the right to add a device to it');
       await this.#options.beforeEnrolment?.(

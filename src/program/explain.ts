@@ -92,6 +92,7 @@ const commitEndings: Readonly<Record<CommitErrorCode, Ending>> = {
   BAD_SIGNATURE: ['INTEGRITY', damagedObject],
   MISSING: ['INTEGRITY', `nothing was changed; ${putBack}`],
   NOT_ADMITTED: ['LOCKED', 'unlock it once with a keyslot of the owner, or mount with --read-only; nothing was changed'],
+  NO_ROOM: ['STORE', 'mount with --read-only, or copy the files into a new volume; nothing was changed'],
   NOT_PERMITTED: ['STORE', 'mount with --read-only; nothing was changed'],
   UNSUPPORTED: ['NEWER_FORMAT', 'this volume needs a newer Sealdrive: update it; nothing was changed'],
   BAD_STATE: ['INTEGRITY', 'the state directory of this device is damaged; mount with another --state-dir to start anew from the store'],

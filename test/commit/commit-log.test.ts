@@ -8,7 +8,7 @@ import { nextCommit } from '../../src/commit/chain.js';
 import type { Commit, CommitDraft, Mutation } from '../../src/commit/commit.js';
 import { CommitError } from '../../src/commit/commit-error.js';
 import { CommitLog } from '../../src/commit/commit-log.js';
-import { ownerId } from '../../src/commit/enrolment.js';
+import { deviceIndexMax, ownerId } from '../../src/commit/enrolment.js';
 import type { Features } from '../../src/commit/features.js';
 import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
 import { logKey } from '../../src/commit/log-name.js';
@@ -23,7 +23,7 @@ import type { PackId } from '../../src/pack/pack-id.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
-import { newAuthor, ownerOf, sealCommit } from '../suite/commit-author.js';
+import { enrolmentOf, newAuthor, ownerOf, sealCommit } from '../suite/commit-author.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { testProgram } from '../suite/test-program.js';
@@ -627,6 +627,25 @@ t.test('a device is admitted by whoever holds the seed of the owner, once', asyn
   const later = await openLog(volume, disk, { ownerSeed: undefined });
   await write(later, 'without the seed');
   t.same(await texts(later), ['without the seed']);
+});
+
+t.test('when the numbers of devices are used up, a new machine hears so, and can still read', async (t) => {
+  const volume = await newVolume();
+  const owner = ownerOf(volume.ownerSeed);
+  const newcomers = (first: number, count: number): LogRecord[] =>
+    Array.from({ length: count }, (_, index) => {
+      return { type: 'admission', enrolment: enrolmentOf(newAuthor(first + index), owner, volume.volumeId, 'reader') };
+    });
+  await commitAsOwner(await ownerOptions(volume), () => newcomers(1, deviceIndexMax - 1));
+  const last = await openLog(volume, await newDisk());
+  t.equal(last.deviceIndex, deviceIndexMax);
+  await write(last, 'by the last one');
+  const disk = await newDisk();
+  await t.rejects(openLog(volume, disk), code('NO_ROOM'));
+  const { head } = last;
+  t.same(await texts(await openLog(volume, disk, { readOnly: true })), ['by the last one']);
+  await last.poll();
+  t.same(last.head, head, 'nothing was put');
 });
 
 t.test('with all devices lost, the seed of the owner is enough to go on', async (t) => {
