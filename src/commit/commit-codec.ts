@@ -48,6 +48,19 @@ function signedMessage(volumeId: Uint8Array, unsigned: Uint8Array): Uint8Array {
   return Buffer.concat([label, volumeId, unsigned]);
 }
 
+export function writePacks(writer: ByteWriter, packs: readonly CommitPack[]): void {
+  writer.varint(packs.length);
+  for (const { id, size, epoch, indexHash } of packs) writer.bytes(fromHex(id)).varint(size).varint(epoch).bytes(indexHash);
+}
+
+/** Throws MalformedBytesError. */
+export function readPacks(reader: ByteReader): CommitPack[] {
+  return readList(reader, 50, (): CommitPack => {
+    const id = toHex(reader.bytes(16)) as PackId;
+    return { id, size: reader.varint(), epoch: reader.varint(), indexHash: new Uint8Array(reader.bytes(32)) };
+  });
+}
+
 /** The payload with its signature, which `sign` makes. */
 export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (message: Uint8Array) => Uint8Array): Uint8Array {
   const writer = new ByteWriter(4096)
@@ -61,8 +74,7 @@ export function encodeCommit(commit: CommitFields, volumeId: Uint8Array, sign: (
   writeProgramVersion(writer, commit.program);
   writer.u53(commit.lastCheckpoint).u53(commit.nextInoCounter).u53(commit.operationSerial).i53(commit.filesDelta).i53(commit.bytesDelta);
   writeRecords(writer, commit.records);
-  writer.varint(commit.packs.length);
-  for (const { id, size, epoch, indexHash } of commit.packs) writer.bytes(fromHex(id)).varint(size).varint(epoch).bytes(indexHash);
+  writePacks(writer, commit.packs);
   const { checkpoint } = commit;
   if (!checkpoint) writer.u8(0);
   else {
@@ -150,10 +162,7 @@ export function decodeCommit(payload: Uint8Array): CommitFields {
   const reader = new ByteReader(payload);
   const start = readStart(reader);
   const records = readRecords(reader);
-  const packs = readList(reader, 50, (): CommitPack => {
-    const id = toHex(reader.bytes(16)) as PackId;
-    return { id, size: reader.varint(), epoch: reader.varint(), indexHash: new Uint8Array(reader.bytes(32)) };
-  });
+  const packs = readPacks(reader);
   const checkpoint = readCheckpoint(reader);
   let keyBefore: string | undefined;
   const mutations = readList(reader, 3, (): Mutation => {

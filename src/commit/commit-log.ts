@@ -7,7 +7,7 @@
  * One call of `poll`, `put`, `removeCopies` or `commitsUpToHead` at a time: the volume's commit lock ensures it.
  */
 import { assert } from '../base/assert.js';
-import type { Sealed } from '../base/brand.js';
+import type { Plaintext, Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
@@ -18,11 +18,11 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { ChainState, Extension, LogPosition, VoidCommit } from './chain.js';
+import type { ChainState, CheckpointLink, Extension, LogPosition, VoidCommit } from './chain.js';
 import { chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
-import { CommitError, missingCommit } from './commit-error.js';
+import { CommitError, type CommitErrorCode, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
 import { enrolmentOf, openDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
@@ -30,6 +30,7 @@ import { type DeviceId, deviceIndexMax, type Enrolment } from './enrolment.js';
 import { requireReadable, writingObstacle } from './features.js';
 import type { Genesis } from './genesis.js';
 import { KnownCommits } from './known-commits.js';
+import type { CommitCopy } from './local-log.js';
 import { LogFiles } from './log-files.js';
 import type { GapSearch } from './log-gap.js';
 import { checkGaps, runningGaps, startGaps } from './log-gap.js';
@@ -37,11 +38,13 @@ import { commitPlace } from './log-name.js';
 import { type LogState, type Member, memberOf, newestOfAuthors } from './log-state.js';
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
 import { OpenedCommit, openCommit } from './open-commit.js';
+import { examineTail } from './own-tail.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
 import { SignsOfLife } from './signs-of-life.js';
 import { StoredLog } from './stored-log.js';
+import type { LostCommits } from './trust-state.js';
 
 export interface CommitLogOptions {
   readonly store: ObjectStore;
@@ -91,11 +94,32 @@ const checkedAroundMs = 2000;
  */
 const emptyPollsPerCheck = 8;
 
+/** What the store shows may only mean that it has lost commits of this device's own tail. */
+const doubts: ReadonlySet<CommitErrorCode> = new Set(['ROLLBACK', 'OWN_COMMIT_MISSING', 'FORK', 'NOT_AUTHENTIC', 'MISSING']);
+/** So many commits, or bytes of them, are kept of an own tail that nobody else has built on. */
+const tailCountMax = 4096;
+const tailBytesMax = 64 * 1024 * 1024;
+/** How much of the own tail is compared with the store at each check, where reading is cheap and where it is not. */
+const tailPerCheck = { local: 64, remote: 8 };
+
 /**
  * `proven`: the store showed what this device had seen, or more; `unproven`: this device has seen nothing to compare
  * with; `offline`: the store could not be asked.
  */
 type Freshness = 'proven' | 'unproven' | 'offline';
+
+/** Own commits that the log does not hold any more, and what they did. */
+export interface LostWork {
+  /** The commits up to here are in the log. */
+  readonly before: LogPosition;
+  /** The newest checkpoint up to there. */
+  readonly checkpoint: Commit | undefined;
+  /** The commits that `checkpoint` does not cover, up to `before`. */
+  readonly commits: readonly Commit[];
+  /** The serial of this device's newest operation up to `before`. */
+  readonly operationSerial: number;
+  readonly lost: readonly { readonly commit: Commit; readonly work: Uint8Array }[];
+}
 
 interface PollOptions {
   /** Whether to ask, when nothing is new, if the store still has what it had. Without it: now and then. */
@@ -112,6 +136,15 @@ export class CommitLog {
   readonly #known: KnownCommits;
   readonly #signs: SignsOfLife;
   #state: ChainState;
+  /** The state before this device's own tail. */
+  #tailStart: ChainState;
+  /** Sealed bytes of the tail, as far as this process has put it. */
+  #tailBytes = 0;
+  /** The number of the tail that is compared with the store next. */
+  #tailChecked = 0;
+  /** The state after the newest own checkpoint of the tail that this process has put. */
+  #tailCheckpoint: ChainState | undefined;
+  #lost: LostCommits | undefined;
   #lastCheckpoint: Commit | undefined;
   #freshness: Freshness;
   #emptyPolls = 0;
@@ -134,7 +167,7 @@ export class CommitLog {
     this.#stored = stored;
     this.#known = new KnownCommits(options.keys, stored, files.copies);
     this.#signs = new SignsOfLife(options.clock);
-    this.#state = start;
+    this.#state = this.#tailStart = start;
     this.#freshness = freshness;
     this.#leftoverSequence = start.head.sequence + 1;
   }
@@ -149,10 +182,11 @@ export class CommitLog {
     const { device, isNew } = await ownDevice(options);
     const files = await LogFiles.open({ disk, stateDirectory, key: keys.trust, deviceId: device.id }, logger);
     const trusted = await files.loadTrust();
-    const state = trusted ?? chainFromGenesis(keys.volumeId, genesis);
+    const state = trusted?.state ?? chainFromGenesis(keys.volumeId, genesis);
     requireReadable(state.log.features);
     const stored = new StoredLog(store, keys.root);
     const log = new CommitLog(options, device, files, stored, state, trusted ? 'proven' : 'unproven');
+    if (trusted) [log.#tailStart, log.#lost] = [trusted.tailStart, trusted.lost];
     if (trusted) await log.#verifyKnown();
     else {
       // An identity without a trust state was in use before, and only the whole log shows how far its counters got.
@@ -251,9 +285,12 @@ export class CommitLog {
   /** Asks the store for what this device has seen, and for what came since. */
   async #verifyKnown(): Promise<void> {
     try {
-      await this.#verifyStore();
-      // One part of it: a device that is far behind gets the rest while the volume is in use.
-      await this.#follow();
+      await this.#removeDead();
+      await this.#afterDoubts(async () => {
+        await this.#verifyStore();
+        // One part of it; the volume follows the rest when it starts.
+        await this.#follow();
+      });
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
       this.#freshness = 'offline';
@@ -264,7 +301,7 @@ export class CommitLog {
   /** `newest`: how far the log is likely to go. */
   async #catchUp(newest = 0): Promise<void> {
     while (!(await this.#follow({ isOpening: true, newest })).isAtEnd);
-    await this.#files.save(this.#state, []);
+    await this.#save(this.#state, []);
   }
 
   /** Begins at the newest checkpoint that the store shows. Returns the number of the first commit that was read. */
@@ -272,7 +309,7 @@ export class CommitLog {
     const newest = await findNewest(this.#stored);
     const { keys, genesis } = this.#options;
     const checkpoint = newest === 0 ? undefined : await stateBeforeNewestCheckpoint(this.#stored, keys, genesis.ownerKey, newest);
-    if (checkpoint) this.#state = checkpoint;
+    if (checkpoint) this.#state = this.#tailStart = checkpoint;
     const first = this.head.sequence + 1;
     await this.#catchUp(newest);
     // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
@@ -302,16 +339,6 @@ export class CommitLog {
 
   /** `isCaughtUp`: the head was the newest commit just now. */
   async #enrol(isCaughtUp: boolean): Promise<void> {
-    const draft: CommitDraft = {
-      wallTimeMs: this.#options.clock.now().sec * 1000,
-      nextInoCounter: 0,
-      operationSerial: 0,
-      filesDelta: 0,
-      bytesDelta: 0,
-      packs: [],
-      checkpoint: undefined,
-      mutations: [],
-    };
     for (let isAtNewest = isCaughtUp; ; isAtNewest = false) {
       // Only on top of the newest commit, since losing the race costs an attempt. An earlier attempt may also turn out
       // to have succeeded.
@@ -319,13 +346,11 @@ export class CommitLog {
       if (this.#member()) return;
       if (this.members.length >= deviceIndexMax)
         throw new CommitError('NO_ROOM', `the volume has had ${deviceIndexMax} devices, which is as many as it can ever have`);
-      const { certificate } = this.#device;
-      if (!certificate) throw new CommitError('NOT_ADMITTED', 'this keyslot opens the volume without the right to add a device to it');
+      if (!this.#device.certificate) throw notAdmitted();
       await this.#options.beforeEnrolment?.(
         this.members.filter(({ status, enrolment }) => status !== 'removed' && enrolment.role !== 'reader').length,
       );
-      const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, this.#options.program);
-      if ((await this.#put(draft, [{ type: 'admission', enrolment }], undefined)) !== 'lost') return;
+      if ((await this.#putEnrolment(undefined)) !== 'lost') return;
     }
   }
 
@@ -354,7 +379,11 @@ export class CommitLog {
    * ascending. Empty: there are none. At most some hundreds: the next call continues. Throws CommitError (integrity),
    * StoreError, disk errors.
    */
-  async poll(signal?: AbortSignal, { checkStore, checkHole = true }: PollOptions = {}): Promise<readonly Commit[]> {
+  poll(signal?: AbortSignal, options: PollOptions = {}): Promise<readonly Commit[]> {
+    return this.#afterDoubts(() => this.#pollOnce(signal, options), signal);
+  }
+
+  async #pollOnce(signal: AbortSignal | undefined, { checkStore, checkHole = true }: PollOptions): Promise<readonly Commit[]> {
     if (this.#freshness === 'offline') await this.#verifyStore(signal);
     const { sequence } = this.head;
     const { commits } = await this.#follow({ checkHole }, signal);
@@ -362,6 +391,7 @@ export class CommitLog {
     else if (checkStore ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
       await this.#checkHead(signal);
+      await this.#checkTail(signal);
       await this.#checkGaps(runningGaps, signal);
     }
     return commits;
@@ -380,8 +410,9 @@ export class CommitLog {
     signal?: AbortSignal,
   ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
+    let tailStart = this.#tailStart;
     const commits: Commit[] = [];
-    const copies: { sequence: number; bytes: Sealed }[] = [];
+    const copies: CommitCopy[] = [];
     let bytes = 0;
     let isAtEnd = false;
     // Up to two numbers behind the newest one, whose absence shows that it is the newest.
@@ -400,7 +431,8 @@ export class CommitLog {
         copies.push({ sequence: state.head.sequence, bytes: sealed as Sealed });
         if (extension.void) this.#noteVoid(extension.void);
         else {
-          if (!isOpening && extension.commit.author === this.#device.id) this.#checkOwn(extension.commit);
+          if (extension.commit.author !== this.#device.id) tailStart = state;
+          else if (!isOpening) this.#checkOwn(extension.commit);
           commits.push(extension.commit);
         }
         bytes += sealed.byteLength;
@@ -409,7 +441,7 @@ export class CommitLog {
       const ahead = newest - state.head.sequence;
       window = ahead > 0 ? Math.min(knownWindowMax, ahead + 2) : Math.min(fetchWindowMax, window * 2);
     }
-    if (copies.length > 0) await this.#accept(state, commits, copies);
+    if (copies.length > 0) await this.#accept(state, tailStart, commits, copies);
     this.#answeredMs = this.#options.clock.now().sec * 1000;
     return { commits, isAtEnd };
   }
@@ -439,7 +471,7 @@ export class CommitLog {
     const { head } = state;
     const sequence = head.sequence + 1;
     try {
-      return extendChain(state, openCommit(this.#options.keys, sealed, sequence, head.hash));
+      return this.#extendBy(state, sealed);
     } catch (error) {
       if (!(error instanceof CommitError) || error.code !== 'NOT_AUTHENTIC') throw error;
       // Damage, or a commit of another history. It is the latter if the store now shows another commit at the head as
@@ -450,10 +482,18 @@ export class CommitLog {
     }
   }
 
+  /** Throws CommitError `NOT_AUTHENTIC`, `BAD_LINK`. */
+  #extendBy(state: ChainState, sealed: Uint8Array): Extension {
+    const { head } = state;
+    return extendChain(state, openCommit(this.#options.keys, sealed, head.sequence + 1, head.hash));
+  }
+
   /** Persists first, then moves the state: whenever a crash comes, nothing was shown that is not trusted after it. */
-  async #accept(state: ChainState, commits: readonly Commit[], copies: readonly { sequence: number; bytes: Sealed }[]): Promise<void> {
+  async #accept(state: ChainState, tailStart: ChainState, commits: readonly Commit[], copies: readonly CommitCopy[]): Promise<void> {
     requireReadable(state.log.features);
-    await this.#files.save(state, copies);
+    if (tailStart !== this.#tailStart) [this.#tailBytes, this.#tailCheckpoint] = [0, undefined];
+    this.#tailStart = tailStart;
+    await this.#save(state, copies);
     this.#attempts.clear();
     for (const commit of commits) {
       this.#signs.note(commit);
@@ -461,6 +501,10 @@ export class CommitLog {
     }
     this.#state = state;
     this.#lastCheckpoint = commits.findLast((commit) => commit.checkpoint) ?? this.#lastCheckpoint;
+  }
+
+  #save(state: ChainState, copies: readonly CommitCopy[]): Promise<void> {
+    return this.#files.save({ state, tailStart: this.#tailStart, lost: this.#lost }, copies);
   }
 
   /** A device that joins may read everything from then on, so its owner should learn of it. */
@@ -511,23 +555,187 @@ export class CommitLog {
     if (this.#freshness === 'offline') this.#freshness = 'proven';
   }
 
+  /** Compares some commits of the own tail with the store, others each time. Throws CommitError, StoreError. */
+  async #checkTail(signal: AbortSignal | undefined): Promise<void> {
+    const { sequence: newest } = this.head;
+    const { sequence: start } = this.#tailStart.head;
+    const count = Math.min(newest - start, this.#options.store.local ? tailPerCheck.local : tailPerCheck.remote);
+    for (let left = count; left > 0; left--) {
+      if (this.#tailChecked <= start || this.#tailChecked > newest) this.#tailChecked = newest;
+      const sequence = this.#tailChecked-- as Sequence;
+      if (!(await this.#hasOwn(sequence, signal))) throw this.#gone({ sequence, hash: this.head.hash });
+    }
+  }
+
+  /** Whether the store still has this commit of the own tail. Throws StoreError, disk errors. */
+  async #hasOwn(sequence: Sequence, signal: AbortSignal | undefined): Promise<boolean> {
+    const copy = await this.#files.copies.read(sequence);
+    return copy === undefined || (await this.#stored.isSame(sequence, copy, signal)) === true;
+  }
+
   #checkGaps(search: GapSearch, signal?: AbortSignal): Promise<void> {
     return checkGaps(this.#stored, this.head.sequence, search, this.#options.logger, signal);
   }
 
   /**
-   * Before a put: whether the head is still there and the next number is not a hole. The result holds for two seconds,
-   * so that this can run beside an upload. Throws CommitError `MISSING`, `ROLLBACK`, `OWN_COMMIT_MISSING`; StoreError.
+   * Looks beside an upload at what a put has to know: the result holds for two seconds. Throws CommitError when this is
+   * an integrity stop; StoreError.
    */
   async checkAroundHead(signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#checkAround(signal);
+    } catch (error) {
+      // The put looks again, and finds out what it means.
+      if (!this.#isDoubt(error)) throw error;
+    }
+  }
+
+  /**
+   * Whether the head is still there and the next number is not a hole. Throws CommitError `MISSING`, `ROLLBACK`,
+   * `OWN_COMMIT_MISSING`, `FORK`; StoreError.
+   */
+  async #checkAround(signal?: AbortSignal): Promise<void> {
     if (this.#freshness === 'offline') await this.#verifyStore(signal);
     const { head } = this;
     const { sequence } = head;
-    const [hasHead, hasLater] = await Promise.all([this.#stored.has(sequence, signal), this.#stored.has(sequence + 2, signal)]);
+    const isOwn = sequence > this.#tailStart.head.sequence;
+    const [hasHead, hasLater] = await Promise.all([
+      isOwn ? this.#hasOwn(sequence, signal) : this.#stored.has(sequence, signal),
+      this.#stored.has(sequence + 2, signal),
+    ]);
     if (!hasHead) throw this.#gone(head);
     // If the next number is taken as well, another device has merely been faster.
     if (hasLater && !(await this.#stored.has(sequence + 1, signal))) throw missingCommit(sequence + 1, sequence + 2);
     this.#checkedAround = { sequence, atMs: this.#options.clock.monotonicMs() };
+  }
+
+  // --- Lost commits
+
+  /** Whether the own tail may explain this error. */
+  #isDoubt(error: unknown): boolean {
+    const hasTail = !this.#options.readOnly && this.head.sequence > this.#tailStart.head.sequence;
+    return hasTail && error instanceof CommitError && doubts.has(error.code);
+  }
+
+  /** Runs `work` again when the own tail explains why it failed, and the log goes on. */
+  async #afterDoubts<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(await this.#isResolved(error, signal))) throw error;
+      return work();
+    }
+  }
+
+  /**
+   * Whether the store has merely lost commits of the own tail: they are in it again, or this device has lost the race
+   * for their numbers afterwards and has stepped back.
+   */
+  async #isResolved(error: unknown, signal: AbortSignal | undefined): Promise<boolean> {
+    if (!this.#isDoubt(error)) return false;
+    const { head: start } = this.#tailStart;
+    if (start.sequence > 0) await this.#checkStored(start, await this.#stored.fetch(start.sequence, signal), error);
+    const extend = (state: ChainState, sealed: Uint8Array): ChainState => this.#extendBy(state, sealed).state;
+    const finding = await examineTail({ stored: this.#stored, copies: this.#files.copies }, this.#tailStart, this.head.sequence, extend, signal);
+    if (!finding) return false;
+    const { putAgain, beforeLost } = finding;
+    if (putAgain > 0) this.#options.logger.warn('commits of this device were missing from the store and are in it again', { count: putAgain });
+    return beforeLost ? this.#stepBack(beforeLost, signal) : putAgain > 0;
+  }
+
+  /**
+   * Goes back to the state before the first lost commit, provided that a commit stands in its number which may stand
+   * there, and that nobody has built on the lost ones. What they did must be done again ({@link lostWork}).
+   */
+  async #stepBack(before: ChainState, signal: AbortSignal | undefined): Promise<boolean> {
+    const first = before.head.sequence + 1;
+    const [instead, behind] = await Promise.all([this.#stored.fetch(first, signal), this.#stored.fetch(this.head.sequence + 1, signal)]);
+    if (!instead || !this.#fits(before, instead) || (behind && this.#fits(this.#state, behind))) return false;
+    const commits = await this.#keepLost(before);
+    this.#lost = { before: this.#lost?.before ?? before, commits: [...(this.#lost?.commits ?? []), ...commits] };
+    this.#tailStart = before;
+    [this.#tailBytes, this.#tailCheckpoint] = [0, undefined];
+    await this.#save(before, []);
+    this.#attempts.clear();
+    this.#state = before;
+    this.#lastCheckpoint = undefined;
+    await this.#loadCheckpoint();
+    this.#options.logger.warn('the store has lost commits of this device; what they did is done again', { first, count: commits.length });
+    await this.#removeDead(signal);
+    return true;
+  }
+
+  #fits(state: ChainState, sealed: Uint8Array): boolean {
+    try {
+      return this.#extendBy(state, sealed).commit !== undefined;
+    } catch (error) {
+      if (error instanceof CommitError) return false;
+      throw error;
+    }
+  }
+
+  /** Puts the copies of the own commits behind `before` aside: their numbers will belong to others. */
+  async #keepLost(before: ChainState): Promise<CheckpointLink[]> {
+    const { copies, lost } = this.#files;
+    const links: CheckpointLink[] = [];
+    for (let state = before; state.head.sequence < this.head.sequence; ) {
+      const sequence = (state.head.sequence + 1) as Sequence;
+      const sealed = (await copies.read(sequence)) as Sealed | undefined;
+      assert(sealed, 'the copies of the tail are here');
+      const after = this.#extendBy(state, sealed);
+      if (after.commit) {
+        const link = { ...after.state.head, previousHash: state.head.hash };
+        await lost.keep(link, { sealed, work: (await copies.readWork(sequence)) as Sealed | undefined });
+        links.push(link);
+      }
+      state = after.state;
+    }
+    return links;
+  }
+
+  /**
+   * Removes own lost commits that stand behind the numbers of others: nothing can follow them any more, and they would
+   * block the log. The newest goes first, so that there is never a hole.
+   */
+  async #removeDead(signal?: AbortSignal): Promise<void> {
+    for (const { sequence, hash } of this.#lost?.commits.toReversed() ?? []) {
+      if (sequence <= this.head.sequence) continue;
+      const found = await this.#stored.fetch(sequence, signal);
+      if (found && equalBytes(hashBytes(found), hash)) await this.#options.store.delete([this.#stored.keyOf(sequence)]);
+    }
+  }
+
+  /** Own commits whose work must be done again; `undefined` when there are none. Throws CommitError, StoreError, disk errors. */
+  async lostWork(): Promise<LostWork | undefined> {
+    if (!this.#lost) return undefined;
+    const { before, commits: links } = this.#lost;
+    const { keys } = this.#options;
+    const checkpoint = before.checkpoint && (await this.#known.read(before.checkpoint));
+    const commits: Commit[] = [];
+    const covers = checkpoint?.checkpoint?.covers ?? 0;
+    for await (const commit of this.#known.readUpTo(before.head, covers, newestOfAuthors(before.log))) commits.push(commit);
+    const lost: { commit: Commit; work: Uint8Array }[] = [];
+    for (const link of links) {
+      const copy = await this.#files.lost.read(link);
+      const commit = copy && openCommit(keys, copy.sealed, link.sequence, link.previousHash).decoded;
+      if (!copy || !commit) throw new CommitError('BAD_STATE', 'a lost commit is not kept any more', { sequence: link.sequence });
+      const work = copy.work ? keys.device.open(workPlace(link.hash), copy.work) : new Uint8Array(0);
+      lost.push({ commit: { ...commit, hash: link.hash }, work });
+    }
+    const { operationSerial = 0 } = memberOf(before.log, this.#device.id) ?? {};
+    return { before: before.head, checkpoint, commits, operationSerial, lost };
+  }
+
+  get hasLostWork(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  /** What the lost commits did is safe elsewhere. Throws disk errors. */
+  async forgetLostWork(): Promise<void> {
+    const { commits = [] } = this.#lost ?? {};
+    this.#lost = undefined;
+    await this.#save(this.#state, []);
+    await this.#files.lost.clear(commits);
   }
 
   // --- Writing
@@ -535,15 +743,34 @@ export class CommitLog {
   /**
    * Appends a commit at head + 1. Returns the commit when it is in the log (trust persisted, head moved); `lost` when
    * another commit has that number: poll, rebase, try again. After a StoreError the outcome is unknown; if the commit
-   * got in, the next poll returns it. Throws CommitError `NOT_PERMITTED`, before anything is put, when it would not
-   * count.
+   * got in, the next poll returns it. `work` says what it does, so that it can be done again should the store lose it.
+   * Throws CommitError `NOT_PERMITTED`, before anything is put, when it would not count.
    */
-  put(draft: CommitDraft, signal?: AbortSignal): Promise<Commit | 'lost'> {
-    assert(this.#member(), 'only an enrolled device writes');
-    return this.#put(draft, [], signal);
+  async put(draft: CommitDraft, signal?: AbortSignal, work?: Uint8Array): Promise<Commit | 'lost'> {
+    // The log may have lost the enrolment.
+    if (!this.#member() && (await this.#putEnrolment(signal)) === 'lost') return 'lost';
+    return this.#put(draft, [], work, signal);
   }
 
-  async #put(draft: CommitDraft, records: readonly LogRecord[], signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
+  async #putEnrolment(signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
+    const { certificate } = this.#device;
+    if (!certificate) throw notAdmitted();
+    const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, this.#options.program);
+    return this.#put(this.#emptyDraft(), [{ type: 'admission', enrolment }], undefined, signal);
+  }
+
+  #emptyDraft(): CommitDraft {
+    const wallTimeMs = this.#options.clock.now().sec * 1000;
+    const counters = { nextInoCounter: 0, operationSerial: 0, filesDelta: 0, bytesDelta: 0 };
+    return { wallTimeMs, ...counters, packs: [], checkpoint: undefined, mutations: [] };
+  }
+
+  async #put(
+    draft: CommitDraft,
+    records: readonly LogRecord[],
+    work: Uint8Array | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Commit | 'lost'> {
     const { keys, clock, program } = this.#options;
     const { obstacle } = this;
     if (obstacle !== undefined) throw new CommitError('NOT_PERMITTED', obstacle);
@@ -559,12 +786,30 @@ export class CommitLog {
     const { state, commit } = extension;
     const checked = this.#checkedAround;
     const isChecked = checked?.sequence === this.head.sequence && clock.monotonicMs() - checked.atMs <= checkedAroundMs;
-    if (this.#freshness === 'offline' || !isChecked) await this.checkAroundHead(signal);
+    if (this.#freshness === 'offline' || !isChecked) {
+      try {
+        await this.#checkAround(signal);
+      } catch (error) {
+        if (await this.#isResolved(error, signal)) return 'lost';
+        throw error;
+      }
+    }
+    // Before it is put: whatever happens, this device knows its own commits by their copies.
+    const sealedWork = work && keys.device.seal(workPlace(commit.hash), work as Plaintext);
+    await this.#files.saveCopy({ sequence, bytes: sealed, work: sealedWork });
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#stored.put(fields.sequence, sealed, signal))) return 'lost';
-    await this.#accept(state, [commit], [{ sequence: commit.sequence, bytes: sealed }]);
+    await this.#accept(state, this.#boundedTail(state), [commit], []);
+    this.#tailBytes += sealed.byteLength + (sealedWork?.byteLength ?? 0);
+    if (commit.checkpoint) this.#tailCheckpoint = state;
     this.#emptyPolls = 0;
     return commit;
+  }
+
+  /** Where the own tail begins once `state` is reached: a long one begins at an own checkpoint. */
+  #boundedTail({ head }: ChainState): ChainState {
+    const isLong = head.sequence - this.#tailStart.head.sequence > tailCountMax || this.#tailBytes > tailBytesMax;
+    return (isLong && this.#tailCheckpoint) || this.#tailStart;
   }
 
   /**
@@ -572,8 +817,8 @@ export class CommitLog {
    * Throws disk errors.
    */
   async removeCopies(covers: Sequence): Promise<void> {
-    // The one at `covers` stays, since the next one opens only with its hash.
-    await this.#files.removeCopiesBefore(covers, this.#state.checkpoint?.sequence);
+    // The one at `covers` stays, since the next one opens only with its hash, and so does the own tail.
+    await this.#files.removeCopiesBefore(Math.min(covers, this.#tailStart.head.sequence), this.#state.checkpoint?.sequence);
   }
 
   /** Wipes the secret keys. Nothing may be called afterwards. */
@@ -582,6 +827,11 @@ export class CommitLog {
     this.#device.encryptionSeed.fill(0);
   }
 }
+
+const notAdmitted = (): CommitError => new CommitError('NOT_ADMITTED', 'this keyslot opens the volume without the right to add a device to it');
+
+/** The place of an own commit's work: no other commit's can stand in for it. */
+const workPlace = (hash: Uint8Array): Uint8Array => Buffer.concat([Buffer.from('work', 'latin1'), hash]);
 
 async function ownDevice({
   disk,

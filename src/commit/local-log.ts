@@ -1,6 +1,7 @@
 /**
- * Copies of sealed commits in the state directory, so that a volume opens offline (doc/format.md, "Local files"). They
- * are trusted with nothing: readers check every copy against a hash, and fetch a missing or torn one again.
+ * Copies of sealed commits in the state directory, so that a volume opens offline, and the work of this device's own
+ * ones, so that a lost one can be done again (doc/format.md, "Local files"). They are trusted with nothing: readers
+ * check every copy against a hash, and fetch a missing or torn one again; work is sealed.
  */
 import { join } from 'node:path';
 import type { Sealed } from '../base/brand.js';
@@ -9,9 +10,18 @@ import { diskErrorCode } from '../disk/disk.js';
 import { ensureDirectory, readWholeFile } from '../disk/whole-file.js';
 import { sequenceName } from './log-name.js';
 
-const namePattern = /^[0-9a-f]{16}$/;
+const namePattern = /^[0-9a-f]{16}(?:\.work)?$/;
 /** Copies are written this many at a time. */
 const concurrencyMax = 8;
+
+const workName = (sequence: number): string => `${sequenceName(sequence)}.work`;
+
+export interface CommitCopy {
+  readonly sequence: number;
+  readonly bytes: Sealed;
+  /** What an own commit did, sealed (`lost-commits.ts`). */
+  readonly work?: Sealed | undefined;
+}
 
 export class LocalLog {
   readonly #disk: Disk;
@@ -31,16 +41,25 @@ export class LocalLog {
     return readWholeFile(this.#disk, join(this.#directory, sequenceName(sequence)));
   }
 
+  /** What the own commit of that number did; `undefined` when it is not kept. */
+  readWork(sequence: number): Promise<Uint8Array | undefined> {
+    return readWholeFile(this.#disk, join(this.#directory, workName(sequence)));
+  }
+
   /** Durable when it resolves. */
-  async write(copies: readonly { readonly sequence: number; readonly bytes: Sealed }[]): Promise<void> {
+  async write(copies: readonly CommitCopy[]): Promise<void> {
     for (let at = 0; at < copies.length; at += concurrencyMax) {
-      await Promise.all(copies.slice(at, at + concurrencyMax).map(({ sequence, bytes }) => this.#writeOne(sequence, bytes)));
+      await Promise.all(copies.slice(at, at + concurrencyMax).map((copy) => this.#writeOne(copy)));
     }
     if (copies.length > 0) await this.#disk.syncDirectory(this.#directory);
   }
 
-  async #writeOne(sequence: number, bytes: Sealed): Promise<void> {
-    const open = (): Promise<DiskFile> => this.#disk.open(join(this.#directory, sequenceName(sequence)), 'create');
+  async #writeOne({ sequence, bytes, work }: CommitCopy): Promise<void> {
+    await Promise.all([this.#writeFile(sequenceName(sequence), bytes), work && this.#writeFile(workName(sequence), work)]);
+  }
+
+  async #writeFile(name: string, bytes: Sealed): Promise<void> {
+    const open = (): Promise<DiskFile> => this.#disk.open(join(this.#directory, name), 'create');
     const file = await open().catch(async (error: unknown) => {
       if (diskErrorCode(error) !== 'ENOENT') throw error;
       // Somebody removed the directory. It held only copies, so start a new one.
@@ -56,10 +75,10 @@ export class LocalLog {
     }
   }
 
-  /** Removes the copies before `sequence`, except for the genesis and `kept`. */
+  /** Removes the copies before `sequence` with their work, except for the genesis and `kept`. */
   async removeBefore(sequence: number, kept: number | undefined): Promise<void> {
     for (const { name } of await this.#disk.readDirectory(this.#directory)) {
-      const number = namePattern.test(name) ? Number.parseInt(name, 16) : 0;
+      const number = namePattern.test(name) ? Number.parseInt(name.slice(0, 16), 16) : 0;
       if (number === 0 || number >= sequence || number === kept) continue;
       await this.#disk.unlink(join(this.#directory, name)).catch((error: unknown) => {
         if (diskErrorCode(error) !== 'ENOENT') throw error;

@@ -4,27 +4,28 @@
  * ends with this process.
  */
 import { join } from 'node:path';
-import type { Sealed } from '../base/brand.js';
 import { toHex } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { hashBytes } from '../crypto/hash.js';
 import { HeldDirectory } from '../disk/held-directory.js';
 import { ensureDirectory, replaceFile } from '../disk/whole-file.js';
-import type { ChainState } from './chain.js';
-import { LocalLog } from './local-log.js';
+import { type CommitCopy, LocalLog } from './local-log.js';
 import { sequenceName } from './log-name.js';
-import type { TrustFile } from './trust-state.js';
+import { LostFiles } from './lost-files.js';
+import type { Trust, TrustFile } from './trust-state.js';
 import { loadTrust, saveTrust } from './trust-state.js';
 
 export class LogFiles {
   readonly copies: LocalLog;
+  readonly lost: LostFiles;
   readonly #trust: TrustFile;
   readonly #directory: HeldDirectory;
   readonly #logger: Logger;
 
   private constructor(trust: TrustFile, directory: HeldDirectory, logger: Logger) {
     this.copies = new LocalLog(trust.disk, trust.stateDirectory);
+    this.lost = new LostFiles(trust.disk, trust.stateDirectory);
     this.#trust = trust;
     this.#directory = directory;
     this.#logger = logger;
@@ -38,15 +39,20 @@ export class LogFiles {
   }
 
   /** `undefined` when this device trusts nothing yet. Throws CommitError `BAD_STATE`, disk errors. */
-  loadTrust(): Promise<ChainState | undefined> {
+  loadTrust(): Promise<Trust | undefined> {
     return loadTrust(this.#trust);
   }
 
   /** Durable when it resolves: the copies first, then the state that refers to them. Throws disk errors. */
-  async save(state: ChainState, copies: readonly { readonly sequence: number; readonly bytes: Sealed }[]): Promise<void> {
+  async save(trust: Trust, copies: readonly CommitCopy[]): Promise<void> {
     if (!(await this.#directory.isInPlace())) return this.#logger.warn('the state directory is not where it was: trust is kept in memory only');
     await this.copies.write(copies);
-    return saveTrust(this.#trust, state);
+    return saveTrust(this.#trust, trust);
+  }
+
+  /** Durable when it resolves. Throws disk errors. */
+  async saveCopy(copy: CommitCopy): Promise<void> {
+    if (await this.#directory.isInPlace()) await this.copies.write([copy]);
   }
 
   /** Removes the copies before `sequence`, except for the genesis and `kept`. Throws disk errors. */

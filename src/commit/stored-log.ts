@@ -15,6 +15,8 @@ import type { Sequence } from './sequence.js';
 
 /** Each of several objects that are fetched at once has at most this size; a larger one is fetched alone. */
 const windowCommitMax = 1024 * 1024;
+/** Magic, salt and commitment of a seal. */
+const comparedBytes = 64;
 
 export class StoredLog {
   /** Whether each listing makes the store read the whole folder. */
@@ -88,6 +90,16 @@ export class StoredLog {
     // One byte instead of a HEAD request, after which HTTP clients close their connection.
     const range = { offset: 0, length: 1 };
     return (await this.#store.get(this.keyOf(sequence), { range, ...(signal ? { signal } : {}) })) !== undefined;
+  }
+
+  /**
+   * How the object under the number compares with `sealed`; `undefined` when there is none. Only its beginning is read,
+   * where the salt is: no two sealed objects begin alike. Throws StoreError.
+   */
+  async isSame(sequence: number, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<boolean | undefined> {
+    const range = { offset: 0, length: comparedBytes };
+    const found = await this.#store.get(this.keyOf(sequence), { range, ...(signal ? { signal } : {}) });
+    return found && equalBytes(found, sealed.subarray(0, comparedBytes));
   }
 
   /**

@@ -1,10 +1,16 @@
 /**
- * The state of the log that this device has verified, kept over restarts: the anchor against rollback and forks
- * (doc/format.md, "Local files"). It is replaced before anything that depends on it is shown to anybody.
+ * What this device has verified of the log, kept over restarts: its defence against rollback and forks (doc/format.md,
+ * "Local files"). It is replaced before anything that depends on it is shown to anybody.
  *
  * | field | encoding |
  * | --- | --- |
- * | version | u8 = 3 |
+ * | version | u8 = 4 |
+ * | state | a *chain state*, as below |
+ * | tail | u8 0/1; if 1: the chain state before this device's own tail |
+ * | lost | u8 0/1; if 1: the chain state before the first lost commit; varint count, each: sequence u53, hash 32, hash before it 32 |
+ *
+ * | chain state | encoding |
+ * | --- | --- |
  * | head | sequence u53, hash 32 |
  * | checkpoint | u8 0/1; if 1: sequence u53, hash 32, hash before it 32 |
  * | state | as in a checkpoint (`log-state.ts`) |
@@ -21,15 +27,47 @@ import { CommitError } from './commit-error.js';
 import type { DeviceId } from './enrolment.js';
 import { encodeLogState, readLogState } from './log-state.js';
 import type { Sequence } from './sequence.js';
+import { readList } from './text-field.js';
 
 const fileName = 'trust';
-const version = 3;
+const version = 4;
 
-function encode({ head, checkpoint, log }: ChainState): Uint8Array {
-  const writer = new ByteWriter(4096).u8(version).u53(head.sequence).bytes(head.hash);
-  if (checkpoint) writer.u8(1).u53(checkpoint.sequence).bytes(checkpoint.hash).bytes(checkpoint.previousHash);
+export interface Trust {
+  readonly state: ChainState;
+  /** The state before this device's own tail; `state` itself when that is empty. */
+  readonly tailStart: ChainState;
+  readonly lost: LostCommits | undefined;
+}
+
+/** Own commits in whose numbers the log has others now. Their work is not in the journal again yet. */
+export interface LostCommits {
+  /** The state before the first of them. */
+  readonly before: ChainState;
+  /** Ascending; all hashes are of sealed bytes. */
+  readonly commits: readonly CheckpointLink[];
+}
+
+function encode({ state, tailStart, lost }: Trust): Uint8Array {
+  const writer = new ByteWriter(8192).u8(version);
+  writeChainState(writer, state);
+  if (tailStart === state) writer.u8(0);
+  else writeChainState(writer.u8(1), tailStart);
+  if (!lost) return writer.u8(0).finish();
+  writeChainState(writer.u8(1), lost.before);
+  writer.varint(lost.commits.length);
+  for (const link of lost.commits) writeLink(writer, link);
+  return writer.finish();
+}
+
+function writeChainState(writer: ByteWriter, { head, checkpoint, log }: ChainState): void {
+  writer.u53(head.sequence).bytes(head.hash);
+  if (checkpoint) writeLink(writer.u8(1), checkpoint);
   else writer.u8(0);
-  return writer.bytes(encodeLogState(log)).finish();
+  writer.bytes(encodeLogState(log));
+}
+
+function writeLink(writer: ByteWriter, { sequence, hash, previousHash }: CheckpointLink): void {
+  writer.u53(sequence).bytes(hash).bytes(previousHash);
 }
 
 function readFlag(reader: ByteReader): boolean {
@@ -38,18 +76,27 @@ function readFlag(reader: ByteReader): boolean {
   return flag === 1;
 }
 
-function decode(payload: Uint8Array): ChainState {
+const readHash = (reader: ByteReader): Uint8Array => new Uint8Array(reader.bytes(32));
+const readSequence = (reader: ByteReader): Sequence => reader.u53() as Sequence;
+
+function readLink(reader: ByteReader): CheckpointLink {
+  return { sequence: readSequence(reader), hash: readHash(reader), previousHash: readHash(reader) };
+}
+
+function readChainState(reader: ByteReader): ChainState {
+  const head = { sequence: readSequence(reader), hash: readHash(reader) };
+  const checkpoint = readFlag(reader) ? readLink(reader) : undefined;
+  return { head, checkpoint, log: readLogState(reader) };
+}
+
+function decode(payload: Uint8Array): Trust {
   const reader = new ByteReader(payload);
   if (reader.u8() !== version) throw new MalformedBytesError('an unknown version of the trust state');
-  const readHash = (): Uint8Array => new Uint8Array(reader.bytes(32));
-  const readSequence = (): Sequence => reader.u53() as Sequence;
-  const head = { sequence: readSequence(), hash: readHash() };
-  const checkpoint: CheckpointLink | undefined = readFlag(reader)
-    ? { sequence: readSequence(), hash: readHash(), previousHash: readHash() }
-    : undefined;
-  const log = readLogState(reader);
+  const state = readChainState(reader);
+  const tailStart = readFlag(reader) ? readChainState(reader) : state;
+  const lost = readFlag(reader) ? { before: readChainState(reader), commits: readList(reader, 72, () => readLink(reader)) } : undefined;
   reader.end();
-  return { head, checkpoint, log };
+  return { state, tailStart, lost };
 }
 
 export interface TrustFile {
@@ -61,15 +108,15 @@ export interface TrustFile {
 }
 
 /** Durable when it resolves. One call at a time. */
-export async function saveTrust(file: TrustFile, state: ChainState): Promise<void> {
-  await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(fromHex(file.deviceId), encode(state) as Plaintext));
+export async function saveTrust(file: TrustFile, trust: Trust): Promise<void> {
+  await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(fromHex(file.deviceId), encode(trust) as Plaintext));
 }
 
 /**
  * `undefined` when this device trusts nothing yet. A damaged file is never taken for none: throws CommitError
  * `BAD_STATE`.
  */
-export async function loadTrust(file: TrustFile): Promise<ChainState | undefined> {
+export async function loadTrust(file: TrustFile): Promise<Trust | undefined> {
   const sealed = await readWholeFile(file.disk, join(file.stateDirectory, fileName));
   if (!sealed) return undefined;
   try {

@@ -3,19 +3,26 @@
  * them (doc/concurrency.md, "Kernel caches" and "Committing"). The rules of a rebase are in `rebase-rules.ts`. `takeIn`
  * must not run twice at a time: the commit lock ensures that.
  */
+import { assert } from '../base/assert.js';
+import { toHex } from '../base/bytes.js';
 import type { Logger } from '../base/logger.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
+import type { LogPosition } from '../commit/chain.js';
 import type { Commit } from '../commit/commit.js';
-import type { CommitLog } from '../commit/commit-log.js';
+import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
 import type { Operation } from '../operation/operation.js';
 import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
+import type { TreeReader } from '../tree/tree-reader.js';
 import type { ContentWriter } from './content-writer.js';
 import { collectRoundsMax, type FrontEnds } from './front-ends.js';
 import { areIndependent } from './independence.js';
 import { encodeMovedEntry } from './journal-entry.js';
+import { stateBefore, workAgain } from './lost-work.js';
 import type { PendingOperation } from './pending-layers.js';
+import { runAgain } from './replay.js';
+import type { Staging } from './staging.js';
 import type { VolumeChange } from './volume-change.js';
 import { type Changes, changesOf } from './volume-change.js';
 import type { RebaseRun, VolumeState } from './volume-state.js';
@@ -27,13 +34,15 @@ export interface ArrivalOptions {
   readonly writer: ContentWriter;
   /** See `committer.ts`. */
   readonly counters: { nextIno: number; serial: number };
+  readonly staging: Pick<Staging, 'nameAgain'>;
+  readonly tree: TreeReader;
   readonly logger: Logger;
   readonly readOnly: boolean;
   /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
   readonly rebaseContext: () => RebaseContext;
   readonly frontEnds: FrontEnds;
-  /** Makes the base entry that describes the present state for the journal. */
-  readonly baseEntry: (committedSerial: number, reset: boolean) => Uint8Array;
+  /** Makes the base entry that describes the present state, which is that at `position`, for the journal. */
+  readonly baseEntry: (committedSerial: number, reset: boolean, position?: LogPosition) => Uint8Array;
 }
 
 /**
@@ -52,6 +61,8 @@ export class Arrival {
   readonly #options: ArrivalOptions;
   /** Commits that the state does not hold yet. */
   readonly #commits: Commit[] = [];
+  /** The state has what lost commits did as pending operations, and the journal could not say so. */
+  #hasStepped = false;
 
   constructor(options: ArrivalOptions) {
     this.#options = options;
@@ -62,9 +73,50 @@ export class Arrival {
     this.#commits.push(...commits);
   }
 
-  /** Makes all added commits part of the state. If this fails, the rest stay for the next call. */
+  /**
+   * Makes what lost commits did pending again, and all added commits part of the state. If this fails, the rest stay
+   * for the next call.
+   */
   async takeIn(): Promise<void> {
+    if (this.#options.log.hasLostWork && !this.#hasStepped) await this.#stepBack();
     if (this.#commits.length > 0) await this.#advance([...this.#commits]);
+  }
+
+  /** Runs again what lost commits did, on the state before them. What applications see stays the same. */
+  async #stepBack(): Promise<void> {
+    const { state, tree, log, logger } = this.#options;
+    const lostWork = await log.lostWork();
+    assert(lostWork, 'work was lost');
+    const earlier = stateBefore(tree, lostWork);
+    const operations = workAgain(lostWork, state.operations);
+    let sliceStart = performance.now();
+    for (let [done, seen] = [0, state.operationCount]; done < operations.length; done++) {
+      await runAgain(earlier, operations[done]!, log.deviceIndex);
+      if (performance.now() - sliceStart > sliceMs) {
+        await nextTurn();
+        sliceStart = performance.now();
+      }
+      // Operations that arrive meanwhile run on the old state, are acknowledged, and are then handled here.
+      for (; seen < state.operationCount; seen++) operations.push(state.operationAt(seen)!);
+    }
+    // No await from the last operation to here.
+    state.stepBackTo(earlier);
+    logger.info('the work of lost commits is pending again', { commits: lostWork.lost.length, operations: operations.length });
+    await this.takeUp(lostWork);
+  }
+
+  /** Makes it durable that what lost commits did is pending, as it is in the state already. */
+  async takeUp({ before, lost, operationSerial }: LostWork): Promise<void> {
+    const { state, journal, staging, log, readOnly, baseEntry } = this.#options;
+    staging.nameAgain(lost.flatMap(({ commit }) => commit.packs));
+    const hashes = new Set(lost.map(({ commit }) => toHex(commit.hash)));
+    this.#commits.splice(0, Infinity, ...this.#commits.filter(({ hash }) => !hashes.has(toHex(hash))));
+    this.#hasStepped = true;
+    if (journal.failure || readOnly) return;
+    this.#journal(state.operations, baseEntry(operationSerial, true, before));
+    await journal.sync();
+    await log.forgetLostWork();
+    this.#hasStepped = false;
   }
 
   /** Takes verified commits in: at once if no pending operation depends on them, otherwise by a rebase. */
@@ -120,7 +172,7 @@ export class Arrival {
    * applications continue.
    */
   async #rebase(commits: readonly Commit[], change: Changes): Promise<void> {
-    const { state, journal, writer, log, frontEnds, logger } = this.#options;
+    const { state, journal, writer, log, frontEnds, logger, baseEntry } = this.#options;
     const ownSerial = Math.max(0, ...commits.filter((commit) => commit.author === log.deviceId).map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
@@ -147,7 +199,7 @@ export class Arrival {
       // Unchanged keys must not be reported: the kernel would take a directory away from processes whose cwd it is.
       for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
-      if (!journal.failure) this.#journal(run.operations, ownSerial);
+      if (!journal.failure) this.#journal(run.operations, baseEntry(ownSerial, true));
       state.finishRebase(run);
       this.#commits.splice(0, commits.length);
       frontEnds.changed(change);
@@ -157,8 +209,8 @@ export class Arrival {
   }
 
   /** Journals the results of the operations. They count as soon as the base entry is there, which comes last. */
-  #journal(operations: readonly PendingOperation[], ownSerial: number): void {
-    const { journal, baseEntry } = this.#options;
+  #journal(operations: readonly PendingOperation[], base: Uint8Array): void {
+    const { journal } = this.#options;
     let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
     for (const { serial, operation } of operations) {
       const entry = encodeMovedEntry(serial, operation, isFirst);
@@ -169,7 +221,7 @@ export class Arrival {
       journal.appendBatch(entries);
       [entries, bytes] = [[], 0];
     }
-    journal.appendBatch([...entries, baseEntry(ownSerial, true)]);
+    journal.appendBatch([...entries, base]);
   }
 
   #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): MaybePromise<void> {

@@ -7,9 +7,10 @@ import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import { Lock } from '../base/lock.js';
 import { type Logger } from '../base/logger.js';
+import type { LogPosition } from '../commit/chain.js';
 import type { Commit, CommitDraft } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
-import type { CommitLog } from '../commit/commit-log.js';
+import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
 import type { RebaseContext } from '../operation/rebase-rules.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -19,7 +20,7 @@ import { applyBatch } from '../tree/tree-writer.js';
 import { Arrival } from './arrival.js';
 import type { ContentWriter } from './content-writer.js';
 import type { FrontEnds } from './front-ends.js';
-import { encodeBaseEntry } from './journal-entry.js';
+import { encodeBaseEntry, encodeWork } from './journal-entry.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
@@ -51,6 +52,8 @@ export interface CommitterOptions {
   readonly foldBounds: FoldBounds;
   /** Applications wait while operations of more than this many bytes are not committed. */
   readonly pendingBytesMax: number;
+  /** For so long, a next commit that is not whole is one that still comes. */
+  readonly graceMs: number;
   /** The drive has concluded that the store cannot be reached; `retrySoon` is called when it answers again. */
   readonly isOffline: () => boolean;
   /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
@@ -89,6 +92,8 @@ export class Committer {
   #polledMs: number;
   #checkedMs: number;
   #beatMs: number;
+  /** Since when the next commit is in the store and cannot be read. */
+  #incompleteSinceMs: number | undefined;
   #failure: VolumeError | undefined;
   /** The last error of the background loop; cleared when a round succeeds. */
   #lastError: unknown;
@@ -100,7 +105,7 @@ export class Committer {
     this.#options = options;
     this.#arrival = new Arrival({
       ...options,
-      baseEntry: (committedSerial, reset) => this.#baseEntry(committedSerial, reset),
+      baseEntry: (committedSerial, reset, position) => this.#baseEntry(committedSerial, reset, position),
     });
     const { store, log, clock, logger, pace } = options;
     this.#polledMs = this.#checkedMs = clock.monotonicMs();
@@ -135,8 +140,30 @@ export class Committer {
         this.#options.logger.warn('commits of others wait for the store', { commits: arrived.length, reason: describeError(error) });
       }
     });
+    await this.#catchUp();
     this.#watch.start();
     this.#loop = this.#run();
+  }
+
+  /** Nothing old is shown when the store shows something newer. */
+  async #catchUp(): Promise<void> {
+    const { log, isOffline, logger } = this.#options;
+    const { sequence: first } = log.head;
+    try {
+      for (let before: number | undefined; !isOffline() && log.freshness !== 'offline' && before !== log.head.sequence; ) {
+        before = log.head.sequence;
+        await this.#exclusively(() => this.#poll(this.#stop.signal));
+      }
+      if (log.head.sequence > first) logger.info('caught up with the log', { from: first, to: log.head.sequence });
+    } catch (error) {
+      if (!isStoreUnusable(error)) throw error;
+      logger.warn('the newest commits wait for the store', { reason: describeError(error) });
+    }
+  }
+
+  /** After a start: see {@link Arrival.takeUp}. Rejects with disk errors. */
+  takeUp(lostWork: LostWork): Promise<void> {
+    return this.#arrival.takeUp(lostWork);
   }
 
   /** Called when the store answers again: ends the pause before the next retry. */
@@ -297,6 +324,7 @@ export class Committer {
   async #poll(signal: AbortSignal | undefined, how?: Parameters<CommitLog['poll']>[1]): Promise<void> {
     try {
       this.#arrival.add(await this.#options.log.poll(signal, how));
+      this.#incompleteSinceMs = undefined;
       await this.#arrival.takeIn();
     } catch (error) {
       throw this.#judge(error);
@@ -364,7 +392,7 @@ export class Committer {
         checkpoint: undefined,
         mutations,
       };
-      const commit = await log.put(draft, signal);
+      const commit = await log.put(draft, signal, encodeWork(state.flyingOperations));
       if (commit !== 'lost') {
         state.land(commit.sequence, flight, packs);
         staging.committed(packs);
@@ -372,6 +400,8 @@ export class Committer {
         this.#wakeRoomWaiters();
         // The journal before the cut is still needed for operations that did not fly.
         await this.#trimJournal(serial, isAll ? cut : undefined);
+        // The journal could not take it.
+        if (log.hasLostWork) await log.forgetLostWork();
         await staging.release(packsOf(state.operations));
         return true;
       }
@@ -424,6 +454,7 @@ export class Committer {
       const commit = await this.#options.log.put(draft, signal);
       if (commit !== 'lost') return commit;
       await this.#poll(signal);
+      if (draft.checkpoint && !this.#options.state.isFolding) throw new VolumeError('UNAVAILABLE', 'the log has lost what the checkpoint holds');
     }
   }
 
@@ -459,17 +490,18 @@ export class Committer {
     this.#options.journal.append(this.#baseEntry(this.#options.log.own.operationSerial, false));
   }
 
-  #baseEntry(committedSerial: number, reset: boolean): Uint8Array {
-    const { log, state, counters } = this.#options;
+  #baseEntry(committedSerial: number, reset: boolean, { sequence, hash }: LogPosition = this.#options.log.head): Uint8Array {
+    const { staging, state, counters } = this.#options;
     return encodeBaseEntry({
-      sequence: log.head.sequence,
-      hash: log.head.hash,
+      sequence,
+      hash,
       covers: state.covers,
       root: state.root,
       committedSerial,
       nextInoCounter: counters.nextIno,
       counter: counters.serial,
       reset,
+      packs: staging.namelessPacks,
     });
   }
 
@@ -506,9 +538,22 @@ export class Committer {
     }
   }
 
+  /**
+   * Whether only what stands behind the head is damaged or missing, and not for long: a folder may be filled file by
+   * file, and a device that has lost a number needs a moment to notice.
+   */
+  #mayStillCome({ code, evidence: { sequence = 0 } }: CommitError): boolean {
+    const { log, clock, graceMs } = this.#options;
+    if (!incomplete.has(code) || sequence <= log.head.sequence) return false;
+    const now = clock.monotonicMs();
+    this.#incompleteSinceMs ??= now;
+    return now - this.#incompleteSinceMs < graceMs;
+  }
+
   /** An integrity error stops the volume for good; every other error is retryable. */
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
+    if (this.#mayStillCome(error)) return new VolumeError('UNAVAILABLE', 'the next commit is not whole in the store yet', { cause: error });
     const isRefusal = error.code === 'NOT_PERMITTED' || error.code === 'UNSUPPORTED';
     const message = isRefusal ? error.message : 'the store shows a history that does not fit what this device knows';
     this.#failure ??= new VolumeError('FENCED', message, { cause: error });
@@ -518,6 +563,9 @@ export class Committer {
     return this.#failure;
   }
 }
+
+/** What can be wrong with a commit that is on its way. */
+const incomplete: ReadonlySet<string> = new Set(['NOT_AUTHENTIC', 'MISSING']);
 
 /** The packs that hold the content of these operations. */
 function packsOf(operations: readonly PendingOperation[]): Set<PackId> {

@@ -6,7 +6,7 @@
  * | --- | --- |
  * | 1 operation | serial, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino, version, offset, mtime? (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset |
+ * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset, packs as in a commit |
  * | 4 forget | serial of an operation that was never synced and whose content was lost to a power failure |
  * | 5 moved | the result of an operation in a rebase: u8 0/1 whether it is the first of its rebase, then as 1 |
  *
@@ -14,14 +14,18 @@
  * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase (`reset`),
  * no operation before the entry counts. What counts instead are the moved entries before it, from the newest first one
  * on, and the operations after it (doc/concurrency.md, "Replay"). Moved entries without a base entry after them do not
- * count: a crash ended that rebase. A forget entry removes its operation and everything after it.
+ * count: a crash ended that rebase. The packs are in the store, and no commit of the log names them. A forget entry removes its operation and everything after it.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
+import type { CommitPack } from '../commit/commit.js';
+import { readPacks, writePacks } from '../commit/commit-codec.js';
+import { readList } from '../commit/text-field.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import { decodeOperation, encodeOperation } from '../operation/operation-codec.js';
 import { type PageReference, readPageReference, writePageReference } from '../pack/page-reference.js';
+import type { PendingOperation } from './pending-layers.js';
 
 export interface OperationEntry {
   readonly type: 'operation';
@@ -60,6 +64,8 @@ export interface BaseEntry {
   /** Serials and stamps up to this one have been given out. */
   readonly counter: number;
   readonly reset: boolean;
+  /** Packs that the next commit must name although they are not staged here. */
+  readonly packs: readonly CommitPack[];
 }
 
 export interface ForgetEntry {
@@ -94,16 +100,36 @@ export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
   const writer = new ByteWriter(128).u8(3).u53(entry.sequence).bytes(entry.hash).u53(entry.covers);
   if (entry.root) writePageReference(writer.u8(1), entry.root);
   else writer.u8(0);
-  return writer
+  writer
     .u53(entry.committedSerial)
     .u53(entry.nextInoCounter)
     .u53(entry.counter)
-    .u8(entry.reset ? 1 : 0)
-    .finish();
+    .u8(entry.reset ? 1 : 0);
+  writePacks(writer, entry.packs);
+  return writer.finish();
 }
 
 export function encodeForgetEntry(serial: number): Uint8Array {
   return new ByteWriter(16).u8(4).u53(serial).finish();
+}
+
+/** What one commit does: varint count, each operation as serial u53, length varint, bytes. */
+export function encodeWork(operations: readonly PendingOperation[]): Uint8Array {
+  const writer = new ByteWriter(64 + operations.length * 160).varint(operations.length);
+  for (const { serial, operation } of operations) {
+    const bytes = encodeOperation(operation);
+    writer.u53(serial).varint(bytes.byteLength).bytes(bytes);
+  }
+  return writer.finish();
+}
+
+/** Strict; throws MalformedBytesError. Shares memory with `bytes`. A commit that did nothing to files has no bytes. */
+export function decodeWork(bytes: Uint8Array): PendingOperation[] {
+  if (bytes.byteLength === 0) return [];
+  const reader = new ByteReader(bytes);
+  const operations = readList(reader, 9, () => ({ serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.varint())) }));
+  reader.end();
+  return operations;
 }
 
 /** Strict; throws MalformedBytesError. Shares memory with `bytes`. */
@@ -129,8 +155,9 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       const nextInoCounter = reader.u53();
       const counter = reader.u53();
       const reset = readFlag(reader);
+      const packs = readPacks(reader);
       reader.end();
-      return { type: 'base', sequence, hash, covers, root, committedSerial, nextInoCounter, counter, reset };
+      return { type: 'base', sequence, hash, covers, root, committedSerial, nextInoCounter, counter, reset, packs };
     }
     case 4: {
       const serial = reader.u53();

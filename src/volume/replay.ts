@@ -137,13 +137,18 @@ export async function replayOperations(
     for (const number of numbersIn(pending.operation)) {
       if (deviceIndexOf(number) === deviceIndex) counters.nextIno = Math.max(counters.nextIno, counterOf(number) + 1);
     }
-    await withPages(() => {
-      const transaction = state.transaction();
-      const delta = execute(transaction, pending.operation, deviceIndex);
-      state.apply(pending, transaction.changes, delta);
-    });
+    await runAgain(state, pending, deviceIndex);
   }
   return operations.length;
+}
+
+/** Runs a pending operation on a state on which it ran before. */
+export function runAgain(state: VolumeState, pending: PendingOperation, deviceIndex: number): MaybePromise<void> {
+  return withPages(() => {
+    const transaction = state.transaction();
+    const delta = execute(transaction, pending.operation, deviceIndex);
+    state.apply(pending, transaction.changes, delta);
+  });
 }
 
 /** The numbers of inodes and entries that an operation brings into the volume. */
@@ -165,9 +170,13 @@ function numbersIn(operation: Operation): readonly number[] {
  * the disk before the staging pack did. Neither it nor anything after it had been synced, since a sync writes the packs
  * first.
  */
-export async function firstLost(staging: Staging, operations: readonly PendingOperation[]): Promise<number | undefined> {
+export async function firstLost(
+  staging: Pick<Staging, 'intactEnd' | 'namelessPacks'>,
+  operations: readonly PendingOperation[],
+): Promise<number | undefined> {
   const intactEnd = new Map<PackId, number>();
-  for (const [id, items] of itemsOf(operations)) intactEnd.set(id, await staging.intactEnd(id, items));
+  const stored = new Set(staging.namelessPacks.map(({ id }) => id));
+  for (const [id, items] of itemsOf(operations)) if (!stored.has(id)) intactEnd.set(id, await staging.intactEnd(id, items));
   const isLost = ({ operation }: PendingOperation): boolean =>
     extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
   return operations.find(isLost)?.serial;

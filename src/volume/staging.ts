@@ -181,6 +181,16 @@ export class Staging {
     return true;
   }
 
+  /** Packs in the store that were named by commits which the log has lost: the next commit must name them. */
+  nameAgain(packs: readonly CommitPack[]): void {
+    for (const pack of packs) this.#unnamed.set(pack.id, pack);
+  }
+
+  /** Packs that the next commit must name although they are not on this disk. */
+  get namelessPacks(): readonly CommitPack[] {
+    return [...this.#unnamed.values()].filter(({ id }) => !this.#landed.has(id));
+  }
+
   /** A commit names these packs now: they are no longer returned by `upload`. */
   committed(packs: readonly { readonly id: PackId }[]): void {
     for (const { id } of packs) this.#unnamed.delete(id);

@@ -28,6 +28,7 @@ import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
 const defaultHeartbeatMs = 8 * 3_600_000;
+const graceDefaultMs = 60_000;
 /** The journal keeps a segment or two even when nothing waits. */
 const journalBytesFree = 32 * 1024 * 1024;
 /** Left on the disk for the journal when staging has taken the rest. */
@@ -58,7 +59,7 @@ export async function openVolume(options: OpenOptions): Promise<OpenVolume> {
   }
 }
 
-async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: ClosingStack): Promise<OpenVolume> {
+async function startVolume({ parts, remembered, operations, arrived, lostWork }: OpenedParts, opened: ClosingStack): Promise<OpenVolume> {
   const { options, log, state, journal, counters, staging, cache, packs, memory } = parts;
   const { store, clock, logger, reachability, readOnly } = options;
   const { deviceIndex } = log;
@@ -107,6 +108,7 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     heartbeatMs: heartbeatMs === 0 ? Number.POSITIVE_INFINITY : heartbeatMs,
     foldBounds: options.foldBounds ?? { entries: foldEntriesMax, bytes: memory.shares.overlay },
     pendingBytesMax: memory.shares.operations,
+    graceMs: options.graceMs ?? graceDefaultMs,
     isOffline,
     rebaseContext: () => ({
       deviceIndex,
@@ -189,9 +191,10 @@ async function startVolume({ parts, remembered, arrived }: OpenedParts, opened: 
     close: () => opened.close(),
   });
 
-  const replayed = await replayOperations(state, remembered.operations, deviceIndex, counters);
+  const replayed = await replayOperations(state, operations, deviceIndex, counters);
   // Entries from now on are based on this state, even if the log has moved on by the next start.
-  if (!remembered.base && !readOnly) committer.journalBase();
+  if (lostWork) await committer.takeUp(lostWork);
+  else if (!remembered.base && !readOnly) committer.journalBase();
   // After the journal failed, all dirty data went into the store without it, in commits newer than any of its entries.
   const isOutdated = log.own.operationSerial > remembered.serialMax;
   if (!isOutdated) {

@@ -13,7 +13,7 @@ import { type MemoryBudget, usualBudget } from '../base/memory-budget.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import type { Commit } from '../commit/commit.js';
-import { CommitLog, type HeadCode } from '../commit/commit-log.js';
+import { CommitLog, type HeadCode, type LostWork } from '../commit/commit-log.js';
 import { readGenesis } from '../commit/genesis.js';
 import type { ProgramVersion } from '../commit/program-version.js';
 import type { BulkCipher } from '../crypto/bulk-cipher.js';
@@ -31,7 +31,9 @@ import type { Reachability } from '../store/reachability-store.js';
 import type { RefusedObjects } from '../store/refused-objects.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import type { ContentLimits, ContentWriter } from './content-writer.js';
-import { encodeForgetEntry } from './journal-entry.js';
+import { type BaseEntry, encodeForgetEntry } from './journal-entry.js';
+import { stateBefore, workAgain } from './lost-work.js';
+import type { PendingOperation } from './pending-layers.js';
 import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import type { Counters, FoldBounds } from './volume-state.js';
@@ -81,6 +83,8 @@ export interface OpenOptions {
   readonly pollIntervalMs?: number | undefined;
   /** A device without changes shows this often that it is alive; 0: never. Undefined: every eight hours. */
   readonly heartbeatMs?: number | undefined;
+  /** For so long, a next commit that cannot be read is taken for one that still comes. Undefined: a minute. */
+  readonly graceMs?: number | undefined;
   /** When no other device has shown a sign of life for this long, the state is reported as stale. Undefined: never. */
   readonly maxStalenessMs?: number | undefined;
   readonly contentLimits?: Partial<ContentLimits>;
@@ -109,14 +113,16 @@ export interface VolumeParts {
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
 const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 
-/**
- * `remembered`: what the journal holds and has not been run yet. `arrived`: commits of the log that the state does not
- * hold yet.
- */
 export interface OpenedParts {
   readonly parts: VolumeParts;
+  /** What the journal holds. */
   readonly remembered: Remembered;
+  /** The pending operations, which have not been run yet. */
+  readonly operations: readonly PendingOperation[];
+  /** Commits of the log that the state does not hold yet. */
   readonly arrived: readonly Commit[];
+  /** What lost commits did is among the operations. */
+  readonly lostWork: LostWork | undefined;
 }
 
 /**
@@ -189,6 +195,8 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
   });
   const tree = new TreeReader(packs, { cacheMax: memory.shares.treePages });
   let remembered = await readJournal(journal);
+  const lostWork = await log.lostWork();
+  staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork?.lost.flatMap(({ commit }) => commit.packs) ?? [])]);
   // Operations that are in the log need nothing from this disk.
   const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
   const lost = await firstLost(staging, unsaved);
@@ -199,31 +207,31 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
     if (!readOnly) journal.append(encodeForgetEntry(lost));
     logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
   }
-  const start = remembered.base ?? {
-    root: log.lastCheckpoint?.checkpoint?.root,
-    covers: log.lastCheckpoint?.checkpoint?.covers ?? 0,
-    sequence: log.head.sequence,
-  };
+  const operations = lostWork ? workAgain(lostWork, remembered.operations) : remembered.operations;
+  const given = [log.own, ...(lostWork?.lost.map(({ commit }) => commit) ?? [])];
   const counters: Counters = {
-    nextIno: Math.max(firstCounter, log.own.nextInoCounter, remembered.base?.nextInoCounter ?? 0),
-    serial: Math.max(log.own.operationSerial, remembered.base?.counter ?? 0),
+    nextIno: Math.max(firstCounter, remembered.base?.nextInoCounter ?? 0, ...given.map(({ nextInoCounter }) => nextInoCounter)),
+    serial: Math.max(remembered.base?.counter ?? 0, ...given.map(({ operationSerial }) => operationSerial)),
   };
-  const { state, arrived } = await loadState(tree, log, start);
-  await resumePacks(staging, remembered.operations);
+  const { state, arrived } = lostWork ? await stateBeforeLost(tree, log, lostWork) : await loadState(tree, log, remembered.base);
+  await resumePacks(staging, operations);
   if (!readOnly) await staging.removeStrangers();
   const { free } = await disk.space(stateDirectory);
   const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
   const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax, memory };
-  return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, arrived };
+  return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, operations, arrived, lostWork };
 }
 
-/** The layers at `start.sequence`, and the later commits that the log already knows. */
-async function loadState(
-  tree: TreeReader,
-  log: CommitLog,
-  start: { readonly root: VolumeState['root']; readonly covers: number; readonly sequence: number },
-): Promise<{ state: VolumeState; arrived: Commit[] }> {
+async function stateBeforeLost(tree: TreeReader, log: CommitLog, lostWork: LostWork): Promise<{ state: VolumeState; arrived: Commit[] }> {
+  const arrived: Commit[] = [];
+  for await (const commit of log.commitsUpToHead(lostWork.before.sequence)) arrived.push(commit);
+  return { state: stateBefore(tree, lostWork), arrived };
+}
+
+/** The layers at the journal's base, and the later commits that the log already knows. */
+async function loadState(tree: TreeReader, log: CommitLog, base: BaseEntry | undefined): Promise<{ state: VolumeState; arrived: Commit[] }> {
   const checkpoint = log.lastCheckpoint?.checkpoint;
+  const start = base ?? { root: checkpoint?.root, covers: checkpoint?.covers ?? 0, sequence: log.head.sequence };
   // If a crash kept a checkpoint from the journal, it holds the same state in a newer tree.
   const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
   const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);

@@ -369,6 +369,30 @@ export class VolumeState {
     this.#view = this.#layers();
   }
 
+  /** Whether the committed overlay of some time ago is being written into a tree. */
+  get isFolding(): boolean {
+    return this.#folding !== undefined;
+  }
+
+  // Lost commits.
+
+  /**
+   * Becomes `earlier`, in which operations are pending again that are committed here: the sum is the same. A fold that
+   * runs is void.
+   */
+  stepBackTo(earlier: VolumeState): void {
+    this.#root = earlier.#root;
+    this.#covers = earlier.#covers;
+    this.#base = earlier.#base;
+    this.#folding = undefined;
+    this.#committed = earlier.#committed;
+    this.#flying = undefined;
+    this.#pending = earlier.#pending;
+    [this.#recent, this.#recentBytes] = [earlier.#recent, earlier.#recentBytes];
+    this.#totals = earlier.#totals;
+    this.#view = this.#layers();
+  }
+
   #adopt(root: PageReference | undefined, covers: Sequence): void {
     this.#root = root;
     this.#covers = covers;

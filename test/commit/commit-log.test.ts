@@ -401,15 +401,38 @@ t.test('a rollback of the store is refused, at the next start and while the log 
   await write(a, 'one');
   await write(a, 'two');
   await b.poll();
-  await t.rejects(openLog(volume, disks[0]!, { store: old }), code('OWN_COMMIT_MISSING'));
+  await write(b, 'three');
+  await a.poll();
+  await t.rejects(openLog(volume, disks[0]!, { store: old }), code('ROLLBACK'));
   await t.rejects(openLog(volume, disks[1]!, { store: old }), code('ROLLBACK'));
   volume.store.memory = old.memory;
-  await t.rejects(async () => {
-    for (let count = 0; count < 20; count++) await a.poll();
-  }, code('OWN_COMMIT_MISSING'));
-  await t.rejects(async () => {
-    for (let count = 0; count < 20; count++) await b.poll();
-  }, code('ROLLBACK'));
+  for (const log of [a, b]) {
+    await t.rejects(async () => {
+      for (let count = 0; count < 20; count++) await log.poll();
+    }, code('ROLLBACK'));
+  }
+});
+
+t.test('a rollback that takes only commits on which nobody has built is undone by the device that wrote them', async (t) => {
+  const volume = await newVolume();
+  const disks = [await newDisk(), await newDisk()];
+  const a = await openLog(volume, disks[0]!);
+  const b = await openLog(volume, disks[1]!);
+  await a.poll();
+  const old = await volume.store.copy();
+  await write(a, 'one');
+  await write(a, 'two');
+  const whole = await volume.store.copy();
+  await b.poll();
+  await t.rejects(openLog(volume, disks[0]!, { store: await old.copy(), readOnly: true }), code('OWN_COMMIT_MISSING'), 'a reader puts nothing');
+  volume.store.memory = old.memory;
+  await t.rejects(openLog(volume, disks[1]!), code('ROLLBACK'), 'who has only seen them does not put them');
+  for (let count = 0; count < 8; count++) t.same(await a.poll(), []);
+  for (const sequence of [a.head.sequence, a.head.sequence - 1]) {
+    const key = logKey(volume.root, sequence);
+    t.same(await volume.store.get(key), await whole.get(key));
+  }
+  t.same(await b.poll(), []);
 });
 
 t.test('a fork between two devices is detected by the first commit of one that the other reads', async (t) => {
@@ -423,6 +446,10 @@ t.test('a fork between two devices is detected by the first commit of one that t
   await write(a, 'a2');
   const forkedB = await openLog(volume, diskB, { store: fork });
   await write(forkedB, 'b1');
+  const c = await openLog(volume, await newDisk(), { store: fork });
+  await write(c, 'c1');
+  await forkedB.poll();
+  while (a.head.sequence <= forkedB.head.sequence) await write(a, 'more');
   // B is shown A's next commit.
   const crossing = await volume.store.get(logKey(volume.root, a.head.sequence));
   await fork.replace(logKey(volume.root, a.head.sequence), crossing);
@@ -433,6 +460,38 @@ t.test('a fork between two devices is detected by the first commit of one that t
   t.ok(error instanceof CommitError && error.code === 'FORK' && error.evidence.foundHash !== error.evidence.expectedHash);
   await t.rejects(openLog(volume, diskB), code('FORK'));
   t.ok(b);
+});
+
+t.test('a fork in which nobody has built on what a device wrote is a race that it has lost', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  const diskB = await newDisk();
+  const b = await openLog(volume, diskB);
+  await a.poll();
+  const { sequence } = b.head;
+  const fork = await volume.store.copy();
+  await write(a, 'a1');
+  await write(a, 'a2');
+  const forkedB = await openLog(volume, diskB, { store: fork });
+  const work = Buffer.from('what b1 did');
+  const b1 = await forkedB.put(draft('b1'), undefined, work);
+  t.not(b1, 'lost');
+  fork.memory = volume.store.memory;
+  const arrived: Commit[] = [];
+  for (let count = 0; count < 10; count++) arrived.push(...(await forkedB.poll()));
+  t.same(forkedB.head, a.head);
+  t.equal(arrived.length, 2);
+  for (const log of [forkedB, await openLog(volume, diskB)]) {
+    const lost = await log.lostWork();
+    t.equal(lost?.before.sequence, sequence);
+    t.same(lost?.lost, [{ commit: b1, work }], 'it can be done again, and after a start too');
+    await log.close();
+  }
+  const again = await openLog(volume, diskB);
+  await again.forgetLostWork();
+  t.equal(await again.lostWork(), undefined);
+  t.ok(await write(again, 'b2'));
+  t.equal((await a.poll()).length, 1);
 });
 
 t.test('a deleted commit is reported as missing by devices behind it and by new devices', async (t) => {

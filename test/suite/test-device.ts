@@ -74,7 +74,7 @@ export class TestDevice {
     this.filesystem = new Filesystem(volume, { accessTimes: { policy: 'noatime' } });
   }
 
-  /** `commitDelayMs` is an hour unless given: tests say when to commit. */
+  /** `commitDelayMs` is an hour unless given: tests say when to commit. No time of grace. */
   static async open(volume: TestVolume, options: DeviceOptions): Promise<TestDevice> {
     const hourMs = 3_600_000;
     const opened = await openVolume({
@@ -85,6 +85,7 @@ export class TestDevice {
       deviceName: 'device',
       commitDelayMs: hourMs,
       pollIntervalMs: hourMs,
+      graceMs: 0,
       store: volume.store,
       volumeId: volume.volumeId,
       ownerSeed: volume.ownerSeed,

@@ -58,6 +58,7 @@ function begin() {
         nextInoCounter: counters.nextIno,
         counter: counters.serial,
         reset,
+        packs: [],
       }),
   };
   const create = (name: string): void => run(state, ++counters.serial, createFile(name, makeIno(ownDevice, ++counters.nextIno)));

@@ -75,6 +75,7 @@ function begin(options: Partial<CommitterOptions> = {}) {
       trim: async (cut: number) => said.push(`trim ${cut}`),
     } satisfies Named<Journal>,
     staging: {
+      namelessPacks: [],
       upload: async () => {
         said.push('upload');
         await scene.upload();

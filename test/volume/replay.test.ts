@@ -50,7 +50,17 @@ function journalOf(...records: readonly (() => Iterable<Uint8Array>)[]): Paramet
 
 const unlink = (name: string): Operation => ({ type: 'unlink', parent: rootIno, name, ino, time: { sec: 1, nsec: 0 } });
 const base = (committedSerial: number, reset: boolean): Uint8Array =>
-  encodeBaseEntry({ sequence: 1, hash: new Uint8Array(32), covers: 0, root: undefined, committedSerial, nextInoCounter: 2, counter: 9, reset });
+  encodeBaseEntry({
+    sequence: 1,
+    hash: new Uint8Array(32),
+    covers: 0,
+    root: undefined,
+    committedSerial,
+    nextInoCounter: 2,
+    counter: 9,
+    reset,
+    packs: [],
+  });
 const operation = (serial: number): Uint8Array => encodeOperationEntry(serial, unlink(`${serial}`));
 const moved = (serial: number, isFirst: boolean): Uint8Array => encodeMovedEntry(serial, unlink(`${serial}`), isFirst);
 const serialsOf = async (...records: readonly Uint8Array[][]): Promise<number[]> => {
