@@ -705,7 +705,10 @@ export class CommitLog {
     }
   }
 
-  /** Own commits whose work must be done again; `undefined` when there are none. Throws CommitError, StoreError, disk errors. */
+  /**
+   * Own commits whose work must be done again; `undefined` when there are none. Throws CommitError, StoreError, disk
+   * errors.
+   */
   async lostWork(): Promise<LostWork | undefined> {
     if (!this.#lost) return undefined;
     const { before, commits: links } = this.#lost;

@@ -19,7 +19,7 @@ const workName = (sequence: number): string => `${sequenceName(sequence)}.work`;
 export interface CommitCopy {
   readonly sequence: number;
   readonly bytes: Sealed;
-  /** What an own commit did, sealed (`lost-commits.ts`). */
+  /** What an own commit did, sealed (`lost-files.ts`). */
   readonly work?: Sealed | undefined;
 }
 

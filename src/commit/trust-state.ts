@@ -7,7 +7,8 @@
  * | version | u8 = 4 |
  * | state | a *chain state*, as below |
  * | tail | u8 0/1; if 1: the chain state before this device's own tail |
- * | lost | u8 0/1; if 1: the chain state before the first lost commit; varint count, each: sequence u53, hash 32, hash before it 32 |
+ * | lost | u8 0/1; if 1: the chain state before the first lost commit; varint count, each as below |
+ * | of a lost commit | sequence u53, hash 32, hash before it 32 |
  *
  * | chain state | encoding |
  * | --- | --- |

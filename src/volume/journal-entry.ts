@@ -6,7 +6,7 @@
  * | --- | --- |
  * | 1 operation | serial, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino, version, offset, mtime? (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset, packs as in a commit |
+ * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset, packs |
  * | 4 forget | serial of an operation that was never synced and whose content was lost to a power failure |
  * | 5 moved | the result of an operation in a rebase: u8 0/1 whether it is the first of its rebase, then as 1 |
  *
@@ -14,7 +14,8 @@
  * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase (`reset`),
  * no operation before the entry counts. What counts instead are the moved entries before it, from the newest first one
  * on, and the operations after it (doc/concurrency.md, "Replay"). Moved entries without a base entry after them do not
- * count: a crash ended that rebase. The packs are in the store, and no commit of the log names them. A forget entry removes its operation and everything after it.
+ * count: a crash ended that rebase. The packs, as in a commit, are in the store, and no commit of the log names them. A
+ * forget entry removes its operation and everything after it.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
