@@ -319,7 +319,7 @@ t.test('types are never bypassed: no any, no suppressed type errors, no non-eras
 });
 
 t.test('tests lie in a folder named after their layer', async (t) => {
-  const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount', 'kernel'];
+  const places = [...Object.keys(layers), 'suite', 'support', 'model', 'crash', 'evil', 'fuzz', 'damage', 'golden', 'mount', 'kernel', 'simulation'];
   const violations = filesBelow('test').filter((path) => path.includes('/') && !places.includes(folderOf(path)));
   t.equal(list(violations), '');
 });
