@@ -9,6 +9,7 @@
  */
 import type { ByteString, Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import { isFileType } from './inode.js';
 import { direntKey, type Ino, isFileName, numberedKey, readIno, readInoOrZero, type TreeKey } from './key.js';
 
 export interface Dirent {
@@ -67,7 +68,7 @@ export function decodeNumbered(number: number, bytes: Uint8Array): NamedDirent {
 
 function readType(reader: ByteReader): number {
   const type = reader.u8();
-  if (type > 15) throw new MalformedBytesError('directory entry is of an impossible type');
+  if (!isFileType(type << 12)) throw new MalformedBytesError('directory entry is of an impossible type');
   return type << 12;
 }
 

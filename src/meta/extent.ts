@@ -16,7 +16,7 @@
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import { chunkSaltLength, hashesLength, sealedChunkLength } from '../crypto/stream-format.js';
-import { chunkPlainMax, codecs, type RunChunk } from '../pack/item.js';
+import { codecs, isChunkLength, type RunChunk } from '../pack/item.js';
 import type { PackId } from '../pack/pack-id.js';
 
 export interface DataExtent {
@@ -83,8 +83,7 @@ function readChunk(reader: ByteReader): RunChunk {
   if (!codec) throw new MalformedBytesError('chunk of an unknown codec');
   const plainLength = reader.varint();
   const storedLength = codec === 'raw' ? plainLength : reader.varint();
-  if (plainLength < 1 || storedLength < 1 || storedLength > chunkPlainMax || plainLength > chunkPlainMax)
-    throw new MalformedBytesError('chunk of an impossible length');
+  if (!isChunkLength(codec, plainLength, storedLength)) throw new MalformedBytesError('chunk of an impossible length');
   const salt = reader.bytes(chunkSaltLength);
   return { codec, plainLength, storedLength, sealedLength: sealedChunkLength(storedLength), salt, hashes: reader.bytes(hashesLength(storedLength)) };
 }

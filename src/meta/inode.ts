@@ -22,6 +22,15 @@ export const S_IFLNK = 0o120000;
 export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
 export const S_IFSOCK = 0o140000;
+export const S_IFIFO = 0o010000;
+
+const fileTypes: ReadonlySet<number> = new Set([S_IFIFO, S_IFCHR, S_IFDIR, S_IFBLK, S_IFREG, S_IFLNK, S_IFSOCK]);
+
+/** Whether these S_IFMT bits are those of a kind of file. */
+export const isFileType = (bits: number): boolean => fileTypes.has(bits);
+
+/** Kernels have these numbers in 32 bits. */
+const u32Max = 2 ** 32 - 1;
 
 /** A regular file of at most this many bytes has its content in the inode. A link always has (at most 4,095 bytes). */
 export const inlineMax = 2048;
@@ -131,6 +140,8 @@ export function decodeInode(bytes: Uint8Array): Inode {
   const btime = readTime(reader);
   const stamp = { deviceIndex: reader.varint(), counter: reader.varint() };
   const inlineLength = reader.varint();
+  if (!isFileType(mode & S_IFMT)) throw new MalformedBytesError('inode of an impossible type');
+  if (Math.max(nlink, uid, gid, rdev) > u32Max) throw new MalformedBytesError('a number of an inode is out of range');
   const isLink = (mode & S_IFMT) === S_IFLNK;
   if (inlineLength > (isLink ? linkTargetMax : inlineMax)) throw new MalformedBytesError('inline content is too long');
   const inline = reader.bytes(inlineLength) as Plaintext;

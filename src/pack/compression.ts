@@ -106,7 +106,7 @@ export function frameLength(bytes: Uint8Array, plainLength: number): number {
     at += 3;
     const type = (header >>> 1) & 3;
     const blockSize = header >>> 3;
-    if (type === 3 || (type !== 2 && blockSize > blockMax)) throw malformed('impossible block');
+    if (type === 3 || blockSize > blockMax) throw malformed('impossible block');
     at += type === 1 ? 1 : blockSize;
     yieldMax += type === 2 ? blockMax : blockSize;
     if (yieldMax > plainLength * 8 + 1024 * 1024) throw malformed('too many blocks');

@@ -78,6 +78,12 @@ export function chunkPlace(
   return new ByteWriter(29).bytes(fromHex(id)).u32(offset).u8(codecs.indexOf(codec)).u32(plainLength).u32(storedLength).finish();
 }
 
+/** Whether a chunk can have these lengths. */
+export function isChunkLength(codec: Codec, plainLength: number, storedLength: number): boolean {
+  const isPossible = (length: number): boolean => length >= 1 && length <= chunkPlainMax;
+  return isPossible(plainLength) && (codec === 'raw' ? storedLength === plainLength : isPossible(storedLength));
+}
+
 export function contentOf(chunk: PlacedChunk): ChunkContent {
   return { place: chunkPlace(chunk.pack, chunk.offset, chunk), salt: chunk.salt, hashes: chunk.hashes };
 }

@@ -24,7 +24,7 @@ import { padmeLength } from '../crypto/padme.js';
 import { bareOverhead } from '../crypto/seal-format.js';
 import { chunkSaltLength, sealedChunkLength } from '../crypto/stream-format.js';
 import type { PackKeys, StoredChunk } from './item.js';
-import { chunkPlainMax, codecs, itemPlace } from './item.js';
+import { codecs, isChunkLength, itemPlace } from './item.js';
 import { PackError } from './pack-error.js';
 import type { PackId } from './pack-id.js';
 
@@ -105,7 +105,7 @@ function readItem(reader: ByteReader, offset: number): PackItem {
   const salt = new Uint8Array(reader.bytes(chunkSaltLength));
   const hash = readHash();
   const owner = { ino: reader.varint(), offset: reader.varint() };
-  if (!codec || plainLength < 1 || plainLength > chunkPlainMax || storedLength < 1 || sealedChunkLength(storedLength) !== span.sealedLength)
+  if (!codec || !isChunkLength(codec, plainLength, storedLength) || sealedChunkLength(storedLength) !== span.sealedLength)
     throw new MalformedBytesError('impossible chunk');
   return { kind, ...span, codec, plainLength, storedLength, salt, hash, owner };
 }

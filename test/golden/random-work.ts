@@ -3,13 +3,12 @@
  * names, attributes and times. What the system refuses is left out.
  */
 import { AnswerError } from '../../src/base/errors.js';
-import { inlineMax, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../../src/meta/inode.js';
+import { inlineMax, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../../src/meta/inode.js';
 import { type Ino, rootIno } from '../../src/meta/key.js';
 import { dotDotCookie } from '../../src/vfs/directory-listing.js';
 import type { SeededRandom } from '../model/seeded-random.js';
 import type { TestDevice } from '../suite/test-device.js';
 
-const S_IFIFO = 0o010000;
 const RENAME_EXCHANGE = 2;
 const PUNCH_HOLE = 3;
 const never = new AbortController().signal;

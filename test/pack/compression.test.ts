@@ -34,6 +34,18 @@ void t.test('a frame that would grow out of bounds is refused before it is decom
   await t.rejects(decompress(bomb, 262_144), { code: 'MALFORMED' });
 });
 
+void t.test('a block beyond 128 KiB is refused, whatever its type is', async (t) => {
+  const frameOf = (type: number, blockSize: number): Uint8Array => {
+    const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x58, 0, 0, 0]);
+    header.writeUIntLE((blockSize << 3) | (type << 1) | 1, 6, 3);
+    return Buffer.concat([header, Buffer.alloc(type === 1 ? 1 : blockSize)]);
+  };
+  for (const type of [0, 1, 2]) {
+    t.equal(frameLength(frameOf(type, 131_072), 131_072), 9 + (type === 1 ? 1 : 131_072));
+    t.throws(() => frameLength(frameOf(type, 131_073), 131_072), { code: 'MALFORMED' }, `type ${type}`);
+  }
+});
+
 void t.test('a damaged frame is an error or gives the same bytes, and never crashes', async (t) => {
   const seed = testSeed();
   const random = new SeededRandom(seed);

@@ -4,9 +4,8 @@ import type { Plaintext } from '../../src/base/brand.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { padmeLength } from '../../src/crypto/padme.js';
 import { contentHash, openStored } from '../../src/pack/item.js';
-import { newPackId } from '../../src/pack/pack-id.js';
-import type { PackItem } from '../../src/pack/pack-index.js';
-import { readPackIndex } from '../../src/pack/pack-index.js';
+import { newPackId, type PackId } from '../../src/pack/pack-id.js';
+import { type PackItem, readPackIndex, sealPackEnd } from '../../src/pack/pack-index.js';
 import { PackSource } from '../../src/pack/pack-source.js';
 import type { PackWriterOptions, RunPlace } from '../../src/pack/pack-writer.js';
 import { intactItems, PackWriter } from '../../src/pack/pack-writer.js';
@@ -288,4 +287,29 @@ void t.test('a pack that is synced or finished again after the process died surv
     }
     await resumed.close();
   }
+});
+
+t.test('an index whose items nobody writes is refused', async (t) => {
+  const id = 'ab'.repeat(16) as PackId;
+  const end = 5_000_000;
+  const read = async (chunk: Partial<Extract<PackItem, { kind: 'chunk' }>>): Promise<readonly PackItem[]> => {
+    const plainLength = chunk.plainLength ?? 10_000;
+    const storedLength = chunk.storedLength ?? plainLength;
+    const sealedLength = storedLength + 16 * Math.ceil(storedLength / 8192);
+    const bound = { salt: new Uint8Array(16), hash: new Uint8Array(32), owner: { ino: 1, offset: 0 } };
+    const item = { kind: 'chunk', offset: 0, sealedLength, codec: 'raw', ...bound, ...chunk, plainLength, storedLength } as const;
+    const [index, footer] = sealPackEnd(packKeys, id, [item, { kind: 'gap', offset: sealedLength, sealedLength: end - sealedLength }], end);
+    const tail = Buffer.concat([index, footer]);
+    return readPackIndex(packKeys, id, end + tail.byteLength, async (offset, length) => tail.subarray(offset - end, offset - end + length));
+  };
+  t.equal((await read({})).length, 2);
+  t.equal((await read({ codec: 'zstd', storedLength: 3000 })).length, 2);
+  const impossible = [
+    { storedLength: 9_999 },
+    { plainLength: 4 * 1024 * 1024 + 1 },
+    { codec: 'zstd', storedLength: 4 * 1024 * 1024 + 1 },
+    { codec: 'zstd', plainLength: 0, storedLength: 1 },
+    { sealedLength: 10_031 },
+  ] as const;
+  for (const chunk of impossible) await t.rejects(read(chunk), { code: 'MALFORMED' }, JSON.stringify(chunk));
 });
