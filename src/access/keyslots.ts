@@ -114,7 +114,7 @@ export interface UnlockOptions {
  * Opens the first slot that the secret fits. Throws Failure: `LOCKED` when it fits none, `INTEGRITY` when the slot that
  * it fits was changed, or when some slots were not tried because they would take too long or too much memory, `MACHINE`
  * when this machine lacks the memory for any of them. Throws CryptoError when there is no slot of its type and one
- * cannot be read (a newer format, damage).
+ * cannot be read (a newer format, damage), and for a later generation.
  */
 export async function unlock(list: SlotList, secret: SlotSecret, options: UnlockOptions): Promise<Unlocked> {
   const {
@@ -142,10 +142,21 @@ export async function unlock(list: SlotList, secret: SlotSecret, options: Unlock
     else {
       const opened = await tryOpen(bytes, secret, random);
       if (opened instanceof CryptoError) changed.push({ slotId: header.slotId, reason: opened });
-      else if (opened) return opened;
+      else if (opened) return requireFirstGeneration(opened);
     }
   }
   throw whyLocked(list, secret, { candidates, tooLarge, changed, untriedCount, unfit, memoryKiBMax });
+}
+
+/** Throws CryptoError `UNSUPPORTED_VERSION`. */
+function requireFirstGeneration(unlocked: Unlocked): Unlocked {
+  const { generation } = unlocked;
+  if (generation === 1) return unlocked;
+  wipeSecrets(unlocked);
+  throw new CryptoError(
+    'UNSUPPORTED_VERSION',
+    `the root secret of the volume was replaced (generation ${generation}), which this version cannot follow`,
+  );
 }
 
 /** A slot that the secret fits, and that does not open all the same. */

@@ -130,7 +130,7 @@ function readHeader(reader: ByteReader): SlotHeader {
   const volumeId = reader.bytes(32);
   const owner = reader.bytes(publicKeyLength);
   const created = reader.u53();
-  const label = new TextDecoder('utf-8', { fatal: true }).decode(reader.bytes(reader.u8()));
+  const label = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(reader.bytes(reader.u8()));
   const slotKey = reader.bytes(kemPublicKeyLength);
   if (type === 'key-file') {
     if (cost.memoryKiB !== 0 || cost.passes !== 0 || cost.lanes !== 0) throw new CryptoError('KDF_OUT_OF_BOUNDS', 'a key file slot has no KDF cost');
@@ -324,10 +324,10 @@ function decodeContent(payload: Plaintext, owner: Uint8Array): SlotContent {
     const rootSecret = new Uint8Array(reader.bytes(keyLength));
     const rights = reader.u8();
     const seed = new Uint8Array(reader.bytes(seedLength));
-    if (rights > 1 || !isSeedOf(seed, rights === 1 ? owner : undefined)) {
+    if (generation < 1 || rights > 1 || !isSeedOf(seed, rights === 1 ? owner : undefined)) {
       rootSecret.fill(0);
       seed.fill(0);
-      throw new CryptoError('MALFORMED', 'a keyslot with unknown rights, or the seed of another owner');
+      throw new CryptoError('MALFORMED', 'a keyslot with unknown rights, the seed of another owner, or no generation');
     }
     return { generation, since, rootSecret, ownerSeed: rights === 1 ? seed : undefined };
   } finally {

@@ -135,6 +135,15 @@ t.test("a slot without the owner's rights opens the volume, and makes nobody its
   t.same([opened.generation, opened.since], [7, 1234]);
 });
 
+t.test('a label is what it was, to its last byte, and a slot of no generation is refused', async (t) => {
+  for (const label of ['', '\ufeffmarked', 'x'.repeat(255)]) {
+    const { header, bytes } = await createSlot({ ...base, secret: keyFile, label }, systemRandom);
+    t.equal(readSlotHeader(bytes).label, label);
+    t.same(header, readSlotHeader(bytes));
+  }
+  await t.rejects(openSlot(await newSlot({ generation: 0 }), keyFile, systemRandom), { code: 'MALFORMED' });
+});
+
 const backLength = 1120 + 158 + 64;
 const frontOf = (slot: Uint8Array): Uint8Array => slot.subarray(0, -backLength);
 const newSlot = async (more: Partial<NewSlot> = {}): Promise<Uint8Array> =>

@@ -107,6 +107,12 @@ t.test('a machine without the memory for a keyslot says so, and a key file opens
   t.equal((await unlock(listOf([...many, slot]), keyFile, options)).slotId, slot.header.slotId, 'among any number of others');
 });
 
+t.test('a volume whose root secret was replaced by a newer version says so, and does not look damaged', async (t) => {
+  const keyFile: SlotSecret = { type: 'key-file', bytes: systemRandom.bytes(64) };
+  const later = await createSlot({ secret: keyFile, volumeId, ...grant, generation: 2, since: 9, created: 1, label: '' }, systemRandom);
+  await t.rejects(unlock(listOf([later]), keyFile, { random: systemRandom }), { code: 'UNSUPPORTED_VERSION', message: /generation 2/ });
+});
+
 t.test('a wrong passphrase is reported as such, also beside an unreadable slot', async (t) => {
   const genuine = await genuineSlot(kdfFloor);
   const wrong: SlotSecret = { type: 'passphrase', passphrase: 'wrong' };
