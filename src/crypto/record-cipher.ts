@@ -27,20 +27,30 @@ export class RecordCipher {
     this.#key = key;
   }
 
+  /** With the key in `okm`, which is wiped. */
+  static #of(okm: Uint8Array): RecordCipher {
+    const key = new Uint8Array(okm.subarray(0, keyLength));
+    okm.fill(0);
+    return new RecordCipher(key);
+  }
+
   /** A new cipher for the segment at `place`, and the header that {@link RecordCipher.open} needs. */
   static create(sealKey: SealKey, place: Uint8Array, random: Random): { cipher: RecordCipher; header: Uint8Array } {
     const salt = random.bytes(saltLength);
     const okm = sealKey.derive(place, salt, 1);
     const header = Buffer.concat([salt, okm.subarray(keyLength)]);
-    return { cipher: new RecordCipher(new Uint8Array(okm.subarray(0, keyLength))), header };
+    return { cipher: RecordCipher.#of(okm), header };
   }
 
   /** The cipher of an existing segment, for reading; `undefined` when its header is not for this key and place. */
   static open(sealKey: SealKey, place: Uint8Array, header: Uint8Array): RecordCipher | undefined {
     assert(header.byteLength === recordCipherHeaderLength, 'a cipher header is a salt and a commitment');
     const okm = sealKey.derive(place, header.subarray(0, saltLength), 1);
-    if (!equalSecrets(okm.subarray(keyLength), header.subarray(saltLength))) return undefined;
-    return new RecordCipher(new Uint8Array(okm.subarray(0, keyLength)));
+    const isRight = equalSecrets(okm.subarray(keyLength), header.subarray(saltLength));
+    const cipher = RecordCipher.#of(okm);
+    if (isRight) return cipher;
+    cipher.wipe();
+    return undefined;
   }
 
   #nonceOf(number: number): Uint8Array {

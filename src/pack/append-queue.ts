@@ -239,8 +239,11 @@ export class AppendQueue {
         ? this.#keys.chunk.sealing(contentOf({ ...item, pack: this.#id }), parts, at)
         : this.#keys.page.sealLater(itemPlace(this.#id, item.offset), parts, target, at);
     });
-    await this.#cipher.encrypt(messages, target);
-    for (const { key } of messages) key.fill(0);
+    try {
+      await this.#cipher.encrypt(messages, target);
+    } finally {
+      for (const { key } of messages) key.fill(0);
+    }
     for (const { item } of sealing) {
       if (item.kind === 'page') item.hash.set(hashBytes(target.subarray(item.offset - start, item.offset - start + item.sealedLength)));
     }

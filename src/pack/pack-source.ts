@@ -15,6 +15,7 @@ import { MemoryCache } from '../cache/memory-cache.js';
 import { type BulkCipher, inlineCipher } from '../crypto/bulk-cipher.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
+import type { StreamOpening } from '../crypto/node-stream.js';
 import { type SegmentSpan, segmentLength, segmentsOf } from '../crypto/stream-format.js';
 import type { PackKeys, PlacedChunk, RunChunk } from './item.js';
 import { contentOf, decodeChunk, decodePage, itemPlace } from './item.js';
@@ -304,9 +305,8 @@ export class PackSource {
       const sealed = range.sealed.subarray(chunk.offset - start, chunk.offset - start + chunk.sealedLength);
       return this.#keys.chunk.opening(contentOf(chunk), sealed, 0, Buffer.allocUnsafeSlow(chunk.storedLength));
     });
-    const authentic = await this.#cipher.openStreams(openings);
-    const opened = openings.map(({ key, target }, index): MaybePromise<Plaintext | PackError> => {
-      key.fill(0);
+    const authentic = await this.#openStreams(openings);
+    const opened = openings.map(({ target }, index): MaybePromise<Plaintext | PackError> => {
       const chunk = waiting[index]!;
       if (!authentic[index]) return this.#damaged(chunk);
       try {
@@ -317,6 +317,14 @@ export class PackSource {
       }
     });
     return Promise.all(opened.map((chunk) => Promise.resolve(chunk)));
+  }
+
+  async #openStreams(openings: readonly StreamOpening[]): Promise<readonly boolean[]> {
+    try {
+      return await this.#cipher.openStreams(openings);
+    } finally {
+      for (const { key } of openings) key.fill(0);
+    }
   }
 
   /** Returns `target`. Throws PackError. */

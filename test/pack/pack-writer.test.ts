@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import type { Plaintext } from '../../src/base/brand.js';
+import { type BulkCipher, inlineCipher } from '../../src/crypto/bulk-cipher.js';
 import { hashBytes } from '../../src/crypto/hash.js';
 import { padmeLength } from '../../src/crypto/padme.js';
 import { contentHash, openStored } from '../../src/pack/item.js';
@@ -312,4 +313,25 @@ t.test('an index whose items nobody writes is refused', async (t) => {
     { sealedLength: 10_031 },
   ] as const;
   for (const chunk of impossible) await t.rejects(read(chunk), { code: 'MALFORMED' }, JSON.stringify(chunk));
+});
+
+t.test('keys are wiped when a cipher fails, too', async (t) => {
+  const keys: Uint8Array[] = [];
+  const failing: BulkCipher = {
+    ...inlineCipher,
+    encrypt(messages) {
+      keys.push(...messages.map(({ key }) => key));
+      t.ok(
+        keys.every((key) => key.some((byte) => byte !== 0)),
+        'they were keys',
+      );
+      return Promise.reject(new Error('no memory'));
+    },
+  };
+  const writer = await PackWriter.create({ ...optionsOn(await freshDisk()), cipher: failing });
+  await t.rejects(writer.appendRun([randomBytes(9000) as Uint8Array as Plaintext], owner), { message: 'no memory' });
+  await t.rejects(writer.appendPage(randomBytes(100) as Uint8Array as Plaintext), { message: 'no memory' });
+  t.equal(keys.length, 2);
+  t.ok(keys.every((key) => key.every((byte) => byte === 0)));
+  await writer.close();
 });
