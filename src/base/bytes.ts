@@ -11,6 +11,16 @@ export class MalformedBytesError extends Error {
   override readonly name = 'MalformedBytesError';
 }
 
+/** What `read` decodes; `undefined` when its input is malformed. */
+export function unlessMalformed<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof MalformedBytesError) return undefined;
+    throw error;
+  }
+}
+
 /**
  * Reads fixed-width little-endian fields from `bytes`, which it borrows and never changes. Throws {@link
  * MalformedBytesError}.

@@ -3,13 +3,22 @@
  * (doc/format.md, "The chain"). A commit that breaks one is void: everybody skips it, decided by the log before it
  * alone. No I/O: fetching and persisting are in `commit-log.ts`.
  */
-import { equalBytes, toHex } from '../base/bytes.js';
+import { ByteReader, equalBytes, toHex, unlessMalformed } from '../base/bytes.js';
 import type { Commit, CommitDraft } from './commit.js';
-import type { CommitFields } from './commit-codec.js';
+import type { CommitFields, CommitOrigin } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { type DeviceId, deviceIndexMax, type Enrolment, isAdmittedBy, ownerId, type Role } from './enrolment.js';
 import type { Features } from './features.js';
-import { admitterKey, encodeLogState, type LogState, type Member, memberOf, stateAfterGenesis, type VolumeConstants } from './log-state.js';
+import {
+  admitterKey,
+  encodeLogState,
+  type LogState,
+  type Member,
+  memberOf,
+  readLogState,
+  stateAfterGenesis,
+  type VolumeConstants,
+} from './log-state.js';
 import type { OpenedCommit } from './open-commit.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
@@ -53,11 +62,9 @@ export function chainFromGenesis(volumeId: Uint8Array, genesis: VolumeConstants 
  * admitted; `undefined` for anything else. Every device in it has a certificate that leads to `ownerKey`.
  */
 export function chainBeforeCheckpoint(opened: OpenedCommit, ownerKey: Uint8Array): ChainState | undefined {
-  const commit = opened.decoded;
-  const record = commit?.records.find((one) => one.type === 'state');
-  if (!commit?.checkpoint || record?.type !== 'state') return undefined;
-  const log = record.state;
-  if (!equalBytes(log.ownerKey, ownerKey)) return undefined;
+  const { origin } = opened;
+  const log = origin?.isCheckpoint ? stateIn(origin) : undefined;
+  if (!origin || !log || !equalBytes(log.ownerKey, ownerKey)) return undefined;
   const isCertified = log.members.every(({ enrolment }) => {
     const key = enrolment.admittedBy < enrolment.deviceIndex ? admitterKey(log, enrolment.admittedBy) : undefined;
     return key !== undefined && isAdmittedBy(key, opened.volumeId, enrolment);
@@ -65,12 +72,16 @@ export function chainBeforeCheckpoint(opened: OpenedCommit, ownerKey: Uint8Array
   if (!isCertified) return undefined;
   const noHash = new Uint8Array(32);
   const state: ChainState = {
-    head: { sequence: (commit.sequence - 1) as Sequence, hash: commit.previousHash },
+    head: { sequence: (opened.sequence - 1) as Sequence, hash: opened.previousHash },
     // The earlier checkpoint is known by its number only. It will not be opened, so its hashes are never used.
-    checkpoint: commit.lastCheckpoint === 0 ? undefined : { sequence: commit.lastCheckpoint, hash: noHash, previousHash: noHash },
+    checkpoint: origin.lastCheckpoint === 0 ? undefined : { sequence: origin.lastCheckpoint, hash: noHash, previousHash: noHash },
     log,
   };
   return extendChain(state, opened).commit ? state : undefined;
+}
+
+function stateIn({ state }: CommitOrigin): LogState | undefined {
+  return state && unlessMalformed(() => readLogState(new ByteReader(state)));
 }
 
 /**

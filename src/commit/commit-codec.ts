@@ -28,7 +28,7 @@ import { readPageReference, writePageReference } from '../pack/page-reference.js
 import type { Checkpoint, Commit, CommitPack, Mutation } from './commit.js';
 import type { DeviceId, Enrolment } from './enrolment.js';
 import { readProgramVersion, writeProgramVersion } from './program-version.js';
-import { readFirstAdmission, readRecords, writeRecords } from './record.js';
+import { readAuthorRecords, readRecords, writeRecords } from './record.js';
 import type { Sequence } from './sequence.js';
 import { readList } from './text-field.js';
 
@@ -100,8 +100,11 @@ export interface CommitOrigin {
   readonly wallTimeMs: number;
   /** The first record, if it admits the author. */
   readonly admission: Enrolment | undefined;
-  /** The newest checkpoint that it knows of, which may be itself; 0: none. */
-  readonly checkpoint: Sequence;
+  readonly isCheckpoint: boolean;
+  /** The newest checkpoint before it; 0: none. */
+  readonly lastCheckpoint: Sequence;
+  /** The body of its record of the state, if it has one. */
+  readonly state: Uint8Array | undefined;
   readonly signature: Uint8Array;
   readonly signedMessage: Uint8Array;
 }
@@ -136,22 +139,24 @@ function readStart(reader: ByteReader) {
 /** Shares memory with `payload`. Whether the rest decodes is not known then. Throws MalformedBytesError. */
 export function readOrigin(payload: Uint8Array, volumeId: Uint8Array): CommitOrigin {
   const reader = new ByteReader(payload);
-  const { sequence, author, wallTimeMs, lastCheckpoint } = readStart(reader);
-  const admission = readFirstAdmission(reader);
+  const { author, wallTimeMs, lastCheckpoint } = readStart(reader);
+  const { admission, state } = readAuthorRecords(reader);
   for (let packs = reader.varint(); packs > 0; packs--) {
     reader.bytes(16);
     reader.varint();
     reader.varint();
     reader.bytes(32);
   }
-  const checkpoint = reader.u8() === 0 ? lastCheckpoint : sequence;
+  const isCheckpoint = reader.u8() !== 0;
   const unsigned = payload.byteLength - signatureLength;
   if (unsigned < reader.offset) throw new MalformedBytesError('a commit without a signature');
   return {
     author,
     wallTimeMs,
     admission: admission?.deviceId === author ? admission : undefined,
-    checkpoint,
+    isCheckpoint,
+    lastCheckpoint,
+    state,
     signature: payload.subarray(unsigned),
     signedMessage: signedMessage(volumeId, payload.subarray(0, unsigned)),
   };

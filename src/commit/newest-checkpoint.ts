@@ -68,7 +68,7 @@ export async function stateBeforeNewestCheckpoint(
     return opened && chainBeforeCheckpoint(opened, ownerKey);
   };
   const [head] = await openNewest(stored, keys, newest, 1);
-  const claim = claimOf(head);
+  const claim = head ? claimOf(head) : 0;
   // A short log is read from its beginning as fast.
   if (claim === 0 && newest <= claimsMax) return undefined;
   const claimed = await stateAt(claim);
@@ -86,7 +86,7 @@ export async function stateBeforeNewestCheckpoint(
 }
 
 /** The checkpoint that a commit is, or names as the newest before it; 0: none. */
-const claimOf = (opened: OpenedCommit | undefined): number => opened?.origin?.checkpoint ?? 0;
+const claimOf = ({ origin, sequence }: OpenedCommit): number => (origin?.isCheckpoint ? sequence : (origin?.lastCheckpoint ?? 0));
 
 /** Whether the owner, or a device that may write as far as `state` knows, has signed the commit. */
 function isSignedByWriter({ log }: ChainState, opened: OpenedCommit): boolean {

@@ -2,7 +2,7 @@
  * Opens one sealed commit at its place (doc/format.md, "Commit"). Whether it counts is decided in `chain.ts`, which
  * looks at its author before anything else is decoded.
  */
-import { equalBytes, MalformedBytesError, toHex } from '../base/bytes.js';
+import { equalBytes, toHex, unlessMalformed } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import { isSignedBy } from '../crypto/signature.js';
@@ -56,15 +56,6 @@ export class OpenedCommit implements CommitPlace {
     const commit = encoded && unlessMalformed(() => decodeCommit(encoded));
     const isHere = commit?.sequence === this.sequence && equalBytes(commit.previousHash, this.previousHash);
     return isHere ? commit : undefined;
-  }
-}
-
-function unlessMalformed<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof MalformedBytesError) return undefined;
-    throw error;
   }
 }
 

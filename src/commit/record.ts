@@ -91,16 +91,26 @@ export function writeRecords(writer: ByteWriter, records: readonly LogRecord[]):
   }
 }
 
-/** The first record, if it is an admission; reads over all of them. Throws MalformedBytesError. */
-export function readFirstAdmission(reader: ByteReader): Enrolment | undefined {
+/** What of the records may be needed to know the author of a commit. */
+export interface AuthorRecords {
+  /** The first record, if it is an admission. */
+  readonly admission: Enrolment | undefined;
+  /** The body of a record of the state. */
+  readonly state: Uint8Array | undefined;
+}
+
+/** Reads over all records; shares memory with the input. Throws MalformedBytesError. */
+export function readAuthorRecords(reader: ByteReader): AuthorRecords {
   let admission: Enrolment | undefined;
+  let state: Uint8Array | undefined;
   const count = reader.varint();
   for (let index = 0; index < count; index++) {
     const type = types[reader.u8() - 1];
     const body = reader.bytes(reader.varint());
     if (index === 0 && type === 'admission') admission = readEnrolment(new ByteReader(body));
+    if (type === 'state') state = body;
   }
-  return admission;
+  return { admission, state };
 }
 
 /** Strict, and shares no memory with the input. Throws MalformedBytesError. */

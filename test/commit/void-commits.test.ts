@@ -180,6 +180,24 @@ t.test('nothing but its author is looked at in a commit of somebody who may not 
   t.match((await script.write(writer, { draft: { mutations: reserved } })).void?.reason, /does not decode/);
 });
 
+t.test('nothing begins at a checkpoint that its author has not signed, and the rest of it is not looked at', async (t) => {
+  const cast = await makeCast();
+  const { script, admin, removed } = cast;
+  const { keys, genesis } = script;
+  const covers = script.state.head.sequence;
+  for (const signer of [removed.signer, admin.signer]) {
+    const before = script.state.head;
+    const checkpoint = { root: undefined, covers, files: 1, bytes: 0 };
+    await script.write(admin, { draft: { checkpoint, mutations: [['Pforged', new Uint8Array(1)]] }, signer });
+    const sealed = await script.stored.fetch(before.sequence + 1);
+    if (!sealed) throw new Error('it was put');
+    const opened = openCommit(keys, sealed, before.sequence + 1, before.hash);
+    const reads = t.capture(opened, 'isSignedBy', opened.isSignedBy);
+    t.equal(chainBeforeCheckpoint(opened, genesis.ownerKey), undefined);
+    t.equal(reads().length, 1, 'its signature was looked at, although it does not decode');
+  }
+});
+
 t.test('a compressed commit does not count, whatever a decompressor makes of it', async (t) => {
   const { script, writer } = await makeCast();
   const encoded = encodeCommit(script.fieldsOf(writer), script.keys.volumeId, (message) => writer.signer.sign(message));
