@@ -60,6 +60,7 @@ export const statusCommand = defineCommand<StatusArguments>({
     for (const { record } of chosen) pins.set(record.socket, (await askDaemon(record.socket, { method: 'pins' }))?.pins ?? []);
     const files = await askFiles(parts);
     if (chosen.some(({ status }) => isStale(status))) process.exitCode = exitCodes.STALE;
+    if (chosen.some(({ status }) => hasStopped(status))) process.exitCode = exitCodes.INTEGRITY;
     if (chosen.some(({ status }) => isLocalDiskLost(status))) process.exitCode = exitCodes.LOCAL_DISK;
     if (mute.length > 0) process.exitCode = exitCodes.NO_ANSWER;
     if (args.json) {
@@ -156,6 +157,9 @@ async function waitUntilStored(mounts: readonly RunningMount[], timeoutMs: numbe
 
 const isStale = (status: DaemonStatus): boolean => status.details['freshness']?.['stale'] === true;
 
+/** Nothing is written to the store any more. */
+const hasStopped = (status: DaemonStatus): boolean => status.details['commit']?.['stopped'] === true;
+
 /** The state directory is gone, or its disk failed: nothing that is written from now on is kept. */
 const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['failure'] !== undefined;
 
@@ -179,6 +183,7 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
   const { reachable, lastError, offlineSeconds } = status.details['store'] ?? {};
   if (offlineSeconds !== undefined)
     rows.push(['OFFLINE', `the store has not answered for ${offlineSeconds} s; what waits goes there when it is back`]);
+  else if (hasStopped(status)) rows.push(['STOPPED', `nothing more goes into the store: ${printable(String(lastError))}`]);
   else if (reachable === false) rows.push(['RETRYING', `the store cannot be reached: ${printable(String(lastError))}`]);
   if (isLocalDiskLost(status))
     rows.push(['BROKEN', 'this drive keeps nothing that is written any more, and says so to programs: unmount it, and mount it again']);

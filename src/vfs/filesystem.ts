@@ -16,6 +16,7 @@ import { type Ino, rootIno } from '../meta/key.js';
 import { fileSizeMax } from '../operation/operation.js';
 import type { ReadView } from '../operation/view.js';
 import type { Volume } from '../volume/volume.js';
+import { VolumeError } from '../volume/volume-error.js';
 import { type AccessTimeOptions, AccessTimes } from './access-time.js';
 import { attributesOf, type InodeAttributes } from './attributes.js';
 import type { Caller } from './caller.js';
@@ -117,6 +118,7 @@ export class Filesystem {
       if (ino === undefined) {
         // A name is absent only where the directory is there.
         heldDirectory(this.#volume, view, parent);
+        if (this.#volume.hasStopped) throw new VolumeError('CORRUPT', 'the history does not fit, so the name may exist all the same');
         return undefined;
       }
       return this.#attributes(ino, heldInode(this.#volume, view, ino));

@@ -181,6 +181,11 @@ export class Committer {
     return this.#failure;
   }
 
+  /** The history does not fit: what this device knows may not be all that there is. */
+  get hasStopped(): boolean {
+    return this.#failure?.cause instanceof CommitError && !refusals.has(this.#failure.cause.code);
+  }
+
   /** Why the last round failed, if it did. */
   get lastError(): unknown {
     return this.#lastError;
@@ -550,11 +555,16 @@ export class Committer {
     return now - this.#incompleteSinceMs < graceMs;
   }
 
+  /** Since how long the next commit is in the store without being readable, in milliseconds; `undefined` when it is not. */
+  get incompleteMs(): number | undefined {
+    return this.#incompleteSinceMs === undefined ? undefined : this.#options.clock.monotonicMs() - this.#incompleteSinceMs;
+  }
+
   /** An integrity error stops the volume for good; every other error is retryable. */
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
     if (this.#mayStillCome(error)) return new VolumeError('UNAVAILABLE', 'the next commit is not whole in the store yet', { cause: error });
-    const isRefusal = error.code === 'NOT_PERMITTED' || error.code === 'UNSUPPORTED';
+    const isRefusal = refusals.has(error.code);
     const message = isRefusal ? error.message : 'the store shows a history that does not fit what this device knows';
     this.#failure ??= new VolumeError('FENCED', message, { cause: error });
     this.#wakeRoomWaiters();
@@ -564,6 +574,8 @@ export class Committer {
   }
 }
 
+/** Why this device may not write, although the history fits. */
+const refusals: ReadonlySet<string> = new Set(['NOT_PERMITTED', 'UNSUPPORTED']);
 /** What can be wrong with a commit that is on its way. */
 const incomplete: ReadonlySet<string> = new Set(['NOT_AUTHENTIC', 'MISSING']);
 

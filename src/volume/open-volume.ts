@@ -237,6 +237,10 @@ export class OpenVolume implements Volume {
     return this.#works.parts.options.reachability?.offlineSinceMs !== undefined;
   }
 
+  get hasStopped(): boolean {
+    return this.#works.committer.hasStopped;
+  }
+
   offlineRoomBytes(): number | undefined {
     return this.isOffline ? this.#works.queue.roomBytes : undefined;
   }

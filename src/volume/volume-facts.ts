@@ -51,6 +51,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       sequence: log.head.sequence,
       headCode: `${log.head.sequence}-${toHex(log.head.hash).slice(0, 16)}`,
       stopped: committer.failure !== undefined,
+      ...(committer.incompleteMs === undefined ? {} : { nextIncompleteSeconds: Math.round(committer.incompleteMs / 1000) }),
       ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
     },
     device: {

@@ -38,6 +38,8 @@ export interface Volume {
   readonly readOnly: boolean;
   /** The drive has concluded that the store cannot be reached. */
   readonly isOffline: boolean;
+  /** After an integrity stop: what this device knows may not be all that there is. */
+  readonly hasStopped: boolean;
 
   /**
    * Runs `query`, a pure function, on the newest state (pending operations included), and again after every page fault.

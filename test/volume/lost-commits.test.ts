@@ -9,6 +9,7 @@ import { sequenceOfKey } from '../../src/commit/log-name.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { RootKeys } from '../../src/crypto/volume-keys.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
+import { rootIno } from '../../src/meta/key.js';
 import type { ObjectKey } from '../../src/store/object-store.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import { EvilStore } from '../evil/evil-store.js';
@@ -208,6 +209,11 @@ void t.test('history that another device has seen does not go back: the device s
   await save(c, 'three', '3');
   await t.rejects(meet(a), { code: 'FENCED' });
   await t.rejects(meet(b), { code: 'FENCED' });
+  t.equal(await a.text('one'), '1', 'what it knows it still reads');
+  t.ok(a.volume.hasStopped);
+  await t.rejects(async () => a.filesystem.lookup(rootIno, 'three'), { code: 'CORRUPT' }, 'what it does not know may be there');
+  t.notOk(c.volume.hasStopped);
+  t.equal(await c.filesystem.lookup(rootIno, 'one'), undefined);
   for (const device of [a, b, c]) await device.close();
 });
 
