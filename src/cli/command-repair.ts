@@ -18,16 +18,15 @@ import { systemRandom } from '../crypto/system-random.js';
 import { systemDisk } from '../disk/system-disk.js';
 import type { DeviceLogOptions } from '../program/compose.js';
 import { openDeviceLog } from '../program/compose.js';
-import { holderOf } from '../program/control-client.js';
 import { unlockVolume } from '../program/unlock-volume.js';
-import { exitCodes, Failure } from '../terminal/exit-code.js';
+import { exitCodes } from '../terminal/exit-code.js';
 import { interruptible } from '../terminal/interruption.js';
-import { ask, hasTerminal } from '../terminal/prompt.js';
 import type { SecretOptions } from '../terminal/secret.js';
 import { secretOptions } from '../terminal/secret.js';
 import { plural, print, printJson } from '../terminal/terminal.js';
 import { exitCodeOf, phaseLabels } from './command-check.js';
 import { jsonOption, stateOption } from './command-options.js';
+import { isAgreed, refuseMounted } from './consent.js';
 import { defineCommand } from './define-command.js';
 import { showPhases } from './phase-progress.js';
 
@@ -92,17 +91,6 @@ export const repairCommand = defineCommand<RepairArguments>({
     }
   },
 });
-
-/** Only one process may write a device's commits: a mount on this machine would not expect commits in its name. */
-async function refuseMounted(stateDirectory: string): Promise<void> {
-  const mount = await holderOf(stateDirectory);
-  if (mount) throw new Failure('IN_USE', `this volume is mounted at ${mount.mountPoint}: unmount it first; mounts on other machines may stay`);
-}
-
-async function isAgreed(): Promise<boolean> {
-  if (!hasTerminal()) return false;
-  return /^y(es)?$/i.test((await ask('Do that? [y/N] ', true)).trim());
-}
 
 /** What became of the commit log, as `--json` shows it: the numbers of its objects. The genesis is 0. */
 interface MendedLog {

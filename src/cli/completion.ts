@@ -14,6 +14,7 @@ const takesVolume: readonly string[] = [
   'key remove',
   'limit',
   'mount',
+  'rejoin',
   'repair',
   'salvage',
   'status',

@@ -108,7 +108,7 @@ const tailPerCheck = { local: 64, remote: 8 };
  */
 type Freshness = 'proven' | 'unproven' | 'offline';
 
-/** Own commits that the log does not hold any more, and what they did. */
+/** Commits that the log does not hold any more, and what this device did in them. */
 export interface LostWork {
   /** The commits up to here are in the log. */
   readonly before: LogPosition;
@@ -118,7 +118,8 @@ export interface LostWork {
   readonly commits: readonly Commit[];
   /** The serial of this device's newest operation up to `before`. */
   readonly operationSerial: number;
-  readonly lost: readonly { readonly commit: Commit; readonly work: Uint8Array }[];
+  /** After a person has rejoined (`rejoin.ts`) those of others, too, which are given up; they have no work. */
+  readonly lost: readonly { readonly commit: Commit; readonly isOwn: boolean; readonly work: Uint8Array }[];
 }
 
 interface PollOptions {
@@ -717,13 +718,13 @@ export class CommitLog {
     const commits: Commit[] = [];
     const covers = checkpoint?.checkpoint?.covers ?? 0;
     for await (const commit of this.#known.readUpTo(before.head, covers, newestOfAuthors(before.log))) commits.push(commit);
-    const lost: { commit: Commit; work: Uint8Array }[] = [];
+    const lost: { commit: Commit; isOwn: boolean; work: Uint8Array }[] = [];
     for (const link of links) {
       const copy = await this.#files.lost.read(link);
       const commit = copy && openCommit(keys, copy.sealed, link.sequence, link.previousHash).decoded;
       if (!copy || !commit) throw new CommitError('BAD_STATE', 'a lost commit is not kept any more', { sequence: link.sequence });
       const work = copy.work ? keys.device.open(workPlace(link.hash), copy.work) : new Uint8Array(0);
-      lost.push({ commit: { ...commit, hash: link.hash }, work });
+      lost.push({ commit: { ...commit, hash: link.hash }, isOwn: commit.author === this.#device.id, work });
     }
     const { operationSerial = 0 } = memberOf(before.log, this.#device.id) ?? {};
     return { before: before.head, checkpoint, commits, operationSerial, lost };

@@ -75,11 +75,18 @@ export class LocalLog {
     }
   }
 
-  /** Removes the copies before `sequence` with their work, except for the genesis and `kept`. */
-  async removeBefore(sequence: number, kept: number | undefined): Promise<void> {
-    for (const { name } of await this.#disk.readDirectory(this.#directory)) {
-      const number = namePattern.test(name) ? Number.parseInt(name.slice(0, 16), 16) : 0;
+  /**
+   * Removes the copies before `sequence` with their work, except for the genesis, `kept`, and the newest `bytesMax` of
+   * them: should the history turn out to be another one, they show where it parts.
+   */
+  async removeBefore(sequence: number, kept: number | undefined, bytesMax: number): Promise<void> {
+    const names = (await this.#disk.readDirectory(this.#directory)).map(({ name }) => name).filter((name) => namePattern.test(name));
+    let bytes = 0;
+    for (const name of names.toSorted().toReversed()) {
+      const number = Number.parseInt(name.slice(0, 16), 16);
       if (number === 0 || number >= sequence || number === kept) continue;
+      if (bytes <= bytesMax) bytes += (await this.#disk.stat(join(this.#directory, name))).size;
+      if (bytes <= bytesMax) continue;
       await this.#disk.unlink(join(this.#directory, name)).catch((error: unknown) => {
         if (diskErrorCode(error) !== 'ENOENT') throw error;
       });

@@ -16,6 +16,9 @@ import { LostFiles } from './lost-files.js';
 import type { Trust, TrustFile } from './trust-state.js';
 import { loadTrust, saveTrust } from './trust-state.js';
 
+/** So much of the history is kept although no start needs it. */
+const keptBytes = 64 * 1024 * 1024;
+
 export class LogFiles {
   readonly copies: LocalLog;
   readonly lost: LostFiles;
@@ -55,9 +58,9 @@ export class LogFiles {
     if (await this.#directory.isInPlace()) await this.copies.write([copy]);
   }
 
-  /** Removes the copies before `sequence`, except for the genesis and `kept`. Throws disk errors. */
+  /** Removes copies before `sequence` but the newest, the genesis and `kept`. Throws disk errors. */
   async removeCopiesBefore(sequence: number, kept: number | undefined): Promise<void> {
-    if (await this.#directory.isInPlace()) await this.copies.removeBefore(sequence, kept);
+    if (await this.#directory.isInPlace()) await this.copies.removeBefore(sequence, kept, keptBytes);
   }
 
   /**

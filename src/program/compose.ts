@@ -336,12 +336,18 @@ async function readBootId(): Promise<string | undefined> {
 export type DeviceLogOptions = Pick<CommitLogOptions, 'store' | 'keys' | 'genesis' | 'stateDirectory' | 'ownerSeed'>;
 
 /**
+ * Keeps other processes away from a state directory that is not mounted until the result is called. Throws Failure
+ * `IN_USE`.
+ */
+export const lockDevice = (stateDirectory: string): (() => void) => lockStateDirectory(stateDirectory, findAddon());
+
+/**
  * Opens the commit log of a volume as the device of a state directory that is not mounted; a new device enrols. The
  * caller closes the log, then releases the lock. Throws Failure `IN_USE`, CommitError, StoreError.
  */
 export async function openDeviceLog(options: DeviceLogOptions): Promise<{ readonly log: CommitLog; readonly release: () => void }> {
   const { CommitLog } = await import('../commit/commit-log.js');
-  const release = lockStateDirectory(options.stateDirectory, findAddon());
+  const release = lockDevice(options.stateDirectory);
   try {
     const common = { disk: systemDisk, random: systemRandom, clock: systemClock, logger: silentLogger, readOnly: false };
     return { log: await CommitLog.open({ ...common, ...options, program: programVersion, deviceName: defaultDeviceName() }), release };

@@ -66,7 +66,10 @@ const fuseEndings: Readonly<Record<FuseErrorCode, Ending>> = {
 const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
   UNAVAILABLE: ['STORE', 'try again when the store can be reached'],
   REFUSED: ['STORE'],
-  FENCED: ['INTEGRITY', 'the history in the store does not fit what this device has seen; nothing was changed'],
+  FENCED: [
+    'INTEGRITY',
+    'the history in the store does not fit what this device has seen; nothing was changed; unmount, and "sealdrive rejoin" says more',
+  ],
   CORRUPT: ['INTEGRITY', 'an object of the store is damaged or missing; restore it from a copy of the store'],
   FULL: ['LOCAL_DISK', 'make room on the disk that holds the state directory'],
   DISK: ['LOCAL_DISK', 'the disk that holds the state directory failed; look after it, and mount again'],
@@ -78,8 +81,9 @@ const volumeEndings: Readonly<Record<VolumeErrorCode, Ending>> = {
 };
 
 const damagedObject = 'an object of the store is damaged or was exchanged; restore it from a copy of the store';
-const putBack = '"sealdrive repair" on a device that knows it puts it back; else restore it from a copy of the store';
-const doubtfulHistory = 'the store shows another history than this device has seen: it was rolled back, or someone forged it; nothing was changed';
+const putBack = '"sealdrive repair" on a device that knows it puts it back; else restore it from a copy of the store, or "sealdrive rejoin"';
+const rejoin = 'if you know why (the store was restored from a copy, or two sync clients met), "sealdrive rejoin" goes on with it';
+const doubtfulHistory = `the store shows another history than this device has seen: it was rolled back, or someone forged it; nothing was changed; ${rejoin}`;
 const goneHistory = `the store does not show what this device has seen: it was rolled back, or lost it; nothing was changed; ${putBack}`;
 
 const commitEndings: Readonly<Record<CommitErrorCode, Ending>> = {

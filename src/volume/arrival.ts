@@ -108,7 +108,7 @@ export class Arrival {
   /** Makes it durable that what lost commits did is pending, as it is in the state already. */
   async takeUp({ before, lost, operationSerial }: LostWork): Promise<void> {
     const { state, journal, staging, log, readOnly, baseEntry } = this.#options;
-    staging.nameAgain(lost.flatMap(({ commit }) => commit.packs));
+    staging.nameAgain(lost.flatMap(({ commit, isOwn }) => (isOwn ? commit.packs : [])));
     const hashes = new Set(lost.map(({ commit }) => toHex(commit.hash)));
     this.#commits.splice(0, Infinity, ...this.#commits.filter(({ hash }) => !hashes.has(toHex(hash))));
     this.#hasStepped = true;

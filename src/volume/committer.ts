@@ -555,7 +555,7 @@ export class Committer {
     return now - this.#incompleteSinceMs < graceMs;
   }
 
-  /** Since how long the next commit is in the store without being readable, in milliseconds; `undefined` when it is not. */
+  /** For how many milliseconds the next commit has been in the store without being readable, if it is. */
   get incompleteMs(): number | undefined {
     return this.#incompleteSinceMs === undefined ? undefined : this.#options.clock.monotonicMs() - this.#incompleteSinceMs;
   }

@@ -2,17 +2,62 @@
  * What own commits did that the log has lost, as operations that are pending again (doc/concurrency.md, "Lost
  * commits"). It decides which operations those are and on which state they ran; `arrival.ts` and the opening run them.
  */
+
+import { withPages } from '../base/page-fault.js';
 import type { LostWork } from '../commit/commit-log.js';
+import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
+import type { ReadView } from '../operation/view.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { decodeWork } from './journal-entry.js';
 import type { PendingOperation } from './pending-layers.js';
-import { VolumeState } from './volume-state.js';
+import { replayOperations } from './replay.js';
+import { type Counters, VolumeState } from './volume-state.js';
 
 /** The operations of lost commits and those that are pending already, in the order in which they ran. */
 export function workAgain({ lost, operationSerial }: LostWork, pending: readonly PendingOperation[]): PendingOperation[] {
   const known = new Set(pending.map(({ serial }) => serial));
   const again = lost.flatMap(({ work }) => decodeWork(work)).filter(({ serial }) => !known.has(serial));
   return [...again, ...pending].filter(({ serial }) => serial > operationSerial).toSorted((a, b) => a.serial - b.serial);
+}
+
+/** Whether commits of others are given up: a person has decided so (`rejoin.ts`). */
+export const givesUp = ({ lost }: LostWork): boolean => lost.some(({ isOwn }) => !isOwn);
+
+/**
+ * Runs operations again on `state`, the one before the first lost commit, when commits of others that they followed are
+ * given up: by the rules of a rebase, whose old view is what this device knew, with `pending` on top. Returns how many.
+ */
+export async function runWithoutOthers(
+  { state, tree, counters, deviceIndex }: { state: VolumeState; tree: TreeReader; counters: Counters; deviceIndex: number },
+  lostWork: LostWork,
+  pending: readonly PendingOperation[],
+  context: (oldView: ReadView) => RebaseContext,
+): Promise<number> {
+  const known = stateBefore(tree, lostWork);
+  // The pages of a checkpoint that is given up may be gone.
+  known.advance(lostWork.lost.map(({ commit }) => ({ ...commit, checkpoint: undefined })));
+  const newest = Math.max(0, ...lostWork.lost.filter(({ isOwn }) => isOwn).map(({ commit }) => commit.operationSerial));
+  await replayOperations(
+    known,
+    pending.filter(({ serial }) => serial > newest),
+    deviceIndex,
+    counters,
+  );
+  const rebase = context(known.view);
+  const operations = workAgain(lostWork, pending);
+  for (const { operation } of operations) {
+    await withPages(() => {
+      const transaction = state.transaction();
+      const { effective, delta } = executeRebased(transaction, operation, rebase);
+      if (transaction.changes.count === 0) return;
+      state.applyAll(
+        effective.map((one) => ({ serial: ++counters.serial, operation: one })),
+        transaction.changes,
+        delta,
+      );
+    });
+  }
+  return operations.length;
 }
 
 /** The state before the first lost commit, without anything pending. */

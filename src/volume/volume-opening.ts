@@ -6,7 +6,7 @@
 import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
 import { readInode } from '../operation/inode-view.js';
-import { RebaseState } from '../operation/rebase-rules.js';
+import { type RebaseContext, RebaseState } from '../operation/rebase-rules.js';
 import { accessTimeStore } from './access-time-file.js';
 import { Committer, foldEntriesMax } from './committer.js';
 import { ContentReader } from './content-reader.js';
@@ -14,6 +14,7 @@ import { ContentWriter, defaultContentLimits } from './content-writer.js';
 import { FrontEnds } from './front-ends.js';
 import { encodeDirtyEntry } from './journal-entry.js';
 import { localPace, remotePace } from './log-watch.js';
+import { givesUp, runWithoutOthers } from './lost-work.js';
 import { OpenVolume } from './open-volume.js';
 import { Patience } from './patience.js';
 import { PinKeeper } from './pin-keeper.js';
@@ -91,6 +92,13 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   const staleness = new Staleness(log, clock, logger, options.maxStalenessMs);
   const defaultPace = store.local ? localPace : remotePace;
   const { heartbeatMs = defaultHeartbeatMs } = options;
+  const rebaseContext = (): Omit<RebaseContext, 'oldView'> => ({
+    deviceIndex,
+    deviceName: options.deviceName,
+    allocateIno: () => transactions.allocateIno(),
+    state: new RebaseState(),
+    conflicts: [],
+  });
   const committer: Committer = new Committer({
     state,
     log,
@@ -111,14 +119,10 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     graceMs: options.graceMs ?? graceDefaultMs,
     isOffline,
     rebaseContext: () => ({
-      deviceIndex,
-      deviceName: options.deviceName,
+      ...rebaseContext(),
       get oldView() {
         return state.view;
       },
-      allocateIno: () => transactions.allocateIno(),
-      state: new RebaseState(),
-      conflicts: [],
     }),
     frontEnds,
     onRound: () => staleness.check(),
@@ -191,7 +195,10 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     close: () => opened.close(),
   });
 
-  const replayed = await replayOperations(state, operations, deviceIndex, counters);
+  const replayed =
+    lostWork && givesUp(lostWork)
+      ? await runWithoutOthers({ ...parts, deviceIndex }, lostWork, remembered.operations, (oldView) => ({ ...rebaseContext(), oldView }))
+      : await replayOperations(state, operations, deviceIndex, counters);
   // Entries from now on are based on this state, even if the log has moved on by the next start.
   if (lostWork) await committer.takeUp(lostWork);
   else if (!remembered.base && !readOnly) committer.journalBase();

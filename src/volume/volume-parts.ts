@@ -196,7 +196,7 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
   const tree = new TreeReader(packs, { cacheMax: memory.shares.treePages });
   let remembered = await readJournal(journal);
   const lostWork = await log.lostWork();
-  staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork?.lost.flatMap(({ commit }) => commit.packs) ?? [])]);
+  staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork?.lost.flatMap(({ commit, isOwn }) => (isOwn ? commit.packs : [])) ?? [])]);
   // Operations that are in the log need nothing from this disk.
   const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
   const lost = await firstLost(staging, unsaved);
@@ -208,7 +208,7 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
     logger.warn('power loss took what was never synced', { operations: before - remembered.operations.length });
   }
   const operations = lostWork ? workAgain(lostWork, remembered.operations) : remembered.operations;
-  const given = [log.own, ...(lostWork?.lost.map(({ commit }) => commit) ?? [])];
+  const given = [log.own, ...(lostWork?.lost.filter(({ isOwn }) => isOwn).map(({ commit }) => commit) ?? [])];
   const counters: Counters = {
     nextIno: Math.max(firstCounter, remembered.base?.nextInoCounter ?? 0, ...given.map(({ nextInoCounter }) => nextInoCounter)),
     serial: Math.max(remembered.base?.counter ?? 0, ...given.map(({ operationSerial }) => operationSerial)),

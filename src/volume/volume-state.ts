@@ -245,7 +245,12 @@ export class VolumeState {
    * change something else.
    */
   apply(operation: PendingOperation, changes: Overlay, delta: Totals): void {
-    if (this.#pending.add([operation], changes, delta)) this.#view = this.#layers();
+    this.applyAll([operation], changes, delta);
+  }
+
+  /** As `apply`, for the operations that took the place of one. */
+  applyAll(operations: readonly PendingOperation[], changes: Overlay, delta: Readonly<Totals>): void {
+    if (this.#pending.add(operations, changes, delta)) this.#view = this.#layers();
   }
 
   // Commit: freeze, then land or thaw.

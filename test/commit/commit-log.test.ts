@@ -484,7 +484,7 @@ t.test('a fork in which nobody has built on what a device wrote is a race that i
   for (const log of [forkedB, await openLog(volume, diskB)]) {
     const lost = await log.lostWork();
     t.equal(lost?.before.sequence, sequence);
-    t.same(lost?.lost, [{ commit: b1, work }], 'it can be done again, and after a start too');
+    t.same(lost?.lost, [{ commit: b1, isOwn: true, work }], 'it can be done again, and after a start too');
     await log.close();
   }
   const again = await openLog(volume, diskB);
