@@ -1,5 +1,6 @@
 /** `sealdrive flush [DIR]`: returns when everything written until now is in the store. */
 
+import { syncClientOf } from '../access/sync-client.js';
 import { askDaemon, findMount } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
 import { duration, readOptional } from '../terminal/option-kind.js';
@@ -40,7 +41,9 @@ export const flushCommand = defineCommand<FlushArguments>({
     } finally {
       display.stop();
     }
-    if (args.json) printJson({ mountPoint: record.mountPoint, flushed: true });
-    else print('Everything is in the store.');
+    const client = await syncClientOf(record.store);
+    if (args.json) printJson({ mountPoint: record.mountPoint, flushed: true, handedTo: client ?? null });
+    else if (client === undefined) print('Everything is in the store.');
+    else print(`Everything is handed to ${client}, which carries it to the other machines: wait until it has.`);
   },
 });

@@ -6,6 +6,7 @@ import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
 import { examineStoreNow, requireUsable, singleWriterWarning } from '../access/store-probe.js';
+import { syncClientOf, syncWarning } from '../access/sync-client.js';
 import { createVolumeStore, requireVacant } from '../access/vacant-store.js';
 import { openVolumeStore, waitingClock } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
@@ -109,6 +110,8 @@ export async function initialize(
     const probe = await examineStoreNow(store, args.store);
     requireUsable(probe);
     if (isSingleWriter(probe)) tell(singleWriterWarning);
+    const client = await syncClientOf(args.store);
+    if (client !== undefined) tell(syncWarning(client));
     const claimed = await ClaimedStore.claim(store, {
       location: args.store,
       random: systemRandom,

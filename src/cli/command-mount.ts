@@ -10,6 +10,7 @@ import { readMountOptions } from '../access/mount-options.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from '../access/state-directory.js';
 import { pinnedVolume, pinStore, requirePinned } from '../access/store-pin.js';
 import { rememberedProbe, singleWriterWarning, whyUnusable } from '../access/store-probe.js';
+import { syncClientOf, syncWarning } from '../access/sync-client.js';
 import { localFolderOf } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
@@ -64,6 +65,7 @@ export const mountCommand = defineCommand<MountArguments>({
     const { serveMount } = await import('../program/serve-mount.js');
     process.exitCode = await serveMount(request, (found) => {
       if (found.isSingleWriter) tell(singleWriterWarning);
+      void warnOfSync(args.store);
       const { mountPoint, isOffline } = request;
       if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint, pid: process.pid, offline: isOffline });
       else tell(describeMount(request));
@@ -85,8 +87,14 @@ export async function mountDetached(args: MountArguments, secret?: SlotSecret): 
     serving?.abandon();
   }
   if (mount.isSingleWriter) tell(singleWriterWarning);
+  await warnOfSync(args.store);
   if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid: mount.pid, offline: request.isOffline });
   else print(describeMount(request));
+}
+
+async function warnOfSync(location: string): Promise<void> {
+  const client = await syncClientOf(location);
+  if (client !== undefined) tell(syncWarning(client));
 }
 
 function describeMount({ mountPoint, isOffline }: MountRequest): string {

@@ -1,4 +1,5 @@
 /** `sealdrive status [PATH..]`: shows what is mounted, what is not in the store yet, and the state of single files. */
+import { syncClientOf } from '../access/sync-client.js';
 import { printable } from '../base/printable.js';
 import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
 import { isPending } from '../daemon/control-protocol.js';
@@ -64,7 +65,10 @@ export const statusCommand = defineCommand<StatusArguments>({
     if (chosen.some(({ status }) => isLocalDiskLost(status))) process.exitCode = exitCodes.LOCAL_DISK;
     if (mute.length > 0) process.exitCode = exitCodes.NO_ANSWER;
     if (args.json) {
-      const about = chosen.map(({ status, record }) => ({ ...status, stateDirectory: record.stateDirectory, pins: pins.get(record.socket) ?? [] }));
+      const aboutOne = async ({ status, record: { stateDirectory, socket, store } }: RunningMount): Promise<object> => {
+        return { ...status, stateDirectory, pins: pins.get(socket) ?? [], handedTo: (await syncClientOf(store)) ?? null };
+      };
+      const about = await Promise.all(chosen.map(aboutOne));
       printJson({
         ...(whole.length > 0 || paths.length === 0 ? { mounts: about } : {}),
         ...(mute.length > 0 ? { silent: mute.map(aboutSilent) } : {}),
@@ -73,7 +77,7 @@ export const statusCommand = defineCommand<StatusArguments>({
       return;
     }
     if (paths.length === 0 && answering.length + silent.length === 0) print('Nothing is mounted.');
-    for (const { status, record, isHere } of chosen) describe(status, pins.get(record.socket) ?? [], isHere);
+    for (const { status, record, isHere } of chosen) describe(status, pins.get(record.socket) ?? [], isHere, await syncClientOf(record.store));
     for (const one of mute) describeSilent(one);
     for (const { at, subtree } of files) print(describeFile(at, subtree));
   },
@@ -163,7 +167,7 @@ const hasStopped = (status: DaemonStatus): boolean => status.details['commit']?.
 /** The state directory is gone, or its disk failed: nothing that is written from now on is kept. */
 const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['failure'] !== undefined;
 
-function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
+function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean, client: string | undefined): void {
   const { pending, statistics } = status;
   const rows: [string, string][] = [
     ['volume', status.volumeId],
@@ -173,7 +177,9 @@ function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: bool
       'pending',
       isPending(pending)
         ? `${plural(pending.operations, 'change')} to ${plural(pending.files, 'file')}, ${formatBytes(pending.dirtyBytes + pending.uploadBytes)} to upload`
-        : 'nothing: everything is in the store',
+        : client === undefined
+          ? 'nothing: everything is in the store'
+          : `nothing: everything is handed to ${client}`,
     ],
   ];
   for (const [group, facts] of Object.entries(status.details)) {

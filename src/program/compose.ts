@@ -12,6 +12,7 @@ import { makeSlot, putSlot, wipeSecrets } from '../access/keyslots.js';
 import { usualMemory } from '../access/machine-memory.js';
 import type { MountOptions } from '../access/mount-options.js';
 import { beginProbe, requireUsable } from '../access/store-probe.js';
+import { syncClientOf } from '../access/sync-client.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
 import { systemClock } from '../base/clock.js';
 import { ClosingStack } from '../base/closing-stack.js';
@@ -85,6 +86,7 @@ function createPeerCheck(addon: NativeAddon | undefined): PeerCheck {
 const holdersMax = 3;
 
 const syncTimeoutMs = 60_000;
+const syncedGraceMs = 600_000;
 
 /** Runs in another process: syncfs(2) blocks until we have answered the writes that it causes. */
 function syncKernel(mountPoint: string): Promise<void> {
@@ -225,6 +227,8 @@ export async function composeMount(
       deviceName: options.deviceName ?? defaultDeviceName(),
       pollIntervalMs: options.pollIntervalMs,
       heartbeatMs: options.heartbeatMs,
+      // The next commit may be on its way for as long as a sync client needs.
+      graceMs: (await syncClientOf(request.store)) === undefined ? undefined : syncedGraceMs,
       maxStalenessMs: options.maxStalenessMs,
       headCode: options.headCode,
       beforeEnrolment: async (otherDevices) => {

@@ -1,6 +1,6 @@
 /**
- * Tests `sealdrive rejoin` as a user meets it: a store that was restored from an older copy (doc/cli.md, "check, repair,
- * salvage").
+ * Tests `sealdrive rejoin` as a user meets it: a store that was restored from an older copy (doc/cli.md, "check,
+ * repair, salvage").
  */
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
