@@ -28,7 +28,7 @@ export async function readLocalTrust(options: LocalAnchorOptions): Promise<Chain
     if (!device) return undefined;
     device.signer.wipe();
     device.encryptionSeed.fill(0);
-    const trust = await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), deviceId: device.id });
+    const trust = await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), stateId: device.stateId });
     return trust?.state;
   } finally {
     root.wipe();

@@ -24,9 +24,9 @@ import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError, type CommitErrorCode, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
-import { enrolmentOf, openDevice } from './device.js';
+import { enrolmentOf, openDevice, renewDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
-import { type DeviceId, deviceIndexMax, type Enrolment } from './enrolment.js';
+import { type DeviceId, deviceIndexMax, type Enrolment, ownerIndex } from './enrolment.js';
 import { requireReadable, writingObstacle } from './features.js';
 import type { Genesis } from './genesis.js';
 import { KnownCommits } from './known-commits.js';
@@ -131,7 +131,9 @@ interface PollOptions {
 
 export class CommitLog {
   readonly #options: CommitLogOptions;
-  readonly #device: Device;
+  #device: Device;
+  /** During the opening: admits a new identity, if its former one may not. */
+  #ownerSeed: Uint8Array | undefined;
   readonly #files: LogFiles;
   readonly #stored: StoredLog;
   readonly #known: KnownCommits;
@@ -155,11 +157,6 @@ export class CommitLog {
   #checkedAround: { readonly sequence: Sequence; readonly atMs: number } | undefined;
   /** Hashes of what this process tried to put at head + 1. */
   readonly #attempts = new Set<string>();
-  /**
-   * The one number that may hold an own commit which this process did not put: a crash came before the answer, or the
-   * put of an earlier process is still under way.
-   */
-  readonly #leftoverSequence: number;
 
   private constructor(options: CommitLogOptions, device: Device, files: LogFiles, stored: StoredLog, start: ChainState, freshness: Freshness) {
     this.#options = options;
@@ -170,7 +167,6 @@ export class CommitLog {
     this.#signs = new SignsOfLife(options.clock);
     this.#state = this.#tailStart = start;
     this.#freshness = freshness;
-    this.#leftoverSequence = start.head.sequence + 1;
   }
 
   /**
@@ -181,23 +177,25 @@ export class CommitLog {
   static async open(options: CommitLogOptions): Promise<CommitLog> {
     const { store, disk, stateDirectory, keys, genesis, random, logger } = options;
     const { device, isNew } = await ownDevice(options);
-    const files = await LogFiles.open({ disk, stateDirectory, key: keys.trust, deviceId: device.id }, logger);
+    const files = await LogFiles.open({ disk, stateDirectory, key: keys.trust, stateId: device.stateId }, logger);
     const trusted = await files.loadTrust();
     const state = trusted?.state ?? chainFromGenesis(keys.volumeId, genesis);
     requireReadable(state.log.features);
     const stored = new StoredLog(store, keys.root);
     const log = new CommitLog(options, device, files, stored, state, trusted ? 'proven' : 'unproven');
     if (trusted) [log.#tailStart, log.#lost] = [trusted.tailStart, trusted.lost];
+    log.#ownerSeed = options.ownerSeed;
     if (trusted) await log.#verifyKnown();
     else {
-      // An identity without a trust state was in use before, and only the whole log shows how far its counters got.
+      // An identity without a trust state was in use before, and only the whole log shows whether it wrote anything.
       if (!isNew) await log.#catchUp();
       const readFrom = isNew ? await log.#beginAtNewest() : 1;
       await log.#checkGaps({ ...startGaps, readFrom, random });
     }
     if (options.headCode) await log.#verifyHeadCode(options.headCode);
-    if (!options.readOnly && !log.#member() && log.obstacle === undefined) await log.#enrol(!trusted);
+    if (log.mustEnrol) await log.#enrolAtOpening(!trusted);
     await log.#loadCheckpoint();
+    log.#ownerSeed = undefined;
     return log;
   }
 
@@ -205,9 +203,29 @@ export class CommitLog {
     return this.#device.id;
   }
 
-  /** -1 while this device is not enrolled (read-only). */
+  /** 16 bytes that stay the same when this installation takes a new identity. */
+  get stateId(): Uint8Array {
+    return this.#device.stateId;
+  }
+
+  /** -1 while this device is not enrolled: read-only, or its identity is new. */
   get deviceIndex(): number {
     return this.#member()?.enrolment.deviceIndex ?? -1;
+  }
+
+  /** The index of the identity that this installation had before, because another one has that too; 0 without one. */
+  get formerIndex(): number {
+    return this.#device.formerIndex;
+  }
+
+  /** Operations up to this serial are in commits of former identities. */
+  get landedSerial(): number {
+    return this.#device.landedSerial;
+  }
+
+  /** Whether this device must enrol before it can write anything. */
+  get mustEnrol(): boolean {
+    return !this.#options.readOnly && !this.#member() && this.obstacle === undefined;
   }
 
   /** All enrolled devices, by index. */
@@ -271,10 +289,10 @@ export class CommitLog {
     return this.#lastCheckpoint;
   }
 
-  /** The counters in this device's own newest commit up to `head`; zeros without one. */
+  /** The counters in this installation's own newest commit up to `head`; zeros without one. */
   get own(): { readonly nextInoCounter: number; readonly operationSerial: number } {
     const { nextInoCounter = 0, operationSerial = 0 } = this.#member() ?? {};
-    return { nextInoCounter, operationSerial };
+    return { nextInoCounter, operationSerial: Math.max(operationSerial, this.#device.landedSerial) };
   }
 
   #member(): Member | undefined {
@@ -301,7 +319,7 @@ export class CommitLog {
 
   /** `newest`: how far the log is likely to go. */
   async #catchUp(newest = 0): Promise<void> {
-    while (!(await this.#follow({ isOpening: true, newest })).isAtEnd);
+    while (!(await this.#follow({ newest })).isAtEnd);
     await this.#save(this.#state, []);
   }
 
@@ -339,20 +357,33 @@ export class CommitLog {
   }
 
   /** `isCaughtUp`: the head was the newest commit just now. */
-  async #enrol(isCaughtUp: boolean): Promise<void> {
+  async #enrolAtOpening(isCaughtUp: boolean): Promise<void> {
+    // A new identity has work of the former one at most, which can wait for the store.
+    if (this.#freshness === 'offline' && this.formerIndex > 0) return;
     for (let isAtNewest = isCaughtUp; ; isAtNewest = false) {
       // Only on top of the newest commit, since losing the race costs an attempt. An earlier attempt may also turn out
       // to have succeeded.
       if (!isAtNewest) await this.#catchUp();
-      if (this.#member()) return;
-      if (this.members.length >= deviceIndexMax)
-        throw new CommitError('NO_ROOM', `the volume has had ${deviceIndexMax} devices, which is as many as it can ever have`);
-      if (!this.#device.certificate) throw notAdmitted();
-      await this.#options.beforeEnrolment?.(
-        this.members.filter(({ status, enrolment }) => status !== 'removed' && enrolment.role !== 'reader').length,
-      );
-      if ((await this.#putEnrolment(undefined)) !== 'lost') return;
+      if (!this.mustEnrol || (await this.enrol()) !== 'lost') return;
     }
+  }
+
+  /**
+   * Puts the admission of this device at head + 1: of a new device, of a new identity, and of one whose admission the
+   * store has lost. `lost` as in {@link CommitLog.put}: poll, and try again if this device still must enrol.
+   */
+  async enrol(signal?: AbortSignal): Promise<Commit | 'lost'> {
+    const { program, beforeEnrolment, logger } = this.#options;
+    const { certificate, name, formerIndex } = this.#device;
+    if (this.members.length >= deviceIndexMax)
+      throw new CommitError('NO_ROOM', `the volume has had ${deviceIndexMax} devices, which is as many as it can ever have`);
+    if (!certificate) throw notAdmitted();
+    await beforeEnrolment?.(this.members.filter(({ status, enrolment }) => status !== 'removed' && enrolment.role !== 'reader').length);
+    const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, program);
+    const commit = await this.#put(this.#emptyDraft(), [{ type: 'admission', enrolment }], undefined, signal);
+    if (commit !== 'lost' && formerIndex > 0)
+      logger.info('this installation takes part as a device of its own', { device: deviceLabel(enrolment.deviceIndex, name), formerIndex });
+    return commit;
   }
 
   async #loadCheckpoint(): Promise<void> {
@@ -403,11 +434,7 @@ export class CommitLog {
    * it.
    */
   async #follow(
-    {
-      isOpening = false,
-      checkHole = true,
-      newest = 0,
-    }: { readonly isOpening?: boolean; readonly checkHole?: boolean; readonly newest?: number } = {},
+    { checkHole = true, newest = 0 }: { readonly checkHole?: boolean; readonly newest?: number } = {},
     signal?: AbortSignal,
   ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
@@ -428,12 +455,14 @@ export class CommitLog {
           break fetching;
         }
         const extension = await this.#extend(state, sealed, signal);
+        const logBefore = state.log;
         state = extension.state;
         copies.push({ sequence: state.head.sequence, bytes: sealed as Sealed });
         if (extension.void) this.#noteVoid(extension.void);
         else {
+          const isOwn = extension.commit.author === this.#device.id;
+          if (isOwn && !(await this.#hasWritten(extension.commit, sealed))) await this.#renew(logBefore, state.log);
           if (extension.commit.author !== this.#device.id) tailStart = state;
-          else if (!isOpening) this.#checkOwn(extension.commit);
           commits.push(extension.commit);
         }
         bytes += sealed.byteLength;
@@ -447,15 +476,44 @@ export class CommitLog {
     return { commits, isAtEnd };
   }
 
+  /** Whether this installation wrote the commit, which has its author: everything that it puts is kept before that. */
+  async #hasWritten({ sequence, hash }: Commit, sealed: Uint8Array): Promise<boolean> {
+    if (this.#attempts.has(toHex(hash))) return true;
+    const copy = await this.#files.copies.read(sequence);
+    return copy !== undefined && equalBytes(copy, sealed);
+  }
+
   /**
-   * Two installations with one identity (a copied state directory, a restored machine) would give out the same inode
-   * numbers.
+   * Another installation has the identity of this one (a cloned machine, a copied or restored state directory), and has
+   * written a commit under it, between `before` and `after`: this one takes a new identity. Durable before anything of
+   * the other one is accepted, so that nothing of it is ever taken for this one's. Throws CommitError `NOT_ADMITTED`,
+   * disk errors.
    */
-  #checkOwn(commit: Commit): void {
-    const hash = toHex(commit.hash);
-    if (this.#attempts.has(hash) || commit.sequence === this.#leftoverSequence) return;
-    const evidence = { sequence: commit.sequence, foundHash: hash, deviceId: commit.author };
-    throw new CommitError('FORK', `commit ${commit.sequence} was written by another installation with the identity of this one`, evidence);
+  async #renew(before: LogState, after: LogState): Promise<void> {
+    const { keys, random, disk, stateDirectory, logger } = this.#options;
+    const former = this.#device;
+    const member = memberOf(after, former.id);
+    assert(member, 'the author of a commit takes part');
+    const { deviceIndex: formerIndex, role } = member.enrolment;
+    const isAdmin = role === 'admin';
+    const owner = !isAdmin && this.#ownerSeed ? new Signer(this.#ownerSeed) : undefined;
+    const admitter = isAdmin ? former.signer : owner;
+    if (!admitter) {
+      const message = 'another installation has the identity of this one; mount it again with the passphrase, so that it gets one of its own';
+      throw new CommitError('NOT_ADMITTED', message, { deviceId: former.id });
+    }
+    this.#device = await renewDevice({ disk, stateDirectory, key: keys.device }, former, {
+      volumeId: keys.volumeId,
+      random,
+      formerIndex,
+      landedSerial: Math.max(former.landedSerial, memberOf(before, former.id)?.operationSerial ?? 0),
+      admitter,
+      admittedBy: isAdmin ? formerIndex : ownerIndex,
+    });
+    owner?.wipe();
+    former.signer.wipe();
+    former.encryptionSeed.fill(0);
+    logger.warn('another installation has the identity of this one, which takes a new one; nothing of either is lost', { formerIndex });
   }
 
   /**
@@ -718,16 +776,20 @@ export class CommitLog {
     const commits: Commit[] = [];
     const covers = checkpoint?.checkpoint?.covers ?? 0;
     for await (const commit of this.#known.readUpTo(before.head, covers, newestOfAuthors(before.log))) commits.push(commit);
+    const former = before.log.members[this.formerIndex - 1]?.enrolment.deviceId;
     const lost: { commit: Commit; isOwn: boolean; work: Uint8Array }[] = [];
     for (const link of links) {
       const copy = await this.#files.lost.read(link);
       const commit = copy && openCommit(keys, copy.sealed, link.sequence, link.previousHash).decoded;
       if (!copy || !commit) throw new CommitError('BAD_STATE', 'a lost commit is not kept any more', { sequence: link.sequence });
       const work = copy.work ? keys.device.open(workPlace(link.hash), copy.work) : new Uint8Array(0);
-      lost.push({ commit: { ...commit, hash: link.hash }, isOwn: commit.author === this.#device.id, work });
+      // Of a former identity, too; but not what another installation wrote under that.
+      const isOwn = commit.author === this.#device.id || (commit.author === former && copy.work !== undefined);
+      lost.push({ commit: { ...commit, hash: link.hash }, isOwn, work });
     }
     const { operationSerial = 0 } = memberOf(before.log, this.#device.id) ?? {};
-    return { before: before.head, checkpoint, commits, operationSerial, lost };
+    const serial = Math.max(operationSerial, this.#device.landedSerial);
+    return { before: before.head, checkpoint, commits, operationSerial: serial, lost };
   }
 
   get hasLostWork(): boolean {
@@ -752,15 +814,8 @@ export class CommitLog {
    */
   async put(draft: CommitDraft, signal?: AbortSignal, work?: Uint8Array): Promise<Commit | 'lost'> {
     // The log may have lost the enrolment.
-    if (!this.#member() && (await this.#putEnrolment(signal)) === 'lost') return 'lost';
+    if (!this.#member()) return 'lost';
     return this.#put(draft, [], work, signal);
-  }
-
-  async #putEnrolment(signal: AbortSignal | undefined): Promise<Commit | 'lost'> {
-    const { certificate } = this.#device;
-    if (!certificate) throw notAdmitted();
-    const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, this.#options.program);
-    return this.#put(this.#emptyDraft(), [{ type: 'admission', enrolment }], undefined, signal);
   }
 
   #emptyDraft(): CommitDraft {

@@ -4,11 +4,18 @@
  *
  * | field | encoding |
  * | --- | --- |
+ * | state id | 16: what the other files of the state directory are sealed for; never changed |
  * | device id | 16 |
  * | Ed25519 seed, X-Wing seed | 32 each |
- * | certificate | 64: by the owner; zeros before somebody with the owner's rights has mounted here |
+ * | certificate | 64: zeros before somebody with the owner's rights has mounted here |
+ * | admitted by | varint: 0 the owner, else a device index |
  * | role | u8: 1 admin, 2 writer, 3 reader |
  * | name | varint length, UTF-8 |
+ * | former index | varint: that of the identity before this one; 0: it is the first |
+ * | landed serial | varint: this installation's operations up to here are in commits of former identities |
+ *
+ * An installation whose identity turns out to be in use elsewhere takes a new one (doc/concurrency.md, "One identity,
+ * two installations"). That is one replacement of this file.
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
@@ -27,6 +34,8 @@ import type { ProgramVersion } from './program-version.js';
 import { readText, writeText } from './text-field.js';
 
 export interface Device {
+  /** 16 bytes. */
+  readonly stateId: Uint8Array;
   readonly id: DeviceId;
   readonly name: string;
   readonly role: Role;
@@ -35,6 +44,12 @@ export interface Device {
   readonly encryptionSeed: Uint8Array;
   /** `undefined` while nobody has admitted it. */
   readonly certificate: Uint8Array | undefined;
+  /** The index of the device that signed the certificate; 0: the owner. */
+  readonly admittedBy: number;
+  /** The index of the identity that this one replaced; 0 when it is the first. */
+  readonly formerIndex: number;
+  /** This installation's operations up to this serial are in commits of its former identities. */
+  readonly landedSerial: number;
 }
 
 /**
@@ -44,12 +59,19 @@ const roleByOwner: Role = 'admin';
 const fileName = 'device';
 const noPlace = new Uint8Array(0);
 
-/** A new identity that nobody has admitted. The caller wipes `seed`, from which the signer is made again. */
-export function newDevice(name: string, random: Random): { device: Device; seed: Uint8Array } {
+interface SeededDevice {
+  readonly device: Device;
+  /** Of the signer. The caller wipes it. */
+  readonly seed: Uint8Array;
+}
+
+/** A new identity that nobody has admitted. */
+export function newDevice(name: string, random: Random): SeededDevice {
   const seed = random.bytes(seedLength);
   const id = toHex(random.bytes(16)) as DeviceId;
   const encryptionSeed = random.bytes(kemSeedLength);
-  return { device: { id, name: cleanDeviceName(name), role: roleByOwner, signer: new Signer(seed), encryptionSeed, certificate: undefined }, seed };
+  const first = { stateId: random.bytes(16), admittedBy: ownerIndex, formerIndex: 0, landedSerial: 0, certificate: undefined };
+  return { device: { ...first, id, name: cleanDeviceName(name), role: roleByOwner, signer: new Signer(seed), encryptionSeed }, seed };
 }
 
 /** X-Wing is loaded when a device is admitted, and not by each mount. */
@@ -60,7 +82,7 @@ async function identityOf({ id, role, signer, encryptionSeed }: Device): Promise
 
 /** How the device enrols. It has been admitted. */
 export async function enrolmentOf(device: Device, certificate: Uint8Array, deviceIndex: number, program: ProgramVersion): Promise<Enrolment> {
-  return { ...(await identityOf(device)), deviceIndex, admittedBy: ownerIndex, program, name: device.name, certificate };
+  return { ...(await identityOf(device)), deviceIndex, admittedBy: device.admittedBy, program, name: device.name, certificate };
 }
 
 export interface DevicePlace {
@@ -88,9 +110,39 @@ export async function openDevice(place: DevicePlace, wanted: NewIdentity): Promi
   const { device, seed } = known ?? newDevice(name, random);
   try {
     const isAdmission = owner !== undefined && device.certificate === undefined;
-    const admitted = isAdmission ? { ...device, certificate: owner.sign(admissionMessage(volumeId, await identityOf(device))) } : device;
+    const admitted = isAdmission ? await admit(device, volumeId, owner, ownerIndex) : device;
     if (!known || isAdmission) await save(place, admitted, seed);
     return { device: admitted, isNew: known === undefined };
+  } finally {
+    seed.fill(0);
+  }
+}
+
+async function admit(device: Device, volumeId: Uint8Array, admitter: Signer, admittedBy: number): Promise<Device> {
+  return { ...device, admittedBy, certificate: admitter.sign(admissionMessage(volumeId, await identityOf(device))) };
+}
+
+/** What a new identity takes over from the one before it, and who admits it. */
+interface Renewal {
+  readonly volumeId: Uint8Array;
+  readonly random: Random;
+  readonly formerIndex: number;
+  readonly landedSerial: number;
+  readonly admitter: Signer;
+  readonly admittedBy: number;
+}
+
+/**
+ * Gives this installation a new identity in place of `former`, with the same name; durable when it resolves. Throws
+ * disk errors.
+ */
+export async function renewDevice(place: DevicePlace, former: Device, renewal: Renewal): Promise<Device> {
+  const { volumeId, random, formerIndex, landedSerial, admitter, admittedBy } = renewal;
+  const { device, seed } = newDevice(former.name, random);
+  try {
+    const renewed = await admit({ ...device, stateId: former.stateId, formerIndex, landedSerial }, volumeId, admitter, admittedBy);
+    await save(place, renewed, seed);
+    return renewed;
   } finally {
     seed.fill(0);
   }
@@ -105,33 +157,36 @@ export async function loadDevice(place: DevicePlace): Promise<Device | undefined
 
 /** Durable when it resolves. `seed` is that of the signer, borrowed. */
 async function save({ disk, stateDirectory, key }: DevicePlace, device: Device, seed: Uint8Array): Promise<void> {
-  const writer = new ByteWriter(512).bytes(fromHex(device.id)).bytes(seed).bytes(device.encryptionSeed);
-  writer.bytes(device.certificate ?? new Uint8Array(signatureLength));
+  const writer = new ByteWriter(512).bytes(device.stateId).bytes(fromHex(device.id)).bytes(seed).bytes(device.encryptionSeed);
+  writer.bytes(device.certificate ?? new Uint8Array(signatureLength)).varint(device.admittedBy);
   writeRole(writer, device.role);
   writeText(writer, device.name);
+  writer.varint(device.formerIndex).varint(device.landedSerial);
   const payload = writer.finish();
   const sealed = key.seal(noPlace, payload as Plaintext);
   payload.fill(0);
   await replaceFile(disk, join(stateDirectory, fileName), sealed);
 }
 
-/** The caller wipes `seed`. */
-async function load({ disk, stateDirectory, key }: DevicePlace): Promise<{ device: Device; seed: Uint8Array } | undefined> {
+async function load({ disk, stateDirectory, key }: DevicePlace): Promise<SeededDevice | undefined> {
   const sealed = await readWholeFile(disk, join(stateDirectory, fileName));
   if (!sealed) return undefined;
   try {
     const payload = key.open(noPlace, sealed);
     const reader = new ByteReader(payload);
+    const stateId = new Uint8Array(reader.bytes(16));
     const id = toHex(reader.bytes(16)) as DeviceId;
     const seed = new Uint8Array(reader.bytes(seedLength));
     const encryptionSeed = new Uint8Array(reader.bytes(kemSeedLength));
     const certificate = new Uint8Array(reader.bytes(signatureLength));
+    const admittedBy = reader.varint();
     const role = readRole(reader);
     const name = readText(reader);
+    const [formerIndex, landedSerial] = [reader.varint(), reader.varint()];
     reader.end();
     payload.fill(0);
-    const isAdmitted = certificate.some((byte) => byte !== 0);
-    return { device: { id, name, role, signer: new Signer(seed), encryptionSeed, certificate: isAdmitted ? certificate : undefined }, seed };
+    const admission = { admittedBy, certificate: certificate.some((byte) => byte !== 0) ? certificate : undefined };
+    return { device: { stateId, id, name, role, signer: new Signer(seed), encryptionSeed, ...admission, formerIndex, landedSerial }, seed };
   } catch (error) {
     if (error instanceof CryptoError || error instanceof MalformedBytesError)
       throw new CommitError('BAD_STATE', 'the device file is damaged or belongs to another volume', {}, { cause: error });

@@ -65,7 +65,7 @@ export async function planRejoin(options: RejoinOptions): Promise<RejoinPlan | u
   const device = await loadDevice({ disk, stateDirectory, key: keys.device });
   device?.signer.wipe();
   device?.encryptionSeed.fill(0);
-  const files = device && (await LogFiles.open({ disk, stateDirectory, key: keys.trust, deviceId: device.id }, logger));
+  const files = device && (await LogFiles.open({ disk, stateDirectory, key: keys.trust, stateId: device.stateId }, logger));
   const trust = await files?.loadTrust();
   if (!device || !files || !trust) throw new CommitError('BAD_STATE', 'this machine has no history with the volume: nothing keeps it from mounting');
   const known = await knownCopies(files, keys, trust.state.head);
@@ -98,7 +98,8 @@ export async function planRejoin(options: RejoinOptions): Promise<RejoinPlan | u
       await files.lost.keep(copy, { sealed: copy.sealed as Sealed, work: work as Sealed | undefined });
       lost.push(copy);
     }
-    await files.save({ state: shown, tailStart: shown, lost: { before: common, commits: lost } }, []);
+    // The next start follows the store from there, and asks of each commit whose it is.
+    await files.save({ state: common, tailStart: common, lost: { before: common, commits: lost } }, []);
   };
   return { common: common.head, known: trust.state.head, shown: shown.head, again, forgotten, givenUp, apply };
 }

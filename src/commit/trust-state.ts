@@ -18,14 +18,13 @@
  */
 import { join } from 'node:path';
 import type { Plaintext } from '../base/brand.js';
-import { ByteReader, ByteWriter, fromHex, MalformedBytesError } from '../base/bytes.js';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
 import type { SealKey } from '../crypto/seal-key.js';
 import type { Disk } from '../disk/disk.js';
 import { readWholeFile, replaceFile } from '../disk/whole-file.js';
 import type { ChainState, CheckpointLink } from './chain.js';
 import { CommitError } from './commit-error.js';
-import type { DeviceId } from './enrolment.js';
 import { encodeLogState, readLogState } from './log-state.js';
 import type { Sequence } from './sequence.js';
 import { readList } from './text-field.js';
@@ -105,12 +104,13 @@ export interface TrustFile {
   readonly stateDirectory: string;
   /** The key of kind `trust`. */
   readonly key: SealKey;
-  readonly deviceId: DeviceId;
+  /** 16 bytes, of the installation (`device.ts`). */
+  readonly stateId: Uint8Array;
 }
 
 /** Durable when it resolves. One call at a time. */
 export async function saveTrust(file: TrustFile, trust: Trust): Promise<void> {
-  await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(fromHex(file.deviceId), encode(trust) as Plaintext));
+  await replaceFile(file.disk, join(file.stateDirectory, fileName), file.key.seal(file.stateId, encode(trust) as Plaintext));
 }
 
 /**
@@ -121,10 +121,10 @@ export async function loadTrust(file: TrustFile): Promise<Trust | undefined> {
   const sealed = await readWholeFile(file.disk, join(file.stateDirectory, fileName));
   if (!sealed) return undefined;
   try {
-    return decode(file.key.open(fromHex(file.deviceId), sealed));
+    return decode(file.key.open(file.stateId, sealed));
   } catch (error) {
     if (error instanceof CryptoError || error instanceof MalformedBytesError)
-      throw new CommitError('BAD_STATE', 'the trust file is damaged or belongs to another volume or device', {}, { cause: error });
+      throw new CommitError('BAD_STATE', 'the trust file is damaged or belongs to another volume or installation', {}, { cause: error });
     throw error;
   }
 }

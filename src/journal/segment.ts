@@ -21,12 +21,12 @@ export const segmentHeaderLength = 8 + 8 + recordCipherHeaderLength;
 export const recordHeaderLength = 8;
 export const recordFrameLength = recordHeaderLength + recordOverhead;
 
-/** The key that segments are sealed under, and the device whose journal they belong to. */
+/** The key that segments are sealed under, and the installation whose journal they belong to. */
 export interface SegmentKey {
   /** The key of kind `journal`. */
   readonly sealKey: SealKey;
-  /** 16 bytes. */
-  readonly deviceId: Uint8Array;
+  /** 16 bytes (`commit/device.ts`). */
+  readonly stateId: Uint8Array;
 }
 
 const namePattern = /^[0-9a-f]{16}$/;
@@ -41,7 +41,7 @@ export function segmentNumberOf(name: string): number | undefined {
 }
 
 function placeOf(key: SegmentKey, number: number): Uint8Array {
-  return new ByteWriter(24).bytes(key.deviceId).u53(number).finish();
+  return new ByteWriter(24).bytes(key.stateId).u53(number).finish();
 }
 
 /** A new segment's cipher and the header to write. */

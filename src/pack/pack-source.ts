@@ -6,7 +6,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
-import { equalBytes } from '../base/bytes.js';
+import { equalBytes, latin1Slice } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { andThen, isPromise } from '../base/maybe-promise.js';
@@ -54,7 +54,8 @@ interface WaitingChunk extends PlacedChunk {
   readonly reject: (error: unknown) => void;
 }
 
-const chunkKey = (pack: PackId, offset: number): string => `${pack}${offset}`;
+/** With the salt: of two copies of one installation, each may have filled its own pack under the same name. */
+const chunkKey = (pack: PackId, offset: number, { salt }: RunChunk): string => `${pack}${offset} ${latin1Slice(salt, 0, salt.byteLength)}`;
 
 export class PackSource {
   readonly #keys: PackKeys;
@@ -89,7 +90,7 @@ export class PackSource {
    * PackError and StoreError.
    */
   readChunk(pack: PackId, offset: number, chunk: RunChunk): MaybePromise<Plaintext> {
-    const known = this.#memory.get(chunkKey(pack, offset));
+    const known = this.#memory.get(chunkKey(pack, offset, chunk));
     if (known) return checkLength(known, chunk.plainLength);
     const waiting: WaitingChunk[] = [];
     const plain = this.#want({ pack, offset, ...chunk }, waiting, chunk.sealedLength <= nowBytesMax);
@@ -120,7 +121,7 @@ export class PackSource {
     const [wanted] = chunksOf(run, index, index);
     assert(wanted, 'the chunk is in the run');
     const { pack, offset } = wanted;
-    const key = chunkKey(pack, offset);
+    const key = chunkKey(pack, offset, wanted);
     const known = this.#memory.get(key);
     if (known) return checkLength(known, wanted.plainLength).subarray(from, to);
     const whole = (): MaybePromise<Uint8Array> => andThen(this.readChunk(pack, offset, wanted), (chunk) => chunk.subarray(from, to));
@@ -245,7 +246,7 @@ export class PackSource {
    */
   #want(wanted: PlacedChunk, waiting: WaitingChunk[], now: boolean): MaybePromise<Plaintext> {
     const chunk = this.#memory.load(
-      chunkKey(wanted.pack, wanted.offset),
+      chunkKey(wanted.pack, wanted.offset, wanted),
       () => (now ? this.#openNow(wanted) : undefined) ?? new Promise<Plaintext>((resolve, reject) => waiting.push({ ...wanted, resolve, reject })),
     );
     return isPromise(chunk) ? chunk.then((plain) => checkLength(plain, wanted.plainLength)) : checkLength(chunk, wanted.plainLength);

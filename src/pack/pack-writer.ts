@@ -149,6 +149,11 @@ export class PackWriter {
     return this.#appends.items.length;
   }
 
+  /** In order of offsets. */
+  get items(): readonly PackItem[] {
+    return this.#appends.items;
+  }
+
   /** Whether {@link PackWriter.finish} was called, now or before a crash: it takes no more appends. */
   get finished(): boolean {
     return this.#wasFinished || this.#finishing !== undefined;

@@ -14,18 +14,22 @@ import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
 import type { Operation } from '../operation/operation.js';
 import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
+import type { Renumbering } from '../operation/renumbering.js';
+import type { ReadView } from '../operation/view.js';
+import type { PackId } from '../pack/pack-id.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import type { ContentWriter } from './content-writer.js';
 import { collectRoundsMax, type FrontEnds } from './front-ends.js';
 import { areIndependent } from './independence.js';
-import { encodeMovedEntry } from './journal-entry.js';
+import { type BaseReset, encodeDirtyEntry, encodeMovedEntry } from './journal-entry.js';
 import { stateBefore, workAgain } from './lost-work.js';
 import type { PendingOperation } from './pending-layers.js';
+import { Renewal } from './renewal.js';
 import { runAgain } from './replay.js';
 import type { Staging } from './staging.js';
 import type { VolumeChange } from './volume-change.js';
 import { type Changes, changesOf } from './volume-change.js';
-import type { RebaseRun, VolumeState } from './volume-state.js';
+import type { Counters, RebaseRun, VolumeState } from './volume-state.js';
 
 export interface ArrivalOptions {
   readonly state: VolumeState;
@@ -33,17 +37,23 @@ export interface ArrivalOptions {
   readonly journal: Journal;
   readonly writer: ContentWriter;
   /** See `committer.ts`. */
-  readonly counters: { nextIno: number; serial: number };
+  readonly counters: Counters;
   readonly staging: Pick<Staging, 'nameAgain'>;
   readonly tree: TreeReader;
   readonly logger: Logger;
   readonly readOnly: boolean;
-  /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
-  readonly rebaseContext: () => RebaseContext;
+  /**
+   * Makes the context of a rebase, whose rules give out numbers of `deviceIndex` and look at the state before it.
+   */
+  readonly rebaseContext: (deviceIndex: number, oldView: () => ReadView) => RebaseContext;
+  /** From this instant on, what was pending has the numbers of a new identity. */
+  readonly renewed: (numbers: Renumbering) => void;
   readonly frontEnds: FrontEnds;
   /** Makes the base entry that describes the present state, which is that at `position`, for the journal. */
-  readonly baseEntry: (committedSerial: number, reset: boolean, position?: LogPosition) => Uint8Array;
+  readonly baseEntry: (committedSerial: number, reset: BaseReset, position?: LogPosition) => Uint8Array;
 }
+
+type Replacement = (operation: Operation) => Promise<Operation>;
 
 /**
  * From this round of a rebase on, writers to files that the commits changed wait: one that never paused would keep the
@@ -52,6 +62,8 @@ export interface ArrivalOptions {
 const holdRound = 2;
 /** A journal record is bounded, and so is the memory needed to make it. */
 const recordBytes = 4 * 1024 * 1024;
+/** At most this much dirty data is written into the journal once more, in one record. */
+const repeatedMax = 16 * 1024 * 1024;
 /** The length of a slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
@@ -75,23 +87,46 @@ export class Arrival {
 
   /**
    * Makes what lost commits did pending again, and all added commits part of the state. If this fails, the rest stay
-   * for the next call.
+   * for the next call. They wait while this device must enrol, since what is pending then needs new numbers first.
    */
   async takeIn(): Promise<void> {
     if (this.#options.log.hasLostWork && !this.#hasStepped) await this.#stepBack();
-    if (this.#commits.length > 0) await this.#advance([...this.#commits]);
+    if (this.#options.log.mustEnrol) return;
+    if (this.#commits.length > 0 || this.#isRenewed) await this.#advance([...this.#commits]);
+  }
+
+  /** Runs what is pending again, with other operations in place of these that have the same effect. */
+  async replace(replace: Replacement): Promise<void> {
+    await this.#advance([...this.#commits], replace);
+  }
+
+  /** The packs that the added commits name. */
+  get packs(): readonly PackId[] {
+    return this.#commits.flatMap(({ packs }) => packs.map(({ id }) => id));
+  }
+
+  /** The index that what is pending should have. One that only reads has the next one, which it tells nobody. */
+  get #deviceIndex(): number {
+    const { log, counters } = this.#options;
+    if (log.deviceIndex > 0 || counters.deviceIndex < 0) return log.deviceIndex;
+    return log.members.length + 1;
+  }
+
+  /** Whether this installation has a new identity since what is pending was numbered. */
+  get #isRenewed(): boolean {
+    return this.#options.counters.deviceIndex !== this.#deviceIndex;
   }
 
   /** Runs again what lost commits did, on the state before them. What applications see stays the same. */
   async #stepBack(): Promise<void> {
-    const { state, tree, log, logger } = this.#options;
+    const { state, tree, log, counters, logger } = this.#options;
     const lostWork = await log.lostWork();
     assert(lostWork, 'work was lost');
     const earlier = stateBefore(tree, lostWork);
     const operations = workAgain(lostWork, state.operations);
     let sliceStart = performance.now();
     for (let [done, seen] = [0, state.operationCount]; done < operations.length; done++) {
-      await runAgain(earlier, operations[done]!, log.deviceIndex);
+      await runAgain(earlier, operations[done]!, counters.deviceIndex);
       if (performance.now() - sliceStart > sliceMs) {
         await nextTurn();
         sliceStart = performance.now();
@@ -113,14 +148,14 @@ export class Arrival {
     this.#commits.splice(0, Infinity, ...this.#commits.filter(({ hash }) => !hashes.has(toHex(hash))));
     this.#hasStepped = true;
     if (journal.failure || readOnly) return;
-    this.#journal(state.operations, baseEntry(operationSerial, true, before));
+    this.#journal(state.operations, [baseEntry(operationSerial, 'rebase', before)]);
     await journal.sync();
     await log.forgetLostWork();
     this.#hasStepped = false;
   }
 
   /** Takes verified commits in: at once if no pending operation depends on them, otherwise by a rebase. */
-  async #advance(commits: readonly Commit[]): Promise<void> {
+  async #advance(commits: readonly Commit[], replace?: Replacement): Promise<void> {
     const { log, counters } = this.#options;
     for (const own of commits.filter((commit) => commit.author === log.deviceId)) {
       // A crash may have lost the last values.
@@ -130,26 +165,26 @@ export class Arrival {
     const foreign = commits.filter((commit) => commit.author !== log.deviceId);
     const change = changesOf(foreign);
     try {
-      await this.#advanceWith(commits, foreign, change);
+      await this.#advanceWith(commits, foreign, change, replace);
     } finally {
       this.#options.frontEnds.done(change);
     }
   }
 
-  async #advanceWith(commits: readonly Commit[], foreign: readonly Commit[], change: Changes): Promise<void> {
-    const { state, journal, writer, log, counters, frontEnds, baseEntry } = this.#options;
+  async #advanceWith(commits: readonly Commit[], foreign: readonly Commit[], change: Changes, replace: Replacement | undefined): Promise<void> {
+    const { state, journal, writer, log, counters, frontEnds, baseEntry, readOnly } = this.#options;
     for (let round = 1; ; round++) {
       await this.#collect(change);
       // A commit of this device that came back from the log contains some of the pending operations.
       const isOwn = foreign.length < commits.length;
-      const stays = state.operationCount === 0 || (!isOwn && areIndependent(state, foreign, change));
-      if (!stays || touchesDirty(writer, change)) return this.#rebase(commits, change);
+      const stays = !replace && !this.#isRenewed && (state.operationCount === 0 || (!isOwn && areIndependent(state, foreign, change)));
+      if (!stays || touchesDirty(writer, change)) return this.#rebase(commits, change, replace);
       if (!this.#isCollected(change) && round < collectRoundsMax) continue;
       // No await from the check to here: dirty data in the kernel would be written on the new base, over the changes of
       // others.
       state.advance(commits);
       this.#commits.splice(0, commits.length);
-      if (!journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, false));
+      if (!readOnly && !journal.failure) journal.append(baseEntry(state.operationCount > 0 ? log.own.operationSerial : counters.serial, 'none'));
       frontEnds.changed(change);
       return undefined;
     }
@@ -171,23 +206,27 @@ export class Arrival {
    * Runs the pending operations again on top of `commits` (the log has decided the order), in slices, while
    * applications continue.
    */
-  async #rebase(commits: readonly Commit[], change: Changes): Promise<void> {
-    const { state, journal, writer, log, frontEnds, logger, baseEntry } = this.#options;
-    const ownSerial = Math.max(0, ...commits.filter((commit) => commit.author === log.deviceId).map((commit) => commit.operationSerial));
+  async #rebase(commits: readonly Commit[], change: Changes, replace: Replacement | undefined): Promise<void> {
+    const { state, journal, writer, log, counters, frontEnds, logger, readOnly, baseEntry } = this.#options;
+    const ownCommits = commits.filter((commit) => commit.author === log.deviceId);
+    const ownSerial = Math.max(log.landedSerial, ...ownCommits.map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
       if (round === holdRound) frontEnds.hold(change);
       // Content based on what the others changed becomes operations, so that the rules see it.
       await writer.sealAll();
+      const renewal = this.#isRenewed ? await this.#renew(commits) : undefined;
       const run = state.rebaseOnto(commits);
-      const context = this.#options.rebaseContext();
+      const context = this.#options.rebaseContext(renewal?.deviceIndex ?? counters.deviceIndex, () => renewal?.oldView ?? state.view);
       const flyingCount = state.flyingOperations.length;
       let done = 0;
       let sliceStart = performance.now();
       // Operations that arrive meanwhile run on the old state, are acknowledged, and are then handled here.
       for (; done < state.operationCount; done++) {
         const one = state.operationAt(done);
-        if (one && one.serial > ownSerial) await this.#rebaseOne(run, done < flyingCount, one.operation, context);
+        const operation = renewal ? await renewal.operationAt(done) : one?.operation;
+        if (one && operation && one.serial > ownSerial)
+          await this.#rebaseOne(run, done < flyingCount, replace ? await replace(operation) : operation, context);
         if (performance.now() - sliceStart > sliceMs) {
           await nextTurn();
           sliceStart = performance.now();
@@ -195,11 +234,15 @@ export class Arrival {
       }
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change)) continue;
+      if (renewal && writer.journalledBytes > repeatedMax) continue;
       if (!this.#isCollected(change) && round < holdRound) continue;
       // Unchanged keys must not be reported: the kernel would take a directory away from processes whose cwd it is.
       for (const key of run.changed()) change.add(key);
       for (const { copy } of context.conflicts) if (copy) change.copies.push(copy);
-      if (!journal.failure) this.#journal(run.operations, baseEntry(ownSerial, true));
+      if (renewal) this.#finishRenewal(renewal, change);
+      // Under a new identity, dirty data may have other numbers, too: what the journal holds of it is repeated.
+      const dirty = renewal ? writer.journalled().map(encodeDirtyEntry) : [];
+      if (!readOnly && !journal.failure) this.#journal(run.operations, [baseEntry(ownSerial, renewal ? 'renewal' : 'rebase'), ...dirty]);
       state.finishRebase(run);
       this.#commits.splice(0, commits.length);
       frontEnds.changed(change);
@@ -208,8 +251,33 @@ export class Arrival {
     }
   }
 
+  /** Gives what is pending the numbers of the new identity, in the result. */
+  async #renew(commits: readonly Commit[]): Promise<Renewal> {
+    const { state, counters, log } = this.#options;
+    const [from, to] = [counters.deviceIndex, this.#deviceIndex];
+    let sliceStart = performance.now();
+    const pause = async (): Promise<void> => {
+      if (performance.now() - sliceStart <= sliceMs) return;
+      await nextTurn();
+      sliceStart = performance.now();
+    };
+    const renewal = new Renewal({ state, commits, from, to, landedSerial: log.landedSerial, pause });
+    await renewal.catchUp();
+    return renewal;
+  }
+
+  // No await in it: it belongs to the instant in which the state changes.
+  #finishRenewal(renewal: Renewal, change: Changes): void {
+    const { counters, writer, renewed, logger } = this.#options;
+    counters.deviceIndex = renewal.deviceIndex;
+    writer.renumber(renewal.numbers);
+    renewed(renewal.numbers);
+    change.copies.push(...renewal.copies);
+    logger.info('what was pending has numbers of the new identity', { inodes: renewal.numbers.inodes.size });
+  }
+
   /** Journals the results of the operations. They count as soon as the base entry is there, which comes last. */
-  #journal(operations: readonly PendingOperation[], base: Uint8Array): void {
+  #journal(operations: readonly PendingOperation[], end: readonly (Uint8Array | readonly Uint8Array[])[]): void {
     const { journal } = this.#options;
     let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
     for (const { serial, operation } of operations) {
@@ -221,7 +289,7 @@ export class Arrival {
       journal.appendBatch(entries);
       [entries, bytes] = [[], 0];
     }
-    journal.appendBatch([...entries, base]);
+    journal.appendBatch([...entries, ...end]);
   }
 
   #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): MaybePromise<void> {

@@ -8,19 +8,20 @@ import { describeError } from '../base/errors.js';
 import { Lock } from '../base/lock.js';
 import { type Logger } from '../base/logger.js';
 import type { LogPosition } from '../commit/chain.js';
-import type { Commit, CommitDraft } from '../commit/commit.js';
+import type { Commit, CommitDraft, CommitPack } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
-import type { RebaseContext } from '../operation/rebase-rules.js';
 import type { PackId } from '../pack/pack-id.js';
+import type { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { applyBatch } from '../tree/tree-writer.js';
-import { Arrival } from './arrival.js';
+import { Arrival, type ArrivalOptions } from './arrival.js';
+import { ContentMove } from './content-move.js';
 import type { ContentWriter } from './content-writer.js';
 import type { FrontEnds } from './front-ends.js';
-import { encodeBaseEntry, encodeWork } from './journal-entry.js';
+import { type BaseReset, encodeBaseEntry, encodeWork } from './journal-entry.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
@@ -35,6 +36,7 @@ export interface CommitterOptions {
   readonly staging: Staging;
   readonly writer: ContentWriter;
   readonly tree: TreeReader;
+  readonly packs: Pick<PackSource, 'readRun'>;
   readonly counters: Counters;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -57,7 +59,8 @@ export interface CommitterOptions {
   /** The drive has concluded that the store cannot be reached; `retrySoon` is called when it answers again. */
   readonly isOffline: () => boolean;
   /** Makes the context of a rebase, whose rules allocate inodes and look at the old state. */
-  readonly rebaseContext: () => RebaseContext;
+  readonly rebaseContext: ArrivalOptions['rebaseContext'];
+  readonly renewed: ArrivalOptions['renewed'];
   readonly frontEnds: FrontEnds;
   /** Called after each round of background work, however it ended. */
   readonly onRound: () => void;
@@ -330,10 +333,37 @@ export class Committer {
     try {
       this.#arrival.add(await this.#options.log.poll(signal, how));
       this.#incompleteSinceMs = undefined;
-      await this.#arrival.takeIn();
+      await this.#takeIn(signal);
     } catch (error) {
       throw this.#judge(error);
     }
+  }
+
+  /** With a new identity this device enrols first, so that what is pending can have numbers of it. */
+  async #takeIn(signal: AbortSignal | undefined): Promise<void> {
+    const { log } = this.#options;
+    while (log.mustEnrol) {
+      const commit = await log.enrol(signal);
+      this.#arrival.add(commit === 'lost' ? await log.poll(signal) : [commit]);
+    }
+    // Two copies of one installation may have filled packs under the same name: ours gets its own before theirs is
+    // read.
+    await this.#options.staging.meet(this.#arrival.packs, signal);
+    await this.#leaveTakenPacks();
+    await this.#arrival.takeIn();
+  }
+
+  /** Moves the content of pending operations out of packs that cannot get into the store. */
+  async #leaveTakenPacks(): Promise<void> {
+    const { staging, packs, state, logger } = this.#options;
+    const { taken } = staging;
+    if (taken.size === 0) return;
+    const move = new ContentMove(taken, packs, staging);
+    // A conflict copy that this makes shares the content where it was.
+    do await this.#arrival.replace((operation) => move.moved(operation));
+    while ([...packsOf(state.operations)].some((id) => taken.has(id)));
+    staging.releaseTaken();
+    logger.warn('another installation has put packs under the names of ours; what is in ours goes into new ones', { packs: taken.size });
   }
 
   async #commit(signal: AbortSignal | undefined): Promise<void> {
@@ -345,7 +375,7 @@ export class Committer {
       if (this.#options.isOffline() && (state.operationCount > 0 || writer.bytes > 0)) await this.#saveLocally();
       for (let left = 0; ; ) {
         // The log's head already counts the arrived commits, so they must be part of the state before anything is put.
-        await this.#arrival.takeIn();
+        await this.#takeIn(signal);
         // Once everything is sealed, the dirty data that the journal holds before this point is in operations.
         const cut = journal.end;
         await writer.sealAll();
@@ -385,6 +415,7 @@ export class Committer {
     const isAll = state.pendingCount === 0;
     const upload = (): ReturnType<Staging['upload']> => staging.upload(signal, isAll ? undefined : packsOf(state.flyingOperations));
     let [packs] = await Promise.all([upload(), syncJournal(), log.checkAroundHead(signal)]);
+    packs = await this.#uploadAgain(packs, upload);
     for (let { flight } = state; flight; flight = state.flight) {
       const { mutations, delta, serial } = flight;
       const draft: CommitDraft = {
@@ -412,10 +443,21 @@ export class Committer {
       }
       await this.#poll(signal);
       // A conflict copy holds the newest content of its file, which may be newer than the flying operations.
-      if (!staging.areStored(packsOf(state.flyingOperations))) packs = await upload();
+      if (!staging.areStored(packsOf(state.flyingOperations))) packs = await this.#uploadAgain(await upload(), upload);
       await syncJournal();
     }
     return false;
+  }
+
+  /** Until no pack has a name that is taken. */
+  async #uploadAgain(packs: CommitPack[], upload: () => Promise<CommitPack[]>): Promise<CommitPack[]> {
+    let uploaded = packs;
+    while (this.#options.staging.taken.size > 0) {
+      await this.#leaveTakenPacks();
+      uploaded = await upload();
+      await this.#syncJournal();
+    }
+    return uploaded;
   }
 
   /** Ignores a failed journal: it never recovers, and what was accepted before goes into the store without it. */
@@ -445,7 +487,7 @@ export class Committer {
       const wallTimeMs = clock.now().sec * 1000;
       await this.#append({ ...this.#emptyDraft(wallTimeMs), packs: [], checkpoint: undefined }, signal);
       this.#beatMs = wallTimeMs;
-      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
+      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, 'none'));
       logger.debug('heartbeat', { sequence: log.head.sequence });
       await this.#foldWhenLarge(signal);
     } catch (error) {
@@ -482,7 +524,7 @@ export class Committer {
     // A failed journal is read again when the volume is opened, and the log then says what it already holds.
     if (journal.failure) return;
     try {
-      journal.append(this.#baseEntry(serial, false));
+      journal.append(this.#baseEntry(serial, 'none'));
       await journal.sync();
       if (cut !== undefined) await journal.trim(cut);
     } catch (error) {
@@ -492,10 +534,10 @@ export class Committer {
 
   /** Records the state's base in a journal that does not have it yet. */
   journalBase(): void {
-    this.#options.journal.append(this.#baseEntry(this.#options.log.own.operationSerial, false));
+    this.#options.journal.append(this.#baseEntry(this.#options.log.own.operationSerial, 'none'));
   }
 
-  #baseEntry(committedSerial: number, reset: boolean, { sequence, hash }: LogPosition = this.#options.log.head): Uint8Array {
+  #baseEntry(committedSerial: number, reset: BaseReset, { sequence, hash }: LogPosition = this.#options.log.head): Uint8Array {
     const { staging, state, counters } = this.#options;
     return encodeBaseEntry({
       sequence,
@@ -503,6 +545,7 @@ export class Committer {
       covers: state.covers,
       root: state.root,
       committedSerial,
+      deviceIndex: counters.deviceIndex,
       nextInoCounter: counters.nextIno,
       counter: counters.serial,
       reset,
@@ -534,7 +577,7 @@ export class Committer {
       staging.committed(packs);
       state.endFold(newRoot, covers);
       state.advance([commit]);
-      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, false));
+      if (!journal.failure) journal.append(this.#baseEntry(log.own.operationSerial, 'none'));
       await staging.release(packsOf(state.operations));
       await log.removeCopies(covers);
       logger.info('checkpoint', { covers, entries: changes.count });

@@ -11,8 +11,10 @@ import { type DataExtent, runChunksMax } from '../meta/extent.js';
 import { type ContentStamp, type Inode, inlineMax } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { type InlineOperation, type Operation, OperationError, type WriteOperation } from '../operation/operation.js';
+import type { Renumbering } from '../operation/renumbering.js';
 import type { ChunkOwner } from '../pack/pack-index.js';
 import { DirtyFile, type DirtyRange, type DirtySegment, gather } from './dirty-file.js';
+import type { DirtyEntry } from './journal-entry.js';
 
 /** What the writer needs from the volume around it. */
 export interface ContentHost {
@@ -179,6 +181,33 @@ export class ContentWriter {
     if (file.bytes === 0 && !file.sealing) this.#files.delete(file.ino);
   }
 
+  /**
+   * From now on what is dirty belongs to inodes with these numbers. What is being sealed follows when it is applied.
+   */
+  renumber(numbers: Renumbering): void {
+    const files = [...this.#files.values()];
+    this.#files.clear();
+    for (const file of files) {
+      file.baseStamp = numbers.stamp(file.baseStamp, file.ino);
+      file.ino = numbers.ino(file.ino);
+      this.#files.set(file.ino, file);
+    }
+    this.#closed = new Set([...this.#closed].map((ino) => numbers.ino(ino)));
+  }
+
+  /** The dirty data that the journal holds. */
+  journalled(): Omit<DirtyEntry, 'type'>[] {
+    return [...this.#files.values()].flatMap(({ ino, mtime, segments }) =>
+      segments.filter(({ journalled }) => journalled).map(({ version, offset, bytes }) => ({ ino, version, offset, mtime, bytes })),
+    );
+  }
+
+  get journalledBytes(): number {
+    let bytes = 0;
+    for (const file of this.#files.values()) bytes += file.bytes - file.unjournalledBytes;
+    return bytes;
+  }
+
   /** Makes everything written to the file so far survive the daemon: journalled, or sealed if it is too much. */
   persist(ino: Ino): MaybePromise<void> {
     const file = this.#files.get(ino);
@@ -338,7 +367,7 @@ export class ContentWriter {
       for (const range of snapshot) gather(range.segments, range.offset, content.subarray(range.offset, range.offset + range.length));
       const operation: InlineOperation = {
         type: 'inline',
-        ino,
+        ino: file.ino,
         content,
         size,
         mtime: file.mtime,
@@ -354,7 +383,8 @@ export class ContentWriter {
     const pieces = (await Promise.all(ranges.map((range) => this.#sealRange(ino, range)))).flat();
     const operation: WriteOperation = {
       type: 'write',
-      ino,
+      // It may have another number since.
+      ino: file.ino,
       pieces,
       size: pieces.reduce((last, piece) => Math.max(last, piece.offset + piece.extent.length), 0),
       mtime: file.mtime,

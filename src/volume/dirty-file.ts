@@ -27,7 +27,7 @@ export interface DirtyRange {
 }
 
 export class DirtyFile {
-  readonly ino: Ino;
+  ino: Ino;
   /** The stamp of the content that the first of these writes was based on. */
   baseStamp: ContentStamp;
   /** Time of the last write, unless the times were set explicitly since. */

@@ -5,6 +5,7 @@
  */
 import type { Logger } from '../base/logger.js';
 import type { Ino } from '../meta/key.js';
+import type { Renumbering } from '../operation/renumbering.js';
 import { Turn } from './turn.js';
 import type { ChangeListener, VolumeChange } from './volume-change.js';
 import { changedContent } from './volume-change.js';
@@ -27,6 +28,13 @@ export class FrontEnds {
 
   constructor(logger: Logger) {
     this.#logger = logger;
+  }
+
+  /** Inodes that were pending have other numbers. Other orphans belong to whoever has their former identity. */
+  renumber(numbers: Renumbering): void {
+    const before = [...this.orphans];
+    this.orphans.clear();
+    for (const ino of before) if (numbers.inodes.has(ino)) this.orphans.add(numbers.ino(ino));
   }
 
   /** At most one listener for each front end. */

@@ -6,15 +6,18 @@
  * | --- | --- |
  * | 1 operation | serial, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino, version, offset, mtime? (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence, hash 32, covers, root? (56), committed serial, next ino counter, counter, u8 0/1 reset, packs |
+ * | 3 base | sequence, hash 32, covers, root? (56), committed serial, device, ino counter, counter, reset, packs |
  * | 4 forget | serial of an operation that was never synced and whose content was lost to a power failure |
  * | 5 moved | the result of an operation in a rebase: u8 0/1 whether it is the first of its rebase, then as 1 |
  *
+ * *Reset* is a u8: 0 none, 1 rebase, 2 renewal.
+ *
  * A base entry says which commit the pending operations are based on and how to load that state (`root` is the
- * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase (`reset`),
+ * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase,
  * no operation before the entry counts. What counts instead are the moved entries before it, from the newest first one
  * on, and the operations after it (doc/concurrency.md, "Replay"). Moved entries without a base entry after them do not
- * count: a crash ended that rebase. The packs, as in a commit, are in the store, and no commit of the log names them. A
+ * count: a crash ended that rebase. After a rebase onto a new identity of this installation (`renewal`), no dirty data
+ * before the entry counts either. The packs, as in a commit, are in the store, and no commit of the log names them. A
  * forget entry removes its operation and everything after it.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
@@ -52,6 +55,10 @@ export interface DirtyEntry {
   readonly bytes: Uint8Array;
 }
 
+/** What a base entry takes back of what the journal holds before it. */
+export type BaseReset = 'none' | 'rebase' | 'renewal';
+const resets: readonly BaseReset[] = ['none', 'rebase', 'renewal'];
+
 export interface BaseEntry {
   readonly type: 'base';
   readonly sequence: number;
@@ -61,10 +68,12 @@ export interface BaseEntry {
   readonly root: PageReference | undefined;
   /** This device's operations up to here are in commits up to `sequence`. */
   readonly committedSerial: number;
+  /** The numbers and stamps that were given out, up to the counters, are of this device. */
+  readonly deviceIndex: number;
   readonly nextInoCounter: number;
   /** Serials and stamps up to this one have been given out. */
   readonly counter: number;
-  readonly reset: boolean;
+  readonly reset: BaseReset;
   /** Packs that the next commit must name although they are not staged here. */
   readonly packs: readonly CommitPack[];
 }
@@ -101,11 +110,7 @@ export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
   const writer = new ByteWriter(128).u8(3).u53(entry.sequence).bytes(entry.hash).u53(entry.covers);
   if (entry.root) writePageReference(writer.u8(1), entry.root);
   else writer.u8(0);
-  writer
-    .u53(entry.committedSerial)
-    .u53(entry.nextInoCounter)
-    .u53(entry.counter)
-    .u8(entry.reset ? 1 : 0);
+  writer.u53(entry.committedSerial).u53(entry.deviceIndex).u53(entry.nextInoCounter).u53(entry.counter).u8(resets.indexOf(entry.reset));
   writePacks(writer, entry.packs);
   return writer.finish();
 }
@@ -153,12 +158,14 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       const covers = reader.u53();
       const root = readFlag(reader) ? readPageReference(reader) : undefined;
       const committedSerial = reader.u53();
+      const deviceIndex = reader.u53();
       const nextInoCounter = reader.u53();
       const counter = reader.u53();
-      const reset = readFlag(reader);
+      const reset = resets[reader.u8()];
       const packs = readPacks(reader);
       reader.end();
-      return { type: 'base', sequence, hash, covers, root, committedSerial, nextInoCounter, counter, reset, packs };
+      if (reset === undefined) throw new MalformedBytesError('a base of an unknown kind');
+      return { type: 'base', sequence, hash, covers, root, committedSerial, deviceIndex, nextInoCounter, counter, reset, packs };
     }
     case 4: {
       const serial = reader.u53();

@@ -28,7 +28,7 @@ export const givesUp = ({ lost }: LostWork): boolean => lost.some(({ isOwn }) =>
  * given up: by the rules of a rebase, whose old view is what this device knew, with `pending` on top. Returns how many.
  */
 export async function runWithoutOthers(
-  { state, tree, counters, deviceIndex }: { state: VolumeState; tree: TreeReader; counters: Counters; deviceIndex: number },
+  { state, tree, counters }: { state: VolumeState; tree: TreeReader; counters: Counters },
   lostWork: LostWork,
   pending: readonly PendingOperation[],
   context: (oldView: ReadView) => RebaseContext,
@@ -40,7 +40,6 @@ export async function runWithoutOthers(
   await replayOperations(
     known,
     pending.filter(({ serial }) => serial > newest),
-    deviceIndex,
     counters,
   );
   const rebase = context(known.view);

@@ -29,6 +29,8 @@ export interface Remembered {
    * end it count.
    */
   readonly lost: readonly { readonly from: number; readonly to: number }[];
+  /** Dirty data before this position has other numbers since, and was repeated. */
+  readonly dirtyFrom: number;
   /** The newest serial or stamp in the journal. */
   readonly serialMax: number;
 }
@@ -49,6 +51,7 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
   let writes: RememberedOperation[] = [];
   let lost: Remembered['lost'] = [];
   let resetPosition = -1;
+  let dirtyFrom = 0;
   let serialMax = 0;
   for await (const { entry, position } of journal.entries()) {
     const decoded = decodeJournalEntry(entry);
@@ -56,8 +59,9 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
       case 'base':
         base = decoded;
         serialMax = Math.max(serialMax, decoded.counter, decoded.committedSerial);
-        if (decoded.reset) resetPosition = position;
-        operations = decoded.reset ? moved : operations.filter((operation) => operation.serial > decoded.committedSerial);
+        if (decoded.reset !== 'none') resetPosition = position;
+        if (decoded.reset === 'renewal') dirtyFrom = position;
+        operations = decoded.reset !== 'none' ? moved : operations.filter((operation) => operation.serial > decoded.committedSerial);
         moved = [];
         break;
       case 'moved':
@@ -78,7 +82,7 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
         break;
     }
   }
-  return { base, operations, writes, lost, serialMax };
+  return { base, operations, writes, lost, dirtyFrom, serialMax };
 }
 
 /** Receives dirty data. */
@@ -92,12 +96,16 @@ export interface ContentTarget {
  * Restores the dirty data: reads the journal once more, in order, and keeps nothing of it. Throws JournalError,
  * MalformedBytesError, and what the target throws.
  */
-export async function replayContent(journal: Pick<Journal, 'entries'>, lost: Remembered['lost'], target: ContentTarget): Promise<void> {
+export async function replayContent(
+  journal: Pick<Journal, 'entries'>,
+  { lost, dirtyFrom }: Pick<Remembered, 'lost' | 'dirtyFrom'>,
+  target: ContentTarget,
+): Promise<void> {
   let resetPosition = -1;
   for await (const { entry, position } of journal.entries()) {
     const decoded = decodeJournalEntry(entry);
-    if (decoded.type === 'base' && decoded.reset) resetPosition = position;
-    if (lost.some(({ from, to }) => position >= from && position < to)) continue;
+    if (decoded.type === 'base' && decoded.reset !== 'none') resetPosition = position;
+    if (position < dirtyFrom || lost.some(({ from, to }) => position >= from && position < to)) continue;
     if (decoded.type === 'dirty') await target.restore(decoded);
     // An operation that a rebase repeats has already taken effect at its first place; data written since is newer.
     else if (decoded.type === 'operation' && position !== resetPosition) target.applied(decoded.operation);
@@ -126,12 +134,8 @@ export function withoutLost(
 }
 
 /** Runs the pending operations on the state at their base, where they ran before. Returns how many. */
-export async function replayOperations(
-  state: VolumeState,
-  operations: readonly PendingOperation[],
-  deviceIndex: number,
-  counters: Counters,
-): Promise<number> {
+export async function replayOperations(state: VolumeState, operations: readonly PendingOperation[], counters: Counters): Promise<number> {
+  const { deviceIndex } = counters;
   for (const pending of operations) {
     counters.serial = Math.max(counters.serial, pending.serial, stampOf(pending.operation));
     for (const number of numbersIn(pending.operation)) {

@@ -5,6 +5,7 @@
  * before the commit that needs them.
  */
 import type { Plaintext } from '../base/brand.js';
+import { equalBytes } from '../base/bytes.js';
 import { Limiter } from '../base/limiter.js';
 import type { Random } from '../base/random.js';
 import type { CacheKind } from '../cache/disk-cache.js';
@@ -16,9 +17,10 @@ import { MemoryFile } from '../disk/memory-file.js';
 import type { PackKeys } from '../pack/item.js';
 import { PackError } from '../pack/pack-error.js';
 import { newPackId, type PackId, packKey } from '../pack/pack-id.js';
-import { type ChunkOwner, type PackItem, packEndMax } from '../pack/pack-index.js';
+import { type ChunkOwner, footerLength, type PackItem, packEndMax } from '../pack/pack-index.js';
 import { intactItems, PackWriter, type RunPlace } from '../pack/pack-writer.js';
 import type { PageReference } from '../pack/page-reference.js';
+import { findStored, type StoredPack } from '../pack/stored-pack.js';
 import type { ObjectStore } from '../store/object-store.js';
 
 export interface StagingOptions {
@@ -92,6 +94,10 @@ export class Staging {
   readonly #unnamed = new Map<PackId, CommitPack>();
   /** Packs in the store whose files are still here. */
   readonly #landed = new Map<PackId, PackWriter>();
+  /** Closed packs whose names the store has for other packs: a copy of this installation went on from the same file. */
+  readonly #taken = new Map<PackId, PackWriter>();
+  /** Landed packs whose files are not what the store has. */
+  readonly #different = new Set<PackId>();
 
   constructor(options: StagingOptions) {
     this.#options = options;
@@ -102,7 +108,22 @@ export class Staging {
   get bytes(): number {
     let total = (this.#chunks?.bytes ?? 0) + (this.#pages?.bytes ?? 0);
     for (const { writer } of this.#closed.values()) total += writer.size;
+    for (const writer of this.#taken.values()) total += writer.size;
     return total;
+  }
+
+  /** Packs that cannot get into the store: what pending operations have in them must be appended to others. */
+  get taken(): ReadonlySet<PackId> {
+    return new Set(this.#taken.keys());
+  }
+
+  /** Nothing pending needs the taken packs any more, once the journal says so. */
+  releaseTaken(): void {
+    for (const [id, writer] of this.#taken) {
+      this.#taken.delete(id);
+      this.#different.add(id);
+      this.#landed.set(id, writer);
+    }
   }
 
   /** Bytes of packs that are in the store and still in the staging directory. */
@@ -163,6 +184,16 @@ export class Staging {
     const wanted = [...this.#closed.keys()].filter((id) => needed?.has(id) ?? true);
     await Promise.all(wanted.map((id) => this.#uploadOne(id, signal)));
     return [...this.#unnamed.values()];
+  }
+
+  /**
+   * Another installation has named these packs in a commit. Those that are staged here, too, are compared with what the
+   * store has. Rejects as `upload` does.
+   */
+  async meet(ids: Iterable<PackId>, signal?: AbortSignal): Promise<void> {
+    const { registry } = this.#options;
+    const shared = [...ids].filter((id) => registry.has(id) && !this.#landed.has(id));
+    if (shared.length > 0) await this.upload(signal, new Set(shared));
   }
 
   /**
@@ -243,7 +274,8 @@ export class Staging {
     const begun = await Promise.allSettled(filling.map((one) => one.writer));
     await Promise.all(this.#closing);
     const open = begun.filter((result) => result.status === 'fulfilled').map((result) => result.value);
-    return [...new Set([...open, ...[...this.#closed.values()].map(({ writer }) => writer), ...this.#landed.values()])];
+    const closed = [...this.#closed.values()].map(({ writer }) => writer);
+    return [...new Set([...open, ...closed, ...this.#landed.values(), ...this.#taken.values()])];
   }
 
   #path(id: PackId): string {
@@ -352,13 +384,43 @@ export class Staging {
     const isInPlace = await writer.isInPlace();
     if (!isInPlace) onLost();
     const body = isInPlace ? { path: this.#path(id), size } : await writer.readAll();
-    // A pack's name is random and only this device writes it: if it exists in the store, this same pack was put before
-    // a crash.
-    await store.put(packKey(id), body, signal ? { signal } : {});
-    this.#uploadedBytes += size;
-    this.#unnamed.set(id, { id, size, epoch, indexHash });
-    this.#landed.set(id, writer);
+    const outcome = await store.put(packKey(id), body, signal ? { signal } : {});
+    // A pack's name is random: if it exists in the store, this pack was put before a crash, or it is one of a copy of
+    // this installation.
+    const stored = outcome === 'created' ? { size, indexHash } : await this.#findStored(writer, { size, indexHash }, signal);
     this.#closed.delete(id);
+    if (!stored) return this.#take(writer);
+    this.#uploadedBytes += size;
+    this.#unnamed.set(id, { id, epoch, ...stored });
+    this.#landed.set(id, writer);
+    if (!equalBytes(stored.indexHash, indexHash)) this.#different.add(id);
+  }
+
+  /** What the store has under the name, if that holds all of the pack. */
+  async #findStored(writer: PackWriter, own: StoredPack, signal: AbortSignal | undefined): Promise<StoredPack | undefined> {
+    const { store, keys } = this.#options;
+    const { id, items } = writer;
+    const found = await store.get(packKey(id), { range: { offset: own.size - footerLength, length: footerLength + 1 }, signal });
+    if (found && equalBytes(found, await writer.read(own.size - footerLength, footerLength))) return own;
+    try {
+      return await findStored(store, keys, id, items, signal);
+    } catch (error) {
+      // Whatever it is, it is not this pack.
+      if (error instanceof PackError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Chunks are appended to other packs. Pages are made again by the next fold. */
+  #take(writer: PackWriter): void {
+    const { id } = writer;
+    if (!this.#pagePacks.has(id)) {
+      this.#taken.set(id, writer);
+      return;
+    }
+    this.#different.add(id);
+    this.#landed.set(id, writer);
+    throw new PackError('MISSING', `the store has another pack under the name ${id}`);
   }
 
   /**
@@ -373,7 +435,8 @@ export class Staging {
       const path = this.#path(id);
       writer.release();
       const isInPlace = await writer.isInPlace();
-      const adopted = !isInPlace || (await adopt(id, path, this.#pagePacks.delete(id) ? 'pages' : 'content'));
+      const kind = this.#pagePacks.delete(id) ? 'pages' : 'content';
+      const adopted = !isInPlace || (!this.#different.delete(id) && (await adopt(id, path, kind)));
       registry.delete(id);
       await writer.close();
       if (!adopted) await disk.unlink(path);

@@ -3,13 +3,15 @@
  * again from its start if it met a page that is not in memory or had to wait its turn (doc/concurrency.md, "One
  * instant"). It commits nothing: `committer.ts` does.
  */
+import { assert } from '../base/assert.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { type PageFault, withPages } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import { type ContentStamp, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type Ino, makeIno } from '../meta/key.js';
-import type { Operation } from '../operation/operation.js';
+import { type Operation, OperationError } from '../operation/operation.js';
 import { execute, recordBase } from '../operation/operation-execute.js';
+import { hasOtherNumbers, type Renumbering } from '../operation/renumbering.js';
 import type { ReadView } from '../operation/view.js';
 import type { Committer } from './committer.js';
 import type { ContentWriter } from './content-writer.js';
@@ -32,13 +34,14 @@ export interface TransactionsOptions {
   readonly queue: UploadQueue;
   readonly patience: Patience;
   readonly frontEnds: FrontEnds;
-  readonly deviceIndex: number;
   readonly readOnly: boolean;
 }
 
 export class Transactions {
   readonly #options: TransactionsOptions;
   #isClosed = false;
+  /** The newest one. */
+  #renumbering: Renumbering | undefined;
 
   constructor(options: TransactionsOptions) {
     this.#options = options;
@@ -54,7 +57,8 @@ export class Transactions {
   /** Like {@link Volume.transact}, through the front end `by`, with errors of the layers below. */
   transact<T>(plan: Plan<T>, by: FrontEnd): MaybePromise<T> {
     const announcement = this.#options.frontEnds.announce(by);
-    const outcome = withPages(() => this.#attempt(plan, false, announcement), this.#load);
+    const { deviceIndex } = this.#options.counters;
+    const outcome = withPages(() => this.#attempt(plan, false, announcement, deviceIndex), this.#load);
     // Nothing was collected if it completed at once.
     return announcement && outcome instanceof Promise ? outcome.finally(() => announcement.done()) : outcome;
   }
@@ -65,22 +69,23 @@ export class Transactions {
 
   /** Applies an operation that holds sealed content. It must not wait for itself, and changes nothing visible. */
   applySealed(operation: Operation): MaybePromise<void> {
-    return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true, undefined), this.#load);
+    const { deviceIndex } = this.#options.counters;
+    return withPages(() => this.#attempt(() => ({ operation, result: undefined }), true, undefined, deviceIndex), this.#load);
   }
 
   allocateIno(): Ino {
-    const { deviceIndex, counters } = this.#options;
-    return makeIno(deviceIndex, counters.nextIno++);
+    const { counters } = this.#options;
+    return makeIno(counters.deviceIndex, counters.nextIno++);
   }
 
   get nextIno(): Ino | undefined {
-    const { deviceIndex, counters } = this.#options;
-    return deviceIndex < 0 ? undefined : makeIno(deviceIndex, counters.nextIno);
+    const { deviceIndex, nextIno } = this.#options.counters;
+    return deviceIndex < 0 ? undefined : makeIno(deviceIndex, nextIno);
   }
 
   nextStamp(): ContentStamp {
-    const { deviceIndex, counters } = this.#options;
-    return { deviceIndex, counter: ++counters.serial };
+    const { counters } = this.#options;
+    return { deviceIndex: counters.deviceIndex, counter: ++counters.serial };
   }
 
   /** Throws VolumeError `READ_ONLY`, `FENCED` or `CLOSED` when nothing may be changed. */
@@ -97,11 +102,18 @@ export class Transactions {
     this.#isClosed = true;
   }
 
+  /** What was pending has the numbers of a new identity from now on. */
+  renewed(numbers: Renumbering): void {
+    this.#renumbering = numbers;
+  }
+
   // No await within: what the plan saw is what the operation changes.
-  #attempt<T>(plan: Plan<T>, sealing: boolean, announcement: Announcement | undefined): T {
-    const { state, journal, counters, deviceIndex, writer, committer } = this.#options;
-    const { operation, result } = plan(state.view);
-    if (!operation) return result;
+  #attempt<T>(plan: Plan<T>, sealing: boolean, announcement: Announcement | undefined, begunAs: number): T {
+    const { state, journal, counters, writer, committer } = this.#options;
+    const { deviceIndex } = counters;
+    const { operation: planned, result } = plan(state.view);
+    if (!planned) return result;
+    const operation = begunAs === deviceIndex ? planned : this.#renumbered(planned, sealing);
     this.#requireWritable(sealing);
     if (!sealing) this.#awaitTurn(operation);
     announcement?.awaitCollected(rewrittenBy(operation));
@@ -118,6 +130,17 @@ export class Transactions {
     announcement?.changed(changesBy(recorded, transaction.changes.keys()));
     committer.changed();
     return result;
+  }
+
+  /**
+   * An operation that had to wait while this installation got a new identity. Throws ESTALE when the caller knows a
+   * number that has changed: the kernel then looks the names up again.
+   */
+  #renumbered(planned: Operation, sealing: boolean): Operation {
+    assert(this.#renumbering, 'the index changes with the numbers');
+    const operation = this.#renumbering.renumber(planned);
+    if (!sealing && hasOtherNumbers(planned, operation)) throw new OperationError('ESTALE', 'the inode has another number now');
+    return operation;
   }
 
   /** Throws a PageFault whose load is the wait that the operation needs. */

@@ -95,7 +95,7 @@ function provenFacts({ ageMs, maxMs, isStale }: Staleness): Record<string, Fact>
 /** What this device may do; nothing before it enrols. */
 function ownStanding(log: CommitLog): Record<string, Fact> {
   const { enrolment } = log.members[log.deviceIndex - 1] ?? {};
-  return enrolment ? { role: enrolment.role } : {};
+  return { ...(enrolment ? { role: enrolment.role } : {}), ...(log.formerIndex > 0 ? { formerIndex: log.formerIndex } : {}) };
 }
 
 /**

@@ -5,8 +5,10 @@
  */
 import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
+import { makeIno } from '../meta/key.js';
 import { readInode } from '../operation/inode-view.js';
 import { type RebaseContext, RebaseState } from '../operation/rebase-rules.js';
+import type { ReadView } from '../operation/view.js';
 import { accessTimeStore } from './access-time-file.js';
 import { Committer, foldEntriesMax } from './committer.js';
 import { ContentReader } from './content-reader.js';
@@ -63,7 +65,6 @@ export async function openVolume(options: OpenOptions): Promise<OpenVolume> {
 async function startVolume({ parts, remembered, operations, arrived, lostWork }: OpenedParts, opened: ClosingStack): Promise<OpenVolume> {
   const { options, log, state, journal, counters, staging, cache, packs, memory } = parts;
   const { store, clock, logger, reachability, readOnly } = options;
-  const { deviceIndex } = log;
   const isOffline = (): boolean => reachability?.offlineSinceMs !== undefined;
   const patience = new Patience(clock, options.patienceMs);
   const frontEnds = new FrontEnds(logger);
@@ -92,10 +93,13 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   const staleness = new Staleness(log, clock, logger, options.maxStalenessMs);
   const defaultPace = store.local ? localPace : remotePace;
   const { heartbeatMs = defaultHeartbeatMs } = options;
-  const rebaseContext = (): Omit<RebaseContext, 'oldView'> => ({
+  const rebaseContext = (deviceIndex: number, oldView: () => ReadView): RebaseContext => ({
     deviceIndex,
     deviceName: options.deviceName,
-    allocateIno: () => transactions.allocateIno(),
+    get oldView() {
+      return oldView();
+    },
+    allocateIno: () => makeIno(deviceIndex, counters.nextIno++),
     state: new RebaseState(),
     conflicts: [],
   });
@@ -106,6 +110,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     staging,
     writer,
     tree: parts.tree,
+    packs,
     counters,
     clock,
     logger,
@@ -118,12 +123,11 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     pendingBytesMax: memory.shares.operations,
     graceMs: options.graceMs ?? graceDefaultMs,
     isOffline,
-    rebaseContext: () => ({
-      ...rebaseContext(),
-      get oldView() {
-        return state.view;
-      },
-    }),
+    rebaseContext,
+    renewed: (numbers) => {
+      transactions.renewed(numbers);
+      frontEnds.renumber(numbers);
+    },
     frontEnds,
     onRound: () => staleness.check(),
   });
@@ -143,7 +147,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     },
     reserveBytes: diskReserveBytes,
   });
-  const transactions = new Transactions({ state, journal, counters, writer, committer, queue, patience, frontEnds, deviceIndex, readOnly });
+  const transactions = new Transactions({ state, journal, counters, writer, committer, queue, patience, frontEnds, readOnly });
   const place = { disk: options.disk, stateDirectory: options.stateDirectory, key: parts.keys.device };
   const pins: PinKeeper = new PinKeeper({
     read: (query) => volume.read(query),
@@ -197,15 +201,15 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
 
   const replayed =
     lostWork && givesUp(lostWork)
-      ? await runWithoutOthers({ ...parts, deviceIndex }, lostWork, remembered.operations, (oldView) => ({ ...rebaseContext(), oldView }))
-      : await replayOperations(state, operations, deviceIndex, counters);
+      ? await runWithoutOthers(parts, lostWork, remembered.operations, (oldView) => rebaseContext(counters.deviceIndex, () => oldView))
+      : await replayOperations(state, operations, counters);
   // Entries from now on are based on this state, even if the log has moved on by the next start.
   if (lostWork) await committer.takeUp(lostWork);
   else if (!remembered.base && !readOnly) committer.journalBase();
   // After the journal failed, all dirty data went into the store without it, in commits newer than any of its entries.
   const isOutdated = log.own.operationSerial > remembered.serialMax;
   if (!isOutdated) {
-    await replayContent(journal, remembered.lost, {
+    await replayContent(journal, remembered, {
       restore: async (entry) => {
         const inode = await transactions.read((view) => readInode(view, entry.ino));
         if (inode) writer.restore(entry.ino, inode.stamp, entry.offset, entry.bytes, entry.version, entry.mtime);

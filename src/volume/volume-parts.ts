@@ -5,7 +5,6 @@
  */
 
 import { join } from 'node:path';
-import { fromHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { ClosingStack } from '../base/closing-stack.js';
 import type { Logger } from '../base/logger.js';
@@ -160,7 +159,7 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
     disk,
     directory: join(stateDirectory, 'journal'),
     sealKey: keys.journal,
-    deviceId: fromHex(log.deviceId),
+    stateId: log.stateId,
     random,
     logger,
   });
@@ -209,7 +208,10 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
   }
   const operations = lostWork ? workAgain(lostWork, remembered.operations) : remembered.operations;
   const given = [log.own, ...(lostWork?.lost.filter(({ isOwn }) => isOwn).map(({ commit }) => commit) ?? [])];
+  // What is pending has numbers of the identity that this installation had then.
+  const present = log.deviceIndex > 0 || log.formerIndex === 0 ? log.deviceIndex : log.formerIndex;
   const counters: Counters = {
+    deviceIndex: remembered.base?.deviceIndex ?? present,
     nextIno: Math.max(firstCounter, remembered.base?.nextInoCounter ?? 0, ...given.map(({ nextInoCounter }) => nextInoCounter)),
     serial: Math.max(remembered.base?.counter ?? 0, ...given.map(({ operationSerial }) => operationSerial)),
   };

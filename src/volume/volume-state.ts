@@ -26,8 +26,13 @@ import { addTotals, Layer, PendingLayers, type PendingOperation, type Totals } f
 /** Memory that a key and a value take in addition to their bytes. */
 const mutationOverhead = 96;
 
-/** Counters that must never go back. The volume keeps them. */
+/** Counters that must never go back, and whose they are. The volume keeps them. */
 export interface Counters {
+  /**
+   * The index under which numbers and stamps are given out, -1 for none. When this installation has a new identity, it
+   * remains that of the former one until what is pending was renumbered (`arrival.ts`).
+   */
+  deviceIndex: number;
   /** The next inode counter of this device. */
   nextIno: number;
   /** Shared by operations and content stamps. */
@@ -205,6 +210,12 @@ export class VolumeState {
   operationAt(index: number): PendingOperation | undefined {
     const flying = this.flyingOperations;
     return index < flying.length ? flying[index] : this.#pending.at(index - flying.length);
+  }
+
+  /** What the operations that are in no commit yet have set, or deleted (`null`); each key once. */
+  *uncommitted(): Iterable<readonly [TreeKey, Uint8Array | null]> {
+    const overlays = this.#ownOverlays();
+    for (const key of keysOf(overlays)) yield [key, valueIn(overlays, key) ?? null];
   }
 
   /** Whether an operation that is in no commit yet has set or deleted this key. */

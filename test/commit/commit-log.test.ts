@@ -7,7 +7,7 @@ import type { ChainState } from '../../src/commit/chain.js';
 import { nextCommit } from '../../src/commit/chain.js';
 import type { Commit, CommitDraft, Mutation } from '../../src/commit/commit.js';
 import { CommitError } from '../../src/commit/commit-error.js';
-import { CommitLog } from '../../src/commit/commit-log.js';
+import { CommitLog, type HeadCode } from '../../src/commit/commit-log.js';
 import { deviceIndexMax, ownerId } from '../../src/commit/enrolment.js';
 import type { Features } from '../../src/commit/features.js';
 import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
@@ -115,7 +115,7 @@ async function newDisk(): Promise<SimulatedDisk> {
 async function openLog(
   volume: Volume,
   disk: SimulatedDisk,
-  more: { store?: ObjectStore; readOnly?: boolean; name?: string; ownerSeed?: Uint8Array | undefined } = {},
+  more: { store?: ObjectStore; readOnly?: boolean; name?: string; ownerSeed?: Uint8Array | undefined; headCode?: HeadCode } = {},
 ): Promise<CommitLog> {
   const { root, volumeId } = volume;
   const store = more.store ?? volume.store;
@@ -135,6 +135,7 @@ async function openLog(
     logger: silentLogger,
     deviceName,
     readOnly: more.readOnly ?? false,
+    headCode: more.headCode,
   });
 }
 
@@ -592,17 +593,105 @@ t.test('a damaged or foreign trust or device file is an error, not a new device'
   }
 });
 
-t.test('two installations with one identity are detected', async (t) => {
+/** Another installation with the identity of the one on `disk`, which is at rest. */
+const copied = (disk: SimulatedDisk): SimulatedDisk => disk.clone(7);
+
+t.test('of two installations with one identity, the second to commit enrols anew, however it hears of the first', async (t) => {
+  const ways: Record<string, (volume: Volume, disk: SimulatedDisk, clone: CommitLog) => Promise<CommitLog>> = {
+    'a poll': async (_volume, _disk, clone) => {
+      await clone.poll();
+      return clone;
+    },
+    'a lost race': async (_volume, _disk, clone) => {
+      t.equal(await clone.put(draft('lost')), 'lost');
+      await clone.poll();
+      return clone;
+    },
+    'an opening': (volume, disk) => openLog(volume, disk),
+    'an opening with a head code': async (volume, disk) => {
+      const { head } = await openLog(volume, await newDisk(), { readOnly: true });
+      return openLog(volume, disk, { headCode: { sequence: head.sequence, hashStart: toHex(head.hash) } });
+    },
+    'an opening without trust': async (volume, disk) => {
+      await disk.unlink(`${stateDirectory}/trust`);
+      return openLog(volume, disk);
+    },
+    'an opening that only reads': (volume, disk) => openLog(volume, disk, { readOnly: true }),
+  };
+  for (const [name, hears] of Object.entries(ways)) {
+    for (const count of [1, 3]) {
+      const volume = await newVolume();
+      const disk = await newDisk();
+      const a = await openLog(volume, disk);
+      await write(a, 'common');
+      const { operationSerial } = a.own;
+      const disk2 = copied(disk);
+      const clone = await openLog(volume, disk2);
+      for (let index = 0; index < count; index++) await write(a, `from the original ${index}`);
+      const heard = await hears(volume, disk2, clone);
+      t.not(heard.deviceId, a.deviceId, name);
+      t.equal(heard.formerIndex, 1, name);
+      t.equal(heard.own.operationSerial, operationSerial, `${name}: operations of the other one are not its own`);
+      t.equal(heard.head.sequence >= a.head.sequence, true, name);
+      if (name.endsWith('only reads')) continue;
+      while (heard.mustEnrol) if ((await heard.enrol()) === 'lost') await heard.poll();
+      t.equal(heard.deviceIndex, 2, name);
+      t.same(heard.members[1]?.enrolment.admittedBy, 1, 'the identity that both had admits the new one');
+      await write(heard, 'from the clone');
+      await write(a, 'more');
+      await heard.poll();
+      const reader = await openLog(volume, await newDisk());
+      t.same(await texts(reader), await texts(heard), name);
+      t.equal((await texts(reader)).length, count + 3, name);
+      const again = await openLog(volume, disk2);
+      t.equal(again.deviceId, heard.deviceId, 'it keeps its new identity');
+    }
+  }
+});
+
+t.test('an installation that crashes while it takes a new identity goes on with it, or takes another', async (t) => {
+  const prepare = async (): Promise<{ volume: Volume; disk: SimulatedDisk; sequence: number }> => {
+    const volume = await newVolume();
+    const disk = await newDisk();
+    const a = await openLog(volume, disk);
+    await write(a, 'common');
+    const clone = copied(disk);
+    await write(a, 'from the original');
+    return { volume, disk: clone, sequence: a.own.operationSerial };
+  };
+  const measured = await prepare();
+  const before = measured.disk.changeCount;
+  await openLog(measured.volume, measured.disk);
+  for (let at = before; at < measured.disk.changeCount; at++) {
+    const { volume, disk, sequence } = await prepare();
+    disk.crashAt(at);
+    await t.rejects(openLog(volume, disk));
+    const log = await openLog(volume, disk.crash('power'));
+    t.not(log.deviceIndex, 1);
+    t.ok(log.own.operationSerial < sequence, `crash at ${at}`);
+    await write(log, 'from the copy');
+    const reader = await openLog(volume, await newDisk());
+    t.same(await texts(reader), ['common', 'from the original', 'from the copy'], `crash at ${at}`);
+  }
+});
+
+t.test('an own commit whose answer was lost is known again, and one that was overtaken as well', async (t) => {
   const volume = await newVolume();
   const disk = await newDisk();
   const a = await openLog(volume, disk);
-  const clone = await openLog(volume, disk);
-  await write(a, 'from the original');
-  // It takes the first for its own commit that a crash interrupted; it cannot explain the second.
-  await write(clone, 'from the clone');
-  await t.rejects(write(a, 'more'), code('FORK'));
-  const reader = await openLog(volume, await newDisk());
-  t.same(await texts(reader), ['from the original', 'from the clone']);
+  for (const isOpen of [true, false]) {
+    volume.store.hook = (what) => {
+      if (what === 'put-done') throw new StoreError('UNAVAILABLE', 'no answer');
+    };
+    volume.store.memory.get = () => Promise.reject(new StoreError('UNAVAILABLE', 'no answer'));
+    await t.rejects(a.put(draft(`unknown ${isOpen}`)), code('UNAVAILABLE'));
+    volume.store.hook = undefined;
+    delete (volume.store.memory as unknown as Record<string, unknown>)['get'];
+    const log = isOpen ? a : await openLog(volume, disk);
+    await log.poll();
+    t.equal(log.deviceIndex, 1);
+    t.equal(log.deviceId, a.deviceId);
+  }
 });
 
 t.test('the log opens with all of its commits after a crash at any disk operation', async (t) => {

@@ -14,7 +14,7 @@ const root = new RootKeys(Buffer.alloc(32, 1), systemRandom);
 const sealKey = root.local('journal', 1, Buffer.alloc(32, 2));
 
 function optionsFor(disk: SimulatedDisk, more: Partial<JournalOptions> = {}): JournalOptions {
-  return { disk, directory, sealKey, deviceId: Buffer.alloc(16, 3), random: systemRandom, logger: silentLogger, segmentSize: 2000, ...more };
+  return { disk, directory, sealKey, stateId: Buffer.alloc(16, 3), random: systemRandom, logger: silentLogger, segmentSize: 2000, ...more };
 }
 
 async function replayed(journal: Journal): Promise<string[]> {
@@ -76,7 +76,7 @@ t.test('a journal of another device, volume or key is refused with a clear error
   const journal = await Journal.open(optionsFor(disk));
   journal.append(bytes('mine'));
   await journal.close();
-  await t.rejects(Journal.open(optionsFor(disk, { deviceId: Buffer.alloc(16, 4) })), { code: 'CORRUPT' });
+  await t.rejects(Journal.open(optionsFor(disk, { stateId: Buffer.alloc(16, 4) })), { code: 'CORRUPT' });
   await t.rejects(Journal.open(optionsFor(disk, { sealKey: root.local('journal', 1, Buffer.alloc(32, 9)) })), { code: 'CORRUPT' });
   t.same(await reopened(disk), ['mine']);
 });

@@ -42,6 +42,13 @@ export class RandomApplications {
     this.#random = random;
   }
 
+  /** Applications that go on with the same numbers, as those of a copied installation do. */
+  copy(): RandomApplications {
+    const copy = new RandomApplications(this.deviceIndex, this.#random);
+    [copy.#inos, copy.#stamps, copy.#sec] = [this.#inos, this.#stamps, this.#sec];
+    return copy;
+  }
+
   newIno(): Ino {
     return makeIno(this.deviceIndex, this.#inos++);
   }

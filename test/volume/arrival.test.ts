@@ -10,7 +10,7 @@ import { readInode } from '../../src/operation/inode-view.js';
 import type { Operation } from '../../src/operation/operation.js';
 import { Arrival, type ArrivalOptions } from '../../src/volume/arrival.js';
 import { FrontEnds } from '../../src/volume/front-ends.js';
-import { decodeJournalEntry, encodeBaseEntry } from '../../src/volume/journal-entry.js';
+import { type BaseReset, decodeJournalEntry, encodeBaseEntry } from '../../src/volume/journal-entry.js';
 import type { ChangeListener } from '../../src/volume/volume-change.js';
 import { commitOf, createFile, emptyState, hasName, makeCommit, otherDevice, ownDevice, rebaseContextOf, run } from '../suite/memory-state.js';
 
@@ -18,7 +18,8 @@ import { commitOf, createFile, emptyState, hasName, makeCommit, otherDevice, own
 function begin() {
   const state = emptyState();
   const said: string[] = [];
-  const counters = { nextIno: 100, serial: 0 };
+  const counters = { deviceIndex: ownDevice, nextIno: 100, serial: 0 };
+  const own = { operationSerial: 0 };
   const scene = { dirty: [] as Ino[], seal: async () => {}, collected: () => true, collect: async () => {} };
   const frontEnds = new FrontEnds(silentLogger);
   const listener: ChangeListener = {
@@ -36,11 +37,11 @@ function begin() {
   frontEnds.listen({}, listener);
   const note = (bytes: Uint8Array): void => {
     const entry = decodeJournalEntry(bytes);
-    said.push(entry.type === 'base' && entry.reset ? 'reset' : entry.type);
+    said.push(entry.type === 'base' && entry.reset !== 'none' ? 'reset' : entry.type);
   };
   const options = {
     state,
-    log: { deviceId: 'me', own: { operationSerial: 0 } },
+    log: { deviceId: 'me', deviceIndex: ownDevice, mustEnrol: false, landedSerial: 0, members: [], own },
     journal: { failure: undefined, append: note, appendBatch: (entries: readonly Uint8Array[]) => entries.forEach(note) },
     writer: { inos: () => scene.dirty.values(), sealAll: () => scene.seal() },
     counters,
@@ -48,13 +49,14 @@ function begin() {
     readOnly: false,
     rebaseContext: () => rebaseContextOf(state, counters),
     frontEnds,
-    baseEntry: (committedSerial: number, reset: boolean) =>
+    baseEntry: (committedSerial: number, reset: BaseReset) =>
       encodeBaseEntry({
         sequence: 0,
         hash: new Uint8Array(32),
         covers: 0,
         root: undefined,
         committedSerial,
+        deviceIndex: counters.deviceIndex,
         nextInoCounter: counters.nextIno,
         counter: counters.serial,
         reset,
@@ -62,7 +64,7 @@ function begin() {
       }),
   };
   const create = (name: string): void => run(state, ++counters.serial, createFile(name, makeIno(ownDevice, ++counters.nextIno)));
-  return { state, said, scene, counters, create, arrival: new Arrival(options as unknown as ArrivalOptions) };
+  return { state, said, scene, own, counters, create, arrival: new Arrival(options as unknown as ArrivalOptions) };
 }
 
 const theirFile = makeIno(otherDevice, 5);
@@ -104,10 +106,11 @@ t.test('operations in the same directory are run again and count in the journal 
 });
 
 t.test('operations are no longer pending when their commit comes back from the log', async (t) => {
-  const { state, counters, create, arrival } = begin();
+  const { state, own, counters, create, arrival } = begin();
   const chown: Operation = { type: 'setattr', ino: rootIno, uid: 5, time: { sec: 9, nsec: 0 } };
   run(state, ++counters.serial, chown);
   create('not yet');
+  own.operationSerial = 1;
   arrival.add([{ ...commitOf(1, 'me', [chown], true), operationSerial: 1, nextInoCounter: 500 }]);
   await arrival.takeIn();
   t.strictSame(
@@ -122,7 +125,7 @@ t.test('counters continue after the values in an own commit even if a crash lost
   const { counters, arrival } = begin();
   arrival.add([{ ...makeCommit(1, 'me', []), operationSerial: 70, nextInoCounter: 500 }]);
   await arrival.takeIn();
-  t.strictSame(counters, { nextIno: 500, serial: 70 });
+  t.strictSame(counters, { deviceIndex: ownDevice, nextIno: 500, serial: 70 });
 });
 
 t.test('changes made while operations are run again are not lost', async (t) => {

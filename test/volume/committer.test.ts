@@ -9,6 +9,7 @@ import { CommitError } from '../../src/commit/commit-error.js';
 import type { CommitLog } from '../../src/commit/commit-log.js';
 import type { Journal } from '../../src/journal/journal.js';
 import { makeIno } from '../../src/meta/key.js';
+import type { PackId } from '../../src/pack/pack-id.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { TreeReader } from '../../src/tree/tree-reader.js';
 import { Committer, type CommitterOptions } from '../../src/volume/committer.js';
@@ -30,7 +31,7 @@ function begin(options: Partial<CommitterOptions> = {}) {
   const said: string[] = [];
   const drafts: CommitDraft[] = [];
   const arrivals: Commit[][] = [];
-  const counters = { nextIno: 100, serial: 0 };
+  const counters = { deviceIndex: ownDevice, nextIno: 100, serial: 0 };
   const pages = new PageStore();
   const logger = createLogger(() => {}, 'error');
   const head = { sequence: 0, hash: new Uint8Array(32) };
@@ -48,6 +49,10 @@ function begin(options: Partial<CommitterOptions> = {}) {
     state,
     log: {
       deviceId: 'me',
+      deviceIndex: ownDevice,
+      mustEnrol: false,
+      landedSerial: 0,
+      members: [],
       head,
       own,
       nextKey: () => 'log/next',
@@ -86,6 +91,8 @@ function begin(options: Partial<CommitterOptions> = {}) {
       committed: () => {},
       release: async () => {},
       areStored: () => true,
+      taken: new Set<PackId>(),
+      meet: async () => {},
       sync: async () => said.push('sync packs'),
     } satisfies Named<Staging>,
     writer: {

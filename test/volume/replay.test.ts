@@ -7,7 +7,7 @@ import type { Plaintext } from '../../src/base/brand.js';
 import type { JournalEntry } from '../../src/journal/journal.js';
 import { S_IFREG } from '../../src/meta/inode.js';
 import { counterOf, firstCounter, type Ino, makeIno, rootIno } from '../../src/meta/key.js';
-import { encodeBaseEntry, encodeDirtyEntry, encodeMovedEntry, encodeOperationEntry } from '../../src/volume/journal-entry.js';
+import { type BaseReset, encodeBaseEntry, encodeDirtyEntry, encodeMovedEntry, encodeOperationEntry } from '../../src/volume/journal-entry.js';
 import type { Remembered } from '../../src/volume/replay.js';
 import { readJournal, replayContent, replayOperations, withoutLost } from '../../src/volume/replay.js';
 import { createFile, emptyState, otherDevice, ownDevice } from '../suite/memory-state.js';
@@ -49,13 +49,14 @@ function journalOf(...records: readonly (() => Iterable<Uint8Array>)[]): Paramet
 }
 
 const unlink = (name: string): Operation => ({ type: 'unlink', parent: rootIno, name, ino, time: { sec: 1, nsec: 0 } });
-const base = (committedSerial: number, reset: boolean): Uint8Array =>
+const base = (committedSerial: number, reset: BaseReset = 'none'): Uint8Array =>
   encodeBaseEntry({
     sequence: 1,
     hash: new Uint8Array(32),
     covers: 0,
     root: undefined,
     committedSerial,
+    deviceIndex: ownDevice,
     nextInoCounter: 2,
     counter: 9,
     reset,
@@ -69,23 +70,23 @@ const serialsOf = async (...records: readonly Uint8Array[][]): Promise<number[]>
 };
 
 t.test('the results of a rebase count from its base entry on, however many records hold them', async (t) => {
-  const before = [[base(0, false)], [operation(1), operation(2)]];
+  const before = [[base(0)], [operation(1), operation(2)]];
   t.same(await serialsOf(...before), [1, 2]);
   t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false)]), [1, 2], 'a crash ended it');
-  t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false), base(0, true)], [operation(5)]), [3, 4, 5]);
-  t.same(await serialsOf(...before, [moved(3, true)], [moved(5, true), base(0, true)]), [5], 'of a rebase that was restarted');
-  t.same(await serialsOf(...before, [moved(3, true), base(0, true)], [base(0, true)]), [], 'none of them is left after another rebase');
-  t.same(await serialsOf(...before, [base(0, true), operation(3)], [operation(4)]), [3, 4], 'all in one record, as earlier versions wrote it');
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(4, false), base(0, 'rebase')], [operation(5)]), [3, 4, 5]);
+  t.same(await serialsOf(...before, [moved(3, true)], [moved(5, true), base(0, 'rebase')]), [5], 'of a rebase that was restarted');
+  t.same(await serialsOf(...before, [moved(3, true), base(0, 'rebase')], [base(0, 'rebase')]), [], 'none of them is left after another rebase');
+  t.same(await serialsOf(...before, [base(0, 'rebase'), operation(3)], [operation(4)]), [3, 4], 'all in one record, as earlier versions wrote it');
 });
 
 t.test('dirty data is restored in journal order, one entry at a time', async (t) => {
   const dirty = (version: number): readonly Uint8Array[] =>
     encodeDirtyEntry({ ino, version, offset: 0, mtime: undefined, bytes: new Uint8Array(100_000).fill(version) });
   const journal = journalOf(
-    () => [base(0, false)],
+    () => [base(0)],
     () => [Buffer.concat(dirty(1)), operation(1), Buffer.concat(dirty(2))],
     () => [Buffer.concat(dirty(3))],
-    () => [base(0, true), operation(2)],
+    () => [base(0, 'rebase'), operation(2)],
     () => [Buffer.concat(dirty(4))],
   );
   t.ok(JSON.stringify(await readJournal(journal)).length < 2000);
@@ -94,7 +95,7 @@ t.test('dirty data is restored in journal order, one entry at a time', async (t)
     restore: (entry: { readonly version: number; readonly bytes: Uint8Array }) => void seen.push(`dirty ${entry.version} ${entry.bytes.byteLength}`),
     applied: (one: Operation) => void seen.push(`${one.type} ${'name' in one ? one.name : ''}`),
   };
-  await replayContent(journal, [{ from: 3, to: 4 }], target);
+  await replayContent(journal, { lost: [{ from: 3, to: 4 }], dirtyFrom: 0 }, target);
   t.same(seen, ['dirty 1 100000', 'unlink 1', 'dirty 2 100000', 'dirty 4 100000'], 'except for lost entries and repetitions');
 });
 
@@ -110,9 +111,9 @@ t.test('no number that an operation in the journal has given is given again', as
     { type: 'create', parent: rootIno, name: 'again', ino: makeIno(otherDevice, 20), number: again, ...owner },
   ];
   for (let count = 1; count <= operations.length; count++) {
-    const counters = { nextIno: firstCounter, serial: 0 };
+    const counters = { deviceIndex: ownDevice, nextIno: firstCounter, serial: 0 };
     const pending = operations.slice(0, count).map((one, index) => ({ serial: index + 1, operation: one }));
-    await replayOperations(emptyState(), pending, ownDevice, counters);
+    await replayOperations(emptyState(), pending, counters);
     t.equal(counters.nextIno, counterOf([file, linked, whiteout, again][count - 1]!) + 1, operations[count - 1]!.type);
   }
 });
