@@ -1132,9 +1132,10 @@ class Volume:
             except (FormatError, Fatal) as error:
                 warn(f"note: {error}")
         others = sorted({claim for claim, _ in claims}, reverse=True)
+        admissions = [commit.own_admission() for _, commit in claims]
         for sequence, claimant in claims + [(sequence, None) for sequence in others]:
             try:
-                if sequence and self._begin_at(sequence, claimant):
+                if sequence and self._begin_at(sequence, claimant, admissions):
                     return
             except (FormatError, Fatal) as error:
                 warn(f"note: checkpoint {sequence}: {error}")
@@ -1148,7 +1149,7 @@ class Volume:
         payload, digest = self.open_commit(sequence, self.hashes[sequence])
         return Commit(payload), digest
 
-    def _begin_at(self, sequence, claimant):
+    def _begin_at(self, sequence, claimant, admissions):
         """Whether it could begin at that checkpoint, which the claimant, if given, names and must be believed about."""
         commit, digest = self._commit_by_names(sequence)
         need(commit.checkpoint and commit.of(STATE), "it is no checkpoint")
@@ -1160,7 +1161,7 @@ class Volume:
             need(not admin or admin.role == ADMIN and admin.index < device.index, "a certificate leads nowhere")
             need(device.certified(admin.signing_key if admin else state.owner, self.volume_id), "a wrong certificate")
         if claimant:
-            author = state.by_id.get(claimant.author)
+            author = state.by_id.get(claimant.author) or self._admitted_since(state, claimant, admissions)
             if claimant.author != ZEROS[:16] and not (author and author.role != READER and author.status != REMOVED):
                 return False
             if not claimant.signed_by(author.signing_key if author else state.owner, self.volume_id):
@@ -1172,6 +1173,16 @@ class Volume:
         self.epochs.update(state.keyring.keys)
         self._follow(sequence + 1, digest)
         return True
+
+    def _admitted_since(self, state, claimant, admissions):
+        """The enrolment of a claimant whom the checkpoint does not know, if one of the last commits has it."""
+        for admission in admissions:
+            if admission and admission.id == claimant.author and admission.admitted_by <= len(state.devices):
+                admin = state.device(admission.admitted_by) if admission.admitted_by else None
+                able = not admin or admin.role == ADMIN and admin.status != REMOVED
+                if able and admission.certified(admin.signing_key if admin else state.owner, self.volume_id):
+                    return admission
+        return None
 
     def _counted_before(self, newest, covers):
         """The newest state: the commits behind `covers` that count are each author's newest, that one's previous own,

@@ -10,6 +10,7 @@ import { CommitError } from './commit-error.js';
 import { type DeviceId, deviceIndexMax, type Enrolment, isAdmittedBy, ownerId, type Role } from './enrolment.js';
 import type { Features } from './features.js';
 import {
+  ableAdmitterKey,
   admitterKey,
   encodeLogState,
   type LogState,
@@ -199,7 +200,7 @@ function applyAdmission(log: LogState, enrolment: Enrolment, volumeId: Uint8Arra
   if (enrolment.deviceId === ownerId || memberOf(log, enrolment.deviceId)) return 'it admits a device that is known';
   if (enrolment.deviceIndex !== log.members.length + 1 || enrolment.deviceIndex > deviceIndexMax)
     return 'it admits a device under another index than the next';
-  const key = log.members[enrolment.admittedBy - 1]?.status === 'removed' ? undefined : admitterKey(log, enrolment.admittedBy);
+  const key = ableAdmitterKey(log, enrolment.admittedBy);
   if (!key || !isAdmittedBy(key, volumeId, enrolment)) return 'nobody who may has admitted the device';
   const none = { counter: 0, newest: 0 as Sequence, nextInoCounter: 0, operationSerial: 0 };
   return { ...log, members: [...log.members, { enrolment, enrolledMs, status: 'active', ...none }] };

@@ -110,6 +110,11 @@ export function admitterKey({ ownerKey, members }: LogState, index: number): Uin
   return enrolment?.role === 'admin' ? enrolment.signingKey : undefined;
 }
 
+/** The same, unless that device was removed. */
+export function ableAdmitterKey(log: LogState, index: number): Uint8Array | undefined {
+  return log.members[index - 1]?.status === 'removed' ? undefined : admitterKey(log, index);
+}
+
 export function writeKeyring(writer: ByteWriter, { generation, epochs }: Keyring): void {
   writer.u32(generation).varint(epochs.length);
   for (const { number, key } of epochs) writer.varint(number).bytes(key);

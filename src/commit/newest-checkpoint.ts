@@ -7,8 +7,8 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { ChainState } from './chain.js';
 import { chainBeforeCheckpoint } from './chain.js';
 import { CommitError, missingCommit } from './commit-error.js';
-import { ownerId } from './enrolment.js';
-import { memberOf } from './log-state.js';
+import { type DeviceId, type Enrolment, isAdmittedBy, ownerId } from './enrolment.js';
+import { ableAdmitterKey, type LogState, memberOf } from './log-state.js';
 import { type OpenedCommit, openCommit } from './open-commit.js';
 import type { StoredLog } from './stored-log.js';
 
@@ -72,14 +72,14 @@ export async function stateBeforeNewestCheckpoint(
   // A short log is read from its beginning as fast.
   if (claim === 0 && newest <= claimsMax) return undefined;
   const claimed = await stateAt(claim);
-  if (claimed && head && isSignedByWriter(claimed, head)) return claimed;
+  if (claimed && head && isSignedByWriter(claimed, head, [head])) return claimed;
   const recent = await openNewest(stored, keys, newest, claimsMax);
   const states = new Map<number, ChainState | undefined>([[claim, claimed]]);
   for (const opened of recent) {
     const sequence = claimOf(opened);
     const state = states.has(sequence) ? states.get(sequence) : await stateAt(sequence);
     states.set(sequence, state);
-    if (state && isSignedByWriter(state, opened)) return state;
+    if (state && isSignedByWriter(state, opened, recent)) return state;
   }
   const [, greatest] = [...states].filter(([, state]) => state).toSorted(([a], [b]) => b - a)[0] ?? [];
   return greatest;
@@ -88,14 +88,27 @@ export async function stateBeforeNewestCheckpoint(
 /** The checkpoint that a commit is, or names as the newest before it; 0: none. */
 const claimOf = ({ origin, sequence }: OpenedCommit): number => (origin?.isCheckpoint ? sequence : (origin?.lastCheckpoint ?? 0));
 
-/** Whether the owner, or a device that may write as far as `state` knows, has signed the commit. */
-function isSignedByWriter({ log }: ChainState, opened: OpenedCommit): boolean {
+/**
+ * Whether the owner has signed the commit, or a device that may write as far as `state` knows, or that was admitted
+ * since, as one of `recent` shows.
+ */
+function isSignedByWriter({ log }: ChainState, opened: OpenedCommit, recent: readonly OpenedCommit[]): boolean {
   if (!opened.origin) return false;
   const { author } = opened.origin;
   if (author === ownerId) return opened.isSignedBy(log.ownerKey);
   const member = memberOf(log, author);
-  const mayWrite = member && member.status !== 'removed' && member.enrolment.role !== 'reader';
-  return mayWrite === true && opened.isSignedBy(member.enrolment.signingKey);
+  if (member?.status === 'removed') return false;
+  const enrolment = member?.enrolment ?? admissionOf(log, author, recent);
+  return enrolment !== undefined && enrolment.role !== 'reader' && opened.isSignedBy(enrolment.signingKey);
+}
+
+function admissionOf(log: LogState, author: DeviceId, recent: readonly OpenedCommit[]): Enrolment | undefined {
+  for (const { origin, volumeId } of recent) {
+    const admission = origin?.author === author ? origin.admission : undefined;
+    const key = admission && ableAdmitterKey(log, admission.admittedBy);
+    if (key && isAdmittedBy(key, volumeId, admission)) return admission;
+  }
+  return undefined;
 }
 
 /**

@@ -145,6 +145,9 @@ t.test('a device without history is not misled once the owner or a writer has go
   const goOn: Readonly<Record<string, (cast: Cast) => Promise<unknown>>> = {
     'the owner': ({ script }) => script.write(script.owner, { records: [{ type: 'keyslots', keyslots: [] }] }),
     'a writer': ({ script, writer }) => script.write(writer),
+    'a device that was admitted since': async ({ script, admin }) => {
+      await script.write(await script.admit(admin, 'writer'));
+    },
     'a writer who had lapsed': async ({ script, admin, writer }) => {
       await script.write(admin, { records: [{ type: 'lapse', deviceIndex: writer.index }] });
       await script.write(writer);

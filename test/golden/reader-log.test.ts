@@ -78,6 +78,24 @@ t.test('the reader and the drive decide alike whatever the order of records is',
   await expectAgreement(t, cast);
 });
 
+t.test('a checkpoint that lies about who was removed does not mislead the reader once somebody has gone on', async (t) => {
+  const goOn: readonly ((cast: Cast) => Promise<unknown>)[] = [
+    ({ script, writer }) => script.write(writer),
+    ({ script }) => script.write(script.owner),
+    async ({ script, admin }) => script.write(await script.admit(admin, 'writer')),
+  ];
+  for (const write of goOn) {
+    const cast = await makeCast();
+    const { script, admin, removed } = cast;
+    await script.checkpoint(admin);
+    const members = script.state.log.members.map((member) => ({ ...member, status: 'active' as const }));
+    await script.checkpoint(removed, undefined, { change: (fields) => ({ ...fields, records: [stateRecord(cast, { members })] }) });
+    await write(cast);
+    await script.write(newAuthor(9));
+    await expectAgreement(t, cast);
+  }
+});
+
 /** Some author's commit, which may break any rule, or none. */
 class RandomCommits {
   readonly #cast: Cast;
