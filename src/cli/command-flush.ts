@@ -1,7 +1,6 @@
 /** `sealdrive flush [DIR]`: returns when everything written until now is in the store. */
 
-import { syncClientOf } from '../access/sync-client.js';
-import { askDaemon, findMount } from '../program/control-client.js';
+import { askDaemon, findMount, handedTo } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
 import { duration, readOptional } from '../terminal/option-kind.js';
 import { print, printJson } from '../terminal/terminal.js';
@@ -25,7 +24,7 @@ export const flushCommand = defineCommand<FlushArguments>({
       .example('$0 flush && systemctl suspend', 'sleep when all is safe'),
   handler: async (args) => {
     const timeoutMs = readOptional(duration, args.timeout, 'timeout');
-    const { record } = await findMount(args.directory);
+    const { record, status } = await findMount(args.directory);
     const display = showFlushProgress(args.json ? 'silent' : 'auto');
     const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
     try {
@@ -41,7 +40,7 @@ export const flushCommand = defineCommand<FlushArguments>({
     } finally {
       display.stop();
     }
-    const client = await syncClientOf(record.store);
+    const client = handedTo(status);
     if (args.json) printJson({ mountPoint: record.mountPoint, flushed: true, handedTo: client ?? null });
     else if (client === undefined) print('Everything is in the store.');
     else print(`Everything is handed to ${client}, which carries it to the other machines: wait until it has.`);

@@ -1,10 +1,9 @@
 /** `sealdrive status [PATH..]`: shows what is mounted, what is not in the store yet, and the state of single files. */
-import { syncClientOf } from '../access/sync-client.js';
 import { printable } from '../base/printable.js';
 import type { DaemonStatus, PinStatus, SubtreesResult } from '../daemon/control-protocol.js';
 import { isPending } from '../daemon/control-protocol.js';
 import type { FoundMounts, RunningMount, SilentMount } from '../program/control-client.js';
-import { askDaemon, findMount, findMounts, mountsOfName, requireAnswers } from '../program/control-client.js';
+import { askDaemon, findMount, findMounts, handedTo, mountsOfName, requireAnswers } from '../program/control-client.js';
 import { exitCodes, Failure } from '../terminal/exit-code.js';
 import { duration, readOptional } from '../terminal/option-kind.js';
 import { formatBytes, plural, print, printHeading, printJson } from '../terminal/terminal.js';
@@ -65,10 +64,7 @@ export const statusCommand = defineCommand<StatusArguments>({
     if (chosen.some(({ status }) => isLocalDiskLost(status))) process.exitCode = exitCodes.LOCAL_DISK;
     if (mute.length > 0) process.exitCode = exitCodes.NO_ANSWER;
     if (args.json) {
-      const aboutOne = async ({ status, record: { stateDirectory, socket, store } }: RunningMount): Promise<object> => {
-        return { ...status, stateDirectory, pins: pins.get(socket) ?? [], handedTo: (await syncClientOf(store)) ?? null };
-      };
-      const about = await Promise.all(chosen.map(aboutOne));
+      const about = chosen.map(({ status, record }) => ({ ...status, stateDirectory: record.stateDirectory, pins: pins.get(record.socket) ?? [] }));
       printJson({
         ...(whole.length > 0 || paths.length === 0 ? { mounts: about } : {}),
         ...(mute.length > 0 ? { silent: mute.map(aboutSilent) } : {}),
@@ -77,7 +73,7 @@ export const statusCommand = defineCommand<StatusArguments>({
       return;
     }
     if (paths.length === 0 && answering.length + silent.length === 0) print('Nothing is mounted.');
-    for (const { status, record, isHere } of chosen) describe(status, pins.get(record.socket) ?? [], isHere, await syncClientOf(record.store));
+    for (const { status, record, isHere } of chosen) describe(status, pins.get(record.socket) ?? [], isHere);
     for (const one of mute) describeSilent(one);
     for (const { at, subtree } of files) print(describeFile(at, subtree));
   },
@@ -167,7 +163,8 @@ const hasStopped = (status: DaemonStatus): boolean => status.details['commit']?.
 /** The state directory is gone, or its disk failed: nothing that is written from now on is kept. */
 const isLocalDiskLost = (status: DaemonStatus): boolean => status.details['device']?.['failure'] !== undefined;
 
-function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean, client: string | undefined): void {
+function describe(status: DaemonStatus, pins: readonly PinStatus[], isHere: boolean): void {
+  const client = handedTo(status);
   const { pending, statistics } = status;
   const rows: [string, string][] = [
     ['volume', status.volumeId],

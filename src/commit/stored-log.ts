@@ -89,7 +89,7 @@ export class StoredLog {
   async has(sequence: number, signal: AbortSignal | undefined): Promise<boolean> {
     // One byte instead of a HEAD request, after which HTTP clients close their connection.
     const range = { offset: 0, length: 1 };
-    return (await this.#store.get(this.keyOf(sequence), { range, ...(signal ? { signal } : {}) })) !== undefined;
+    return (await this.#store.get(this.keyOf(sequence), { range, fresh: true, ...(signal ? { signal } : {}) })) !== undefined;
   }
 
   /**
@@ -98,7 +98,7 @@ export class StoredLog {
    */
   async isSame(sequence: number, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<boolean | undefined> {
     const range = { offset: 0, length: comparedBytes };
-    const found = await this.#store.get(this.keyOf(sequence), { range, ...(signal ? { signal } : {}) });
+    const found = await this.#store.get(this.keyOf(sequence), { range, fresh: true, ...(signal ? { signal } : {}) });
     return found && equalBytes(found, sealed.subarray(0, comparedBytes));
   }
 

@@ -192,6 +192,7 @@ export async function composeMount(
   try {
     const disk = addon ? presentDisk(addon) : systemDisk;
     const memory = budgetOf(options.memory ?? usualMemory());
+    const syncClient = await syncClientOf(request.store);
     const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
     const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
     opened.push(() => store.close());
@@ -228,7 +229,8 @@ export async function composeMount(
       pollIntervalMs: options.pollIntervalMs,
       heartbeatMs: options.heartbeatMs,
       // The next commit may be on its way for as long as a sync client needs.
-      graceMs: (await syncClientOf(request.store)) === undefined ? undefined : syncedGraceMs,
+      graceMs: syncClient === undefined ? undefined : syncedGraceMs,
+      syncClient,
       maxStalenessMs: options.maxStalenessMs,
       headCode: options.headCode,
       beforeEnrolment: async (otherDevices) => {

@@ -281,6 +281,12 @@ export async function mountsOfName(word: string, mounts: readonly RunningMount[]
   return found.toSorted((a, b) => Number(b.record.mountPoint === usual) - Number(a.record.mountPoint === usual));
 }
 
+/** The sync client that carries what the drive has stored to other machines; `undefined` when none does. */
+export function handedTo({ details }: DaemonStatus): string | undefined {
+  const client = details['store']?.['handedTo'];
+  return typeof client === 'string' ? client : undefined;
+}
+
 /**
  * The running mount at `directory` (or of the volume of that name), or the only one there is. Throws Failure
  * `MOUNT_POINT` when there is none, `USAGE` when there are several to choose from, `NO_ANSWER` when its process does

@@ -127,7 +127,7 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async get(key: ObjectKey, options: GetOptions = {}): Promise<Uint8Array | undefined> {
-    const { range, signal } = options;
+    const { range, signal, fresh = false } = options;
     signal?.throwIfAborted();
     const place = placeOf(key);
     try {
@@ -142,7 +142,7 @@ export class DirectoryStore implements ObjectStore {
         return count === length ? bytes : bytes.subarray(0, count);
       };
       // A reader of one range will soon read another one of the same object.
-      if (range) return await this.#open.use(key, () => this.#openObject(place), read);
+      if (range && !fresh) return await this.#open.use(key, () => this.#openObject(place), read);
       const object = await this.#openObject(place);
       if (!object) return undefined;
       try {

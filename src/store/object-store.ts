@@ -75,6 +75,11 @@ export interface GetOptions {
   readonly signal?: AbortSignal | undefined;
   /** Refuse bodies larger than this (a hostile store may send gigabytes). Default: 64 MiB, or the range's length. */
   readonly sizeMax?: number;
+  /**
+   * Asks for what has the name now. Otherwise a ranged read may be answered from a file that was opened under the name
+   * before, which costs less where one object is read in many pieces.
+   */
+  readonly fresh?: boolean;
 }
 
 export interface AwaitOptions {

@@ -28,7 +28,7 @@ export interface FactSources {
   readonly id: string;
   readonly statistics: VolumeStatistics;
   readonly log: CommitLog;
-  readonly options: Pick<OpenOptions, 'reachability' | 'refused' | 'deviceName' | 'store' | 'clock'>;
+  readonly options: Pick<OpenOptions, 'reachability' | 'refused' | 'deviceName' | 'store' | 'syncClient' | 'clock'>;
   readonly committer: Committer;
   readonly staleness: Staleness;
   readonly queue: UploadQueue;
@@ -70,6 +70,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
     },
     store: {
       description: options.store.description,
+      ...(options.syncClient === undefined ? {} : { handedTo: options.syncClient }),
       reachable: lastError === undefined && offlineMs === undefined,
       ...(offlineMs === undefined ? {} : { offlineSeconds: Math.round((options.clock.monotonicMs() - offlineMs) / 1000) }),
       ...(lastError === undefined ? {} : { lastError: describeError(lastError) }),

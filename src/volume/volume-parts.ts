@@ -82,6 +82,8 @@ export interface OpenOptions {
   readonly pollIntervalMs?: number | undefined;
   /** A device without changes shows this often that it is alive; 0: never. Undefined: every eight hours. */
   readonly heartbeatMs?: number | undefined;
+  /** The sync client that carries the store's folder to other machines, for `status`. */
+  readonly syncClient?: string | undefined;
   /** For so long, a next commit that cannot be read is taken for one that still comes. Undefined: a minute. */
   readonly graceMs?: number | undefined;
   /** When no other device has shown a sign of life for this long, the state is reported as stale. Undefined: never. */

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readSync } from 'node:fs';
-import { chmod, chown, mkdir, readdir, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rename, stat, symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { equalBytes } from '../../src/base/bytes.js';
@@ -298,5 +298,27 @@ t.test('cached content is read synchronously, exactly or not at all', async (t) 
   t.equal(target.toString(), '3456');
   t.equal(store.readNow('packs/00/00', target, 7), false, 'beyond its end');
   t.equal(store.readNow('packs/00/01', target, 0), false);
+  await store.close();
+});
+
+void t.test('a fresh read sees that an object was removed, moved away or replaced, whatever was read before', async (t) => {
+  const root = join(await scratchDirectory(t), 'store');
+  const store = await DirectoryStore.create(root, { disk: systemDisk, random });
+  const range = { offset: 0, length: 3 };
+  const changes: Record<string, (path: string) => Promise<void>> = {
+    removed: (path) => unlink(path),
+    moved: (path) => rename(path, `${path}.sync-conflict`),
+    replaced: async (path) => {
+      await writeFile(`${path}.new`, 'other');
+      await rename(`${path}.new`, path);
+    },
+  };
+  for (const [what, change] of Object.entries(changes)) {
+    const key = `log/${what}`;
+    await store.put(key, sealedText('first'));
+    for (const fresh of [true, false]) t.same(await store.get(key, { range, fresh }), Buffer.from('fir'));
+    await change(join(root, key));
+    t.same(await store.get(key, { range, fresh: true }), what === 'replaced' ? Buffer.from('oth') : undefined, what);
+  }
   await store.close();
 });
