@@ -7,11 +7,13 @@ import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import { Lock } from '../base/lock.js';
 import { type Logger } from '../base/logger.js';
+import { withPages } from '../base/page-fault.js';
 import type { LogPosition } from '../commit/chain.js';
 import type { Commit, CommitDraft, CommitPack } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
+import { packEntryKey } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -136,7 +138,9 @@ export class Committer {
     this.#arrival.add(arrived);
     await this.#lock.run(async () => {
       try {
-        await this.#arrival.takeIn();
+        // What a copy of this installation has put under the name of a pack that is staged here may be in the state.
+        await this.#meet(await this.#stagedOfOthers());
+        await this.#takeIn(undefined);
       } catch (error) {
         const judged = this.#judge(error);
         if (!isStoreUnusable(judged)) throw judged;
@@ -348,9 +352,23 @@ export class Committer {
     }
     // Two copies of one installation may have filled packs under the same name: ours gets its own before theirs is
     // read.
-    await this.#options.staging.meet(this.#arrival.packs, signal);
-    await this.#leaveTakenPacks();
+    await this.#meet(this.#arrival.packs, signal);
     await this.#arrival.takeIn();
+  }
+
+  /** Others have named these packs. */
+  async #meet(packs: readonly PackId[], signal?: AbortSignal): Promise<void> {
+    if (this.#options.readOnly) return;
+    await this.#options.staging.meet(packs, signal);
+    await this.#leaveTakenPacks();
+  }
+
+  /** Staged packs that commits name. */
+  async #stagedOfOthers(): Promise<PackId[]> {
+    const { staging, state } = this.#options;
+    const named: PackId[] = [];
+    for (const id of staging.waiting) if (await withPages(() => state.committedValue(packEntryKey(id)))) named.push(id);
+    return named;
   }
 
   /** Moves the content of pending operations out of packs that cannot get into the store. */

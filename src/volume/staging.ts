@@ -112,6 +112,11 @@ export class Staging {
     return total;
   }
 
+  /** Closed packs that are not in the store, as far as is known. */
+  get waiting(): PackId[] {
+    return [...this.#closed.keys()];
+  }
+
   /** Packs that cannot get into the store: what pending operations have in them must be appended to others. */
   get taken(): ReadonlySet<PackId> {
     return new Set(this.#taken.keys());
@@ -121,8 +126,7 @@ export class Staging {
   releaseTaken(): void {
     for (const [id, writer] of this.#taken) {
       this.#taken.delete(id);
-      this.#different.add(id);
-      this.#landed.set(id, writer);
+      this.#landAsOther(writer);
     }
   }
 
@@ -392,8 +396,16 @@ export class Staging {
     if (!stored) return this.#take(writer);
     this.#uploadedBytes += size;
     this.#unnamed.set(id, { id, epoch, ...stored });
+    if (equalBytes(stored.indexHash, indexHash)) this.#landed.set(id, writer);
+    else this.#landAsOther(writer);
+  }
+
+  /** The store has another pack under the name: reads go there from now on. */
+  #landAsOther(writer: PackWriter): void {
+    const { id } = writer;
+    this.#options.registry.delete(id);
+    this.#different.add(id);
     this.#landed.set(id, writer);
-    if (!equalBytes(stored.indexHash, indexHash)) this.#different.add(id);
   }
 
   /** What the store has under the name, if that holds all of the pack. */
@@ -418,8 +430,7 @@ export class Staging {
       this.#taken.set(id, writer);
       return;
     }
-    this.#different.add(id);
-    this.#landed.set(id, writer);
+    this.#landAsOther(writer);
     throw new PackError('MISSING', `the store has another pack under the name ${id}`);
   }
 

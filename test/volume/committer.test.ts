@@ -92,6 +92,7 @@ function begin(options: Partial<CommitterOptions> = {}) {
       release: async () => {},
       areStored: () => true,
       taken: new Set<PackId>(),
+      waiting: [],
       meet: async () => {},
       sync: async () => said.push('sync packs'),
     } satisfies Named<Staging>,

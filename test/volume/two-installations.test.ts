@@ -5,11 +5,13 @@
  */
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
+import { createLogger } from '../../src/base/logger.js';
 import { checkVolume } from '../../src/check/check-volume.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { scratchDirectory } from '../suite/scratch.js';
+import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { createTestVolume, type DeviceOptions, TestDevice, type TestVolume, type TreePicture } from '../suite/test-device.js';
 
 t.setTimeout(1_200_000);
@@ -211,4 +213,136 @@ t.test('a head code does not make a copied state directory forget its work', asy
   await a.close();
   await again.close();
   await checkClean(t, volume);
+});
+
+/** What must happen in the random lives, by a part of the line that says so. */
+const signs = {
+  'a new identity': 'another installation has the identity of this one',
+  'an enrolment': 'takes part as a device of its own',
+  'new numbers': 'what was pending has numbers of the new identity',
+  'a taken pack': 'another installation has put packs under the names of ours',
+};
+
+/** An installation in a random life: what it wrote, and what of that is in the store. */
+class Installation {
+  readonly label: string;
+  readonly state: string;
+  device: TestDevice;
+  /** Contents that only its state directory has. */
+  waiting: string[] = [];
+
+  constructor(label: string, state: string, device: TestDevice) {
+    this.label = label;
+    this.state = state;
+    this.device = device;
+  }
+}
+
+t.test('whatever copies of one installation acknowledge in random lives is there in the end, on all of them', async (t) => {
+  const seed = testSeed();
+  const random = new SeededRandom(seed);
+  const rounds = Number(process.env['TEST_ROUNDS'] ?? 12);
+  const events = new Map<string, number>();
+  const count = (event: string): void => void events.set(event, (events.get(event) ?? 0) + 1);
+  const logger = createLogger((line) => {
+    for (const [event, sign] of Object.entries(signs)) if (line.includes(sign)) count(event);
+  }, 'info');
+  for (let round = 0; round < rounds; round++) {
+    const say = (what: string): string => `seed ${seed}, round ${round}: ${what}`;
+    const volume = await newVolume();
+    const foldBounds = random.below(3) === 0 ? { entries: 10, bytes: 1e6 } : { entries: 1e6, bytes: 1e9 };
+    const openHere = (state: string): Promise<TestDevice> => open(volume, state, { logger, foldBounds });
+    const written = new Set<string>();
+    const superseded = new Set<string>();
+    let [labels, contents] = [0, 0];
+    const installations: Installation[] = [];
+    const state = await scratchDirectory(t);
+    installations.push(new Installation(`i${labels++}`, state, await openHere(state)));
+    const textAt = async ({ device }: Installation, path: string): Promise<string | undefined> =>
+      (await device.exists(path)) ? device.text(path) : undefined;
+    const write = async (by: Installation, path: string): Promise<void> => {
+      const before = await textAt(by, path);
+      if (before !== undefined) superseded.add(before);
+      const text = `content ${contents++} `.padEnd([20, 3000, 90_000][random.below(3)]!, 'x');
+      await by.device.truncate(path, 0).catch(() => {});
+      await by.device.write(path, text);
+      written.add(text);
+      by.waiting.push(text);
+    };
+    const ownFiles = async ({ device, label }: Installation): Promise<string[]> =>
+      (await device.list()).filter((name) => name.startsWith(`${label}-`));
+    const actions: Record<string, (by: Installation) => Promise<void>> = {
+      'write an own file': (by) => write(by, `${by.label}-${random.below(5)}`),
+      'write a shared file': (by) => write(by, `shared-${random.below(3)}`),
+      'make a folder': async (by) => {
+        if (!(await by.device.exists('folder'))) await by.device.mkdir('folder');
+        await write(by, `folder/${by.label}`);
+      },
+      rename: async (by) => {
+        const [from] = await ownFiles(by);
+        if (from === undefined) return;
+        const to = `${by.label}-${5 + random.below(3)}`;
+        const before = await textAt(by, to);
+        if (before !== undefined && from !== to) superseded.add(before);
+        await by.device.rename(from, to);
+      },
+      remove: async (by) => {
+        const [name] = await ownFiles(by);
+        if (name === undefined) return;
+        superseded.add(await by.device.text(name));
+        await by.device.unlink(name);
+      },
+      sync: ({ device }) => device.volume.sync(),
+      seal: async ({ device }) => {
+        for (const name of await device.list()) if (name !== 'folder') await device.volume.sealContent(await device.ino(name));
+      },
+      flush: async (by) => {
+        await by.device.volume.flush();
+        by.waiting = [];
+      },
+      refresh: ({ device }) => device.volume.refresh(),
+      kill: async (by) => {
+        const [index, left] = [installations.indexOf(by), await copyOf(by.state)];
+        await by.device.close();
+        const again = new Installation(by.label, left, await openHere(left));
+        again.waiting = by.waiting;
+        installations[index] = again;
+      },
+      reopen: async (by) => {
+        await by.device.close();
+        by.device = await openHere(by.state);
+      },
+      copy: async (by) => {
+        if (installations.length >= 4) return;
+        const copy = await copyOf(by.state);
+        installations.push(new Installation(`i${labels++}`, copy, await openHere(copy)));
+      },
+      restore: async (by) => {
+        const backup = await copyOf(by.state);
+        const waiting = [...by.waiting];
+        for (let step = random.below(6); step >= 0; step--) await actions[names[random.below(7)]!]!(by);
+        await by.device.volume.flush();
+        await by.device.close();
+        installations[installations.indexOf(by)] = Object.assign(new Installation(`i${labels++}`, backup, await openHere(backup)), { waiting });
+      },
+    };
+    const names = Object.keys(actions);
+    for (let step = 0; step < 30; step++) {
+      const name = names[random.below(names.length)]!;
+      count(name);
+      await actions[name]!(installations[random.below(installations.length)]!);
+    }
+    const devices = installations.map(({ device }) => device);
+    await settle(...devices);
+    const [first] = devices;
+    const picture = await first!.picture();
+    const found = new Set(Object.values(picture));
+    const gone = [...written].filter((text) => !superseded.has(text) && !found.has(text)).map((text) => text.slice(0, 12));
+    t.same(gone, [], say('acknowledged contents that are nowhere'));
+    for (const device of devices) t.same(Object.keys(await device.picture()), Object.keys(picture), say('all show the same'));
+    for (const device of devices) await device.close();
+    await checkClean(t, volume);
+  }
+  for (const event of Object.keys(signs)) t.ok(events.get(event), `${event}: it happens (seed ${seed})`);
+  t.comment(`seed ${seed}: ${[...events].map(([event, times]) => `${event} ${times}`).join(', ')}`);
 });
