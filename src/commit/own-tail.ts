@@ -18,7 +18,7 @@ export interface TailFinding {
 
 /**
  * Compares the store's objects with the copies of the tail, from `start` to `newest`, and puts missing ones again, byte
- * for byte. `extend` is the chain's step over a copy. `undefined` when a copy is not here. Throws CommitError,
+ * for byte. `extend` is the chain's step over a copy. `undefined` when a copy is not here, or the store does not keep what it says it has. Throws CommitError,
  * StoreError, disk errors.
  */
 export async function examineTail(
@@ -35,12 +35,12 @@ export async function examineTail(
     if (!copy) return undefined;
     let found = await stored.fetch(sequence, signal);
     if (!found) {
-      if (await stored.put(sequence, copy as Sealed, signal)) {
-        putAgain++;
-        found = copy;
-      } else found = await stored.fetch(sequence, signal);
+      if (await stored.put(sequence, copy as Sealed, signal)) putAgain++;
+      found = await stored.fetch(sequence, signal);
+      // It would lose the next one in the same way, for ever.
+      if (!found) return undefined;
     }
-    if (!found || !equalBytes(found, copy)) return { putAgain, beforeLost: state };
+    if (!equalBytes(found, copy)) return { putAgain, beforeLost: state };
     state = extend(state, copy);
   }
   return { putAgain, beforeLost: undefined };

@@ -777,6 +777,15 @@ t.test('a device is admitted by whoever holds the seed of the owner, once', asyn
   t.same(await texts(later), ['without the seed']);
 });
 
+t.test('a store that drops what it says it has taken is an integrity error, and not tried for ever', async (t) => {
+  const volume = await newVolume();
+  const a = await openLog(volume, await newDisk());
+  await write(a, 'one');
+  volume.store.put = () => Promise.resolve('created');
+  await a.put(draft('dropped'));
+  for (const text of ['two', 'three']) await t.rejects(a.put(draft(text)), code('OWN_COMMIT_MISSING'));
+});
+
 t.test('when the numbers of devices are used up, a new machine hears so, and can still read', async (t) => {
   const volume = await newVolume();
   const owner = ownerOf(volume.ownerSeed);
