@@ -17,9 +17,9 @@ export interface TailFinding {
 }
 
 /**
- * Compares the store's objects with the copies of the tail, from `start` to `newest`, and puts missing ones again, byte
- * for byte. `extend` is the chain's step over a copy. `undefined` when a copy is not here, or the store does not keep what it says it has. Throws CommitError,
- * StoreError, disk errors.
+ * Compares the store's objects with the copies of the tail, from `start` to `newest`, and puts missing ones again,
+ * byte for byte. `extend` is the chain's step over a copy. `undefined` when a copy is not here, or the store does not
+ * keep what it says it has. Throws CommitError, StoreError, disk errors.
  */
 export async function examineTail(
   { stored, copies }: { readonly stored: StoredLog; readonly copies: LocalLog },
