@@ -11,6 +11,7 @@ import { CommitLog, type HeadCode } from '../../src/commit/commit-log.js';
 import { deviceIndexMax, ownerId } from '../../src/commit/enrolment.js';
 import type { Features } from '../../src/commit/features.js';
 import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
+import { LocalLog } from '../../src/commit/local-log.js';
 import { logKey } from '../../src/commit/log-name.js';
 import { stateAfterGenesis } from '../../src/commit/log-state.js';
 import { commitAsOwner } from '../../src/commit/owner-commit.js';
@@ -24,6 +25,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import type { GetOptions, ObjectKey, ObjectStore, PutOutcome } from '../../src/store/object-store.js';
 import { StoreError } from '../../src/store/object-store.js';
 import { enrolmentOf, newAuthor, ownerOf, sealCommit } from '../suite/commit-author.js';
+import { asSealed } from '../suite/object-store-suite.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { testProgram } from '../suite/test-program.js';
@@ -362,7 +364,6 @@ t.test('a new device starts at the checkpoint and knows the whole roster', async
   await again.poll();
   t.same(toHex(again.head.hash), toHex(c.head.hash));
   await again.removeCopies(again.head.sequence);
-  t.ok((await disk.readDirectory(`${stateDirectory}/log`)).length <= 3);
   const offline = await openLog(volume, disk);
   t.equal(offline.lastCheckpoint?.sequence, again.lastCheckpoint?.sequence);
 });
@@ -461,6 +462,20 @@ t.test('a fork between two devices is detected by the first commit of one that t
   t.ok(error instanceof CommitError && error.code === 'FORK' && error.evidence.foundHash !== error.evidence.expectedHash);
   await t.rejects(openLog(volume, diskB), code('FORK'));
   t.ok(b);
+});
+
+t.test('copies that no start needs are kept up to a bound, the newest of them, and the genesis', async (t) => {
+  const disk = await newDisk();
+  const copies = new LocalLog(disk, stateDirectory);
+  await copies.prepare();
+  const [bytes, work] = [asSealed(Buffer.alloc(1000)), asSealed(Buffer.alloc(500))];
+  await copies.write(Array.from({ length: 10 }, (_, sequence) => ({ sequence, bytes, work: sequence % 2 === 0 ? work : undefined })));
+  const left = async (): Promise<string[]> =>
+    (await disk.readDirectory(`${stateDirectory}/log`)).map(({ name }) => name.replace(/^0+(?=[0-9a-f])/, '')).toSorted();
+  await copies.removeBefore(8, 3, 3600);
+  t.same(await left(), ['0', '0.work', '3', '5', '6', '6.work', '7', '8', '8.work', '9']);
+  await copies.removeBefore(9, undefined, 0);
+  t.same(await left(), ['0', '0.work', '9']);
 });
 
 t.test('a fork in which nobody has built on what a device wrote is a race that it has lost', async (t) => {
