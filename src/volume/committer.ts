@@ -338,6 +338,8 @@ export class Committer {
       this.#arrival.add(await this.#options.log.poll(signal, how));
       this.#incompleteSinceMs = undefined;
       await this.#takeIn(signal);
+      // What lost commits did waits for the next one.
+      if (this.#options.state.pendingCount > 0) this.changed();
     } catch (error) {
       throw this.#judge(error);
     }

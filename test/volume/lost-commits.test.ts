@@ -144,6 +144,23 @@ void t.test('an own commit behind a lost number is removed, and does not block t
   for (const device of [a, b]) await device.close();
 });
 
+void t.test('what lost commits did goes into the store again without anybody asking for it', async (t) => {
+  const { open, newest, lose } = await begin();
+  const a = await open('a', undefined, { commitDelayMs: 10 });
+  const b = await open('b');
+  await meet(a, b);
+  const before = newest();
+  await save(a, 'one', '1');
+  lose(before + 1);
+  await save(b, 'theirs', 'of b');
+  for (let round = 0; round < 10; round++) await look(a);
+  for (let round = 0; round < 1000 && a.volume.pending().operations > 0; round++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.equal(a.volume.pending().operations, 0);
+  await look(b);
+  t.same(await b.picture(), { one: '1', theirs: 'of b' });
+  for (const device of [a, b]) await device.close();
+});
+
 void t.test('what a device did in lost commits is done again after a kill at any point', async (t) => {
   const { open, newest, lose, store, volume } = await begin();
   const stateA = await scratchDirectory(t);
