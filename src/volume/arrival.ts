@@ -12,6 +12,7 @@ import type { LogPosition } from '../commit/chain.js';
 import type { Commit } from '../commit/commit.js';
 import type { CommitLog, LostWork } from '../commit/commit-log.js';
 import type { Journal } from '../journal/journal.js';
+import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
 import type { Renumbering } from '../operation/renumbering.js';
@@ -233,7 +234,7 @@ export class Arrival {
         }
       }
       // No await from here to the end: the check, the journal and the state belong together.
-      if (done < state.operationCount || touchesDirty(writer, change)) continue;
+      if (done < state.operationCount || touchesDirty(writer, change, renewal?.numbers.inodes)) continue;
       if (renewal && writer.journalledBytes > repeatedMax) continue;
       if (!this.#isCollected(change) && round < holdRound) continue;
       // Unchanged keys must not be reported: the kernel would take a directory away from processes whose cwd it is.
@@ -304,9 +305,9 @@ export class Arrival {
   }
 }
 
-/** Whether a file with dirty data here was changed there. */
-function touchesDirty(writer: ContentWriter, change: VolumeChange): boolean {
+/** Whether a file with dirty data here was changed there; those that get another number are other files. */
+function touchesDirty(writer: ContentWriter, change: VolumeChange, renumbered?: ReadonlySet<Ino>): boolean {
   const dirty = writer.inos();
-  for (const ino of dirty) if (change.inodes.has(ino)) return true;
+  for (const ino of dirty) if (change.inodes.has(ino) && !renumbered?.has(ino)) return true;
   return false;
 }

@@ -164,6 +164,50 @@ t.test('a copy of a running installation, in the middle of a pack, takes nothing
   }
 });
 
+t.test('what is written while the numbers change is kept, also if the process is killed right after', async (t) => {
+  const volume = await newVolume();
+  const state = await scratchDirectory(t);
+  const a = await open(volume, state);
+  await a.volume.flush();
+  const copy = await copyOf(state);
+  const b = await open(volume, copy);
+  // The numbers of all files of the copy are numbers of the original's.
+  const counts = { a: 4000, b: 2500 };
+  for (let index = 0; index < counts.a; index++) await a.write(`a ${index}`, `a ${index}`);
+  await a.volume.flush();
+  for (let index = 0; index < counts.b; index++) await b.write(`b ${index}`, `b ${index}`);
+  let isOver = false;
+  const refreshed = b.volume.refresh().finally(() => {
+    isOver = true;
+  });
+  const during: string[] = [];
+  while (!isOver) {
+    const name = `during ${during.length}`;
+    await b.write(name, name);
+    // Dirty again, in a file that existed before.
+    if (during.length < counts.b) await b.write(`b ${during.length}`, 'B', 0);
+    during.push(name);
+    await new Promise(setImmediate);
+  }
+  await refreshed;
+  t.ok(during.length > 20, `${during.length} files were written meanwhile`);
+  const killed = await copyOf(copy);
+  for (const device of [b, await open(volume, killed)]) {
+    const picture = await device.picture();
+    const wrong: string[] = [];
+    const expect = (name: string, text: string): void => {
+      if (picture[name] !== text) wrong.push(`${name}: ${picture[name]}`);
+    };
+    for (let index = 0; index < counts.a; index++) expect(`a ${index}`, `a ${index}`);
+    for (let index = 0; index < counts.b; index++) expect(`b ${index}`, index < during.length ? `B ${index}` : `b ${index}`);
+    for (const name of during) expect(name, name);
+    t.same(wrong.slice(0, 5), [], device === b ? 'at once' : 'after the kill');
+    t.equal(Object.keys(picture).length, counts.a + counts.b + during.length);
+    await device.close();
+  }
+  await a.close();
+});
+
 t.test('an older state directory is restored: what it still holds is done, and it goes on', async (t) => {
   const volume = await newVolume();
   const state = await scratchDirectory(t);
