@@ -7,7 +7,7 @@
  * One call of `poll`, `put`, `removeCopies` or `commitsUpToHead` at a time: the volume's commit lock ensures it.
  */
 import { assert } from '../base/assert.js';
-import type { Plaintext, Sealed } from '../base/brand.js';
+import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
@@ -18,7 +18,7 @@ import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectKey, ObjectStore } from '../store/object-store.js';
 import { StoreError } from '../store/object-store.js';
-import type { ChainState, CheckpointLink, Extension, LogPosition, VoidCommit } from './chain.js';
+import type { ChainState, Extension, LogPosition, VoidCommit } from './chain.js';
 import { chainFromGenesis, extendChain, nextCommit } from './chain.js';
 import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
@@ -36,9 +36,10 @@ import type { GapSearch } from './log-gap.js';
 import { checkGaps, runningGaps, startGaps } from './log-gap.js';
 import { commitPlace } from './log-name.js';
 import { type LogState, type Member, memberOf, newestOfAuthors } from './log-state.js';
+import { type LostWork, loadLostWork, sealWork, setAside } from './lost-work.js';
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
 import { OpenedCommit, openCommit } from './open-commit.js';
-import { examineTail } from './own-tail.js';
+import { OwnTail } from './own-tail.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
@@ -96,9 +97,6 @@ const emptyPollsPerCheck = 8;
 
 /** What the store shows may only mean that it has lost commits of this device's own tail. */
 const doubts: ReadonlySet<CommitErrorCode> = new Set(['ROLLBACK', 'OWN_COMMIT_MISSING', 'FORK', 'NOT_AUTHENTIC', 'MISSING']);
-/** So many commits, or bytes of them, are kept of an own tail that nobody else has built on. */
-const tailCountMax = 4096;
-const tailBytesMax = 64 * 1024 * 1024;
 /** How much of the own tail is compared with the store at each check, where reading is cheap and where it is not. */
 const tailPerCheck = { local: 64, remote: 8 };
 
@@ -107,20 +105,6 @@ const tailPerCheck = { local: 64, remote: 8 };
  * with; `offline`: the store could not be asked.
  */
 type Freshness = 'proven' | 'unproven' | 'offline';
-
-/** Commits that the log does not hold any more, and what this device did in them. */
-export interface LostWork {
-  /** The commits up to here are in the log. */
-  readonly before: LogPosition;
-  /** The newest checkpoint up to there. */
-  readonly checkpoint: Commit | undefined;
-  /** The commits that `checkpoint` does not cover, up to `before`. */
-  readonly commits: readonly Commit[];
-  /** The serial of this device's newest operation up to `before`. */
-  readonly operationSerial: number;
-  /** After a person has rejoined (`rejoin.ts`) those of others, too, which are given up; they have no work. */
-  readonly lost: readonly { readonly commit: Commit; readonly isOwn: boolean; readonly work: Uint8Array }[];
-}
 
 interface PollOptions {
   /** Whether to ask, when nothing is new, if the store still has what it had. Without it: now and then. */
@@ -139,14 +123,7 @@ export class CommitLog {
   readonly #known: KnownCommits;
   readonly #signs: SignsOfLife;
   #state: ChainState;
-  /** The state before this device's own tail. */
-  #tailStart: ChainState;
-  /** Sealed bytes of the tail, as far as this process has put it. */
-  #tailBytes = 0;
-  /** The number of the tail that is compared with the store next. */
-  #tailChecked = 0;
-  /** The state after the newest own checkpoint of the tail that this process has put. */
-  #tailCheckpoint: ChainState | undefined;
+  readonly #tail: OwnTail;
   #lost: LostCommits | undefined;
   #lastCheckpoint: Commit | undefined;
   #freshness: Freshness;
@@ -158,14 +135,22 @@ export class CommitLog {
   /** Hashes of what this process tried to put at head + 1. */
   readonly #attempts = new Set<string>();
 
-  private constructor(options: CommitLogOptions, device: Device, files: LogFiles, stored: StoredLog, start: ChainState, freshness: Freshness) {
+  private constructor(
+    options: CommitLogOptions,
+    device: Device,
+    files: LogFiles,
+    stored: StoredLog,
+    { start, tailStart }: { readonly start: ChainState; readonly tailStart: ChainState },
+    freshness: Freshness,
+  ) {
     this.#options = options;
     this.#device = device;
     this.#files = files;
     this.#stored = stored;
     this.#known = new KnownCommits(options.keys, stored, files.copies);
     this.#signs = new SignsOfLife(options.clock);
-    this.#state = this.#tailStart = start;
+    this.#state = start;
+    this.#tail = new OwnTail(stored, files.copies, options.store.local ? tailPerCheck.local : tailPerCheck.remote, tailStart);
     this.#freshness = freshness;
   }
 
@@ -182,8 +167,15 @@ export class CommitLog {
     const state = trusted?.state ?? chainFromGenesis(keys.volumeId, genesis);
     requireReadable(state.log.features);
     const stored = new StoredLog(store, keys.root);
-    const log = new CommitLog(options, device, files, stored, state, trusted ? 'proven' : 'unproven');
-    if (trusted) [log.#tailStart, log.#lost] = [trusted.tailStart, trusted.lost];
+    const log = new CommitLog(
+      options,
+      device,
+      files,
+      stored,
+      { start: state, tailStart: trusted?.tailStart ?? state },
+      trusted ? 'proven' : 'unproven',
+    );
+    log.#lost = trusted?.lost;
     log.#ownerSeed = options.ownerSeed;
     if (trusted) await log.#verifyKnown();
     else {
@@ -328,7 +320,8 @@ export class CommitLog {
     const newest = await findNewest(this.#stored);
     const { keys, genesis } = this.#options;
     const checkpoint = newest === 0 ? undefined : await stateBeforeNewestCheckpoint(this.#stored, keys, genesis.ownerKey, newest);
-    if (checkpoint) this.#state = this.#tailStart = checkpoint;
+    if (checkpoint) this.#state = checkpoint;
+    this.#tail.beginAt(this.#state);
     const first = this.head.sequence + 1;
     await this.#catchUp(newest);
     // A volume is made with its first commit, which holds the root directory: an empty log is a log that is withheld.
@@ -423,7 +416,8 @@ export class CommitLog {
     else if (checkStore ?? ++this.#emptyPolls >= emptyPollsPerCheck) {
       this.#emptyPolls = 0;
       await this.#checkHead(signal);
-      await this.#checkTail(signal);
+      const missing = await this.#tail.findMissing(this.head.sequence, signal);
+      if (missing !== undefined) throw this.#gone({ sequence: missing, hash: this.head.hash });
       await this.#checkGaps(runningGaps, signal);
     }
     return commits;
@@ -438,7 +432,7 @@ export class CommitLog {
     signal?: AbortSignal,
   ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
-    let tailStart = this.#tailStart;
+    let tailStart = this.#tail.start;
     const commits: Commit[] = [];
     const copies: CommitCopy[] = [];
     let bytes = 0;
@@ -550,8 +544,7 @@ export class CommitLog {
   /** Persists first, then moves the state: whenever a crash comes, nothing was shown that is not trusted after it. */
   async #accept(state: ChainState, tailStart: ChainState, commits: readonly Commit[], copies: readonly CommitCopy[]): Promise<void> {
     requireReadable(state.log.features);
-    if (tailStart !== this.#tailStart) [this.#tailBytes, this.#tailCheckpoint] = [0, undefined];
-    this.#tailStart = tailStart;
+    this.#tail.beginAt(tailStart);
     await this.#save(state, copies);
     this.#attempts.clear();
     for (const commit of commits) {
@@ -563,7 +556,7 @@ export class CommitLog {
   }
 
   #save(state: ChainState, copies: readonly CommitCopy[]): Promise<void> {
-    return this.#files.save({ state, tailStart: this.#tailStart, lost: this.#lost }, copies);
+    return this.#files.save({ state, tailStart: this.#tail.start, lost: this.#lost }, copies);
   }
 
   /** A device that joins may read everything from then on, so its owner should learn of it. */
@@ -614,24 +607,6 @@ export class CommitLog {
     if (this.#freshness === 'offline') this.#freshness = 'proven';
   }
 
-  /** Compares some commits of the own tail with the store, others each time. Throws CommitError, StoreError. */
-  async #checkTail(signal: AbortSignal | undefined): Promise<void> {
-    const { sequence: newest } = this.head;
-    const { sequence: start } = this.#tailStart.head;
-    const count = Math.min(newest - start, this.#options.store.local ? tailPerCheck.local : tailPerCheck.remote);
-    for (let left = count; left > 0; left--) {
-      if (this.#tailChecked <= start || this.#tailChecked > newest) this.#tailChecked = newest;
-      const sequence = this.#tailChecked-- as Sequence;
-      if (!(await this.#hasOwn(sequence, signal))) throw this.#gone({ sequence, hash: this.head.hash });
-    }
-  }
-
-  /** Whether the store still has this commit of the own tail. Throws StoreError, disk errors. */
-  async #hasOwn(sequence: Sequence, signal: AbortSignal | undefined): Promise<boolean> {
-    const copy = await this.#files.copies.read(sequence);
-    return copy === undefined || (await this.#stored.isSame(sequence, copy, signal)) === true;
-  }
-
   #checkGaps(search: GapSearch, signal?: AbortSignal): Promise<void> {
     return checkGaps(this.#stored, this.head.sequence, search, this.#options.logger, signal);
   }
@@ -657,9 +632,8 @@ export class CommitLog {
     if (this.#freshness === 'offline') await this.#verifyStore(signal);
     const { head } = this;
     const { sequence } = head;
-    const isOwn = sequence > this.#tailStart.head.sequence;
     const [hasHead, hasLater] = await Promise.all([
-      isOwn ? this.#hasOwn(sequence, signal) : this.#stored.has(sequence, signal),
+      this.#tail.includes(sequence) ? this.#tail.isStored(sequence, signal) : this.#stored.has(sequence, signal),
       this.#stored.has(sequence + 2, signal),
     ]);
     if (!hasHead) throw this.#gone(head);
@@ -672,7 +646,7 @@ export class CommitLog {
 
   /** Whether the own tail may explain this error. */
   #isDoubt(error: unknown): boolean {
-    const hasTail = !this.#options.readOnly && this.head.sequence > this.#tailStart.head.sequence;
+    const hasTail = !this.#options.readOnly && this.#tail.includes(this.head.sequence);
     return hasTail && error instanceof CommitError && doubts.has(error.code);
   }
 
@@ -692,10 +666,10 @@ export class CommitLog {
    */
   async #isResolved(error: unknown, signal: AbortSignal | undefined): Promise<boolean> {
     if (!this.#isDoubt(error)) return false;
-    const { head: start } = this.#tailStart;
+    const { head: start } = this.#tail.start;
     if (start.sequence > 0) await this.#checkStored(start, await this.#stored.fetch(start.sequence, signal), error);
     const extend = (state: ChainState, sealed: Uint8Array): ChainState => this.#extendBy(state, sealed).state;
-    const finding = await examineTail({ stored: this.#stored, copies: this.#files.copies }, this.#tailStart, this.head.sequence, extend, signal);
+    const finding = await this.#tail.examine(this.head.sequence, extend, signal);
     if (!finding) return false;
     const { putAgain, beforeLost } = finding;
     if (putAgain > 0) this.#options.logger.warn('commits of this device were missing from the store and are in it again', { count: putAgain });
@@ -710,10 +684,9 @@ export class CommitLog {
     const first = before.head.sequence + 1;
     const [instead, behind] = await Promise.all([this.#stored.fetch(first, signal), this.#stored.fetch(this.head.sequence + 1, signal)]);
     if (!instead || !this.#fits(before, instead) || (behind && this.#fits(this.#state, behind))) return false;
-    const commits = await this.#keepLost(before);
+    const commits = await setAside(this.#files, before, this.head.sequence, (state, sealed) => this.#extendBy(state, sealed));
     this.#lost = { before: this.#lost?.before ?? before, commits: [...(this.#lost?.commits ?? []), ...commits] };
-    this.#tailStart = before;
-    [this.#tailBytes, this.#tailCheckpoint] = [0, undefined];
+    this.#tail.beginAt(before);
     await this.#save(before, []);
     this.#attempts.clear();
     this.#state = before;
@@ -733,25 +706,6 @@ export class CommitLog {
     }
   }
 
-  /** Puts the copies of the own commits behind `before` aside: their numbers will belong to others. */
-  async #keepLost(before: ChainState): Promise<CheckpointLink[]> {
-    const { copies, lost } = this.#files;
-    const links: CheckpointLink[] = [];
-    for (let state = before; state.head.sequence < this.head.sequence; ) {
-      const sequence = (state.head.sequence + 1) as Sequence;
-      const sealed = (await copies.read(sequence)) as Sealed | undefined;
-      assert(sealed, 'the copies of the tail are here');
-      const after = this.#extendBy(state, sealed);
-      if (after.commit) {
-        const link = { ...after.state.head, previousHash: state.head.hash };
-        await lost.keep(link, { sealed, work: (await copies.readWork(sequence)) as Sealed | undefined });
-        links.push(link);
-      }
-      state = after.state;
-    }
-    return links;
-  }
-
   /**
    * Removes own lost commits that stand behind the numbers of others: nothing can follow them any more, and they would
    * block the log. The newest goes first, so that there is never a hole.
@@ -769,27 +723,8 @@ export class CommitLog {
    * errors.
    */
   async lostWork(): Promise<LostWork | undefined> {
-    if (!this.#lost) return undefined;
-    const { before, commits: links } = this.#lost;
     const { keys } = this.#options;
-    const checkpoint = before.checkpoint && (await this.#known.read(before.checkpoint));
-    const commits: Commit[] = [];
-    const covers = checkpoint?.checkpoint?.covers ?? 0;
-    for await (const commit of this.#known.readUpTo(before.head, covers, newestOfAuthors(before.log))) commits.push(commit);
-    const former = before.log.members[this.formerIndex - 1]?.enrolment.deviceId;
-    const lost: { commit: Commit; isOwn: boolean; work: Uint8Array }[] = [];
-    for (const link of links) {
-      const copy = await this.#files.lost.read(link);
-      const commit = copy && openCommit(keys, copy.sealed, link.sequence, link.previousHash).decoded;
-      if (!copy || !commit) throw new CommitError('BAD_STATE', 'a lost commit is not kept any more', { sequence: link.sequence });
-      const work = copy.work ? keys.device.open(workPlace(link.hash), copy.work) : new Uint8Array(0);
-      // Of a former identity, too; but not what another installation wrote under that.
-      const isOwn = commit.author === this.#device.id || (commit.author === former && copy.work !== undefined);
-      lost.push({ commit: { ...commit, hash: link.hash }, isOwn, work });
-    }
-    const { operationSerial = 0 } = memberOf(before.log, this.#device.id) ?? {};
-    const serial = Math.max(operationSerial, this.#device.landedSerial);
-    return { before: before.head, checkpoint, commits, operationSerial: serial, lost };
+    return this.#lost && loadLostWork(this.#lost, { known: this.#known, files: this.#files, keys, device: this.#device });
   }
 
   get hasLostWork(): boolean {
@@ -854,21 +789,14 @@ export class CommitLog {
       }
     }
     // Before it is put: whatever happens, this device knows its own commits by their copies.
-    const sealedWork = work && keys.device.seal(workPlace(commit.hash), work as Plaintext);
+    const sealedWork = work && sealWork(keys.device, commit.hash, work);
     await this.#files.saveCopy({ sequence, bytes: sealed, work: sealedWork });
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#stored.put(fields.sequence, sealed, signal))) return 'lost';
-    await this.#accept(state, this.#boundedTail(state), [commit], []);
-    this.#tailBytes += sealed.byteLength + (sealedWork?.byteLength ?? 0);
-    if (commit.checkpoint) this.#tailCheckpoint = state;
+    await this.#accept(state, this.#tail.startFor(state), [commit], []);
+    this.#tail.grew(state, sealed.byteLength + (sealedWork?.byteLength ?? 0), commit.checkpoint !== undefined);
     this.#emptyPolls = 0;
     return commit;
-  }
-
-  /** Where the own tail begins once `state` is reached: a long one begins at an own checkpoint. */
-  #boundedTail({ head }: ChainState): ChainState {
-    const isLong = head.sequence - this.#tailStart.head.sequence > tailCountMax || this.#tailBytes > tailBytesMax;
-    return (isLong && this.#tailCheckpoint) || this.#tailStart;
   }
 
   /**
@@ -877,7 +805,7 @@ export class CommitLog {
    */
   async removeCopies(covers: Sequence): Promise<void> {
     // The one at `covers` stays, since the next one opens only with its hash, and so does the own tail.
-    await this.#files.removeCopiesBefore(Math.min(covers, this.#tailStart.head.sequence), this.#state.checkpoint?.sequence);
+    await this.#files.removeCopiesBefore(Math.min(covers, this.#tail.start.head.sequence), this.#state.checkpoint?.sequence);
   }
 
   /** Wipes the secret keys. Nothing may be called afterwards. */
@@ -888,9 +816,6 @@ export class CommitLog {
 }
 
 const notAdmitted = (): CommitError => new CommitError('NOT_ADMITTED', 'this keyslot opens the volume without the right to add a device to it');
-
-/** The place of an own commit's work: no other commit's can stand in for it. */
-const workPlace = (hash: Uint8Array): Uint8Array => Buffer.concat([Buffer.from('work', 'latin1'), hash]);
 
 async function ownDevice({
   disk,

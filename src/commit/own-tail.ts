@@ -6,6 +6,7 @@ import type { Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
 import type { ChainState } from './chain.js';
 import type { LocalLog } from './local-log.js';
+import type { Sequence } from './sequence.js';
 import type { StoredLog } from './stored-log.js';
 
 /** What the store makes of the tail. */
@@ -16,32 +17,100 @@ export interface TailFinding {
   readonly beforeLost: ChainState | undefined;
 }
 
-/**
- * Compares the store's objects with the copies of the tail, from `start` to `newest`, and puts missing ones again,
- * byte for byte. `extend` is the chain's step over a copy. `undefined` when a copy is not here, or the store does not
- * keep what it says it has. Throws CommitError, StoreError, disk errors.
- */
-export async function examineTail(
-  { stored, copies }: { readonly stored: StoredLog; readonly copies: LocalLog },
-  start: ChainState,
-  newest: number,
-  extend: (state: ChainState, sealed: Uint8Array) => ChainState,
-  signal: AbortSignal | undefined,
-): Promise<TailFinding | undefined> {
-  let [state, putAgain] = [start, 0];
-  while (state.head.sequence < newest) {
-    const sequence = state.head.sequence + 1;
-    const copy = await copies.read(sequence);
-    if (!copy) return undefined;
-    let found = await stored.fetch(sequence, signal);
-    if (!found) {
-      if (await stored.put(sequence, copy as Sealed, signal)) putAgain++;
-      found = await stored.fetch(sequence, signal);
-      // It would lose the next one in the same way, for ever.
-      if (!found) return undefined;
-    }
-    if (!equalBytes(found, copy)) return { putAgain, beforeLost: state };
-    state = extend(state, copy);
+/** So many commits, or bytes of them, are kept of a tail on which nobody builds. */
+const countMax = 4096;
+const bytesMax = 64 * 1024 * 1024;
+
+export class OwnTail {
+  readonly #stored: StoredLog;
+  readonly #copies: LocalLog;
+  /** How much of the tail is compared with the store at each check. */
+  readonly #perCheck: number;
+  #start: ChainState;
+  /** Sealed bytes of the tail, as far as this process has put it. */
+  #bytes = 0;
+  /** The number that is compared with the store next. */
+  #checked = 0;
+  /** The state after the newest own checkpoint of the tail that this process has put. */
+  #checkpoint: ChainState | undefined;
+
+  constructor(stored: StoredLog, copies: LocalLog, perCheck: number, start: ChainState) {
+    this.#stored = stored;
+    this.#copies = copies;
+    this.#perCheck = perCheck;
+    this.#start = start;
   }
-  return { putAgain, beforeLost: undefined };
+
+  /** The state before it. */
+  get start(): ChainState {
+    return this.#start;
+  }
+
+  /** From now on it begins behind `start`. */
+  beginAt(start: ChainState): void {
+    if (start === this.#start) return;
+    this.#start = start;
+    [this.#bytes, this.#checkpoint] = [0, undefined];
+  }
+
+  includes(sequence: Sequence): boolean {
+    return sequence > this.#start.head.sequence;
+  }
+
+  /** Notes a commit that this device has put. `state` is the one after it. */
+  grew(state: ChainState, bytes: number, isCheckpoint: boolean): void {
+    this.#bytes += bytes;
+    if (isCheckpoint) this.#checkpoint = state;
+  }
+
+  /** Where it begins once `state` is reached: a long one begins at an own checkpoint. */
+  startFor({ head }: ChainState): ChainState {
+    const isLong = head.sequence - this.#start.head.sequence > countMax || this.#bytes > bytesMax;
+    return (isLong && this.#checkpoint) || this.#start;
+  }
+
+  /** Whether the store still has this commit. Throws StoreError, disk errors. */
+  async isStored(sequence: Sequence, signal: AbortSignal | undefined): Promise<boolean> {
+    const copy = await this.#copies.read(sequence);
+    return copy === undefined || (await this.#stored.isSame(sequence, copy, signal)) === true;
+  }
+
+  /** One that the store does not have any more, of some, others each time. Throws StoreError, disk errors. */
+  async findMissing(newest: Sequence, signal: AbortSignal | undefined): Promise<Sequence | undefined> {
+    const { sequence: start } = this.#start.head;
+    for (let left = Math.min(newest - start, this.#perCheck); left > 0; left--) {
+      if (this.#checked <= start || this.#checked > newest) this.#checked = newest;
+      const sequence = this.#checked-- as Sequence;
+      if (!(await this.isStored(sequence, signal))) return sequence;
+    }
+    return undefined;
+  }
+
+  /**
+   * Compares all of it, up to `newest`, with the store, and puts missing commits again, byte for byte. `extend` is the
+   * chain's step over a copy. `undefined` when a copy is not here, or the store does not keep what it says it has.
+   * Throws CommitError, StoreError, disk errors.
+   */
+  async examine(
+    newest: Sequence,
+    extend: (state: ChainState, sealed: Uint8Array) => ChainState,
+    signal: AbortSignal | undefined,
+  ): Promise<TailFinding | undefined> {
+    let [state, putAgain] = [this.#start, 0];
+    while (state.head.sequence < newest) {
+      const sequence = state.head.sequence + 1;
+      const copy = await this.#copies.read(sequence);
+      if (!copy) return undefined;
+      let found = await this.#stored.fetch(sequence, signal);
+      if (!found) {
+        if (await this.#stored.put(sequence, copy as Sealed, signal)) putAgain++;
+        found = await this.#stored.fetch(sequence, signal);
+        // It would lose the next one in the same way, for ever.
+        if (!found) return undefined;
+      }
+      if (!equalBytes(found, copy)) return { putAgain, beforeLost: state };
+      state = extend(state, copy);
+    }
+    return { putAgain, beforeLost: undefined };
+  }
 }

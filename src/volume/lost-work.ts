@@ -4,7 +4,7 @@
  */
 
 import { withPages } from '../base/page-fault.js';
-import type { LostWork } from '../commit/commit-log.js';
+import type { LostWork } from '../commit/lost-work.js';
 import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
 import type { ReadView } from '../operation/view.js';
 import type { TreeReader } from '../tree/tree-reader.js';
