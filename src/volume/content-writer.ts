@@ -251,16 +251,17 @@ export class ContentWriter {
   }
 
   async persistAll(): Promise<void> {
-    const inos = [...this.#files.keys()];
-    for (const ino of inos) await this.persist(ino);
+    // Files rather than inodes: a file may get another number meanwhile.
+    const files = [...this.#files.values()];
+    for (const file of files) await this.persist(file.ino);
   }
 
   /** Turns every byte that is dirty now into extents (or inline content). */
   async seal(ino: Ino): Promise<void> {
     const upTo = this.#version;
-    for (;;) {
-      const file = this.#files.get(ino);
-      if (!file) return;
+    const file = this.#files.get(ino);
+    // It may get another number meanwhile.
+    while (file && this.#files.get(file.ino) === file) {
       if (file.sealing) await file.sealing;
       else if (file.segments.some((segment) => segment.version <= upTo)) await this.#seal(file, false);
       else return;
@@ -271,17 +272,17 @@ export class ContentWriter {
   sealAll(): Promise<void> {
     this.#closed.clear();
     this.#closedBytes = 0;
-    return this.#sealThese([...this.#files.keys()]);
+    return this.#sealThese([...this.#files.values()]);
   }
 
   /** Ignores failures: what was not sealed stays dirty until the next flush. */
   #sealAhead(): void {
     if (this.#isSealingAhead || this.#closedBytes < this.#limits.sealAheadBytes) return;
-    const inos = [...this.#closed];
+    const files = [...this.#closed].map((ino) => this.#files.get(ino)).filter((file) => file !== undefined);
     this.#closed.clear();
     this.#closedBytes = 0;
     this.#isSealingAhead = true;
-    void this.#sealThese(inos)
+    void this.#sealThese(files)
       .then(() => this.#host.sealedAhead())
       .catch(() => {})
       .finally(() => {
@@ -291,10 +292,10 @@ export class ContentWriter {
   }
 
   /** Seals a few files at a time. */
-  async #sealThese(inos: readonly Ino[]): Promise<void> {
-    const left = inos.values();
+  async #sealThese(files: readonly DirtyFile[]): Promise<void> {
+    const left = files.values();
     const worker = async (): Promise<void> => {
-      for (const ino of left) await this.seal(ino);
+      for (const file of left) await this.seal(file.ino);
     };
     await Promise.all([worker(), worker(), worker(), worker()]);
   }

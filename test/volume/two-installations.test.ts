@@ -181,12 +181,18 @@ t.test('what is written while the numbers change is kept, also if the process is
     isOver = true;
   });
   const during: string[] = [];
+  const large: string[] = [];
   while (!isOver) {
     const name = `during ${during.length}`;
     await b.write(name, name);
     // Dirty again, in a file that existed before.
     if (during.length < counts.b) await b.write(`b ${during.length}`, 'B', 0);
     during.push(name);
+    // Sealed in the background, which takes a while.
+    if (during.length % 20 === 0 && large.length < 12) {
+      large.push(`large ${large.length}`);
+      await b.write(large.at(-1)!, Buffer.alloc(4_500_000, large.length));
+    }
     await new Promise(setImmediate);
   }
   await refreshed;
@@ -201,11 +207,48 @@ t.test('what is written while the numbers change is kept, also if the process is
     for (let index = 0; index < counts.a; index++) expect(`a ${index}`, `a ${index}`);
     for (let index = 0; index < counts.b; index++) expect(`b ${index}`, index < during.length ? `B ${index}` : `b ${index}`);
     for (const name of during) expect(name, name);
+    for (const [index, name] of large.entries())
+      if (picture[name] !== Buffer.alloc(4_500_000, index + 1).toString('latin1')) wrong.push(`${name}: ${picture[name]?.length}`);
     t.same(wrong.slice(0, 5), [], device === b ? 'at once' : 'after the kill');
-    t.equal(Object.keys(picture).length, counts.a + counts.b + during.length);
+    t.equal(Object.keys(picture).length, counts.a + counts.b + during.length + large.length);
     await device.close();
   }
   await a.close();
+});
+
+t.test('a copy that only reads shows both, and keeps its work for the time when it may write', async (t) => {
+  const volume = await newVolume();
+  const state = await scratchDirectory(t);
+  const a = await open(volume, state);
+  await a.write('common', 'common');
+  await a.volume.flush();
+  const copy = await copyOf(state);
+  const b = await open(volume, copy);
+  await b.write('of b', 'b');
+  await b.write('common', 'changed by b');
+  // Who only reads seals nothing.
+  for (const path of ['of b', 'common']) await b.volume.sealContent(await b.ino(path));
+  await b.volume.sync();
+  await b.close();
+  await a.write('of a', 'a');
+  await a.write('common', 'changed by a');
+  await a.volume.flush();
+  for (const readOnly of [true, true, false]) {
+    const again = await open(volume, copy, { readOnly });
+    const picture = await again.picture();
+    t.equal(picture['of a'], 'a');
+    t.equal(picture['of b'], 'b');
+    t.equal(picture['common'], 'changed by a');
+    t.same(
+      conflictsIn(picture).map((name) => picture[name]),
+      ['changed by b'],
+    );
+    if (!readOnly) await settle(again, a);
+    await again.close();
+  }
+  t.equal(await a.text('of b'), 'b');
+  await a.close();
+  await checkClean(t, volume);
 });
 
 t.test('an older state directory is restored: what it still holds is done, and it goes on', async (t) => {
