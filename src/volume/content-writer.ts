@@ -260,8 +260,9 @@ export class ContentWriter {
   async seal(ino: Ino): Promise<void> {
     const upTo = this.#version;
     const file = this.#files.get(ino);
+    if (!file) return;
     // It may get another number meanwhile.
-    while (file && this.#files.get(file.ino) === file) {
+    while (this.#files.get(file.ino) === file) {
       if (file.sealing) await file.sealing;
       else if (file.segments.some((segment) => segment.version <= upTo)) await this.#seal(file, false);
       else return;

@@ -176,13 +176,13 @@ t.test('what is written while the numbers change is kept, also if the process is
   for (let index = 0; index < counts.a; index++) await a.write(`a ${index}`, `a ${index}`);
   await a.volume.flush();
   for (let index = 0; index < counts.b; index++) await b.write(`b ${index}`, `b ${index}`);
-  let isOver = false;
+  const refresh = { isOver: false };
   const refreshed = b.volume.refresh().finally(() => {
-    isOver = true;
+    refresh.isOver = true;
   });
   const during: string[] = [];
   const large: string[] = [];
-  while (!isOver) {
+  while (!refresh.isOver) {
     const name = `during ${during.length}`;
     await b.write(name, name);
     // Dirty again, in a file that existed before.
