@@ -17,6 +17,8 @@ export interface TailFinding {
   readonly beforeLost: ChainState | undefined;
 }
 
+/** Magic, salt and commitment of a seal: no two sealed objects begin alike. */
+const comparedBytes = 64;
 /** So many commits, or bytes of them, are kept of a tail on which nobody builds. */
 const countMax = 4096;
 const bytesMax = 64 * 1024 * 1024;
@@ -31,6 +33,8 @@ export class OwnTail {
   #bytes = 0;
   /** The number that is compared with the store next. */
   #checked = 0;
+  /** The beginnings of copies that were compared before, by number. */
+  readonly #beginnings = new Map<Sequence, Uint8Array>();
   /** The state after the newest own checkpoint of the tail that this process has put. */
   #checkpoint: ChainState | undefined;
 
@@ -51,6 +55,7 @@ export class OwnTail {
     if (start === this.#start) return;
     this.#start = start;
     [this.#bytes, this.#checkpoint] = [0, undefined];
+    this.#beginnings.clear();
   }
 
   includes(sequence: Sequence): boolean {
@@ -71,8 +76,17 @@ export class OwnTail {
 
   /** Whether the store still has this commit. Throws StoreError, disk errors. */
   async isStored(sequence: Sequence, signal: AbortSignal | undefined): Promise<boolean> {
+    const beginning = await this.#beginningOf(sequence);
+    return beginning === undefined || (await this.#stored.beginsWith(sequence, beginning, signal)) === true;
+  }
+
+  async #beginningOf(sequence: Sequence): Promise<Uint8Array | undefined> {
+    const known = this.#beginnings.get(sequence);
+    if (known) return known;
     const copy = await this.#copies.read(sequence);
-    return copy === undefined || (await this.#stored.isSame(sequence, copy, signal)) === true;
+    const beginning = copy && new Uint8Array(copy.subarray(0, comparedBytes));
+    if (beginning) this.#beginnings.set(sequence, beginning);
+    return beginning;
   }
 
   /** One that the store does not have any more, of some, others each time. Throws StoreError, disk errors. */

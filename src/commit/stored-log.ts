@@ -15,8 +15,6 @@ import type { Sequence } from './sequence.js';
 
 /** Each of several objects that are fetched at once has at most this size; a larger one is fetched alone. */
 const windowCommitMax = 1024 * 1024;
-/** Magic, salt and commitment of a seal. */
-const comparedBytes = 64;
 
 export class StoredLog {
   /** Whether each listing makes the store read the whole folder. */
@@ -92,14 +90,11 @@ export class StoredLog {
     return (await this.#store.get(this.keyOf(sequence), { range, fresh: true, ...(signal ? { signal } : {}) })) !== undefined;
   }
 
-  /**
-   * How the object under the number compares with `sealed`; `undefined` when there is none. Only its beginning is read,
-   * where the salt is: no two sealed objects begin alike. Throws StoreError.
-   */
-  async isSame(sequence: number, sealed: Uint8Array, signal: AbortSignal | undefined): Promise<boolean | undefined> {
-    const range = { offset: 0, length: comparedBytes };
+  /** Whether the object under the number begins with these bytes; `undefined` when there is none. Throws StoreError. */
+  async beginsWith(sequence: number, beginning: Uint8Array, signal: AbortSignal | undefined): Promise<boolean | undefined> {
+    const range = { offset: 0, length: beginning.byteLength };
     const found = await this.#store.get(this.keyOf(sequence), { range, fresh: true, ...(signal ? { signal } : {}) });
-    return found && equalBytes(found, sealed.subarray(0, comparedBytes));
+    return found && equalBytes(found, beginning);
   }
 
   /**

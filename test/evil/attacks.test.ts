@@ -485,7 +485,8 @@ t.test('11: a rolled-back store is refused by every device that has seen a newer
   for (let poll = 0; poll < 10; poll++) await device.volume.refresh().catch((error: unknown) => (stop ??= error));
   t.match(stop, { code: 'FENCED' });
   const { writes } = store;
-  await t.rejects(device.write('x', 'y'), { code: 'FENCED' });
+  await t.rejects(device.write('x', 'y'), { code: 'CORRUPT' }, 'whether there is such a name is not known');
+  await t.rejects(device.mkdir('z'), { code: 'FENCED' });
   await device.volume.flush().catch(() => {});
   t.equal(store.writes, writes, 'no write after the stop');
   t.same((await judge(device, [now.picture])).violations, [], 'what it knows it still reads');
@@ -514,7 +515,7 @@ t.test('12: a fork is detected by the first commit that crosses it, and the evid
   await b.volume.flush();
   for (const [key, bytes] of right.objects) if (!left.objects.has(key)) left.plant(key, bytes);
   await t.rejects(a.volume.refresh(), { code: 'FENCED' });
-  await t.rejects(a.write('x', 'y'), { code: 'FENCED' });
+  await t.rejects(a.mkdir('x'), { code: 'FENCED' });
   const names = (await systemDisk.readDirectory(`${stateA}/evidence`)).map(({ name }) => name);
   t.equal(names.length, 1, 'the commit that does not fit is kept');
   const sequence = Number.parseInt(names[0]!.slice(0, 16), 16);

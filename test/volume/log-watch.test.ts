@@ -5,13 +5,12 @@
 import t from 'tap';
 import type { Clock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
-import { systemDisk } from '../../src/disk/system-disk.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { type AwaitOptions, StoreError } from '../../src/store/object-store.js';
 import { LogWatch, remotePace } from '../../src/volume/log-watch.js';
 import { CountingStore } from '../suite/counting-store.js';
 import { ManualClock } from '../suite/manual-clock.js';
-import { scratchDirectory } from '../suite/scratch.js';
+import { SimulatedDisk } from '../suite/simulated-disk.js';
 import { createTestVolume, TestDevice } from '../suite/test-device.js';
 
 const hourMs = 3_600_000;
@@ -107,11 +106,14 @@ for (const [name, answer] of [
 
 t.test('an idle remote volume costs at most 300 requests an hour', async (t) => {
   const clock = new PatientClock();
-  const store = new CountingStore(new MemoryStore({ disk: systemDisk }));
+  // A disk of this machine takes time, in which this clock would go on.
+  const disk = new SimulatedDisk();
+  await disk.makeDirectory('/state');
+  const store = new CountingStore(new MemoryStore({ disk }));
   const volume = await createTestVolume(store);
   const device = await TestDevice.open(volume, {
-    disk: systemDisk,
-    stateDirectory: await scratchDirectory(t),
+    disk,
+    stateDirectory: '/state',
     clock,
     pollIntervalMs: undefined,
     commitDelayMs: 1000,
@@ -128,8 +130,7 @@ t.test('an idle remote volume costs at most 300 requests an hour', async (t) => 
   const perHour = (gets - before.gets + lists - before.lists + puts - before.puts + heads - before.heads) / 10;
   t.comment(`${perHour} requests an hour, ${(lists - before.lists) / 10} of them lists`);
   t.ok(perHour <= 305, `${perHour} requests an hour`);
-  // The clock of the test goes on while files of this machine are read.
-  t.ok(perHour >= 50, 'it does look');
+  t.ok(perHour >= 100, 'it does look');
   t.equal(puts - before.puts, 1, 'one of them a sign of life, every eight hours');
   await device.volume.close();
 });
