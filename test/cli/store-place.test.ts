@@ -113,7 +113,9 @@ t.test('a keyslot that was removed here stays removed, wherever the volume reapp
     const { code, stderr } = await place.run(['check', location, '--key-file', keyFile]);
     t.equal(code, exitCodes.LOCKED, `${spelling}: ${stderr}`);
   }
-  await place.succeed(['check', store, '--key-file', second]);
+  const checked = await place.run(['check', store, '--key-file', second]);
+  t.equal(checked.code, exitCodes.FLAWED, 'the other one opens the volume, and shows what the store has brought back');
+  t.match(checked.stdout, /KEYSLOT_UNLISTED/);
 });
 
 t.test('a known volume is not replaced by a new one when its keyslots or its store are gone', async (t) => {
