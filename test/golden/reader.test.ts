@@ -87,11 +87,24 @@ async function keysBelow(folder: string, prefix: string): Promise<string[]> {
   return keys.toSorted();
 }
 
-async function damages({ folder }: FreshVolume): Promise<readonly Damage[]> {
+/** The packs that the volume names: one that a device has put and then not committed belongs to nothing. */
+async function namedPacks({ folder, keyFile }: FreshVolume): Promise<string[]> {
+  const named: string[] = [];
+  for (const key of await keysBelow(folder, 'packs')) {
+    const copy = join(await scratchDirectory(t), 'store');
+    await cp(folder, copy, { recursive: true });
+    await rm(join(copy, key));
+    if ((await runReader('verify', copy, '--key-file', keyFile)).code !== 0) named.push(key);
+  }
+  return named;
+}
+
+async function damages(whole: FreshVolume): Promise<readonly Damage[]> {
+  const { folder } = whole;
   const size = async (key: string): Promise<number> => (await readFile(join(folder, key))).byteLength;
   const [slot = ''] = await keysBelow(folder, 'keys');
   const log = await keysBelow(folder, 'log');
-  const packs = await keysBelow(folder, 'packs');
+  const packs = await namedPacks(whole);
   const inside = log.slice(1, -1);
   const chosen = [log[0]!, random.pick(inside), random.pick(inside)];
   const [one, other] = [random.pick(inside.slice(0, 5)), random.pick(inside.slice(6))];
