@@ -17,33 +17,18 @@ import { lockDevice } from '../program/compose.js';
 import { unlockVolume } from '../program/unlock-volume.js';
 import { exitCodes } from '../terminal/exit-code.js';
 import { interruptible } from '../terminal/interruption.js';
-import type { SecretOptions } from '../terminal/secret.js';
-import { secretOptions } from '../terminal/secret.js';
 import { plural, print, printJson } from '../terminal/terminal.js';
-import { jsonOption, stateOption } from './command-options.js';
-import { isAgreed, refuseMounted } from './consent.js';
+import { type ConsentArguments, consentOptions, isAgreed, refuseMounted } from './consent.js';
 import { defineCommand } from './define-command.js';
 import { showPhases } from './phase-progress.js';
 
-interface RejoinArguments extends SecretOptions {
-  readonly store: string;
-  readonly yes: boolean;
-  readonly stateDir: string | undefined;
-  readonly json: boolean;
-}
-
-export const rejoinCommand = defineCommand<RejoinArguments>({
+export const rejoinCommand = defineCommand<ConsentArguments>({
   command: 'rejoin <store>',
   describe: 'After a stop: take the history that the store shows now, and keep what was done here',
   builder: (yargs) =>
     yargs
       .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
-      .options({
-        yes: { type: 'boolean', alias: 'y', default: false, describe: 'Do it, without a question' },
-        ...stateOption,
-        ...secretOptions,
-        ...jsonOption,
-      })
+      .options(consentOptions)
       .example('$0 rejoin ~/Cloud/drive', 'shows where the histories part, and asks when there is a terminal')
       .epilogue('Exit codes: 0 done, or there is nothing to do; 8 not done yet, or nothing here leads to the history in the store.'),
   handler: async (args) => {
@@ -77,7 +62,7 @@ export const rejoinCommand = defineCommand<RejoinArguments>({
   },
 });
 
-async function carryOut(plan: RejoinPlan | undefined, { yes, json }: RejoinArguments): Promise<void> {
+async function carryOut(plan: RejoinPlan | undefined, { yes, json }: ConsentArguments): Promise<void> {
   if (plan && !json) explain(plan);
   const isDone = plan !== undefined && (yes || (!json && (await isAgreed())));
   if (isDone) await plan.apply();

@@ -21,34 +21,19 @@ import { openDeviceLog } from '../program/compose.js';
 import { unlockVolume } from '../program/unlock-volume.js';
 import { exitCodes } from '../terminal/exit-code.js';
 import { interruptible } from '../terminal/interruption.js';
-import type { SecretOptions } from '../terminal/secret.js';
-import { secretOptions } from '../terminal/secret.js';
 import { plural, print, printJson } from '../terminal/terminal.js';
 import { exitCodeOf, phaseLabels } from './command-check.js';
-import { jsonOption, stateOption } from './command-options.js';
-import { isAgreed, refuseMounted } from './consent.js';
+import { type ConsentArguments, consentOptions, isAgreed, refuseMounted } from './consent.js';
 import { defineCommand } from './define-command.js';
 import { showPhases } from './phase-progress.js';
 
-interface RepairArguments extends SecretOptions {
-  readonly store: string;
-  readonly yes: boolean;
-  readonly stateDir: string | undefined;
-  readonly json: boolean;
-}
-
-export const repairCommand = defineCommand<RepairArguments>({
+export const repairCommand = defineCommand<ConsentArguments>({
   command: 'repair <store>',
   describe: 'Mend what can be mended without guessing; without --yes show it and ask',
   builder: (yargs) =>
     yargs
       .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
-      .options({
-        yes: { type: 'boolean', alias: 'y', default: false, describe: 'Do it, without a question' },
-        ...stateOption,
-        ...secretOptions,
-        ...jsonOption,
-      })
+      .options(consentOptions)
       .example('$0 repair ~/Cloud/drive', 'shows the plan, and asks when there is a terminal')
       .epilogue('Exit codes: 0 all is well now, 13 not done yet, 8 something is left that cannot be mended, 14 "salvage" is what helps.'),
   handler: async (args) => {
@@ -112,7 +97,7 @@ function mustStop({ seen, newest, restorable, damaged, restored }: MendedLog): b
 }
 
 /** Shows what the commit log has lost, and puts back what this device holds of it, with consent. */
-async function mendLog(options: Parameters<typeof planLogRestoration>[0], { yes, json }: RepairArguments): Promise<MendedLog> {
+async function mendLog(options: Parameters<typeof planLogRestoration>[0], { yes, json }: ConsentArguments): Promise<MendedLog> {
   const plan = await interruptible((signal) => planLogRestoration({ ...options, signal }));
   if (!json) printRestoration(plan);
   const isWanted = plan.restorable.length > 0 && (yes || (!json && (await isAgreed())));

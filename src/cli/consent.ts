@@ -2,6 +2,23 @@
 import { holderOf } from '../program/control-client.js';
 import { Failure } from '../terminal/exit-code.js';
 import { ask, hasTerminal } from '../terminal/prompt.js';
+import type { SecretOptions } from '../terminal/secret.js';
+import { secretOptions } from '../terminal/secret.js';
+import { jsonOption, stateOption } from './command-options.js';
+
+export interface ConsentArguments extends SecretOptions {
+  readonly store: string;
+  readonly yes: boolean;
+  readonly stateDir: string | undefined;
+  readonly json: boolean;
+}
+
+export const consentOptions = {
+  yes: { type: 'boolean', alias: 'y', default: false, describe: 'Do it, without a question' },
+  ...stateOption,
+  ...secretOptions,
+  ...jsonOption,
+} as const;
 
 /**
  * Only one process may write a device's commits: a mount on this machine would not expect commits in its name. Throws
