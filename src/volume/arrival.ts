@@ -69,7 +69,19 @@ const repeatedMax = 16 * 1024 * 1024;
 /** The length of a slice of synchronous work between two turns of the event loop. */
 const sliceMs = 3;
 
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** To be asked between two steps of long synchronous work: a turn of the event loop, when one is due. */
+function turns(): () => Promise<void> | undefined {
+  let sliceStart = performance.now();
+  return () => {
+    if (performance.now() - sliceStart <= sliceMs) return undefined;
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        sliceStart = performance.now();
+        resolve();
+      });
+    });
+  };
+}
 
 export class Arrival {
   readonly #options: ArrivalOptions;
@@ -126,13 +138,10 @@ export class Arrival {
     assert(lostWork, 'work was lost');
     const earlier = stateBefore(tree, lostWork);
     const operations = workAgain(lostWork, state.operations);
-    let sliceStart = performance.now();
+    const pause = turns();
     for (let [done, seen] = [0, state.operationCount]; done < operations.length; done++) {
       await runAgain(earlier, operations[done]!, counters.deviceIndex);
-      if (performance.now() - sliceStart > sliceMs) {
-        await nextTurn();
-        sliceStart = performance.now();
-      }
+      await pause();
       // Operations that arrive meanwhile run on the old state, are acknowledged, and are then handled here.
       for (; seen < state.operationCount; seen++) operations.push(state.operationAt(seen)!);
     }
@@ -222,17 +231,14 @@ export class Arrival {
       const context = this.#options.rebaseContext(renewal?.deviceIndex ?? counters.deviceIndex, () => renewal?.oldView ?? state.view);
       const flyingCount = state.flyingOperations.length;
       let done = 0;
-      let sliceStart = performance.now();
+      const pause = turns();
       // Operations that arrive meanwhile run on the old state, are acknowledged, and are then handled here.
       for (; done < state.operationCount; done++) {
         const one = state.operationAt(done);
         const operation = renewal ? await renewal.operationAt(done) : one?.operation;
         if (one && operation && one.serial > ownSerial)
           await this.#rebaseOne(run, done < flyingCount, replace ? await replace(operation) : operation, context);
-        if (performance.now() - sliceStart > sliceMs) {
-          await nextTurn();
-          sliceStart = performance.now();
-        }
+        await pause();
       }
       // No await from here to the end: the check, the journal and the state belong together.
       if (done < state.operationCount || touchesDirty(writer, change, renewal?.numbers.inodes)) continue;
@@ -257,13 +263,7 @@ export class Arrival {
   async #renew(commits: readonly Commit[]): Promise<Renewal> {
     const { state, counters, log } = this.#options;
     const [from, to] = [counters.deviceIndex, this.#deviceIndex];
-    let sliceStart = performance.now();
-    const pause = async (): Promise<void> => {
-      if (performance.now() - sliceStart <= sliceMs) return;
-      await nextTurn();
-      sliceStart = performance.now();
-    };
-    const renewal = new Renewal({ state, commits, from, to, landedSerial: log.landedSerial, pause });
+    const renewal = new Renewal({ state, commits, from, to, landedSerial: log.landedSerial, pause: turns() });
     await renewal.catchUp();
     return renewal;
   }
