@@ -4,7 +4,7 @@
  */
 import type { Random } from '../base/random.js';
 import type { ChainState } from '../commit/chain.js';
-import { loadDevice } from '../commit/device.js';
+import { loadDevice, wipeDevice } from '../commit/device.js';
 import { loadTrust } from '../commit/trust-state.js';
 import { RootKeys } from '../crypto/volume-keys.js';
 import type { Disk } from '../disk/disk.js';
@@ -26,8 +26,7 @@ export async function readLocalTrust(options: LocalAnchorOptions): Promise<Chain
     // Any suite will do for opening: the headers of the files name the one that they were sealed with.
     const device = await loadDevice({ disk, stateDirectory, key: root.local('device', 1, volumeId) });
     if (!device) return undefined;
-    device.signer.wipe();
-    device.encryptionSeed.fill(0);
+    wipeDevice(device);
     const trust = await loadTrust({ disk, stateDirectory, key: root.local('trust', 1, volumeId), stateId: device.stateId });
     return trust?.state;
   } finally {

@@ -24,7 +24,7 @@ import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError, type CommitErrorCode, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
-import { enrolmentOf, openDevice, renewDevice } from './device.js';
+import { enrolmentOf, openDevice, renewDevice, wipeDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
 import { type DeviceId, deviceIndexMax, type Enrolment, ownerIndex } from './enrolment.js';
 import { requireReadable, writingObstacle } from './features.js';
@@ -505,8 +505,7 @@ export class CommitLog {
       admittedBy: isAdmin ? formerIndex : ownerIndex,
     });
     owner?.wipe();
-    former.signer.wipe();
-    former.encryptionSeed.fill(0);
+    wipeDevice(former);
     logger.warn('another installation has the identity of this one, which takes a new one; nothing of either is lost', { formerIndex });
   }
 
@@ -810,8 +809,7 @@ export class CommitLog {
 
   /** Wipes the secret keys. Nothing may be called afterwards. */
   async close(): Promise<void> {
-    this.#device.signer.wipe();
-    this.#device.encryptionSeed.fill(0);
+    wipeDevice(this.#device);
   }
 }
 

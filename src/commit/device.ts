@@ -148,6 +148,12 @@ export async function renewDevice(place: DevicePlace, former: Device, renewal: R
   }
 }
 
+/** Wipes the secret keys. The device is of no use afterwards. */
+export function wipeDevice({ signer, encryptionSeed }: Device): void {
+  signer.wipe();
+  encryptionSeed.fill(0);
+}
+
 /** `undefined` when this installation has no identity yet. Throws CommitError `BAD_STATE`, disk errors. */
 export async function loadDevice(place: DevicePlace): Promise<Device | undefined> {
   const loaded = await load(place);

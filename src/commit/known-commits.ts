@@ -5,7 +5,6 @@
  */
 import type { Sealed } from '../base/brand.js';
 import { equalBytes, toHex } from '../base/bytes.js';
-import { CryptoError } from '../crypto/crypto-error.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
 import type { LogPosition } from './chain.js';
@@ -14,7 +13,7 @@ import { previousOwnOf, unpadCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import type { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
-import { openCommit } from './open-commit.js';
+import { openCommit, opensAt } from './open-commit.js';
 import type { StoredLog } from './stored-log.js';
 
 /** A commit's place in a history: its own hash and that of the commit before it. */
@@ -74,7 +73,7 @@ export class KnownCommits {
     const previous = (sequence - 1) as LogPosition['sequence'];
     if (previous === 0) return { sequence: previous, hash: this.#keys.volumeId };
     const sealed = await this.#sealed(sequence, hash);
-    const isBefore = (bytes: Uint8Array): boolean => this.#opensAfter(sequence, sealed, hashBytes(bytes));
+    const isBefore = (bytes: Uint8Array): boolean => opensAt(this.#keys, sealed, sequence, hashBytes(bytes));
     const copy = await this.#local.read(previous);
     if (copy && isBefore(copy)) return { sequence: previous, hash: hashBytes(copy) };
     const fetched = await this.#stored.fetch(previous);
@@ -83,16 +82,6 @@ export class KnownCommits {
     // An offline start will need it.
     await this.#local.write([{ sequence: previous, bytes: fetched as Sealed }]);
     return { sequence: previous, hash: hashBytes(fetched) };
-  }
-
-  #opensAfter(sequence: number, sealed: Uint8Array, previousHash: Uint8Array): boolean {
-    try {
-      this.#keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
-      return true;
-    } catch (error) {
-      if (error instanceof CryptoError) return false;
-      throw error;
-    }
   }
 
   /** The sealed bytes that hash to `hash`: the local copy, or the store's, which become the copy. */

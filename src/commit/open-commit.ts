@@ -59,6 +59,17 @@ export class OpenedCommit implements CommitPlace {
   }
 }
 
+/** Whether somebody with the keys has sealed these bytes for this place. Borrows them, and decodes nothing. */
+export function opensAt(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): boolean {
+  try {
+    keys.current.commit.open(commitPlace(sequence, previousHash), sealed);
+    return true;
+  } catch (error) {
+    if (error instanceof CryptoError) return false;
+    throw error;
+  }
+}
+
 /** Borrows `sealed`. Its signature and links are not checked here. Throws CommitError `NOT_AUTHENTIC`. */
 export function openCommit(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): OpenedCommit {
   const hash = hashBytes(sealed);

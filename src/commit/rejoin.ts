@@ -13,12 +13,12 @@ import type { ObjectStore } from '../store/object-store.js';
 import type { ChainState, CheckpointLink, LogPosition } from './chain.js';
 import { chainFromGenesis, extendChain } from './chain.js';
 import { CommitError, missingCommit } from './commit-error.js';
-import { loadDevice } from './device.js';
+import { loadDevice, wipeDevice } from './device.js';
 import { deviceLabel } from './device-label.js';
 import type { Genesis } from './genesis.js';
 import { LogFiles } from './log-files.js';
 import { memberOf } from './log-state.js';
-import { openCommit } from './open-commit.js';
+import { openCommit, opensAt } from './open-commit.js';
 import type { Sequence } from './sequence.js';
 import { StoredLog } from './stored-log.js';
 
@@ -63,8 +63,7 @@ interface KnownCopy extends CheckpointLink {
 export async function planRejoin(options: RejoinOptions): Promise<RejoinPlan | undefined> {
   const { disk, stateDirectory, keys, logger } = options;
   const device = await loadDevice({ disk, stateDirectory, key: keys.device });
-  device?.signer.wipe();
-  device?.encryptionSeed.fill(0);
+  if (device) wipeDevice(device);
   const files = device && (await LogFiles.open({ disk, stateDirectory, key: keys.trust, stateId: device.stateId }, logger));
   const trust = await files?.loadTrust();
   if (!device || !files || !trust) throw new CommitError('BAD_STATE', 'this machine has no history with the volume: nothing keeps it from mounting');
@@ -112,21 +111,11 @@ async function knownCopies(files: LogFiles, keys: VolumeKeys, head: LogPosition)
   for (let { sequence, hash } = head; sequence > 0 && next; ) {
     const before: Uint8Array | undefined = sequence > 1 ? await files.copies.read(sequence - 1) : undefined;
     const previousHash = sequence > 1 ? before && hashBytes(before) : keys.volumeId;
-    if (!previousHash || !opens(keys, next, sequence, previousHash)) break;
+    if (!previousHash || !opensAt(keys, next, sequence, previousHash)) break;
     copies.unshift({ sequence, hash, previousHash, sealed: next });
     [sequence, hash, next] = [(sequence - 1) as Sequence, previousHash, before];
   }
   return copies;
-}
-
-function opens(keys: VolumeKeys, sealed: Uint8Array, sequence: number, previousHash: Uint8Array): boolean {
-  try {
-    openCommit(keys, sealed, sequence, previousHash);
-    return true;
-  } catch (error) {
-    if (error instanceof CommitError) return false;
-    throw error;
-  }
 }
 
 /** Follows the log of the store from its beginning, and finds where it leaves the history that this device knows. */
