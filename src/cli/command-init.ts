@@ -6,7 +6,6 @@ import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
 import { examineStoreNow, requireUsable, singleWriterWarning } from '../access/store-probe.js';
-import { syncClientOf, syncWarning } from '../access/sync-client.js';
 import { createVolumeStore, requireVacant } from '../access/vacant-store.js';
 import { openVolumeStore, waitingClock } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
@@ -27,6 +26,7 @@ import { print, printHeading, printJson, quoteForShell, tell } from '../terminal
 import { jsonOption } from './command-options.js';
 import { addVolume, requireFreeName } from './command-volume.js';
 import { defineCommand } from './define-command.js';
+import { warnOfSync } from './sync-warning.js';
 
 export interface InitArguments {
   readonly store: string;
@@ -110,8 +110,7 @@ export async function initialize(
     const probe = await examineStoreNow(store, args.store);
     requireUsable(probe);
     if (isSingleWriter(probe)) tell(singleWriterWarning);
-    const client = await syncClientOf(args.store);
-    if (client !== undefined) tell(syncWarning(client));
+    await warnOfSync(args.store);
     const claimed = await ClaimedStore.claim(store, {
       location: args.store,
       random: systemRandom,

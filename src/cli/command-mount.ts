@@ -10,7 +10,6 @@ import { readMountOptions } from '../access/mount-options.js';
 import { defaultStateBase, ensurePrivateDirectory, registryFolder, stateDirectoryOf } from '../access/state-directory.js';
 import { pinnedVolume, pinStore, requirePinned } from '../access/store-pin.js';
 import { rememberedProbe, singleWriterWarning, whyUnusable } from '../access/store-probe.js';
-import { syncClientOf, syncWarning } from '../access/sync-client.js';
 import { localFolderOf } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
 import { printable } from '../base/printable.js';
@@ -31,6 +30,7 @@ import { secretOptions } from '../terminal/secret.js';
 import { print, printJson, quoteForShell, tell } from '../terminal/terminal.js';
 import { jsonOption, mountTableOptions, stateOption } from './command-options.js';
 import { defineCommand } from './define-command.js';
+import { warnOfSync } from './sync-warning.js';
 
 export interface MountArguments extends SecretOptions, MountWords {
   readonly store: string;
@@ -90,11 +90,6 @@ export async function mountDetached(args: MountArguments, secret?: SlotSecret): 
   await warnOfSync(args.store);
   if (args.json) printJson({ volumeId: toHex(request.volumeId), mountPoint: request.mountPoint, pid: mount.pid, offline: request.isOffline });
   else print(describeMount(request));
-}
-
-async function warnOfSync(location: string): Promise<void> {
-  const client = await syncClientOf(location);
-  if (client !== undefined) tell(syncWarning(client));
 }
 
 function describeMount({ mountPoint, isOffline }: MountRequest): string {
