@@ -544,6 +544,7 @@ export class CommitLog {
   async #accept(state: ChainState, tailStart: ChainState, commits: readonly Commit[], copies: readonly CommitCopy[]): Promise<void> {
     requireReadable(state.log.features);
     this.#tail.beginAt(tailStart);
+    await this.#stored.persist(copies.map(({ sequence }) => sequence));
     await this.#save(state, copies);
     this.#attempts.clear();
     for (const commit of commits) {

@@ -83,6 +83,11 @@ export class StoredLog {
     return sealed;
   }
 
+  /** Makes commits that were read outlast a power cut, before this device relies on them. Throws StoreError. */
+  async persist(sequences: readonly number[]): Promise<void> {
+    await this.#store.persist?.(sequences.map((sequence) => this.keyOf(sequence)));
+  }
+
   /** Whether the store has an object under the number. Throws StoreError. */
   async has(sequence: number, signal: AbortSignal | undefined): Promise<boolean> {
     // One byte instead of a HEAD request, after which HTTP clients close their connection.

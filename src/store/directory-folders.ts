@@ -8,6 +8,7 @@ import type { ConfinedFolder } from '../disk/confined-folder.js';
 import type { Disk, DiskAccess } from '../disk/disk.js';
 import { diskErrorCode, hasNoFolder, isAbsent } from '../disk/disk.js';
 import { temporaryName } from '../disk/temporary-file.js';
+import type { ObjectPlace } from './directory-objects.js';
 import type { DirectoryRoot } from './directory-root.js';
 import { temporaryPlace } from './directory-root.js';
 import type { AccessHolder } from './folder-access.js';
@@ -46,6 +47,12 @@ export class DirectoryFolders {
   /** Resolves when every name made in the folder `place` before the call is durable. */
   sync(place: string): Promise<void> {
     return this.#syncs.sync(place);
+  }
+
+  /** Resolves when an object that was found, whoever made it, is durable: a file, or a folder that holds one. */
+  async persist({ key, folder }: ObjectPlace): Promise<void> {
+    await this.syncIfFolder(key);
+    await this.sync(folder);
   }
 
   /** Syncs the folder `place`, if there is one. */

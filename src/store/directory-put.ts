@@ -87,8 +87,8 @@ export class DirectoryPut {
       return this.#place(place, body);
     });
     // The writer of an existing object may have died before this, and the caller will rely on the object.
-    if (outcome === 'exists') await this.#folders.syncIfFolder(place.key);
-    await this.#folders.sync(place.folder);
+    if (outcome === 'exists') await this.#folders.persist(place);
+    else await this.#folders.sync(place.folder);
     return outcome;
   }
 

@@ -184,6 +184,14 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
+  async persist(keys: readonly ObjectKey[]): Promise<void> {
+    try {
+      await Promise.all(keys.map((key) => this.#folders.persist(placeOf(key))));
+    } catch (error) {
+      throw storeError(error, 'syncing the store');
+    }
+  }
+
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     try {
       await this.#root.check();

@@ -190,6 +190,12 @@ export interface ObjectStore {
    */
   readNow?(key: ObjectKey, target: Uint8Array, offset: number): boolean;
 
+  /**
+   * Resolves when objects that were read are as durable as after their put, whose writer may have died within it. Only
+   * stores that lose power together with their readers have it. Throws {@link StoreError}.
+   */
+  persist?(keys: readonly ObjectKey[]): Promise<void>;
+
   /** Frees connections; nothing may be called afterwards. */
   close(): Promise<void>;
 }

@@ -284,6 +284,10 @@ class WatchedStore implements ObjectStore {
     return this.#request(() => this.#inner.delete(keys));
   }
 
+  async persist(keys: readonly ObjectKey[]): Promise<void> {
+    await this.#inner.persist?.(keys);
+  }
+
   async *list(prefix: string, options?: { readonly after?: ObjectKey }): AsyncIterable<ListedObject> {
     for await (const object of this.#inner.list(prefix, options)) {
       await this.#request(() => Promise.resolve());
