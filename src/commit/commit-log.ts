@@ -40,6 +40,7 @@ import { type LostWork, loadLostWork, sealWork, setAside } from './lost-work.js'
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
 import { OpenedCommit, openCommit } from './open-commit.js';
 import { OwnTail } from './own-tail.js';
+import { PastLog, type PastStart } from './past-log.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
@@ -121,6 +122,8 @@ export class CommitLog {
   readonly #files: LogFiles;
   readonly #stored: StoredLog;
   readonly #known: KnownCommits;
+  /** The log backwards. It may be read at any time. */
+  readonly past: PastLog;
   readonly #signs: SignsOfLife;
   #state: ChainState;
   readonly #tail: OwnTail;
@@ -148,6 +151,7 @@ export class CommitLog {
     this.#files = files;
     this.#stored = stored;
     this.#known = new KnownCommits(options.keys, stored, files.copies);
+    this.past = new PastLog(options.keys, stored, files.copies);
     this.#signs = new SignsOfLife(options.clock);
     this.#state = start;
     this.#tail = new OwnTail(stored, files.copies, options.store.local ? tailPerCheck.local : tailPerCheck.remote, tailStart);
@@ -242,6 +246,11 @@ export class CommitLog {
   /** The newest commit that was verified and persisted in the trust state. */
   get head(): LogPosition {
     return this.#state.head;
+  }
+
+  /** The head, to read the log from it backwards. */
+  get pastStart(): PastStart {
+    return { ...this.head, newest: newestOfAuthors(this.#state.log) };
   }
 
   /** The object that the commit after the head will be. */

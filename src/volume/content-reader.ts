@@ -15,6 +15,10 @@ import type { ContentWriter } from './content-writer.js';
 /** The source of opened chunks. */
 export type ChunkSource = Pick<PackSource, 'readRun' | 'readPart' | 'prefetchRuns'>;
 
+/** Content that is not sealed yet. */
+export type DirtyContent = Pick<ContentWriter, 'get' | 'effective'>;
+export const nothingDirty: DirtyContent = { get: () => undefined, effective: (_ino, inode) => inode };
+
 type Piece = Uint8Array | { readonly extent: DataExtent; readonly from: number; readonly to: number };
 
 const zeros = new Uint8Array(1024 * 1024);
@@ -44,13 +48,13 @@ interface Stream {
 
 export class ContentReader {
   readonly #read: <T>(query: (view: ReadView) => T) => MaybePromise<T>;
-  readonly #writer: ContentWriter;
+  readonly #writer: DirtyContent;
   readonly #chunks: ChunkSource;
   readonly #ahead: ReadAhead;
   readonly #streams = new Map<Ino, Stream>();
   #reads = 0;
 
-  constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: ContentWriter, chunks: ChunkSource, ahead: ReadAhead) {
+  constructor(read: <T>(query: (view: ReadView) => T) => MaybePromise<T>, writer: DirtyContent, chunks: ChunkSource, ahead: ReadAhead) {
     this.#read = read;
     this.#writer = writer;
     this.#chunks = chunks;
@@ -239,7 +243,7 @@ function* dataRanges(
   view: ReadView,
   ino: Ino,
   stored: Inode,
-  writer: ContentWriter,
+  writer: DirtyContent,
   from: number,
   to: number,
 ): IterableIterator<readonly [from: number, to: number]> {

@@ -21,9 +21,10 @@ import type { ContentReader } from './content-reader.js';
 import type { ContentWriter } from './content-writer.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { FrontEnds } from './front-ends.js';
+import type { Past } from './past.js';
 import type { Patience } from './patience.js';
 import type { PinKeeper } from './pin-keeper.js';
-import { remedyOf } from './remedy.js';
+import { remedied } from './remedy.js';
 import type { Transactions } from './transactions.js';
 import type { UploadQueue } from './upload-queue.js';
 import type { FlushProgress, PendingWork, Plan, Volume } from './volume.js';
@@ -46,6 +47,7 @@ export interface VolumeWorks {
   readonly status: VolumeStatus;
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
+  readonly past: Past;
   /** Stops and closes all parts. */
   readonly close: () => Promise<void>;
 }
@@ -58,6 +60,7 @@ export class OpenVolume implements Volume {
   readonly readOnly: boolean;
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
+  readonly past: Past;
   readonly #works: VolumeWorks;
   #closing: Promise<void> | undefined;
 
@@ -69,6 +72,7 @@ export class OpenVolume implements Volume {
     this.readOnly = options.readOnly;
     this.pins = works.pins;
     this.accessTimes = works.accessTimes;
+    this.past = works.past;
   }
 
   // Queries and operations.
@@ -291,20 +295,6 @@ function requireRegular(inode: Inode | undefined): Inode {
   if (isDirectory(inode)) throw new OperationError('EISDIR', 'a directory has no content');
   if (!isRegular(inode)) throw new OperationError('EINVAL', 'only regular files have content');
   return inode;
-}
-
-/** The outcome of `work`, with errors turned into VolumeErrors. */
-function remedied<Outcome>(work: () => Outcome): Outcome {
-  try {
-    const outcome = work();
-    return outcome instanceof Promise ? (outcome.catch(throwRemedy) as Outcome) : outcome;
-  } catch (error) {
-    throw remedyOf(error);
-  }
-}
-
-function throwRemedy(error: unknown): never {
-  throw remedyOf(error);
 }
 
 /** Rejects with the signal's reason as soon as it is aborted; the work continues unobserved. */

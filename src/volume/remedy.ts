@@ -67,6 +67,20 @@ export function remedyOf(error: unknown): unknown {
   return error;
 }
 
+/** The outcome of `work`, with errors turned into VolumeErrors. */
+export function remedied<Outcome>(work: () => Outcome): Outcome {
+  try {
+    const outcome = work();
+    return outcome instanceof Promise ? (outcome.catch(throwRemedy) as Outcome) : outcome;
+  } catch (error) {
+    throw remedyOf(error);
+  }
+}
+
+function throwRemedy(error: unknown): never {
+  throw remedyOf(error);
+}
+
 /** The requested data is in the store but cannot be had now: callers that can go on without it do. */
 export function isStoreUnusable(error: unknown): boolean {
   const remedy = remedyOf(error);

@@ -18,6 +18,8 @@ import { encodeDirtyEntry } from './journal-entry.js';
 import { localPace, remotePace } from './log-watch.js';
 import { givesUp, runWithoutOthers } from './lost-work.js';
 import { OpenVolume } from './open-volume.js';
+import { Past } from './past.js';
+import { PastStates } from './past-states.js';
 import { Patience } from './patience.js';
 import { PinKeeper } from './pin-keeper.js';
 import { replayContent, replayOperations } from './replay.js';
@@ -42,6 +44,8 @@ const treeBytesMax = 512 * 1024 * 1024;
 const patienceDefaultMs = 30_000;
 /** How often the cache checks whether others need its space. */
 const relieveIntervalMs = 15_000;
+/** How often past states that nobody uses are looked for. */
+const dropIdleIntervalMs = 60_000;
 const readAheadLocal = 2 * 1024 * 1024;
 const readAheadRemote = 16 * 1024 * 1024;
 /** Closed files are sealed ahead only if the store is across a network. */
@@ -181,14 +185,15 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   });
   if (forget) opened.push(forget);
   opened.push(() => transactions.close());
+  const ahead = { max: store.local ? readAheadLocal : readAheadRemote, total: memory.readAheadBytes };
+  const pastStates = new PastStates({ log, tree: parts.tree, clock });
+  const idleTimer = setInterval(() => pastStates.dropIdle(), dropIdleIntervalMs).unref();
+  opened.push(() => clearInterval(idleTimer));
   const volume = new OpenVolume({
     parts,
     transactions,
     writer,
-    reader: new ContentReader((query) => transactions.read(query), writer, packs, {
-      max: store.local ? readAheadLocal : readAheadRemote,
-      total: memory.readAheadBytes,
-    }),
+    reader: new ContentReader((query) => transactions.read(query), writer, packs, ahead),
     committer,
     queue,
     patience,
@@ -196,6 +201,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
     pins,
     accessTimes: accessTimeStore(place),
+    past: new Past(pastStates, { chunks: packs, ahead, patience }, () => log.head.sequence),
     close: () => opened.close(),
   });
 

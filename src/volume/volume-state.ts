@@ -22,6 +22,7 @@ import type { VolumeStatistics } from '../operation/statistics.js';
 import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { addTotals, Layer, PendingLayers, type PendingOperation, type Totals } from './pending-layers.js';
+import { treeBase } from './tree-base.js';
 
 /** Memory that a key and a value take in addition to their bytes. */
 const mutationOverhead = 96;
@@ -149,7 +150,7 @@ export class VolumeState {
     this.#root = start.root;
     this.#covers = start.covers;
     this.#totals = { ...start.totals };
-    this.#base = this.#baseAt(start.root);
+    this.#base = treeBase(tree, start.root);
     this.#view = this.#layers();
   }
 
@@ -412,7 +413,7 @@ export class VolumeState {
   #adopt(root: PageReference | undefined, covers: Sequence): void {
     this.#root = root;
     this.#covers = covers;
-    this.#base = this.#baseAt(root);
+    this.#base = treeBase(this.#tree, root);
     const recent = this.#recent.filter((commit) => commit.sequence > covers);
     [this.#recent, this.#recentBytes] = [[], 0];
     for (const commit of recent) this.#remember(commit);
@@ -434,15 +435,6 @@ export class VolumeState {
 
   #layers(): LayeredView {
     return new LayeredView(this.#overlays(), this.#base);
-  }
-
-  #baseAt(root: PageReference | undefined): BaseView {
-    const tree = this.#tree;
-    return {
-      get: (key) => tree.get(root, key),
-      scan: (from, to) => tree.scan(root, from, to) as IterableIterator<readonly [TreeKey, Uint8Array]>,
-      floor: (from, to) => tree.floor(root, from, to) as readonly [TreeKey, Uint8Array] | undefined,
-    };
   }
 }
 

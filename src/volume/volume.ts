@@ -5,14 +5,16 @@
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
-import type { ContentStamp, Inode } from '../meta/inode.js';
+import type { ContentStamp } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
 import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
+import type { Past } from './past.js';
 import type { PinKeeper } from './pin-keeper.js';
+import type { ReadableVolume } from './readable-volume.js';
 import type { ChangeListener } from './volume-change.js';
 
 export interface PendingWork {
@@ -32,19 +34,13 @@ export interface FlushProgress extends PendingWork {
 /** A pure function that reads the state and returns what to do. */
 export type Plan<T> = (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T };
 
-export interface Volume {
+export interface Volume extends ReadableVolume {
   /** 32 bytes as hex. */
   readonly id: string;
   readonly readOnly: boolean;
   /** The drive has concluded that the store cannot be reached. */
   readonly isOffline: boolean;
-  /** After an integrity stop: what this device knows may not be all that there is. */
-  readonly hasStopped: boolean;
 
-  /**
-   * Runs `query`, a pure function, on the newest state (pending operations included), and again after every page fault.
-   */
-  read<T>(query: (view: ReadView) => T): MaybePromise<T>;
   /** Runs `operation` and journals it; throws what the operation throws, having changed nothing. */
   apply(operation: Operation): MaybePromise<void>;
   /**
@@ -53,24 +49,14 @@ export interface Volume {
    */
   transact<T>(plan: Plan<T>): MaybePromise<T>;
 
-  /** The inode as applications must see it: size and mtime include dirty data that is not sealed yet. */
-  inode(view: ReadView, ino: Ino): Inode | undefined;
-
   /** A number for an inode or a directory entry, never given before. */
   allocateIno(): Ino;
-  /** The number that {@link Volume.allocateIno} gives next; undefined on a device that takes no part in the volume. */
-  readonly nextIno: Ino | undefined;
   /** A new stamp for a content change by this device. */
   nextStamp(): ContentStamp;
   now(): Timespec;
   /** The seconds of {@link Volume.now}, up to one off, for less. */
   roughSec(): number;
 
-  /**
-   * Up to `size` bytes at `offset`, fewer only at the end of the file. The pieces are borrowed: use them at once and do
-   * not change them.
-   */
-  readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]>;
   /**
    * Sets mtime and ctime (to the later of `time` and its old value) of a file whose newest content is not in the
    * journal yet, and journals both: they survive the daemon without an operation. Returns false if it did nothing. For
@@ -88,11 +74,6 @@ export interface Volume {
    * as the kernel's writeback cache does).
    */
   writeContent(ino: Ino, offset: number, data: Uint8Array, time: Timespec | undefined): MaybePromise<void>;
-  /**
-   * Where data (or a hole) begins at or after `offset`; undefined past the end of the file (ENXIO). The end of the file
-   * counts as a hole.
-   */
-  seek(ino: Ino, offset: number, what: 'data' | 'hole'): MaybePromise<number | undefined>;
   /** Makes all dirty data of the file part of the state, so that operations on extents (clone, punch) see it. */
   sealContent(ino: Ino): MaybePromise<void>;
   /** Called when an application closes the file: what was written to it so far survives the death of the daemon. */
@@ -109,6 +90,8 @@ export interface Volume {
   pending(): PendingWork;
   /** Keeps access times that are not in the volume beyond this process. */
   readonly accessTimes: AccessTimeStore;
+  /** Its earlier states. */
+  readonly past: Past;
   /** Files and folders that stay on this machine. */
   readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'completed'>;
   /** The status of one inode; `undefined` when there is no such inode. Rejects with VolumeError. */
