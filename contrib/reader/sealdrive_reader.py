@@ -721,7 +721,7 @@ ACTIVE, REMOVED, LAPSED = 0, 1, 2
 ADMISSION, REMOVAL, LAPSE, KEYRING, KEYSLOTS, FEATURES, STATE = 1, 2, 3, 4, 5, 6, 7
 MAY = {ADMISSION: (OWNER, ADMIN), REMOVAL: (OWNER, ADMIN), LAPSE: (OWNER, ADMIN, WRITER), KEYRING: (OWNER, ADMIN),
        KEYSLOTS: (OWNER, ADMIN), FEATURES: (OWNER, ADMIN), STATE: (OWNER, ADMIN, WRITER)}
-LETTERS = frozenset(b"IDNEXO")
+LETTERS = frozenset(b"IDNEXOSC")
 
 
 class Commit:
@@ -1258,6 +1258,27 @@ class PackInfo:
         need(FRAMED < self.size <= MAX_PACK, "a pack's size is out of range")
 
 
+class Snapshot:
+    """The value of an `S` key."""
+
+    def __init__(self, value):
+        read = Decoder(value)
+        need(read.u8() == 1, "unknown version of a snapshot")
+        self.kind, self.held = read.one_of(range(5), "kind of snapshot"), read.one_of((0, 1), "flag")
+        self.time, self.sequence, self.checkpoint, self.hash = read.i53(), read.varint(), read.varint(), read.raw(32)
+        self.root = PageReference(read.raw(56)) if read.one_of((0, 1), "flag") else None
+        self.files, self.bytes, self.label = read.varint(), read.varint(), read.text()
+        read.end()
+
+
+def check_policy(value):
+    read = Decoder(value)
+    need(read.u8() == 1, "unknown version of a policy")
+    for _ in ("hourly", "daily", "weekly", "monthly"):
+        read.varint()
+    read.end()
+
+
 class Chunk:
     """What opens one chunk: from an extent, or from an index (where the content hash stands for the segments')."""
 
@@ -1607,6 +1628,13 @@ class Files:
 
     def _take(self, key, value):
         letter, size = key[:1], len(key)
+        if letter in b"SC":
+            file_name(key[1:])
+            if letter == b"S":
+                Snapshot(value)
+            elif key == b"Csnapshots":
+                check_policy(value)
+            return
         need(size == 9 if letter in b"IO" else size == 17 if letter in b"NEP" else 10 <= size <= 264, "a key's length")
         if letter == b"P":
             PackInfo(value)

@@ -1,8 +1,8 @@
 /**
  * Checks whether the metadata as a whole is consistent: a fold over all entries of the key space in their order, and a
  * verdict at the end (doc/format.md, "Tree keys"). One pass suffices because entries come before extents, extents
- * before inodes, and inodes before orphans and xattrs: `D` `E` `I` `N` `O` `P` `X`. Only which entries of a directory
- * lack their other key takes a second pass (`entry-pairs.ts`). It does no I/O and repairs nothing.
+ * before inodes, and inodes before orphans and xattrs: `C` `D` `E` `I` `N` `O` `P` `S` `X`. Only which entries of a
+ * directory lack their other key takes a second pass (`entry-pairs.ts`). It does no I/O and repairs nothing.
  */
 import type { ByteString } from '../base/brand.js';
 import { ByteReader, MalformedBytesError } from '../base/bytes.js';
@@ -11,6 +11,7 @@ import { decodeExtent, type Extent } from '../meta/extent.js';
 import { decodeInode, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
 import { type DecodedKey, decodeKey, type Ino, inodeKey, orphanKey, rootIno, type TreeKey } from '../meta/key.js';
 import { decodePackEntry, type PackEntry } from '../meta/pack-entry.js';
+import { decodePolicy, decodeSnapshot, snapshotPolicyKey } from '../meta/snapshot.js';
 import type { PackId } from '../pack/pack-id.js';
 import { hashOfEntry } from './entry-pairs.js';
 import type { Findings } from './finding.js';
@@ -74,7 +75,7 @@ export class MetadataCheck {
       return;
     }
     try {
-      this.#addDecoded(decoded, value);
+      this.#addDecoded(key, decoded, value);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       const ino = 'ino' in decoded ? decoded.ino : undefined;
@@ -84,7 +85,7 @@ export class MetadataCheck {
     }
   }
 
-  #addDecoded(decoded: DecodedKey, value: Uint8Array): void {
+  #addDecoded(key: string, decoded: DecodedKey, value: Uint8Array): void {
     switch (decoded.type) {
       case 'dirent':
         return this.#addEntry(decoded.ino, decoded.name, decodeDirent(value));
@@ -102,6 +103,12 @@ export class MetadataCheck {
         return this.#setFlag(decoded.ino, hasXattrs);
       case 'pack':
         return this.#onPack?.(decoded.id, decodePackEntry(value));
+      case 'snapshot':
+        decodeSnapshot(value);
+        return undefined;
+      case 'policy':
+        if (key === snapshotPolicyKey) decodePolicy(value);
+        return undefined;
     }
   }
 

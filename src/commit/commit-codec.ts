@@ -38,7 +38,7 @@ const version = 1;
 const label = Buffer.from('sealdrive v1 commit', 'latin1');
 const keyLengthMax = 0xffff;
 /** The first letters of the tree keys that commits may change (doc/format.md, "Tree keys"); the others are reserved. */
-const keyLetters: ReadonlySet<string | undefined> = new Set('DEINOX');
+const keyLetters: ReadonlySet<string | undefined> = new Set('CDEINOSX');
 /** An encoded commit has at most this many bytes. */
 export const commitPlainMax = 48 * 1024 * 1024;
 /** Its sealed object has at most this many bytes; more is not fetched. */

@@ -98,6 +98,11 @@ export const numberedKey = (parent: Ino, number: number): TreeKey => `N${u64(par
 export const extentKey = (ino: Ino, offset: number): TreeKey => `E${u64(ino)}${u64(offset)}` as TreeKey;
 export const xattrKey = (ino: Ino, name: ByteString): TreeKey => `X${u64(ino)}${name}` as TreeKey;
 export const orphanKey = (ino: Ino): TreeKey => `O${u64(ino)}` as TreeKey;
+/** `name`: a file name. */
+export const snapshotKey = (name: ByteString): TreeKey => `S${name}` as TreeKey;
+export const snapshotStart = 'S' as TreeKey;
+export const snapshotEnd = 'T' as TreeKey;
+export const policyKey = (name: ByteString): TreeKey => `C${name}` as TreeKey;
 export const packEntryKey = (id: PackId): TreeKey => `P${latin1Slice(fromHex(id), 0, 16)}` as TreeKey;
 
 /** The exclusive upper bound of all keys that begin with the key's type and its inode number. */
@@ -113,7 +118,8 @@ export type DecodedKey =
   | { readonly type: 'dirent' | 'xattr'; readonly ino: Ino; readonly name: ByteString }
   | { readonly type: 'numbered'; readonly ino: Ino; readonly number: number }
   | { readonly type: 'extent'; readonly ino: Ino; readonly offset: number }
-  | { readonly type: 'pack'; readonly id: PackId };
+  | { readonly type: 'pack'; readonly id: PackId }
+  | { readonly type: 'snapshot' | 'policy'; readonly name: ByteString };
 
 /** The number in the key of a numbered entry. Throws {@link MalformedBytesError}. */
 export const numberIn = (key: TreeKey): number => readInoAt(key, 9);
@@ -153,6 +159,12 @@ export function decodeKey(key: TreeKey): DecodedKey {
     case 'P':
       exact(17);
       return { type: 'pack', id: toHex(Buffer.from(key.slice(1), 'latin1')) as PackId };
+    case 'S':
+    case 'C': {
+      const name = key.slice(1);
+      if (!isFileName(name)) throw new MalformedBytesError('snapshot or policy has an impossible name');
+      return { type: key[0] === 'S' ? 'snapshot' : 'policy', name };
+    }
     default:
       throw new MalformedBytesError('tree key of an unknown type');
   }

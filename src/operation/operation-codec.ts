@@ -20,6 +20,7 @@
  * | setxattr | 11 | ino, name, bytes, flags, mode (0: none, else mode + 1), time |
  * | removexattr | 12 | ino, name, time |
  * | reclaim | 13 | ino |
+ * | record | 14 | key (bytes), value?, base? (bytes) |
  *
  * A replaced or whiteout ino of 0 means none, and a number of 0 in create that of the inode. The bits of setattr: mode
  * 1, uid 2, gid 4, size 8, flags 16, atime 32, mtime 64, ctime 128, stamp 256, base stamp 512, time 1024.
@@ -30,7 +31,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import { decodeExtent, encodeExtent } from '../meta/extent.js';
 import { type ContentStamp, readTime, writeTime } from '../meta/inode.js';
-import { type Ino, readIno, readInoOrZero } from '../meta/key.js';
+import { decodeKey, type Ino, readIno, readInoOrZero, type TreeKey } from '../meta/key.js';
 import type { CreateOperation, Operation, SetattrOperation, WriteOperation } from './operation.js';
 
 const typeNumbers: Readonly<Record<Operation['type'], number>> = {
@@ -47,6 +48,7 @@ const typeNumbers: Readonly<Record<Operation['type'], number>> = {
   setxattr: 11,
   removexattr: 12,
   reclaim: 13,
+  record: 14,
 };
 const typeOfNumber = new Map(Object.entries(typeNumbers).map(([type, number]) => [number, type as Operation['type']]));
 
@@ -158,6 +160,11 @@ export function encodeOperation(operation: Operation): Uint8Array {
       break;
     case 'reclaim':
       writer.varint(operation.ino);
+      break;
+    case 'record':
+      writeString(writer, operation.key);
+      writeOptional(writer, operation.value, writeBytes);
+      writeOptional(writer, operation.base, writeBytes);
       break;
     default:
       return unreachable(operation);
@@ -347,9 +354,18 @@ function readOperation(reader: ByteReader, type: Operation['type']): Operation {
       return { type, ino: readIno(reader), name: readString(reader), time: readTime(reader) };
     case 'reclaim':
       return { type, ino: readIno(reader) };
+    case 'record':
+      return { type, key: readRecordKey(reader), value: readOptional(reader, readBytes), base: readOptional(reader, readBytes) };
     default:
       return unreachable(type);
   }
+}
+
+function readRecordKey(reader: ByteReader): TreeKey {
+  const key = readString(reader) as TreeKey;
+  const { type } = decodeKey(key);
+  if (type !== 'snapshot' && type !== 'policy') throw new MalformedBytesError('no key of a snapshot or a policy');
+  return key;
 }
 
 function readMode(reader: ByteReader): number {

@@ -9,6 +9,7 @@ import type { Operation } from './operation.js';
 import { executeSetattr } from './operation-attribute.js';
 import { executeClone, executeFallocate, executeInline, executeWrite } from './operation-content.js';
 import { executeCreate, executeLink, executeReclaim, executeRename, executeRmdir, executeUnlink } from './operation-namespace.js';
+import { executeRecord } from './operation-record.js';
 import { executeRemovexattr, executeSetxattr } from './operation-xattr.js';
 import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
@@ -52,6 +53,8 @@ function dispatch(run: Execution, operation: Operation): void {
       return executeRemovexattr(run, operation);
     case 'reclaim':
       return executeReclaim(run, operation);
+    case 'record':
+      return executeRecord(run, operation);
     default:
       return unreachable(operation);
   }

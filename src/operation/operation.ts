@@ -9,7 +9,7 @@ import type { Timespec } from '../base/clock.js';
 import { AnswerError } from '../base/errors.js';
 import type { Extent } from '../meta/extent.js';
 import type { ContentStamp } from '../meta/inode.js';
-import type { Ino } from '../meta/key.js';
+import type { Ino, TreeKey } from '../meta/key.js';
 
 /** Creates an inode of any type and its name. `name` undefined: O_TMPFILE (nlink 0, an orphan until linked). */
 export interface CreateOperation {
@@ -188,6 +188,18 @@ export interface ReclaimOperation {
   readonly ino: Ino;
 }
 
+/**
+ * Sets what the volume keeps beside its files, a snapshot or a policy, or removes it (`value` undefined). It changes
+ * nothing if the value is another one than `base` by then.
+ */
+export interface RecordOperation {
+  readonly type: 'record';
+  readonly key: TreeKey;
+  readonly value: Uint8Array | undefined;
+  /** The value when the change was asked for; undefined: there was none. */
+  readonly base: Uint8Array | undefined;
+}
+
 export type Operation =
   | CreateOperation
   | LinkOperation
@@ -201,7 +213,8 @@ export type Operation =
   | CloneOperation
   | SetxattrOperation
   | RemovexattrOperation
-  | ReclaimOperation;
+  | ReclaimOperation
+  | RecordOperation;
 
 /** The names of errno values that an operation can fail with. */
 export type OperationErrorCode =

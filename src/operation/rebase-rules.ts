@@ -35,6 +35,7 @@ import {
 } from './operation.js';
 import { execute, recordBase } from './operation-execute.js';
 import { isInside, RENAME_EXCHANGE } from './operation-namespace.js';
+import { isAsKnown } from './operation-record.js';
 import type { StatisticsDelta } from './statistics.js';
 import type { ReadView, Transaction } from './view.js';
 
@@ -180,13 +181,15 @@ export function executeRebased(view: Transaction, operation: Operation, context:
   } catch (error) {
     if (!(error instanceof OperationError)) throw error;
     // Every plain operation checks before it writes, so everything executed so far is complete.
-    rebase.report('dropped', subjectOf(operation));
+    const subject = subjectOf(operation);
+    if (subject !== undefined) rebase.report('dropped', subject);
   }
   context.state.keep();
   return rebase.finish();
 }
 
-const subjectOf = (operation: Operation): Ino => (operation.type === 'clone' ? operation.to : operation.ino);
+const subjectOf = (operation: Operation): Ino | undefined =>
+  operation.type === 'clone' ? operation.to : operation.type === 'record' ? undefined : operation.ino;
 const sameStamp = (a: ContentStamp, b: ContentStamp): boolean => a.deviceIndex === b.deviceIndex && a.counter === b.counter;
 const isAlive = (inode: Inode | undefined): inode is Inode => inode !== undefined && inode.nlink > 0;
 const placeKey = (parent: Ino, name: ByteString, ino: Ino): string => `${parent}/${ino}/${name}`;
@@ -245,6 +248,10 @@ class Rebase {
         return this.#changeXattr(operation);
       case 'reclaim':
         return this.#reclaim(operation);
+      case 'record':
+        // The first in the log wins.
+        if (isAsKnown(this.#view, operation)) this.#emit(operation);
+        return;
       default:
         return unreachable(operation);
     }

@@ -116,6 +116,8 @@ export class Renumbering {
       case 'removexattr':
       case 'reclaim':
         return { ...operation, ino: this.ino(operation.ino) };
+      case 'record':
+        return operation;
       default:
         return unreachable(operation);
     }

@@ -15,6 +15,7 @@ import type { CommitLog } from '../commit/commit-log.js';
 import type { LostWork } from '../commit/lost-work.js';
 import type { Journal } from '../journal/journal.js';
 import { packEntryKey } from '../meta/key.js';
+import type { Overlay } from '../operation/overlay.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -233,6 +234,22 @@ export class Committer {
       const oldest = this.#options.state.operationAt(0);
       if (!oldest || oldest.serial > target) return;
     }
+  }
+
+  /** The newest checkpoint, written first if files have changed since the last one. Rejects as `flush` does. */
+  async checkpoint(signal?: AbortSignal): Promise<Commit | undefined> {
+    const { log, state } = this.#options;
+    await this.#exclusively(async () => {
+      if (this.#failure) throw this.#failure;
+      try {
+        await this.#takeIn(signal);
+        const isNewest = log.lastCheckpoint?.checkpoint?.covers === state.covers && !hasFileKeys(state.committed);
+        if (!isNewest) await this.#checkpoint(signal);
+      } catch (error) {
+        throw this.#judge(error);
+      }
+    });
+    return log.lastCheckpoint;
   }
 
   /** Looks for commits of others now. */
@@ -642,6 +659,12 @@ export class Committer {
 const refusals: ReadonlySet<string> = new Set(['NOT_PERMITTED', 'UNSUPPORTED']);
 /** What can be wrong with a commit that is on its way. */
 const incomplete: ReadonlySet<string> = new Set(['NOT_AUTHENTIC', 'MISSING']);
+
+/** Whether these changes are of more than what the volume notes of packs and snapshots. */
+export function hasFileKeys(changes: Overlay): boolean {
+  for (const key of changes.keys()) if ('DEINOX'.includes(key[0] ?? '')) return true;
+  return false;
+}
 
 /** The packs that hold the content of these operations. */
 function packsOf(operations: readonly PendingOperation[]): Set<PackId> {

@@ -36,7 +36,7 @@ class Changes {
   add(key: TreeKey, value: Value): Ino | undefined {
     const decoded = decodeKey(key);
     if (decoded.type === 'dirent') this.names.set(key, value);
-    if (decoded.type === 'pack') return undefined;
+    if (!('ino' in decoded)) return undefined;
     const facts = this.#facts.get(decoded.ino);
     if (!facts) return undefined;
     if (decoded.type === 'extent') facts.extents.set(decoded.offset, value);
@@ -75,7 +75,7 @@ export class DoneInodes {
   /** Whether all that the operation did is in the log. */
   contain(operation: Operation): boolean {
     const subject = subjectOf(operation);
-    if (!this.#done.has(subject)) return false;
+    if (subject === undefined || !this.#done.has(subject)) return false;
     // What else changed of a directory is done again: it is the same, or the last one wins.
     if (this.#directories.has(subject)) return operation.type === 'create';
     if (operation.type !== 'rename') return true;
@@ -85,7 +85,8 @@ export class DoneInodes {
   }
 
   #noteOperation(operation: Operation, subjects: Set<Ino>): void {
-    subjects.add(subjectOf(operation));
+    const subject = subjectOf(operation);
+    if (subject !== undefined) subjects.add(subject);
     const made = operation.type === 'create' ? operation.ino : operation.type === 'rename' ? operation.whiteoutIno : undefined;
     if (made === undefined) return;
     subjects.add(made);
@@ -142,7 +143,8 @@ export class DoneInodes {
   }
 }
 
-const subjectOf = (operation: Operation): Ino => (operation.type === 'clone' ? operation.to : operation.ino);
+const subjectOf = (operation: Operation): Ino | undefined =>
+  operation.type === 'clone' ? operation.to : operation.type === 'record' ? undefined : operation.ino;
 
 /** Names, content and attributes are compared by themselves; when it was read last does not matter. */
 function isSameInode(here: Inode, there: Inode): boolean {

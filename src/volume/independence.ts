@@ -19,9 +19,14 @@ import type { VolumeState } from './volume-state.js';
  */
 export function areIndependent(state: VolumeState, commits: readonly Commit[], change: Pick<VolumeChange, 'inodes'>): boolean {
   if (state.operationCount === 0) return true;
+  if (recordKeys(commits).some((key) => state.mentions(key))) return false;
   for (const ino of change.inodes) if (state.mentions(inodeKey(ino)) || state.readsOnly(ino)) return false;
   return !state.movesDirectories || !areAbove(state, placedDirectories(commits));
 }
+
+/** What these commits changed of what the volume keeps beside its files. */
+const recordKeys = (commits: readonly Commit[]): TreeKey[] =>
+  commits.flatMap(({ mutations }) => mutations.map(([key]) => key as TreeKey).filter((key) => key[0] === 'S' || key[0] === 'C'));
 
 /**
  * Directories that got a name. A directory that these commits created can only be above an older one if an older one

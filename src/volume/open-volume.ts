@@ -24,10 +24,12 @@ import type { FrontEnds } from './front-ends.js';
 import type { Past } from './past.js';
 import type { Patience } from './patience.js';
 import type { PinKeeper } from './pin-keeper.js';
+import type { Plan } from './plan.js';
 import { remedied } from './remedy.js';
+import type { Snapshots } from './snapshots.js';
 import type { Transactions } from './transactions.js';
 import type { UploadQueue } from './upload-queue.js';
-import type { FlushProgress, PendingWork, Plan, Volume } from './volume.js';
+import type { FlushProgress, PendingWork, Volume } from './volume.js';
 import type { ChangeListener } from './volume-change.js';
 import { changedAttributes, changedContent } from './volume-change.js';
 import type { VolumeFacts } from './volume-facts.js';
@@ -48,6 +50,7 @@ export interface VolumeWorks {
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
   readonly past: Past;
+  readonly snapshots: Snapshots;
   /** Stops and closes all parts. */
   readonly close: () => Promise<void>;
 }
@@ -61,6 +64,7 @@ export class OpenVolume implements Volume {
   readonly pins: PinKeeper;
   readonly accessTimes: AccessTimeStore;
   readonly past: Past;
+  readonly snapshots: Snapshots;
   readonly #works: VolumeWorks;
   #closing: Promise<void> | undefined;
 
@@ -73,6 +77,7 @@ export class OpenVolume implements Volume {
     this.pins = works.pins;
     this.accessTimes = works.accessTimes;
     this.past = works.past;
+    this.snapshots = works.snapshots;
   }
 
   // Queries and operations.

@@ -4,6 +4,7 @@
  * knows no files: `past-volume.ts` shows them.
  */
 import type { Clock } from '../base/clock.js';
+import type { LogPosition } from '../commit/chain.js';
 import type { Checkpoint, Commit } from '../commit/commit.js';
 import type { PastLog, PastStart } from '../commit/past-log.js';
 import type { Sequence } from '../commit/sequence.js';
@@ -12,6 +13,7 @@ import { impliedEntries } from '../meta/pack-entry.js';
 import { LayeredView } from '../operation/layered-view.js';
 import { Overlay } from '../operation/overlay.js';
 import type { ReadView } from '../operation/view.js';
+import type { PageReference } from '../pack/page-reference.js';
 import type { TreeReader } from '../tree/tree-reader.js';
 import { treeBase } from './tree-base.js';
 
@@ -29,11 +31,6 @@ export interface PastStatesOptions {
   readonly clock: Pick<Clock, 'monotonicMs'>;
 }
 
-/** A checkpoint that a walk came by: later walks can start there. */
-interface KnownCheckpoint extends PastStart {
-  readonly checkpoint: Checkpoint;
-}
-
 const openMax = 16;
 const openBytesMax = 16 * 1024 * 1024;
 const idleMs = 300_000;
@@ -43,8 +40,8 @@ export class PastStates {
   readonly #options: PastStatesOptions;
   /** The least recently used first. */
   readonly #open = new Map<number, { readonly state: Promise<PastState>; bytes: number; usedMs: number }>();
-  /** By number. */
-  readonly #known = new Map<number, KnownCheckpoint>();
+  /** Checkpoints that a walk came by, or that a snapshot names, by number: later walks can start there. */
+  readonly #known = new Map<number, PastStart>();
 
   constructor(options: PastStatesOptions) {
     this.#options = options;
@@ -85,10 +82,9 @@ export class PastStates {
     }
   }
 
-  /** The newest commit whose time is not after `timeMs`; `undefined` when there is none. Throws as `at` does. */
-  async findTime(timeMs: number, signal?: AbortSignal): Promise<Commit | undefined> {
-    for await (const commit of this.commitsBack(this.#options.log.pastStart.sequence, signal)) if (commit.wallTimeMs <= timeMs) return commit;
-    return undefined;
+  /** The state whose tree has this root. Nothing is kept of it here. */
+  ofTree(sequence: number, root: PageReference | undefined): PastState {
+    return { sequence: sequence as Sequence, view: new LayeredView([], treeBase(this.#options.tree, root)), bytes: 0 };
   }
 
   /** Lets go of what nobody has used for a while. */
@@ -115,9 +111,13 @@ export class PastStates {
   }
 
   #remember({ sequence, hash, checkpoint }: Commit): void {
-    if (!checkpoint || this.#known.has(sequence)) return;
-    // It counts, and its record has the newest commits of the others.
-    this.#known.set(sequence, { sequence, hash, newest: [sequence], checkpoint });
+    if (checkpoint) this.know({ sequence, hash });
+  }
+
+  /** A commit with a checkpoint, which counts: its record has the newest commits of all others. */
+  know({ sequence, hash }: LogPosition): void {
+    if (this.#known.has(sequence)) return;
+    this.#known.set(sequence, { sequence, hash, newest: [sequence] });
     for (const oldest of this.#known.keys()) {
       if (this.#known.size <= knownMax) return;
       this.#known.delete(oldest);

@@ -8,18 +8,21 @@ import type { Sequence } from '../commit/sequence.js';
 import type { PastStates } from './past-states.js';
 import { PastVolume, type PastVolumeParts } from './past-volume.js';
 import { remedyOf } from './remedy.js';
+import type { NamedSnapshot } from './snapshots.js';
 import { VolumeError } from './volume-error.js';
 
 export class Past {
   readonly #states: PastStates;
   readonly #parts: PastVolumeParts;
   readonly #head: () => Sequence;
+  readonly #snapshots: () => Promise<readonly NamedSnapshot[]>;
 
   /** `head`: the newest commit that this device has taken in. */
-  constructor(states: PastStates, parts: PastVolumeParts, head: () => Sequence) {
+  constructor(states: PastStates, parts: PastVolumeParts, head: () => Sequence, snapshots: () => Promise<readonly NamedSnapshot[]>) {
     this.#states = states;
     this.#parts = parts;
     this.#head = head;
+    this.#snapshots = snapshots;
   }
 
   /** The newest commit that there is to go back to. */
@@ -30,12 +33,30 @@ export class Past {
   /** The state after that commit; `undefined` when there is no such commit. Rejects with VolumeError. */
   async at(sequence: number): Promise<PastVolume | undefined> {
     if (!Number.isSafeInteger(sequence) || sequence < 1 || sequence > this.newest) return undefined;
+    await this.#meetSnapshots();
     return new PastVolume(await excused(this.#states.at(sequence)), this.#parts);
   }
 
-  /** The newest commit whose time is not after `timeMs`; `undefined` when there is none. Rejects with VolumeError. */
-  findTime(timeMs: number, signal?: AbortSignal): Promise<Commit | undefined> {
-    return excused(this.#states.findTime(timeMs, signal));
+  ofSnapshot({ sequence, root }: Pick<NamedSnapshot, 'sequence' | 'root'>): PastVolume {
+    return new PastVolume(this.#states.ofTree(sequence, root), this.#parts);
+  }
+
+  /**
+   * The newest commit whose time is not after `timeMs`, before every snapshot that is later; `undefined` when there is
+   * none. Rejects with VolumeError.
+   */
+  async findTime(timeMs: number, signal?: AbortSignal): Promise<Commit | undefined> {
+    const later = (await this.#meetSnapshots()).filter((snapshot) => snapshot.timeMs > timeMs);
+    const newest = Math.min(this.newest, ...later.map(({ sequence }) => sequence));
+    for await (const commit of this.commitsBack(newest, signal)) if (commit.wallTimeMs <= timeMs) return commit;
+    return undefined;
+  }
+
+  /** Walks can start at the commits that snapshots name. */
+  async #meetSnapshots(): Promise<readonly NamedSnapshot[]> {
+    const snapshots = await this.#snapshots();
+    for (const { checkpoint } of snapshots) this.#states.know({ sequence: checkpoint.sequence as Sequence, hash: checkpoint.hash });
+    return snapshots;
   }
 
   /** The commits that count up to `sequence`, the newest first. Throws VolumeError. */

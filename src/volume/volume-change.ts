@@ -60,7 +60,7 @@ export class Changes implements VolumeChange {
   /** Records which inode and name a key belongs to. Returns the inode if its value can hold content. */
   addKey(key: TreeKey): Ino | undefined {
     const decoded = decodeKey(key);
-    if (decoded.type === 'pack') return undefined;
+    if (!('ino' in decoded)) return undefined;
     this.inodes.add(decoded.ino);
     if (decoded.type === 'dirent') this.entries.push({ parent: decoded.ino, name: decoded.name });
     return decoded.type === 'inode' || decoded.type === 'extent' ? decoded.ino : undefined;

@@ -22,7 +22,9 @@ import { Past } from './past.js';
 import { PastStates } from './past-states.js';
 import { Patience } from './patience.js';
 import { PinKeeper } from './pin-keeper.js';
+import { remedied } from './remedy.js';
 import { replayContent, replayOperations } from './replay.js';
+import { Snapshots } from './snapshots.js';
 import { Staleness } from './staleness.js';
 import { Stall } from './stall.js';
 import { Transactions } from './transactions.js';
@@ -189,7 +191,14 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   const pastStates = new PastStates({ log, tree: parts.tree, clock });
   const idleTimer = setInterval(() => pastStates.dropIdle(), dropIdleIntervalMs).unref();
   opened.push(() => clearInterval(idleTimer));
-  const volume = new OpenVolume({
+  const snapshots = new Snapshots({
+    read: (query) => volume.read(query),
+    transact: (plan) => volume.transact(plan),
+    flush: (signal) => volume.flush(signal ? { signal } : {}),
+    checkpoint: (signal) => remedied(async () => committer.checkpoint(signal)),
+    clock,
+  });
+  const volume: OpenVolume = new OpenVolume({
     parts,
     transactions,
     writer,
@@ -201,7 +210,13 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
     pins,
     accessTimes: accessTimeStore(place),
-    past: new Past(pastStates, { chunks: packs, ahead, patience }, () => log.head.sequence),
+    past: new Past(
+      pastStates,
+      { chunks: packs, ahead, patience },
+      () => log.head.sequence,
+      () => snapshots.list(),
+    ),
+    snapshots,
     close: () => opened.close(),
   });
 

@@ -9,12 +9,13 @@ import type { ContentStamp } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
-import type { ReadView } from '../operation/view.js';
 import type { AccessTimeStore } from './access-time-file.js';
 import type { FileStatus, Pinned, SubtreeStatus } from './file-status.js';
 import type { Past } from './past.js';
 import type { PinKeeper } from './pin-keeper.js';
+import type { Plan } from './plan.js';
 import type { ReadableVolume } from './readable-volume.js';
+import type { Snapshots } from './snapshots.js';
 import type { ChangeListener } from './volume-change.js';
 
 export interface PendingWork {
@@ -30,9 +31,6 @@ export interface PendingWork {
 export interface FlushProgress extends PendingWork {
   readonly uploadedBytes: number;
 }
-
-/** A pure function that reads the state and returns what to do. */
-export type Plan<T> = (view: ReadView) => { readonly operation: Operation | undefined; readonly result: T };
 
 export interface Volume extends ReadableVolume {
   /** 32 bytes as hex. */
@@ -92,6 +90,7 @@ export interface Volume extends ReadableVolume {
   readonly accessTimes: AccessTimeStore;
   /** Its earlier states. */
   readonly past: Past;
+  readonly snapshots: Snapshots;
   /** Files and folders that stay on this machine. */
   readonly pins: Pick<PinKeeper, 'add' | 'remove' | 'list' | 'completed'>;
   /** The status of one inode; `undefined` when there is no such inode. Rejects with VolumeError. */

@@ -61,6 +61,7 @@ export async function makeFreshVolume(t: Teardown, random: SeededRandom, { round
     }
     for (const device of devices) await device.volume.refresh();
     if (round === Math.floor(rounds / 2)) earlier = await look();
+    if (random.chance(0.5)) await devices[0]?.volume.snapshots.create(`round ${round}`);
   }
   for (const device of devices) {
     await device.volume.flush();

@@ -64,6 +64,9 @@ async function addRareCommits(): Promise<void> {
     { disk: systemDisk, stateDirectory, deviceName: 'a third device', foldBounds },
   );
   await device.write('of the third device', 'written before the checkpoint');
+  await device.volume.snapshots.create('golden');
+  await device.volume.snapshots.changePolicy({ hourly: 0 });
+  await device.write('of the third device', 'written after the snapshot');
   await device.volume.flush();
   await device.close();
 

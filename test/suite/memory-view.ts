@@ -111,7 +111,7 @@ export function treeProblems(view: MemoryView): string[] {
   const numbers = new Set<number>();
   for (const [key, value] of view.entries()) {
     const decoded = decodeKey(key);
-    if (decoded.type === 'pack') continue;
+    if (!('ino' in decoded)) continue;
     if (decoded.type === 'inode') inodes.set(decoded.ino, decodeInode(value));
     else if (decoded.type === 'orphan') {
       orphans.add(decoded.ino);
