@@ -86,7 +86,7 @@ export class Scenario {
     this.#options = options;
     const random = new SeededRandom(options.seed);
     this.#random = random;
-    this.#forger = new Forger(random, this.#tally);
+    this.#forger = new Forger(random, this.#tally, () => this.#newId());
     const share = (most: number): number => (random.below(1000) / 1000) * most;
     this.#rates = {
       append: 0.02 + share(0.35),
@@ -147,8 +147,7 @@ export class Scenario {
 
   #newId(): number {
     for (;;) {
-      // Ids below 1000 are for those who choose their hashes.
-      const id = 1000 + this.#random.below(2 ** 30);
+      const id = 1 + this.#random.below(2 ** 30);
       if (this.#ids.has(id)) continue;
       this.#ids.add(id);
       return id;

@@ -1,11 +1,11 @@
 /**
  * Compares the policies for a log in synced folders over many seeds, and prints what happened
- * (doc/decision/0029-siblings-in-synced-folders.md). It ends with 1 when the chosen policy has failed.
+ * (doc/decision/0031-whoever-leaves-a-history-carries-it.md). It ends with 1 when the chosen policy has failed.
  *
  *   npm run simulate -- [--seeds 10000] [--from 1] [--policy NAME] [--events]
  */
 import { parseArgs } from 'node:util';
-import { chosen, governance, lost, type Policy, runOnce, variants } from './policies.js';
+import { carried, own, type Policy, runOnce, stopping } from './policies.js';
 import type { ConflictRule } from './synced-folders.js';
 import { Tally } from './tally.js';
 
@@ -35,11 +35,9 @@ interface Result {
 }
 
 const series: readonly Series[] = [
-  ...[lost, chosen].flatMap((policy) => (['newest', 'random', 'drop'] as const).map((conflicts) => ({ policy, conflicts, isHostile: false }))),
-  { policy: lost, conflicts: 'random', isHostile: true },
-  { policy: chosen, conflicts: 'random', isHostile: true },
-  ...variants.map((policy) => ({ policy, conflicts: 'random', isHostile: false }) as const),
-  { policy: governance, conflicts: 'random', isHostile: true },
+  ...[own, carried].flatMap((policy) => (['newest', 'random', 'drop'] as const).map((conflicts) => ({ policy, conflicts, isHostile: false }))),
+  { policy: stopping, conflicts: 'random', isHostile: false },
+  ...[own, carried, stopping].map((policy) => ({ policy, conflicts: 'random', isHostile: true }) as const),
 ];
 
 function simulate({ policy, conflicts, isHostile }: Series): Result {
@@ -105,6 +103,6 @@ let hasFailed = false;
 for (const one of series.filter(({ policy }) => values.policy === '' || policy.name === values.policy)) {
   const result = simulate(one);
   report(one, result);
-  hasFailed ||= one.policy === chosen && result.failed > 0;
+  hasFailed ||= one.policy === carried && result.failed > 0;
 }
 process.exitCode = hasFailed ? 1 : 0;

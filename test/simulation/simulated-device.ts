@@ -1,5 +1,4 @@
-/** What the scenario asks of a device, whichever policy it follows, and what both policies are given. */
-import type { TreeNode } from './commit-tree.js';
+/** What the scenario asks of a device, whichever policy it follows, and what each of them is given. */
 import type { OperationId, SimulatedCommit } from './simulated-commit.js';
 import type { Folder } from './synced-folders.js';
 import type { Tally } from './tally.js';
@@ -15,8 +14,6 @@ export interface SimulatedDevice {
   readonly history: readonly SimulatedCommit[];
   /** The commits of others and its own that it has accepted at some time, and that may count. */
   readonly known: Iterable<SimulatedCommit>;
-  /** The anchors that it has had, in their order. */
-  readonly anchors: readonly TreeNode[];
   /** Operations, or records, of its own that are not in its history. */
   readonly hasPending: boolean;
   /** It has found a history that it will not follow unless a person says so. */
