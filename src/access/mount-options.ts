@@ -39,6 +39,17 @@ const headCode = textKind(
   },
 );
 
+/** Empty: none. */
+const folderNameOrNone: OptionKind<string, ''> = {
+  input: { type: 'string' },
+  takes: 'a name without a slash',
+  unit: '',
+  parse: (word) => {
+    if (word === false) return '';
+    return typeof word === 'string' && !['', '.', '..'].includes(word) && !/[/\0]/.test(word) && Buffer.byteLength(word) <= 255 ? word : undefined;
+  },
+};
+
 const network = { group: 'Network:' } as const;
 const setting = { isSetting: true } as const;
 
@@ -54,6 +65,12 @@ export const mountOptions = {
     ...setting,
   },
   nodiratime: { kind: flag, default: false, describe: 'Listing a folder leaves its access time as it is', ...setting },
+  snapshotDir: {
+    kind: folderNameOrNone,
+    default: '.snapshots',
+    describe: 'The name under which every folder shows its snapshots; --no-snapshot-dir: none does',
+    ...setting,
+  },
   timeout: {
     kind: refusing(duration, (ms) => ms < 1000, 'is at least 1s'),
     default: '30s',

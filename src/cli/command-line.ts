@@ -27,6 +27,7 @@ const loaders: ReadonlyMap<string, () => Promise<readonly CommandModule[]>> = ne
       const { pinCommand, unpinCommand } = await import('./command-pin.js');
       return [pinCommand, unpinCommand];
     },
+    snapshot: async () => [(await import('./command-snapshot.js')).snapshotCommand],
     volume: async () => [(await import('./command-volume.js')).volumeCommand],
     key: async () => [(await import('./command-key.js')).keyCommand],
     check: async () => [(await import('./command-check.js')).checkCommand],

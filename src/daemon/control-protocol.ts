@@ -9,8 +9,10 @@ import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
 import type { VolumeFacts } from '../volume/volume-facts.js';
+import { decodePastRequest, type PastRequest, type PastResult } from './past-protocol.js';
 
 export type ControlRequest =
+  | PastRequest
   | { readonly method: 'status' }
   | { readonly method: 'flush' }
   /**
@@ -90,7 +92,15 @@ export interface LimitResult {
   readonly download: number | null;
 }
 
-export type ControlResult = DaemonStatus | LimitResult | UnmountResult | PinsResult | FilesResult | SubtreesResult | Record<string, never>;
+export type ControlResult =
+  | DaemonStatus
+  | LimitResult
+  | UnmountResult
+  | PinsResult
+  | FilesResult
+  | SubtreesResult
+  | PastResult
+  | Record<string, never>;
 
 export type ControlReply =
   | { readonly progress: FlushProgress }
@@ -128,7 +138,7 @@ export function decodeControlRequest(line: string): ControlRequest | undefined {
     if ((upload !== undefined && !isRate(upload)) || (download !== undefined && !isRate(download))) return undefined;
     return { method: 'limit', ...(upload === undefined ? {} : { upload }), ...(download === undefined ? {} : { download }) };
   }
-  if (value.method !== 'unmount') return undefined;
+  if (value.method !== 'unmount') return decodePastRequest(value);
   const timeoutMs = 'timeoutMs' in value && typeof value.timeoutMs === 'number' && value.timeoutMs >= 0 ? value.timeoutMs : undefined;
   return { method: 'unmount', force: 'force' in value && value.force === true, timeoutMs };
 }

@@ -10,6 +10,7 @@ import type { Ino } from '../meta/key.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import type { FlushProgress, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
+import { ControlError } from './control-error.js';
 import type {
   ControlRequest,
   DaemonStatus,
@@ -20,7 +21,9 @@ import type {
   SubtreesResult,
   UnmountResult,
 } from './control-protocol.js';
-import { ControlError, type ControlHandler } from './control-server.js';
+import type { ControlHandler } from './control-server.js';
+import type { PastRequest, PastResult } from './past-protocol.js';
+import { PastRequests } from './past-requests.js';
 
 /** The mount as the requests see it. */
 export interface MountLife {
@@ -64,9 +67,15 @@ const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1048576)} MiB`
 
 export class ControlRequests implements ControlHandler {
   readonly #options: ControlRequestsOptions;
+  readonly #past: PastRequests;
 
   constructor(options: ControlRequestsOptions) {
     this.#options = options;
+    this.#past = new PastRequests({ volume: options.volume, flush: (signal) => this.flush(() => {}, signal) });
+  }
+
+  past(request: PastRequest, signal: AbortSignal): Promise<PastResult> {
+    return asked(this.#past.answer(request, signal));
   }
 
   status(): DaemonStatus {

@@ -6,14 +6,14 @@
 
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { CodedError, describeError } from '../base/errors.js';
+import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
 import { socketAddress } from '../disk/socket-address.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
+import { ControlError } from './control-error.js';
 import type {
-  ControlErrorCode,
   ControlReply,
   ControlRequest,
   DaemonStatus,
@@ -24,8 +24,7 @@ import type {
   UnmountResult,
 } from './control-protocol.js';
 import { controlRequestSizeMax, decodeControlRequest } from './control-protocol.js';
-
-export class ControlError extends CodedError<ControlErrorCode> {}
+import type { PastRequest, PastResult } from './past-protocol.js';
 
 export interface ControlHandler {
   status(): DaemonStatus;
@@ -38,6 +37,7 @@ export interface ControlHandler {
   pins(): Promise<PinsResult>;
   limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult;
   files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
+  past(request: PastRequest, signal: AbortSignal): Promise<PastResult>;
 }
 
 /** The process at the other end of a connection. */
@@ -266,6 +266,8 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
       case 'unmount':
         send({ result: await handler.unmount(request, onProgress) });
         break;
+      default:
+        send({ result: await handler.past(request, gone) });
     }
   } catch (error) {
     // The message of a ControlError is for people and complete; its causes are in the log.

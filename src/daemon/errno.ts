@@ -55,6 +55,8 @@ function errnoNamed(code: VfsErrorCode | OperationErrorCode): number {
       return errno.EPERM;
     case 'EROFS':
       return errno.EROFS;
+    case 'EXDEV':
+      return errno.EXDEV;
     case 'ESTALE':
       return errno.ESTALE;
     default:

@@ -11,7 +11,7 @@
 import type { ByteString } from '../base/brand.js';
 import { copyOfBytes } from '../base/bytes.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
-import { O_NOATIME } from '../fuse/abi.js';
+import { O_ACCMODE, O_NOATIME, O_WRONLY } from '../fuse/abi.js';
 import type {
   AttributeReply,
   ConnectionInfo,
@@ -42,8 +42,6 @@ const freeFiles = 2 ** 31;
 /** Somebody may keep writing into the hole that is being looked at; after this many rounds any answer is as good. */
 const lseekRoundsMax = 16;
 const noHandle: OpenReply = { handle: 0, keepCache: true };
-// <fcntl.h>
-const [O_WRONLY, O_ACCMODE] = [1, 3];
 
 export class FuseFilesystem implements FuseOperations {
   readonly #filesystem: Filesystem;

@@ -148,6 +148,8 @@ export const fuse_release_in = { fh: 0, flags: 8, release_flags: 12, lock_owner:
  * and SPARC.
  */
 export const O_NOATIME = 0o1000000;
+export const O_WRONLY = 1;
+export const O_ACCMODE = 3;
 export const fuse_read_in = { fh: 0, offset: 8, size: 16, read_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
 export const fuse_write_in = { fh: 0, offset: 8, size: 16, write_flags: 20, lock_owner: 24, flags: 32, SIZE: 40 } as const;
 export const fuse_write_out = { size: 0, SIZE: 8 } as const;

@@ -14,6 +14,7 @@ import type { MountOptions } from '../access/mount-options.js';
 import { beginProbe, requireUsable } from '../access/store-probe.js';
 import { syncClientOf } from '../access/sync-client.js';
 import { localFolderOf, openMountedStore } from '../access/volume-store.js';
+import { byteStringOf } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
 import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
@@ -168,6 +169,8 @@ const loadMount = () =>
     import('../daemon/fuse-filesystem.js'),
     import('../daemon/kernel-cache.js'),
     import('../daemon/errno.js'),
+    import('../daemon/snapshot-operations.js'),
+    import('../vfs/snapshot-tree.js'),
   ] as const);
 
 /** Loads the modules that a mount of a store of this kind needs, while there is nothing else to do. */
@@ -184,7 +187,15 @@ export async function composeMount(
   request: MountRequest,
   logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
-  const [{ openVolume }, { Filesystem }, { FuseFilesystem }, { KernelCache, briefValidity, lastingValidity }, { createErrnoOf }] = await loadMount();
+  const [
+    { openVolume },
+    { Filesystem },
+    { FuseFilesystem },
+    { KernelCache, briefValidity, lastingValidity },
+    { createErrnoOf },
+    { SnapshotOperations },
+    { SnapshotTree },
+  ] = await loadMount();
   const { options } = request;
   const addon = findAddon();
   const opened = new ClosingStack();
@@ -255,6 +266,18 @@ export async function composeMount(
     const isForOne = await findSingleWriter();
     const cache = new KernelCache(filesystem, options.driver === 'native' ? lastingValidity : briefValidity);
     mount.onChange(cache);
+    const present = new FuseFilesystem(filesystem, cache, volume);
+    const snapshots =
+      options.snapshotDir === ''
+        ? undefined
+        : new SnapshotOperations({
+            below: present,
+            inoOf: (nodeId) => cache.inoOf(nodeId),
+            nodeIdOf: (ino) => cache.nodeIdOf(ino),
+            tree: new SnapshotTree(volume),
+            name: byteStringOf(options.snapshotDir),
+            validity: lastingValidity,
+          });
     const parts: DaemonParts = {
       served: {
         volume,
@@ -265,8 +288,13 @@ export async function composeMount(
         },
         close: () => opened.close(),
       },
-      filesystem: new FuseFilesystem(filesystem, cache, volume),
-      cache,
+      filesystem: snapshots ?? present,
+      cache: {
+        attach: (notifier) => {
+          cache.attach(notifier);
+          snapshots?.attach(notifier);
+        },
+      },
       driver: await selectDriver(options.driver),
       errnoOf: createErrnoOf(logger),
       clock: systemClock,

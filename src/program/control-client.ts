@@ -20,6 +20,7 @@ import type {
 } from '../daemon/control-protocol.js';
 import type { FoundRecord, MountRecord } from '../daemon/mount-registry.js';
 import { readMountRecords } from '../daemon/mount-registry.js';
+import type { PolicyReport, SnapshotReport } from '../daemon/past-protocol.js';
 import { stateOfProcess } from '../daemon/process-identity.js';
 import { readlink } from '../disk/file-promises.js';
 import type { SocketAddress } from '../disk/socket-address.js';
@@ -62,6 +63,7 @@ interface Results {
   readonly limit: LimitResult;
   readonly pins: PinsResult;
   readonly files: FilesResult & SubtreesResult;
+  readonly snapshot: { readonly snapshots?: readonly SnapshotReport[]; readonly policy?: PolicyReport };
 }
 
 /** A living daemon answers something within this time, however busy it is. */

@@ -7,6 +7,7 @@ import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, type Inode, isDirectory, isRegular } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
 import { fileSizeMax, OperationError } from '../operation/operation.js';
+import type { ReadableVolume } from '../volume/readable-volume.js';
 import type { Volume } from '../volume/volume.js';
 import type { AccessTimes } from './access-time.js';
 import type { Caller } from './caller.js';
@@ -30,7 +31,7 @@ function requireRegular(inode: Inode): void {
   if (!isRegular(inode)) throw new VfsError(isDirectory(inode) ? 'EISDIR' : 'EINVAL', 'only regular files have content');
 }
 
-function regularInode(volume: Volume, ino: Ino): MaybePromise<Inode> {
+function regularInode(volume: ReadableVolume, ino: Ino): MaybePromise<Inode> {
   return volume.read((view) => {
     const inode = heldInode(volume, view, ino);
     requireRegular(inode);
@@ -40,7 +41,7 @@ function regularInode(volume: Volume, ino: Ino): MaybePromise<Inode> {
 
 /** Up to `size` bytes, short only at the end of the file. The pieces are borrowed: use them at once. */
 export function readFile(
-  volume: Volume,
+  volume: ReadableVolume,
   accessTimes: AccessTimes | undefined,
   ino: Ino,
   offset: number,
@@ -133,7 +134,7 @@ export function allocate(volume: Volume, ino: Ino, offset: number, length: numbe
  * Where data or a hole begins. ENXIO at or past the end, and before the beginning: the kernel passes on a negative
  * offset as a huge one.
  */
-export function seekContent(volume: Volume, ino: Ino, offset: number, whence: number): MaybePromise<number> {
+export function seekContent(volume: ReadableVolume, ino: Ino, offset: number, whence: number): MaybePromise<number> {
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new VfsError('EINVAL', 'only data and holes are sought here');
   if (offset < 0 || offset > fileSizeMax) throw new VfsError('ENXIO', 'outside of every file');
   return andThen(volume.seek(ino, offset, whence === SEEK_DATA ? 'data' : 'hole'), (found) => {

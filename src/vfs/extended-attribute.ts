@@ -8,6 +8,7 @@ import { isDirectory, isSymlink, S_IFMT } from '../meta/inode.js';
 import { type Ino, xattrKey } from '../meta/key.js';
 import { scanXattrs } from '../operation/inode-view.js';
 import type { Operation } from '../operation/operation.js';
+import type { ReadableVolume } from '../volume/readable-volume.js';
 import type { Volume } from '../volume/volume.js';
 import { accessAclName, decodeAcl, defaultAclName, encodeAcl, isMinimalAcl, permissionBitsOf } from './acl.js';
 import type { Caller } from './caller.js';
@@ -29,7 +30,7 @@ function checkName(name: ByteString): void {
 }
 
 /** The value, borrowed. ENODATA. */
-export function getXattr(volume: Volume, ino: Ino, name: ByteString): MaybePromise<Uint8Array> {
+export function getXattr(volume: ReadableVolume, ino: Ino, name: ByteString): MaybePromise<Uint8Array> {
   checkName(name);
   const found = volume.read((view) => {
     const value = view.get(xattrKey(ino, name));
@@ -43,7 +44,7 @@ export function getXattr(volume: Volume, ino: Ino, name: ByteString): MaybePromi
   });
 }
 
-export function listXattrs(volume: Volume, caller: Caller, ino: Ino): MaybePromise<readonly ByteString[]> {
+export function listXattrs(volume: ReadableVolume, caller: Caller, ino: Ino): MaybePromise<readonly ByteString[]> {
   return volume.read((view) => {
     heldInode(volume, view, ino);
     const names: ByteString[] = [];

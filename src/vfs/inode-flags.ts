@@ -5,13 +5,14 @@
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL } from '../meta/inode.js';
 import type { Ino } from '../meta/key.js';
+import type { ReadableVolume } from '../volume/readable-volume.js';
 import type { Volume } from '../volume/volume.js';
 import { heldInode } from './protection.js';
 import { VfsError } from './vfs-error.js';
 
 const keptFlags = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NOATIME_FL;
 
-export function getInodeFlags(volume: Volume, ino: Ino): MaybePromise<number> {
+export function getInodeFlags(volume: ReadableVolume, ino: Ino): MaybePromise<number> {
   return volume.read((view) => heldInode(volume, view, ino).flags & keptFlags);
 }
 

@@ -7,7 +7,7 @@ import { FS_APPEND_FL, FS_IMMUTABLE_FL, type Inode, isDirectory } from '../meta/
 import type { Ino } from '../meta/key.js';
 import { lookup } from '../operation/inode-view.js';
 import type { ReadView } from '../operation/view.js';
-import type { Volume } from '../volume/volume.js';
+import type { ReadableVolume } from '../volume/readable-volume.js';
 import type { Caller } from './caller.js';
 import { VfsError } from './vfs-error.js';
 
@@ -16,14 +16,14 @@ export const S_ISGID = 0o2000;
 const S_IXGRP = 0o0010;
 
 /** The inode that the kernel holds a reference to. ESTALE if another device removed it. */
-export function heldInode(volume: Volume, view: ReadView, ino: Ino): Inode {
+export function heldInode(volume: ReadableVolume, view: ReadView, ino: Ino): Inode {
   const inode = volume.inode(view, ino);
   if (inode === undefined) throw new VfsError('ESTALE', 'the inode is gone');
   return inode;
 }
 
 /** A directory in which names are looked up or changed. */
-export function heldDirectory(volume: Volume, view: ReadView, ino: Ino): Inode {
+export function heldDirectory(volume: ReadableVolume, view: ReadView, ino: Ino): Inode {
   const inode = heldInode(volume, view, ino);
   if (!isDirectory(inode)) throw new VfsError('ENOTDIR', 'not a directory');
   return inode;

@@ -21,5 +21,7 @@ export type VfsErrorCode =
   | 'ENXIO'
   | 'EOPNOTSUPP'
   | 'EPERM'
-  | 'ESTALE';
+  | 'EROFS'
+  | 'ESTALE'
+  | 'EXDEV';
 export class VfsError extends AnswerError<VfsErrorCode> {}

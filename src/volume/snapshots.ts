@@ -55,8 +55,7 @@ export class Snapshots {
   }
 
   async get(name: ByteString): Promise<NamedSnapshot | undefined> {
-    const value = await this.#options.read((view) => view.get(snapshotKey(name)));
-    return value && { name, ...decodeSnapshot(value) };
+    return this.#options.read((view) => findSnapshot(view, name));
   }
 
   /** Takes a snapshot of everything so far. Rejects with VolumeError. */
@@ -129,6 +128,11 @@ export class Snapshots {
 
 export function* scanSnapshots(view: ReadView): IterableIterator<NamedSnapshot> {
   for (const [key, value] of view.scan(snapshotStart, snapshotEnd)) yield { name: key.slice(1), ...decodeSnapshot(value) };
+}
+
+export function findSnapshot(view: ReadView, name: ByteString): NamedSnapshot | undefined {
+  const value = view.get(snapshotKey(name));
+  return value && { name, ...decodeSnapshot(value) };
 }
 
 function freeName(view: ReadView, wanted: ByteString): ByteString {

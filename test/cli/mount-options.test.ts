@@ -57,6 +57,16 @@ const samples: readonly (readonly [RegExp, Sample])[] = [
       bad: ['12', 'fast', ''],
     },
   ],
+  [
+    /^a name without a slash/,
+    {
+      good: [
+        ['~past', '~past'],
+        [false, ''],
+      ],
+      bad: ['a/b', '..', ''],
+    },
+  ],
   [/^a path$/, { good: [['/var/log/x.log', '/var/log/x.log']], bad: [] }],
   [
     /^true or false$/,

@@ -5,10 +5,11 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
+import { ControlError } from '../../src/daemon/control-error.js';
 import type { DaemonStatus } from '../../src/daemon/control-protocol.js';
 import { decodeControlRequest, nothingPending } from '../../src/daemon/control-protocol.js';
 import type { ControlHandler, PeerCheck } from '../../src/daemon/control-server.js';
-import { ControlError, ControlServer } from '../../src/daemon/control-server.js';
+import { ControlServer } from '../../src/daemon/control-server.js';
 import { askDaemon } from '../../src/program/control-client.js';
 import { scratchDirectory } from '../suite/scratch.js';
 
@@ -38,6 +39,7 @@ const handler: ControlHandler = {
   unpin: () => Promise.resolve(true),
   pins: () => Promise.resolve({ pins: [] }),
   files: () => Promise.resolve({ files: [] }),
+  past: () => Promise.resolve({ snapshots: [] }),
   limit: ({ upload = 7, download = null }) => ({ upload, download }),
   unmount: ({ force }) => (force ? Promise.resolve({ left: nothingPending }) : Promise.reject(new ControlError('BUSY', 'files are open'))),
 };

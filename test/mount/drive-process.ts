@@ -190,6 +190,11 @@ export class Drive {
     }
   }
 
+  /** Runs another command of the program in the environment of the drive; resolves with its output. */
+  command(...words: readonly string[]): Promise<string> {
+    return this.#run(words);
+  }
+
   /** The output of `sealdrive status --json`. */
   status(): Promise<string> {
     return this.#run(driveCommands.status);
