@@ -4,6 +4,7 @@
  */
 import type { Commit } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
+import type { Member } from '../commit/log-state.js';
 import type { Sequence } from '../commit/sequence.js';
 import type { PastStates } from './past-states.js';
 import { PastVolume, type PastVolumeParts } from './past-volume.js';
@@ -11,17 +12,26 @@ import { remedyOf } from './remedy.js';
 import type { NamedSnapshot } from './snapshots.js';
 import { VolumeError } from './volume-error.js';
 
+/** What the present says about the past. */
+export interface PresentFacts {
+  /** The newest commit that this device has taken in. */
+  readonly head: () => Sequence;
+  readonly members: () => readonly Member[];
+  readonly snapshots: () => Promise<readonly NamedSnapshot[]>;
+}
+
 export class Past {
   readonly #states: PastStates;
   readonly #parts: PastVolumeParts;
   readonly #head: () => Sequence;
+  readonly #members: () => readonly Member[];
   readonly #snapshots: () => Promise<readonly NamedSnapshot[]>;
 
-  /** `head`: the newest commit that this device has taken in. */
-  constructor(states: PastStates, parts: PastVolumeParts, head: () => Sequence, snapshots: () => Promise<readonly NamedSnapshot[]>) {
+  constructor(states: PastStates, parts: PastVolumeParts, { head, members, snapshots }: PresentFacts) {
     this.#states = states;
     this.#parts = parts;
     this.#head = head;
+    this.#members = members;
     this.#snapshots = snapshots;
   }
 
@@ -50,6 +60,11 @@ export class Past {
     const newest = Math.min(this.newest, ...later.map(({ sequence }) => sequence));
     for await (const commit of this.commitsBack(newest, signal)) if (commit.wallTimeMs <= timeMs) return commit;
     return undefined;
+  }
+
+  /** The name of the device that wrote the commit. */
+  deviceOf({ author }: Commit): string {
+    return this.#members().find(({ enrolment }) => enrolment.deviceId === author)?.enrolment.name ?? 'the owner';
   }
 
   /** Walks can start at the commits that snapshots name. */

@@ -172,15 +172,19 @@ function numbersIn(operation: Operation): readonly number[] {
 /**
  * The serial of the first pending operation whose content a power failure took, if any: the journal may have reached
  * the disk before the staging pack did. Neither it nor anything after it had been synced, since a sync writes the packs
- * first.
+ * first. `isNamed`: whether a commit names the pack. An operation can share content that is in the store already.
  */
 export async function firstLost(
   staging: Pick<Staging, 'intactEnd' | 'namelessPacks'>,
   operations: readonly PendingOperation[],
+  isNamed: (id: PackId) => Promise<boolean>,
 ): Promise<number | undefined> {
   const intactEnd = new Map<PackId, number>();
   const stored = new Set(staging.namelessPacks.map(({ id }) => id));
-  for (const [id, items] of itemsOf(operations)) if (!stored.has(id)) intactEnd.set(id, await staging.intactEnd(id, items));
+  for (const [id, items] of itemsOf(operations)) {
+    const end = stored.has(id) ? Number.POSITIVE_INFINITY : await staging.intactEnd(id, items);
+    if (end !== Number.POSITIVE_INFINITY && !(await isNamed(id))) intactEnd.set(id, end);
+  }
   const isLost = ({ operation }: PendingOperation): boolean =>
     extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
   return operations.find(isLost)?.serial;

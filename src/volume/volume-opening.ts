@@ -213,8 +213,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     past: new Past(
       pastStates,
       { chunks: packs, ahead, patience },
-      () => log.head.sequence,
-      () => snapshots.list(),
+      { head: () => log.head.sequence, members: () => log.members, snapshots: () => snapshots.list() },
     ),
     snapshots,
     close: () => opened.close(),

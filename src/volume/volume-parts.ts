@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.js';
 import type { ClosingStack } from '../base/closing-stack.js';
 import type { Logger } from '../base/logger.js';
 import { type MemoryBudget, usualBudget } from '../base/memory-budget.js';
+import { withPages } from '../base/page-fault.js';
 import type { Random } from '../base/random.js';
 import { DiskCache } from '../cache/disk-cache.js';
 import type { Commit } from '../commit/commit.js';
@@ -22,7 +23,7 @@ import type { Disk } from '../disk/disk.js';
 import { HeldDirectory } from '../disk/held-directory.js';
 import { ensureDirectory } from '../disk/whole-file.js';
 import { Journal } from '../journal/journal.js';
-import { firstCounter, type Ino } from '../meta/key.js';
+import { firstCounter, type Ino, packEntryKey } from '../meta/key.js';
 import type { PackId } from '../pack/pack-id.js';
 import { PackSource } from '../pack/pack-source.js';
 import type { PackWriter } from '../pack/pack-writer.js';
@@ -34,6 +35,7 @@ import type { ContentLimits, ContentWriter } from './content-writer.js';
 import { type BaseEntry, encodeForgetEntry } from './journal-entry.js';
 import { stateBefore, workAgain } from './lost-work.js';
 import type { PendingOperation } from './pending-layers.js';
+import { isStoreUnusable } from './remedy.js';
 import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import type { Counters, FoldBounds } from './volume-state.js';
@@ -201,7 +203,8 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
   staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork?.lost.flatMap(({ commit, isOwn }) => (isOwn ? commit.packs : [])) ?? [])]);
   // Operations that are in the log need nothing from this disk.
   const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
-  const lost = await firstLost(staging, unsaved);
+  const { state, arrived } = lostWork ? await stateBeforeLost(tree, log, lostWork) : await loadState(tree, log, remembered.base);
+  const lost = await firstLost(staging, unsaved, (id) => isNamed(id, state, arrived));
   if (lost !== undefined) {
     const before = remembered.operations.length;
     remembered = { ...remembered, ...withoutLost(remembered, lost) };
@@ -218,13 +221,23 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
     nextIno: Math.max(firstCounter, remembered.base?.nextInoCounter ?? 0, ...given.map(({ nextInoCounter }) => nextInoCounter)),
     serial: Math.max(remembered.base?.counter ?? 0, ...given.map(({ operationSerial }) => operationSerial)),
   };
-  const { state, arrived } = lostWork ? await stateBeforeLost(tree, log, lostWork) : await loadState(tree, log, remembered.base);
   await resumePacks(staging, operations);
   if (!readOnly) await staging.removeStrangers();
   const { free } = await disk.space(stateDirectory);
   const queueBytesMax = options.queueSize ?? Math.min(queueBytesDefault, Math.floor((free + staging.bytes) / 2));
   const parts = { options, keys, log, journal, staging, state, tree, packs, counters, cache, queueBytesMax, memory };
   return { parts: { ...parts, chunkSize: genesis.chunkSize }, remembered, operations, arrived, lostWork };
+}
+
+/** Whether a commit names the pack. If that cannot be known without the store, what was acknowledged is kept. */
+async function isNamed(id: PackId, state: VolumeState, arrived: readonly Commit[]): Promise<boolean> {
+  if (arrived.some(({ packs }) => packs.some((pack) => pack.id === id))) return true;
+  try {
+    return (await withPages(() => state.committedValue(packEntryKey(id)))) !== undefined;
+  } catch (error) {
+    if (isStoreUnusable(error)) return true;
+    throw error;
+  }
 }
 
 async function stateBeforeLost(tree: TreeReader, log: CommitLog, lostWork: LostWork): Promise<{ state: VolumeState; arrived: Commit[] }> {
