@@ -27,6 +27,11 @@ const loaders: ReadonlyMap<string, () => Promise<readonly CommandModule[]>> = ne
       const { pinCommand, unpinCommand } = await import('./command-pin.js');
       return [pinCommand, unpinCommand];
     },
+    versions: async () => {
+      const { versionsCommand, undeleteCommand, restoreCommand, rollbackCommand } = await import('./command-past.js');
+      return [versionsCommand, undeleteCommand, restoreCommand, rollbackCommand];
+    },
+    conflicts: async () => [(await import('./command-conflicts.js')).conflictsCommand],
     snapshot: async () => [(await import('./command-snapshot.js')).snapshotCommand],
     volume: async () => [(await import('./command-volume.js')).volumeCommand],
     key: async () => [(await import('./command-key.js')).keyCommand],
@@ -44,6 +49,9 @@ const loaders: ReadonlyMap<string, () => Promise<readonly CommandModule[]>> = ne
 const sharing: ReadonlyMap<string, string> = new Map([
   ['umount', 'unmount'],
   ['unpin', 'pin'],
+  ['undelete', 'versions'],
+  ['restore', 'versions'],
+  ['rollback', 'versions'],
 ]);
 
 /** A named command is loaded alone; help, completion and a misspelt command need all of them. */

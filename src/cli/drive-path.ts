@@ -20,7 +20,7 @@ export interface DrivePath {
 }
 
 /** The mount among `mounts` that `path`, absolute and without symbolic links, lies on. */
-function mountOf(path: string, mounts: readonly RunningMount[]): RunningMount | undefined {
+export function mountOf(path: string, mounts: readonly RunningMount[]): RunningMount | undefined {
   const holds = ({ isHere, record: { mountPoint } }: RunningMount): boolean => isHere && (path === mountPoint || path.startsWith(`${mountPoint}/`));
   return mounts.filter(holds).toSorted((a, b) => b.record.mountPoint.length - a.record.mountPoint.length)[0];
 }

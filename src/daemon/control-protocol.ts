@@ -5,6 +5,7 @@
  */
 
 import type { VolumeStatistics } from '../operation/statistics.js';
+import type { RestoreCounts } from '../vfs/restoration.js';
 import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
@@ -105,11 +106,12 @@ export type ControlResult =
 export type ControlReply =
   | { readonly progress: FlushProgress }
   | { readonly fetched: PinProgress }
+  | { readonly restored: RestoreCounts }
   | { readonly result: ControlResult }
   | { readonly error: { readonly code: ControlErrorCode; readonly message: string } };
 
 /** A longer line is not a request. */
-export const controlRequestSizeMax = 4096;
+export const controlRequestSizeMax = 32_768;
 
 /** The request in a line, or `undefined` if it is none. */
 export function decodeControlRequest(line: string): ControlRequest | undefined {

@@ -7,6 +7,7 @@ import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Ino } from '../meta/key.js';
+import type { RestoreCounts } from '../vfs/restoration.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import type { FlushProgress, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
@@ -74,8 +75,8 @@ export class ControlRequests implements ControlHandler {
     this.#past = new PastRequests({ volume: options.volume, flush: (signal) => this.flush(() => {}, signal) });
   }
 
-  past(request: PastRequest, signal: AbortSignal): Promise<PastResult> {
-    return asked(this.#past.answer(request, signal));
+  past(request: PastRequest, onProgress: (counts: Readonly<RestoreCounts>) => void, signal: AbortSignal): Promise<PastResult> {
+    return asked(this.#past.answer(request, onProgress, signal));
   }
 
   status(): DaemonStatus {

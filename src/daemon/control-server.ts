@@ -10,6 +10,7 @@ import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
 import { socketAddress } from '../disk/socket-address.js';
+import type { RestoreCounts } from '../vfs/restoration.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { ControlError } from './control-error.js';
@@ -37,7 +38,7 @@ export interface ControlHandler {
   pins(): Promise<PinsResult>;
   limit(request: Extract<ControlRequest, { method: 'limit' }>): LimitResult;
   files(inos: readonly number[], deep: boolean, signal: AbortSignal): Promise<FilesResult | SubtreesResult>;
-  past(request: PastRequest, signal: AbortSignal): Promise<PastResult>;
+  past(request: PastRequest, onProgress: (counts: Readonly<RestoreCounts>) => void, signal: AbortSignal): Promise<PastResult>;
 }
 
 /** The process at the other end of a connection. */
@@ -267,7 +268,7 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
         send({ result: await handler.unmount(request, onProgress) });
         break;
       default:
-        send({ result: await handler.past(request, gone) });
+        send({ result: await handler.past(request, (counts) => send({ restored: { ...counts } }), gone) });
     }
   } catch (error) {
     // The message of a ControlError is for people and complete; its causes are in the log.

@@ -5,10 +5,12 @@ import { byPath, byTwoPaths } from './files.js';
 
 export const access = byPath(fs.access);
 export const chmod = byPath(fs.chmod);
+export const lstat = byPath(fs.lstat);
 export const mkdir = byPath(fs.mkdir);
 export const open = byPath(fs.open);
 export const readFile = byPath(fs.readFile);
 export const readdir = byPath(fs.readdir);
+export const rm = byPath(fs.rm);
 export const stat = byPath(fs.stat);
 export const unlink = byPath(fs.unlink);
 export const utimes = byPath(fs.utimes);

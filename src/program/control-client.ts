@@ -20,7 +20,7 @@ import type {
 } from '../daemon/control-protocol.js';
 import type { FoundRecord, MountRecord } from '../daemon/mount-registry.js';
 import { readMountRecords } from '../daemon/mount-registry.js';
-import type { PolicyReport, SnapshotReport } from '../daemon/past-protocol.js';
+import type { PolicyReport, RestoreResult, SnapshotReport } from '../daemon/past-protocol.js';
 import { stateOfProcess } from '../daemon/process-identity.js';
 import { readlink } from '../disk/file-promises.js';
 import type { SocketAddress } from '../disk/socket-address.js';
@@ -28,6 +28,8 @@ import { socketAddress } from '../disk/socket-address.js';
 import { listMounts } from '../fuse/mount-table.js';
 import type { FailureCode } from '../terminal/exit-code.js';
 import { Failure } from '../terminal/exit-code.js';
+import type { RestoreCounts } from '../vfs/restoration.js';
+import type { FileVersion, RemovedFile } from '../volume/former-files.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { isDead, ownType, resolveMountPoint } from './mount-point.js';
@@ -51,6 +53,7 @@ const failureCodes: Readonly<Record<ControlErrorCode, FailureCode>> = {
 export interface AskOptions {
   readonly onProgress?: (progress: FlushProgress) => void;
   readonly onFetched?: (progress: PinProgress) => void;
+  readonly onRestored?: (counts: RestoreCounts) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -63,6 +66,10 @@ interface Results {
   readonly limit: LimitResult;
   readonly pins: PinsResult;
   readonly files: FilesResult & SubtreesResult;
+  readonly versions: { readonly versions: readonly FileVersion[] };
+  readonly removed: { readonly removed: readonly RemovedFile[] };
+  readonly restore: RestoreResult;
+  readonly rollback: RestoreResult;
   readonly snapshot: { readonly snapshots?: readonly SnapshotReport[]; readonly policy?: PolicyReport };
 }
 
@@ -124,6 +131,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
         received = received.slice(end + 1);
         if ('progress' in reply) options.onProgress?.(reply.progress);
         else if ('fetched' in reply) options.onFetched?.(reply.fetched);
+        else if ('restored' in reply) options.onRestored?.(reply.restored);
         else if ('error' in reply) failure = new Failure(failureCodes[reply.error.code] ?? 'UNEXPECTED', reply.error.message);
         else result = reply.result as Results[Method];
       }
