@@ -248,6 +248,7 @@ export async function composeMount(
         if (!options.singleWriterAnyway && (await findSingleWriter())) requireSoleDevice(otherDevices);
       },
       cipher: addon ? nativeCipher(addon) : undefined,
+      takesSnapshots: true,
     }).catch(async (error: unknown) => {
       // Where no volume can be used, the probe knows better what is wrong.
       await findSingleWriter();

@@ -252,6 +252,12 @@ export class Committer {
     return log.lastCheckpoint;
   }
 
+  /** Whether files may have changed since that commit. */
+  hasChangedSince(sequence: number): boolean {
+    const { state, writer } = this.#options;
+    return state.covers > sequence || state.operationCount > 0 || writer.bytes > 0 || hasFileKeys(state.committed);
+  }
+
   /** Looks for commits of others now. */
   poll(signal?: AbortSignal): Promise<void> {
     return this.#exclusively(() => this.#poll(signal));

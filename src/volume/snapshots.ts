@@ -1,6 +1,6 @@
 /**
  * The snapshots of an open volume: taken, listed, held and removed (doc/past.md, "Snapshots"). Each is a name for the
- * tree of a checkpoint.
+ * tree of a checkpoint. Which ones are due is in `snapshot-schedule.ts`.
  */
 import { assert } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
@@ -23,6 +23,7 @@ import {
 } from '../meta/snapshot.js';
 import type { ReadView } from '../operation/view.js';
 import type { Plan } from './plan.js';
+import { dueSnapshot, expiredSnapshots } from './snapshot-schedule.js';
 import { VolumeError } from './volume-error.js';
 
 export interface NamedSnapshot extends Snapshot {
@@ -36,6 +37,8 @@ export interface SnapshotsOptions {
   readonly flush: (signal?: AbortSignal) => Promise<void>;
   /** The newest checkpoint, with all files as they are in the store. */
   readonly checkpoint: (signal?: AbortSignal) => Promise<Commit | undefined>;
+  /** Whether files may have changed since that commit. */
+  readonly hasChangedSince: (sequence: number) => boolean;
   readonly clock: Pick<Clock, 'now'>;
 }
 
@@ -87,6 +90,23 @@ export class Snapshots {
     const taken = await this.get(name);
     if (!taken) throw new VolumeError('UNAVAILABLE', 'the snapshot was removed elsewhere at once');
     return taken;
+  }
+
+  /** Takes the snapshot that is due, if any, and if files have changed since the last. Rejects with VolumeError. */
+  async takeDue(signal?: AbortSignal): Promise<NamedSnapshot | undefined> {
+    const { clock, hasChangedSince } = this.#options;
+    const timeMs = clock.now().sec * 1000;
+    const taken = await this.list();
+    const due = dueSnapshot(timeMs, await this.policy(), taken);
+    if (!due || !hasChangedSince(Math.max(0, ...taken.map(({ sequence }) => sequence)))) return undefined;
+    return this.take(due.kind, { timeMs, label: '', isHeld: false }, () => due.name, signal);
+  }
+
+  /** Answers how many were dropped. Rejects with VolumeError. */
+  async dropExpired(): Promise<number> {
+    const expired = expiredSnapshots(this.#options.clock.now().sec * 1000, await this.policy(), await this.list());
+    for (const { name } of expired) await this.remove(name);
+    return expired.length;
   }
 
   /** Rejects with VolumeError. */

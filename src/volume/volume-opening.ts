@@ -24,6 +24,7 @@ import { Patience } from './patience.js';
 import { PinKeeper } from './pin-keeper.js';
 import { remedied } from './remedy.js';
 import { replayContent, replayOperations } from './replay.js';
+import { SnapshotKeeper } from './snapshot-keeper.js';
 import { Snapshots } from './snapshots.js';
 import { Staleness } from './staleness.js';
 import { Stall } from './stall.js';
@@ -196,8 +197,12 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     transact: (plan) => volume.transact(plan),
     flush: (signal) => volume.flush(signal ? { signal } : {}),
     checkpoint: (signal) => remedied(async () => committer.checkpoint(signal)),
+    hasChangedSince: (sequence) => committer.hasChangedSince(sequence),
     clock,
   });
+  const isStuck = (): boolean => isOffline() || committer.failure !== undefined;
+  const snapshotKeeper = options.takesSnapshots && !readOnly ? new SnapshotKeeper({ snapshots, isStuck, clock, logger }) : undefined;
+  if (snapshotKeeper) opened.push(() => snapshotKeeper.stop());
   const volume: OpenVolume = new OpenVolume({
     parts,
     transactions,
@@ -243,6 +248,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   }
   await committer.start(arrived);
   keeper?.start();
+  snapshotKeeper?.start();
   await pins.start();
   return volume;
 }

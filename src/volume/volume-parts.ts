@@ -79,6 +79,8 @@ export interface OpenOptions {
    * opened.
    */
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
+  /** Takes and drops snapshots by itself, as the volume's policy says. Undefined: no. */
+  readonly takesSnapshots?: boolean | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
   /** The log is polled this often while the volume is in use; undefined: depends on the store. */
