@@ -3,7 +3,7 @@
  * what makes up the volume's newest state (doc/format.md, "Commit"). Unlike the log of the commit layer it belongs to
  * no device, trusts nothing and writes nothing.
  */
-import { equalBytes } from '../base/bytes.js';
+import { equalBytes, unlessMalformed } from '../base/bytes.js';
 import { describeError } from '../base/errors.js';
 import type { ChainState, LogPosition } from '../commit/chain.js';
 import { chainBeforeCheckpoint, chainFromGenesis, extendChain } from '../commit/chain.js';
@@ -18,6 +18,7 @@ import { type OpenedCommit, openCommit } from '../commit/open-commit.js';
 import type { Sequence } from '../commit/sequence.js';
 import { hashBytes } from '../crypto/hash.js';
 import type { VolumeKeys } from '../crypto/volume-keys.js';
+import { decodeKey, type TreeKey } from '../meta/key.js';
 import { impliedEntries, type PackEntry } from '../meta/pack-entry.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { ObjectStore } from '../store/object-store.js';
@@ -229,6 +230,10 @@ class LogSurveyor {
   #collect(commit: CommitFields, isJudged: boolean): void {
     const { sequence, previousOwn, filesDelta, bytesDelta, checkpoint, packs, wallTimeMs } = commit;
     this.#headWallTimeMs = wallTimeMs;
+    for (const [key, value] of commit.mutations) {
+      const decoded = value === null && key.startsWith('P') ? unlessMalformed(() => decodeKey(key as TreeKey)) : undefined;
+      if (decoded?.type === 'pack') this.#packs.delete(decoded.id);
+    }
     for (const pack of packs) this.#packs.set(pack.id, { ...pack, birth: sequence });
     const mutations = [...commit.mutations, ...impliedEntries(sequence, packs)];
     this.#recent.push({ sequence, previousOwn, isJudged, mutations, filesDelta, bytesDelta });

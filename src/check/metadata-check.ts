@@ -6,6 +6,7 @@
  */
 import type { ByteString } from '../base/brand.js';
 import { ByteReader, MalformedBytesError } from '../base/bytes.js';
+import { decodeCollectedPack } from '../meta/collected-pack.js';
 import { type Dirent, decodeDirent, decodeNumbered } from '../meta/dirent.js';
 import { decodeExtent, type Extent } from '../meta/extent.js';
 import { decodeInode, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../meta/inode.js';
@@ -101,6 +102,9 @@ export class MetadataCheck {
         return this.#addOrphan(decoded.ino, value);
       case 'xattr':
         return this.#setFlag(decoded.ino, hasXattrs);
+      case 'collected':
+        decodeCollectedPack(value);
+        return undefined;
       case 'pack':
         return this.#onPack?.(decoded.id, decodePackEntry(value));
       case 'snapshot':

@@ -38,7 +38,7 @@ const version = 1;
 const label = Buffer.from('sealdrive v1 commit', 'latin1');
 const keyLengthMax = 0xffff;
 /** The first letters of the tree keys that commits may change (doc/format.md, "Tree keys"); the others are reserved. */
-const keyLetters: ReadonlySet<string | undefined> = new Set('CDEINOSX');
+const keyLetters: ReadonlySet<string | undefined> = new Set('CDEGINOSX');
 /** An encoded commit has at most this many bytes. */
 export const commitPlainMax = 48 * 1024 * 1024;
 /** Its sealed object has at most this many bytes; more is not fetched. */
@@ -174,10 +174,12 @@ export function decodeCommit(payload: Uint8Array): CommitFields {
     const keyLength = reader.varint();
     if (keyLength === 0 || keyLength > keyLengthMax) throw new MalformedBytesError('a key of an impossible length');
     const key = reader.byteString(keyLength);
-    if (!keyLetters.has(key[0])) throw new MalformedBytesError('a key of a reserved kind');
     if (keyBefore !== undefined && key <= keyBefore) throw new MalformedBytesError('mutations out of order');
     keyBefore = key;
     const valueLength = reader.varint();
+    // A pack gets its entry by being named, and loses it by being buried.
+    const isBurial = key.startsWith('P') && valueLength === 0;
+    if (!keyLetters.has(key[0]) && !isBurial) throw new MalformedBytesError('a key of a reserved kind');
     return [key, valueLength === 0 ? null : new Uint8Array(reader.bytes(valueLength - 1))];
   });
   reader.bytes(signatureLength);

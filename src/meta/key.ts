@@ -104,6 +104,7 @@ export const snapshotStart = 'S' as TreeKey;
 export const snapshotEnd = 'T' as TreeKey;
 export const policyKey = (name: ByteString): TreeKey => `C${name}` as TreeKey;
 export const packEntryKey = (id: PackId): TreeKey => `P${latin1Slice(fromHex(id), 0, 16)}` as TreeKey;
+export const collectedKey = (id: PackId): TreeKey => `G${latin1Slice(fromHex(id), 0, 16)}` as TreeKey;
 
 /** The exclusive upper bound of all keys that begin with the key's type and its inode number. */
 export const direntEnd = (parent: Ino): TreeKey => `D${u64(parent + 1)}` as TreeKey;
@@ -112,6 +113,8 @@ export const extentEnd = (ino: Ino): TreeKey => `E${u64(ino + 1)}` as TreeKey;
 export const xattrEnd = (ino: Ino): TreeKey => `X${u64(ino + 1)}` as TreeKey;
 export const orphanStart = 'O' as TreeKey;
 export const orphanEnd = 'P' as TreeKey;
+export const collectedStart = 'G' as TreeKey;
+export const collectedEnd = 'H' as TreeKey;
 
 export type DecodedKey =
   | { readonly type: 'inode' | 'orphan'; readonly ino: Ino }
@@ -119,6 +122,7 @@ export type DecodedKey =
   | { readonly type: 'numbered'; readonly ino: Ino; readonly number: number }
   | { readonly type: 'extent'; readonly ino: Ino; readonly offset: number }
   | { readonly type: 'pack'; readonly id: PackId }
+  | { readonly type: 'collected'; readonly id: PackId }
   | { readonly type: 'snapshot' | 'policy'; readonly name: ByteString };
 
 /** The number in the key of a numbered entry. Throws {@link MalformedBytesError}. */
@@ -156,9 +160,10 @@ export function decodeKey(key: TreeKey): DecodedKey {
     case 'E':
       exact(17);
       return { type: 'extent', ino: readInoAt(key, 1), offset: readU64(key, 9) };
+    case 'G':
     case 'P':
       exact(17);
-      return { type: 'pack', id: toHex(Buffer.from(key.slice(1), 'latin1')) as PackId };
+      return { type: key.startsWith('P') ? 'pack' : 'collected', id: toHex(Buffer.from(key.slice(1), 'latin1')) as PackId };
     case 'S':
     case 'C': {
       const name = key.slice(1);

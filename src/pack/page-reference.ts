@@ -9,7 +9,7 @@
  * | length | u32, sealed |
  * | hash | 32: H(sealed bytes) |
  */
-import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
+import { ByteReader, ByteWriter, equalBytes, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { PackId } from './pack-id.js';
 
 export interface PageReference {
@@ -21,6 +21,8 @@ export interface PageReference {
 }
 
 export const pageReferenceLength = 56;
+
+export const samePage = (a: PageReference, b: PageReference): boolean => a.pack === b.pack && a.offset === b.offset && equalBytes(a.hash, b.hash);
 
 export function encodePageReference(reference: PageReference): Uint8Array {
   return writePageReference(new ByteWriter(pageReferenceLength), reference).finish();

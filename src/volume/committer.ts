@@ -9,12 +9,12 @@ import { Lock } from '../base/lock.js';
 import { type Logger } from '../base/logger.js';
 import { withPages } from '../base/page-fault.js';
 import type { LogPosition } from '../commit/chain.js';
-import type { Commit, CommitDraft, CommitPack } from '../commit/commit.js';
+import type { Commit, CommitDraft, CommitPack, Mutation } from '../commit/commit.js';
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { LostWork } from '../commit/lost-work.js';
 import type { Journal } from '../journal/journal.js';
-import { packEntryKey } from '../meta/key.js';
+import { collectedKey, packEntryKey } from '../meta/key.js';
 import type { Overlay } from '../operation/overlay.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
@@ -263,6 +263,49 @@ export class Committer {
     return this.#exclusively(() => this.#poll(signal));
   }
 
+  /** As {@link Committer.flush}; then everything up to there is in a checkpoint, unless it was already. */
+  async checkpoint(signal?: AbortSignal): Promise<void> {
+    await this.flush(signal);
+    await this.#exclusively(async () => {
+      try {
+        await this.#takeIn(signal);
+        // A checkpoint names the packs of its own pages behind itself: that alone is worth none.
+        if ([...this.#options.state.committed.entries()].some(([key]) => !key.startsWith('P'))) await this.#checkpoint(signal);
+      } catch (error) {
+        throw this.#judge(error);
+      }
+    });
+  }
+
+  /**
+   * Puts a commit with the changes that `decide` makes of the committed state, as the commit with the number `next`: no
+   * other comes in between. Without changes there is none. `decide` may be called again. Rejects as `flush` does, and as
+   * `decide` does.
+   */
+  async change(decide: (next: number) => Promise<readonly Mutation[]>, signal?: AbortSignal): Promise<Commit | undefined> {
+    const { state, log, journal, clock } = this.#options;
+    let commit: Commit | 'lost' = 'lost';
+    await this.#exclusively(async () => {
+      try {
+        for (;;) {
+          await this.#takeIn(signal);
+          const mutations = await decide(log.head.sequence + 1);
+          if (mutations.length === 0) return;
+          // What is buried may be pages of older trees: this device never starts from those again.
+          await this.#trimJournal(log.own.operationSerial, undefined);
+          commit = await log.put({ ...this.#emptyDraft(clock.now().sec * 1000), packs: [], checkpoint: undefined, mutations }, signal);
+          if (commit !== 'lost') break;
+          await this.#poll(signal);
+        }
+        state.advance([commit]);
+        if (!journal.failure) this.journalBase();
+      } catch (error) {
+        throw this.#judge(error);
+      }
+    });
+    return commit === 'lost' ? undefined : commit;
+  }
+
   /** Ends the background work. Pending operations stay in the journal. */
   async stop(): Promise<void> {
     this.#stop.abort(new VolumeError('CLOSED', 'the volume is being closed'));
@@ -410,6 +453,24 @@ export class Committer {
     logger.warn('another installation has put packs under the names of ours; what is in ours goes into new ones', { packs: taken.size });
   }
 
+  /**
+   * Nothing new may refer to a pack that is being collected (doc/collecting.md): moves what pending operations have in
+   * one into packs of their own.
+   */
+  async #leaveCollectedPacks(): Promise<void> {
+    const { staging, packs, state, logger } = this.#options;
+    for (;;) {
+      const collected = new Set<PackId>();
+      for (const id of packsOf(state.operations)) if (!staging.holds(id) && (await withPages(() => isCollected(state, id)))) collected.add(id);
+      if (collected.size === 0) return;
+      const move = new ContentMove(collected, packs, staging, (ino, bytes) => {
+        logger.error('content that an operation of this device needs was collected, and reads as zeros', { ino, bytes });
+      });
+      await this.#arrival.replace((operation) => move.moved(operation));
+      logger.info('content of pending operations was taken out of packs that are collected', { packs: collected.size });
+    }
+  }
+
   async #commit(signal: AbortSignal | undefined): Promise<void> {
     const { state, journal, writer, clock } = this.#options;
     if (this.#failure) throw this.#failure;
@@ -423,6 +484,7 @@ export class Committer {
         // Once everything is sealed, the dirty data that the journal holds before this point is in operations.
         const cut = journal.end;
         await writer.sealAll();
+        await this.#leaveCollectedPacks();
         if (state.pendingCount === 0) break;
         // Operations that are added from now on wait for the next commit.
         if (left === 0) left = state.pendingLayers;
@@ -673,7 +735,7 @@ export function hasFileKeys(changes: Overlay): boolean {
 }
 
 /** The packs that hold the content of these operations. */
-function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
+export function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
   const packs = new Set<PackId>();
   for (const { operation } of operations) {
     if (operation.type !== 'write') continue;
@@ -681,3 +743,7 @@ function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
   }
   return packs;
 }
+
+/** Whether the pack is condemned, or buried, as far as commits say. Throws PageFault. */
+const isCollected = (state: VolumeState, id: PackId): boolean =>
+  state.committedValue(collectedKey(id)) !== undefined || state.committedValue(packEntryKey(id)) === undefined;

@@ -16,6 +16,7 @@ import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
 import { StoreError } from '../store/object-store.js';
 import type { AccessTimeStore } from './access-time-file.js';
+import type { CollectOptions, Collector, CollectReport } from './collector.js';
 import type { Committer } from './committer.js';
 import type { ContentReader } from './content-reader.js';
 import type { ContentWriter } from './content-writer.js';
@@ -48,6 +49,7 @@ export interface VolumeWorks {
   readonly frontEnds: FrontEnds;
   readonly status: VolumeStatus;
   readonly pins: PinKeeper;
+  readonly collector: Collector;
   readonly accessTimes: AccessTimeStore;
   readonly past: Past;
   readonly snapshots: Snapshots;
@@ -227,6 +229,19 @@ export class OpenVolume implements Volume {
         await clock.sleep(flushPauseMs, signal);
       }
     }
+  }
+
+  /** Gives space back that nothing retained needs: one pass. Rejects with VolumeError. */
+  collect(options: CollectOptions): Promise<CollectReport> {
+    return remedied(async () => {
+      this.#works.transactions.requireWritable();
+      return this.#works.collector.run(options);
+    });
+  }
+
+  /** What the collector's counts have that a count of the whole tree has not, or the other way round. */
+  recount(signal?: AbortSignal): Promise<readonly string[]> {
+    return remedied(() => this.#works.collector.recount(signal));
   }
 
   /** Takes in the commits that other devices have made so far. */

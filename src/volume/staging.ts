@@ -216,6 +216,11 @@ export class Staging {
     return true;
   }
 
+  /** Whether the pack is one of this device that no commit names yet. */
+  holds(id: PackId): boolean {
+    return this.#options.registry.has(id) || this.#unnamed.has(id);
+  }
+
   /** Packs in the store that were named by commits which the log has lost: the next commit must name them. */
   nameAgain(packs: readonly CommitPack[]): void {
     for (const pack of packs) this.#unnamed.set(pack.id, pack);

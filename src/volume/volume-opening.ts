@@ -10,6 +10,7 @@ import { readInode } from '../operation/inode-view.js';
 import { type RebaseContext, RebaseState } from '../operation/rebase-rules.js';
 import type { ReadView } from '../operation/view.js';
 import { accessTimeStore } from './access-time-file.js';
+import { Collector } from './collector.js';
 import { Committer, foldEntriesMax } from './committer.js';
 import { ContentReader } from './content-reader.js';
 import { ContentWriter, defaultContentLimits } from './content-writer.js';
@@ -214,6 +215,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     frontEnds,
     status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
     pins,
+    collector: new Collector(parts, committer),
     accessTimes: accessTimeStore(place),
     past: new Past(
       pastStates,

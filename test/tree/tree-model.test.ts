@@ -3,6 +3,7 @@ import t from 'tap';
 import { PageFault, withPages } from '../../src/base/page-fault.js';
 import type { PageReference } from '../../src/pack/page-reference.js';
 import { splitSize } from '../../src/tree/level-builder.js';
+import { diffTrees } from '../../src/tree/tree-diff.js';
 import type { TreePage } from '../../src/tree/tree-page.js';
 import { checkChild } from '../../src/tree/tree-page.js';
 import { TreeReader } from '../../src/tree/tree-reader.js';
@@ -12,6 +13,8 @@ import { PageStore } from '../suite/page-store.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 
 interface Shape {
+  /** Where the pages are. */
+  places: Set<number>;
   pages: number;
   entries: number;
   leafBytes: number;
@@ -20,7 +23,7 @@ interface Shape {
 
 /** Throws when the tree breaks a rule of its format or its shape. */
 async function checkShape(reader: TreeReader, root: PageReference | undefined): Promise<Shape> {
-  const shape: Shape = { pages: 0, entries: 0, leafBytes: 0, depth: 0 };
+  const shape: Shape = { places: new Set(), pages: 0, entries: 0, leafBytes: 0, depth: 0 };
   const visit = async (page: TreePage, upper: string | undefined, isRoot: boolean): Promise<void> => {
     shape.pages++;
     if (page.bytes.byteLength > splitSize && page.count > 1) throw new Error(`a page of ${page.bytes.byteLength} bytes`);
@@ -31,18 +34,49 @@ async function checkShape(reader: TreeReader, root: PageReference | undefined): 
     }
     if (isRoot && page.count < 2) throw new Error('a root with a single child');
     for (let index = 0; index < page.count; index++) {
-      const child = await reader.load(page.referenceAt(index));
+      const reference = page.referenceAt(index);
+      shape.places.add(reference.offset);
+      const child = await reader.load(reference);
       const childUpper = index + 1 < page.count ? page.keyAt(index + 1) : upper;
       checkChild(page, index, child, childUpper);
       await visit(child, childUpper, false);
     }
   };
   if (root) {
+    shape.places.add(root.offset);
     const page = await reader.load(root);
     shape.depth = page.level + 1;
     await visit(page, undefined, true);
   }
   return shape;
+}
+
+interface PastTree {
+  readonly root: PageReference | undefined;
+  readonly model: ReadonlyMap<string, Uint8Array>;
+  readonly places: ReadonlySet<number>;
+}
+
+/** What is wrong with the difference that is found between two trees. */
+async function wrongDifference(reader: TreeReader, before: PastTree, now: PastTree): Promise<string | undefined> {
+  const pages = new Map<number, number>();
+  const found: string[] = [];
+  const textOf = (value: Uint8Array | undefined): string => (value ? Buffer.from(value).toString('hex') : '-');
+  await diffTrees(reader, before.root, now.root, {
+    page: ({ offset }, sign) => pages.set(offset, (pages.get(offset) ?? 0) + sign),
+    entry: (key, was, is) => found.push(`${key} ${textOf(was)} ${textOf(is)}`),
+  });
+  const wanted = [...new Set([...before.model.keys(), ...now.model.keys()])]
+    .toSorted((a, b) => (a < b ? -1 : 1))
+    .map((key) => [key, textOf(before.model.get(key)), textOf(now.model.get(key))] as const)
+    .filter(([, was, is]) => was !== is)
+    .map((line) => line.join(' '));
+  if (found.join('\n') !== wanted.join('\n')) return `${found.length} entries differ instead of ${wanted.length}`;
+  for (const place of new Set([...pages.keys(), ...before.places, ...now.places])) {
+    const change = Number(now.places.has(place)) - Number(before.places.has(place));
+    if ((pages.get(place) ?? 0) !== change) return `the page at ${place} counts ${pages.get(place) ?? 0} instead of ${change}`;
+  }
+  return undefined;
 }
 
 const value = (random: SeededRandom): Uint8Array => random.bytes(random.below(20) === 0 ? random.below(3000) : random.below(120));
@@ -131,6 +165,7 @@ for (const { name, batches, isCoarse = false, batch } of scenarios) {
     const reader = new TreeReader(store, { cacheMax: 400_000 });
     let root: PageReference | undefined;
     let operations = 0;
+    const past: PastTree[] = [{ root, model: new Map(), places: new Set() }];
     for (let number = 0; number < batches; number++) {
       const merged = new Map(batch(random, number, model));
       const sorted = [...merged].toSorted(([a], [b]) => (a < b ? -1 : 1));
@@ -146,6 +181,11 @@ for (const { name, batches, isCoarse = false, batch } of scenarios) {
       if (shape.entries !== model.size) return t.fail(`${shape.entries} entries instead of ${model.size} (${where})`);
       if (shape.pages > 20 && !isCoarse && shape.leafBytes / shape.pages < 24 * 1024) {
         return t.fail(`pages hold ${Math.floor(shape.leafBytes / shape.pages)} bytes on average (${where})`);
+      }
+      past.push({ root, model: new Map(model), places: shape.places });
+      for (const before of [past.at(-2), ...(number % 8 === 0 ? [past[random.below(past.length)]] : [])]) {
+        const wrong = await wrongDifference(reader, before!, past.at(-1)!);
+        if (wrong !== undefined) return t.fail(`${wrong} (${where})`);
       }
       const keys = [...model.keys()].toSorted((a, b) => (a < b ? -1 : 1));
       for (let probe = 0; probe < 60; probe++) {
@@ -184,7 +224,13 @@ void t.test('a batch writes only the paths that it touches', async (t) => {
   t.ok(average > 40 * 1024, `a tree built in order has full pages: ${Math.floor(average)} bytes`);
   store.writes = 0;
   const changed = await applyBatch(reader, root, [[key(50_000), Buffer.from('new')]], store);
-  t.equal(store.writes, (await reader.load(root as PageReference)).level + 1, 'one page a level');
+  const { level } = await reader.load(root as PageReference);
+  t.equal(store.writes, level + 1, 'one page a level');
+  store.reads = 0;
+  const entriesFound: string[] = [];
+  await diffTrees(new TreeReader(store), root, changed, { page: () => {}, entry: (found) => entriesFound.push(found) });
+  t.same(entriesFound, [key(50_000)]);
+  t.ok(store.reads <= 2 * (level + 1), `the difference is found without what both have: ${store.reads} pages read`);
   store.writes = 0;
   t.equal(
     await applyBatch(

@@ -1,0 +1,390 @@
+/**
+ * Gives the space of packs back that nothing retained needs (doc/collecting.md): one pass at a time, each of whose steps
+ * can be repeated. When anything cannot be read, the pass ends and nothing is deleted. How counts come about is in
+ * `src/collect/`; this decides with them, and writes what others must know into the log.
+ */
+import { assert } from '../base/assert.js';
+import { describeError } from '../base/errors.js';
+import { withPages } from '../base/page-fault.js';
+import { AccountFiles } from '../collect/account-files.js';
+import { type AccountedTree, accountUpTo } from '../collect/accounting.js';
+import { dayMs } from '../collect/observations.js';
+import { type PackAccount, type PackShares, type Retention, sharesOf } from '../collect/pack-account.js';
+import { wrongAccounts } from '../collect/recount.js';
+import { headAfter, type Moment, retentionOf } from '../collect/retention.js';
+import type { Mutation } from '../commit/commit.js';
+import { deviceLabel } from '../commit/device-label.js';
+import type { Member } from '../commit/log-state.js';
+import { type CollectedPack, decodeCollectedPack, encodeCollectedPack } from '../meta/collected-pack.js';
+import { decodeExtent } from '../meta/extent.js';
+import { collectedEnd, collectedKey, collectedStart, decodeKey, packEntryKey, type TreeKey } from '../meta/key.js';
+import { decodePackEntry } from '../meta/pack-entry.js';
+import { type PackId, packKey } from '../pack/pack-id.js';
+import { StoreError } from '../store/object-store.js';
+import { type Committer, packsOf } from './committer.js';
+import { VolumeError } from './volume-error.js';
+import type { VolumeParts } from './volume-parts.js';
+
+export interface CollectOptions {
+  /** For how long every state of the volume is kept. 0: only the newest is. */
+  readonly windowMs: number;
+  /** Writes nothing: says what a pass would find. */
+  readonly dryRun: boolean;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: CollectProgress) => void) | undefined;
+}
+
+export interface CollectProgress {
+  readonly phase: 'counting' | 'planning' | 'deleting';
+  readonly done: number;
+  readonly total: number | undefined;
+}
+
+interface PackSum {
+  readonly packs: number;
+  readonly bytes: number;
+}
+
+export interface CollectReport {
+  /** All packs that the volume names, in bytes. */
+  readonly stored: PackSum;
+  readonly live: number;
+  readonly kept: number;
+  readonly garbage: number;
+  /** What this pass has condemned and buried, and what it has deleted. */
+  readonly condemned: PackSum;
+  readonly buried: PackSum;
+  readonly freed: PackSum;
+  /** Packs that could go, but that these devices may still need: they have not been heard of since. */
+  readonly waiting: PackSum;
+  readonly waitingFor: readonly string[];
+  /** The store did not let us delete: somebody with the right to must. */
+  readonly mayNotDelete: boolean;
+  /** The accounts were made anew. */
+  readonly isRecount: boolean;
+  readonly pagesRead: number;
+}
+
+/** At most so many packs are changed by one commit, and deleted by one request. */
+const packsPerCommit = 4096;
+const packsPerRequest = 500;
+/** Another device may fold while the counts are made. */
+const attemptsMax = 4;
+
+interface PackFacts {
+  readonly id: PackId;
+  readonly size: number;
+  readonly account: PackAccount;
+}
+
+interface Plan {
+  readonly tree: AccountedTree;
+  readonly retention: Retention;
+  readonly totals: PackShares & { readonly packs: number };
+  /** Packs with nothing live and nothing kept. */
+  readonly empty: readonly PackFacts[];
+}
+
+export class Collector {
+  readonly #parts: VolumeParts;
+  readonly #committer: Committer;
+  #files: AccountFiles | undefined;
+  /** By the clock that does not jump. */
+  #lastPassMs: number | undefined;
+  #running = false;
+
+  constructor(parts: VolumeParts, committer: Committer) {
+    this.#parts = parts;
+    this.#committer = committer;
+  }
+
+  /** One pass. Rejects with VolumeError, StoreError, PackError, TreeError and disk errors: then it has not ended. */
+  async run(options: CollectOptions): Promise<CollectReport> {
+    assert(!this.#running, 'one pass at a time');
+    this.#running = true;
+    try {
+      return await this.#pass(options);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #pass(options: CollectOptions): Promise<CollectReport> {
+    const { signal, dryRun } = options;
+    if (!dryRun) await this.#committer.checkpoint(signal);
+    const tally = new Tally();
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const plan = await this.#plan(options, tally);
+      if (dryRun || (await this.#carryOut(plan, tally, signal))) {
+        if (!dryRun) await this.#deleteBuried(plan, options, tally);
+        return tally.report(plan);
+      }
+      await this.#committer.checkpoint(signal);
+    }
+    throw new VolumeError('UNAVAILABLE', 'other devices write too much at the moment to see what is not needed any more');
+  }
+
+  /** Counts everything anew, and compares: the packs that differ, in words. Changes nothing. */
+  async recount(signal?: AbortSignal): Promise<readonly string[]> {
+    const files = await this.#accounts();
+    const { head } = files;
+    return head ? wrongAccounts(files, head, this.#parts.tree, signal) : [];
+  }
+
+  async #accounts(): Promise<AccountFiles> {
+    const { options, keys } = this.#parts;
+    this.#files ??= await AccountFiles.open({ disk: options.disk, stateDirectory: options.stateDirectory, key: keys.device });
+    return this.#files;
+  }
+
+  // --- Counting
+
+  async #plan({ windowMs, signal, onProgress }: CollectOptions, tally: Tally): Promise<Plan> {
+    const { state, tree, log, options } = this.#parts;
+    const files = await this.#accounts();
+    onProgress?.({ phase: 'counting', done: 0, total: undefined });
+    const at: AccountedTree = { covers: state.covers, root: state.root };
+    const moment = this.#moment();
+    const old = files.head;
+    const newest = log.head.sequence;
+    const snapshots: readonly AccountedTree[] = [];
+    const headOf = (one: AccountedTree): ReturnType<typeof headAfter> =>
+      headAfter(old, moment, { newest, tree: one, snapshots: snapshots.map(({ covers }) => covers) });
+    const retention = retentionOf(headOf(at), windowMs);
+    const accounting = { files, tree, logger: options.logger, retention, snapshots, signal };
+    const counted = await accountUpTo(accounting, at, headOf);
+    this.#lastPassMs = options.clock.monotonicMs();
+    tally.counted(counted);
+    return this.#survey(files, at, retention, onProgress);
+  }
+
+  #moment(): Moment {
+    const { clock } = this.#parts.options;
+    const now = clock.monotonicMs();
+    return { wallMs: clock.now().sec * 1000, passedMs: this.#lastPassMs === undefined ? undefined : now - this.#lastPassMs };
+  }
+
+  async #survey(files: AccountFiles, tree: AccountedTree, retention: Retention, onProgress: CollectOptions['onProgress']): Promise<Plan> {
+    const totals = { packs: 0, live: 0, kept: 0, garbage: 0 };
+    const newlyNamed = new Map<PackId, number>();
+    for (const [key, value] of this.#parts.state.committed.entries()) {
+      const decoded = key.startsWith('P') && value ? decodeKey(key) : undefined;
+      if (decoded?.type === 'pack' && value) newlyNamed.set(decoded.id, decodePackEntry(value).size);
+    }
+    const empty: PackFacts[] = [];
+    for (let part = 0; part < 256; part++) {
+      onProgress?.({ phase: 'planning', done: part, total: 256 });
+      const accounts = await files.read(part);
+      if (!accounts) throw new VolumeError('UNAVAILABLE', 'the accounts of packs are damaged; the next pass makes them anew');
+      for (const [id, { size: accounted, account }] of accounts) {
+        // The packs of the newest tree are named behind it. If nothing names a pack, `check` tells.
+        const size = accounted ?? newlyNamed.get(id);
+        if (size === undefined) continue;
+        const shares = sharesOf(account, size, retention);
+        totals.packs++;
+        totals.live += shares.live;
+        totals.kept += shares.kept;
+        totals.garbage += shares.garbage;
+        if (accounted !== undefined && shares.live === 0 && shares.kept === 0) empty.push({ id, size, account });
+      }
+    }
+    return { tree, retention, totals, empty };
+  }
+
+  // --- Condemning and burying
+
+  /** False when another device has folded meanwhile: what was counted is not the newest any more. */
+  async #carryOut(plan: Plan, tally: Tally, signal: AbortSignal | undefined): Promise<boolean> {
+    // Once more after a condemnation, since a device that is alone need not wait for anybody.
+    for (let round = 0; round < 2; round++) {
+      for (let start = 0; start < plan.empty.length || start === 0; start += packsPerCommit) {
+        const some = plan.empty.slice(start, start + packsPerCommit);
+        let steps: Step[] = [];
+        let isCurrent = true;
+        await this.#committer.change(async (next) => {
+          isCurrent = this.#isCurrent(plan);
+          steps = isCurrent ? await this.#steps(plan, some, next, start === 0) : [];
+          return mutationsOf(steps);
+        }, signal);
+        if (!isCurrent) return false;
+        tally.add(steps);
+      }
+    }
+    return true;
+  }
+
+  /** Whether the counts, and the overlay above the tree, are all that there is. */
+  #isCurrent({ tree }: Plan): boolean {
+    const { state } = this.#parts;
+    return state.covers === tree.covers && !state.isFolding;
+  }
+
+  /** What the next commit does with these packs; with `cancels`, also with those that are referred to again. */
+  async #steps({ empty, tree }: Plan, some: readonly PackFacts[], next: number, cancels: boolean): Promise<Step[]> {
+    const { state, staging } = this.#parts;
+    const used = packsOf(state.operations);
+    for (const [key, value] of state.committed.entries()) {
+      const extent = key.startsWith('E') && value ? decodeExtent(value) : undefined;
+      if (extent?.kind === 'data') used.add(extent.pack);
+    }
+    const collected = await this.#collected();
+    const steps: Step[] = [];
+    for (const { id, size } of some) {
+      const before = collected.get(id);
+      if (used.has(id) || staging.holds(id) || before?.state === 'buried') continue;
+      if (!before) steps.push({ id, size, kind: 'condemn', value: { state: 'condemned', since: next, size } });
+      else {
+        const missing = this.#notHeardSince(before.since);
+        if (missing.length === 0) steps.push({ id, size, kind: 'bury', value: { state: 'buried', since: next, size } });
+        else steps.push({ id, size, kind: 'wait', value: undefined, devices: missing });
+      }
+    }
+    if (!cancels) return steps;
+    const isEmpty = new Set(empty.map(({ id }) => id));
+    for (const [id, { state: standing, size, since }] of collected) {
+      // What was condemned behind the counted tree is not in it as empty.
+      if (standing === 'condemned' && (used.has(id) || (!isEmpty.has(id) && since <= tree.covers)))
+        steps.push({ id, size, kind: 'cancel', value: undefined });
+    }
+    return steps;
+  }
+
+  async #collected(): Promise<Map<PackId, CollectedPack>> {
+    const { state } = this.#parts;
+    return withPages(() => {
+      const found = new Map<PackId, CollectedPack>();
+      for (const [key, value] of state.view.scan(collectedStart, collectedEnd)) {
+        const decoded = decodeKey(key);
+        if (decoded.type === 'collected') found.set(decoded.id, decodeCollectedPack(value));
+      }
+      return found;
+    });
+  }
+
+  /** The devices that may write and have committed nothing behind this commit. */
+  #notHeardSince(sequence: number): readonly Member[] {
+    const { log } = this.#parts;
+    return log.members.filter(
+      ({ status, newest, enrolment }) =>
+        status === 'active' && enrolment.role !== 'reader' && enrolment.deviceIndex !== log.deviceIndex && newest <= sequence,
+    );
+  }
+
+  // --- Deleting
+
+  /** Deletes what is buried, and takes it off the list. */
+  async #deleteBuried({ retention }: Plan, { signal, onProgress, windowMs }: CollectOptions, tally: Tally): Promise<void> {
+    const { store, logger } = this.#parts.options;
+    const buried = [...(await this.#collected())].filter(([id, { state, since }]) => {
+      // Others may bury what they like: their word counts when there was time to notice.
+      const isKnown = tally.hasBuried(id) || windowMs === 0 || since <= retention.from;
+      return state === 'buried' && isKnown;
+    });
+    // Named again since: somebody has brought it back.
+    const { state } = this.#parts;
+    const gone: PackId[] = [];
+    const doomed: [PackId, CollectedPack][] = [];
+    for (const [id, pack] of buried) {
+      if (await withPages(() => state.committedValue(packEntryKey(id)))) gone.push(id);
+      else doomed.push([id, pack]);
+    }
+    try {
+      for (let start = 0; start < doomed.length; start += packsPerRequest) {
+        signal?.throwIfAborted();
+        const some = doomed.slice(start, start + packsPerRequest);
+        await store.delete(some.map(([id]) => packKey(id)));
+        for (const [id, { size }] of some) {
+          gone.push(id);
+          tally.freed(size);
+        }
+        onProgress?.({ phase: 'deleting', done: start + some.length, total: doomed.length });
+      }
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'DENIED') throw error;
+      tally.mayNotDelete = true;
+      logger.warn('this device may not delete from the store: buried packs stay until a machine that may collects', { reason: describeError(error) });
+    } finally {
+      if (gone.length > 0)
+        await this.#committer.change(() => Promise.resolve(gone.toSorted().map((id): Mutation => [collectedKey(id), null])), signal);
+    }
+  }
+}
+
+/** What a commit says of one pack. */
+interface Step {
+  readonly id: PackId;
+  readonly size: number;
+  readonly kind: 'condemn' | 'bury' | 'cancel' | 'wait';
+  readonly value: CollectedPack | undefined;
+  readonly devices?: readonly Member[];
+}
+
+function mutationsOf(steps: readonly Step[]): Mutation[] {
+  const mutations: [TreeKey, Uint8Array | null][] = [];
+  for (const { id, kind, value } of steps) {
+    if (kind === 'wait') continue;
+    mutations.push([collectedKey(id), value ? encodeCollectedPack(value) : null]);
+    if (kind === 'bury') mutations.push([packEntryKey(id), null]);
+  }
+  return mutations.toSorted(([a], [b]) => (a < b ? -1 : 1));
+}
+
+class Tally {
+  #condemned = { packs: 0, bytes: 0 };
+  #buried = { packs: 0, bytes: 0 };
+  #freed = { packs: 0, bytes: 0 };
+  readonly #waiting = new Map<PackId, number>();
+  readonly #waitingFor = new Set<string>();
+  readonly #ownBurials = new Set<PackId>();
+  #isRecount = false;
+  #pagesRead = 0;
+  mayNotDelete = false;
+
+  counted({ isRecount, pages }: { readonly isRecount: boolean; readonly pages: number }): void {
+    this.#isRecount ||= isRecount;
+    this.#pagesRead += pages;
+  }
+
+  add(steps: readonly Step[]): void {
+    for (const { id, size, kind, devices = [] } of steps) {
+      if (kind === 'condemn') this.#condemned = plus(this.#condemned, size);
+      if (kind === 'bury') {
+        this.#buried = plus(this.#buried, size);
+        this.#ownBurials.add(id);
+        this.#waiting.delete(id);
+      }
+      if (kind === 'wait') this.#waiting.set(id, size);
+      for (const { enrolment } of devices) this.#waitingFor.add(deviceLabel(enrolment.deviceIndex, enrolment.name));
+    }
+  }
+
+  hasBuried(id: PackId): boolean {
+    return this.#ownBurials.has(id);
+  }
+
+  freed(size: number): void {
+    this.#freed = plus(this.#freed, size);
+  }
+
+  report({ totals: { packs, live, kept, garbage } }: Plan): CollectReport {
+    return {
+      stored: { packs, bytes: live + kept + garbage },
+      live,
+      kept,
+      garbage,
+      condemned: this.#condemned,
+      buried: this.#buried,
+      freed: this.#freed,
+      waiting: { packs: this.#waiting.size, bytes: [...this.#waiting.values()].reduce((sum, size) => sum + size, 0) },
+      waitingFor: [...this.#waitingFor].toSorted(),
+      mayNotDelete: this.mayNotDelete,
+      isRecount: this.#isRecount,
+      pagesRead: this.#pagesRead,
+    };
+  }
+}
+
+const plus = ({ packs, bytes }: PackSum, size: number): PackSum => ({ packs: packs + 1, bytes: bytes + size });
+
+/** Every state of the last week is kept unless the volume or a person says otherwise. */
+export const defaultWindowMs = 7 * dayMs;
