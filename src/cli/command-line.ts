@@ -37,6 +37,7 @@ const loaders: ReadonlyMap<string, () => Promise<readonly CommandModule[]>> = ne
     key: async () => [(await import('./command-key.js')).keyCommand],
     check: async () => [(await import('./command-check.js')).checkCommand],
     repair: async () => [(await import('./command-repair.js')).repairCommand],
+    gc: async () => [(await import('./command-gc.js')).gcCommand],
     rejoin: async () => [(await import('./command-rejoin.js')).rejoinCommand],
     salvage: async () => [(await import('./command-salvage.js')).salvageCommand],
     doctor: async () => [(await import('./command-doctor.js')).doctorCommand],

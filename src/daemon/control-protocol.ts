@@ -6,6 +6,7 @@
 
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { RestoreCounts } from '../vfs/restoration.js';
+import type { CollectProgress, CollectReport } from '../volume/collector.js';
 import type { FileStatus, SubtreeStatus } from '../volume/file-status.js';
 import type { PinProgress, PinState } from '../volume/pin-keeper.js';
 import type { FlushProgress, PendingWork } from '../volume/volume.js';
@@ -16,6 +17,8 @@ export type ControlRequest =
   | PastRequest
   | { readonly method: 'status' }
   | { readonly method: 'flush' }
+  /** One pass of the collector. */
+  | { readonly method: 'collect'; readonly windowMs: number; readonly dryRun: boolean }
   /**
    * Pins an inode that has this name in that directory (bytes as latin1). `wait`: answers when it is all here, or
    * cannot be for now.
@@ -94,6 +97,7 @@ export interface LimitResult {
 }
 
 export type ControlResult =
+  | CollectReport
   | DaemonStatus
   | LimitResult
   | UnmountResult
@@ -107,6 +111,7 @@ export type ControlReply =
   | { readonly progress: FlushProgress }
   | { readonly fetched: PinProgress }
   | { readonly restored: RestoreCounts }
+  | { readonly collected: CollectProgress }
   | { readonly result: ControlResult }
   | { readonly error: { readonly code: ControlErrorCode; readonly message: string } };
 
@@ -124,6 +129,10 @@ export function decodeControlRequest(line: string): ControlRequest | undefined {
   if (typeof value !== 'object' || value === null || !('method' in value)) return undefined;
   const isIno = (number: unknown): number is number => Number.isSafeInteger(number) && (number as number) > 0;
   if (value.method === 'status' || value.method === 'flush' || value.method === 'pins') return { method: value.method };
+  if (value.method === 'collect') {
+    if (!('windowMs' in value) || !Number.isSafeInteger(value.windowMs) || (value.windowMs as number) < 0) return undefined;
+    return { method: 'collect', windowMs: value.windowMs as number, dryRun: 'dryRun' in value && value.dryRun === true };
+  }
   if (value.method === 'unpin') return 'ino' in value && isIno(value.ino) ? { method: 'unpin', ino: value.ino } : undefined;
   if (value.method === 'pin') {
     if (!('ino' in value && isIno(value.ino) && 'parent' in value && isIno(value.parent))) return undefined;

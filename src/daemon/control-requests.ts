@@ -8,6 +8,8 @@ import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { Ino } from '../meta/key.js';
 import type { RestoreCounts } from '../vfs/restoration.js';
+import type { CollectProgress, CollectReport } from '../volume/collector.js';
+import type { OpenVolume } from '../volume/open-volume.js';
 import type { PinProgress, PinReport } from '../volume/pin-keeper.js';
 import type { FlushProgress, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
@@ -35,7 +37,7 @@ export interface MountLife {
 
 export interface ControlRequestsOptions {
   readonly life: MountLife;
-  readonly volume: Volume;
+  readonly volume: Volume & Pick<OpenVolume, 'collect'>;
   /** Undefined where no network lies between this machine and the store. */
   readonly bandwidth: Bandwidth | undefined;
   readonly logger: Logger;
@@ -101,6 +103,14 @@ export class ControlRequests implements ControlHandler {
     const limits = { upload: bandwidth.upload.bytesPerSecond ?? null, download: bandwidth.download.bytesPerSecond ?? null };
     logger.info('limits of bandwidth', { upload: limits.upload ?? 0, download: limits.download ?? 0 });
     return limits;
+  }
+
+  collect(
+    { windowMs, dryRun }: Extract<ControlRequest, { method: 'collect' }>,
+    onProgress: (progress: CollectProgress) => void,
+    signal: AbortSignal,
+  ): Promise<CollectReport> {
+    return asked(this.#options.volume.collect({ windowMs, dryRun, onProgress, signal }));
   }
 
   async pin(

@@ -11,6 +11,7 @@ import type { Logger } from '../base/logger.js';
 import { chmodSync, statSync, unlinkSync } from '../disk/files.js';
 import { socketAddress } from '../disk/socket-address.js';
 import type { RestoreCounts } from '../vfs/restoration.js';
+import type { CollectProgress, CollectReport } from '../volume/collector.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
 import { ControlError } from './control-error.js';
@@ -31,6 +32,11 @@ export interface ControlHandler {
   status(): DaemonStatus;
   flush(onProgress: (progress: FlushProgress) => void, signal: AbortSignal): Promise<void>;
   unmount(request: { force: boolean; timeoutMs: number | undefined }, onProgress: (progress: FlushProgress) => void): Promise<UnmountResult>;
+  collect(
+    request: Extract<ControlRequest, { method: 'collect' }>,
+    onProgress: (progress: CollectProgress) => void,
+    signal: AbortSignal,
+  ): Promise<CollectReport>;
   /** Answers that one pin. */
   pin(request: Extract<ControlRequest, { method: 'pin' }>, onProgress: (progress: PinProgress) => void, signal: AbortSignal): Promise<PinsResult>;
   /** False: it was not pinned. */
@@ -247,6 +253,9 @@ async function answer(request: ControlRequest | undefined, handler: ControlHandl
       case 'flush':
         await handler.flush(onProgress, gone);
         send({ result: {} });
+        break;
+      case 'collect':
+        send({ result: await handler.collect(request, (collected) => send({ collected }), gone) });
         break;
       case 'pin':
         send({ result: await handler.pin(request, (fetched) => send({ fetched }), gone) });

@@ -4,12 +4,14 @@
  * (src/program/compose.ts). The other requests of the control socket are answered in `control-requests.ts`, file
  * operations in `fuse-filesystem.ts`.
  */
+
 import type { Clock } from '../base/clock.js';
 import { describeError } from '../base/errors.js';
 import type { Logger } from '../base/logger.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import { FuseError } from '../fuse/fuse-error.js';
 import type { Driver, ErrnoOf, FuseOperations, Mounted, MountOptions } from '../fuse/operations.js';
+import type { OpenVolume } from '../volume/open-volume.js';
 import type { FlushProgress, PendingWork, Volume } from '../volume/volume.js';
 import { VolumeError } from '../volume/volume-error.js';
 import { ControlError } from './control-error.js';
@@ -24,7 +26,7 @@ import { ShutdownInhibitor } from './shutdown-inhibitor.js';
 
 /** The volume as the daemon holds it: only the daemon closes it. */
 export interface ServedVolume {
-  readonly volume: Volume;
+  readonly volume: Volume & Pick<OpenVolume, 'collect'>;
   /** Facts for `status`, in groups. */
   details(): DaemonStatus['details'];
   /** Ends background work, keeps what is not in the store in the journal, and releases the state directory. */

@@ -29,7 +29,7 @@ import { unreachable } from '../base/assert.js';
 import type { ByteString } from '../base/brand.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
-import { decodeExtent, encodeExtent } from '../meta/extent.js';
+import { type DataExtent, decodeExtent, encodeExtent } from '../meta/extent.js';
 import { type ContentStamp, readTime, writeTime } from '../meta/inode.js';
 import { decodeKey, type Ino, readIno, readInoOrZero, type TreeKey } from '../meta/key.js';
 import type { CreateOperation, Operation, SetattrOperation, WriteOperation } from './operation.js';
@@ -49,6 +49,7 @@ const typeNumbers: Readonly<Record<Operation['type'], number>> = {
   removexattr: 12,
   reclaim: 13,
   record: 14,
+  relocate: 15,
 };
 const typeOfNumber = new Map(Object.entries(typeNumbers).map(([type, number]) => [number, type as Operation['type']]));
 
@@ -111,6 +112,14 @@ export function encodeOperation(operation: Operation): Uint8Array {
       break;
     case 'setattr':
       writeSetattr(writer, operation);
+      break;
+    case 'relocate':
+      writer.varint(operation.ino).varint(operation.pieces.length);
+      for (const { offset, from, to } of operation.pieces) {
+        writer.varint(offset);
+        writeBytes(writer, encodeExtent(from));
+        writeBytes(writer, encodeExtent(to));
+      }
       break;
     case 'write':
       writer.varint(operation.ino).varint(operation.pieces.length);
@@ -294,6 +303,12 @@ function readOperation(reader: ByteReader, type: Operation['type']): Operation {
       };
     case 'setattr':
       return readSetattr(reader);
+    case 'relocate':
+      return {
+        type,
+        ino: readIno(reader),
+        pieces: Array.from({ length: readCount(reader) }, () => ({ offset: reader.varint(), from: readData(reader), to: readData(reader) })),
+      };
     case 'write':
       return {
         type,
@@ -389,6 +404,12 @@ function readCount(reader: ByteReader): number {
 
 function readPiece(reader: ByteReader): WriteOperation['pieces'][number] {
   return { offset: reader.varint(), extent: decodeExtent(reader.bytes(reader.varint())) };
+}
+
+function readData(reader: ByteReader): DataExtent {
+  const extent = decodeExtent(reader.bytes(reader.varint()));
+  if (extent.kind !== 'data') throw new MalformedBytesError('reserved space has no place');
+  return extent;
 }
 
 function readSetattr(reader: ByteReader): SetattrOperation {

@@ -4,13 +4,22 @@
  * either extents or inline content (doc/format.md, "Tree keys").
  */
 import type { Plaintext } from '../base/brand.js';
+import { equalBytes } from '../base/bytes.js';
 import { compareTimespec, type Timespec } from '../base/clock.js';
 import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
 import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
 import { extentKey, type Ino } from '../meta/key.js';
 import type { Execution } from './execution.js';
 import { requireInode, scanExtents } from './inode-view.js';
-import { type CloneOperation, type FallocateOperation, fileSizeMax, type InlineOperation, OperationError, type WriteOperation } from './operation.js';
+import {
+  type CloneOperation,
+  type FallocateOperation,
+  fileSizeMax,
+  type InlineOperation,
+  OperationError,
+  type RelocateOperation,
+  type WriteOperation,
+} from './operation.js';
 import type { ReadView, Transaction } from './view.js';
 
 export const FALLOC_FL_KEEP_SIZE = 1;
@@ -75,6 +84,15 @@ export function executeWrite(run: Execution, operation: WriteOperation): void {
     size = Math.max(size, offset + extent.length);
   }
   run.changeInode(ino, () => ({ inline: noBytes, allocated, size, stamp, ...writtenTimes(mtime, before) }));
+}
+
+/** What was written, cut or removed meanwhile keeps the place that it has. */
+export function executeRelocate({ view }: Execution, { ino, pieces }: RelocateOperation): void {
+  for (const { offset, from, to } of pieces) {
+    const key = extentKey(ino, offset);
+    const found = view.get(key);
+    if (found && equalBytes(found, encodeExtent(from))) view.put(key, encodeExtent(to));
+  }
 }
 
 /** The content was written at `mtime`, but the inode may have been changed since. */

@@ -7,7 +7,7 @@ import { Execution } from './execution.js';
 import { readInode } from './inode-view.js';
 import type { Operation } from './operation.js';
 import { executeSetattr } from './operation-attribute.js';
-import { executeClone, executeFallocate, executeInline, executeWrite } from './operation-content.js';
+import { executeClone, executeFallocate, executeInline, executeRelocate, executeWrite } from './operation-content.js';
 import { executeCreate, executeLink, executeReclaim, executeRename, executeRmdir, executeUnlink } from './operation-namespace.js';
 import { executeRecord } from './operation-record.js';
 import { executeRemovexattr, executeSetxattr } from './operation-xattr.js';
@@ -55,6 +55,8 @@ function dispatch(run: Execution, operation: Operation): void {
       return executeReclaim(run, operation);
     case 'record':
       return executeRecord(run, operation);
+    case 'relocate':
+      return executeRelocate(run, operation);
     default:
       return unreachable(operation);
   }

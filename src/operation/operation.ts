@@ -7,7 +7,7 @@
 import type { ByteString } from '../base/brand.js';
 import type { Timespec } from '../base/clock.js';
 import { AnswerError } from '../base/errors.js';
-import type { Extent } from '../meta/extent.js';
+import type { DataExtent, Extent } from '../meta/extent.js';
 import type { ContentStamp } from '../meta/inode.js';
 import type { Ino, TreeKey } from '../meta/key.js';
 
@@ -200,6 +200,16 @@ export interface RecordOperation {
   readonly base: Uint8Array | undefined;
 }
 
+/**
+ * Gives content another place, for a collector that empties packs: each extent is replaced where it still stands, byte
+ * for byte as `from`. Nothing that an application can see changes.
+ */
+export interface RelocateOperation {
+  readonly type: 'relocate';
+  readonly ino: Ino;
+  readonly pieces: readonly { readonly offset: number; readonly from: DataExtent; readonly to: DataExtent }[];
+}
+
 export type Operation =
   | CreateOperation
   | LinkOperation
@@ -214,7 +224,8 @@ export type Operation =
   | SetxattrOperation
   | RemovexattrOperation
   | ReclaimOperation
-  | RecordOperation;
+  | RecordOperation
+  | RelocateOperation;
 
 /** The names of errno values that an operation can fail with. */
 export type OperationErrorCode =
@@ -237,3 +248,16 @@ export class OperationError extends AnswerError<OperationErrorCode> {}
 
 /** The largest size and offset: Linux's maximum (2^63 - 1) does not fit into a number, 2^53 - 1 does. */
 export const fileSizeMax = Number.MAX_SAFE_INTEGER;
+
+export interface BroughtContent {
+  readonly ino: Ino;
+  readonly offset: number;
+  readonly extent: DataExtent;
+}
+
+/** Content that the operation brings: extents of a file, and where in it. */
+export function broughtContent(operation: Operation): readonly BroughtContent[] {
+  if (operation.type === 'relocate') return operation.pieces.map(({ offset, to }) => ({ ino: operation.ino, offset, extent: to }));
+  if (operation.type !== 'write') return [];
+  return operation.pieces.flatMap(({ offset, extent }) => (extent.kind === 'data' ? [{ ino: operation.ino, offset, extent }] : []));
+}

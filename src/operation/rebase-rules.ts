@@ -252,6 +252,9 @@ class Rebase {
         // The first in the log wins.
         if (isAsKnown(this.#view, operation)) this.#emit(operation);
         return;
+      case 'relocate':
+        // It replaces what still stands, wherever that is.
+        return this.#emit(operation);
       default:
         return unreachable(operation);
     }

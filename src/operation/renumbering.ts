@@ -115,6 +115,7 @@ export class Renumbering {
       case 'setxattr':
       case 'removexattr':
       case 'reclaim':
+      case 'relocate':
         return { ...operation, ino: this.ino(operation.ino) };
       case 'record':
         return operation;

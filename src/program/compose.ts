@@ -179,6 +179,92 @@ export function preloadMount(storeKind: string): void {
   for (const loading of [loadMount(), selectDriver('native'), preloadStore(storeKind)]) loading.catch(() => {});
 }
 
+/** What a volume is opened with, mounted or not. Its secrets are taken over. */
+export type VolumeRequest = Omit<MountRequest, 'mountPoint' | 'registryFolder'>;
+
+interface ComposedVolume {
+  readonly volume: OpenVolume;
+  readonly store: ObjectStore;
+  readonly bandwidth: Bandwidth;
+  readonly addon: NativeAddon | undefined;
+  readonly findSingleWriter: () => Promise<boolean>;
+}
+
+/** Opens the volume with all that it needs, which `opened` closes again. Throws what the layers throw. */
+async function composeVolume(request: VolumeRequest, logger: Logger, opened: ClosingStack, takesSnapshots: boolean): Promise<ComposedVolume> {
+  const { openVolume } = await import('../volume/volume-opening.js');
+  const { options } = request;
+  const addon = findAddon();
+  opened.push(lockStateDirectory(request.stateDirectory, addon));
+  const disk = addon ? presentDisk(addon) : systemDisk;
+  const memory = budgetOf(options.memory ?? usualMemory());
+  const syncClient = await syncClientOf(request.store);
+  const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
+  const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
+  opened.push(() => store.close());
+  // It runs beside the opening, which needs the result before this device enrols, and removes what it made.
+  const probe = request.isSingleWriter === undefined ? beginProbe(store, request.store, logger) : undefined;
+  if (probe) opened.push(() => probe.stop());
+  const findSingleWriter = async (): Promise<boolean> => {
+    const verdict = await probe?.verdict;
+    if (!verdict) return request.isSingleWriter ?? false;
+    requireUsable(verdict);
+    return isSingleWriter(verdict);
+  };
+  const volume = await openVolume({
+    store,
+    disk,
+    random: systemRandom,
+    clock: addon ? kernelClock(systemClock, addon) : systemClock,
+    logger,
+    stateDirectory: request.stateDirectory,
+    volumeId: request.volumeId,
+    rootSecret: request.rootSecret,
+    ownerSeed: request.ownerSeed,
+    program: programVersion,
+    readOnly: options.readOnly,
+    reachability,
+    refused,
+    patienceMs: options.timeoutMs,
+    cacheSize: options.cacheSize,
+    cacheFreeMin: options.cacheFreeMin,
+    bootId: await readBootId(),
+    queueSize: options.queueSize,
+    memory,
+    deviceName: options.deviceName ?? defaultDeviceName(),
+    pollIntervalMs: options.pollIntervalMs,
+    heartbeatMs: options.heartbeatMs,
+    // The next commit may be on its way for as long as a sync client needs.
+    graceMs: syncClient === undefined ? undefined : syncedGraceMs,
+    syncClient,
+    maxStalenessMs: options.maxStalenessMs,
+    headCode: options.headCode,
+    beforeEnrolment: async (otherDevices) => {
+      if (!options.singleWriterAnyway && (await findSingleWriter())) requireSoleDevice(otherDevices);
+    },
+    cipher: addon ? nativeCipher(addon) : undefined,
+    takesSnapshots,
+  }).catch(async (error: unknown) => {
+    // Where no volume can be used, the probe knows better what is wrong.
+    await findSingleWriter();
+    throw error;
+  });
+  request.ownerSeed?.fill(0);
+  opened.push(() => volume.close());
+  return { volume, store, bandwidth, addon, findSingleWriter };
+}
+
+/** Opens a volume that is not mounted, for one piece of work. Throws what the layers throw, and what `work` throws. */
+export async function withVolume<T>(request: VolumeRequest, logger: Logger, work: (volume: OpenVolume) => Promise<T>): Promise<T> {
+  const opened = new ClosingStack();
+  try {
+    const { volume } = await composeVolume(request, logger, opened, false);
+    return await work(volume);
+  } finally {
+    await opened.close();
+  }
+}
+
 /**
  * Everything that a mount is made of, with the volume open. Takes over the secrets of the request. Throws what the
  * layers throw.
@@ -188,7 +274,7 @@ export async function composeMount(
   logger: Logger,
 ): Promise<{ readonly parts: DaemonParts; readonly storeDescription: string; readonly isSingleWriter: boolean }> {
   const [
-    { openVolume },
+    ,
     { Filesystem },
     { FuseFilesystem },
     { KernelCache, briefValidity, lastingValidity },
@@ -197,65 +283,9 @@ export async function composeMount(
     { SnapshotTree },
   ] = await loadMount();
   const { options } = request;
-  const addon = findAddon();
   const opened = new ClosingStack();
-  opened.push(lockStateDirectory(request.stateDirectory, addon));
   try {
-    const disk = addon ? presentDisk(addon) : systemDisk;
-    const memory = budgetOf(options.memory ?? usualMemory());
-    const syncClient = await syncClientOf(request.store);
-    const link = { logger, timeoutMs: options.timeoutMs, isOffline: request.isOffline, disk };
-    const { store, bandwidth, reachability, refused } = await openMountedStore(request.store, link, options, memory);
-    opened.push(() => store.close());
-    // It runs beside the opening, which needs the result before this device enrols, and removes what it made.
-    const probe = request.isSingleWriter === undefined ? beginProbe(store, request.store, logger) : undefined;
-    if (probe) opened.push(() => probe.stop());
-    const findSingleWriter = async (): Promise<boolean> => {
-      const verdict = await probe?.verdict;
-      if (!verdict) return request.isSingleWriter ?? false;
-      requireUsable(verdict);
-      return isSingleWriter(verdict);
-    };
-    const volume = await openVolume({
-      store,
-      disk,
-      random: systemRandom,
-      clock: addon ? kernelClock(systemClock, addon) : systemClock,
-      logger,
-      stateDirectory: request.stateDirectory,
-      volumeId: request.volumeId,
-      rootSecret: request.rootSecret,
-      ownerSeed: request.ownerSeed,
-      program: programVersion,
-      readOnly: options.readOnly,
-      reachability,
-      refused,
-      patienceMs: options.timeoutMs,
-      cacheSize: options.cacheSize,
-      cacheFreeMin: options.cacheFreeMin,
-      bootId: await readBootId(),
-      queueSize: options.queueSize,
-      memory,
-      deviceName: options.deviceName ?? defaultDeviceName(),
-      pollIntervalMs: options.pollIntervalMs,
-      heartbeatMs: options.heartbeatMs,
-      // The next commit may be on its way for as long as a sync client needs.
-      graceMs: syncClient === undefined ? undefined : syncedGraceMs,
-      syncClient,
-      maxStalenessMs: options.maxStalenessMs,
-      headCode: options.headCode,
-      beforeEnrolment: async (otherDevices) => {
-        if (!options.singleWriterAnyway && (await findSingleWriter())) requireSoleDevice(otherDevices);
-      },
-      cipher: addon ? nativeCipher(addon) : undefined,
-      takesSnapshots: true,
-    }).catch(async (error: unknown) => {
-      // Where no volume can be used, the probe knows better what is wrong.
-      await findSingleWriter();
-      throw error;
-    });
-    request.ownerSeed?.fill(0);
-    opened.push(() => volume.close());
+    const { volume, store, bandwidth, addon, findSingleWriter } = await composeVolume(request, logger, opened, true);
     const folder = localFolderOf(request.store);
     const mount = volume.frontEnd();
     const filesystem = new Filesystem(mount, {

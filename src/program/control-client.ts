@@ -29,6 +29,7 @@ import { listMounts } from '../fuse/mount-table.js';
 import type { FailureCode } from '../terminal/exit-code.js';
 import { Failure } from '../terminal/exit-code.js';
 import type { RestoreCounts } from '../vfs/restoration.js';
+import type { CollectProgress, CollectReport } from '../volume/collector.js';
 import type { FileVersion, RemovedFile } from '../volume/former-files.js';
 import type { PinProgress } from '../volume/pin-keeper.js';
 import type { FlushProgress } from '../volume/volume.js';
@@ -54,12 +55,14 @@ export interface AskOptions {
   readonly onProgress?: (progress: FlushProgress) => void;
   readonly onFetched?: (progress: PinProgress) => void;
   readonly onRestored?: (counts: RestoreCounts) => void;
+  readonly onCollected?: (progress: CollectProgress) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
 interface Results {
   readonly status: DaemonStatus;
   readonly flush: Record<string, never>;
+  readonly collect: CollectReport;
   readonly unmount: UnmountResult;
   readonly pin: PinsResult;
   readonly unpin: Record<string, never>;
@@ -132,6 +135,7 @@ export function askDaemon<Method extends ControlRequest['method']>(
         if ('progress' in reply) options.onProgress?.(reply.progress);
         else if ('fetched' in reply) options.onFetched?.(reply.fetched);
         else if ('restored' in reply) options.onRestored?.(reply.restored);
+        else if ('collected' in reply) options.onCollected?.(reply.collected);
         else if ('error' in reply) failure = new Failure(failureCodes[reply.error.code] ?? 'UNEXPECTED', reply.error.message);
         else result = reply.result as Results[Method];
       }

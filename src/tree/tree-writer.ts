@@ -23,8 +23,10 @@ export interface PageSink {
   appendPage(page: Plaintext): Promise<PageReference>;
 }
 
+/** Changes no entry: the pages on the way to the key are written again. */
+export const rewrite = Symbol('rewrite');
 /** `undefined` deletes. The value is copied when the change is applied. */
-export type TreeChange = readonly [key: string, value: Uint8Array | undefined];
+export type TreeChange = readonly [key: string, value: Uint8Array | undefined | typeof rewrite];
 
 /** How many pages are being written at once. */
 const writingMax = 8;
@@ -166,7 +168,7 @@ class BatchWriter {
   async #takeChanges(upper: string | undefined): Promise<void> {
     const leaf = this.#builder(0);
     for (let change = this.#changeBefore(upper); change; change = this.#changeBefore(upper)) {
-      if (change[1]) leaf.push(change[0], change[1]);
+      if (change[1] && change[1] !== rewrite) leaf.push(change[0], change[1]);
       if (leaf.size > 2 * fillSize) await this.#spill(0);
       const more = this.#changes.advance();
       if (more) await more;
@@ -198,8 +200,9 @@ class BatchWriter {
       const [key, value]: TreeChange = change;
       const index = page.lowerBound(key);
       leaf.pushRange(page, next, index);
-      next = index < page.count && page.compareAt(index, key) === 0 ? index + 1 : index;
-      if (value) leaf.push(key, value);
+      const isReplaced = value !== rewrite && index < page.count && page.compareAt(index, key) === 0;
+      next = isReplaced ? index + 1 : index;
+      if (value && value !== rewrite) leaf.push(key, value);
       if (leaf.size > 2 * fillSize) await this.#spill(0);
       const more = this.#changes.advance();
       if (more) await more;
@@ -374,6 +377,7 @@ function upperOf(page: TreePage, index: number, upper: string | undefined): stri
 }
 
 function hasEffect(page: TreePage, [key, value]: TreeChange): boolean {
+  if (value === rewrite) return true;
   const index = page.find(key);
   if (value === undefined) return index >= 0;
   return index < 0 || !equalBytes(page.valueAt(index), value);

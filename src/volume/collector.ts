@@ -3,8 +3,8 @@
  * can be repeated. When anything cannot be read, the pass ends and nothing is deleted. How counts come about is in
  * `src/collect/`; this decides with them, and writes what others must know into the log.
  */
-import { assert } from '../base/assert.js';
 import { describeError } from '../base/errors.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
 import { AccountFiles } from '../collect/account-files.js';
 import { type AccountedTree, accountUpTo } from '../collect/accounting.js';
@@ -19,9 +19,12 @@ import { type CollectedPack, decodeCollectedPack, encodeCollectedPack } from '..
 import { decodeExtent } from '../meta/extent.js';
 import { collectedEnd, collectedKey, collectedStart, decodeKey, packEntryKey, type TreeKey } from '../meta/key.js';
 import { decodePackEntry } from '../meta/pack-entry.js';
+import type { Operation } from '../operation/operation.js';
 import { type PackId, packKey } from '../pack/pack-id.js';
 import { StoreError } from '../store/object-store.js';
 import { type Committer, packsOf } from './committer.js';
+import { Repacker, type SparsePack } from './repacker.js';
+import { scanSnapshots } from './snapshots.js';
 import { VolumeError } from './volume-error.js';
 import type { VolumeParts } from './volume-parts.js';
 
@@ -35,7 +38,8 @@ export interface CollectOptions {
 }
 
 export interface CollectProgress {
-  readonly phase: 'counting' | 'planning' | 'deleting';
+  /** Counted are the parts of a plan, moved bytes, deleted packs. */
+  readonly phase: 'counting' | 'planning' | 'moving' | 'deleting';
   readonly done: number;
   readonly total: number | undefined;
 }
@@ -55,6 +59,8 @@ export interface CollectReport {
   readonly condemned: PackSum;
   readonly buried: PackSum;
   readonly freed: PackSum;
+  /** Bytes of content that were given another place. */
+  readonly movedBytes: number;
   /** Packs that could go, but that these devices may still need: they have not been heard of since. */
   readonly waiting: PackSum;
   readonly waitingFor: readonly string[];
@@ -70,6 +76,11 @@ const packsPerCommit = 4096;
 const packsPerRequest = 500;
 /** Another device may fold while the counts are made. */
 const attemptsMax = 4;
+/** A pack with more garbage than this may be emptied. */
+const sparseShare = 0.25;
+/** So much garbage stays in packs that are in use: of what is live, and in bytes. */
+const garbageShare = 0.05;
+const garbageFree = 1024 * 1024;
 
 interface PackFacts {
   readonly id: PackId;
@@ -79,28 +90,34 @@ interface PackFacts {
 
 interface Plan {
   readonly tree: AccountedTree;
+  readonly snapshots: readonly AccountedTree[];
   readonly retention: Retention;
   readonly totals: PackShares & { readonly packs: number };
   /** Packs with nothing live and nothing kept. */
   readonly empty: readonly PackFacts[];
+  /** Packs of which some is live and nothing kept, the emptiest first. */
+  readonly sparse: readonly SparsePack[];
 }
 
 export class Collector {
   readonly #parts: VolumeParts;
   readonly #committer: Committer;
+  readonly #apply: (operation: Operation) => Promise<void>;
   #files: AccountFiles | undefined;
   /** By the clock that does not jump. */
   #lastPassMs: number | undefined;
   #running = false;
 
-  constructor(parts: VolumeParts, committer: Committer) {
+  /** `apply`: runs an operation that brings sealed content and changes nothing that applications see. */
+  constructor(parts: VolumeParts, committer: Committer, apply: (operation: Operation) => MaybePromise<void>) {
     this.#parts = parts;
     this.#committer = committer;
+    this.#apply = async (operation) => apply(operation);
   }
 
   /** One pass. Rejects with VolumeError, StoreError, PackError, TreeError and disk errors: then it has not ended. */
   async run(options: CollectOptions): Promise<CollectReport> {
-    assert(!this.#running, 'one pass at a time');
+    if (this.#running) throw new VolumeError('UNAVAILABLE', 'a collection is running already');
     this.#running = true;
     try {
       return await this.#pass(options);
@@ -111,17 +128,24 @@ export class Collector {
 
   async #pass(options: CollectOptions): Promise<CollectReport> {
     const { signal, dryRun } = options;
-    if (!dryRun) await this.#committer.checkpoint(signal);
+    if (!dryRun) await this.#settle(signal);
     const tally = new Tally();
+    if (!dryRun) await this.#repack(await this.#plan(options, tally), options, tally);
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const plan = await this.#plan(options, tally);
       if (dryRun || (await this.#carryOut(plan, tally, signal))) {
         if (!dryRun) await this.#deleteBuried(plan, options, tally);
         return tally.report(plan);
       }
-      await this.#committer.checkpoint(signal);
+      await this.#settle(signal);
     }
     throw new VolumeError('UNAVAILABLE', 'other devices write too much at the moment to see what is not needed any more');
+  }
+
+  /** Everything that was acknowledged is in the tree of a checkpoint. */
+  async #settle(signal: AbortSignal | undefined): Promise<void> {
+    await this.#committer.flush(signal);
+    await this.#committer.checkpoint(signal);
   }
 
   /** Counts everything anew, and compares: the packs that differ, in words. Changes nothing. */
@@ -147,7 +171,7 @@ export class Collector {
     const moment = this.#moment();
     const old = files.head;
     const newest = log.head.sequence;
-    const snapshots: readonly AccountedTree[] = [];
+    const snapshots = await this.#snapshots();
     const headOf = (one: AccountedTree): ReturnType<typeof headAfter> =>
       headAfter(old, moment, { newest, tree: one, snapshots: snapshots.map(({ covers }) => covers) });
     const retention = retentionOf(headOf(at), windowMs);
@@ -155,7 +179,14 @@ export class Collector {
     const counted = await accountUpTo(accounting, at, headOf);
     this.#lastPassMs = options.clock.monotonicMs();
     tally.counted(counted);
-    return this.#survey(files, at, retention, onProgress);
+    return { ...(await this.#survey(files, at, retention, onProgress)), snapshots };
+  }
+
+  /** The trees of the snapshots that there are, ascending, each once. */
+  async #snapshots(): Promise<readonly AccountedTree[]> {
+    const { state } = this.#parts;
+    const trees = await withPages(() => [...scanSnapshots(state.view)].map(({ sequence: covers, root }): AccountedTree => ({ covers, root })));
+    return [...new Map(trees.map((tree) => [tree.covers, tree])).values()].toSorted((a, b) => a.covers - b.covers);
   }
 
   #moment(): Moment {
@@ -164,7 +195,12 @@ export class Collector {
     return { wallMs: clock.now().sec * 1000, passedMs: this.#lastPassMs === undefined ? undefined : now - this.#lastPassMs };
   }
 
-  async #survey(files: AccountFiles, tree: AccountedTree, retention: Retention, onProgress: CollectOptions['onProgress']): Promise<Plan> {
+  async #survey(
+    files: AccountFiles,
+    tree: AccountedTree,
+    retention: Retention,
+    onProgress: CollectOptions['onProgress'],
+  ): Promise<Omit<Plan, 'snapshots'>> {
     const totals = { packs: 0, live: 0, kept: 0, garbage: 0 };
     const newlyNamed = new Map<PackId, number>();
     for (const [key, value] of this.#parts.state.committed.entries()) {
@@ -172,6 +208,7 @@ export class Collector {
       if (decoded?.type === 'pack' && value) newlyNamed.set(decoded.id, decodePackEntry(value).size);
     }
     const empty: PackFacts[] = [];
+    const sparse: SparsePack[] = [];
     for (let part = 0; part < 256; part++) {
       onProgress?.({ phase: 'planning', done: part, total: 256 });
       const accounts = await files.read(part);
@@ -185,10 +222,37 @@ export class Collector {
         totals.live += shares.live;
         totals.kept += shares.kept;
         totals.garbage += shares.garbage;
-        if (accounted !== undefined && shares.live === 0 && shares.kept === 0) empty.push({ id, size, account });
+        if (accounted === undefined || shares.kept > 0) continue;
+        if (shares.live === 0) empty.push({ id, size, account });
+        else if (shares.garbage > size * sparseShare) sparse.push({ id, size, account, live: shares.live });
       }
     }
-    return { tree, retention, totals, empty };
+    sparse.sort((a, b) => a.live / a.size - b.live / b.size);
+    return { tree, retention, totals, empty, sparse };
+  }
+
+  // --- Repacking
+
+  /** Empties sparse packs until little of the volume is garbage in packs that are in use. */
+  async #repack({ sparse, totals }: Plan, { signal, onProgress }: CollectOptions, tally: Tally): Promise<void> {
+    const { logger } = this.#parts.options;
+    const chosen: SparsePack[] = [];
+    let left = sparse.reduce((sum, { size, live }) => sum + size - live, 0);
+    for (const pack of sparse) {
+      if (left <= Math.max(garbageFree, totals.live * garbageShare)) break;
+      left -= pack.size - pack.live;
+      chosen.push(pack);
+    }
+    if (chosen.length === 0) return;
+    const total = chosen.reduce((sum, { live }) => sum + live, 0);
+    const committer = this.#committer;
+    const flush = (stop: AbortSignal | undefined): Promise<void> => committer.flush(stop);
+    const repacker = new Repacker({ parts: this.#parts, apply: this.#apply, flush, logger });
+    const { movedBytes, pages } = await repacker.empty(chosen, (done) => onProgress?.({ phase: 'moving', done, total }), signal);
+    tally.moved(movedBytes);
+    logger.info('what was left in sparse packs is in new ones', { packs: chosen.length, bytes: movedBytes, pages: pages.length });
+    await committer.flush(signal);
+    await committer.checkpoint(signal, pages);
   }
 
   // --- Condemning and burying
@@ -202,7 +266,7 @@ export class Collector {
         let steps: Step[] = [];
         let isCurrent = true;
         await this.#committer.change(async (next) => {
-          isCurrent = this.#isCurrent(plan);
+          isCurrent = await this.#isCurrent(plan);
           steps = isCurrent ? await this.#steps(plan, some, next, start === 0) : [];
           return mutationsOf(steps);
         }, signal);
@@ -213,10 +277,12 @@ export class Collector {
     return true;
   }
 
-  /** Whether the counts, and the overlay above the tree, are all that there is. */
-  #isCurrent({ tree }: Plan): boolean {
+  /** Whether the counts, and the overlay above the tree, are all that there is, and no snapshot needs more. */
+  async #isCurrent({ tree, snapshots }: Plan): Promise<boolean> {
     const { state } = this.#parts;
-    return state.covers === tree.covers && !state.isFolding;
+    const known = new Set(snapshots.map(({ covers }) => covers));
+    const isKnown = (await this.#snapshots()).every(({ covers }) => known.has(covers));
+    return isKnown && state.covers === tree.covers && !state.isFolding;
   }
 
   /** What the next commit does with these packs; with `cancels`, also with those that are referred to again. */
@@ -338,6 +404,7 @@ class Tally {
   readonly #ownBurials = new Set<PackId>();
   #isRecount = false;
   #pagesRead = 0;
+  #movedBytes = 0;
   mayNotDelete = false;
 
   counted({ isRecount, pages }: { readonly isRecount: boolean; readonly pages: number }): void {
@@ -362,6 +429,10 @@ class Tally {
     return this.#ownBurials.has(id);
   }
 
+  moved(bytes: number): void {
+    this.#movedBytes += bytes;
+  }
+
   freed(size: number): void {
     this.#freed = plus(this.#freed, size);
   }
@@ -375,6 +446,7 @@ class Tally {
       condemned: this.#condemned,
       buried: this.#buried,
       freed: this.#freed,
+      movedBytes: this.#movedBytes,
       waiting: { packs: this.#waiting.size, bytes: [...this.#waiting.values()].reduce((sum, size) => sum + size, 0) },
       waitingFor: [...this.#waitingFor].toSorted(),
       mayNotDelete: this.mayNotDelete,

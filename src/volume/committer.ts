@@ -14,13 +14,14 @@ import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { LostWork } from '../commit/lost-work.js';
 import type { Journal } from '../journal/journal.js';
-import { collectedKey, packEntryKey } from '../meta/key.js';
+import { collectedKey, packEntryKey, type TreeKey } from '../meta/key.js';
+import { broughtContent } from '../operation/operation.js';
 import type { Overlay } from '../operation/overlay.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
 import type { ObjectStore } from '../store/object-store.js';
 import type { TreeReader } from '../tree/tree-reader.js';
-import { applyBatch } from '../tree/tree-writer.js';
+import { applyBatch, rewrite, type TreeChange } from '../tree/tree-writer.js';
 import { Arrival, type ArrivalOptions } from './arrival.js';
 import { ContentMove } from './content-move.js';
 import type { ContentWriter } from './content-writer.js';
@@ -236,15 +237,18 @@ export class Committer {
     }
   }
 
-  /** The newest checkpoint, written first if files have changed since the last one. Rejects as `flush` does. */
-  async checkpoint(signal?: AbortSignal): Promise<Commit | undefined> {
+  /**
+   * The newest checkpoint, written first if files have changed since the last one, or there are `rewritten` keys
+   * (ascending), to which the pages are written again. Rejects as `flush` does.
+   */
+  async checkpoint(signal?: AbortSignal, rewritten: readonly TreeKey[] = []): Promise<Commit | undefined> {
     const { log, state } = this.#options;
     await this.#exclusively(async () => {
       if (this.#failure) throw this.#failure;
       try {
         await this.#takeIn(signal);
         const isNewest = log.lastCheckpoint?.checkpoint?.covers === state.covers && !hasFileKeys(state.committed);
-        if (!isNewest) await this.#checkpoint(signal);
+        if (!isNewest || rewritten.length > 0) await this.#checkpoint(signal, rewritten);
       } catch (error) {
         throw this.#judge(error);
       }
@@ -261,20 +265,6 @@ export class Committer {
   /** Looks for commits of others now. */
   poll(signal?: AbortSignal): Promise<void> {
     return this.#exclusively(() => this.#poll(signal));
-  }
-
-  /** As {@link Committer.flush}; then everything up to there is in a checkpoint, unless it was already. */
-  async checkpoint(signal?: AbortSignal): Promise<void> {
-    await this.flush(signal);
-    await this.#exclusively(async () => {
-      try {
-        await this.#takeIn(signal);
-        // A checkpoint names the packs of its own pages behind itself: that alone is worth none.
-        if ([...this.#options.state.committed.entries()].some(([key]) => !key.startsWith('P'))) await this.#checkpoint(signal);
-      } catch (error) {
-        throw this.#judge(error);
-      }
-    });
   }
 
   /**
@@ -664,19 +654,12 @@ export class Committer {
   }
 
   /** Writes the committed overlay into a new tree and commits its root. */
-  async #checkpoint(signal: AbortSignal | undefined): Promise<void> {
+  async #checkpoint(signal: AbortSignal | undefined, rewritten: readonly TreeKey[] = []): Promise<void> {
     const { state, log, staging, tree, journal, clock, logger } = this.#options;
     const covers = log.head.sequence;
     const { changes, root, totals } = state.beginFold();
     try {
-      const newRoot = await applyBatch(
-        tree,
-        root,
-        (function* () {
-          for (const [key, value] of changes.entries()) yield [key, value ?? undefined] as const;
-        })(),
-        staging,
-      );
+      const newRoot = await applyBatch(tree, root, withRewritten(changes, rewritten), staging);
       const packs = await staging.upload(signal);
       const checkpoint = { root: newRoot, covers, files: totals.files, bytes: totals.bytes };
       const commit = await this.#append({ ...this.#emptyDraft(clock.now().sec * 1000), packs, checkpoint }, signal);
@@ -738,8 +721,7 @@ export function hasFileKeys(changes: Overlay): boolean {
 export function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
   const packs = new Set<PackId>();
   for (const { operation } of operations) {
-    if (operation.type !== 'write') continue;
-    for (const { extent } of operation.pieces) if (extent.kind === 'data') packs.add(extent.pack);
+    for (const { extent } of broughtContent(operation)) packs.add(extent.pack);
   }
   return packs;
 }
@@ -747,3 +729,13 @@ export function packsOf(operations: readonly PendingOperation[]): Set<PackId> {
 /** Whether the pack is condemned, or buried, as far as commits say. Throws PageFault. */
 const isCollected = (state: VolumeState, id: PackId): boolean =>
   state.committedValue(collectedKey(id)) !== undefined || state.committedValue(packEntryKey(id)) === undefined;
+
+/** The changes of the overlay, and the keys whose pages are written again; both ascend. */
+function* withRewritten(changes: Overlay, keys: readonly TreeKey[]): Generator<TreeChange, void> {
+  let next = 0;
+  for (const [key, value] of changes.entries()) {
+    for (let at = keys[next]; at !== undefined && at <= key; at = keys[++next]) if (at < key) yield [at, rewrite];
+    yield [key, value ?? undefined];
+  }
+  for (const key of keys.slice(next)) yield [key, rewrite];
+}

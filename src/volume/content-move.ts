@@ -5,7 +5,7 @@
  */
 import type { DataExtent } from '../meta/extent.js';
 import type { Ino } from '../meta/key.js';
-import type { Operation, WriteOperation } from '../operation/operation.js';
+import type { Operation, RelocateOperation, WriteOperation } from '../operation/operation.js';
 import { PackError } from '../pack/pack-error.js';
 import type { PackId } from '../pack/pack-id.js';
 import type { PackSource } from '../pack/pack-source.js';
@@ -35,6 +35,7 @@ export class ContentMove {
 
   /** The operation with its content in other packs. Rejects with PackError and disk errors. */
   async moved(operation: Operation): Promise<Operation> {
+    if (operation.type === 'relocate') return { ...operation, pieces: await this.#movedPieces(operation) };
     if (operation.type !== 'write') return operation;
     const pieces: WriteOperation['pieces'][number][] = [];
     for (const piece of operation.pieces) {
@@ -44,6 +45,16 @@ export class ContentMove {
       if (moved) pieces.push({ offset, extent: moved });
     }
     return { ...operation, pieces };
+  }
+
+  async #movedPieces({ ino, pieces }: RelocateOperation): Promise<RelocateOperation['pieces']> {
+    const moved: RelocateOperation['pieces'][number][] = [];
+    for (const piece of pieces) {
+      const { offset, to } = piece;
+      const other = this.#from.has(to.pack) ? await this.movedExtent(to, ino, offset) : to;
+      if (other) moved.push({ ...piece, to: other });
+    }
+    return moved;
   }
 
   /** The extent at `offset` of a file with its content elsewhere; `undefined` when that is lost. Rejects as `moved`. */

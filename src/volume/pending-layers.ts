@@ -211,6 +211,8 @@ function bytesOf(operation: Operation): number {
       return operationOverhead + operation.value.byteLength;
     case 'create':
       return operation.xattrs.reduce((sum, [, value]) => sum + value.byteLength, operationOverhead + (operation.target?.length ?? 0));
+    case 'relocate':
+      return operation.pieces.reduce((sum, { to }) => sum + 2 * (pieceBytes + chunkBytes * to.chunks.length), operationOverhead);
     case 'write':
       return operation.pieces.reduce(
         (sum, { extent }) => sum + pieceBytes + (extent.kind === 'data' ? chunkBytes * extent.chunks.length : 0),

@@ -8,7 +8,7 @@ import { withPages } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
 import type { DataExtent } from '../meta/extent.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
-import type { Operation } from '../operation/operation.js';
+import { broughtContent, type Operation } from '../operation/operation.js';
 import { execute } from '../operation/operation-execute.js';
 import { contentHash } from '../pack/item.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -199,8 +199,7 @@ export async function resumePacks(staging: Staging, operations: readonly Pending
 }
 
 function extentsOf(operation: Operation): readonly DataExtent[] {
-  if (operation.type !== 'write') return [];
-  return operation.pieces.map(({ extent }) => extent).filter((extent) => extent.kind === 'data');
+  return broughtContent(operation).map(({ extent }) => extent);
 }
 
 /** The place of sealed content: the same for an operation and its repetition. */
@@ -216,13 +215,11 @@ function endOf(extent: DataExtent): number {
 function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly PackItem[]> {
   const items = new Map<PackId, Map<number, PackItem>>();
   for (const { operation } of operations) {
-    if (operation.type !== 'write') continue;
-    for (const { offset: at, extent } of operation.pieces) {
-      if (extent.kind !== 'data') continue;
+    for (const { ino, offset: at, extent } of broughtContent(operation)) {
       const known = items.get(extent.pack) ?? new Map<number, PackItem>();
       items.set(extent.pack, known);
       let offset = extent.packOffset;
-      const owner = { ino: operation.ino, offset: Math.max(0, at - extent.skip) };
+      const owner = { ino, offset: Math.max(0, at - extent.skip) };
       for (const chunk of extent.chunks) {
         known.set(offset, { kind: 'chunk', offset, ...chunk, hash: contentHash(chunk), owner: { ...owner } });
         offset += chunk.sealedLength;

@@ -8,7 +8,8 @@ import { equalBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Commit } from '../commit/commit.js';
-import { isFileName, snapshotEnd, snapshotKey, snapshotStart } from '../meta/key.js';
+import { decodeCollectedPack } from '../meta/collected-pack.js';
+import { collectedEnd, collectedStart, isFileName, snapshotEnd, snapshotKey, snapshotStart } from '../meta/key.js';
 import {
   decodePolicy,
   decodeSnapshot,
@@ -35,8 +36,8 @@ export interface SnapshotsOptions {
   readonly transact: <T>(plan: Plan<T>) => MaybePromise<T>;
   /** Puts everything so far into the store. */
   readonly flush: (signal?: AbortSignal) => Promise<void>;
-  /** The newest checkpoint, with all files as they are in the store. */
-  readonly checkpoint: (signal?: AbortSignal) => Promise<Commit | undefined>;
+  /** The newest checkpoint, with all files as they are in the store; with `isNew` one that was not there before. */
+  readonly checkpoint: (isNew: boolean, signal?: AbortSignal) => Promise<Commit | undefined>;
   /** Whether files may have changed since that commit. */
   readonly hasChangedSince: (sequence: number) => boolean;
   readonly clock: Pick<Clock, 'now'>;
@@ -76,16 +77,21 @@ export class Snapshots {
   ): Promise<NamedSnapshot> {
     const { flush, checkpoint, transact } = this.#options;
     await flush(signal);
-    const commit = await checkpoint(signal);
-    assert(commit?.checkpoint, 'there is a checkpoint');
-    const { root, covers, files, bytes } = commit.checkpoint;
-    const place = { sequence: covers, checkpoint: { sequence: commit.sequence, hash: commit.hash }, root, files, bytes };
-    const value = encodeSnapshot({ kind, ...about, ...place });
-    const name = await transact((view) => {
-      const chosen = nameIn(view);
-      assert(isFileName(chosen), 'a snapshot has a file name');
-      return { operation: { type: 'record', key: snapshotKey(chosen), value, base: undefined }, result: chosen };
-    });
+    let name: ByteString | undefined;
+    for (let isNew = false; name === undefined; isNew = true) {
+      const commit = await checkpoint(isNew, signal);
+      assert(commit?.checkpoint, 'there is a checkpoint');
+      const { root, covers, files, bytes } = commit.checkpoint;
+      const place = { sequence: covers, checkpoint: { sequence: commit.sequence, hash: commit.hash }, root, files, bytes };
+      const value = encodeSnapshot({ kind, ...about, ...place });
+      name = await transact((view) => {
+        // What is condemned since may be a part of this tree: then a newer one is named.
+        if (newestCollection(view) > commit.sequence) return { operation: undefined, result: undefined };
+        const chosen = nameIn(view);
+        assert(isFileName(chosen), 'a snapshot has a file name');
+        return { operation: { type: 'record', key: snapshotKey(chosen), value, base: undefined }, result: chosen };
+      });
+    }
     await flush(signal);
     const taken = await this.get(name);
     if (!taken) throw new VolumeError('UNAVAILABLE', 'the snapshot was removed elsewhere at once');
@@ -144,6 +150,13 @@ export class Snapshots {
       return { operation: { type: 'record', key: snapshotPolicyKey, value: encodePolicy(policy), base }, result: policy };
     });
   }
+}
+
+/** The newest commit that says of a pack that it goes. */
+function newestCollection(view: ReadView): number {
+  let newest = 0;
+  for (const [, value] of view.scan(collectedStart, collectedEnd)) newest = Math.max(newest, decodeCollectedPack(value).since);
+  return newest;
 }
 
 export function* scanSnapshots(view: ReadView): IterableIterator<NamedSnapshot> {

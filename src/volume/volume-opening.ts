@@ -5,7 +5,7 @@
  */
 import { ClosingStack } from '../base/closing-stack.js';
 import { describeError } from '../base/errors.js';
-import { makeIno } from '../meta/key.js';
+import { makeIno, type TreeKey } from '../meta/key.js';
 import { readInode } from '../operation/inode-view.js';
 import { type RebaseContext, RebaseState } from '../operation/rebase-rules.js';
 import type { ReadView } from '../operation/view.js';
@@ -36,6 +36,8 @@ import { type OpenedParts, type OpenOptions, openParts, syncToDisk, type VolumeP
 import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
+/** Before all others: the pages to it are written again for a checkpoint that must be new. */
+const firstKey = '' as TreeKey;
 const defaultHeartbeatMs = 8 * 3_600_000;
 const graceDefaultMs = 60_000;
 /** The journal keeps a segment or two even when nothing waits. */
@@ -197,7 +199,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     read: (query) => volume.read(query),
     transact: (plan) => volume.transact(plan),
     flush: (signal) => volume.flush(signal ? { signal } : {}),
-    checkpoint: (signal) => remedied(async () => committer.checkpoint(signal)),
+    checkpoint: (isNew, signal) => remedied(async () => committer.checkpoint(signal, isNew ? [firstKey] : [])),
     hasChangedSince: (sequence) => committer.hasChangedSince(sequence),
     clock,
   });
@@ -215,7 +217,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     frontEnds,
     status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
     pins,
-    collector: new Collector(parts, committer),
+    collector: new Collector(parts, committer, (operation) => transactions.applySealed(operation)),
     accessTimes: accessTimeStore(place),
     past: new Past(
       pastStates,

@@ -35,6 +35,7 @@ const handler: ControlHandler = {
     onProgress({ ...nothingPending, uploadedBytes: 2 });
     return Promise.resolve();
   },
+  collect: () => Promise.reject(new Error('nothing to collect')),
   pin: () => Promise.resolve({ pins: [] }),
   unpin: () => Promise.resolve(true),
   pins: () => Promise.resolve({ pins: [] }),

@@ -173,7 +173,7 @@ for (const { name, batches, isCoarse = false, batch } of scenarios) {
       const old = root;
       root = await applyBatch(reader, old, sorted, store);
       for (const [key, bytes] of sorted) {
-        if (bytes) model.set(key, bytes);
+        if (bytes) model.set(key, bytes as Uint8Array);
         else model.delete(key);
       }
       const where = `seed ${seed}, batch ${number}`;

@@ -3,9 +3,9 @@ import t from 'tap';
 import { dayMs } from '../../src/collect/observations.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { CollectReport } from '../../src/volume/collector.js';
-import { StepClock } from '../suite/step-clock.js';
 import { SeededRandom, testSeed } from '../suite/seeded-random.js';
 import { SimulatedDisk } from '../suite/simulated-disk.js';
+import { StepClock } from '../suite/step-clock.js';
 import { createTestVolume, type DeviceOptions, TestDevice, type TestVolume } from '../suite/test-device.js';
 
 t.setTimeout(600_000);
