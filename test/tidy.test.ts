@@ -22,7 +22,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   collect: ['base', 'disk', 'crypto', 'pack', 'tree', 'meta'],
   volume: ['base', 'disk', 'crypto', 'store', 'cache', 'pack', 'tree', 'meta', 'commit', 'journal', 'operation', 'collect'],
   vfs: ['base', 'meta', 'operation', 'volume'],
-  check: ['base', 'disk', 'crypto', 'store', 'pack', 'tree', 'meta', 'commit', 'operation', 'collect'],
+  check: ['base', 'disk', 'crypto', 'store', 'pack', 'tree', 'meta', 'commit', 'operation'],
   server: ['base', 'disk', 'store'],
   daemon: ['base', 'disk', 'fuse', 'meta', 'operation', 'volume', 'vfs'],
   terminal: ['base', 'disk', 'crypto'],

@@ -34,8 +34,10 @@ import { TreeReader } from '../tree/tree-reader.js';
 import type { ContentLimits, ContentWriter } from './content-writer.js';
 import { type BaseEntry, encodeForgetEntry } from './journal-entry.js';
 import { stateBefore, workAgain } from './lost-work.js';
-import type { PendingOperation } from './pending-layers.js';
+
+import { addTotals, type PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
+
 import { firstLost, type Remembered, readJournal, resumePacks, withoutLost } from './replay.js';
 import { Staging } from './staging.js';
 import type { Counters, FoldBounds } from './volume-state.js';
@@ -255,7 +257,15 @@ async function loadState(tree: TreeReader, log: CommitLog, base: BaseEntry | und
   // If a crash kept a checkpoint from the journal, it holds the same state in a newer tree.
   const isNewer = checkpoint !== undefined && checkpoint.covers > start.covers && checkpoint.covers <= start.sequence;
   const covers = isNewer ? checkpoint.covers : (start.covers as VolumeState['covers']);
-  const totals = checkpoint && checkpoint.covers === covers ? { files: checkpoint.files, bytes: checkpoint.bytes } : { files: 0, bytes: 0 };
+  const totals = { files: 0, bytes: 0 };
+  if (checkpoint && checkpoint.covers <= covers) {
+    addTotals(totals, checkpoint);
+    // Two devices may fold at the same time: the newest checkpoint can then cover less than the tree of this one.
+    for await (const { sequence, filesDelta: files, bytesDelta: bytes } of log.commitsUpToHead(checkpoint.covers)) {
+      if (sequence > covers) break;
+      addTotals(totals, { files, bytes });
+    }
+  }
   const state = new VolumeState(tree, { root: isNewer ? checkpoint.root : start.root, covers, totals });
   const arrived: Commit[] = [];
   for await (const commit of log.commitsUpToHead(covers)) {

@@ -147,6 +147,16 @@ export class TestDevice {
     return (await this.read(path)).toString('utf8');
   }
 
+  /** Makes a file that shares the content of another one. */
+  async clone(from: TestPath, to: TestPath): Promise<void> {
+    const source = await this.ino(from);
+    const [parent, name] = await this.#split(to);
+    const { ino } = await this.filesystem.mknod(caller, parent, name, S_IFREG | 0o644, 0);
+    const { size } = await this.filesystem.getattr(source);
+    await this.filesystem.copyRange(caller, source, 0, ino, 0, size);
+    await this.filesystem.persist(ino);
+  }
+
   async truncate(path: TestPath, size: number): Promise<void> {
     await this.filesystem.setattr(await this.ino(path), { size });
   }
