@@ -144,6 +144,7 @@ export class Collector {
 
   /** Everything that was acknowledged is in the tree of a checkpoint. */
   async #settle(signal: AbortSignal | undefined): Promise<void> {
+    await this.#committer.poll(signal);
     await this.#committer.flush(signal);
     await this.#committer.checkpoint(signal);
   }

@@ -108,6 +108,8 @@ const fileSizes = [300, 5000, 60_000, 200_000, 900_000];
 
 class Life {
   readonly #random: SeededRandom;
+  /** So that a life is the same again. */
+  readonly #secrets: SeededRandom;
   readonly #clock = new HeldClock();
   readonly #disk = new SimulatedDisk({ seed: 1 });
   readonly #memory = new MemoryStore({ disk: this.#disk });
@@ -125,7 +127,8 @@ class Life {
 
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
-    this.#store = new MoodyStore(this.#memory, this.#random);
+    this.#secrets = new SeededRandom(seed + 2);
+    this.#store = new MoodyStore(this.#memory, new SeededRandom(seed + 1));
     const count = 1 + this.#random.below(3);
     this.#devices = Array.from({ length: count }, () => undefined);
     this.#files = this.#devices.map(() => new Map<string, Uint8Array>());
@@ -133,7 +136,7 @@ class Life {
   }
 
   async run(steps: number): Promise<LifeResult> {
-    this.#volume = await createTestVolume(this.#store, { clock: this.#clock, keyFile: this.#random.bytes(64) });
+    this.#volume = await createTestVolume(this.#store, { random: this.#secrets, clock: this.#clock, keyFile: this.#random.bytes(64) });
     for (const index of this.#devices.keys()) await this.#disk.makeDirectory(`/${index}`);
     await this.#disk.makeDirectory('/fresh');
     const { volumeId, rootSecret } = this.#volume;
@@ -162,6 +165,7 @@ class Life {
       stateDirectory: `/${index}`,
       deviceName: `device ${index}`,
       clock: this.#clock,
+      random: this.#secrets,
       heartbeatMs: 0,
       commitDelayMs: never,
       pollIntervalMs: never,
@@ -294,12 +298,12 @@ class Life {
       this.#count('bytes moved', report.movedBytes);
       const wrong = this.#store.failing > 0 ? [] : await device.volume.recount();
       this.#findings.push(...wrong.slice(0, 3));
+      const key = this.#keys.device;
+      const { head } = await AccountFiles.open({ disk: this.#disk, stateDirectory: `/${index}`, key });
+      if (head?.root) this.#trees.push({ covers: head.covers, root: head.root, atMs: this.#clock.monotonicMs() });
     } catch (error) {
       if (!stop.signal.aborted && this.#store.failing === 0) throw error;
     }
-    const key = this.#keys.device;
-    const { head } = await AccountFiles.open({ disk: this.#disk, stateDirectory: `/${index}`, key });
-    if (head?.root) this.#trees.push({ covers: head.covers, root: head.root, atMs: this.#clock.monotonicMs() });
     await this.#judgeTrees();
   }
 

@@ -167,3 +167,38 @@ for (let round = 0; round < rounds; round++) {
     for (const { device } of workers) await device.close();
   });
 }
+
+void t.test('a conflict copy whose content another device has put survives a restart before it is committed', async (t) => {
+  for (const change of ['overwrite', 'remove', 'overwrite and remove'] as const) {
+    const scratch = await scratchDirectory(t);
+    const volume = await createTestVolume(new MemoryStore({ disk: systemDisk }));
+    const open = async (deviceName: string): Promise<TestDevice> => {
+      const stateDirectory = join(scratch, deviceName);
+      await mkdir(stateDirectory, { recursive: true });
+      return TestDevice.open(volume, { disk: systemDisk, stateDirectory, deviceName });
+    };
+    const one = await open('one');
+    let two = await open('two');
+    const content = new SeededRandom(testSeed()).bytes(60_000);
+    await one.write('theirs', content);
+    await one.volume.flush();
+    await two.volume.refresh();
+    await two.write('mine', 'before');
+    await two.clone('theirs', 'copy');
+    await two.write('mine', 'after it');
+    if (change !== 'remove') await one.write('theirs', 'other bytes', 1000);
+    if (change !== 'overwrite') await one.unlink('theirs');
+    await one.volume.flush();
+    // Now the copy refers to a pack that is not on this disk.
+    await two.volume.refresh();
+    await two.close();
+    two = await open('two');
+    t.ok((await two.read('copy')).equals(content), `${change}: the copy is whole`);
+    t.equal(await two.text('mine'), 'after it', `${change}: and so is what was written after it`);
+    await two.volume.flush();
+    await one.volume.refresh();
+    t.ok((await one.read('copy')).equals(content), `${change}: for the other device, too`);
+    await one.close();
+    await two.close();
+  }
+});
