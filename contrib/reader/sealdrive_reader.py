@@ -721,7 +721,7 @@ ACTIVE, REMOVED, LAPSED = 0, 1, 2
 ADMISSION, REMOVAL, LAPSE, KEYRING, KEYSLOTS, FEATURES, STATE = 1, 2, 3, 4, 5, 6, 7
 MAY = {ADMISSION: (OWNER, ADMIN), REMOVAL: (OWNER, ADMIN), LAPSE: (OWNER, ADMIN, WRITER), KEYRING: (OWNER, ADMIN),
        KEYSLOTS: (OWNER, ADMIN), FEATURES: (OWNER, ADMIN), STATE: (OWNER, ADMIN, WRITER)}
-LETTERS = frozenset(b"IDNEXOSC")
+LETTERS = frozenset(b"IDNEXOSCG")
 
 
 class Commit:
@@ -768,7 +768,7 @@ class Commit:
         for _ in range(read.varint()):
             key, size = read.bytes(1, 65_535), read.varint()
             need(key > before, "mutations out of order")
-            need(key[0] in LETTERS, f"a key of another letter: {key[:1]!r}")
+            need(key[0] in LETTERS or key[:1] == b"P" and size == 0, f"a key of another letter: {key[:1]!r}")
             self.mutations.append((key, read.raw(size - 1) if size else None))
             before = key
 
@@ -1635,7 +1635,13 @@ class Files:
             elif key == b"Csnapshots":
                 check_policy(value)
             return
-        need(size == 9 if letter in b"IO" else size == 17 if letter in b"NEP" else 10 <= size <= 264, "a key's length")
+        need(size == 9 if letter in b"IO" else size == 17 if letter in b"NEPG" else 10 <= size <= 264, "a key's length")
+        if letter == b"G":
+            read = Decoder(value)
+            need(read.u8() == 1 and read.u8() in (1, 2), "a pack that goes, in an unknown state")
+            read.varint(), read.varint()
+            read.end()
+            return
         if letter == b"P":
             PackInfo(value)
             return

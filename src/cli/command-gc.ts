@@ -1,6 +1,6 @@
 /**
- * `sealdrive gc STORE`: gives back the space of what was removed and is not kept any more (doc/collecting.md). Where the
- * volume is mounted on this machine, the drive does it.
+ * `sealdrive gc STORE`: gives back the space of what was removed and is not kept any more (doc/collecting.md). Where
+ * the volume is mounted on this machine, the drive does it.
  */
 import { wipeSecrets } from '../access/keyslots.js';
 import { openKnownStore } from '../access/known-volume.js';

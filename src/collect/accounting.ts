@@ -77,7 +77,7 @@ async function accountOne(
   return changes;
 }
 
-/** The old tree is not there any more, or not what was accounted. The new one is looked at again, so nothing is hidden. */
+/** The old tree is gone, or is not what was accounted. The new one is looked at again, so nothing is hidden. */
 const isStale = (error: unknown): boolean =>
   error instanceof AccountError || error instanceof MalformedBytesError || error instanceof TreeError || error instanceof PackError;
 

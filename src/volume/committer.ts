@@ -269,8 +269,8 @@ export class Committer {
 
   /**
    * Puts a commit with the changes that `decide` makes of the committed state, as the commit with the number `next`: no
-   * other comes in between. Without changes there is none. `decide` may be called again. Rejects as `flush` does, and as
-   * `decide` does.
+   * other comes in between. Without changes there is none. `decide` may be called again. Rejects as `flush` does, and
+   * as `decide` does.
    */
   async change(decide: (next: number) => Promise<readonly Mutation[]>, signal?: AbortSignal): Promise<Commit | undefined> {
     const { state, log, journal, clock } = this.#options;
