@@ -1,7 +1,7 @@
 /**
  * Gives the space of packs back that nothing retained needs (doc/collecting.md): one pass at a time, each of whose
- * steps can be repeated. When anything cannot be read, the pass ends and nothing is deleted. How counts come about is in
- * `src/collect/`; this decides with them, and writes what others must know into the log.
+ * steps can be repeated. When anything cannot be read, the pass ends and nothing is deleted. How counts come about
+ * is in `src/collect/`; this decides with them, and writes what others must know into the log.
  */
 import { describeError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
