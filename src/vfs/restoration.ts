@@ -54,6 +54,8 @@ interface Former {
   readonly xattrs: readonly (readonly [ByteString, Uint8Array])[];
 }
 
+/** Where a dry run puts things: nothing is there. */
+const nowhere = 0 as Ino;
 /** The most extents in one operation. */
 const piecesMax = 512;
 
@@ -160,7 +162,7 @@ export class Restoration {
   /** Under its old number, if nobody has that now. */
   async #create({ ino: formerIno, inode, xattrs }: Former, parent: Ino, name: ByteString): Promise<Ino> {
     this.counts.restored++;
-    if (this.#options.isDryRun) return formerIno;
+    if (this.#options.isDryRun) return nowhere;
     const [number, spare, time] = [this.#volume.allocateIno(), this.#volume.allocateIno(), this.#volume.now()];
     const target = isSymlink(inode) ? latin1Slice(inode.inline, 0, inode.inline.byteLength) : undefined;
     const { mode, uid, gid, rdev } = inode;

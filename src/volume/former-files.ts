@@ -10,7 +10,7 @@ import { type ContentStamp, decodeInode, type Inode } from '../meta/inode.js';
 import { direntKey, type Ino, inodeKey, rootIno } from '../meta/key.js';
 import { lookup, readInode } from '../operation/inode-view.js';
 import type { ReadView } from '../operation/view.js';
-import type { PastVolume } from './past-volume.js';
+import { isNotKept, type PastVolume } from './past-volume.js';
 import type { Volume } from './volume.js';
 
 /** The volume, as far as its past is looked for. */
@@ -98,11 +98,13 @@ async function lastSeen(source: PastSource, folder: Ino, name: ByteString, commi
   const { past } = source;
   const sequence = commit.sequence - 1;
   const before = await past.at(sequence);
-  const found = await before?.read((view) => {
-    const ino = lookup(view, folder, name)?.ino;
-    const inode = ino === undefined ? undefined : readInode(view, ino);
-    return ino === undefined || !inode ? undefined : { ino, inode };
-  });
+  const found = await ifKept(async () =>
+    before?.read((view) => {
+      const ino = lookup(view, folder, name)?.ino;
+      const inode = ino === undefined ? undefined : readInode(view, ino);
+      return ino === undefined || !inode ? undefined : { ino, inode };
+    }),
+  );
   if (!found) return undefined;
   // What has another name now was moved, and what has this name is there.
   const isGone = await source.read((view) => lookup(view, folder, name) === undefined && (readInode(view, found.ino)?.nlink ?? 0) === 0);
@@ -122,7 +124,7 @@ export async function lastWith(
 ): Promise<PastVolume | undefined> {
   const names = new Set(path.split('/'));
   const has = async (state: PastVolume | undefined): Promise<boolean> =>
-    state !== undefined && (await state.read((view) => resolvePath(view, path))) !== undefined;
+    state !== undefined && (await ifKept(async () => state.read((view) => resolvePath(view, path)))) !== undefined;
   for await (const commit of past.commitsBack(past.newest, signal)) {
     if (commit.wallTimeMs < sinceMs) break;
     const removes = commit.mutations.some(([key, value]) => value === null && key[0] === 'D' && names.has(key.slice(9)));
@@ -134,6 +136,15 @@ export async function lastWith(
     if (await has(state)) return state;
   }
   return undefined;
+}
+
+async function ifKept<T>(look: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await look();
+  } catch (error) {
+    if (isNotKept(error)) return undefined;
+    throw error;
+  }
 }
 
 const valueIn = ({ mutations }: Commit, key: string): Uint8Array | null | undefined => mutations.find(([one]) => one === key)?.[1];

@@ -35,13 +35,14 @@ async function rollBack(device: TestDevice, sequence: number, isDryRun = false):
 }
 
 /** Brings back what was at a path then, to another or the same path. */
-async function restore(device: TestDevice, sequence: number, path: string, to = path): Promise<void> {
+async function restore(device: TestDevice, sequence: number, path: string, to = path): Promise<RestoreCounts> {
   const past = await device.volume.past.at(sequence);
   const ino = await past?.read((view) => resolvePath(view, path));
   if (ino === undefined) throw new Error(`${path} was not there`);
   const slash = to.lastIndexOf('/');
   const restoration = await restorationAt(device, sequence);
   await restoration.restore(ino, await device.ino(to.slice(0, Math.max(0, slash))), to.slice(slash + 1));
+  return restoration.counts;
 }
 
 async function contentBytes({ store }: TestVolume): Promise<number> {
@@ -220,5 +221,30 @@ t.test('content in a pack that the present tree does not know is not referred to
   await restoration.rollBack(rootIno);
   t.match(restoration.counts, { missing: 1, restored: 1 });
   t.strictSame(Object.keys(await device.picture()), ['small']);
+  await device.close();
+});
+
+t.test('what a collector has freed is counted as missing, and what a snapshot shows comes back', async (t) => {
+  const device = await open(t, await makeVolume(), { heartbeatMs: 0 });
+  const random = new SeededRandom(testSeed());
+  const [kept, freed] = [random.bytes(300_000), random.bytes(300_000)];
+  await device.write('kept', kept);
+  const { sequence } = await device.volume.snapshots.create('before');
+  await device.unlink('kept');
+  await device.write('freed', freed);
+  await device.volume.flush();
+  const later = head(device);
+  await device.unlink('freed');
+  await device.volume.flush();
+  t.equal((await removedFrom(device.volume, rootIno, 0, 10)).length, 2);
+  const { freed: gone } = await device.volume.collect({ windowMs: 0, dryRun: false });
+  t.ok(gone.packs > 0, 'something was freed');
+  t.match(await restore(device, later, 'freed'), { missing: 1, restored: 0 });
+  t.notOk(await device.exists('freed'));
+  t.match(await restore(device, sequence, 'kept'), { missing: 0, restored: 1 });
+  t.ok((await device.read('kept')).equals(kept));
+  await device.volume.flush();
+  await device.volume.collect({ windowMs: 0, dryRun: false });
+  t.ok((await device.read('kept')).equals(kept));
   await device.close();
 });
