@@ -7,10 +7,11 @@
  *
  * | field | encoding |
  * | --- | --- |
+ * | step | varint: how many trees were accounted, one after the other |
  * | covers, root? | varint; u8 0 or 1 and a page reference 56: the accounted tree |
  * | wall | u53, ms since 1970: when it was written |
  * | observations | list of: head, accounted, age in ms: varint each |
- * | snapshots | list of: sequence varint; u8 0, or 1 and for how long it has been gone, in ms, varint |
+ * | snapshots | list of: tree (the pack of its root 16, offset u32), step varint; u8 0, or 1 and for how long it has been gone, in ms, varint |
  * | parts | 256 x varint: the number in the name of the part's file; 0: it has no packs |
  *
  * Part, `collection/<2 hex>-<number>`: version u8 = 1, list of: pack id 16, size + 1 varint (0: the volume does not
@@ -39,12 +40,20 @@ export interface AccountedPack {
 
 /** A snapshot that this collector has seen. */
 export interface SeenSnapshot {
-  readonly sequence: number;
+  /** Of its tree: see {@link treeIdOf}. */
+  readonly tree: string;
+  /** The step at which its tree was accounted. */
+  readonly step: number;
   /** For how long it has not been there any more, by this collector's clock; `undefined`: it is there. */
   readonly goneMs: number | undefined;
 }
 
+/** A tree by the place of its root: two devices may fold the same commits into different trees. */
+export const treeIdOf = (root: PageReference | undefined): string => (root ? `${root.pack} ${root.offset}` : 'empty');
+
 export interface AccountHead {
+  /** Trees are accounted one after the other, whatever commits they cover: this is the number of the last one. */
+  readonly step: number;
   readonly covers: number;
   readonly root: PageReference | undefined;
   readonly wallMs: number;
@@ -142,17 +151,23 @@ async function readSealed<T>({ disk, stateDirectory, key }: AccountPlace, name: 
   }
 }
 
-function encodeHead({ covers, root, wallMs, observations, snapshots }: AccountHead, numbers: readonly number[]): Uint8Array {
+function encodeHead({ step, covers, root, wallMs, observations, snapshots }: AccountHead, numbers: readonly number[]): Uint8Array {
   const writer = new ByteWriter(1024)
     .u8(version)
+    .varint(step)
     .varint(covers)
     .u8(root ? 1 : 0);
   if (root) writePageReference(writer, root);
   writer.u53(wallMs).varint(observations.length);
   for (const { head, accounted, ageMs } of observations) writer.varint(head).varint(accounted).varint(Math.floor(ageMs));
   writer.varint(snapshots.length);
-  for (const { sequence, goneMs } of snapshots) {
-    writer.varint(sequence).u8(goneMs === undefined ? 0 : 1);
+  for (const { tree, step: at, goneMs } of snapshots) {
+    const [pack = '', offset = ''] = tree.split(' ');
+    writer
+      .bytes(fromHex(pack))
+      .u32(Number(offset))
+      .varint(at)
+      .u8(goneMs === undefined ? 0 : 1);
     if (goneMs !== undefined) writer.varint(Math.floor(goneMs));
   }
   for (const number of numbers) writer.varint(number);
@@ -160,13 +175,16 @@ function encodeHead({ covers, root, wallMs, observations, snapshots }: AccountHe
 }
 
 function readHead(reader: ByteReader): { readonly head: AccountHead; readonly numbers: readonly number[] } {
-  const covers = reader.varint();
+  const [step, covers] = [reader.varint(), reader.varint()];
   const root = reader.u8() === 1 ? readPageReference(reader) : undefined;
   const wallMs = reader.u53();
   const observations = readList(reader, () => ({ head: reader.varint(), accounted: reader.varint(), ageMs: reader.varint() }));
-  const snapshots = readList(reader, () => ({ sequence: reader.varint(), goneMs: reader.u8() === 1 ? reader.varint() : undefined }));
+  const snapshots = readList(reader, () => {
+    const tree = `${toHex(reader.bytes(16))} ${reader.u32()}`;
+    return { tree, step: reader.varint(), goneMs: reader.u8() === 1 ? reader.varint() : undefined };
+  });
   const numbers = Array.from({ length: partCount }, () => reader.varint());
-  return { head: { covers, root, wallMs, observations, snapshots }, numbers };
+  return { head: { step, covers, root, wallMs, observations, snapshots }, numbers };
 }
 
 function encodePart(accounts: AccountPart): Uint8Array {

@@ -8,7 +8,7 @@ import type { PackId } from '../pack/pack-id.js';
 import type { PageReference } from '../pack/page-reference.js';
 import { TreeError } from '../tree/tree-error.js';
 import type { TreeReader } from '../tree/tree-reader.js';
-import { type AccountedPack, type AccountFiles, type AccountHead, type AccountPart, partOf } from './account-files.js';
+import { type AccountedPack, type AccountFiles, type AccountHead, type AccountPart, partOf, treeIdOf } from './account-files.js';
 import { changedReferences, type ReferenceChanges } from './count-references.js';
 import { AccountError, accountAfter, CountChanges, pruned, type Retention } from './pack-account.js';
 
@@ -37,44 +37,47 @@ interface AccountingOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Makes the head for a tree that is accounted at `step`. `steps`: of the trees of snapshots that are known, by id. */
+export type HeadOf = (at: AccountedTree, step: number, steps: ReadonlyMap<string, number>) => AccountHead;
+
 /**
- * Accounts `now` and saves it with the head that `headOf` makes. Throws TreeError, PackError, StoreError and disk
- * errors when the tree cannot be read: then the old accounts stay.
+ * Accounts the trees of new snapshots and then `now`, one after the other, each with the head that `headOf` makes.
+ * Throws TreeError, PackError, StoreError and disk errors when a tree cannot be read.
  */
-export async function accountUpTo(
-  options: AccountingOptions,
-  now: AccountedTree,
-  headOf: (at: AccountedTree) => AccountHead,
-): Promise<AccountingResult> {
+export async function accountUpTo(options: AccountingOptions, now: AccountedTree, headOf: HeadOf): Promise<AccountingResult> {
   const { files, snapshots, logger } = options;
   const { head } = files;
   if (head) {
+    const steps = new Map(head.snapshots.map(({ tree, step }) => [tree, step]));
+    const newTrees = snapshots.filter(({ root }) => !steps.has(treeIdOf(root)));
     try {
-      return { isRecount: false, ...(await accountOne(options, head, now, headOf(now))) };
+      return { isRecount: false, ...(await accountAll(options, head, [...newTrees, now], steps, headOf)) };
     } catch (error) {
       if (!isStale(error)) throw error;
       logger.warn('the accounts of packs do not fit the volume, and are made anew', { reason: (error as Error).message });
     }
   }
-  let [before, pages, entries]: [AccountedTree | undefined, number, number] = [undefined, 0, 0];
-  for (const at of [...snapshots.filter(({ covers }) => covers < now.covers), now]) {
-    const step = await accountOne(options, before, at, headOf(at));
-    [before, pages, entries] = [at, pages + step.pages, entries + step.entries];
-  }
-  return { isRecount: true, pages, entries };
+  return { isRecount: true, ...(await accountAll(options, undefined, [...snapshots, now], new Map(), headOf)) };
 }
 
-/** From one tree to the next; `before`: `undefined` to begin anew. */
-async function accountOne(
+/** Accounts these trees, beginning with what was accounted before, or anew. */
+async function accountAll(
   { files, tree, retention, signal }: AccountingOptions,
-  before: AccountedTree | undefined,
-  now: AccountedTree,
-  head: AccountHead,
+  head: AccountHead | undefined,
+  trees: readonly AccountedTree[],
+  steps: Map<string, number>,
+  headOf: HeadOf,
 ): Promise<{ readonly pages: number; readonly entries: number }> {
-  const changes = await changedReferences(tree, before?.root, now.root, signal);
-  const steps = { since: before?.covers ?? -1, sequence: now.covers };
-  await files.save(head, await partsAfter(before && files, changes, steps, retention), before === undefined);
-  return changes;
+  let [before, step, pages, entries]: [AccountedTree | undefined, number, number, number] = [head, head?.step ?? 0, 0, 0];
+  for (const at of trees) {
+    step++;
+    // The last one may be that of a snapshot, too.
+    steps.set(treeIdOf(at.root), step);
+    const changes = await changedReferences(tree, before?.root, at.root, signal);
+    await files.save(headOf(at, step, steps), await partsAfter(before && files, changes, step, retention), before === undefined);
+    [before, pages, entries] = [at, pages + changes.pages, entries + changes.entries];
+  }
+  return { pages, entries };
 }
 
 /** The old tree is gone, or is not what was accounted. The new one is looked at again, so nothing is hidden. */
@@ -84,7 +87,7 @@ const isStale = (error: unknown): boolean =>
 async function partsAfter(
   files: AccountFiles | undefined,
   { counts, sizes }: ReferenceChanges,
-  steps: { readonly since: number; readonly sequence: number },
+  step: number,
   retention: Retention,
 ): Promise<Map<number, AccountPart>> {
   const packsByPart = new Map<number, Set<PackId>>();
@@ -98,9 +101,9 @@ async function partsAfter(
     for (const pack of packs) {
       const before = accounts.get(pack);
       const size = sizes.has(pack) ? sizes.get(pack) : before?.size;
-      const account = pruned(accountAfter(before?.account, counts.get(pack) ?? new CountChanges(), steps), retention);
-      // Neither named nor referred to: it was buried.
-      if (size === undefined && account.live.length === 0) accounts.delete(pack);
+      const account = pruned(accountAfter(before?.account, counts.get(pack) ?? new CountChanges(), step), retention);
+      // Neither named nor needed: it was buried.
+      if (size === undefined && account.live.length === 0 && account.dead.length === 0) accounts.delete(pack);
       else accounts.set(pack, { size, account });
     }
     parts.set(part, accounts);

@@ -5,7 +5,7 @@
 export interface Observation {
   /** The newest commit at that time. */
   readonly head: number;
-  /** The commits up to here were in the accounted tree. */
+  /** The step of the accounted tree. */
   readonly accounted: number;
   readonly ageMs: number;
 }

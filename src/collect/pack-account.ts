@@ -17,21 +17,19 @@ export interface CountedSpan extends ByteSpan {
 }
 
 export interface PackAccount {
-  /** No state before the one after this commit needs anything of it. */
+  /** The step at which it was accounted first: no tree that was accounted before it refers to it. */
   readonly birth: number;
-  /** What was never live died at this checkpoint, at which the pack was accounted first. */
-  readonly seen: number;
   /** Ascending, apart, neighbours with different counts. */
   readonly live: readonly CountedSpan[];
-  /** What was live once and is not any more, by the checkpoint at which it was found dead, ascending. */
+  /** What was live once and is not any more, by the step at which it was found dead, ascending. */
   readonly dead: readonly { readonly death: number; readonly spans: readonly ByteSpan[] }[];
 }
 
 /** The states that are retained, beside the newest. */
 export interface Retention {
-  /** All states from the one after this commit on. */
+  /** The tree that was accounted at this step, and all states since. */
   readonly from: number;
-  /** The states after these commits, ascending. */
+  /** The steps at which the trees of snapshots were accounted. */
   readonly snapshots: readonly number[];
 }
 
@@ -64,15 +62,11 @@ export class CountChanges {
 }
 
 /**
- * The account after the changes, which lead to the checkpoint that covers `sequence`. `before`: `undefined` for a pack
- * that is new since the checkpoint that covers `since`. Throws AccountError.
+ * The account after the changes, which lead to the tree of `step`. `before`: `undefined` for a pack that no tree before
+ * it has referred to. Throws AccountError.
  */
-export function accountAfter(
-  before: PackAccount | undefined,
-  changes: CountChanges,
-  { since, sequence }: { readonly since: number; readonly sequence: number },
-): PackAccount {
-  const { birth, seen, live, dead } = before ?? { birth: since + 1, seen: sequence, live: [], dead: [] };
+export function accountAfter(before: PackAccount | undefined, changes: CountChanges, step: number): PackAccount {
+  const { birth, live, dead } = before ?? { birth: step, live: [], dead: [] };
   const after: CountedSpan[] = [];
   const died: ByteSpan[] = [];
   const revived: ByteSpan[] = [];
@@ -83,7 +77,7 @@ export function accountAfter(
     if (count === 0 && delta > 0) push(revived, { start, end });
   }
   const stillDead = revived.length === 0 ? [...dead] : dead.flatMap(({ death, spans }) => withDead(death, without(spans, revived)));
-  return { birth, seen, live: after, dead: [...stillDead, ...withDead(sequence, died)] };
+  return { birth, live: after, dead: [...stillDead, ...withDead(step, died)] };
 }
 
 const withDead = (death: number, spans: readonly ByteSpan[]): PackAccount['dead'] => (spans.length > 0 ? [{ death, spans }] : []);
@@ -93,12 +87,12 @@ export function pruned(account: PackAccount, retention: Retention): PackAccount 
   return { ...account, dead: account.dead.filter(({ death }) => isNeeded(account.birth, death, retention)) };
 }
 
-/** Whether a retained state may need what was born with the commit `birth` and died with `death`. */
+/** Whether a retained state may need what was born at the step `birth` and died at `death`. */
 const isNeeded = (birth: number, death: number, { from, snapshots }: Retention): boolean =>
-  death > from || snapshots.some((sequence) => sequence >= birth && sequence < death);
+  death > from || snapshots.some((step) => step >= birth && step < death);
 
 /** `size`: of the pack. */
-export function sharesOf({ birth, seen, live, dead }: PackAccount, size: number, retention: Retention): PackShares {
+export function sharesOf({ birth, live, dead }: PackAccount, size: number, retention: Retention): PackShares {
   const liveBytes = lengthOf(live);
   let kept = 0;
   let known = liveBytes;
@@ -108,7 +102,8 @@ export function sharesOf({ birth, seen, live, dead }: PackAccount, size: number,
     if (isNeeded(birth, death, retention)) kept += length;
   }
   const rest = Math.max(0, size - known);
-  if (isNeeded(birth, seen, retention)) kept += rest;
+  // What was never live is needed by no tree, but perhaps by a state between two.
+  if (birth > retention.from) kept += rest;
   return { live: liveBytes, kept, garbage: Math.max(0, size - liveBytes - kept) };
 }
 
@@ -176,12 +171,12 @@ function without(spans: readonly ByteSpan[], removed: readonly ByteSpan[]): Byte
 /**
  * | field | encoding |
  * | --- | --- |
- * | birth, seen | varint each |
+ * | birth | varint |
  * | live | list of: gap since the span before, length, count: varint each |
  * | dead | list of: death varint; list of: gap, length: varint each |
  */
-export function writeAccount(writer: ByteWriter, { birth, seen, live, dead }: PackAccount): void {
-  writer.varint(birth).varint(seen).varint(live.length);
+export function writeAccount(writer: ByteWriter, { birth, live, dead }: PackAccount): void {
+  writer.varint(birth).varint(live.length);
   let at = 0;
   for (const { start, end, count } of live) {
     writer
@@ -203,14 +198,14 @@ export function writeAccount(writer: ByteWriter, { birth, seen, live, dead }: Pa
 
 /** Throws MalformedBytesError. */
 export function readAccount(reader: ByteReader): PackAccount {
-  const [birth, seen] = [reader.varint(), reader.varint()];
+  const birth = reader.varint();
   const live = readSpans(reader, (span) => {
     const count = reader.varint();
     if (count < 1) throw new MalformedBytesError('live bytes that nothing refers to');
     return { ...span, count };
   });
   const dead = Array.from({ length: boundedCount(reader) }, () => ({ death: reader.varint(), spans: readSpans(reader, (span) => span) }));
-  return { birth, seen, live, dead };
+  return { birth, live, dead };
 }
 
 function readSpans<T extends ByteSpan>(reader: ByteReader, complete: (span: ByteSpan) => T): T[] {

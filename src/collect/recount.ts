@@ -18,7 +18,7 @@ export async function wrongAccounts(files: AccountFiles, tree: AccountedTree, re
   const wanted = new Map<PackId, string>();
   for (const pack of new Set([...counts.keys(), ...sizes.keys()])) {
     const changes = counts.get(pack);
-    const live = changes ? accountAfter(undefined, changes, { since: 0, sequence: tree.covers }).live : [];
+    const live = changes ? accountAfter(undefined, changes, 1).live : [];
     wanted.set(pack, textOf(sizes.get(pack), live));
   }
   const wrong: string[] = [];

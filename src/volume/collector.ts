@@ -3,12 +3,14 @@
  * steps can be repeated. When anything cannot be read, the pass ends and nothing is deleted. How counts come about
  * is in `src/collect/`; this decides with them, and writes what others must know into the log.
  */
+
+import { assert } from '../base/assert.js';
 import { describeError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
-import { AccountFiles } from '../collect/account-files.js';
-import { type AccountedTree, accountUpTo } from '../collect/accounting.js';
-import { dayMs } from '../collect/observations.js';
+import { AccountFiles, treeIdOf } from '../collect/account-files.js';
+import { type AccountedTree, accountUpTo, type HeadOf } from '../collect/accounting.js';
+import { atLeast, dayMs } from '../collect/observations.js';
 import { type PackAccount, type PackShares, type Retention, sharesOf } from '../collect/pack-account.js';
 import { wrongAccounts } from '../collect/recount.js';
 import { headAfter, type Moment, retentionOf } from '../collect/retention.js';
@@ -90,9 +92,12 @@ interface PackFacts {
 
 interface Plan {
   readonly tree: AccountedTree;
-  readonly snapshots: readonly AccountedTree[];
+  /** The ids of the trees of all snapshots. */
+  readonly snapshots: ReadonlySet<string>;
   readonly retention: Retention;
   readonly totals: PackShares & { readonly packs: number };
+  /** Packs that are needed, although no commit names them any more. */
+  readonly wanted: ReadonlySet<PackId>;
   /** Packs with nothing live and nothing kept. */
   readonly empty: readonly PackFacts[];
   /** Packs of which some is live and nothing kept, the emptiest first. */
@@ -171,23 +176,26 @@ export class Collector {
     const at: AccountedTree = { covers: state.covers, root: state.root };
     const moment = this.#moment();
     const old = files.head;
-    const newest = log.head.sequence;
     const snapshots = await this.#snapshots();
-    const headOf = (one: AccountedTree): ReturnType<typeof headAfter> =>
-      headAfter(old, moment, { newest, tree: one, snapshots: snapshots.map(({ covers }) => covers) });
-    const retention = retentionOf(headOf(at), windowMs);
-    const accounting = { files, tree, logger: options.logger, retention, snapshots, signal };
+    const present = new Set(snapshots.map(({ root }) => treeIdOf(root)));
+    const headOf: HeadOf = (tree, step, steps) => headAfter(old, moment, { newest: log.head.sequence, tree, step, snapshots: present, steps });
+    const oldSteps = new Map(old?.snapshots.map(({ tree, step }) => [tree, step]));
+    // Nothing is forgotten that the state before still kept.
+    const before = retentionOf(headOf(at, old?.step ?? 0, oldSteps), windowMs);
+    const accounting = { files, tree, logger: options.logger, retention: before, snapshots, signal };
     const counted = await accountUpTo(accounting, at, headOf);
     this.#lastPassMs = options.clock.monotonicMs();
     tally.counted(counted);
-    return { ...(await this.#survey(files, at, retention, onProgress)), snapshots };
+    assert(files.head, 'there are accounts now');
+    return { ...(await this.#survey(files, at, retentionOf(files.head, windowMs), onProgress)), snapshots: present };
   }
 
   /** The trees of the snapshots that there are, ascending, each once. */
   async #snapshots(): Promise<readonly AccountedTree[]> {
     const { state } = this.#parts;
     const trees = await withPages(() => [...scanSnapshots(state.view)].map(({ sequence: covers, root }): AccountedTree => ({ covers, root })));
-    return [...new Map(trees.map((tree) => [tree.covers, tree])).values()].toSorted((a, b) => a.covers - b.covers);
+    const different = new Map(trees.flatMap((tree) => (tree.root ? [[treeIdOf(tree.root), tree]] : [])));
+    return [...different.values()].toSorted((a, b) => a.covers - b.covers);
   }
 
   #moment(): Moment {
@@ -210,6 +218,7 @@ export class Collector {
     }
     const empty: PackFacts[] = [];
     const sparse: SparsePack[] = [];
+    const wanted = new Set<PackId>();
     for (let part = 0; part < 256; part++) {
       onProgress?.({ phase: 'planning', done: part, total: 256 });
       const accounts = await files.read(part);
@@ -217,7 +226,11 @@ export class Collector {
       for (const [id, { size: accounted, account }] of accounts) {
         // The packs of the newest tree are named behind it. If nothing names a pack, `check` tells.
         const size = accounted ?? newlyNamed.get(id);
-        if (size === undefined) continue;
+        if (size === undefined) {
+          const { live, kept } = sharesOf(account, 0, retention);
+          if (live + kept > 0) wanted.add(id);
+          continue;
+        }
         const shares = sharesOf(account, size, retention);
         totals.packs++;
         totals.live += shares.live;
@@ -229,7 +242,7 @@ export class Collector {
       }
     }
     sparse.sort((a, b) => a.live / a.size - b.live / b.size);
-    return { tree, retention, totals, empty, sparse };
+    return { tree, retention, totals, empty, sparse, wanted };
   }
 
   // --- Repacking
@@ -281,8 +294,7 @@ export class Collector {
   /** Whether the counts, and the overlay above the tree, are all that there is, and no snapshot needs more. */
   async #isCurrent({ tree, snapshots }: Plan): Promise<boolean> {
     const { state } = this.#parts;
-    const known = new Set(snapshots.map(({ covers }) => covers));
-    const isKnown = (await this.#snapshots()).every(({ covers }) => known.has(covers));
+    const isKnown = (await this.#snapshots()).every(({ root }) => snapshots.has(treeIdOf(root)));
     return isKnown && state.covers === tree.covers && !state.isFolding;
   }
 
@@ -340,12 +352,13 @@ export class Collector {
   // --- Deleting
 
   /** Deletes what is buried, and takes it off the list. */
-  async #deleteBuried({ retention }: Plan, { signal, onProgress, windowMs }: CollectOptions, tally: Tally): Promise<void> {
+  async #deleteBuried({ wanted }: Plan, { signal, onProgress, windowMs }: CollectOptions, tally: Tally): Promise<void> {
     const { store, logger } = this.#parts.options;
+    const observed = atLeast((await this.#accounts()).head?.observations ?? [], windowMs);
     const buried = [...(await this.#collected())].filter(([id, { state, since }]) => {
-      // Others may bury what they like: their word counts when there was time to notice.
-      const isKnown = tally.hasBuried(id) || windowMs === 0 || since <= retention.from;
-      return state === 'buried' && isKnown;
+      // Others may bury what they like: their word counts when there was time to notice, and the counts agree.
+      const isDue = tally.hasBuried(id) || (since <= (observed?.head ?? 0) && !wanted.has(id));
+      return state === 'buried' && isDue;
     });
     // Named again since: somebody has brought it back.
     const { state } = this.#parts;

@@ -212,7 +212,7 @@ function countOf(found: readonly Found[]): Map<PackId, CountChanges> {
 
 /** Whether something refers to the pack that was not found. */
 function hasContent({ live }: PackAccount, found: CountChanges | undefined): boolean {
-  const known = found ? accountAfter(undefined, found, { since: 0, sequence: 0 }).live : [];
+  const known = found ? accountAfter(undefined, found, 1).live : [];
   const textOf = (spans: readonly CountedSpan[]): string => spans.map(({ start, end, count }) => `${start} ${end} ${count}`).join();
   return textOf(known) !== textOf(live);
 }

@@ -38,6 +38,8 @@ export type LifeEvent =
   | 'failing requests'
   | 'collection'
   | 'interrupted collection'
+  | 'snapshot'
+  | 'snapshot removed'
   | 'packs freed'
   | 'bytes moved';
 
@@ -121,6 +123,8 @@ class Life {
   readonly #findings: string[] = [];
   readonly #windowMs: number;
   readonly #trees: Tree[] = [];
+  /** What the newest tree that was counted covers. */
+  #newest = 0;
   #volume!: TestVolume;
   #keys!: VolumeKeys;
   #names = 0;
@@ -203,7 +207,7 @@ class Life {
     const files = this.#files[index]!;
     const paths = [...files.keys()];
     const any = paths[random.below(Math.max(1, paths.length))];
-    switch (random.below(14)) {
+    switch (random.below(16)) {
       case 0:
       case 1:
       case 2: {
@@ -243,6 +247,17 @@ class Life {
       case 7:
         await this.#clone(index, device);
         break;
+      case 12:
+        this.#count('snapshot');
+        await this.#mayFail(() => device.volume.snapshots.create(`${this.#names++}`));
+        break;
+      case 13: {
+        const [snapshot] = (await this.#mayFail(() => device.volume.snapshots.list())) ?? [];
+        if (!snapshot) break;
+        this.#count('snapshot removed');
+        await this.#mayFail(() => device.volume.snapshots.remove(snapshot.name));
+        break;
+      }
       case 8:
         this.#count('flush');
         await this.#mayFail(() => device.volume.flush());
@@ -286,6 +301,7 @@ class Life {
 
   async #collect(index: number, device: TestDevice): Promise<void> {
     const stop = new AbortController();
+    let isDone = false;
     const isCut = this.#random.below(100) < 20;
     let left = this.#random.below(300);
     const onProgress = (): void => {
@@ -298,30 +314,34 @@ class Life {
       this.#count('bytes moved', report.movedBytes);
       const wrong = this.#store.failing > 0 ? [] : await device.volume.recount();
       this.#findings.push(...wrong.slice(0, 3));
-      const key = this.#keys.device;
-      const { head } = await AccountFiles.open({ disk: this.#disk, stateDirectory: `/${index}`, key });
-      if (head?.root) this.#trees.push({ covers: head.covers, root: head.root, atMs: this.#clock.monotonicMs() });
+      isDone = true;
     } catch (error) {
       if (!stop.signal.aborted && this.#store.failing === 0) throw error;
     }
-    await this.#judgeTrees();
+    const { head } = await AccountFiles.open({ disk: this.#disk, stateDirectory: `/${index}`, key: this.#keys.device });
+    this.#newest = Math.max(this.#newest, head?.covers ?? 0);
+    if (isDone && head?.root) this.#trees.push({ covers: head.covers, root: head.root, atMs: this.#clock.monotonicMs() });
+    await this.#judgeTrees(device);
   }
 
   /** The packs of each tree that may still be asked for are in the store. */
-  async #judgeTrees(): Promise<void> {
+  async #judgeTrees(device: TestDevice): Promise<void> {
     const present = new Set<ObjectKey>();
     for await (const { key } of this.#memory.list('packs/')) present.add(key);
-    const newest = Math.max(...this.#trees.map(({ covers }) => covers));
-    for (const { covers, root, atMs } of this.#trees) {
-      const isRetained = covers === newest || this.#clock.monotonicMs() - atMs < this.#windowMs;
-      if (!isRetained) continue;
+    const retained = this.#trees.filter(({ covers, atMs }) => covers === this.#newest || this.#clock.monotonicMs() - atMs < this.#windowMs);
+    const failing = this.#store.failing;
+    this.#store.failing = 0;
+    const snapshots = await device.volume.snapshots.list();
+    this.#store.failing = failing;
+    for (const { sequence, root } of snapshots) if (root) retained.push({ covers: sequence, root, atMs: 0 });
+    for (const { covers, root } of retained) {
       const source = new PackSource({ store: this.#memory, keys: this.#keys.current, staging: new Map(), memory: { chunks: 0 } });
       try {
         const { counts } = await changedReferences(new TreeReader(source), undefined, root);
         const lost = [...counts.keys()].filter((pack: PackId) => !present.has(packKey(pack)));
-        if (lost.length > 0) this.#findings.push(`${lost.length} packs of the tree at ${covers} are gone, the newest is ${newest}`);
+        if (lost.length > 0) this.#findings.push(`${lost.length} packs of the tree at ${covers} are gone, the newest is ${this.#newest}`);
       } catch (error) {
-        this.#findings.push(`the tree at ${covers} cannot be read, the newest is ${newest}: ${describeError(error)}`);
+        this.#findings.push(`the tree at ${covers} cannot be read, the newest is ${this.#newest}: ${describeError(error)}`);
       }
     }
   }
@@ -329,9 +349,12 @@ class Life {
   async #judge(): Promise<void> {
     const devices: TestDevice[] = [];
     for (const [index, known] of this.#devices.entries()) devices.push(known ?? (await this.#open(index)));
+    // An upload that was under way may fail yet.
+    for (const device of devices) await device.volume.flush().catch(() => {});
     for (let round = 0; round < 3; round++) for (const device of devices) await device.volume.flush();
     for (const device of devices) await device.volume.refresh();
     await this.#compare(devices);
+    for (const { name } of await devices[0]!.volume.snapshots.list()) await devices[0]!.volume.snapshots.remove(name);
     // All have been heard of, and the window is over: space comes back.
     for (let round = 0; round < 4; round++) {
       for (const device of devices) {
