@@ -11,7 +11,7 @@
  * | covers, root? | varint; u8 0 or 1 and a page reference 56: the accounted tree |
  * | wall | u53, ms since 1970: when it was written |
  * | observations | list of: head, accounted, age in ms: varint each |
- * | snapshots | list of: tree (the pack of its root 16, offset u32), step varint; u8 0, or 1 and for how long it has been gone, in ms, varint |
+ * | snapshots | list of: tree (pack of its root 16, offset u32), step varint; u8 0, or 1 and ms since it went varint |
  * | parts | 256 x varint: the number in the name of the part's file; 0: it has no packs |
  *
  * Part, `collection/<2 hex>-<number>`: version u8 = 1, list of: pack id 16, size + 1 varint (0: the volume does not

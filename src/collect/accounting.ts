@@ -68,7 +68,9 @@ async function accountAll(
   steps: Map<string, number>,
   headOf: HeadOf,
 ): Promise<{ readonly pages: number; readonly entries: number }> {
-  let [before, step, pages, entries]: [AccountedTree | undefined, number, number, number] = [head, head?.step ?? 0, 0, 0];
+  // Also when they are made anew: what was observed until then speaks of the steps before.
+  let step = files.head?.step ?? 0;
+  let [before, pages, entries]: [AccountedTree | undefined, number, number] = [head, 0, 0];
   for (const at of trees) {
     step++;
     // The last one may be that of a snapshot, too.

@@ -8,7 +8,7 @@ import { equalBytes } from '../base/bytes.js';
 import { compareTimespec, type Timespec } from '../base/clock.js';
 import { type Extent, encodeExtent, sliceExtent } from '../meta/extent.js';
 import { type Inode, inlineMax, isDirectory, isRegular } from '../meta/inode.js';
-import { extentKey, type Ino } from '../meta/key.js';
+import { extentKey, type Ino, inodeKey } from '../meta/key.js';
 import type { Execution } from './execution.js';
 import { requireInode, scanExtents } from './inode-view.js';
 import {
@@ -88,11 +88,18 @@ export function executeWrite(run: Execution, operation: WriteOperation): void {
 
 /** What was written, cut or removed meanwhile keeps the place that it has. */
 export function executeRelocate({ view }: Execution, { ino, pieces }: RelocateOperation): void {
+  const inode = view.get(inodeKey(ino));
+  if (!inode) return;
+  let isMoved = false;
   for (const { offset, from, to } of pieces) {
     const key = extentKey(ino, offset);
     const found = view.get(key);
-    if (found && equalBytes(found, encodeExtent(from))) view.put(key, encodeExtent(to));
+    if (!found || !equalBytes(found, encodeExtent(from))) continue;
+    view.put(key, encodeExtent(to));
+    isMoved = true;
   }
+  // As it is: an operation mentions the inode of what it changes, so that it is run again when others change that.
+  if (isMoved) view.put(inodeKey(ino), inode);
 }
 
 /** The content was written at `mtime`, but the inode may have been changed since. */

@@ -36,6 +36,7 @@ export type LifeEvent =
   | 'long sleep'
   | 'crash'
   | 'failing requests'
+  | 'work beside'
   | 'collection'
   | 'interrupted collection'
   | 'snapshot'
@@ -293,6 +294,13 @@ class Life {
     });
   }
 
+  /** Commits, and clones what it sees. */
+  async #workBeside(index: number, device: TestDevice): Promise<void> {
+    this.#count('work beside');
+    await this.#clone(index, device);
+    await this.#mayFail(() => device.volume.flush());
+  }
+
   #sleep(): void {
     const isLong = this.#random.below(100) < 20;
     this.#count(isLong ? 'long sleep' : 'sleep');
@@ -304,7 +312,13 @@ class Life {
     let isDone = false;
     const isCut = this.#random.below(100) < 20;
     let left = this.#random.below(300);
+    // Another device goes on meanwhile.
+    const other = this.#random.below(this.#devices.length);
+    const beside = other === index ? undefined : this.#devices[other];
+    let before = this.#random.below(20);
+    let working: Promise<void> = Promise.resolve();
     const onProgress = (): void => {
+      if (beside && before-- === 0) working = this.#workBeside(other, beside);
       if (isCut && left-- === 0) stop.abort(new VolumeError('UNAVAILABLE', 'somebody pressed Ctrl-C'));
     };
     this.#count(isCut ? 'interrupted collection' : 'collection');
@@ -318,6 +332,7 @@ class Life {
     } catch (error) {
       if (!stop.signal.aborted && this.#store.failing === 0) throw error;
     }
+    await working;
     const { head } = await AccountFiles.open({ disk: this.#disk, stateDirectory: `/${index}`, key: this.#keys.device });
     this.#newest = Math.max(this.#newest, head?.covers ?? 0);
     if (isDone && head?.root) this.#trees.push({ covers: head.covers, root: head.root, atMs: this.#clock.monotonicMs() });
