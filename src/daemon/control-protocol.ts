@@ -44,9 +44,21 @@ export type ControlRequest =
  * - `UNAVAILABLE`: the store does not answer
  * - `DISK`: the local disk failed, or the state directory does not exist any more
  * - `NOT_FOUND`: there is no such file
+ * - `READ_ONLY`: the drive is mounted read-only
  * - `FAILED`: anything else
  */
-export type ControlErrorCode = 'PENDING' | 'BUSY' | 'STOPPING' | 'PROTOCOL' | 'INTEGRITY' | 'FULL' | 'UNAVAILABLE' | 'DISK' | 'NOT_FOUND' | 'FAILED';
+export type ControlErrorCode =
+  | 'PENDING'
+  | 'BUSY'
+  | 'STOPPING'
+  | 'PROTOCOL'
+  | 'INTEGRITY'
+  | 'FULL'
+  | 'UNAVAILABLE'
+  | 'DISK'
+  | 'NOT_FOUND'
+  | 'READ_ONLY'
+  | 'FAILED';
 
 export interface DaemonStatus {
   readonly volumeId: string;

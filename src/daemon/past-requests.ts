@@ -131,7 +131,7 @@ export class PastRequests {
   }
 }
 
-const readOnly = (): ControlError => new ControlError('FAILED', 'the drive is mounted read-only');
+const readOnly = (): ControlError => new ControlError('READ_ONLY', 'the drive is mounted read-only');
 
 async function rollBack(restoration: Restoration, state: PastVolume, path: ByteString, ino: Ino): Promise<void> {
   const former = await state.read((view) => readInode(view, ino));

@@ -48,6 +48,7 @@ const failureCodes: Readonly<Record<ControlErrorCode, FailureCode>> = {
   UNAVAILABLE: 'STORE',
   DISK: 'LOCAL_DISK',
   NOT_FOUND: 'USAGE',
+  READ_ONLY: 'MOUNT_POINT',
   FAILED: 'UNEXPECTED',
 };
 

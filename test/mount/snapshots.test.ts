@@ -138,6 +138,17 @@ else {
     t.strictSame((await compareTrees(here('expected'), past('tree'))).differences, []);
   });
 
+  await t.test('a drive that is mounted read-only shows its snapshots, and takes none', async (t) => {
+    await drive.unmount();
+    const other = new Drive({ scratch, withKeyFile: true, mountOptions: ['--read-only'] });
+    await other.mount();
+    t.strictSame(await readdir(at('.snapshots')), [name]);
+    await t.rejects(other.command('snapshot', 'create', drive.directory), /exit 6: .*read-only/);
+    await t.rejects(other.command('rollback', drive.directory, '--at', name, '--yes'), /exit 6: .*read-only/);
+    await other.unmount();
+    await drive.mount();
+  });
+
   await t.test('another name can be chosen, or none', async (t) => {
     await drive.unmount();
     const other = new Drive({ scratch, withKeyFile: true, mountOptions: ['--snapshot-dir', '~past'] });
