@@ -718,9 +718,9 @@ def open_keyslot(store, secret, most_memory):
 
 OWNER, ADMIN, WRITER, READER = 0, 1, 2, 3
 ACTIVE, REMOVED, LAPSED = 0, 1, 2
-ADMISSION, REMOVAL, LAPSE, KEYRING, KEYSLOTS, FEATURES, STATE = 1, 2, 3, 4, 5, 6, 7
+ADMISSION, REMOVAL, LAPSE, KEYRING, KEYSLOTS, FEATURES, STATE, WORK = 1, 2, 3, 4, 5, 6, 7, 13
 MAY = {ADMISSION: (OWNER, ADMIN), REMOVAL: (OWNER, ADMIN), LAPSE: (OWNER, ADMIN, WRITER), KEYRING: (OWNER, ADMIN),
-       KEYSLOTS: (OWNER, ADMIN), FEATURES: (OWNER, ADMIN), STATE: (OWNER, ADMIN, WRITER)}
+       KEYSLOTS: (OWNER, ADMIN), FEATURES: (OWNER, ADMIN), STATE: (OWNER, ADMIN, WRITER), WORK: (ADMIN, WRITER)}
 LETTERS = frozenset(b"IDNEXOSCG")
 
 
@@ -837,10 +837,24 @@ def decode_record(kind, body):
         value = Features(read)
     elif kind == STATE:
         return body
+    elif kind == WORK:
+        value = [WorkGroup(read) for _ in range(read.varint())]
     else:
         raise FormatError(f"record of unknown type {kind}")
     read.end()
     return value
+
+
+class WorkGroup:
+    """Operations of one device, which a reader of the tree does not need."""
+
+    def __init__(self, read):
+        self.device, self.carried = read.varint(), read.one_of((0, 1), "source") == 1
+        if self.carried:
+            read.u53(), read.raw(32)
+        self.first, self.last = read.u53(), read.u53()
+        need(self.first <= self.last, "serials out of order")
+        read.bytes()
 
 
 class Keyring:
@@ -875,8 +889,9 @@ class Features:
         self.raw = bytes(read.data[start:read.at])
 
     def refuse_unknown(self):
-        if self.lists[2]:
-            names = ", ".join(printable(name) for name in self.lists[2])
+        unknown = [name for name in self.lists[2] if name != b"work"]
+        if unknown:
+            names = ", ".join(printable(name) for name in unknown)
             raise Fatal(EXIT_UNTRUSTED, f"the volume needs a newer reader, which knows: {names}")
 
 
@@ -951,7 +966,7 @@ def judge(state, commit, sequence, previous):
     else:
         need(commit.next_ino == commit.serial == 0, "the owner has no inode numbers and no journal")
     need(commit.last_checkpoint == state.newest_checkpoint, "it names another checkpoint as the newest")
-    judge_records(state, commit)
+    judge_records(state, commit, author)
     need(len(commit.of(STATE)) == (1 if commit.checkpoint else 0), "a checkpoint has a state, and nothing else has")
     if commit.checkpoint:
         need(commit.covers < sequence, "a checkpoint that covers itself")
@@ -959,10 +974,11 @@ def judge(state, commit, sequence, previous):
     take_in(state, commit, author)
 
 
-def judge_records(state, commit):
+def judge_records(state, commit, author):
     """The rules of single records, each by the log before the commit and the records before it."""
     roster, generation = list(state.devices), state.keyring.generation
     removed = {device.index for device in roster if device.status == REMOVED}
+    keeps_work, serials = b"work" in state.features.lists[2], {}
     for kind, body in commit.records:
         if kind == ADMISSION:
             need(body.index == len(roster) + 1, "an admission with another index")
@@ -978,6 +994,21 @@ def judge_records(state, commit):
         elif kind == KEYRING:
             need(body.generation == generation + 1, "a keyring of another generation than the next")
             generation += 1
+        elif kind == FEATURES:
+            keeps_work = b"work" in body.lists[2]
+        elif kind == WORK:
+            need(keeps_work, "work in a volume whose commits hold none")
+            judge_work(body, author, roster, removed, serials)
+
+
+def judge_work(groups, author, roster, removed, serials):
+    """`serials`: those that records before this one have raised, by device."""
+    for group in groups:
+        need(1 <= group.device <= len(roster) and group.device not in removed, "work of nobody")
+        device = roster[group.device - 1]
+        need(group.carried == (device is not author), "work that is neither its author's nor carried")
+        need(group.first > serials.get(group.device, device.serial), "work that is repeated")
+        serials[group.device] = group.last
 
 
 def take_in(state, commit, author):
@@ -1001,6 +1032,10 @@ def take_in(state, commit, author):
             state.keyring = body
         elif kind == KEYSLOTS:
             state.keyslots = body
+        elif kind == WORK:
+            for group in body:
+                if group.carried:
+                    state.device(group.device).serial = group.last
         elif kind == FEATURES:
             state.features = body
             body.refuse_unknown()

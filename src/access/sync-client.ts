@@ -66,6 +66,10 @@ async function namesIn(folder: string): Promise<readonly string[]> {
   }
 }
 
+/** What it means for a volume that is made there, for people. */
+export const syncNote = (client: string): string =>
+  `${client} carries this folder to other machines: the volume is made for that. What several machines write before ${client} has brought it to all is put together, with conflict copies; see "A folder that is synced" in doc/stores.md`;
+
 /** What it means for the drive, for people. */
 export const syncWarning = (client: string): string =>
   `warning: ${client} carries this folder to other machines: use the drive on one machine at a time, and let ${client} finish before you use it on another; see "A folder that is synced" in doc/stores.md`;

@@ -6,6 +6,7 @@ import { requireNothingKnown } from '../access/known-volume.js';
 import { noteUsedSlot } from '../access/slot-memory.js';
 import { pinStore } from '../access/store-pin.js';
 import { examineStoreNow, requireUsable, singleWriterWarning } from '../access/store-probe.js';
+import { syncClientOf, syncNote } from '../access/sync-client.js';
 import { createVolumeStore, requireVacant } from '../access/vacant-store.js';
 import { openVolumeStore, waitingClock } from '../access/volume-store.js';
 import { toHex } from '../base/bytes.js';
@@ -26,7 +27,6 @@ import { print, printHeading, printJson, quoteForShell, tell } from '../terminal
 import { jsonOption } from './command-options.js';
 import { addVolume, requireFreeName } from './command-volume.js';
 import { defineCommand } from './define-command.js';
-import { warnOfSync } from './sync-warning.js';
 
 export interface InitArguments {
   readonly store: string;
@@ -110,7 +110,8 @@ export async function initialize(
     const probe = await examineStoreNow(store, args.store);
     requireUsable(probe);
     if (isSingleWriter(probe)) tell(singleWriterWarning);
-    await warnOfSync(args.store);
+    const client = await syncClientOf(args.store);
+    if (client !== undefined) tell(syncNote(client));
     const claimed = await ClaimedStore.claim(store, {
       location: args.store,
       random: systemRandom,
@@ -123,7 +124,7 @@ export async function initialize(
     const recoveryWords = args.recovery ? newRecoveryWords(systemRandom) : undefined;
     const secrets: FirstSecret[] = [{ secret, label: args.label }];
     if (recoveryWords !== undefined) secrets.push({ secret: { type: 'recovery-words', words: recoveryWords }, label: '' });
-    const made = await claimed.fill(() => createVolumeWithSecrets(claimed, secrets));
+    const made = await claimed.fill(() => createVolumeWithSecrets(claimed, secrets, client !== undefined));
     const volumeId = toHex(made.volumeId);
     const [slotId = ''] = made.slotIds;
     try {

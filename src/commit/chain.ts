@@ -8,7 +8,7 @@ import type { Commit, CommitDraft } from './commit.js';
 import type { CommitFields, CommitOrigin } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { type DeviceId, deviceIndexMax, type Enrolment, isAdmittedBy, ownerId, type Role } from './enrolment.js';
-import type { Features } from './features.js';
+import { type Features, keepsWork } from './features.js';
 import {
   ableAdmitterKey,
   admitterKey,
@@ -24,6 +24,7 @@ import type { OpenedCommit } from './open-commit.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
+import type { WorkGroup } from './work.js';
 
 export interface LogPosition {
   readonly sequence: Sequence;
@@ -105,6 +106,8 @@ export function extendChain(state: ChainState, opened: OpenedCommit): Extension 
 
 /** An author and what its next commit must continue. */
 interface Author {
+  /** 0: the owner. */
+  readonly deviceIndex: number;
   readonly role: Role | 'owner';
   readonly key: Uint8Array;
   readonly counter: number;
@@ -138,9 +141,11 @@ function judge(state: ChainState, opened: OpenedCommit): { readonly commit: Comm
 }
 
 function authorOf(log: LogState, author: DeviceId): Author | undefined {
-  if (author === ownerId) return { role: 'owner', key: log.ownerKey, ...log.owner, nextInoCounter: 0, operationSerial: 0 };
+  if (author === ownerId) return { deviceIndex: 0, role: 'owner', key: log.ownerKey, ...log.owner, nextInoCounter: 0, operationSerial: 0 };
   const member = memberOf(log, author);
-  return member && member.status !== 'removed' ? { ...member, role: member.enrolment.role, key: member.enrolment.signingKey } : undefined;
+  if (!member || member.status === 'removed') return undefined;
+  const { deviceIndex, role, signingKey: key } = member.enrolment;
+  return { ...member, deviceIndex, role, key };
 }
 
 function flawOfLinks(state: ChainState, commit: CommitFields, author: Author): string | undefined {
@@ -172,10 +177,14 @@ function withNewest(log: LogState, { author, counter, sequence, nextInoCounter, 
   return { ...log, members };
 }
 
+/** What devices may write that govern nothing. */
+const recordsOfWriters: ReadonlySet<LogRecord['type']> = new Set(['lapse', 'work']);
+
 /** The log after one record, or the rule that it breaks. */
-function applyRecord(log: LogState, record: LogRecord, { role }: Author, { volumeId }: OpenedCommit, wallTimeMs: number): LogState | string {
+function applyRecord(log: LogState, record: LogRecord, author: Author, { volumeId }: OpenedCommit, wallTimeMs: number): LogState | string {
+  const { role } = author;
   const governs = role === 'owner' || role === 'admin';
-  if (!governs && record.type !== 'state' && !(record.type === 'lapse' && role === 'writer'))
+  if (!governs && record.type !== 'state' && !(recordsOfWriters.has(record.type) && role === 'writer'))
     return `its author may not write a record of type ${record.type}`;
   switch (record.type) {
     case 'admission':
@@ -190,10 +199,29 @@ function applyRecord(log: LogState, record: LogRecord, { role }: Author, { volum
       return { ...log, keyslots: record.keyslots };
     case 'features':
       return { ...log, features: record.features };
+    case 'work':
+      return withWork(log, record.groups, author);
     default:
       // The state was compared before.
       return log;
   }
+}
+
+/** The log after work was done: that of other devices is in it from now on, and must follow what was. */
+function withWork(log: LogState, groups: readonly WorkGroup[], author: Author): LogState | string {
+  if (!keepsWork(log.features)) return 'it holds work, which commits of this volume do not';
+  let { members } = log;
+  let ownSerial = author.operationSerial;
+  for (const { deviceIndex, source, first, last } of groups) {
+    const isOwn = deviceIndex === author.deviceIndex;
+    const member = members[deviceIndex - 1];
+    if (author.deviceIndex === 0 || !member || member.status === 'removed' || isOwn !== (source === undefined))
+      return 'it holds work of somebody who has none';
+    if (first <= (isOwn ? ownSerial : member.operationSerial)) return 'it repeats work';
+    if (isOwn) ownSerial = last;
+    else members = members.with(deviceIndex - 1, { ...member, operationSerial: last });
+  }
+  return { ...log, members };
 }
 
 function applyAdmission(log: LogState, enrolment: Enrolment, volumeId: Uint8Array, enrolledMs: number): LogState | string {

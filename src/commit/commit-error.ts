@@ -17,6 +17,8 @@ import { CodedError } from '../base/errors.js';
  * - `BAD_SIGNATURE`: it is a genesis that its owner has not signed
  * - `MISSING`: a commit is gone although later ones are there
  *
+ * `UNSETTLED`: the store is being filled or changed, and shows something that may not last: ask again later.
+ *
  * This device may not do what it was asked to:
  * - `NOT_ADMITTED`: nobody with the rights of the owner has unlocked the volume here yet
  * - `NO_ROOM`: the volume has given out all numbers of devices
@@ -34,6 +36,7 @@ export type CommitErrorCode =
   | 'BAD_LINK'
   | 'BAD_SIGNATURE'
   | 'MISSING'
+  | 'UNSETTLED'
   | 'NOT_ADMITTED'
   | 'NO_ROOM'
   | 'NOT_PERMITTED'

@@ -24,10 +24,10 @@ import type { Commit, CommitDraft } from './commit.js';
 import { commitPlainMax, encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError, type CommitErrorCode, missingCommit } from './commit-error.js';
 import type { Device } from './device.js';
-import { enrolmentOf, openDevice, renewDevice, wipeDevice } from './device.js';
+import { enrolmentOf, forgetLanded, openDevice, renewDevice, wipeDevice } from './device.js';
 import { deviceLabel, isoTime } from './device-label.js';
-import { type DeviceId, deviceIndexMax, type Enrolment, ownerIndex } from './enrolment.js';
-import { requireReadable, writingObstacle } from './features.js';
+import { type DeviceId, deviceIndexMax, type Enrolment, ownerId, ownerIndex } from './enrolment.js';
+import { keepsWork, requireReadable, writingObstacle } from './features.js';
 import type { Genesis } from './genesis.js';
 import { KnownCommits } from './known-commits.js';
 import type { CommitCopy } from './local-log.js';
@@ -36,17 +36,18 @@ import type { GapSearch } from './log-gap.js';
 import { checkGaps, runningGaps, startGaps } from './log-gap.js';
 import { commitPlace } from './log-name.js';
 import { type LogState, type Member, memberOf, newestOfAuthors } from './log-state.js';
-import { type LostWork, loadLostWork, sealWork, setAside } from './lost-work.js';
+import { type Carried, type LostWork, loadLostWork, sealWork, setAside, workIn } from './lost-work.js';
 import { findNewest, stateBeforeNewestCheckpoint } from './newest-checkpoint.js';
 import { OpenedCommit, openCommit } from './open-commit.js';
-import { OwnTail } from './own-tail.js';
 import { PastLog, type PastStart } from './past-log.js';
 import type { ProgramVersion } from './program-version.js';
 import type { LogRecord } from './record.js';
 import type { Sequence } from './sequence.js';
 import { SignsOfLife } from './signs-of-life.js';
 import { StoredLog } from './stored-log.js';
+import { Tail, type TailCommit } from './tail.js';
 import type { LostCommits } from './trust-state.js';
+import type { WorkGroup } from './work.js';
 
 export interface CommitLogOptions {
   readonly store: ObjectStore;
@@ -71,6 +72,8 @@ export interface CommitLogOptions {
    * opening.
    */
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
+  /** Where commits hold their work: for so long, what does not fit is taken for something that is still under way. */
+  readonly graceMs?: number;
 }
 
 /** A commit as people compare it between two devices: its number, and the beginning of its hash as hex. */
@@ -96,9 +99,15 @@ const checkedAroundMs = 2000;
  */
 const emptyPollsPerCheck = 8;
 
-/** What the store shows may only mean that it has lost commits of this device's own tail. */
+/** What the store shows may only mean that it has lost commits of the tail. */
 const doubts: ReadonlySet<CommitErrorCode> = new Set(['ROLLBACK', 'OWN_COMMIT_MISSING', 'FORK', 'NOT_AUTHENTIC', 'MISSING']);
-/** How much of the own tail is compared with the store at each check, where reading is cheap and where it is not. */
+/** So many things that were wrong with the tail are mended one after the other before this is given up. */
+const doubtsMax = 16;
+/** Records that must stay: a history without one that this device has seen is not followed by itself. */
+const lastingRecords: ReadonlySet<LogRecord['type']> = new Set(['removal', 'keyring', 'keyslots', 'features']);
+/** How long another history must be shown before commits of others are left for it, at most. */
+const followMs = 30_000;
+/** How much of the tail is compared with the store at each check, where reading is cheap and where it is not. */
 const tailPerCheck = { local: 64, remote: 8 };
 
 /**
@@ -126,7 +135,7 @@ export class CommitLog {
   readonly past: PastLog;
   readonly #signs: SignsOfLife;
   #state: ChainState;
-  readonly #tail: OwnTail;
+  readonly #tail: Tail;
   #lost: LostCommits | undefined;
   #lastCheckpoint: Commit | undefined;
   #freshness: Freshness;
@@ -137,6 +146,8 @@ export class CommitLog {
   #checkedAround: { readonly sequence: Sequence; readonly atMs: number } | undefined;
   /** Hashes of what this process tried to put at head + 1. */
   readonly #attempts = new Set<string>();
+  /** Numbers that do not show what they should, and since when, in monotonic milliseconds. */
+  readonly #since = new Map<number, number>();
 
   private constructor(
     options: CommitLogOptions,
@@ -154,7 +165,7 @@ export class CommitLog {
     this.past = new PastLog(options.keys, stored, files.copies);
     this.#signs = new SignsOfLife(options.clock);
     this.#state = start;
-    this.#tail = new OwnTail(stored, files.copies, options.store.local ? tailPerCheck.local : tailPerCheck.remote, tailStart);
+    this.#tail = new Tail(stored, files.copies, options.store.local ? tailPerCheck.local : tailPerCheck.remote, tailStart);
     this.#freshness = freshness;
   }
 
@@ -186,7 +197,7 @@ export class CommitLog {
       // An identity without a trust state was in use before, and only the whole log shows whether it wrote anything.
       if (!isNew) await log.#catchUp();
       const readFrom = isNew ? await log.#beginAtNewest() : 1;
-      await log.#checkGaps({ ...startGaps, readFrom, random });
+      await log.#checkGaps({ ...startGaps, readFrom, random }, undefined, true);
     }
     if (options.headCode) await log.#verifyHeadCode(options.headCode);
     if (log.mustEnrol) await log.#enrolAtOpening(!trusted);
@@ -300,6 +311,28 @@ export class CommitLog {
     return memberOf(this.#state.log, this.#device.id);
   }
 
+  /** Whether whoever has seen a commit can do again what it did. */
+  get #keepsWork(): boolean {
+    return keepsWork(this.#state.log.features);
+  }
+
+  /**
+   * Whether nothing is left to do for an operation: the log has it, or does not take work of its author from others.
+   */
+  isSettled({ serial, carried }: { readonly serial: number; readonly carried?: Carried | undefined }): boolean {
+    if (!carried) return serial <= this.own.operationSerial;
+    const member = this.members[carried.deviceIndex - 1];
+    const isSame = member?.enrolment.deviceId === carried.deviceId && member.status !== 'removed';
+    // Nothing comes of the word of a removed device either.
+    return !isSame || memberOf(this.#state.log, carried.by)?.status === 'removed' || serial <= member.operationSerial;
+  }
+
+  /** The serials of the newest operations of other devices up to `head`, by index; none where nobody carries any. */
+  get landedOfOthers(): ReadonlyMap<number, number> {
+    const others = this.#keepsWork ? this.members.filter(({ enrolment }) => enrolment.deviceId !== this.#device.id) : [];
+    return new Map(others.map(({ enrolment, operationSerial }) => [enrolment.deviceIndex, operationSerial]));
+  }
+
   // --- Opening
 
   /** Asks the store for what this device has seen, and for what came since. */
@@ -312,9 +345,11 @@ export class CommitLog {
         await this.#follow();
       });
     } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
+      const isUnsettled = error instanceof CommitError && error.code === 'UNSETTLED';
+      if (!isUnsettled && (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE')) throw error;
       this.#freshness = 'offline';
-      this.#options.logger.warn('the store cannot be reached; the log is opened as it was', { sequence: this.head.sequence });
+      const why = isUnsettled ? 'the store is being changed' : 'the store cannot be reached';
+      this.#options.logger.warn(`${why}; the log is opened as it was`, { sequence: this.head.sequence });
     }
   }
 
@@ -382,7 +417,7 @@ export class CommitLog {
     if (!certificate) throw notAdmitted();
     await beforeEnrolment?.(this.members.filter(({ status, enrolment }) => status !== 'removed' && enrolment.role !== 'reader').length);
     const enrolment = await enrolmentOf(this.#device, certificate, this.members.length + 1, program);
-    const commit = await this.#put(this.#emptyDraft(), [{ type: 'admission', enrolment }], undefined, signal);
+    const commit = await this.#put(this.#emptyDraft(), [{ type: 'admission', enrolment }], [], signal);
     if (commit !== 'lost' && formerIndex > 0)
       logger.info('this installation takes part as a device of its own', { device: deviceLabel(enrolment.deviceIndex, name), formerIndex });
     return commit;
@@ -441,7 +476,8 @@ export class CommitLog {
     signal?: AbortSignal,
   ): Promise<{ readonly commits: readonly Commit[]; readonly isAtEnd: boolean }> {
     let state = this.#state;
-    let tailStart = this.#tail.start;
+    let tailStart = this.#tail.startFor(state);
+    const tail: TailCommit[] = [];
     const commits: Commit[] = [];
     const copies: CommitCopy[] = [];
     let bytes = 0;
@@ -452,21 +488,26 @@ export class CommitLog {
       const from = state.head.sequence + 1;
       const fetched = await this.#stored.fetchWindow(from, window, signal);
       for (const [index, found] of fetched.entries()) {
-        const sealed = found ?? (await this.#stored.fetchBeforeLater(from + index, fetched.slice(index + 1), checkHole, signal));
+        const later = fetched.slice(index + 1);
+        // Where files arrive in any order, what stands behind a hole says nothing.
+        const sealed = found ?? (this.#keepsWork ? undefined : await this.#stored.fetchBeforeLater(from + index, later, checkHole, signal));
         if (!sealed) {
           isAtEnd = true;
           break fetching;
         }
+        // What fits is taken in before anything is made of what does not.
+        if (this.#keepsWork && copies.length > 0 && !this.#follows(state, sealed)) break fetching;
         const extension = await this.#extend(state, sealed, signal);
         const logBefore = state.log;
         state = extension.state;
         copies.push({ sequence: state.head.sequence, bytes: sealed as Sealed });
         if (extension.void) this.#noteVoid(extension.void);
         else {
-          const isOwn = extension.commit.author === this.#device.id;
-          if (isOwn && !(await this.#hasWritten(extension.commit, sealed))) await this.#renew(logBefore, state.log);
-          if (extension.commit.author !== this.#device.id) tailStart = state;
-          commits.push(extension.commit);
+          const { commit } = extension;
+          if (await this.#isOfAnotherInstallation(commit, sealed, logBefore)) await this.#renew(logBefore, state.log);
+          if (this.#mayLeave(commit, state)) tail.push({ state, bytes: sealed.byteLength, isCheckpoint: commit.checkpoint !== undefined });
+          else tailStart = state;
+          commits.push(commit);
         }
         bytes += sealed.byteLength;
       }
@@ -475,15 +516,33 @@ export class CommitLog {
       window = ahead > 0 ? Math.min(knownWindowMax, ahead + 2) : Math.min(fetchWindowMax, window * 2);
     }
     if (copies.length > 0) await this.#accept(state, tailStart, commits, copies);
+    this.#tail.grew(tail.filter((one) => this.#tail.includes(one.state.head.sequence)));
     this.#answeredMs = this.#options.clock.now().sec * 1000;
     return { commits, isAtEnd };
   }
 
+  /** Whether somebody else wrote the commit under this installation's identity, or carries what somebody else did. */
+  async #isOfAnotherInstallation(commit: Commit, sealed: Uint8Array, before: LogState): Promise<boolean> {
+    if (commit.author === this.#device.id) return !(await this.#hasWritten(commit, sealed));
+    const index = memberOf(before, this.#device.id)?.enrolment.deviceIndex;
+    for (const { deviceIndex, source } of workIn(commit) ?? []) if (deviceIndex === index && source && !(await this.#hasWritten(source))) return true;
+    return false;
+  }
+
   /** Whether this installation wrote the commit, which has its author: everything that it puts is kept before that. */
-  async #hasWritten({ sequence, hash }: Commit, sealed: Uint8Array): Promise<boolean> {
+  async #hasWritten(position: LogPosition, sealed?: Uint8Array): Promise<boolean> {
+    const { sequence, hash } = position;
     if (this.#attempts.has(toHex(hash))) return true;
     const copy = await this.#files.copies.read(sequence);
-    return copy !== undefined && equalBytes(copy, sealed);
+    if (copy && (sealed ? equalBytes(copy, sealed) : equalBytes(hashBytes(copy), hash))) return true;
+    return this.#files.lost.has(position);
+  }
+
+  /** Whether this device can do again what the commit did, should the log lose it. `log`: after it. */
+  #mayLeave({ author, records, mutations }: Commit, { log }: ChainState): boolean {
+    if (author === this.#device.id) return true;
+    if (author === ownerId || !keepsWork(log.features) || records.some(({ type }) => lastingRecords.has(type))) return false;
+    return mutations.length === 0 || records.some(({ type }) => type === 'work');
   }
 
   /**
@@ -556,6 +615,7 @@ export class CommitLog {
     await this.#stored.persist(copies.map(({ sequence }) => sequence));
     await this.#save(state, copies);
     this.#attempts.clear();
+    this.#since.clear();
     for (const commit of commits) {
       this.#signs.note(commit);
       this.#logRecords(commit, state.log);
@@ -616,8 +676,17 @@ export class CommitLog {
     if (this.#freshness === 'offline') this.#freshness = 'proven';
   }
 
-  #checkGaps(search: GapSearch, signal?: AbortSignal): Promise<void> {
-    return checkGaps(this.#stored, this.head.sequence, search, this.#options.logger, signal);
+  /**
+   * Where files arrive in any order, what stands behind a hole is waited for when something is put (`#checkAround`). A
+   * device that is new there must not begin with half of a log.
+   */
+  async #checkGaps(search: GapSearch, signal?: AbortSignal, isNew = false): Promise<void> {
+    try {
+      await checkGaps(this.#stored, this.head.sequence, search, this.#options.logger, signal);
+    } catch (error) {
+      const isBehind = error instanceof CommitError && (error.evidence.sequence ?? 0) > this.head.sequence;
+      if (!isBehind || !this.#keepsWork || isNew) throw error;
+    }
   }
 
   /**
@@ -647,42 +716,104 @@ export class CommitLog {
     ]);
     if (!hasHead) throw this.#gone(head);
     // If the next number is taken as well, another device has merely been faster.
-    if (hasLater && !(await this.#stored.has(sequence + 1, signal))) throw missingCommit(sequence + 1, sequence + 2);
+    if (hasLater && !(await this.#stored.has(sequence + 1, signal))) {
+      const hole = missingCommit(sequence + 1, sequence + 2);
+      if (!this.#keepsWork) throw hole;
+      this.#awaitGrace(sequence + 1, hole);
+    }
     this.#checkedAround = { sequence, atMs: this.#options.clock.monotonicMs() };
   }
 
   // --- Lost commits
 
-  /** Whether the own tail may explain this error. */
+  /** Whether the tail may explain this error. */
   #isDoubt(error: unknown): boolean {
-    const hasTail = !this.#options.readOnly && this.#tail.includes(this.head.sequence);
-    return hasTail && error instanceof CommitError && doubts.has(error.code);
+    const hasTail = this.#keepsWork || this.#tail.includes(this.head.sequence);
+    return !this.#options.readOnly && hasTail && error instanceof CommitError && doubts.has(error.code);
   }
 
-  /** Runs `work` again when the own tail explains why it failed, and the log goes on. */
+  /** Runs `work` again when the tail explains why it failed, and the log goes on. */
   async #afterDoubts<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      if (!(await this.#isResolved(error, signal))) throw error;
-      return work();
+    for (let left = doubtsMax; ; left--) {
+      try {
+        return await work();
+      } catch (error) {
+        if (left === 0 || !(await this.#isResolved(error, signal))) throw error;
+      }
     }
   }
 
   /**
-   * Whether the store has merely lost commits of the own tail: they are in it again, or this device has lost the race
-   * for their numbers afterwards and has stepped back.
+   * Whether the store has merely lost commits of the tail: they are in it again, or this device has lost the race for
+   * their numbers afterwards and has stepped back.
    */
   async #isResolved(error: unknown, signal: AbortSignal | undefined): Promise<boolean> {
     if (!this.#isDoubt(error)) return false;
     const { head: start } = this.#tail.start;
     if (start.sequence > 0) await this.#checkStored(start, await this.#stored.fetch(start.sequence, signal), error);
-    const extend = (state: ChainState, sealed: Uint8Array): ChainState => this.#extendBy(state, sealed).state;
-    const finding = await this.#tail.examine(this.head.sequence, extend, signal);
+    const extend = (state: ChainState, sealed: Uint8Array): Extension => this.#extendBy(state, sealed);
+    // Their authors put them again at once.
+    const awaitTurn = ({ commit, state }: Extension): void => {
+      if (commit?.author !== this.#device.id) this.#awaitGrace(state.head.sequence, error);
+    };
+    const finding = await this.#tail.examine(this.head.sequence, extend, awaitTurn, signal);
     if (!finding) return false;
     const { putAgain, beforeLost } = finding;
-    if (putAgain > 0) this.#options.logger.warn('commits of this device were missing from the store and are in it again', { count: putAgain });
-    return beforeLost ? this.#stepBack(beforeLost, signal) : putAgain > 0;
+    if (putAgain > 0) this.#options.logger.warn('commits were missing from the store and are in it again', { count: putAgain });
+    if (beforeLost) return this.#keepsWork ? this.#meet(beforeLost, error, signal) : this.#stepBack(beforeLost, signal);
+    return putAgain > 0 || (this.#keepsWork && this.#clearWay(error, signal));
+  }
+
+  /** Throws CommitError `UNSETTLED` as long as what is wrong with the number may pass. */
+  #awaitGrace(sequence: number, cause: unknown, graceMs = this.#options.graceMs ?? 0): void {
+    const now = this.#options.clock.monotonicMs();
+    const since = this.#since.get(sequence) ?? now;
+    this.#since.set(sequence, since);
+    if (now - since < graceMs) throw new CommitError('UNSETTLED', `commit ${sequence} is not settled in the store`, { sequence }, { cause });
+  }
+
+  /** Something else stands in the number behind `before`, and whoever has seen a commit can do its work again. */
+  async #meet(before: ChainState, cause: unknown, signal: AbortSignal | undefined): Promise<boolean> {
+    const { graceMs = 0 } = this.#options;
+    const first = before.head.sequence + 1;
+    const instead = await this.#stored.fetch(first, signal);
+    if (!instead) return true;
+    if (!this.#fits(before, instead)) {
+      this.#awaitGrace(first, cause);
+      await this.#files.saveEvidence(first, instead);
+      await this.#options.store.delete([this.#stored.keyOf(first)]);
+      return true;
+    }
+    // What lost commits did must be pending before more are lost.
+    if (this.#lost) throw new CommitError('UNSETTLED', `commit ${first} is another one again`, { sequence: first }, { cause });
+    if (await this.#hasOthersBehind(before)) this.#awaitGrace(first, cause, Math.min(graceMs, followMs));
+    await this.#leave(before, signal);
+    return true;
+  }
+
+  /** Whether somebody else has written between `before` and the head. */
+  async #hasOthersBehind(before: ChainState): Promise<boolean> {
+    let state = before;
+    while (state.head.sequence < this.head.sequence) {
+      const copy = await this.#files.copies.read(state.head.sequence + 1);
+      if (!copy) return true;
+      const extension = this.#extendBy(state, copy);
+      if (extension.commit?.author !== this.#device.id) return true;
+      ({ state } = extension);
+    }
+    return false;
+  }
+
+  /** What stands behind the head and does not follow it is in the way of those that do. */
+  async #clearWay(cause: unknown, signal: AbortSignal | undefined): Promise<boolean> {
+    const sequence = this.head.sequence + 1;
+    const found = await this.#stored.fetch(sequence, signal);
+    if (!found || this.#follows(this.#state, found)) return false;
+    this.#awaitGrace(sequence, cause);
+    await this.#files.saveEvidence(sequence, found);
+    await this.#options.store.delete([this.#stored.keyOf(sequence)]);
+    this.#options.logger.warn('what does not follow the log was removed from its end', { sequence });
+    return true;
   }
 
   /**
@@ -693,30 +824,52 @@ export class CommitLog {
     const first = before.head.sequence + 1;
     const [instead, behind] = await Promise.all([this.#stored.fetch(first, signal), this.#stored.fetch(this.head.sequence + 1, signal)]);
     if (!instead || !this.#fits(before, instead) || (behind && this.#fits(this.#state, behind))) return false;
-    const commits = await setAside(this.#files, before, this.head.sequence, (state, sealed) => this.#extendBy(state, sealed));
-    this.#lost = { before: this.#lost?.before ?? before, commits: [...(this.#lost?.commits ?? []), ...commits] };
-    this.#tail.beginAt(before);
-    await this.#save(before, []);
-    this.#attempts.clear();
-    this.#state = before;
-    this.#lastCheckpoint = undefined;
-    await this.#loadCheckpoint();
-    this.#options.logger.warn('the store has lost commits of this device; what they did is done again', { first, count: commits.length });
-    await this.#removeDead(signal);
+    await this.#leave(before, signal);
     return true;
   }
 
+  /** The log goes back to `before`. What the commits behind it did must be done again ({@link lostWork}). */
+  async #leave(before: ChainState, signal: AbortSignal | undefined): Promise<void> {
+    const { disk, stateDirectory, keys } = this.#options;
+    const { formerIndex, landedSerial } = this.#device;
+    // The former identity's admission is among what is lost.
+    if (landedSerial > 0 && before.log.members.length < formerIndex)
+      this.#device = await forgetLanded({ disk, stateDirectory, key: keys.device }, this.#device);
+    const commits = await setAside(this.#files, before, this.head.sequence, (state, sealed) => this.#extendBy(state, sealed));
+    this.#lost = { before: this.#lost?.before ?? before, commits: [...(this.#lost?.commits ?? []), ...commits] };
+    if (this.#keepsWork) this.#tail.endAt(before);
+    else this.#tail.beginAt(before);
+    await this.#save(before, []);
+    this.#attempts.clear();
+    this.#since.clear();
+    this.#state = before;
+    this.#lastCheckpoint = undefined;
+    await this.#loadCheckpoint();
+    this.#options.logger.warn('the store has lost commits; what they did is done again', { first: before.head.sequence + 1, count: commits.length });
+    await this.#removeDead(signal);
+  }
+
+  /** Whether it is a commit that counts. */
   #fits(state: ChainState, sealed: Uint8Array): boolean {
+    return this.#tryExtend(state, sealed)?.commit !== undefined;
+  }
+
+  /** Whether it is sealed for this place, even if it does not count. */
+  #follows(state: ChainState, sealed: Uint8Array): boolean {
+    return this.#tryExtend(state, sealed) !== undefined;
+  }
+
+  #tryExtend(state: ChainState, sealed: Uint8Array): Extension | undefined {
     try {
-      return this.#extendBy(state, sealed).commit !== undefined;
+      return this.#extendBy(state, sealed);
     } catch (error) {
-      if (error instanceof CommitError) return false;
+      if (error instanceof CommitError) return undefined;
       throw error;
     }
   }
 
   /**
-   * Removes own lost commits that stand behind the numbers of others: nothing can follow them any more, and they would
+   * Removes lost commits that stand behind the numbers of others: nothing can follow them any more, and they would
    * block the log. The newest goes first, so that there is never a hole.
    */
   async #removeDead(signal?: AbortSignal): Promise<void> {
@@ -728,7 +881,7 @@ export class CommitLog {
   }
 
   /**
-   * Own commits whose work must be done again; `undefined` when there are none. Throws CommitError, StoreError, disk
+   * Commits whose work must be done again; `undefined` when there are none. Throws CommitError, StoreError, disk
    * errors.
    */
   async lostWork(): Promise<LostWork | undefined> {
@@ -745,7 +898,7 @@ export class CommitLog {
     const { commits = [] } = this.#lost ?? {};
     this.#lost = undefined;
     await this.#save(this.#state, []);
-    await this.#files.lost.clear(commits);
+    if (!this.#keepsWork) await this.#files.lost.clear(commits);
   }
 
   // --- Writing
@@ -756,10 +909,11 @@ export class CommitLog {
    * got in, the next poll returns it. `work` says what it does, so that it can be done again should the store lose it.
    * Throws CommitError `NOT_PERMITTED`, before anything is put, when it would not count.
    */
-  async put(draft: CommitDraft, signal?: AbortSignal, work?: Uint8Array): Promise<Commit | 'lost'> {
+  async put(draft: CommitDraft, signal?: AbortSignal, work: readonly WorkGroup[] = []): Promise<Commit | 'lost'> {
     // The log may have lost the enrolment.
     if (!this.#member()) return 'lost';
-    return this.#put(draft, [], work, signal);
+    if (!this.#keepsWork || work.length === 0) return this.#put(draft, [], work, signal);
+    return this.#put(draft, [{ type: 'work', groups: work }], [], signal);
   }
 
   #emptyDraft(): CommitDraft {
@@ -771,7 +925,7 @@ export class CommitLog {
   async #put(
     draft: CommitDraft,
     records: readonly LogRecord[],
-    work: Uint8Array | undefined,
+    work: readonly WorkGroup[],
     signal: AbortSignal | undefined,
   ): Promise<Commit | 'lost'> {
     const { keys, clock, program } = this.#options;
@@ -798,12 +952,13 @@ export class CommitLog {
       }
     }
     // Before it is put: whatever happens, this device knows its own commits by their copies.
-    const sealedWork = work && sealWork(keys.device, commit.hash, work);
+    // Also without work: it shows that this installation has written the commit.
+    const sealedWork = sealWork(keys.device, commit.hash, work);
     await this.#files.saveCopy({ sequence, bytes: sealed, work: sealedWork });
     this.#attempts.add(toHex(commit.hash));
     if (!(await this.#stored.put(fields.sequence, sealed, signal))) return 'lost';
     await this.#accept(state, this.#tail.startFor(state), [commit], []);
-    this.#tail.grew(state, sealed.byteLength + (sealedWork?.byteLength ?? 0), commit.checkpoint !== undefined);
+    this.#tail.grew([{ state, bytes: sealed.byteLength + sealedWork.byteLength, isCheckpoint: commit.checkpoint !== undefined }]);
     this.#emptyPolls = 0;
     return commit;
   }
@@ -814,7 +969,9 @@ export class CommitLog {
    */
   async removeCopies(covers: Sequence): Promise<void> {
     // The one at `covers` stays, since the next one opens only with its hash, and so does the own tail.
-    await this.#files.removeCopiesBefore(Math.min(covers, this.#tail.start.head.sequence), this.#state.checkpoint?.sequence);
+    const { sequence } = this.#tail.start.head;
+    await this.#files.removeCopiesBefore(Math.min(covers, sequence), this.#state.checkpoint?.sequence);
+    if (!this.#lost) await this.#files.lost.removeBefore(sequence);
   }
 
   /** Wipes the secret keys. Nothing may be called afterwards. */

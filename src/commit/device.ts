@@ -102,14 +102,15 @@ interface NewIdentity {
 
 /**
  * This installation's identity, which is made if there is none, and admitted if `owner` is given and nobody has done so
- * before; durable when it resolves. Throws CommitError `BAD_STATE`, disk errors.
+ * before, or only a former identity; durable when it resolves. Throws CommitError `BAD_STATE`, disk errors.
  */
 export async function openDevice(place: DevicePlace, wanted: NewIdentity): Promise<{ readonly device: Device; readonly isNew: boolean }> {
   const { name, random, volumeId, owner } = wanted;
   const known = await load(place);
   const { device, seed } = known ?? newDevice(name, random);
   try {
-    const isAdmission = owner !== undefined && device.certificate === undefined;
+    // The word of a former identity is worth nothing in a history that does not know that one.
+    const isAdmission = owner !== undefined && (device.certificate === undefined || device.admittedBy !== ownerIndex);
     const admitted = isAdmission ? await admit(device, volumeId, owner, ownerIndex) : device;
     if (!known || isAdmission) await save(place, admitted, seed);
     return { device: admitted, isNew: known === undefined };
@@ -120,6 +121,23 @@ export async function openDevice(place: DevicePlace, wanted: NewIdentity): Promi
 
 async function admit(device: Device, volumeId: Uint8Array, admitter: Signer, admittedBy: number): Promise<Device> {
   return { ...device, admittedBy, certificate: admitter.sign(admissionMessage(volumeId, await identityOf(device))) };
+}
+
+/**
+ * The history that this installation is in now has nothing of its former identity; durable when it resolves. Throws
+ * disk errors.
+ */
+export async function forgetLanded(place: DevicePlace, device: Device): Promise<Device> {
+  const known = await load(place);
+  const changed = { ...device, landedSerial: 0 };
+  if (!known) return changed;
+  try {
+    await save(place, changed, known.seed);
+    return changed;
+  } finally {
+    wipeDevice(known.device);
+    known.seed.fill(0);
+  }
 }
 
 /** What a new identity takes over from the one before it, and who admits it. */

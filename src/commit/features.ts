@@ -1,6 +1,6 @@
 /**
- * The features that a volume has switched on (doc/format.md, "Records"). This version defines none, so it lacks
- * whatever a volume names.
+ * The features that a volume has switched on (doc/format.md, "Records"). A program that lacks one of them reads at
+ * most.
  *
  * | field | encoding |
  * | --- | --- |
@@ -19,13 +19,21 @@ export interface Features {
   readonly toRead: readonly string[];
 }
 
+/** To read: commits hold the operations that made them (`work.ts`). */
+const work = 'work';
+
 export const noFeatures: Features = { compatible: [], toWrite: [], toRead: [] };
 
 const nameLengthMax = 63;
 const namePattern = /^[\x21-\x7e]{1,63}$/;
 
 /** What this program knows. */
-const known: ReadonlySet<string> = new Set();
+const known: ReadonlySet<string> = new Set([work]);
+
+/** Of a volume whose commits can be done again by whoever has seen them. */
+export const workFeatures: Features = { ...noFeatures, toRead: [work] };
+
+export const keepsWork = ({ toRead }: Features): boolean => toRead.includes(work);
 
 /** Why this program may only read; `undefined` when it may write. */
 export function writingObstacle({ toWrite }: Features): string | undefined {

@@ -33,7 +33,7 @@ import type { Mutation } from './commit.js';
 import { encodeCommit, padCommit } from './commit-codec.js';
 import { CommitError } from './commit-error.js';
 import { ownerId } from './enrolment.js';
-import { type Features, noFeatures, readFeatures, writeFeatures } from './features.js';
+import { type Features, readFeatures, writeFeatures } from './features.js';
 import { LocalLog } from './local-log.js';
 import { commitPlace } from './log-name.js';
 import { chunkSizeMax, chunkSizeMin, keyslotEntry, readConstants, type VolumeConstants, writeConstants } from './log-state.js';
@@ -69,6 +69,7 @@ interface NewVolume {
   /** The content that the volume begins with, which is the root directory. Ascending keys. */
   readonly mutations: readonly Mutation[];
   readonly filesDelta: number;
+  readonly features: Features;
 }
 
 /** Writes the genesis and the first commit of a new volume, which names its keyslots. Throws StoreError. */
@@ -80,7 +81,7 @@ export async function createVolumeLog(options: NewVolume): Promise<{ readonly vo
     const constants = { createdMs, chunkSize, suite, ownerKey: owner.publicKey };
     const writer = new ByteWriter(512).u8(version).bytes(random.bytes(16));
     writeConstants(writer, constants);
-    writeFeatures(writer, noFeatures);
+    writeFeatures(writer, options.features);
     const payload = writer.bytes(owner.sign(messageOf(writer.copy()))).finish();
     const sealed = root.genesis(suite).seal(noPlace, payload as Plaintext);
     const volumeId = hashBytes(sealed);
@@ -88,7 +89,7 @@ export async function createVolumeLog(options: NewVolume): Promise<{ readonly vo
     const keyslots = (await options.makeSlots(volumeId)).map(keyslotEntry);
     const keys = new VolumeKeys({ root, volumeId, suite, random });
     const content = { wallTimeMs: createdMs, nextInoCounter: 0, operationSerial: 0, filesDelta, bytesDelta: 0, packs: [] };
-    const chain = chainFromGenesis(volumeId, { ...constants, features: noFeatures });
+    const chain = chainFromGenesis(volumeId, { ...constants, features: options.features });
     const first = nextCommit(chain, ownerId, program, { ...content, checkpoint: undefined, mutations }, [{ type: 'keyslots', keyslots }]);
     const encoded = encodeCommit(first, volumeId, (message) => owner.sign(message));
     const sealedFirst = keys.current.commit.seal(commitPlace(1, volumeId), padCommit(encoded));

@@ -17,6 +17,7 @@ import {
   writeKeyslots,
 } from './log-state.js';
 import { readList } from './text-field.js';
+import { readWork, type WorkGroup, writeWork } from './work.js';
 
 export type LogRecord =
   | { readonly type: 'admission'; readonly enrolment: Enrolment }
@@ -25,10 +26,21 @@ export type LogRecord =
   | { readonly type: 'keyring'; readonly keyring: Keyring }
   | { readonly type: 'keyslots'; readonly keyslots: readonly KeyslotEntry[] }
   | { readonly type: 'features'; readonly features: Features }
-  | { readonly type: 'state'; readonly state: LogState };
+  | { readonly type: 'state'; readonly state: LogState }
+  | { readonly type: 'work'; readonly groups: readonly WorkGroup[] };
 
-/** By number, from 1 on. A number is never used again. */
-const types: readonly LogRecord['type'][] = ['admission', 'removal', 'lapse', 'keyring', 'keyslots', 'features', 'state'];
+/** A number is never used again; 8 to 12 are reserved. */
+const numbers: Readonly<Record<LogRecord['type'], number>> = {
+  admission: 1,
+  removal: 2,
+  lapse: 3,
+  keyring: 4,
+  keyslots: 5,
+  features: 6,
+  state: 7,
+  work: 13,
+};
+const types = new Map(Object.entries(numbers).map(([type, number]) => [number, type as LogRecord['type']]));
 /** The one kind of removal. */
 const removed = 1;
 
@@ -51,6 +63,8 @@ function writeBody(writer: ByteWriter, record: LogRecord): void {
     case 'state':
       writer.bytes(encodeLogState(record.state));
       return undefined;
+    case 'work':
+      return writeWork(writer, record.groups);
   }
 }
 
@@ -73,6 +87,8 @@ function readBody(reader: ByteReader, type: LogRecord['type'] | undefined): LogR
       return { type, features: readFeatures(reader) };
     case 'state':
       return { type, state: readLogState(reader) };
+    case 'work':
+      return { type, groups: readWork(reader) };
     default:
       throw new MalformedBytesError('an unknown type of record');
   }
@@ -84,10 +100,7 @@ export function writeRecords(writer: ByteWriter, records: readonly LogRecord[]):
   for (const record of records) {
     const body = new ByteWriter();
     writeBody(body, record);
-    writer
-      .u8(types.indexOf(record.type) + 1)
-      .varint(body.length)
-      .bytes(body.finish());
+    writer.u8(numbers[record.type]).varint(body.length).bytes(body.finish());
   }
 }
 
@@ -105,7 +118,7 @@ export function readAuthorRecords(reader: ByteReader): AuthorRecords {
   let state: Uint8Array | undefined;
   const count = reader.varint();
   for (let index = 0; index < count; index++) {
-    const type = types[reader.u8() - 1];
+    const type = types.get(reader.u8());
     const body = reader.bytes(reader.varint());
     if (index === 0 && type === 'admission') admission = readEnrolment(new ByteReader(body));
     if (type === 'state') state = body;
@@ -116,7 +129,7 @@ export function readAuthorRecords(reader: ByteReader): AuthorRecords {
 /** Strict, and shares no memory with the input. Throws MalformedBytesError. */
 export function readRecords(reader: ByteReader): LogRecord[] {
   return readList(reader, 2, () => {
-    const type = types[reader.u8() - 1];
+    const type = types.get(reader.u8());
     const body = new ByteReader(reader.bytes(reader.varint()));
     const record = readBody(body, type);
     body.end();

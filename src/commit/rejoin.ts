@@ -18,6 +18,7 @@ import { deviceLabel } from './device-label.js';
 import type { Genesis } from './genesis.js';
 import { LogFiles } from './log-files.js';
 import { memberOf } from './log-state.js';
+import { workIn } from './lost-work.js';
 import { openCommit, opensAt } from './open-commit.js';
 import type { Sequence } from './sequence.js';
 import { StoredLog } from './stored-log.js';
@@ -41,7 +42,7 @@ export interface RejoinPlan {
   readonly known: LogPosition;
   /** The newest commit that the store shows. */
   readonly shown: LogPosition;
-  /** Commits of this device behind the common one whose work is done again. */
+  /** Commits behind the common one whose work is done again: of this device, and others where commits hold it. */
   readonly again: number;
   /** Commits of this device behind it whose work is not kept any more. */
   readonly forgotten: number;
@@ -80,10 +81,10 @@ export async function planRejoin(options: RejoinOptions): Promise<RejoinPlan | u
     if (!extension.commit) continue;
     const { author, mutations } = extension.commit;
     dropped.push(copy);
-    if (author === device.id) {
-      if (await files.copies.readWork(copy.sequence)) again++;
-      else if (mutations.length > 0) forgotten++;
-    } else {
+    const isOwn = author === device.id;
+    if (workIn(extension.commit) || (isOwn && mutations.length > 0 && (await files.copies.readWork(copy.sequence)))) again++;
+    else if (isOwn && mutations.length > 0) forgotten++;
+    else if (!isOwn) {
       const { enrolment } = memberOf(state.log, author) ?? {};
       const label = enrolment ? deviceLabel(enrolment.deviceIndex, enrolment.name) : 'the owner';
       givenUp.set(label, (givenUp.get(label) ?? 0) + 1);

@@ -91,6 +91,18 @@ export interface RebaseContext {
   readonly conflicts: Conflict[];
 }
 
+/** The same for an operation of another device, whose work this one does again. */
+export const contextOf = (context: RebaseContext, deviceIndex: number, deviceName: string): RebaseContext => ({
+  deviceIndex,
+  deviceName,
+  get oldView() {
+    return context.oldView;
+  },
+  allocateIno: () => context.allocateIno(),
+  state: context.state,
+  conflicts: context.conflicts,
+});
+
 export interface RebaseResult {
   /** The executed operations in order, possibly none. Running just these on the new base gives the same tree. */
   readonly effective: readonly Operation[];

@@ -1,8 +1,8 @@
 /**
  * Gives operations that are in no commit yet the numbers of a new identity (doc/concurrency.md, "One identity, two
  * installations"): inodes, entries and content that they bring in were numbered as the other installation with the same
- * identity numbers its own. The counters stay, and only the device's index changes, so the result depends on the
- * operations alone: after a crash it is the same again. It runs nothing.
+ * identity numbers its own. The counters stay, or grow by one amount, and the device's index changes, so the result
+ * depends on the operations alone: after a crash it is the same again. It runs nothing.
  */
 import { unreachable } from '../base/assert.js';
 import type { ContentStamp } from '../meta/inode.js';
@@ -12,14 +12,16 @@ import type { CreateOperation, Operation, RenameOperation, SetattrOperation } fr
 export class Renumbering {
   readonly #from: number;
   readonly #to: number;
+  readonly #shift: number;
   /** Of inodes and entries. */
   readonly #numbers = new Set<number>();
   readonly #inodes = new Set<Ino>();
   /** The counters of stamps. */
   readonly #stamps = new Set<number>();
 
-  /** `from`: the index of the former identity; `to`: that of the new one. */
-  constructor(from: number, to: number) {
+  /** `from`: the index of the former identity; `to`: that of the new one. `shift` is added to each counter. */
+  constructor(from: number, to: number, shift = 0) {
+    this.#shift = shift;
     this.#from = from;
     this.#to = to;
   }
@@ -35,6 +37,11 @@ export class Renumbering {
     return this.#renumbered(operation);
   }
 
+  /** An operation of another device, which brings in nothing of this one's. */
+  follow(operation: Operation): Operation {
+    return this.#renumbered(operation);
+  }
+
   ino(ino: Ino): Ino {
     return this.#number(ino) as Ino;
   }
@@ -44,11 +51,12 @@ export class Renumbering {
     const { deviceIndex, counter } = stamp;
     // Nobody has written the content yet: the stamp says who made the inode.
     const isNew = counter === 0 ? this.#numbers.has(ino) : this.#stamps.has(counter);
-    return deviceIndex === this.#from && isNew ? { deviceIndex: this.#to, counter } : stamp;
+    if (deviceIndex !== this.#from || !isNew) return stamp;
+    return { deviceIndex: this.#to, counter: counter === 0 ? 0 : counter + this.#shift };
   }
 
   #number(number: number): number {
-    return this.#numbers.has(number) ? makeIno(this.#to, counterOf(number)) : number;
+    return this.#numbers.has(number) ? makeIno(this.#to, counterOf(number) + this.#shift) : number;
   }
 
   /** Remembers what the operation brings in. */

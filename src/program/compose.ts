@@ -3,6 +3,7 @@
  * nothing below looks anything up (doc/architecture.md, "Composition"). Modules that only a mount needs are loaded for
  * a mount, so that small commands start fast.
  */
+
 import { spawn } from 'node:child_process';
 import { closeSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
@@ -24,6 +25,7 @@ import { budgetOf } from '../base/memory-budget.js';
 import { printable } from '../base/printable.js';
 import type { Bandwidth } from '../base/rate-limit.js';
 import type { CommitLog, CommitLogOptions } from '../commit/commit-log.js';
+import { noFeatures, workFeatures } from '../commit/features.js';
 import { parseProgramVersion } from '../commit/program-version.js';
 import { nativeCipher } from '../crypto/bulk-cipher.js';
 import type { SlotHeader, SlotSecret } from '../crypto/keyslot.js';
@@ -135,6 +137,8 @@ export interface FirstSecret {
 export async function createVolumeWithSecrets(
   store: ObjectStore,
   secrets: readonly FirstSecret[],
+  /** Whether its commits hold the operations that made them, so that histories which meet can be put together. */
+  keepsWork: boolean,
 ): Promise<{ readonly volumeId: Uint8Array; readonly slotIds: readonly string[] }> {
   const { createVolume } = await import('../volume/create-volume.js');
   const rootSecret = systemRandom.bytes(32);
@@ -153,6 +157,7 @@ export async function createVolumeWithSecrets(
       random: systemRandom,
       clock: systemClock,
       program: programVersion,
+      features: keepsWork ? workFeatures : noFeatures,
       makeSlots,
     });
     for (const slot of made) await putSlot(store, slot);

@@ -95,6 +95,7 @@ const commitEndings: Readonly<Record<CommitErrorCode, Ending>> = {
   BAD_LINK: ['INTEGRITY', damagedObject],
   BAD_SIGNATURE: ['INTEGRITY', damagedObject],
   MISSING: ['INTEGRITY', `nothing was changed; ${putBack}`],
+  UNSETTLED: ['STORE', 'the store is being filled or changed by somebody else, such as a sync client: try again later'],
   NOT_ADMITTED: ['LOCKED', 'unlock it once with a keyslot of the owner, or mount with --read-only; nothing was changed'],
   NO_ROOM: ['STORE', 'mount with --read-only, or copy the files into a new volume; nothing was changed'],
   NOT_PERMITTED: ['STORE', 'mount with --read-only; nothing was changed'],

@@ -15,7 +15,7 @@ import type { LostWork } from '../commit/lost-work.js';
 import type { Journal } from '../journal/journal.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
-import { executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
+import { contextOf, executeRebased, type RebaseContext } from '../operation/rebase-rules.js';
 import type { Renumbering } from '../operation/renumbering.js';
 import type { ReadView } from '../operation/view.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -24,7 +24,7 @@ import type { ContentWriter } from './content-writer.js';
 import { collectRoundsMax, type FrontEnds } from './front-ends.js';
 import { areIndependent } from './independence.js';
 import { type BaseReset, encodeDirtyEntry, encodeMovedEntry } from './journal-entry.js';
-import { stateBefore, workAgain } from './lost-work.js';
+import { packsAgain, stateBefore, workAgain } from './lost-work.js';
 import type { PendingOperation } from './pending-layers.js';
 import { Renewal } from './renewal.js';
 import { runAgain } from './replay.js';
@@ -40,7 +40,7 @@ export interface ArrivalOptions {
   readonly writer: ContentWriter;
   /** See `committer.ts`. */
   readonly counters: Counters;
-  readonly staging: Pick<Staging, 'nameAgain'>;
+  readonly staging: Pick<Staging, 'nameAgain' | 'committed'>;
   readonly tree: TreeReader;
   readonly logger: Logger;
   readonly readOnly: boolean;
@@ -152,14 +152,15 @@ export class Arrival {
   }
 
   /** Makes it durable that what lost commits did is pending, as it is in the state already. */
-  async takeUp({ before, lost, operationSerial }: LostWork): Promise<void> {
+  async takeUp(lostWork: LostWork): Promise<void> {
     const { state, journal, staging, log, readOnly, baseEntry } = this.#options;
-    staging.nameAgain(lost.flatMap(({ commit, isOwn }) => (isOwn ? commit.packs : [])));
+    const { before, lost, ownSerial } = lostWork;
+    staging.nameAgain(packsAgain(lostWork));
     const hashes = new Set(lost.map(({ commit }) => toHex(commit.hash)));
     this.#commits.splice(0, Infinity, ...this.#commits.filter(({ hash }) => !hashes.has(toHex(hash))));
     this.#hasStepped = true;
     if (journal.failure || readOnly) return;
-    this.#journal(state.operations, [baseEntry(operationSerial, 'rebase', before)]);
+    this.#journal(state.operations, [baseEntry(ownSerial, 'rebase', before)]);
     await journal.sync();
     await log.forgetLostWork();
     this.#hasStepped = false;
@@ -167,12 +168,14 @@ export class Arrival {
 
   /** Takes verified commits in: at once if no pending operation depends on them, otherwise by a rebase. */
   async #advance(commits: readonly Commit[], replace?: Replacement): Promise<void> {
-    const { log, counters } = this.#options;
+    const { log, counters, staging } = this.#options;
     for (const own of commits.filter((commit) => commit.author === log.deviceId)) {
       // A crash may have lost the last values.
       counters.nextIno = Math.max(counters.nextIno, own.nextInoCounter);
       counters.serial = Math.max(counters.serial, own.operationSerial);
     }
+    // Others may have named packs that lost commits named.
+    staging.committed(commits.flatMap(({ packs }) => packs));
     const foreign = commits.filter((commit) => commit.author !== log.deviceId);
     const change = changesOf(foreign);
     try {
@@ -186,9 +189,10 @@ export class Arrival {
     const { state, journal, writer, log, counters, frontEnds, baseEntry, readOnly } = this.#options;
     for (let round = 1; ; round++) {
       await this.#collect(change);
-      // A commit of this device that came back from the log contains some of the pending operations.
-      const isOwn = foreign.length < commits.length;
-      const stays = !replace && !this.#isRenewed && (state.operationCount === 0 || (!isOwn && areIndependent(state, foreign, change)));
+      // A commit of this device that came back from the log contains some of the pending operations, and one that
+      // carries work may.
+      const isDone = foreign.length < commits.length || state.operations.some((one) => log.isSettled(one));
+      const stays = !replace && !this.#isRenewed && (state.operationCount === 0 || (!isDone && areIndependent(state, foreign, change)));
       if (!stays || touchesDirty(writer, change)) return this.#rebase(commits, change, replace);
       if (!this.#isCollected(change) && round < collectRoundsMax) continue;
       // No await from the check to here: dirty data in the kernel would be written on the new base, over the changes of
@@ -219,8 +223,6 @@ export class Arrival {
    */
   async #rebase(commits: readonly Commit[], change: Changes, replace: Replacement | undefined): Promise<void> {
     const { state, journal, writer, log, counters, frontEnds, logger, readOnly, baseEntry } = this.#options;
-    const ownCommits = commits.filter((commit) => commit.author === log.deviceId);
-    const ownSerial = Math.max(log.landedSerial, ...ownCommits.map((commit) => commit.operationSerial));
     for (let round = 1; ; round++) {
       if (round > 1 && round <= holdRound) await this.#collect(change);
       if (round === holdRound) frontEnds.hold(change);
@@ -236,8 +238,8 @@ export class Arrival {
       for (; done < state.operationCount; done++) {
         const one = state.operationAt(done);
         const operation = renewal ? await renewal.operationAt(done) : one?.operation;
-        if (one && operation && one.serial > ownSerial)
-          await this.#rebaseOne(run, done < flyingCount, replace ? await replace(operation) : operation, context);
+        if (one && operation && !log.isSettled(one))
+          await this.#rebaseOne(run, done < flyingCount, { ...one, operation: replace ? await replace(operation) : operation }, context);
         await pause();
       }
       // No await from here to the end: the check, the journal and the state belong together.
@@ -250,7 +252,8 @@ export class Arrival {
       if (renewal) this.#finishRenewal(renewal, change);
       // Under a new identity, dirty data may have other numbers, too: what the journal holds of it is repeated.
       const dirty = renewal ? writer.journalled().map(encodeDirtyEntry) : [];
-      if (!readOnly && !journal.failure) this.#journal(run.operations, [baseEntry(ownSerial, renewal ? 'renewal' : 'rebase'), ...dirty]);
+      if (!readOnly && !journal.failure)
+        this.#journal(run.operations, [baseEntry(log.own.operationSerial, renewal ? 'renewal' : 'rebase'), ...dirty]);
       state.finishRebase(run);
       this.#commits.splice(0, commits.length);
       frontEnds.changed(change);
@@ -272,6 +275,8 @@ export class Arrival {
   #finishRenewal(renewal: Renewal, change: Changes): void {
     const { counters, writer, renewed, logger } = this.#options;
     counters.deviceIndex = renewal.deviceIndex;
+    counters.nextIno += renewal.shift;
+    counters.serial += renewal.shift;
     writer.renumber(renewal.numbers);
     renewed(renewal.numbers);
     change.copies.push(...renewal.copies);
@@ -282,8 +287,8 @@ export class Arrival {
   #journal(operations: readonly PendingOperation[], end: readonly (Uint8Array | readonly Uint8Array[])[]): void {
     const { journal } = this.#options;
     let [entries, bytes, isFirst]: [Uint8Array[], number, boolean] = [[], 0, true];
-    for (const { serial, operation } of operations) {
-      const entry = encodeMovedEntry(serial, operation, isFirst);
+    for (const one of operations) {
+      const entry = encodeMovedEntry(one, isFirst);
       isFirst = false;
       entries.push(entry);
       bytes += entry.byteLength;
@@ -294,13 +299,16 @@ export class Arrival {
     journal.appendBatch([...entries, ...end]);
   }
 
-  #rebaseOne(run: RebaseRun, flies: boolean, operation: Operation, context: RebaseContext): MaybePromise<void> {
-    const { counters } = this.#options;
+  #rebaseOne(run: RebaseRun, flies: boolean, pending: PendingOperation, context: RebaseContext): MaybePromise<void> {
+    const { carried } = pending;
+    const author = carried && this.#options.log.members[carried.deviceIndex - 1]?.enrolment;
+    const ofAuthor = author ? contextOf(context, author.deviceIndex, author.name) : context;
     return withPages(() => {
       const transaction = run.transaction();
-      const { effective, delta } = executeRebased(transaction, operation, context);
+      const { effective, delta } = executeRebased(transaction, pending.operation, ofAuthor);
       if (transaction.changes.count === 0) return;
-      const operations = effective.map((one) => ({ serial: ++counters.serial, operation: one }));
+      // It keeps its name, whatever becomes of it.
+      const operations = effective.map((operation) => ({ ...pending, operation }));
       run.add(flies, operations, transaction.changes, delta);
     });
   }

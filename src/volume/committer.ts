@@ -26,13 +26,14 @@ import { Arrival, type ArrivalOptions } from './arrival.js';
 import { ContentMove } from './content-move.js';
 import type { ContentWriter } from './content-writer.js';
 import type { FrontEnds } from './front-ends.js';
-import { type BaseReset, encodeBaseEntry, encodeWork } from './journal-entry.js';
+import { type BaseReset, encodeBaseEntry } from './journal-entry.js';
 import { LogWatch, type PollPace } from './log-watch.js';
 import type { PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
 import type { Staging } from './staging.js';
 import { VolumeError } from './volume-error.js';
 import type { Counters, FoldBounds, VolumeState } from './volume-state.js';
+import { encodeWork } from './work-codec.js';
 
 export interface CommitterOptions {
   readonly state: VolumeState;
@@ -232,7 +233,7 @@ export class Committer {
     for (;;) {
       signal?.throwIfAborted();
       await this.#exclusively(() => this.#commit(signal));
-      const oldest = this.#options.state.operationAt(0);
+      const oldest = this.#options.state.operations.find(({ carried }) => !carried);
       if (!oldest || oldest.serial > target) return;
     }
   }
@@ -392,6 +393,8 @@ export class Committer {
 
   async #poll(signal: AbortSignal | undefined, how?: Parameters<CommitLog['poll']>[1]): Promise<void> {
     try {
+      // The log steps back once more only when the state has followed.
+      if (this.#options.log.hasLostWork) await this.#takeIn(signal);
       this.#arrival.add(await this.#options.log.poll(signal, how));
       this.#incompleteSinceMs = undefined;
       await this.#takeIn(signal);
@@ -513,7 +516,8 @@ export class Committer {
     let [packs] = await Promise.all([upload(), syncJournal(), log.checkAroundHead(signal)]);
     packs = await this.#uploadAgain(packs, upload);
     for (let { flight } = state; flight; flight = state.flight) {
-      const { mutations, delta, serial } = flight;
+      const { mutations, delta } = flight;
+      const serial = Math.max(flight.serial, log.own.operationSerial);
       const draft: CommitDraft = {
         wallTimeMs: clock.now().sec * 1000,
         nextInoCounter: counters.nextIno,
@@ -524,7 +528,7 @@ export class Committer {
         checkpoint: undefined,
         mutations,
       };
-      const commit = await log.put(draft, signal, encodeWork(state.flyingOperations));
+      const commit = await log.put(draft, signal, encodeWork(state.flyingOperations, counters.deviceIndex));
       if (commit !== 'lost') {
         state.land(commit.sequence, flight, packs);
         staging.committed(packs);
@@ -634,7 +638,7 @@ export class Committer {
   }
 
   #baseEntry(committedSerial: number, reset: BaseReset, { sequence, hash }: LogPosition = this.#options.log.head): Uint8Array {
-    const { staging, state, counters } = this.#options;
+    const { staging, state, counters, log } = this.#options;
     return encodeBaseEntry({
       sequence,
       hash,
@@ -646,6 +650,7 @@ export class Committer {
       counter: counters.serial,
       reset,
       packs: staging.namelessPacks,
+      landed: log.landedOfOthers,
     });
   }
 
@@ -695,7 +700,8 @@ export class Committer {
   /** An integrity error stops the volume for good; every other error is retryable. */
   #judge(error: unknown): unknown {
     if (!(error instanceof CommitError)) return error;
-    if (this.#mayStillCome(error)) return new VolumeError('UNAVAILABLE', 'the next commit is not whole in the store yet', { cause: error });
+    if (error.code === 'UNSETTLED' || this.#mayStillCome(error))
+      return new VolumeError('UNAVAILABLE', 'the log in the store is not whole yet', { cause: error });
     const isRefusal = refusals.has(error.code);
     const message = isRefusal ? error.message : 'the store shows a history that does not fit what this device knows';
     this.#failure ??= new VolumeError('FENCED', message, { cause: error });

@@ -4,6 +4,7 @@
  */
 import type { Clock, Timespec } from '../base/clock.js';
 import type { Random } from '../base/random.js';
+import { type Features, noFeatures } from '../commit/features.js';
 import { createVolumeLog } from '../commit/genesis.js';
 import type { ProgramVersion } from '../commit/program-version.js';
 import type { SlotHeader } from '../crypto/keyslot.js';
@@ -23,6 +24,8 @@ export interface CreateOptions {
   readonly program: ProgramVersion;
   /** Largest plaintext of a chunk, bytes. */
   readonly chunkSize?: number;
+  /** Default: none. */
+  readonly features?: Features;
   /** Makes the keyslots, once the id is known; the caller puts them into the store last. Default: there are none. */
   readonly makeSlots?: (volumeId: Uint8Array) => Promise<readonly SlotHeader[]>;
 }
@@ -37,7 +40,7 @@ const noSlots = (): Promise<readonly SlotHeader[]> => Promise.resolve([]);
 
 /** Creates a volume in `store`, without putting keyslots there; its genesis commit determines its id. */
 export async function createVolume(options: CreateOptions): Promise<{ readonly volumeId: Uint8Array }> {
-  const { store, rootSecret, ownerSeed, random, clock, program, chunkSize = defaultChunkSize, makeSlots = noSlots } = options;
+  const { store, rootSecret, ownerSeed, random, clock, program, chunkSize = defaultChunkSize, features = noFeatures, makeSlots = noSlots } = options;
   const root = new RootKeys(new Uint8Array(rootSecret), random);
   const time = clock.now();
   try {
@@ -52,6 +55,7 @@ export async function createVolume(options: CreateOptions): Promise<{ readonly v
       filesDelta: 1,
       ownerSeed,
       program,
+      features,
       makeSlots,
     });
   } finally {

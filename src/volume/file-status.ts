@@ -48,7 +48,8 @@ interface Standing {
 
 /** The inodes that the operations touch; built again when the operations change. */
 export class StandingIndex {
-  #key = '';
+  /** Counts, and the newest operations themselves: a rebase replaces them. */
+  #key: readonly unknown[] = [];
   #standings = new Map<Ino, Standing>();
 
   /**
@@ -56,8 +57,8 @@ export class StandingIndex {
    * yet.
    */
   stateOf(ino: Ino, waiting: readonly PendingOperation[], flying: readonly PendingOperation[], dirty: boolean): FileState {
-    const key = `${waiting.length} ${waiting.at(-1)?.serial ?? 0} ${flying.length} ${flying.at(-1)?.serial ?? 0}`;
-    if (key !== this.#key) {
+    const key = [waiting.length, waiting.at(-1), flying.length, flying.at(-1)];
+    if (key.some((part, index) => part !== this.#key[index])) {
       this.#key = key;
       this.#standings = new Map();
       for (const { operation } of flying) this.#note(operation, true);

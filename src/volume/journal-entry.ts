@@ -6,11 +6,15 @@
  * | --- | --- |
  * | 1 operation | serial, then the operation as in `operation-codec.ts` |
  * | 2 dirty data | ino, version, offset, mtime? (seconds i53, nanoseconds u32), bytes to the end |
- * | 3 base | sequence, hash 32, covers, root? (56), committed serial, device, ino counter, counter, reset, packs |
+ * | 3 base | sequence, hash 32, covers, root? (56), committed serial, device, ino counter, counter, reset, packs, |
+ * | | landed |
  * | 4 forget | serial of an operation that was never synced and whose content was lost to a power failure |
  * | 5 moved | the result of an operation in a rebase: u8 0/1 whether it is the first of its rebase, then as 1 |
+ * | 6 moved | the same of a carried operation: u8 0/1, device id 16, device u32, sequence, hash 32, device id 16, |
+ * | | then as 1 |
  *
- * *Reset* is a u8: 0 none, 1 rebase, 2 renewal.
+ * *Reset* is a u8: 0 none, 1 rebase, 2 renewal. *Landed* is absent or: varint count, each device varint, serial: the
+ * operations of other devices up to there are in that commit or an earlier one.
  *
  * A base entry says which commit the pending operations are based on and how to load that state (`root` is the
  * checkpoint's). Operations up to the committed serial are in that commit or an earlier one. After a rebase,
@@ -20,10 +24,13 @@
  * before the entry counts either. The packs, as in a commit, are in the store, and no commit of the log names them. A
  * forget entry removes its operation and everything after it.
  */
-import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.js';
+import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import type { Timespec } from '../base/clock.js';
 import type { CommitPack } from '../commit/commit.js';
 import { readPacks, writePacks } from '../commit/commit-codec.js';
+import type { DeviceId } from '../commit/enrolment.js';
+import type { Carried } from '../commit/lost-work.js';
+import type { Sequence } from '../commit/sequence.js';
 import { readList } from '../commit/text-field.js';
 import type { Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
@@ -44,6 +51,7 @@ export interface MovedEntry {
   readonly isFirst: boolean;
   readonly serial: number;
   readonly operation: Operation;
+  readonly carried: Carried | undefined;
 }
 
 export interface DirtyEntry {
@@ -76,6 +84,8 @@ export interface BaseEntry {
   readonly reset: BaseReset;
   /** Packs that the next commit must name although they are not staged here. */
   readonly packs: readonly CommitPack[];
+  /** The same of other devices, by their index, as far as work of theirs may be pending here. */
+  readonly landed: ReadonlyMap<number, number>;
 }
 
 export interface ForgetEntry {
@@ -89,13 +99,26 @@ export function encodeOperationEntry(serial: number, operation: Operation): Uint
   return new ByteWriter(160).u8(1).u53(serial).bytes(encodeOperation(operation)).finish();
 }
 
-export function encodeMovedEntry(serial: number, operation: Operation, isFirst: boolean): Uint8Array {
-  return new ByteWriter(160)
-    .u8(5)
-    .u8(isFirst ? 1 : 0)
-    .u53(serial)
-    .bytes(encodeOperation(operation))
-    .finish();
+export function encodeMovedEntry({ serial, operation, carried }: PendingOperation, isFirst: boolean): Uint8Array {
+  const writer = new ByteWriter(240).u8(carried ? 6 : 5).u8(isFirst ? 1 : 0);
+  if (carried) {
+    const { deviceId, deviceIndex, source, by } = carried;
+    writer.bytes(fromHex(deviceId)).u32(deviceIndex).u53(source.sequence).bytes(source.hash).bytes(fromHex(by));
+  }
+  return writer.u53(serial).bytes(encodeOperation(operation)).finish();
+}
+
+function readMoved(reader: ByteReader, isCarried: boolean): MovedEntry {
+  const isFirst = readFlag(reader);
+  const carried = isCarried
+    ? {
+        deviceId: toHex(reader.bytes(16)) as DeviceId,
+        deviceIndex: reader.u32(),
+        source: { sequence: reader.u53() as Sequence, hash: new Uint8Array(reader.bytes(32)) },
+        by: toHex(reader.bytes(16)) as DeviceId,
+      }
+    : undefined;
+  return { type: 'moved', isFirst, carried, serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.remaining)) };
 }
 
 /** In two parts, so that content is not copied. */
@@ -112,30 +135,13 @@ export function encodeBaseEntry(entry: Omit<BaseEntry, 'type'>): Uint8Array {
   else writer.u8(0);
   writer.u53(entry.committedSerial).u53(entry.deviceIndex).u53(entry.nextInoCounter).u53(entry.counter).u8(resets.indexOf(entry.reset));
   writePacks(writer, entry.packs);
+  if (entry.landed.size > 0) writer.varint(entry.landed.size);
+  for (const [device, serial] of entry.landed) writer.varint(device).u53(serial);
   return writer.finish();
 }
 
 export function encodeForgetEntry(serial: number): Uint8Array {
   return new ByteWriter(16).u8(4).u53(serial).finish();
-}
-
-/** What one commit does: varint count, each operation as serial u53, length varint, bytes. */
-export function encodeWork(operations: readonly PendingOperation[]): Uint8Array {
-  const writer = new ByteWriter(64 + operations.length * 160).varint(operations.length);
-  for (const { serial, operation } of operations) {
-    const bytes = encodeOperation(operation);
-    writer.u53(serial).varint(bytes.byteLength).bytes(bytes);
-  }
-  return writer.finish();
-}
-
-/** Strict; throws MalformedBytesError. Shares memory with `bytes`. A commit that did nothing to files has no bytes. */
-export function decodeWork(bytes: Uint8Array): PendingOperation[] {
-  if (bytes.byteLength === 0) return [];
-  const reader = new ByteReader(bytes);
-  const operations = readList(reader, 9, () => ({ serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.varint())) }));
-  reader.end();
-  return operations;
 }
 
 /** Strict; throws MalformedBytesError. Shares memory with `bytes`. */
@@ -163,9 +169,10 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       const counter = reader.u53();
       const reset = resets[reader.u8()];
       const packs = readPacks(reader);
+      const landed = new Map(reader.remaining > 0 ? readList(reader, 9, () => [reader.varint(), reader.u53()] as const) : []);
       reader.end();
       if (reset === undefined) throw new MalformedBytesError('a base of an unknown kind');
-      return { type: 'base', sequence, hash, covers, root, committedSerial, deviceIndex, nextInoCounter, counter, reset, packs };
+      return { type: 'base', sequence, hash, covers, root, committedSerial, deviceIndex, nextInoCounter, counter, reset, packs, landed };
     }
     case 4: {
       const serial = reader.u53();
@@ -173,7 +180,8 @@ export function decodeJournalEntry(bytes: Uint8Array): JournalEntry {
       return { type: 'forget', serial };
     }
     case 5:
-      return { type: 'moved', isFirst: readFlag(reader), serial: reader.u53(), operation: decodeOperation(reader.bytes(reader.remaining)) };
+    case 6:
+      return readMoved(reader, type === 6);
     default:
       throw new MalformedBytesError('journal entry of an unknown type');
   }

@@ -4,16 +4,23 @@
  * "Layers"). Plain data: `volume-state.ts` decides when a layer flies or lands.
  */
 import { assert } from '../base/assert.js';
+import type { Carried } from '../commit/lost-work.js';
 import { decodeInode, isDirectory, S_IFDIR, S_IFMT } from '../meta/inode.js';
 import { type Ino, inodeKey } from '../meta/key.js';
 import type { Operation, RenameOperation } from '../operation/operation.js';
 import { RENAME_EXCHANGE } from '../operation/operation-namespace.js';
 import { Overlay } from '../operation/overlay.js';
 
+/**
+ * An operation, or what a rebase has made of it: then several may have one serial, side by side. The name, which is
+ * author and serial, stays.
+ */
 export interface PendingOperation {
-  /** Counts this device's operations. */
+  /** Counts its author's operations. */
   readonly serial: number;
   readonly operation: Operation;
+  /** Its author, when that is another device, whose work this one does again. */
+  readonly carried?: Carried | undefined;
 }
 
 export interface Totals {

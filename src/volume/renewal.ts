@@ -5,13 +5,15 @@
  */
 import { withPages } from '../base/page-fault.js';
 import type { Commit } from '../commit/commit.js';
-import type { Ino } from '../meta/key.js';
+import { counterOf, type Ino } from '../meta/key.js';
 import type { Operation } from '../operation/operation.js';
 import { execute } from '../operation/operation-execute.js';
 import type { ConflictCopy } from '../operation/rebase-rules.js';
 import { Renumbering } from '../operation/renumbering.js';
 import type { ReadView } from '../operation/view.js';
 import { DoneInodes } from './done-inodes.js';
+import type { PendingOperation } from './pending-layers.js';
+import { numbersIn, stampOf } from './replay.js';
 import type { RebaseRun, VolumeState } from './volume-state.js';
 
 export interface RenewalOptions {
@@ -27,9 +29,27 @@ export interface RenewalOptions {
   readonly pause: () => Promise<void> | undefined;
 }
 
+/** Counters grow by multiples of this: there is room below for what is given out meanwhile. */
+const shiftUnit = 2 ** 20;
+
+/**
+ * What must be added to counters, if another device had the index in a history that was left: what it brought in there
+ * may be carried, and has numbers of that index.
+ */
+function shiftOver(operations: readonly PendingOperation[], index: number): number {
+  let end = 0;
+  for (const { operation, carried } of operations) {
+    if (carried?.deviceIndex !== index) continue;
+    end = Math.max(end, stampOf(operation) + 1, ...numbersIn(operation).map((number) => counterOf(number) + 1));
+  }
+  return Math.ceil(end / shiftUnit) * shiftUnit;
+}
+
 export class Renewal {
   readonly numbers: Renumbering;
   readonly deviceIndex: number;
+  /** What is added to the counters. */
+  readonly shift: number;
   readonly #options: RenewalOptions;
   readonly #done: DoneInodes;
   /** Operations that were pending when `#done` was decided. */
@@ -42,7 +62,8 @@ export class Renewal {
   constructor(options: RenewalOptions) {
     const { state, commits, from, to, landedSerial } = options;
     this.#options = options;
-    this.numbers = new Renumbering(from, to);
+    this.shift = shiftOver(state.operations, to);
+    this.numbers = new Renumbering(from, to, this.shift);
     this.deviceIndex = to;
     this.#run = state.rebaseOnto([]);
     this.#knownCount = state.operationCount;
@@ -74,14 +95,19 @@ export class Renewal {
     const { state, landedSerial, to } = this.#options;
     const one = state.operationAt(index);
     if (!one) return;
-    const hasLanded = one.serial <= landedSerial || (index < this.#knownCount && this.#done.contain(one.operation));
-    const operation = hasLanded ? one.operation : this.numbers.renumber(one.operation);
+    const isDone = one.serial <= landedSerial || (index < this.#knownCount && this.#done.contain(one.operation));
+    const hasLanded = !one.carried && isDone;
+    const operation = hasLanded ? one.operation : this.#renumbered(one);
     await withPages(() => {
       const transaction = this.#run.transaction();
-      const delta = execute(transaction, operation, to);
+      const delta = execute(transaction, operation, one.carried?.deviceIndex ?? to);
       this.#run.add(false, [], transaction.changes, delta);
     });
     this.#operations.push(hasLanded ? undefined : operation);
+  }
+
+  #renumbered({ operation, carried }: PendingOperation): Operation {
+    return carried ? this.numbers.follow(operation) : this.numbers.renumber(operation);
   }
 
   /** For front ends: who uses an inode by its former number keeps using it. */

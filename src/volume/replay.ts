@@ -61,13 +61,13 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
         serialMax = Math.max(serialMax, decoded.counter, decoded.committedSerial);
         if (decoded.reset !== 'none') resetPosition = position;
         if (decoded.reset === 'renewal') dirtyFrom = position;
-        operations = decoded.reset !== 'none' ? moved : operations.filter((operation) => operation.serial > decoded.committedSerial);
+        operations = decoded.reset !== 'none' ? moved : operations.filter((operation) => !hasLanded(operation, decoded));
         moved = [];
         break;
       case 'moved':
-        serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
+        if (!decoded.carried) serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
         if (decoded.isFirst) moved = [];
-        moved.push({ serial: decoded.serial, operation: decoded.operation, position });
+        moved.push({ serial: decoded.serial, operation: decoded.operation, carried: decoded.carried, position });
         break;
       case 'operation':
         serialMax = Math.max(serialMax, decoded.serial, stampOf(decoded.operation));
@@ -84,6 +84,9 @@ export async function readJournal(journal: Pick<Journal, 'entries'>): Promise<Re
   }
   return { base, operations, writes, lost, dirtyFrom, serialMax };
 }
+
+const hasLanded = ({ serial, carried }: PendingOperation, { committedSerial, landed }: BaseEntry): boolean =>
+  serial <= (carried ? (landed.get(carried.deviceIndex) ?? 0) : committedSerial);
 
 /** Receives dirty data. */
 export interface ContentTarget {
@@ -121,13 +124,15 @@ export function withoutLost(
   serial: number,
   to = Number.POSITIVE_INFINITY,
 ): { operations: RememberedOperation[]; writes: RememberedOperation[]; lost: Remembered['lost'] } {
-  const gone = operations.find((operation) => operation.serial >= serial);
+  // What is carried has its content in the store.
+  const isGone = (one: PendingOperation): boolean => !one.carried && one.serial >= serial;
+  const gone = operations.find(isGone);
   if (!gone) return { operations: [...operations], writes: [...writes], lost };
   const places = new Set(extentsOf(gone.operation).map(placeOf));
   const first = writes.find(({ operation }) => extentsOf(operation).some((extent) => places.has(placeOf(extent))));
   const from = Math.min(gone.position, first?.position ?? gone.position);
   return {
-    operations: operations.filter((operation) => operation.serial < serial),
+    operations: operations.filter((operation) => !isGone(operation)),
     writes: writes.filter(({ position }) => position < from),
     lost: [...lost, { from, to }],
   };
@@ -137,7 +142,7 @@ export function withoutLost(
 export async function replayOperations(state: VolumeState, operations: readonly PendingOperation[], counters: Counters): Promise<number> {
   const { deviceIndex } = counters;
   for (const pending of operations) {
-    counters.serial = Math.max(counters.serial, pending.serial, stampOf(pending.operation));
+    if (!pending.carried) counters.serial = Math.max(counters.serial, pending.serial, stampOf(pending.operation));
     for (const number of numbersIn(pending.operation)) {
       if (deviceIndexOf(number) === deviceIndex) counters.nextIno = Math.max(counters.nextIno, counterOf(number) + 1);
     }
@@ -150,13 +155,13 @@ export async function replayOperations(state: VolumeState, operations: readonly 
 export function runAgain(state: VolumeState, pending: PendingOperation, deviceIndex: number): MaybePromise<void> {
   return withPages(() => {
     const transaction = state.transaction();
-    const delta = execute(transaction, pending.operation, deviceIndex);
+    const delta = execute(transaction, pending.operation, pending.carried?.deviceIndex ?? deviceIndex);
     state.apply(pending, transaction.changes, delta);
   });
 }
 
 /** The numbers of inodes and entries that an operation brings into the volume. */
-function numbersIn(operation: Operation): readonly number[] {
+export function numbersIn(operation: Operation): readonly number[] {
   switch (operation.type) {
     case 'create':
       return [operation.ino, operation.number ?? operation.ino];
@@ -185,8 +190,8 @@ export async function firstLost(
     const end = stored.has(id) ? Number.POSITIVE_INFINITY : await staging.intactEnd(id, items);
     if (end !== Number.POSITIVE_INFINITY && !(await isNamed(id))) intactEnd.set(id, end);
   }
-  const isLost = ({ operation }: PendingOperation): boolean =>
-    extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
+  const isLost = ({ operation, carried }: PendingOperation): boolean =>
+    !carried && extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
   return operations.find(isLost)?.serial;
 }
 
@@ -230,6 +235,7 @@ function itemsOf(operations: readonly PendingOperation[]): Map<PackId, readonly 
   return new Map([...items].map(([id, known]) => [id, [...known.values()].toSorted((a, b) => a.offset - b.offset)]));
 }
 
-function stampOf(operation: Operation): number {
+/** The counter of the stamp that it gives; 0 without one. */
+export function stampOf(operation: Operation): number {
   return 'stamp' in operation ? (operation.stamp?.counter ?? 0) : 0;
 }

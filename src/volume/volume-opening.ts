@@ -32,14 +32,13 @@ import { Stall } from './stall.js';
 import { Transactions } from './transactions.js';
 import { TreeKeeper } from './tree-keeper.js';
 import { UploadQueue } from './upload-queue.js';
-import { type OpenedParts, type OpenOptions, openParts, syncToDisk, type VolumeParts } from './volume-parts.js';
+import { graceDefaultMs, type OpenedParts, type OpenOptions, openParts, syncToDisk, type VolumeParts } from './volume-parts.js';
 import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
 /** Before all others: the pages to it are written again for a checkpoint that must be new. */
 const firstKey = '' as TreeKey;
 const defaultHeartbeatMs = 8 * 3_600_000;
-const graceDefaultMs = 60_000;
 /** The journal keeps a segment or two even when nothing waits. */
 const journalBytesFree = 32 * 1024 * 1024;
 /** Left on the disk for the journal when staging has taken the rest. */

@@ -33,8 +33,7 @@ import type { RefusedObjects } from '../store/refused-objects.js';
 import { TreeReader } from '../tree/tree-reader.js';
 import type { ContentLimits, ContentWriter } from './content-writer.js';
 import { type BaseEntry, encodeForgetEntry } from './journal-entry.js';
-import { stateBefore, workAgain } from './lost-work.js';
-
+import { packsAgain, stateBefore, workAgain } from './lost-work.js';
 import { addTotals, type PendingOperation } from './pending-layers.js';
 import { isStoreUnusable } from './remedy.js';
 
@@ -118,6 +117,7 @@ export interface VolumeParts {
   readonly chunkSize: number;
 }
 
+export const graceDefaultMs = 60_000;
 const diskCacheBytes = 10 * 1024 * 1024 * 1024;
 const queueBytesDefault = 10 * 1024 * 1024 * 1024;
 
@@ -158,6 +158,7 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
     readOnly: wanted.readOnly,
     headCode: wanted.headCode,
     beforeEnrolment: wanted.beforeEnrolment,
+    graceMs: wanted.graceMs ?? graceDefaultMs,
   });
   opened.push(() => log.close());
   const { obstacle } = log;
@@ -204,9 +205,9 @@ export async function openParts(wanted: OpenOptions, opened: ClosingStack): Prom
   const tree = new TreeReader(packs, { cacheMax: memory.shares.treePages });
   let remembered = await readJournal(journal);
   const lostWork = await log.lostWork();
-  staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork?.lost.flatMap(({ commit, isOwn }) => (isOwn ? commit.packs : [])) ?? [])]);
+  staging.nameAgain([...(remembered.base?.packs ?? []), ...(lostWork ? packsAgain(lostWork) : [])]);
   // Operations that are in the log need nothing from this disk.
-  const unsaved = remembered.operations.filter(({ serial }) => serial > log.own.operationSerial);
+  const unsaved = remembered.operations.filter((one) => !log.isSettled(one));
   const { state, arrived } = lostWork ? await stateBeforeLost(tree, log, lostWork) : await loadState(tree, log, remembered.base);
   const lost = await firstLost(staging, unsaved, (id) => isNamed(id, state, arrived));
   if (lost !== undefined) {

@@ -276,8 +276,8 @@ export class VolumeState {
 
   /** The flying operations on the newest commits taken in; `undefined` when a rebase left nothing of them. */
   get flight(): Flight | undefined {
-    const serial = this.#flying?.operations.at(-1)?.serial;
-    if (!this.#flying || serial === undefined) return undefined;
+    if (!this.#flying || this.#flying.operations.length === 0) return undefined;
+    const serial = this.#flying.operations.findLast(({ carried }) => !carried)?.serial ?? 0;
     return { mutations: [...this.#flying.changes.entries()], delta: { ...this.#flying.totals }, serial };
   }
 

@@ -106,7 +106,7 @@ async function init(store: ObjectStore, { takesOver = false, isExclusive = true,
     // Its caller closes it.
     reopen: async () => new SteppedStore(store),
   });
-  return toHex((await claimed.fill(() => createVolumeWithSecrets(claimed, [{ secret, label: '' }]))).volumeId);
+  return toHex((await claimed.fill(() => createVolumeWithSecrets(claimed, [{ secret, label: '' }], false))).volumeId);
 }
 
 /** The ids of the volumes that were made; the others must have been told that they came too late. */

@@ -10,6 +10,7 @@ import { CommitError } from '../../src/commit/commit-error.js';
 import { CommitLog, type HeadCode } from '../../src/commit/commit-log.js';
 import { deviceIndexMax, ownerId } from '../../src/commit/enrolment.js';
 import type { Features } from '../../src/commit/features.js';
+import { noFeatures } from '../../src/commit/features.js';
 import { createVolumeLog, readGenesis } from '../../src/commit/genesis.js';
 import { LocalLog } from '../../src/commit/local-log.js';
 import { logKey } from '../../src/commit/log-name.js';
@@ -97,6 +98,7 @@ async function newVolume(): Promise<Volume> {
   const options = {
     random: systemRandom,
     createdMs: 1,
+    features: noFeatures,
     chunkSize: 262144,
     suite: 1,
     program: testProgram,
@@ -490,7 +492,8 @@ t.test('a fork in which nobody has built on what a device wrote is a race that i
   await write(a, 'a2');
   const forkedB = await openLog(volume, diskB, { store: fork });
   const work = Buffer.from('what b1 did');
-  const b1 = await forkedB.put(draft('b1'), undefined, work);
+  const group = { deviceIndex: forkedB.deviceIndex, source: undefined, first: 1, last: 1, bytes: work };
+  const b1 = await forkedB.put(draft('b1'), undefined, [group]);
   t.not(b1, 'lost');
   fork.memory = volume.store.memory;
   const arrived: Commit[] = [];
@@ -500,7 +503,11 @@ t.test('a fork in which nobody has built on what a device wrote is a race that i
   for (const log of [forkedB, await openLog(volume, diskB)]) {
     const lost = await log.lostWork();
     t.equal(lost?.before.sequence, sequence);
-    t.same(lost?.lost, [{ commit: b1, isOwn: true, work }], 'it can be done again, and after a start too');
+    t.same(
+      lost?.lost,
+      [{ commit: b1, isOwn: true, work: [{ carriedUpTo: 0, carried: undefined, bytes: new Uint8Array(work) }] }],
+      'it can be done again, and after a start too',
+    );
     await log.close();
   }
   const again = await openLog(volume, diskB);
@@ -557,6 +564,7 @@ t.test('another volume of the same user is refused', async (t) => {
   const options = {
     random: systemRandom,
     createdMs: 1,
+    features: noFeatures,
     chunkSize: 262144,
     suite: 1,
     program: testProgram,

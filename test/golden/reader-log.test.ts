@@ -4,13 +4,14 @@
  */
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { noFeatures, workFeatures } from '../../src/commit/features.js';
 import type { LogRecord } from '../../src/commit/record.js';
 import type { Sequence } from '../../src/commit/sequence.js';
 import type { PackId } from '../../src/pack/pack-id.js';
 import { SeededRandom, testSeed } from '../model/seeded-random.js';
 import { type Author, newAuthor, ownerOf } from '../suite/commit-author.js';
 import { exportStore } from '../suite/export-store.js';
-import { admission, type Cast, forgeries, makeCast, stateRecord } from '../suite/forgeries.js';
+import { admission, type Cast, forgeries, makeCast, stateRecord, workOf } from '../suite/forgeries.js';
 import type { Deviation } from '../suite/log-script.js';
 import { scratchDirectory } from '../suite/scratch.js';
 import { addKeyFile } from './fresh-volume.js';
@@ -74,6 +75,32 @@ t.test('the reader and the drive decide alike whatever the order of records is',
     await write(child.author, [admission(cast, owner, next()).record, child.record]);
     const heir = admission(cast, admin, next());
     await write(heir.author, [heir.record, removal(admin)]);
+  }
+  await expectAgreement(t, cast);
+});
+
+t.test('the reader and the drive decide alike about work', async (t) => {
+  const cast = await makeCast();
+  const { script, admin, writer } = cast;
+  let [ofAdmin, ofWriter] = [1_000_000, 1_000_000];
+  for (let round = 0; round < 40; round++) {
+    const isAdmin = random.chance(0.5);
+    const [author, other, ownSerial, otherSerial] = isAdmin ? [admin, writer, ofAdmin, ofWriter] : [writer, admin, ofWriter, ofAdmin];
+    const [own, carried] = [ownSerial + random.below(3), otherSerial + random.below(3)];
+    const records = random.pick([[workOf(author, own, false)], [workOf(other, carried)], [workOf(other, carried), workOf(author, own, false)]]);
+    const extension = await script.write(author, {
+      records,
+      draft: { operationSerial: Math.max(own, script.state.log.members[author.index - 1]!.operationSerial) },
+    });
+    if (extension.void) continue;
+    ofAdmin = script.state.log.members[admin.index - 1]!.operationSerial;
+    ofWriter = script.state.log.members[writer.index - 1]!.operationSerial;
+  }
+  await script.checkpoint(admin);
+  for (const features of [noFeatures, workFeatures]) {
+    await script.write(admin, { records: [{ type: 'features', features }] });
+    const extension = await script.write(writer, { records: [workOf(admin, ++ofAdmin)] });
+    t.equal(extension.void === undefined, features === workFeatures);
   }
   await expectAgreement(t, cast);
 });

@@ -54,6 +54,12 @@ export const stateRecord = ({ script }: Cast, change: Partial<ChainState['log']>
   state: { ...script.state.log, ...change },
 });
 
+/** A record of one operation of a device; what it does is not looked at. */
+export function workOf({ index: deviceIndex }: Pick<Author, 'index'>, serial: number, isCarried = true): LogRecord {
+  const source = isCarried ? { sequence: 1 as Sequence, hash: new Uint8Array(32) } : undefined;
+  return { type: 'work', groups: [{ deviceIndex, source, first: serial, last: serial, bytes: new Uint8Array(5) }] };
+}
+
 /** Each writes a commit that must not count. */
 export const forgeries: Readonly<Record<string, (cast: Cast) => Promise<unknown>>> = {
   'by an unknown device': ({ script }) => script.write(newAuthor(9), { draft: { mutations } }),
@@ -115,6 +121,15 @@ export const forgeries: Readonly<Record<string, (cast: Cast) => Promise<unknown>
     script.write(writer, { records: [{ type: 'features', features: { ...noFeatures, toRead: ['x'] } }] }),
   'by a reader who lets a device lapse': ({ script, reader }) => script.write(reader, { records: [{ type: 'lapse', deviceIndex: 1 }] }),
   'that removes a device that there is not': ({ script, admin }) => script.write(admin, { records: [{ type: 'removal', deviceIndex: 99 }] }),
+  'that repeats work': ({ script, writer, admin }) => script.write(writer, { records: [workOf(admin, 0)] }),
+  'that repeats work in one commit': ({ script, writer, admin }) =>
+    script.write(writer, { records: [workOf(admin, 1_000_001), workOf(admin, 1_000_001)] }),
+  'that does work of a device that there is not': ({ script, writer }) => script.write(writer, { records: [workOf({ index: 99 }, 1_000_001)] }),
+  'that does work of a removed device': ({ script, writer, removed }) => script.write(writer, { records: [workOf(removed, 1_000_001)] }),
+  'that carries its own work': ({ script, writer }) => script.write(writer, { records: [workOf(writer, 1_000_001)] }),
+  "that has another device's work as its own": ({ script, writer, admin }) => script.write(writer, { records: [workOf(admin, 1_000_001, false)] }),
+  'by a reader who carries': ({ script, reader, admin }) => script.write(reader, { records: [workOf(admin, 1_000_001)] }),
+  'by the owner who carries': ({ script, admin }) => script.write(script.owner, { records: [workOf(admin, 1_000_001)] }),
   'that skips a generation': ({ script, admin }) => script.write(admin, { records: [{ type: 'keyring', keyring: { generation: 3, epochs: [] } }] }),
   'with a checkpoint without the state': ({ script, admin }) =>
     script.checkpoint(admin, undefined, { change: (fields) => ({ ...fields, records: [] }) }),

@@ -2,10 +2,12 @@
  * A log in memory that a test writes as any author, by the rules or against them: what somebody can do who has all the
  * keys of a volume. The log keeps what everybody with its whole history makes of it.
  */
+
 import type { Sealed } from '../../src/base/brand.js';
 import { type ChainState, chainFromGenesis, type Extension, extendChain, nextCommit } from '../../src/commit/chain.js';
 import type { CommitDraft } from '../../src/commit/commit.js';
 import type { CommitFields } from '../../src/commit/commit-codec.js';
+import { workFeatures } from '../../src/commit/features.js';
 import { createVolumeLog, type Genesis, openGenesis } from '../../src/commit/genesis.js';
 import { openCommit } from '../../src/commit/open-commit.js';
 import type { LogRecord } from '../../src/commit/record.js';
@@ -70,7 +72,7 @@ export class LogScript {
     const root = new RootKeys(new Uint8Array(rootSecret), systemRandom);
     const ownerSeed = systemRandom.bytes(32);
     const constants = { createdMs: 1, chunkSize: 65_536, suite: 1, program: testProgram } as const;
-    const rest = { random: systemRandom, makeSlots: () => Promise.resolve([]), mutations: [], filesDelta: 1 };
+    const rest = { random: systemRandom, makeSlots: () => Promise.resolve([]), mutations: [], filesDelta: 1, features: workFeatures };
     const { volumeId } = await createVolumeLog({ store, root, ownerSeed, ...constants, ...rest });
     const sealed = await new StoredLog(store, root).fetch(0);
     if (!sealed) throw new Error('a volume has a genesis');

@@ -8,6 +8,7 @@ import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
 import type { Random } from '../../src/base/random.js';
+import type { Features } from '../../src/commit/features.js';
 import { systemRandom } from '../../src/crypto/system-random.js';
 import type { Disk } from '../../src/disk/disk.js';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../../src/meta/inode.js';
@@ -30,9 +31,15 @@ export interface TestVolume {
 /** `keyFile`: opens its one keyslot; without it, there is none. */
 export async function createTestVolume(
   store: ObjectStore,
-  options: { readonly random?: Random; readonly clock?: Clock; readonly chunkSize?: number; readonly keyFile?: Uint8Array } = {},
+  options: {
+    readonly random?: Random;
+    readonly clock?: Clock;
+    readonly chunkSize?: number;
+    readonly keyFile?: Uint8Array;
+    readonly features?: Features;
+  } = {},
 ): Promise<TestVolume> {
-  const { random = systemRandom, clock = systemClock, chunkSize, keyFile } = options;
+  const { random = systemRandom, clock = systemClock, chunkSize, keyFile, features } = options;
   const rootSecret = random.bytes(32);
   const ownerSeed = random.bytes(32);
   const slots: NewlyMadeSlot[] = [];
@@ -44,6 +51,7 @@ export async function createTestVolume(
     clock,
     program: testProgram,
     ...(chunkSize === undefined ? {} : { chunkSize }),
+    ...(features ? { features } : {}),
     makeSlots: async (id) => {
       const maker = { volumeId: id, generation: 1, since: 0, rootSecret, ownerSeed };
       if (keyFile) slots.push(await makeSlot(maker, { type: 'key-file', bytes: keyFile }, '', systemRandom));

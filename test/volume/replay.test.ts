@@ -61,9 +61,10 @@ const base = (committedSerial: number, reset: BaseReset = 'none'): Uint8Array =>
     counter: 9,
     reset,
     packs: [],
+    landed: new Map(),
   });
 const operation = (serial: number): Uint8Array => encodeOperationEntry(serial, unlink(`${serial}`));
-const moved = (serial: number, isFirst: boolean): Uint8Array => encodeMovedEntry(serial, unlink(`${serial}`), isFirst);
+const moved = (serial: number, isFirst: boolean): Uint8Array => encodeMovedEntry({ serial, operation: unlink(`${serial}`) }, isFirst);
 const serialsOf = async (...records: readonly Uint8Array[][]): Promise<number[]> => {
   const { operations } = await readJournal(journalOf(...records.map((record) => () => record)));
   return operations.map(({ serial }) => serial);

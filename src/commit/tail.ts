@@ -1,10 +1,12 @@
 /**
- * This device's *own tail*: its commits behind the newest one of anybody else (doc/concurrency.md, "Lost commits").
- * Nobody has built on them, so a store that lost one of them takes nothing back that another device relies on.
+ * The *tail* of the log: the commits that this device can leave when the store shows others in their place, since it
+ * can do again what they did (doc/concurrency.md, "Lost commits"). Where commits hold their work, that is as far back
+ * as copies go; elsewhere it is this device's own commits behind the newest one of anybody else, on which nobody has
+ * built.
  */
 import type { Sealed } from '../base/brand.js';
 import { equalBytes } from '../base/bytes.js';
-import type { ChainState } from './chain.js';
+import type { ChainState, Extension } from './chain.js';
 import type { LocalLog } from './local-log.js';
 import type { Sequence } from './sequence.js';
 import type { StoredLog } from './stored-log.js';
@@ -17,25 +19,32 @@ export interface TailFinding {
   readonly beforeLost: ChainState | undefined;
 }
 
+/** A commit that lengthens the tail: the state after it, and what it takes on the disk. */
+export interface TailCommit {
+  readonly state: ChainState;
+  readonly bytes: number;
+  readonly isCheckpoint: boolean;
+}
+
 /** Magic, salt and commitment of a seal: no two sealed objects begin alike. */
 const comparedBytes = 64;
-/** So many commits, or bytes of them, are kept of a tail on which nobody builds. */
+/** So many commits, or bytes of them, are kept. */
 const countMax = 4096;
 const bytesMax = 64 * 1024 * 1024;
 
-export class OwnTail {
+export class Tail {
   readonly #stored: StoredLog;
   readonly #copies: LocalLog;
   /** How much of the tail is compared with the store at each check. */
   readonly #perCheck: number;
   #start: ChainState;
-  /** Sealed bytes of the tail, as far as this process has put it. */
+  /** Sealed bytes of the tail, as far as this process has seen it. */
   #bytes = 0;
   /** The number that is compared with the store next. */
   #checked = 0;
   /** The beginnings of copies that were compared before, by number. */
   readonly #beginnings = new Map<Sequence, Uint8Array>();
-  /** The state after the newest own checkpoint of the tail that this process has put. */
+  /** The state after the newest checkpoint of the tail that this process has seen. */
   #checkpoint: ChainState | undefined;
 
   constructor(stored: StoredLog, copies: LocalLog, perCheck: number, start: ChainState) {
@@ -58,17 +67,24 @@ export class OwnTail {
     this.#beginnings.clear();
   }
 
+  /** The log has gone back to `state`. */
+  endAt({ head }: ChainState): void {
+    this.#beginnings.clear();
+    if (this.#checkpoint && this.#checkpoint.head.sequence > head.sequence) this.#checkpoint = undefined;
+  }
+
   includes(sequence: Sequence): boolean {
     return sequence > this.#start.head.sequence;
   }
 
-  /** Notes a commit that this device has put. `state` is the one after it. */
-  grew(state: ChainState, bytes: number, isCheckpoint: boolean): void {
-    this.#bytes += bytes;
-    if (isCheckpoint) this.#checkpoint = state;
+  grew(commits: readonly TailCommit[]): void {
+    for (const { state, bytes, isCheckpoint } of commits) {
+      this.#bytes += bytes;
+      if (isCheckpoint) this.#checkpoint = state;
+    }
   }
 
-  /** Where it begins once `state` is reached: a long one begins at an own checkpoint. */
+  /** Where it begins once `state` is reached: a long one begins at a checkpoint. */
   startFor({ head }: ChainState): ChainState {
     const isLong = head.sequence - this.#start.head.sequence > countMax || this.#bytes > bytesMax;
     return (isLong && this.#checkpoint) || this.#start;
@@ -102,12 +118,13 @@ export class OwnTail {
 
   /**
    * Compares all of it, up to `newest`, with the store, and puts missing commits again, byte for byte. `extend` is the
-   * chain's step over a copy. `undefined` when a copy is not here, or the store does not keep what it says it has.
-   * Throws CommitError, StoreError, disk errors.
+   * chain's step over a copy; `awaitTurn` throws while it is too early to put that one again. `undefined` when a copy
+   * is not here, or the store does not keep what it says it has. Throws CommitError, StoreError, disk errors.
    */
   async examine(
     newest: Sequence,
-    extend: (state: ChainState, sealed: Uint8Array) => ChainState,
+    extend: (state: ChainState, sealed: Uint8Array) => Extension,
+    awaitTurn: (extension: Extension) => void,
     signal: AbortSignal | undefined,
   ): Promise<TailFinding | undefined> {
     let [state, putAgain] = [this.#start, 0];
@@ -116,14 +133,17 @@ export class OwnTail {
       const copy = await this.#copies.read(sequence);
       if (!copy) return undefined;
       let found = await this.#stored.fetch(sequence, signal);
+      if (found && !equalBytes(found, copy)) return { putAgain, beforeLost: state };
+      const extension = extend(state, copy);
       if (!found) {
+        awaitTurn(extension);
         if (await this.#stored.put(sequence, copy as Sealed, signal)) putAgain++;
         found = await this.#stored.fetch(sequence, signal);
         // It would lose the next one in the same way, for ever.
         if (!found) return undefined;
+        if (!equalBytes(found, copy)) return { putAgain, beforeLost: state };
       }
-      if (!equalBytes(found, copy)) return { putAgain, beforeLost: state };
-      state = extend(state, copy);
+      ({ state } = extension);
     }
     return { putAgain, beforeLost: undefined };
   }

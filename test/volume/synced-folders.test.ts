@@ -1,0 +1,42 @@
+/**
+ * Real devices in folders that a simulated sync client keeps alike (doc/concurrency.md, "Lost commits"): nothing that
+ * was acknowledged is lost, nobody stops, and all show the same at the end. TEST_ROUNDS says how many lives.
+ */
+import t from 'tap';
+import { createLogger, silentLogger } from '../../src/base/logger.js';
+import { noFeatures, workFeatures } from '../../src/commit/features.js';
+import { SeededRandom, testSeed } from '../model/seeded-random.js';
+import { Tally } from '../simulation/tally.js';
+import { scratchDirectory } from '../suite/scratch.js';
+import { liveInFolders } from '../suite/synced-life.js';
+
+t.setTimeout(600_000);
+
+const rounds = Number(process.env['TEST_ROUNDS'] ?? 12);
+const seed = testSeed();
+const logger = process.env['TEST_LOG'] ? createLogger((line) => process.stderr.write(`${line}\n`), 'info') : silentLogger;
+
+for (const clones of [false, true]) {
+  void t.test(`devices ${clones ? 'and their copies ' : ''}in synced folders meet without a person (TEST_SEED=${seed})`, async (t) => {
+    const total = new Tally();
+    for (let round = 0; round < rounds; round++) {
+      const random = new SeededRandom(seed + round);
+      const directory = await scratchDirectory(t);
+      const conflicts = (['newest', 'random', 'drop'] as const)[round % 3]!;
+      const { findings, tally } = await liveInFolders({ random, directory, conflicts, features: workFeatures, logger, clones });
+      total.merge(tally);
+      t.same(findings, [], `seed ${seed + round}, ${conflicts}`);
+    }
+    if (process.env['TEST_ROUNDS']) t.comment([...total.sums].map(([name, sum]) => `${name}: ${sum}`).join(', '));
+  });
+}
+
+void t.test('where commits do not hold their work, some devices stop', async (t) => {
+  const found = new Set<string>();
+  for (let round = 0; round < 10; round++) {
+    const options = { random: new SeededRandom(round), directory: await scratchDirectory(t), conflicts: 'newest', logger: silentLogger } as const;
+    const { findings } = await liveInFolders({ ...options, features: noFeatures, clones: false });
+    for (const finding of findings) found.add(finding);
+  }
+  t.ok(found.size > 0, [...found].join(', '));
+});
