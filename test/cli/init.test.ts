@@ -51,6 +51,22 @@ t.test('of six inits at once in a folder one makes a volume, which its passphras
   t.match(await place.succeed(['check', store, '--passphrase-fd', '3'], { secret: `passphrase number ${winner}` }), /Nothing is wrong/);
 });
 
+t.test('a volume in a folder that a sync client carries is made for several machines at once', async (t) => {
+  const genesisSize = async (folder: string): Promise<number> => {
+    const store = join(folder, 'store');
+    const { code, stderr } = await place.run(['init', store, '--key-file', `${folder}.key`, '--no-recovery']);
+    t.equal(code, 0, stderr);
+    t.equal(/Syncthing carries this folder/.test(stderr), folder.endsWith('synced'));
+    t.match(await place.succeed(['check', store, '--key-file', `${folder}.key`]), /Nothing is wrong/);
+    const [name = ''] = readdirSync(join(store, 'log')).toSorted();
+    return readFileSync(join(store, 'log', name)).byteLength;
+  };
+  const plain = await genesisSize(place.makeFolder('plain'));
+  const synced = place.makeFolder('synced');
+  mkdirSync(join(synced, '.stfolder'));
+  t.equal(await genesisSize(synced), plain + 'work'.length + 1, 'its genesis names the feature');
+});
+
 for (const kind of storeKinds) {
   const skip = kind === 'directory' ? 'tested above' : kind === 's3' ? 'tested below, without its server' : whyNoStore(kind);
   if (skip !== undefined) continue;

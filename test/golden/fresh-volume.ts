@@ -3,6 +3,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeSlot, putSlot } from '../../src/access/keyslots.js';
+import { noFeatures, workFeatures } from '../../src/commit/features.js';
 import type { Sequence } from '../../src/commit/sequence.js';
 import { StoredLog } from '../../src/commit/stored-log.js';
 import { hashBytes } from '../../src/crypto/hash.js';
@@ -42,7 +43,7 @@ export async function makeFreshVolume(t: Teardown, random: SeededRandom, { round
   const keyFile = join(scratch, 'key');
   const secret = systemRandom.bytes(64);
   await writeFile(keyFile, secret);
-  const volume = await createTestVolume(store, { keyFile: secret });
+  const volume = await createTestVolume(store, { keyFile: secret, features: random.pick([noFeatures, workFeatures]) });
   const open = async (deviceName: string): Promise<TestDevice> =>
     TestDevice.open(volume, { disk: systemDisk, stateDirectory: await scratchDirectory(t), deviceName, foldBounds: { entries: 60, bytes: 1 << 30 } });
   const devices = [await open('one'), await open('another')];
