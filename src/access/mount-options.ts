@@ -71,6 +71,7 @@ export const mountOptions = {
     describe: 'The name under which every folder shows its snapshots; --no-snapshot-dir: none does',
     ...setting,
   },
+  gc: { kind: flag, default: true, describe: 'Give back the space of what is not kept any more, now and then', ...setting },
   timeout: {
     kind: refusing(duration, (ms) => ms < 1000, 'is at least 1s'),
     default: '30s',

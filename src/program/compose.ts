@@ -196,7 +196,7 @@ interface ComposedVolume {
 }
 
 /** Opens the volume with all that it needs, which `opened` closes again. Throws what the layers throw. */
-async function composeVolume(request: VolumeRequest, logger: Logger, opened: ClosingStack, takesSnapshots: boolean): Promise<ComposedVolume> {
+async function composeVolume(request: VolumeRequest, logger: Logger, opened: ClosingStack, isMount: boolean): Promise<ComposedVolume> {
   const { openVolume } = await import('../volume/volume-opening.js');
   const { options } = request;
   const addon = findAddon();
@@ -248,7 +248,8 @@ async function composeVolume(request: VolumeRequest, logger: Logger, opened: Clo
       if (!options.singleWriterAnyway && (await findSingleWriter())) requireSoleDevice(otherDevices);
     },
     cipher: addon ? nativeCipher(addon) : undefined,
-    takesSnapshots,
+    takesSnapshots: isMount,
+    collects: isMount && options.gc,
   }).catch(async (error: unknown) => {
     // Where no volume can be used, the probe knows better what is wrong.
     await findSingleWriter();

@@ -35,6 +35,8 @@ export interface CollectOptions {
   readonly windowMs: number;
   /** Writes nothing: says what a pass would find. */
   readonly dryRun: boolean;
+  /** Bytes that a pass may give another place. Default: no limit. */
+  readonly moveBytesMax?: number;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: CollectProgress) => void) | undefined;
 }
@@ -83,6 +85,8 @@ const sparseShare = 0.25;
 /** So much garbage stays in packs that are in use: of what is live, and in bytes. */
 const garbageShare = 0.05;
 const garbageFree = 1024 * 1024;
+/** A pass of the background moves at most so many bytes. */
+const movedByItself = 1024 * 1024 * 1024;
 
 interface PackFacts {
   readonly id: PackId;
@@ -112,6 +116,7 @@ export class Collector {
   /** By the clock that does not jump. */
   #lastPassMs: number | undefined;
   #running = false;
+  #last: { readonly report: CollectReport; readonly atMs: number } | undefined;
 
   /** `apply`: runs an operation that brings sealed content and changes nothing that applications see. */
   constructor(parts: VolumeParts, committer: Committer, apply: (operation: Operation) => MaybePromise<void>) {
@@ -125,10 +130,32 @@ export class Collector {
     if (this.#running) throw new VolumeError('UNAVAILABLE', 'a collection is running already');
     this.#running = true;
     try {
-      return await this.#pass(options);
+      const report = await this.#pass(options);
+      this.#last = { report, atMs: this.#parts.options.clock.now().sec * 1000 };
+      return report;
     } finally {
       this.#running = false;
     }
+  }
+
+  /**
+   * One pass of the background, which moves only so much. When this device may not delete, what is buried waits for one
+   * that may. Does not reject.
+   */
+  async runByItself(signal: AbortSignal): Promise<void> {
+    const { logger } = this.#parts.options;
+    if (this.#running) return;
+    try {
+      const { freed, live, kept, garbage } = await this.run({ windowMs: defaultWindowMs, dryRun: false, moveBytesMax: movedByItself, signal });
+      logger.info('collected', { freedPacks: freed.packs, freedBytes: freed.bytes, live, kept, garbage });
+    } catch (error) {
+      if (!signal.aborted) logger.info('nothing was collected', { reason: describeError(error) });
+    }
+  }
+
+  /** What the last pass found, for `status`. */
+  get lastReport(): { readonly report: CollectReport; readonly atMs: number } | undefined {
+    return this.#last;
   }
 
   async #pass(options: CollectOptions): Promise<CollectReport> {
@@ -248,12 +275,14 @@ export class Collector {
   // --- Repacking
 
   /** Empties sparse packs until little of the volume is garbage in packs that are in use. */
-  async #repack({ sparse, totals }: Plan, { signal, onProgress }: CollectOptions, tally: Tally): Promise<void> {
+  async #repack({ sparse, totals }: Plan, { signal, onProgress, moveBytesMax = Infinity }: CollectOptions, tally: Tally): Promise<void> {
     const { logger } = this.#parts.options;
     const chosen: SparsePack[] = [];
+    let moved = 0;
     let left = sparse.reduce((sum, { size, live }) => sum + size - live, 0);
     for (const pack of sparse) {
-      if (left <= Math.max(garbageFree, totals.live * garbageShare)) break;
+      if (left <= Math.max(garbageFree, totals.live * garbageShare) || moved + pack.live > moveBytesMax) break;
+      moved += pack.live;
       left -= pack.size - pack.live;
       chosen.push(pack);
     }

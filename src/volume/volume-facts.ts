@@ -13,6 +13,7 @@ import { ownerIndex } from '../commit/enrolment.js';
 import { programVersionText } from '../commit/program-version.js';
 import type { Journal } from '../journal/journal.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
+import type { CollectReport } from './collector.js';
 import type { Committer } from './committer.js';
 import type { Staleness } from './staleness.js';
 import type { TreeKeeper } from './tree-keeper.js';
@@ -38,10 +39,11 @@ export interface FactSources {
   readonly memory: MemoryBudget;
   /** How much of it is used. */
   readonly memoryBytes: number;
+  readonly collected: { readonly report: CollectReport; readonly atMs: number } | undefined;
 }
 
 export function volumeFacts(sources: FactSources): VolumeFacts {
-  const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal, memory, memoryBytes } = sources;
+  const { id, statistics, log, options, committer, staleness, queue, cache, keeper, journal, memory, memoryBytes, collected } = sources;
   const lastError = committer.failure ?? committer.lastError;
   const lastMs = committer.lastCommitMs;
   const offlineMs = options.reachability?.offlineSinceMs;
@@ -54,6 +56,7 @@ export function volumeFacts(sources: FactSources): VolumeFacts {
       ...(committer.incompleteMs === undefined ? {} : { nextIncompleteSeconds: Math.round(committer.incompleteMs / 1000) }),
       ...(lastMs === undefined ? {} : { lastOwn: new Date(lastMs).toISOString() }),
     },
+    ...(collected ? { space: spaceFacts(collected.report, collected.atMs) } : {}),
     device: {
       name: options.deviceName,
       index: log.deviceIndex,
@@ -130,4 +133,16 @@ function signsOfLife(log: CommitLog, clock: Clock): Record<string, string> {
       atMs === undefined ? 'not since the last checkpoint' : `${Math.max(0, Math.round((nowMs - atMs) / 1000))} s ago`;
   }
   return signs;
+}
+
+/** What the last collection found. */
+function spaceFacts({ live, kept, garbage, waiting, waitingFor, mayNotDelete }: CollectReport, atMs: number): Readonly<Record<string, Fact>> {
+  return {
+    liveBytes: live,
+    keptBytes: kept,
+    garbageBytes: garbage,
+    counted: isoTime(atMs),
+    ...(waitingFor.length === 0 ? {} : { waitingBytes: waiting.bytes, waitingFor: waitingFor.join(', ') }),
+    ...(mayNotDelete ? { mayNotDelete } : {}),
+  };
 }

@@ -22,10 +22,11 @@ import { OpenVolume } from './open-volume.js';
 import { Past } from './past.js';
 import { PastStates } from './past-states.js';
 import { Patience } from './patience.js';
+import { Periodic } from './periodic.js';
 import { PinKeeper } from './pin-keeper.js';
 import { remedied } from './remedy.js';
 import { replayContent, replayOperations } from './replay.js';
-import { SnapshotKeeper } from './snapshot-keeper.js';
+import { keepSnapshots, snapshotIntervalMs } from './snapshot-keeper.js';
 import { Snapshots } from './snapshots.js';
 import { Staleness } from './staleness.js';
 import { Stall } from './stall.js';
@@ -36,6 +37,9 @@ import { graceDefaultMs, type OpenedParts, type OpenOptions, openParts, syncToDi
 import { VolumeStatus } from './volume-status.js';
 
 const defaultCommitDelayMs = 1000;
+/** Not at once: a drive that was just mounted is in use. */
+const collectFirstMs = 3_600_000;
+const collectIntervalMs = 6 * 3_600_000;
 /** Before all others: the pages to it are written again for a checkpoint that must be new. */
 const firstKey = '' as TreeKey;
 const defaultHeartbeatMs = 8 * 3_600_000;
@@ -203,8 +207,19 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     clock,
   });
   const isStuck = (): boolean => isOffline() || committer.failure !== undefined;
-  const snapshotKeeper = options.takesSnapshots && !readOnly ? new SnapshotKeeper({ snapshots, isStuck, clock, logger }) : undefined;
-  if (snapshotKeeper) opened.push(() => snapshotKeeper.stop());
+  const collector = new Collector(parts, committer, (operation) => transactions.applySealed(operation));
+  const background: Periodic[] = [];
+  if (options.takesSnapshots && !readOnly) {
+    const work = (signal: AbortSignal): Promise<void> => keepSnapshots(snapshots, logger, signal);
+    background.push(new Periodic({ intervalMs: snapshotIntervalMs, isStuck, clock, work }));
+  }
+  if (options.collects && !readOnly) {
+    const work = (signal: AbortSignal): Promise<void> => collector.runByItself(signal);
+    background.push(new Periodic({ intervalMs: collectIntervalMs, firstMs: collectFirstMs, isStuck, clock, work }));
+  }
+  opened.push(async () => {
+    await Promise.all(background.map((one) => one.stop()));
+  });
   const volume: OpenVolume = new OpenVolume({
     parts,
     transactions,
@@ -214,9 +229,9 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
     queue,
     patience,
     frontEnds,
-    status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins }),
+    status: new VolumeStatus({ parts, read: (query) => transactions.read(query), writer, committer, queue, staleness, keeper, pins, collector }),
     pins,
-    collector: new Collector(parts, committer, (operation) => transactions.applySealed(operation)),
+    collector,
     accessTimes: accessTimeStore(place),
     past: new Past(
       pastStates,
@@ -251,7 +266,7 @@ async function startVolume({ parts, remembered, operations, arrived, lostWork }:
   }
   await committer.start(arrived);
   keeper?.start();
-  snapshotKeeper?.start();
+  for (const one of background) one.start();
   await pins.start();
   return volume;
 }

@@ -82,6 +82,8 @@ export interface OpenOptions {
   readonly beforeEnrolment?: ((otherDevices: number) => Promise<void>) | undefined;
   /** Takes and drops snapshots by itself, as the volume's policy says. Undefined: no. */
   readonly takesSnapshots?: boolean | undefined;
+  /** Space that nothing retained needs is given back now and then. Default: no. */
+  readonly collects?: boolean | undefined;
   /** For tests and tuning. */
   readonly commitDelayMs?: number;
   /** The log is polled this often while the volume is in use; undefined: depends on the store. */

@@ -8,6 +8,7 @@ import { hasAncestor } from '../operation/inode-path.js';
 import { readInode } from '../operation/inode-view.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { Query } from '../operation/subtree.js';
+import type { Collector } from './collector.js';
 import type { Committer } from './committer.js';
 import type { ContentWriter } from './content-writer.js';
 import { type FileState, type FileStatus, type Pinned, presenceOf, StandingIndex, type SubtreeStatus, subtreeStatus } from './file-status.js';
@@ -28,6 +29,7 @@ export interface VolumeStatusOptions {
   readonly staleness: Staleness;
   readonly keeper: TreeKeeper | undefined;
   readonly pins: PinKeeper;
+  readonly collector: Collector;
 }
 
 export class VolumeStatus {
@@ -67,11 +69,25 @@ export class VolumeStatus {
 
   /** Facts for `status`. */
   details(): VolumeFacts {
-    const { parts, writer, committer, staleness, queue, keeper } = this.#options;
+    const { parts, writer, committer, staleness, queue, keeper, collector } = this.#options;
     const { options, log, cache, journal, memory } = parts;
     const id = toHex(options.volumeId);
     const memoryBytes = parts.packs.memoryBytes + parts.tree.cachedBytes + writer.bytes + parts.state.pendingBytes + parts.state.committed.bytes;
-    return volumeFacts({ id, memoryBytes, memory, statistics: this.statistics(), log, options, committer, staleness, queue, cache, keeper, journal });
+    return volumeFacts({
+      id,
+      memoryBytes,
+      memory,
+      statistics: this.statistics(),
+      log,
+      options,
+      committer,
+      staleness,
+      queue,
+      cache,
+      keeper,
+      journal,
+      collected: collector.lastReport,
+    });
   }
 
   #stateOf(ino: Ino): FileState {
