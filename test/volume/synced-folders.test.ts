@@ -12,7 +12,7 @@ import { liveInFolders } from '../suite/synced-life.js';
 
 t.setTimeout(600_000);
 
-const rounds = Number(process.env['TEST_ROUNDS'] ?? 12);
+const rounds = Number(process.env['TEST_ROUNDS'] ?? 6);
 const seed = testSeed();
 const logger = process.env['TEST_LOG'] ? createLogger((line) => process.stderr.write(`${line}\n`), 'info') : silentLogger;
 
