@@ -27,12 +27,6 @@ const faults: readonly Fault[] = [
     from: '#notHeardSince(sequence) {',
     to: '#notHeardSince(sequence) {\n    return [];',
   },
-  {
-    name: 'skips the rescue of pending content',
-    file: 'volume/committer.js',
-    from: 'async #leaveCollectedPacks() {',
-    to: 'async #leaveCollectedPacks() {\n    return;',
-  },
   { name: 'overlooks what came after the tree', file: collector, from: 'if (extent?.kind === "data") used.add(extent.pack);', to: '' },
   { name: 'does not ask whether the tree is still the newest', file: collector, from: 'isCurrent = await this.#isCurrent(plan);', to: '' },
   { name: 'forgets the counts of clones', file: 'collect/pack-account.js', from: 'count: count + delta });', to: 'count: 1 });' },
