@@ -14,6 +14,7 @@ import { readInode } from '../operation/inode-view.js';
 import { type Operation, OperationError } from '../operation/operation.js';
 import type { VolumeStatistics } from '../operation/statistics.js';
 import type { ReadView } from '../operation/view.js';
+import { PackError } from '../pack/pack-error.js';
 import { StoreError } from '../store/object-store.js';
 import type { AccessTimeStore } from './access-time-file.js';
 import type { CollectOptions, Collector, CollectReport } from './collector.js';
@@ -131,14 +132,33 @@ export class OpenVolume implements Volume {
   // Content.
 
   readContent(ino: Ino, offset: number, size: number, signal?: AbortSignal): MaybePromise<readonly Uint8Array[]> {
-    const { reader, patience } = this.#works;
+    const { patience } = this.#works;
     return remedied(() => {
-      const pieces = andThen(reader.read(ino, offset, size), (found) => {
-        if (!found) throw new OperationError('ESTALE', 'the file is gone');
-        return found;
-      });
-      return pieces instanceof Promise ? patience.wait(pieces, signal) : pieces;
+      const pieces = this.#readPieces(ino, offset, size);
+      return pieces instanceof Promise
+        ? patience.wait(
+            pieces.catch((error: unknown) => this.#readAgain(error, () => this.#readPieces(ino, offset, size))),
+            signal,
+          )
+        : pieces;
     });
+  }
+
+  #readPieces(ino: Ino, offset: number, size: number): MaybePromise<readonly Uint8Array[]> {
+    return andThen(this.#works.reader.read(ino, offset, size), (found) => {
+      if (!found) throw new OperationError('ESTALE', 'the file is gone');
+      return found;
+    });
+  }
+
+  /** Another device may have given the content another place, and deleted the pack, in commits not taken in yet. */
+  async #readAgain<T>(error: unknown, read: () => MaybePromise<T>): Promise<T> {
+    if (!(error instanceof PackError) || error.code !== 'MISSING') throw error;
+    const { committer, parts } = this.#works;
+    const before = parts.log.head.sequence;
+    await committer.poll();
+    if (parts.log.head.sequence === before) throw error;
+    return read();
   }
 
   writeRoom(): Promise<void> | undefined {

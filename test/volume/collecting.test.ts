@@ -113,3 +113,21 @@ void t.test('a device that has not been heard of since holds burying up, and is 
   await one.close();
   await two.close();
 });
+
+void t.test('a device that has not heard that content has moved looks at the log before it gives up', async (t) => {
+  const { open } = await begin();
+  const one = await open('one');
+  const files = await fill(one, 'files', 40);
+  const reader = await open('reader', { readOnly: true });
+  await reader.exists('files/0');
+  for (const path of [...files.keys()].slice(0, 35)) {
+    await one.unlink(path);
+    files.delete(path);
+  }
+  await collect(one);
+  const { freed } = await collect(one);
+  t.ok(freed.packs > 0);
+  for (const [path, bytes] of files) t.ok((await reader.read(path)).equals(bytes), `${path} is as it was`);
+  await one.close();
+  await reader.close();
+});
