@@ -107,12 +107,13 @@ async function collect(args: GcArguments, { windowMs, dryRun, onProgress, signal
 }
 
 function explain(report: CollectReport, isDry: boolean): void {
-  const { stored, live, kept, garbage, freed, waiting, waitingFor, mayNotDelete } = report;
+  const { stored, live, kept, garbage, freed, waiting, waitingFor, lapsed, mayNotDelete } = report;
   print(`The volume's packs hold ${formatBytes(stored.bytes)} in ${plural(stored.packs, 'object')}:`);
   print(`  ${formatBytes(live)} in use, ${formatBytes(kept)} kept for the past, ${formatBytes(garbage)} not needed any more.`);
   if (isDry) return;
   print(freed.packs === 0 ? 'Nothing was freed.' : `${formatBytes(freed.bytes)} in ${plural(freed.packs, 'object')} were freed.`);
   if (waitingFor.length > 0)
     print(`${formatBytes(waiting.bytes)} wait until these devices have shown that they need nothing of it: ${waitingFor.map(printable).join(', ')}.`);
+  if (lapsed.length > 0) print(`Not heard of for 30 days, and not waited for until they come back: ${lapsed.map(printable).join(', ')}.`);
   if (mayNotDelete) print('This machine may not delete from the store: run "sealdrive gc" on one that has the right to.');
 }

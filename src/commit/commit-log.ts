@@ -909,11 +909,11 @@ export class CommitLog {
    * got in, the next poll returns it. `work` says what it does, so that it can be done again should the store lose it.
    * Throws CommitError `NOT_PERMITTED`, before anything is put, when it would not count.
    */
-  async put(draft: CommitDraft, signal?: AbortSignal, work: readonly WorkGroup[] = []): Promise<Commit | 'lost'> {
+  async put(draft: CommitDraft, signal?: AbortSignal, work: readonly WorkGroup[] = [], records: readonly LogRecord[] = []): Promise<Commit | 'lost'> {
     // The log may have lost the enrolment.
     if (!this.#member()) return 'lost';
-    if (!this.#keepsWork || work.length === 0) return this.#put(draft, [], work, signal);
-    return this.#put(draft, [{ type: 'work', groups: work }], [], signal);
+    if (!this.#keepsWork || work.length === 0) return this.#put(draft, records, work, signal);
+    return this.#put(draft, [...records, { type: 'work', groups: work }], [], signal);
   }
 
   #emptyDraft(): CommitDraft {

@@ -68,6 +68,8 @@ export interface CollectReport {
   /** Packs that could go, but that these devices may still need: they have not been heard of since. */
   readonly waiting: PackSum;
   readonly waitingFor: readonly string[];
+  /** Devices that are not waited for any more. */
+  readonly lapsed: readonly string[];
   /** The store did not let us delete: somebody with the right to must. */
   readonly mayNotDelete: boolean;
   /** The accounts were made anew. */
@@ -85,6 +87,8 @@ const sparseShare = 0.25;
 /** So much garbage stays in packs that are in use: of what is live, and in bytes. */
 const garbageShare = 0.05;
 const garbageFree = 1024 * 1024;
+/** Whoever has committed nothing for so long, by this collector's clock, is not waited for. */
+const lapseMs = 30 * dayMs;
 /** A pass of the background moves at most so many bytes. */
 const movedByItself = 1024 * 1024 * 1024;
 
@@ -163,6 +167,7 @@ export class Collector {
     if (!dryRun) await this.#settle(signal);
     const tally = new Tally();
     if (!dryRun) await this.#repack(await this.#plan(options, tally), options, tally);
+    if (!dryRun) await this.#lapseSilent(tally, signal);
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const plan = await this.#plan(options, tally);
       if (dryRun || (await this.#carryOut(plan, tally, signal))) {
@@ -298,6 +303,22 @@ export class Collector {
     await committer.checkpoint(signal, pages);
   }
 
+  // --- Devices that do not come back
+
+  /** A device that has committed nothing for long is not waited for any more, until it commits again. */
+  async #lapseSilent(tally: Tally, signal: AbortSignal | undefined): Promise<void> {
+    const { log, options } = this.#parts;
+    const known = atLeast((await this.#accounts()).head?.observations ?? [], lapseMs);
+    await this.#committer.change(() => {
+      const silent = this.#notHeardSince(known?.head ?? 0).filter(({ enrolment }) => log.deviceIndex !== enrolment.deviceIndex);
+      for (const { enrolment } of silent) {
+        tally.lapsed.push(deviceLabel(enrolment.deviceIndex, enrolment.name));
+        options.logger.info('a device has not been heard of for long, and is not waited for', { index: enrolment.deviceIndex });
+      }
+      return Promise.resolve({ records: silent.map(({ enrolment: { deviceIndex } }) => ({ type: 'lapse' as const, deviceIndex })) });
+    }, signal);
+  }
+
   // --- Condemning and burying
 
   /** False when another device has folded meanwhile: what was counted is not the newest any more. */
@@ -311,7 +332,7 @@ export class Collector {
         await this.#committer.change(async (next) => {
           isCurrent = await this.#isCurrent(plan);
           steps = isCurrent ? await this.#steps(plan, some, next, start === 0) : [];
-          return mutationsOf(steps);
+          return { mutations: mutationsOf(steps) };
         }, signal);
         if (!isCurrent) return false;
         tally.add(steps);
@@ -414,7 +435,7 @@ export class Collector {
       logger.warn('this device may not delete from the store: buried packs stay until a machine that may collects', { reason: describeError(error) });
     } finally {
       if (gone.length > 0)
-        await this.#committer.change(() => Promise.resolve(gone.toSorted().map((id): Mutation => [collectedKey(id), null])), signal);
+        await this.#committer.change(() => Promise.resolve({ mutations: gone.toSorted().map((id): Mutation => [collectedKey(id), null]) }), signal);
     }
   }
 }
@@ -449,6 +470,7 @@ class Tally {
   #pagesRead = 0;
   #movedBytes = 0;
   mayNotDelete = false;
+  readonly lapsed: string[] = [];
 
   counted({ isRecount, pages }: { readonly isRecount: boolean; readonly pages: number }): void {
     this.#isRecount ||= isRecount;
@@ -492,6 +514,7 @@ class Tally {
       movedBytes: this.#movedBytes,
       waiting: { packs: this.#waiting.size, bytes: [...this.#waiting.values()].reduce((sum, size) => sum + size, 0) },
       waitingFor: [...this.#waitingFor].toSorted(),
+      lapsed: this.lapsed,
       mayNotDelete: this.mayNotDelete,
       isRecount: this.#isRecount,
       pagesRead: this.#pagesRead,

@@ -13,6 +13,7 @@ import type { Commit, CommitDraft, CommitPack, Mutation } from '../commit/commit
 import { CommitError } from '../commit/commit-error.js';
 import type { CommitLog } from '../commit/commit-log.js';
 import type { LostWork } from '../commit/lost-work.js';
+import type { LogRecord } from '../commit/record.js';
 import type { Journal } from '../journal/journal.js';
 import { collectedKey, packEntryKey, type TreeKey } from '../meta/key.js';
 import { broughtContent } from '../operation/operation.js';
@@ -70,6 +71,12 @@ export interface CommitterOptions {
   readonly frontEnds: FrontEnds;
   /** Called after each round of background work, however it ended. */
   readonly onRound: () => void;
+}
+
+/** What a commit that brings no operations changes. */
+export interface Decision {
+  readonly mutations?: readonly Mutation[];
+  readonly records?: readonly LogRecord[];
 }
 
 export const foldEntriesMax = 60_000;
@@ -273,18 +280,19 @@ export class Committer {
    * other comes in between. Without changes there is none. `decide` may be called again. Rejects as `flush` does, and
    * as `decide` does.
    */
-  async change(decide: (next: number) => Promise<readonly Mutation[]>, signal?: AbortSignal): Promise<Commit | undefined> {
+  async change(decide: (next: number) => Promise<Decision>, signal?: AbortSignal): Promise<Commit | undefined> {
     const { state, log, journal, clock } = this.#options;
     let commit: Commit | 'lost' = 'lost';
     await this.#exclusively(async () => {
       try {
         for (;;) {
           await this.#takeIn(signal);
-          const mutations = await decide(log.head.sequence + 1);
-          if (mutations.length === 0) return;
+          const { mutations = [], records = [] } = await decide(log.head.sequence + 1);
+          if (mutations.length === 0 && records.length === 0) return;
           // What is buried may be pages of older trees: this device never starts from those again.
           await this.#trimJournal(log.own.operationSerial, undefined);
-          commit = await log.put({ ...this.#emptyDraft(clock.now().sec * 1000), packs: [], checkpoint: undefined, mutations }, signal);
+          const draft = { ...this.#emptyDraft(clock.now().sec * 1000), packs: [], checkpoint: undefined, mutations };
+          commit = await log.put(draft, signal, [], records);
           if (commit !== 'lost') break;
           await this.#poll(signal);
         }

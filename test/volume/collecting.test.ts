@@ -1,5 +1,6 @@
 /** Tests that space comes back, and that nothing retained goes away (doc/collecting.md). */
 import t from 'tap';
+import { silentLogger } from '../../src/base/logger.js';
 import { dayMs } from '../../src/collect/observations.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import type { CollectReport } from '../../src/volume/collector.js';
@@ -130,4 +131,48 @@ void t.test('a device that has not heard that content has moved looks at the log
   for (const [path, bytes] of files) t.ok((await reader.read(path)).equals(bytes), `${path} is as it was`);
   await one.close();
   await reader.close();
+});
+
+void t.test('a device that was away for months is not waited for, and brings its work when it comes back', async (t) => {
+  const { open, clock } = await begin();
+  const [one, first] = [await open('one'), await open('two')];
+  await fill(one, 'old', 20);
+  const shared = random.bytes(60_000);
+  await one.write('shared', shared);
+  await one.volume.flush();
+  // So that its state stands on a tree of its own time.
+  await collect(one);
+  await first.volume.refresh();
+  // Work that waits, of its own and with content of the other device.
+  const own = random.bytes(80_000);
+  await first.write('own', own);
+  await first.clone('shared', 'copy');
+  await first.mkdir('old/folder');
+  await first.close();
+  await collect(one);
+  for (let month = 0; month < 4; month++) {
+    for (let index = month * 5; index < month * 5 + 5; index++) await one.unlink(`old/${index}`);
+    if (month === 1) await one.write('shared', random.bytes(60_000));
+    await one.volume.flush();
+    for (let day = 0; day < 30; day += 3) {
+      clock.advance(3 * dayMs);
+      await collect(one);
+    }
+  }
+  const { lapsed, freed, waitingFor } = await collect(one);
+  t.same([lapsed, waitingFor], [[], []], 'it is not waited for any more');
+  t.ok(freed.packs >= 0);
+  const said: string[] = [];
+  const two = await open('two', { logger: { ...silentLogger, error: (message) => said.push(message) } });
+  await two.volume.flush();
+  t.ok((await two.read('own')).equals(own), 'its own file');
+  // The content was the other device's, and nobody has it any more: that is said.
+  t.ok((await two.read('copy')).equals(Buffer.alloc(60_000)), 'a copy of what is gone is there, and empty');
+  t.match(said, [/was collected, and reads as zeros/]);
+  t.ok(await two.exists('old/folder'));
+  await one.volume.refresh();
+  t.ok((await one.read('own')).equals(own), 'the other device has it, too');
+  t.same(await one.volume.recount(), []);
+  await one.close();
+  await two.close();
 });
