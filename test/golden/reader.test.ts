@@ -111,7 +111,11 @@ async function damages(whole: FreshVolume): Promise<readonly Damage[]> {
   const all: Damage[] = [...damageTo(slot, await size(slot), locked)];
   for (const key of chosen) all.push(...damageTo(key, await size(key), notTrusted));
   for (const key of [random.pick(packs), random.pick(packs)]) all.push(...damageTo(key, await size(key), damaged));
-  for (let count = 0; count < 6; count++) all.push(damageTo(random.pick(packs), 4096, damaged)[0]!);
+  for (let count = 0; count < 6; count++) {
+    const pack = random.pick(packs);
+    // Where the items of a large pack begin.
+    all.push(damageTo(pack, Math.min(4096, await size(pack)), damaged)[0]!);
+  }
   all.push(
     { what: `${one} and ${other} change places`, codes: notTrusted, make: swap(one, other) },
     { what: 'two packs change places', codes: damaged, make: swap(packs[0]!, packs.at(-1)!) },
