@@ -249,7 +249,8 @@ async function composeVolume(request: VolumeRequest, logger: Logger, opened: Clo
     },
     cipher: addon ? nativeCipher(addon) : undefined,
     takesSnapshots: isMount,
-    collects: isMount && options.gc,
+    // A history that lacks a burial which this device has seen is not followed, and there histories part.
+    collects: isMount && options.gc && syncClient === undefined,
   }).catch(async (error: unknown) => {
     // Where no volume can be used, the probe knows better what is wrong.
     await findSingleWriter();

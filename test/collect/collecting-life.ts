@@ -371,7 +371,7 @@ class Life {
     await this.#compare(devices);
     for (const { name } of await devices[0]!.volume.snapshots.list()) await devices[0]!.volume.snapshots.remove(name);
     // All have been heard of, and the window is over: space comes back.
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 6; round++) {
       for (const device of devices) {
         await device.volume.collect({ windowMs: this.#windowMs, dryRun: false });
         await device.volume.flush();
