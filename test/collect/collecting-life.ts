@@ -280,16 +280,16 @@ class Life {
     }
   }
 
-  /** Of a file of any device: so pending work refers to packs that others have made. */
+  /** Of a file of any device, as this one sees it: so pending work refers to packs of others, and to what is gone. */
   async #clone(index: number, device: TestDevice): Promise<void> {
-    const from = this.#random.below(this.#files.length);
-    const paths = [...this.#files[from]!.keys()];
-    const path = paths[this.#random.below(Math.max(1, paths.length))];
-    if (path === undefined || !(await this.#mayFail(() => device.exists(path)))) return;
+    const folder = `${this.#random.below(this.#files.length)}`;
+    const names = (await this.#mayFail(async () => ((await device.exists(folder)) ? device.list(folder) : []))) ?? [];
+    const name = names[this.#random.below(Math.max(1, names.length))];
+    if (name === undefined) return;
     this.#count('clone');
     await this.#mayFail(async () => {
       const target = `${index}/${this.#names++}`;
-      await device.clone(path, target);
+      await device.clone(`${folder}/${name}`, target);
       this.#files[index]!.set(target, await device.read(target));
     });
   }
