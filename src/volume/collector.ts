@@ -244,9 +244,12 @@ export class Collector {
   ): Promise<Omit<Plan, 'snapshots'>> {
     const totals = { packs: 0, live: 0, kept: 0, garbage: 0 };
     const newlyNamed = new Map<PackId, number>();
+    const buried = new Set<PackId>();
     for (const [key, value] of this.#parts.state.committed.entries()) {
-      const decoded = key.startsWith('P') && value ? decodeKey(key) : undefined;
-      if (decoded?.type === 'pack' && value) newlyNamed.set(decoded.id, decodePackEntry(value).size);
+      const decoded = key.startsWith('P') ? decodeKey(key) : undefined;
+      if (decoded?.type !== 'pack') continue;
+      if (value) newlyNamed.set(decoded.id, decodePackEntry(value).size);
+      else buried.add(decoded.id);
     }
     const empty: PackFacts[] = [];
     const sparse: SparsePack[] = [];
@@ -257,7 +260,7 @@ export class Collector {
       if (!accounts) throw new VolumeError('UNAVAILABLE', 'the accounts of packs are damaged; the next pass makes them anew');
       for (const [id, { size: accounted, account }] of accounts) {
         // The packs of the newest tree are named behind it. If nothing names a pack, `check` tells.
-        const size = accounted ?? newlyNamed.get(id);
+        const size = buried.has(id) ? undefined : (accounted ?? newlyNamed.get(id));
         if (size === undefined) {
           const { live, kept } = sharesOf(account, 0, retention);
           if (live + kept > 0) wanted.add(id);
