@@ -222,7 +222,8 @@ class Life {
         break;
       }
       case 3:
-        if (any === undefined) break;
+        // A clone of a file whose first write was cut off is empty.
+        if (any === undefined || files.get(any)!.length === 0) break;
         this.#count('overwrite');
         await this.#mayFail(async () => {
           const before = files.get(any)!;
