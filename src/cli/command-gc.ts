@@ -14,7 +14,7 @@ import { askDaemon, holderOf } from '../program/control-client.js';
 import { unlockVolume } from '../program/unlock-volume.js';
 import { Failure } from '../terminal/exit-code.js';
 import { interruptible } from '../terminal/interruption.js';
-import { duration, readOption } from '../terminal/option-kind.js';
+import { duration, readOption, readOptional } from '../terminal/option-kind.js';
 import { type SecretOptions, secretOptions } from '../terminal/secret.js';
 import { formatBytes, plural, print, printJson } from '../terminal/terminal.js';
 import type { CollectProgress, CollectReport } from '../volume/collector.js';
@@ -25,6 +25,7 @@ import { showPhases } from './phase-progress.js';
 interface GcArguments extends SecretOptions {
   readonly store: string;
   readonly keepWindow: string;
+  readonly lapse: string | undefined;
   readonly dryRun: boolean;
   readonly stateDir: string | undefined;
   readonly json: boolean;
@@ -38,6 +39,7 @@ export const gcCommand = defineCommand<GcArguments>({
       .positional('store', { type: 'string', demandOption: true, describe: 'Where the volume lies' })
       .options({
         'keep-window': { type: 'string', default: '7d', describe: 'Every state of this time can be gone back to; 0s: only the newest one' },
+        lapse: { type: 'string', describe: 'Wait no longer for devices that were not heard of for so long, such as 60d' },
         'dry-run': { type: 'boolean', default: false, describe: 'Only say what would be freed' },
         ...stateOption,
         ...secretOptions,
@@ -47,6 +49,7 @@ export const gcCommand = defineCommand<GcArguments>({
       .epilogue('It may be ended at any time and begun again, and run beside any number of mounts.'),
   handler: async (args) => {
     const windowMs = readOption(duration, args.keepWindow, 'keep-window');
+    const lapseMs = readOptional(duration, args.lapse, 'lapse');
     const display = showPhases(args.json ? 'silent' : 'auto', {
       counting: 'Counting what is in use',
       planning: 'Planning',
@@ -55,7 +58,7 @@ export const gcCommand = defineCommand<GcArguments>({
     });
     try {
       const onProgress = ({ phase, done, total }: CollectProgress): void => display.update(phase, done, total);
-      const report = await interruptible((signal) => collect(args, { windowMs, dryRun: args.dryRun, onProgress, signal }));
+      const report = await interruptible((signal) => collect(args, { windowMs, lapseMs, dryRun: args.dryRun, onProgress, signal }));
       display.stop();
       if (args.json) printJson(report);
       else explain(report, args.dryRun);
@@ -67,12 +70,13 @@ export const gcCommand = defineCommand<GcArguments>({
 
 interface Pass {
   readonly windowMs: number;
+  readonly lapseMs: number | undefined;
   readonly dryRun: boolean;
   readonly onProgress: (progress: CollectProgress) => void;
   readonly signal: AbortSignal;
 }
 
-async function collect(args: GcArguments, { windowMs, dryRun, onProgress, signal }: Pass): Promise<CollectReport> {
+async function collect(args: GcArguments, { windowMs, lapseMs, dryRun, onProgress, signal }: Pass): Promise<CollectReport> {
   const store = await openKnownStore(args.store);
   let unlocked: Awaited<ReturnType<typeof unlockVolume>>['unlocked'];
   try {
@@ -85,7 +89,7 @@ async function collect(args: GcArguments, { windowMs, dryRun, onProgress, signal
     const stateDirectory = stateDirectoryOf(toHex(volumeId), args.stateDir);
     const mount = await holderOf(stateDirectory);
     if (mount) {
-      const report = await askDaemon(mount.socket, { method: 'collect', windowMs, dryRun }, { onCollected: onProgress, signal });
+      const report = await askDaemon(mount.socket, { method: 'collect', windowMs, lapseMs, dryRun }, { onCollected: onProgress, signal });
       if (!report) throw new Failure('NO_ANSWER', `the drive at ${printable(mount.mountPoint)} was let go of meanwhile: try again`);
       return report;
     }
@@ -100,7 +104,7 @@ async function collect(args: GcArguments, { windowMs, dryRun, onProgress, signal
       isSingleWriter: undefined,
       options: readMountOptions({}),
     };
-    return await withVolume(request, silentLogger, (volume) => volume.collect({ windowMs, dryRun, onProgress, signal }));
+    return await withVolume(request, silentLogger, (volume) => volume.collect({ windowMs, lapseMs, dryRun, onProgress, signal }));
   } finally {
     wipeSecrets(unlocked);
   }
@@ -114,6 +118,6 @@ function explain(report: CollectReport, isDry: boolean): void {
   print(freed.packs === 0 ? 'Nothing was freed.' : `${formatBytes(freed.bytes)} in ${plural(freed.packs, 'object')} were freed.`);
   if (waitingFor.length > 0)
     print(`${formatBytes(waiting.bytes)} wait until these devices have shown that they need nothing of it: ${waitingFor.map(printable).join(', ')}.`);
-  if (lapsed.length > 0) print(`Not heard of for 30 days, and not waited for until they come back: ${lapsed.map(printable).join(', ')}.`);
+  if (lapsed.length > 0) print(`Not heard of for so long, and not waited for until they come back: ${lapsed.map(printable).join(', ')}.`);
   if (mayNotDelete) print('This machine may not delete from the store: run "sealdrive gc" on one that has the right to.');
 }

@@ -18,7 +18,7 @@ export type ControlRequest =
   | { readonly method: 'status' }
   | { readonly method: 'flush' }
   /** One pass of the collector. */
-  | { readonly method: 'collect'; readonly windowMs: number; readonly dryRun: boolean }
+  | { readonly method: 'collect'; readonly windowMs: number; readonly lapseMs?: number | undefined; readonly dryRun: boolean }
   /**
    * Pins an inode that has this name in that directory (bytes as latin1). `wait`: answers when it is all here, or
    * cannot be for now.
@@ -142,8 +142,10 @@ export function decodeControlRequest(line: string): ControlRequest | undefined {
   const isIno = (number: unknown): number is number => Number.isSafeInteger(number) && (number as number) > 0;
   if (value.method === 'status' || value.method === 'flush' || value.method === 'pins') return { method: value.method };
   if (value.method === 'collect') {
-    if (!('windowMs' in value) || !Number.isSafeInteger(value.windowMs) || (value.windowMs as number) < 0) return undefined;
-    return { method: 'collect', windowMs: value.windowMs as number, dryRun: 'dryRun' in value && value.dryRun === true };
+    const isTime = (time: unknown): time is number => Number.isSafeInteger(time) && (time as number) >= 0;
+    if (!('windowMs' in value && isTime(value.windowMs))) return undefined;
+    const lapseMs = 'lapseMs' in value && isTime(value.lapseMs) ? value.lapseMs : undefined;
+    return { method: 'collect', windowMs: value.windowMs, lapseMs, dryRun: 'dryRun' in value && value.dryRun === true };
   }
   if (value.method === 'unpin') return 'ino' in value && isIno(value.ino) ? { method: 'unpin', ino: value.ino } : undefined;
   if (value.method === 'pin') {

@@ -106,11 +106,11 @@ export class ControlRequests implements ControlHandler {
   }
 
   collect(
-    { windowMs, dryRun }: Extract<ControlRequest, { method: 'collect' }>,
+    { windowMs, lapseMs, dryRun }: Extract<ControlRequest, { method: 'collect' }>,
     onProgress: (progress: CollectProgress) => void,
     signal: AbortSignal,
   ): Promise<CollectReport> {
-    return asked(this.#options.volume.collect({ windowMs, dryRun, onProgress, signal }));
+    return asked(this.#options.volume.collect({ windowMs, lapseMs, dryRun, onProgress, signal }));
   }
 
   async pin(

@@ -35,6 +35,11 @@ export interface CollectOptions {
   readonly windowMs: number;
   /** Writes nothing: says what a pass would find. */
   readonly dryRun: boolean;
+  /**
+   * Whoever has committed nothing for so long, by this collector's clock, is not waited for any more. Default: everybody
+   * is waited for.
+   */
+  readonly lapseMs?: number | undefined;
   /** Bytes that a pass may give another place. Default: no limit. */
   readonly moveBytesMax?: number;
   readonly signal?: AbortSignal | undefined;
@@ -87,8 +92,6 @@ const sparseShare = 0.25;
 /** So much garbage stays in packs that are in use: of what is live, and in bytes. */
 const garbageShare = 0.05;
 const garbageFree = 1024 * 1024;
-/** Whoever has committed nothing for so long, by this collector's clock, is not waited for. */
-const lapseMs = 30 * dayMs;
 /** A pass of the background moves at most so many bytes. */
 const movedByItself = 1024 * 1024 * 1024;
 
@@ -167,7 +170,7 @@ export class Collector {
     if (!dryRun) await this.#settle(signal);
     const tally = new Tally();
     if (!dryRun) await this.#repack(await this.#plan(options, tally), options, tally);
-    if (!dryRun) await this.#lapseSilent(tally, signal);
+    if (!dryRun && options.lapseMs !== undefined) await this.#lapseSilent(options.lapseMs, tally, signal);
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const plan = await this.#plan(options, tally);
       if (dryRun || (await this.#carryOut(plan, tally, signal))) {
@@ -309,7 +312,7 @@ export class Collector {
   // --- Devices that do not come back
 
   /** A device that has committed nothing for long is not waited for any more, until it commits again. */
-  async #lapseSilent(tally: Tally, signal: AbortSignal | undefined): Promise<void> {
+  async #lapseSilent(lapseMs: number, tally: Tally, signal: AbortSignal | undefined): Promise<void> {
     const { log, options } = this.#parts;
     const known = atLeast((await this.#accounts()).head?.observations ?? [], lapseMs);
     await this.#committer.change(() => {

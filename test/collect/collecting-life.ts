@@ -374,7 +374,8 @@ class Life {
     // All have been heard of, and the window is over: space comes back.
     for (let round = 0; round < 6; round++) {
       for (const device of devices) {
-        await device.volume.collect({ windowMs: this.#windowMs, dryRun: false });
+        // Identities that a device had before are heard of no more; all devices are open.
+        await device.volume.collect({ windowMs: this.#windowMs, dryRun: false, lapseMs: 30 * dayMs });
         await device.volume.flush();
         await device.write('sign', `of life ${round}`);
         await device.volume.flush();
@@ -385,7 +386,7 @@ class Life {
     await this.#compare(devices);
     const checked = await checkVolume({ ...this.#volume, store: this.#memory, random: systemRandom, data: true, names: false });
     for (const { code, message } of checked.report.findings) if (code !== 'PACK_UNUSED') this.#findings.push(`check: ${code}: ${message}`);
-    const { live, stored } = await devices[0]!.volume.collect({ windowMs: this.#windowMs, dryRun: false });
+    const { live, stored } = await devices[0]!.volume.collect({ windowMs: this.#windowMs, dryRun: false, lapseMs: 30 * dayMs });
     let bytes = 0;
     for await (const { size = 0 } of this.#memory.list('packs/')) bytes += size;
     if (bytes > 1.3 * live + 4_000_000) this.#findings.push(`${bytes} bytes are stored for ${live} that are live, ${stored.bytes} named`);
