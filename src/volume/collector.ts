@@ -36,8 +36,8 @@ export interface CollectOptions {
   /** Writes nothing: says what a pass would find. */
   readonly dryRun: boolean;
   /**
-   * Whoever has committed nothing for so long, by this collector's clock, is not waited for any more. Default: everybody
-   * is waited for.
+   * Whoever has committed nothing for so long, by this collector's clock, is not waited for any more. Default: all are
+   * waited for.
    */
   readonly lapseMs?: number | undefined;
   /** Bytes that a pass may give another place. Default: no limit. */
