@@ -80,7 +80,9 @@ t.test('every past state is the one that was there, for each device', async (t) 
       if (random.below(5) > 0) continue;
       await device.volume.refresh();
       await device.volume.flush();
-      seen.set(device.volume.past.newest, await device.volume.read(dumpOf));
+      const dump = await device.volume.read(dumpOf);
+      // A removed file is freed by an operation of its own, which may come behind the flush.
+      if (device.volume.pending().operations === 0) seen.set(device.volume.past.newest, dump);
     }
     await one.volume.refresh();
     await two.volume.refresh();
