@@ -2,7 +2,7 @@
  * What a difference of two trees says about packs: how often which bytes are referred to, and which packs the volume
  * has (doc/collecting.md, "The accounting").
  */
-import { decodeExtent } from '../meta/extent.js';
+import { decodeExtent, runEnd } from '../meta/extent.js';
 import { decodeKey, type TreeKey } from '../meta/key.js';
 import { decodePackEntry } from '../meta/pack-entry.js';
 import type { PackId } from '../pack/pack-id.js';
@@ -37,12 +37,7 @@ export async function changedReferences(
   const addExtent = (value: Uint8Array | undefined, delta: number): void => {
     const extent = value && decodeExtent(value);
     if (extent?.kind !== 'data') return;
-    add(
-      extent.pack,
-      extent.packOffset,
-      extent.chunks.reduce((end, { sealedLength }) => end + sealedLength, extent.packOffset),
-      delta,
-    );
+    add(extent.pack, extent.packOffset, runEnd(extent), delta);
   };
   const page = ({ pack, offset, length }: PageReference, sign: 1 | -1): void => {
     pages++;

@@ -35,6 +35,10 @@ interface ReservedExtent {
 
 export type Extent = DataExtent | ReservedExtent;
 
+/** Where the last chunk of the run ends in its pack. */
+export const runEnd = ({ packOffset, chunks }: Pick<DataExtent, 'packOffset' | 'chunks'>): number =>
+  chunks.reduce((end, { sealedLength }) => end + sealedLength, packOffset);
+
 /** A run has at most this many chunks, so that a value stays small and a read decodes little. */
 export const runChunksMax = 16;
 

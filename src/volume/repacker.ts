@@ -8,7 +8,7 @@ import type { Logger } from '../base/logger.js';
 import { withPages } from '../base/page-fault.js';
 import { accountAfter, CountChanges, type CountedSpan, type PackAccount } from '../collect/pack-account.js';
 import type { DataExtent } from '../meta/extent.js';
-import { decodeExtent } from '../meta/extent.js';
+import { decodeExtent, runEnd } from '../meta/extent.js';
 import { decodeKey, extentKey, type Ino, isIno, type TreeKey } from '../meta/key.js';
 import type { Operation, RelocateOperation } from '../operation/operation.js';
 import { PackError } from '../pack/pack-error.js';
@@ -201,11 +201,7 @@ function countOf(found: readonly Found[]): Map<PackId, CountChanges> {
   for (const { extent } of found) {
     const changes = counts.get(extent.pack) ?? new CountChanges();
     counts.set(extent.pack, changes);
-    changes.add(
-      extent.packOffset,
-      extent.chunks.reduce((end, { sealedLength }) => end + sealedLength, extent.packOffset),
-      1,
-    );
+    changes.add(extent.packOffset, runEnd(extent), 1);
   }
   return counts;
 }

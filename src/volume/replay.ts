@@ -6,7 +6,7 @@
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
 import type { Journal } from '../journal/journal.js';
-import type { DataExtent } from '../meta/extent.js';
+import { type DataExtent, runEnd } from '../meta/extent.js';
 import { counterOf, deviceIndexOf } from '../meta/key.js';
 import { broughtContent, type Operation } from '../operation/operation.js';
 import { execute } from '../operation/operation-execute.js';
@@ -191,7 +191,7 @@ export async function firstLost(
     if (end !== Number.POSITIVE_INFINITY && !(await isNamed(id))) intactEnd.set(id, end);
   }
   const isLost = ({ operation, carried }: PendingOperation): boolean =>
-    !carried && extentsOf(operation).some((extent) => endOf(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
+    !carried && extentsOf(operation).some((extent) => runEnd(extent) > (intactEnd.get(extent.pack) ?? Number.POSITIVE_INFINITY));
   return operations.find(isLost)?.serial;
 }
 
@@ -210,10 +210,6 @@ function extentsOf(operation: Operation): readonly DataExtent[] {
 /** The place of sealed content: the same for an operation and its repetition. */
 function placeOf(extent: DataExtent): string {
   return `${extent.pack} ${extent.packOffset}`;
-}
-
-function endOf(extent: DataExtent): number {
-  return extent.chunks.reduce((end, { sealedLength }) => end + sealedLength, extent.packOffset);
 }
 
 /** The items that pending operations refer to in each pack, ascending. */
