@@ -20,7 +20,6 @@
  * Each is a framed seal of kind device, whose place is its name.
  */
 import { join } from 'node:path';
-import { assert } from '../base/assert.js';
 import type { Plaintext } from '../base/brand.js';
 import { ByteReader, ByteWriter, fromHex, MalformedBytesError, toHex } from '../base/bytes.js';
 import { CryptoError } from '../crypto/crypto-error.js';
@@ -30,7 +29,7 @@ import { ensureDirectory, readWholeFile, replaceFile } from '../disk/whole-file.
 import type { PackId } from '../pack/pack-id.js';
 import { type PageReference, readPageReference, writePageReference } from '../pack/page-reference.js';
 import type { Observation } from './observations.js';
-import { type PackAccount, readAccount, writeAccount } from './pack-account.js';
+import { boundedCount, type PackAccount, readAccount, writeAccount } from './pack-account.js';
 
 export interface AccountedPack {
   /** Bytes; `undefined` when the accounted tree has no entry for it. */
@@ -70,7 +69,7 @@ export interface AccountPlace {
   readonly key: SealKey;
 }
 
-const partCount = 256;
+export const partCount = 256;
 const version = 1;
 
 export const partOf = (pack: PackId): number => Number.parseInt(pack.slice(0, 2), 16);
@@ -206,9 +205,4 @@ function readPart(reader: ByteReader): AccountPart {
   );
 }
 
-function readList<T>(reader: ByteReader, read: () => T): T[] {
-  const count = reader.varint();
-  assert(Number.isSafeInteger(count), 'a varint is a number');
-  if (count > reader.remaining) throw new MalformedBytesError('an impossible count');
-  return Array.from({ length: count }, read);
-}
+const readList = <T>(reader: ByteReader, read: () => T): T[] => Array.from({ length: boundedCount(reader) }, read);

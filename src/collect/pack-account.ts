@@ -218,7 +218,8 @@ function readSpans<T extends ByteSpan>(reader: ByteReader, complete: (span: Byte
   });
 }
 
-function boundedCount(reader: ByteReader): number {
+/** The count of a list whose entries take a byte at least. Throws MalformedBytesError. */
+export function boundedCount(reader: ByteReader): number {
   const count = reader.varint();
   if (count > reader.remaining) throw new MalformedBytesError('an impossible count');
   return count;

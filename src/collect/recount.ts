@@ -1,7 +1,7 @@
 /** Counts all references of a tree anew, and compares them with what was counted step by step. */
 import type { PackId } from '../pack/pack-id.js';
 import type { TreeReader } from '../tree/tree-reader.js';
-import { type AccountFiles, partOf } from './account-files.js';
+import { type AccountFiles, partCount, partOf } from './account-files.js';
 import type { AccountedTree } from './accounting.js';
 import { changedReferences } from './count-references.js';
 import { accountAfter, type CountedSpan } from './pack-account.js';
@@ -22,7 +22,7 @@ export async function wrongAccounts(files: AccountFiles, tree: AccountedTree, re
     wanted.set(pack, textOf(sizes.get(pack), live));
   }
   const wrong: string[] = [];
-  for (let part = 0; part < 256; part++) {
+  for (let part = 0; part < partCount; part++) {
     const accounts = await files.read(part);
     if (!accounts) wrong.push(`part ${part} is damaged`);
     for (const [pack, { size, account }] of accounts ?? []) {

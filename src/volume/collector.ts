@@ -8,10 +8,10 @@ import { assert } from '../base/assert.js';
 import { describeError } from '../base/errors.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { withPages } from '../base/page-fault.js';
-import { AccountFiles, treeIdOf } from '../collect/account-files.js';
+import { AccountFiles, partCount, treeIdOf } from '../collect/account-files.js';
 import { type AccountedTree, accountUpTo, type HeadOf } from '../collect/accounting.js';
 import { atLeast, dayMs } from '../collect/observations.js';
-import { type PackAccount, type PackShares, type Retention, sharesOf } from '../collect/pack-account.js';
+import { type PackShares, type Retention, sharesOf } from '../collect/pack-account.js';
 import { wrongAccounts } from '../collect/recount.js';
 import { headAfter, type Moment, retentionOf } from '../collect/retention.js';
 import type { Mutation } from '../commit/commit.js';
@@ -82,6 +82,8 @@ export interface CollectReport {
   readonly pagesRead: number;
 }
 
+/** A pass of the background keeps every state of the last week. */
+const windowByItself = 7 * dayMs;
 /** At most so many packs are changed by one commit, and deleted by one request. */
 const packsPerCommit = 4096;
 const packsPerRequest = 500;
@@ -95,11 +97,7 @@ const garbageFree = 1024 * 1024;
 /** A pass of the background moves at most so many bytes. */
 const movedByItself = 1024 * 1024 * 1024;
 
-interface PackFacts {
-  readonly id: PackId;
-  readonly size: number;
-  readonly account: PackAccount;
-}
+type EmptyPack = Pick<SparsePack, 'id' | 'size'>;
 
 interface Plan {
   readonly tree: AccountedTree;
@@ -110,7 +108,7 @@ interface Plan {
   /** Packs that are needed, although no commit names them any more. */
   readonly wanted: ReadonlySet<PackId>;
   /** Packs with nothing live and nothing kept. */
-  readonly empty: readonly PackFacts[];
+  readonly empty: readonly EmptyPack[];
   /** Packs of which some is live and nothing kept, the emptiest first. */
   readonly sparse: readonly SparsePack[];
 }
@@ -153,7 +151,7 @@ export class Collector {
     const { logger } = this.#parts.options;
     if (this.#running) return;
     try {
-      const { freed, live, kept, garbage } = await this.run({ windowMs: defaultWindowMs, dryRun: false, moveBytesMax: movedByItself, signal });
+      const { freed, live, kept, garbage } = await this.run({ windowMs: windowByItself, dryRun: false, moveBytesMax: movedByItself, signal });
       logger.info('collected', { freedPacks: freed.packs, freedBytes: freed.bytes, live, kept, garbage });
     } catch (error) {
       if (!signal.aborted) logger.info('nothing was collected', { reason: describeError(error) });
@@ -167,17 +165,19 @@ export class Collector {
 
   async #pass(options: CollectOptions): Promise<CollectReport> {
     const { signal, dryRun } = options;
-    if (!dryRun) await this.#settle(signal);
     const tally = new Tally();
-    if (!dryRun) await this.#repack(await this.#plan(options, tally), options, tally);
-    if (!dryRun && options.lapseMs !== undefined) await this.#lapseSilent(options.lapseMs, tally, signal);
+    if (dryRun) return tally.report(await this.#plan(options, tally));
+    await this.#settle(signal);
+    let plan = await this.#plan(options, tally);
+    if (await this.#repack(plan, options, tally)) plan = await this.#plan(options, tally);
+    if (options.lapseMs !== undefined) await this.#lapseSilent(options.lapseMs, tally, signal);
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
-      const plan = await this.#plan(options, tally);
-      if (dryRun || (await this.#carryOut(plan, tally, signal))) {
-        if (!dryRun) await this.#deleteBuried(plan, options, tally);
+      if (await this.#carryOut(plan, tally, signal)) {
+        await this.#deleteBuried(plan, options, tally);
         return tally.report(plan);
       }
       await this.#settle(signal);
+      plan = await this.#plan(options, tally);
     }
     throw new VolumeError('UNAVAILABLE', 'other devices write too much at the moment to see what is not needed any more');
   }
@@ -254,11 +254,11 @@ export class Collector {
       if (value) newlyNamed.set(decoded.id, decodePackEntry(value).size);
       else buried.add(decoded.id);
     }
-    const empty: PackFacts[] = [];
+    const empty: EmptyPack[] = [];
     const sparse: SparsePack[] = [];
     const wanted = new Set<PackId>();
-    for (let part = 0; part < 256; part++) {
-      onProgress?.({ phase: 'planning', done: part, total: 256 });
+    for (let part = 0; part < partCount; part++) {
+      onProgress?.({ phase: 'planning', done: part, total: partCount });
       const accounts = await files.read(part);
       if (!accounts) throw new VolumeError('UNAVAILABLE', 'the accounts of packs are damaged; the next pass makes them anew');
       for (const [id, { size: accounted, account }] of accounts) {
@@ -275,7 +275,7 @@ export class Collector {
         totals.kept += shares.kept;
         totals.garbage += shares.garbage;
         if (accounted === undefined || shares.kept > 0) continue;
-        if (shares.live === 0) empty.push({ id, size, account });
+        if (shares.live === 0) empty.push({ id, size });
         else if (shares.garbage > size * sparseShare) sparse.push({ id, size, account, live: shares.live });
       }
     }
@@ -285,8 +285,8 @@ export class Collector {
 
   // --- Repacking
 
-  /** Empties sparse packs until little of the volume is garbage in packs that are in use. */
-  async #repack({ sparse, totals }: Plan, { signal, onProgress, moveBytesMax = Infinity }: CollectOptions, tally: Tally): Promise<void> {
+  /** Empties sparse packs until little is garbage in packs that are in use. False: there is nothing to do. */
+  async #repack({ sparse, totals }: Plan, { signal, onProgress, moveBytesMax = Infinity }: CollectOptions, tally: Tally): Promise<boolean> {
     const { logger } = this.#parts.options;
     const chosen: SparsePack[] = [];
     let moved = 0;
@@ -297,7 +297,7 @@ export class Collector {
       left -= pack.size - pack.live;
       chosen.push(pack);
     }
-    if (chosen.length === 0) return;
+    if (chosen.length === 0) return false;
     const total = chosen.reduce((sum, { live }) => sum + live, 0);
     const committer = this.#committer;
     const flush = (stop: AbortSignal | undefined): Promise<void> => committer.flush(stop);
@@ -307,19 +307,20 @@ export class Collector {
     logger.info('what was left in sparse packs is in new ones', { packs: chosen.length, bytes: movedBytes, pages: pages.length });
     await committer.flush(signal);
     await committer.checkpoint(signal, pages);
+    return true;
   }
 
   // --- Devices that do not come back
 
   /** A device that has committed nothing for long is not waited for any more, until it commits again. */
   async #lapseSilent(lapseMs: number, tally: Tally, signal: AbortSignal | undefined): Promise<void> {
-    const { log, options } = this.#parts;
+    const { logger } = this.#parts.options;
     const known = atLeast((await this.#accounts()).head?.observations ?? [], lapseMs);
     await this.#committer.change(() => {
-      const silent = this.#notHeardSince(known?.head ?? 0).filter(({ enrolment }) => log.deviceIndex !== enrolment.deviceIndex);
+      const silent = this.#notHeardSince(known?.head ?? 0);
       for (const { enrolment } of silent) {
         tally.lapsed.push(deviceLabel(enrolment.deviceIndex, enrolment.name));
-        options.logger.info('a device has not been heard of for long, and is not waited for', { index: enrolment.deviceIndex });
+        logger.info('a device has not been heard of for long, and is not waited for', { index: enrolment.deviceIndex });
       }
       return Promise.resolve({ records: silent.map(({ enrolment: { deviceIndex } }) => ({ type: 'lapse' as const, deviceIndex })) });
     }, signal);
@@ -355,7 +356,7 @@ export class Collector {
   }
 
   /** What the next commit does with these packs; with `cancels`, also with those that are referred to again. */
-  async #steps({ empty, tree }: Plan, some: readonly PackFacts[], next: number, cancels: boolean): Promise<Step[]> {
+  async #steps({ empty, tree }: Plan, some: readonly EmptyPack[], next: number, cancels: boolean): Promise<Step[]> {
     const { state, staging } = this.#parts;
     const used = packsOf(state.operations);
     for (const [key, value] of state.committed.entries()) {
@@ -529,6 +530,3 @@ class Tally {
 }
 
 const plus = ({ packs, bytes }: PackSum, size: number): PackSum => ({ packs: packs + 1, bytes: bytes + size });
-
-/** Every state of the last week is kept unless the volume or a person says otherwise. */
-export const defaultWindowMs = 7 * dayMs;

@@ -43,7 +43,7 @@ const faults: readonly Fault[] = [
   },
   { name: 'deletes what was named again', file: collector, from: 'before?.state === "buried") continue;', to: 'false) continue;' },
   { name: 'never deletes', file: collector, from: 'await store.delete(', to: 'void (' },
-  { name: 'empties no pack', file: collector, from: 'if (chosen.length === 0) return;', to: 'return;' },
+  { name: 'empties no pack', file: collector, from: 'if (chosen.length === 0) return false;', to: 'return false;' },
 ];
 
 const { values } = parseArgs({ options: { lives: { type: 'string', default: '400' }, fault: { type: 'string', default: '' } } });
