@@ -4,18 +4,13 @@
  */
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
-import { Drive } from './drive-process.js';
+import { mountedDrive } from './mounted-drive.js';
 import { Probe, type ProbeEntry } from './posix-probe.js';
 
 const why = whyNoFuse();
 if (why !== false) t.plan(0, why);
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, withKeyFile: true });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
+  const { drive } = await mountedDrive(t);
   const p = await Probe.start();
   await p.ok('chdir', drive.directory);
 

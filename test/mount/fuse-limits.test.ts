@@ -8,8 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
-import { Drive } from './drive-process.js';
+import { mountedDrive } from './mounted-drive.js';
 import { Probe } from './posix-probe.js';
 
 const run = promisify(execFile);
@@ -18,11 +17,7 @@ const [immutable, appendOnly, compressed] = [0x10, 0x20, 0x4];
 
 if (why !== false) t.plan(0, why);
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, withKeyFile: true });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
+  const { drive } = await mountedDrive(t);
   const p = await Probe.start();
   t.teardown(() => p.close());
   await p.ok('chdir', drive.directory);

@@ -8,20 +8,16 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
 import { compareTrees } from './compare-trees.js';
-import { CommandError, Drive } from './drive-process.js';
+import { CommandError } from './drive-process.js';
+import { mountedDrive } from './mounted-drive.js';
 
 const run = promisify(execFile);
 const why = whyNoFuse();
 
 if (why !== false) t.plan(0, why);
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, withKeyFile: true });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
+  const { drive, scratch } = await mountedDrive(t);
   const at = (...names: string[]): string => join(drive.directory, ...names);
   const asked = async (...words: string[]): Promise<Record<string, unknown>> =>
     JSON.parse(await drive.command(...words, '--json')) as Record<string, unknown>;

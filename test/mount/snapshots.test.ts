@@ -9,9 +9,9 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
 import { compareTrees } from './compare-trees.js';
 import { Drive } from './drive-process.js';
+import { mountedDrive } from './mounted-drive.js';
 
 const run = promisify(execFile);
 const why = whyNoFuse();
@@ -35,11 +35,7 @@ async function fill(folder: string): Promise<void> {
 
 if (why !== false) t.plan(0, why);
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, withKeyFile: true });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
+  const { drive, scratch } = await mountedDrive(t);
   const at = (...names: string[]): string => join(drive.directory, ...names);
   const here = (...names: string[]): string => join(scratch, ...names);
   const take = async (...options: string[]): Promise<string> => (await drive.command('snapshot', 'create', drive.directory, ...options)).trim();

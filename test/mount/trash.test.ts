@@ -8,18 +8,13 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { whyNoFuse } from '../suite/driver-suite.js';
-import { scratchDirectory } from '../suite/scratch.js';
-import { Drive } from './drive-process.js';
+import { mountedDrive } from './mounted-drive.js';
 
 const why = whyNoFuse();
 
 if (why !== false) t.plan(0, why);
 else {
-  const scratch = await scratchDirectory(t);
-  const drive = new Drive({ scratch, withKeyFile: true });
-  t.teardown(() => drive.destroy());
-  await drive.init();
-  await drive.mount();
+  const { drive, scratch } = await mountedDrive(t);
   // Neither the trash of this machine's user nor a running desktop is asked.
   const env = { ...process.env, HOME: scratch, XDG_DATA_HOME: join(scratch, 'data'), DBUS_SESSION_BUS_ADDRESS: 'disabled:' };
   const run = (program: string, ...words: string[]) => promisify(execFile)(program, words, { cwd: drive.directory, env });
